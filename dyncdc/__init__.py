@@ -1,0 +1,3 @@
+"""Keeps ClickHouse tables equal to DynamoDB tables: first by a snapshot, then by every change, for ever."""
+
+__version__ = "0.1.0"

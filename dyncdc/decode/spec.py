@@ -1,0 +1,50 @@
+"""What a destination table looks like to the decoder: the mapping, resolved and checked. Plain values, compiled elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+AttributeType = Literal["S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAttribute:
+    """One attribute of the DynamoDB primary key, HASH first, then RANGE."""
+
+    name: str
+    type: Literal["S", "N", "B"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """One column that an attribute, or a path into a map, fills.
+
+    ``path`` is the attribute's name, then map keys. ``type`` is the ClickHouse type as ``system.columns`` prints it.
+    ``takes`` names the DynamoDB types it accepts; the first is its own, values of a further one also go to the spill.
+    ``lossy``: do not also keep in the spill what this column blurs.
+    """
+
+    name: str
+    type: str
+    path: tuple[str, ...]
+    takes: tuple[AttributeType, ...]
+    lossy: bool = False
+    key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """One DynamoDB table and the ClickHouse table that mirrors it. Column names of "" mean that the table has none."""
+
+    source_table: str
+    destination: str
+    keys: tuple[KeyAttribute, ...]
+    columns: tuple[ColumnSpec, ...]
+    """Key columns included."""
+    version_column: str = "_version"
+    version_type: str = "Int64"
+    """Int64 or UInt64: microseconds. UInt256: (microseconds << 192) | sequence number."""
+    deleted_column: str = "_deleted"
+    spill_column: str = "_spill"
+    deletes: Literal["tombstone", "ignore"] = "tombstone"

@@ -1,0 +1,35 @@
+"""The error tree: an error's class says what to do about it, never its text. Messages are one line; ``hint`` is what to do."""
+
+from __future__ import annotations
+
+
+class DyncdcError(Exception):
+    """Base of every error raised on purpose."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(DyncdcError):
+    """The user's configuration or usage is wrong: exit 2, a supervisor must not restart."""
+
+
+class RetryableError(DyncdcError):
+    """Transient: the same call may succeed later. Retried for ever with full jitter; reading stops by itself."""
+
+
+class RejectedRowsError(DyncdcError):
+    """ClickHouse refuses rows of this block and would again: split until the bad rows are alone, then dead-letter them."""
+
+
+class PositionLostError(DyncdcError):
+    """The position of a shard can never be read again (trimmed, shard gone, stream re-created): report the gap."""
+
+
+class CorruptSnapshotError(DyncdcError):
+    """A snapshot file or manifest is not what was exported: that file stops and is named, the rest goes on."""
+
+
+class FatalError(DyncdcError):
+    """Needs a person: stop with exit 1, the checkpoint stays where it is."""

@@ -1,0 +1,152 @@
+"""The nouns that travel through every layer: shards, chunks, blocks, marks. Values only: no I/O, no asyncio, no third party."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NewType
+
+SourceId = NewType("SourceId", str)
+"""Identity of what is read: stream ARN + "@" + creation time in seconds, or an export's ARN. Never reused for other data."""
+
+ShardId = NewType("ShardId", str)
+"""Unique inside its source: a Kinesis shard id, or the key of an export's data file."""
+
+Position = NewType("Position", str)
+"""Where reading goes on, as text. Only the source that made it reads it; everyone else compares for equality and stores it."""
+
+HORIZON = Position("TRIM_HORIZON")
+"""Before the first record that the shard still holds. Children of a reshard and export files always start here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One ordered sequence with a resumable position: a stream shard, an export file or a scan segment."""
+
+    source: SourceId
+    id: ShardId
+    parents: frozenset[ShardId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class RawChunk:
+    """What one fetch returned.
+
+    ``end`` is the position after the last record (or the position asked for, when there was none). ``closed``: nothing
+    follows, ever; the records of this chunk still count, and ``children`` names the shards that go on. ``read_until`` is
+    seconds since the epoch by the server's clock: arrival of the last record, or the time of the answer at the tip.
+    ``behind_seconds`` is 0 at the tip.
+    """
+
+    shard: Shard
+    records: Sequence[bytes]
+    positions: Sequence[Position]
+    """One per record: its own position, for dead letters and the tie-break (decimal sequence number on a stream)."""
+    end: Position
+    nbytes: int
+    read_until: float
+    behind_seconds: float = 0.0
+    closed: bool = False
+    children: tuple[Shard, ...] = ()
+
+    @property
+    def at_tip(self) -> bool:
+        """Whether everything that the shard holds has been returned."""
+        return self.behind_seconds <= 0.0
+
+
+@dataclass(slots=True)
+class Block:
+    """Rows of one destination table, already as JSON text by column, in delivery order.
+
+    ``cells[i]`` holds the values of ``columns[i]`` as JSON values joined by commas, without brackets. Every value must
+    survive ``orjson.loads`` and ``orjson.dumps`` unchanged, so numbers travel as quoted text unless they are small ints.
+    ``keys`` (one canonical key per row) and ``versions`` let equal keys be collapsed; ``keys`` is empty for tables whose
+    rows never replace each other (dead letters, history).
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    cells: list[bytes]
+    rows: int
+    keys: list[bytes] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+
+    ROW_OVERHEAD_BYTES = 96
+    """What ``keys`` and ``versions`` cost beside their payload: object headers and list slots."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes: counted against the budget until the rows are durable."""
+        return sum(map(len, self.cells)) + sum(map(len, self.keys)) + self.rows * Block.ROW_OVERHEAD_BYTES
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What became of a sub-batch of records: blocks for the writer, and what there is to count (never per record)."""
+
+    blocks: list[Block] = field(default_factory=list)
+    records: dict[str, int] = field(default_factory=dict)
+    """Records by DynamoDB table, unknown tables included."""
+    spilled: dict[str, int] = field(default_factory=dict)
+    """Values that went to the spill column, by DynamoDB table."""
+    dead: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Dead letters by (DynamoDB table or "", reason)."""
+    created: dict[str, float] = field(default_factory=dict)
+    """Newest creation time, in seconds since the epoch, by destination table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a shard is: everything up to ``position`` is durable."""
+
+    position: Position
+    read_until: float = 0.0
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One row of ``dyncdc_checkpoints``. The greater (epoch, ordinal) wins, but ``finished`` is sticky."""
+
+    source: SourceId
+    shard: ShardId
+    mark: Mark
+    epoch: int = 0
+    ordinal: int = 0
+    member: int = 0
+
+
+SnapshotState = Literal["waiting", "exporting", "loading", "complete", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One row of ``dyncdc_snapshots``: one attempt to load one table, written before AWS is asked for anything.
+
+    ``version`` (microseconds) is what its rows carry: export time minus the margin. ``destination_uuid`` is the UUID of
+    the ClickHouse table it was made for: a re-created table has another one and needs another snapshot.
+    """
+
+    id: str
+    table: str
+    state: SnapshotState
+    destination_uuid: str
+    export_arn: str = ""
+    export_time: float = 0.0
+    version: int = 0
+    segments: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A DynamoDB export as AWS describes it. ``export_time`` in seconds since the epoch."""
+
+    arn: str
+    status: Literal["IN_PROGRESS", "COMPLETED", "FAILED"]
+    export_time: float
+    item_count: int = 0
+    failure: str = ""
+
+
+Labels = Mapping[str, str]

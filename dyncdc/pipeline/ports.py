@@ -1,0 +1,124 @@
+"""The protocols that adapters implement. Nothing else is pluggable, and nothing here knows a vendor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from typing import Protocol
+
+from ..model import Block, Checkpoint, Decoded, Export, Position, RawChunk, Shard, Snapshot, SourceId
+
+
+class Source(Protocol):
+    """Something that holds shards. ``(shard, position)`` is the truth; any iterator or open file is its private cache."""
+
+    @property
+    def id(self) -> SourceId:
+        """What checkpoints are filed under."""
+
+    @property
+    def label(self) -> str:
+        """Short name for people: the stream's name, or the table's name for a snapshot."""
+
+    @property
+    def retention_seconds(self) -> float | None:
+        """How long unread data stays, or None when it does not expire while we read."""
+
+    @property
+    def pause_seconds(self) -> float:
+        """Shortest pause between two fetches of one shard."""
+
+    def start_position(self, shard: Shard) -> Position:
+        """Where a shard without checkpoint starts. Asked only for shards whose parents this pipeline has not read."""
+
+    def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
+        """Yield pages of shards, closed ones that still hold data included. What was yielded stands if a later page fails.
+
+        Raises RetryableError, PositionLostError (the source itself is gone or was re-created), FatalError.
+        """
+
+    async def fetch(self, shard: Shard, after: Position, want_bytes: int) -> RawChunk:
+        """Return what follows ``after``, about ``want_bytes`` of it at most; more is legal when a record is larger.
+
+        Raises RetryableError (throttled, time-out, expired iterator that could not be renewed), PositionLostError,
+        CorruptSnapshotError, FatalError (access denied). Cancelling it leaves the shard readable.
+        """
+
+    def forget(self, shard: Shard) -> None:
+        """Drop the private cache of a shard that is finished or not read any more."""
+
+    async def close(self) -> None:
+        """Release connections. Only after every fetch has ended."""
+
+
+class Decoder(Protocol):
+    """Bytes of one source into blocks. Pure: no clock, no I/O, the same blocks for the same chunk."""
+
+    @property
+    def tables(self) -> Collection[str]:
+        """Destination tables it may fill, the dead-letter table included."""
+
+    def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
+        """Yield sub-batches of a few hundred records; the caller gives the event loop a turn between them."""
+
+
+class Sink(Protocol):
+    """Where blocks become durable."""
+
+    async def insert(self, block: Block, token: str) -> None:
+        """Insert one statement's worth of rows; returning means durable.
+
+        ``token`` is equal over retries of the same rows and never otherwise. Raises RetryableError (which includes
+        "timed out, may have been applied"), RejectedRowsError, FatalError.
+        """
+
+
+class CheckpointStore(Protocol):
+    """``dyncdc_checkpoints``: append-only."""
+
+    async def load(self) -> Sequence[Checkpoint]:
+        """Every shard's winning row of this pipeline, read consistently: greatest rank, ``finished`` sticky."""
+
+    async def save(self, rows: Sequence[Checkpoint]) -> None:
+        """Append rows in one insert. Raises RetryableError, FatalError."""
+
+    async def newest_epoch(self, sources: Collection[SourceId]) -> int:
+        """The greatest epoch that any row of these sources carries, 0 when there is none."""
+
+    async def server_time(self) -> float:
+        """Seconds since the epoch by the store's own clock."""
+
+
+class SnapshotStore(Protocol):
+    """``dyncdc_snapshots``."""
+
+    async def load(self) -> Sequence[Snapshot]:
+        """The newest row of every snapshot of this pipeline, oldest snapshot first."""
+
+    async def save(self, snapshot: Snapshot) -> None:
+        """Append the snapshot's new state."""
+
+
+class Origin(Protocol):
+    """The source side of one table's snapshot."""
+
+    async def covered_at(self) -> float | None:
+        """Server time (seconds) of an answer that showed the table's streaming destination ACTIVE, else None."""
+
+    async def request_export(self, token: str) -> Export:
+        """Start an export; the same token never starts a second one."""
+
+    async def describe_export(self, arn: str) -> Export:
+        """The export's present state."""
+
+    async def open_export(self, export: Export) -> Source:
+        """Read and verify the manifests; the answer's shards are its data files.
+
+        Raises CorruptSnapshotError when a manifest does not match its checksum or the counts disagree.
+        """
+
+
+class SnapshotDecoders(Protocol):
+    """Makes the decoder of one table's snapshot once its version is known."""
+
+    def for_snapshot(self, table: str, version: int) -> Decoder:
+        """``version`` in microseconds: what every row of this snapshot carries."""
