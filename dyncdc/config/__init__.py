@@ -1,0 +1,45 @@
+"""The configuration: TOML and environment into checked, frozen values. Never connects, never reads a clock."""
+
+from __future__ import annotations
+
+from .addresses import ClickHouseUrl, HttpAddress
+from .load import load_config, parse_config
+from .paths import format_attribute_path, parse_attribute_path
+from .root import Config
+from .sections import (
+    AwsConfig,
+    BatchConfig,
+    CheckpointConfig,
+    ClickHouseConfig,
+    DeadLettersConfig,
+    HttpConfig,
+    KinesisConfig,
+    LimitsConfig,
+    LogConfig,
+    RunConfig,
+)
+from .tables import ColumnConfig, MetadataConfig, SnapshotConfig, TableConfig
+
+__all__ = [
+    "AwsConfig",
+    "BatchConfig",
+    "CheckpointConfig",
+    "ClickHouseConfig",
+    "ClickHouseUrl",
+    "ColumnConfig",
+    "Config",
+    "DeadLettersConfig",
+    "HttpAddress",
+    "HttpConfig",
+    "KinesisConfig",
+    "LimitsConfig",
+    "LogConfig",
+    "MetadataConfig",
+    "RunConfig",
+    "SnapshotConfig",
+    "TableConfig",
+    "format_attribute_path",
+    "load_config",
+    "parse_attribute_path",
+    "parse_config",
+]

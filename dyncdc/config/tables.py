@@ -1,0 +1,201 @@
+"""One ``[[tables]]`` entry: what is mirrored, how it is loaded first, and how it maps to columns."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from .paths import parse_attribute_path
+from .sections import Section, Text, check_stream
+
+AttributeType = Literal["S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"]
+AWS_EXPORT_FUZZ_SECONDS = 60.0
+"""An export's time is exact to a minute only (AWS, ExportTableToPointInTime, 2026)."""
+
+_DYNAMODB_TABLE = re.compile(r"[a-zA-Z0-9_.-]{3,255}", re.ASCII)
+_EXPORT_ARN = re.compile(r"arn:[a-z-]+:dynamodb:[a-z0-9-]+:\d{12}:table/[a-zA-Z0-9_.-]{3,255}/export/[a-zA-Z0-9-]+")
+_EXPORT_KEYS = frozenset({"bucket", "prefix", "export_arn"})
+_SCAN_KEYS = frozenset({"segments", "read_capacity_units"})
+
+
+def _tuple(value: object) -> object:
+    """TOML has lists only; strict validation of a tuple would refuse them."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else _tuple(value)
+
+
+def _columns_kind(value: object) -> str:
+    return "list" if isinstance(value, list | tuple) else "infer"
+
+
+class SnapshotConfig(Section):
+    """How a table is loaded before, and while, its changes are followed."""
+
+    method: Literal["export", "scan", "none"] = Field(
+        description="export (through S3, no read capacity) or none (changes only)"
+    )
+    bucket: Text | None = Field(
+        default=None, description="S3 bucket for a new export; or name a finished one by export_arn"
+    )
+    prefix: str = Field(default="dyncdc/", description="key prefix of a new export")
+    export_arn: str | None = Field(default=None, description="use this finished export instead of starting one")
+    segments: int = Field(default=4, gt=0, description="parallel segments of a scan")
+    read_capacity_units: float = Field(default=200.0, gt=0, description="read capacity a scan may use per second")
+    margin_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        description="snapshot rows count as this much older than the export's time, so that any change wins",
+    )
+    settle_seconds: float = Field(
+        default=AWS_EXPORT_FUZZ_SECONDS,
+        ge=0,
+        description="how far an export's time must lie behind the start of the stream's coverage",
+    )
+    accept_gap: bool = Field(
+        default=False, description="use an export older than the stream's coverage; the gap is written to dyncdc_gaps"
+    )
+
+    @field_validator("export_arn")
+    @classmethod
+    def _is_export_arn(cls, value: str | None) -> str | None:
+        if value is not None and not _EXPORT_ARN.fullmatch(value):
+            raise ValueError("must be the ARN of a DynamoDB export, arn:aws:dynamodb:...:table/NAME/export/ID")
+        return value
+
+    @model_validator(mode="after")
+    def _combinations(self) -> SnapshotConfig:
+        given = self.model_fields_set
+        foreign = {"export": _SCAN_KEYS, "scan": _EXPORT_KEYS, "none": given - {"method"}}[self.method] & given
+        if foreign:
+            raise ValueError(f'{min(foreign)} means nothing with method = "{self.method}"')
+        if self.method == "export" and (self.bucket is None) == (self.export_arn is None):
+            raise ValueError('method = "export" needs either bucket (start an export) or export_arn (use that one)')
+        if self.export_arn is not None and "prefix" in given:
+            raise ValueError("prefix means nothing with export_arn")
+        return self
+
+
+class MetadataConfig(Section):
+    """Names of the columns that dyncdc keeps; "" where a table has none."""
+
+    version: str = Field(default="_version", min_length=1, description="column of the row's version, an integer")
+    deleted: str = Field(default="_deleted", description='column that marks deleted rows; "" if the table has none')
+    spill: str = Field(
+        default="_spill", description='column for what has no column or does not fit; "" if the table has none'
+    )
+
+    @model_validator(mode="after")
+    def _combinations(self) -> MetadataConfig:
+        names = [name for name in (self.version, self.deleted, self.spill) if name]
+        if len(set(names)) < len(names):
+            raise ValueError("version, deleted and spill must name different columns")
+        return self
+
+
+class ColumnConfig(Section):
+    """One column and the attribute that fills it."""
+
+    attribute: Text = Field(description="attribute; dots step into maps, '\"a.b\"' quotes a name that holds a dot")
+    name: str = Field(default="", description="column; default: the attribute's path joined by _")
+    type: Text = Field(description="ClickHouse type")
+    takes: Annotated[tuple[AttributeType, ...] | None, BeforeValidator(_one_or_more)] = Field(
+        default=None,
+        alias="from",
+        description="DynamoDB type, or list of types, it takes; default: by the column's type",
+    )
+    lossy: bool = Field(default=False, description="true: do not also keep in the spill what this column blurs")
+
+    @field_validator("attribute")
+    @classmethod
+    def _is_path(cls, value: str) -> str:
+        parse_attribute_path(value)
+        return value
+
+    @field_validator("takes")
+    @classmethod
+    def _names_types_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not value or len(set(value)) < len(value)):
+            raise ValueError("must name one or more DynamoDB types, each once")
+        return value
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The attribute's name, then map keys."""
+        return parse_attribute_path(self.attribute)
+
+    @property
+    def column(self) -> str:
+        """The column's name."""
+        return self.name or "_".join(self.path)
+
+
+Columns = Annotated[
+    Annotated[Literal["infer"], Tag("infer")]
+    | Annotated[tuple[ColumnConfig, ...], BeforeValidator(_tuple), Field(min_length=1), Tag("list")],
+    Discriminator(_columns_kind),
+]
+Names = Annotated[tuple[Text, ...], BeforeValidator(_tuple)]
+
+
+class TableConfig(Section):
+    """One DynamoDB table and the ClickHouse table that mirrors it."""
+
+    dynamodb: str = Field(description="DynamoDB table")
+    clickhouse: str = Field(default="", description="ClickHouse table; default: the same name")
+    stream: str | None = Field(default=None, description="name or ARN of the stream; default: kinesis.stream")
+    history: Text | None = Field(default=None, description="table that also keeps every change")
+    exclude: Names = Field(default=(), description="attributes to leave out")
+    mask: Names = Field(default=(), description="attributes to mask")
+    mask_key_env: Text | None = Field(default=None, description="environment variable that holds the masking key")
+    max_columns: int = Field(default=1000, gt=0, description="most columns that inference makes")
+    snapshot: SnapshotConfig = Field(description="how the table is loaded first")
+    nested: Literal["flatten", "json", "typed"] = Field(
+        default="flatten", description="what inference makes of maps: flatten (columns a_b) or json (text)"
+    )
+    flatten_depth: int = Field(default=1, ge=1, le=32, description="levels of maps that become columns")
+    evolve: Literal["add_columns", "spill"] = Field(default="spill", description="where new attributes go: spill")
+    deletes: Literal["tombstone", "ignore"] = Field(default="tombstone", description="tombstone or ignore")
+    ttl_deletes: Literal["delete", "keep"] = Field(default="delete", description="what a TTL delete does: delete")
+    columns: Columns = Field(
+        default="infer",
+        description="infer (an existing table: its columns, by name; else from the key schema and a sample) or a list "
+        "of [[tables.columns]]",
+    )
+    metadata: MetadataConfig = Field(default=MetadataConfig(), description="names of the columns that dyncdc keeps")
+
+    _stream = field_validator("stream")(check_stream)
+
+    @field_validator("dynamodb")
+    @classmethod
+    def _is_table_name(cls, value: str) -> str:
+        if not _DYNAMODB_TABLE.fullmatch(value):
+            raise ValueError("must be the name of a DynamoDB table: 3 to 255 of a-z A-Z 0-9 _ . -")
+        return value
+
+    @model_validator(mode="after")
+    def _combinations(self) -> TableConfig:
+        if not self.metadata.deleted and self.deletes == "tombstone":
+            raise ValueError('without a metadata.deleted column, deletes must be "ignore"')
+        if self.columns == "infer":
+            return self
+        taken = [name for name in (self.metadata.version, self.metadata.deleted, self.metadata.spill) if name]
+        for column in self.columns:
+            if column.column in taken:
+                raise ValueError(f"column {column.column} is named twice")
+            taken.append(column.column)
+        return self
+
+    @property
+    def destination(self) -> str:
+        """The ClickHouse table's name."""
+        return self.clickhouse or self.dynamodb
+
+    @property
+    def column_list(self) -> tuple[ColumnConfig, ...]:
+        """The columns given in the configuration; empty when they are inferred."""
+        return () if self.columns == "infer" else self.columns

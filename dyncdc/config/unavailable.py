@@ -1,0 +1,71 @@
+"""What the configuration will have and this version has not: refused, so that nobody believes it is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+Refused = Callable[[object], bool]
+
+
+def _any(_: object) -> bool:
+    return True
+
+
+def _value(refused: object) -> Refused:
+    return lambda value: value == refused
+
+
+def _above(limit: int) -> Refused:
+    return lambda value: isinstance(value, int) and value > limit
+
+
+UNAVAILABLE: Mapping[str, Refused] = {
+    "aws.role_arn": _any,
+    "aws.external_id": _any,
+    "clickhouse.cluster": _any,
+    "clickhouse.cert_file": _any,
+    "clickhouse.key_file": _any,
+    "kinesis.fan_out": _value(True),
+    "kinesis.on_lost_position": _value("resnapshot"),
+    "limits.workers": _above(1),
+    "dead_letters": _any,
+    "tables.history": _any,
+    "tables.exclude": _any,
+    "tables.mask": _any,
+    "tables.mask_key_env": _any,
+    "tables.nested": _value("typed"),
+    "tables.evolve": _value("add_columns"),
+    "tables.ttl_deletes": _value("keep"),
+    "tables.snapshot.method": _value("scan"),
+    "tables.snapshot.segments": _any,
+    "tables.snapshot.read_capacity_units": _any,
+}
+"""Key path to which of its values are refused. To bring a feature in, delete its line."""
+
+
+def wholly_unavailable(path: str) -> bool:
+    """Whether a key (no indexes in ``path``) takes no value at all in this version."""
+    return any(UNAVAILABLE.get(prefix) is _any for prefix in (path, path.partition(".")[0]))
+
+
+def find_unavailable(document: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield (key path with indexes, what is refused) for each refused key of an unchecked document."""
+    for pattern, refused in UNAVAILABLE.items():
+        for path, value in _lookup(document, pattern.split("."), ""):
+            if refused(value):
+                yield path, "" if refused is _any else f" = {_literal(value)}"
+
+
+def _lookup(node: object, names: list[str], path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from _lookup(item, names, f"{path}[{index}]")
+    elif isinstance(node, Mapping) and names and names[0] in node:
+        inner = f"{path}.{names[0]}" if path else names[0]
+        yield from _lookup(node[names[0]], names[1:], inner)
+    elif not names:
+        yield path, node
+
+
+def _literal(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,196 @@
+"""Each mistake in a configuration is one line that names file, key path and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dyncdc.config import load_config, parse_config
+from dyncdc.config.unavailable import UNAVAILABLE
+from dyncdc.errors import ConfigError
+
+MINIMAL = """
+pipeline = "orders"
+[clickhouse]
+url = "clickhouse://ch.internal"
+[kinesis]
+stream = "orders-changes"
+"""
+TABLE = '[[tables]]\ndynamodb = "orders"\nsnapshot = { method = "none" }\n'
+
+
+def mistake(text: str, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, environ or {}, name="config.toml")
+    message = str(caught.value)
+    whole = f"{message}: {caught.value.hint}" if caught.value.hint else message
+    assert "\n" not in whole
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            MINIMAL + "poll_intervall_seconds = 1\n" + TABLE,
+            "reading config.toml: unknown key kinesis.poll_intervall_seconds: did you mean poll_interval_seconds?",
+        ),
+        ("pipelin = 'x'\n" + MINIMAL + TABLE, "reading config.toml: unknown key pipelin: did you mean pipeline?"),
+        (
+            MINIMAL + TABLE + "[[tables.columns]]\natribute = 'a'\ntype = 'String'",
+            "unknown key tables[0].columns[0].atribute: did you mean attribute?",
+        ),
+        (
+            MINIMAL + TABLE.replace('"none"', '"export", buckt = "b"'),
+            "unknown key tables[0].snapshot.buckt: did you mean bucket?",
+        ),
+        (MINIMAL + TABLE + "[sink]\nx = 1", "unknown key sink: keys here: pipeline, aws"),
+        (MINIMAL + "poll_interval_seconds = '1'\n" + TABLE, "kinesis.poll_interval_seconds must be a number"),
+        (MINIMAL + "poll_interval_seconds = true\n" + TABLE, "kinesis.poll_interval_seconds must be a number"),
+        (MINIMAL + "poll_interval_seconds = 0\n" + TABLE, "kinesis.poll_interval_seconds must be greater than 0"),
+        (MINIMAL + "poll_interval_seconds = inf\n" + TABLE, "kinesis.poll_interval_seconds must be a finite number"),
+        (MINIMAL + "start = 'YESTERDAY'\n" + TABLE, 'kinesis.start must be "TRIM_HORIZON", "LATEST" or a time'),
+        (MINIMAL + "start = '2026-01-31T00:00:00'\n" + TABLE, "a time with its zone"),
+        (MINIMAL + "start = 2026-01-31T00:00:00\n" + TABLE, "a time with its zone"),
+        (MINIMAL + "start = '2026-02-31T00:00:00Z'\n" + TABLE, "kinesis.start: day is out of range for month"),
+        (MINIMAL + "[batch]\nmax_rows = 1.5\n" + TABLE, "batch.max_rows must be a whole number"),
+        (MINIMAL + "[limits]\nmemory_bytes = 1000\n" + TABLE, "limits.memory_bytes must be greater than or equal to"),
+        (MINIMAL + "[http]\nlisten = '9108'\n" + TABLE, 'http.listen must be "host:port"'),
+        (MINIMAL + "[http]\nlisten = 'h:99999'\n" + TABLE, 'http.listen must be "host:port"'),
+        (MINIMAL + "[log]\nlevel = 'loud'\n" + TABLE, "log.level must be 'debug', 'info', 'warning' or 'error'"),
+        ("batch = 1\n" + MINIMAL + TABLE, "batch must be a table of keys"),
+        ("tables = 1\n" + MINIMAL, "tables must be a list"),
+        (MINIMAL, "tables is missing"),
+        ("tables = []\n" + MINIMAL, "tables must not be empty"),
+        (MINIMAL.replace('"orders"', '"Orders!"') + TABLE, "pipeline must be 1 to 64 of a-z 0-9 _ -"),
+        (MINIMAL.replace('"orders"', '"orders\\n"') + TABLE, "pipeline must be 1 to 64 of a-z 0-9 _ -"),
+        (MINIMAL.replace("[clickhouse]", "[clickhouse]\ncompression = 'zip'") + TABLE, "compression must be"),
+        (MINIMAL.replace("clickhouse:", "https:") + TABLE, "clickhouse.url must start with clickhouse://"),
+        (MINIMAL.replace("clickhouse://ch.internal", "local://x") + TABLE, "url needs an absolute directory"),
+        (MINIMAL.replace('url = "clickhouse://ch.internal"', "") + TABLE, "clickhouse.url is missing"),
+        (
+            MINIMAL.replace("ch.internal", 'u:p@ch.internal"\npassword_env = "X') + TABLE,
+            "clickhouse: the password is given twice",
+        ),
+        (MINIMAL.replace("[clickhouse]", '[clickhouse]\npassword_env = "NOPE"') + TABLE, "variable NOPE is not set"),
+        (
+            MINIMAL.replace("[clickhouse]", '[clickhouse]\npassword_file = "/nonexistent"') + TABLE,
+            "clickhouse.password_file: /nonexistent: No such file",
+        ),
+        (MINIMAL.replace("[clickhouse]", '[clickhouse]\nca_file = "x"') + TABLE, "ca_file needs TLS"),
+        (MINIMAL.replace("stream", "# stream") + TABLE, "tables[0] has no stream: set kinesis.stream"),
+        (MINIMAL + TABLE + TABLE, "tables[1].dynamodb: orders is named twice"),
+        (
+            MINIMAL + TABLE + TABLE.replace('"orders"', '"others"\nclickhouse = "orders"'),
+            "tables[1].clickhouse: orders is the destination of two tables",
+        ),
+        (MINIMAL + TABLE + TABLE.replace('"orders"', '"orders_current"'), "also the name of the view over orders"),
+        (MINIMAL + TABLE.replace('"orders"', '"dyncdc_gaps"'), "kept for dyncdc's own"),
+        (MINIMAL + TABLE.replace('"orders"', '"a b"'), "tables[0].dynamodb must be the name of a DynamoDB table"),
+        (MINIMAL + '[[tables]]\ndynamodb = "orders"\n', "tables[0].snapshot is missing"),
+        (MINIMAL + TABLE.replace('"none"', '"export"'), "tables[0].snapshot: method = \"export\" needs either bucket"),
+        (MINIMAL + TABLE.replace('"none"', '"none", bucket = "b"'), "bucket means nothing with method = \"none\""),
+        (
+            MINIMAL + TABLE.replace('"none"', '"export", bucket = "b", settle_seconds = 1'),
+            "tables[0].snapshot.settle_seconds must be at least 60",
+        ),
+        (MINIMAL + TABLE + 'metadata = { deleted = "" }', 'deletes must be "ignore"'),
+        (MINIMAL + TABLE + 'metadata = { spill = "_version" }', "must name different columns"),
+        (MINIMAL + TABLE + "columns = 'guess'", "tables[0].columns must be 'infer'"),
+        (MINIMAL + TABLE + "columns = []", "tables[0].columns must not be empty"),
+        (MINIMAL + TABLE + "[[tables.columns]]\nattribute = 'a..b'\ntype = 'String'", "empty name"),
+        (
+            MINIMAL + TABLE + "[[tables.columns]]\nattribute = 'a'\ntype = 'String'\nfrom = 'X'",
+            "tables[0].columns[0].from[0] must be 'S'",
+        ),
+        (
+            MINIMAL + TABLE + "[[tables.columns]]\nattribute = '_version'\ntype = 'String'",
+            "column _version is named twice",
+        ),
+        ("pipeline = \n", "not TOML: Invalid value (at line 1"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_with_its_key(text: str, expected: str) -> None:
+    assert expected in mistake(text)
+
+
+def test_an_unknown_key_is_named_before_what_follows_from_it() -> None:
+    text = (MINIMAL + TABLE).replace("url =", "ulr =")
+    assert "unknown key clickhouse.ulr: did you mean url?" in mistake(text)
+
+
+REFUSED = {
+    "aws.role_arn": "[aws]\nrole_arn = 'r'",
+    "aws.external_id": "[aws]\nexternal_id = 'r'",
+    "dead_letters": "[dead_letters]\nmax_run = 10",
+    "limits.workers": "[limits]\nworkers = 2",
+    "clickhouse.cluster": "cluster = 'main'",
+    "clickhouse.cert_file": "cert_file = 'c'",
+    "clickhouse.key_file": "key_file = 'k'",
+    "kinesis.fan_out": "fan_out = true",
+    "kinesis.on_lost_position": "on_lost_position = 'resnapshot'",
+    "tables.history": "history = 'h'",
+    "tables.exclude": "exclude = ['a']",
+    "tables.mask": "mask = ['a']",
+    "tables.mask_key_env": "mask_key_env = 'K'",
+    "tables.nested": "nested = 'typed'",
+    "tables.evolve": "evolve = 'add_columns'",
+    "tables.ttl_deletes": "ttl_deletes = 'keep'",
+    "tables.snapshot.method": '"scan"',
+    "tables.snapshot.segments": '"none", segments = 2',
+    "tables.snapshot.read_capacity_units": '"none", read_capacity_units = 2',
+}
+
+
+def test_every_refusal_has_an_example() -> None:
+    assert REFUSED.keys() == UNAVAILABLE.keys()
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_this_version_lacks_is_refused_by_name(key: str) -> None:
+    line, section = REFUSED[key], key.partition(".")[0]
+    if key.startswith("tables.snapshot"):
+        text = MINIMAL + TABLE.replace('"none"', line)
+    elif section == "tables":
+        text = MINIMAL + TABLE + line
+    elif section in ("clickhouse", "kinesis"):
+        text = MINIMAL.replace(f"[{section}]", f"[{section}]\n{line}") + TABLE
+    else:
+        text = MINIMAL + line + "\n" + TABLE
+    assert f"{key.replace('tables', 'tables[0]')}" in mistake(text)
+    assert "is not available in this version" in mistake(text)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("DYNCDC_KINESIS__POLL_INTERVAL_SECOND", "1", "did you mean DYNCDC_KINESIS__POLL_INTERVAL_SECONDS?"),
+        ("DYNCDC_TABLES__DYNAMODB", "x", "tables can be set in the file only"),
+        ("DYNCDC_BATCH__MAX_ROWS", "many", "variable DYNCDC_BATCH__MAX_ROWS: must be a number, true or false"),
+        ("DYNCDC_BATCH__MAX_ROWS", "0", "reading the environment variable DYNCDC_BATCH__MAX_ROWS: batch.max_rows must"),
+        ("DYNCDC_KINESIS__FAN_OUT", "true", "DYNCDC_KINESIS__FAN_OUT: kinesis.fan_out = true is not available"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_the_variable(variable: str, value: str, expected: str) -> None:
+    assert expected in mistake(MINIMAL + TABLE, {variable: value})
+
+
+def test_a_local_aws_may_settle_faster() -> None:
+    snapshot = TABLE.replace('"none"', '"export", bucket = "b", settle_seconds = 0, margin_seconds = 5')
+    local = '[aws]\nendpoint_url = "http://127.0.0.1:4566"\n'
+    assert parse_config(MINIMAL + local + snapshot, {}).tables[0].snapshot.settle_seconds == 0
+    vpc = '[aws]\nendpoint_url = "https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com"\n'
+    assert "must be at least 60" in mistake(MINIMAL + vpc + snapshot)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    with pytest.raises(ConfigError, match=r"missing\.toml: no such file"):
+        load_config(missing, {})
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_config(tmp_path, {})
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes(b'pipeline = "\xe9"')
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(latin, {})
