@@ -1,0 +1,104 @@
+"""The AWS session: one set of clients for the whole process, with time-outs and connection pools that suit a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aioboto3
+from aiobotocore.config import AioConfig
+
+from ..errors import ConfigError
+from .aws_errors import aws_call
+from .bodies import decode_get_records
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 30.0
+KEEPALIVE_SECONDS = 60.0
+"""Longer than the longest pause between two reads of an idle shard, so that its connection is still there."""
+
+ATTEMPTS = 2
+"""The SDK's own: enough for a keep-alive connection that the server has just closed. The pipeline retries for ever."""
+
+POOL_MIN_CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class AwsClients:
+    """The clients that the sources share. They belong to ``open_clients``; nobody else closes them."""
+
+    region: str
+    kinesis: Any
+    dynamodb: Any
+    s3: Any
+
+
+@asynccontextmanager
+async def open_clients(
+    region: str | None,
+    *,
+    endpoint_url: str | None = None,
+    role_arn: str | None = None,
+    external_id: str | None = None,
+    shards: int = 64,
+) -> AsyncIterator[AwsClients]:
+    """Open the clients, through the SDK's credential chain. ``shards``: how many are read at once, one connection each.
+
+    Raises ConfigError for a region, profile or endpoint that cannot be used. Credentials are first tried by a call.
+    """
+    session = aioboto3.Session(region_name=region)
+    async with AsyncExitStack() as stack:
+        if role_arn:
+            await _assume_role(session, stack, role_arn, external_id, endpoint_url)
+        kinesis = await _client(session, stack, "kinesis", endpoint_url, max(POOL_MIN_CONNECTIONS, shards))
+        kinesis.meta.events.register("before-parse.kinesis.GetRecords", decode_get_records)
+        dynamodb = await _client(session, stack, "dynamodb", endpoint_url, POOL_MIN_CONNECTIONS)
+        s3 = await _client(session, stack, "s3", endpoint_url, POOL_MIN_CONNECTIONS)
+        yield AwsClients(str(kinesis.meta.region_name), kinesis, dynamodb, s3)
+
+
+async def _client(
+    session: aioboto3.Session, stack: AsyncExitStack, service: str, endpoint_url: str | None, connections: int
+) -> Any:
+    config = AioConfig(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        max_pool_connections=connections,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        connector_args={"keepalive_timeout": KEEPALIVE_SECONDS},
+        # Data files carry their md5 in the manifest: hashing them a second way would only cost time.
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path"} if endpoint_url else {},
+    )
+    async with aws_call(f"opening the AWS client of {service}"):
+        try:
+            opening = session.client(service, endpoint_url=endpoint_url, config=config)
+            return await stack.enter_async_context(opening)
+        except ValueError as error:  # botocore's only signal for an endpoint that is not a URL
+            raise ConfigError(
+                f"opening the AWS client of {service}: {error}", hint="correct aws.endpoint_url"
+            ) from error
+
+
+async def _assume_role(
+    session: aioboto3.Session, stack: AsyncExitStack, role_arn: str, external_id: str | None, endpoint_url: str | None
+) -> None:
+    """Make every client of the session act as the role; its credentials renew themselves."""
+    from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
+
+    core = session._session
+    async with aws_call(f"assuming the role {role_arn}"):
+        source = await core.get_credentials()
+
+    def create_client(service: str, **kwargs: Any) -> Any:
+        return core.create_client(service, endpoint_url=endpoint_url, **kwargs)
+
+    fetcher = AioAssumeRoleCredentialFetcher(
+        client_creator=create_client,
+        source_credentials=source,
+        role_arn=role_arn,
+        extra_args={"RoleSessionName": "dyncdc", **({"ExternalId": external_id} if external_id else {})},
+    )
+    core._credentials = AioDeferredRefreshableCredentials(method="assume-role", refresh_using=fetcher.fetch_credentials)

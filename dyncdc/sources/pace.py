@@ -1,0 +1,49 @@
+"""How many records one GetRecords call asks for: the call has no byte limit, so it is derived from sizes seen. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LIMIT_MAX_RECORDS = 10_000
+"""Source: AWS GetRecords, Limit."""
+
+ANSWER_MAX_BYTES = 10 * 2**20
+"""Source: AWS GetRecords: 10 MiB a call."""
+
+SHARD_BYTES_PER_SECOND = 2 * 2**20
+"""Source: Kinesis quotas, read throughput of a shard. After a larger answer calls fail until it is paid for."""
+
+UNSEEN_RECORD_BYTES = 1024
+UNSEEN_LIMIT_RECORDS = 256
+"""A shard nothing is known about starts small: its records may be a thousand times larger than assumed."""
+
+SHRINK = 0.5
+GROW = 1.05
+REMEMBER = 0.7
+
+
+@dataclass(slots=True)
+class Pace:
+    """Record size and tolerated answer size of one shard, learned from its answers."""
+
+    record_bytes: float = 0.0
+    ceiling_bytes: float = ANSWER_MAX_BYTES
+
+    def limit(self, want_bytes: int) -> int:
+        """Records to ask for, so that the answer holds about ``want_bytes`` and no throttling follows."""
+        room = min(float(want_bytes), self.ceiling_bytes)
+        if not self.record_bytes:
+            return max(1, min(int(room / UNSEEN_RECORD_BYTES), UNSEEN_LIMIT_RECORDS))
+        return max(1, min(int(room / self.record_bytes), LIMIT_MAX_RECORDS))
+
+    def answered(self, records: int, nbytes: int) -> None:
+        """Learn from an answer. Larger records count at once, smaller ones slowly: an overshoot costs memory."""
+        self.ceiling_bytes = min(self.ceiling_bytes * GROW, ANSWER_MAX_BYTES)
+        if records:
+            seen = max(1.0, nbytes / records)
+            self.record_bytes = max(seen, REMEMBER * self.record_bytes + (1 - REMEMBER) * seen)
+
+    def throttled(self, pause_seconds: float) -> None:
+        """Ask for less, down to what the shard gives in one pause: asking so fast for so much never throttles."""
+        floor = max(SHARD_BYTES_PER_SECOND * pause_seconds, UNSEEN_RECORD_BYTES)
+        self.ceiling_bytes = max(self.ceiling_bytes * SHRINK, min(floor, ANSWER_MAX_BYTES))
