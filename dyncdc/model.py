@@ -1,4 +1,7 @@
-"""The nouns that travel through every layer: shards, chunks, blocks, marks. Values only: no I/O, no asyncio, no third party."""
+"""The nouns that travel through every layer: shards, chunks, blocks, marks.
+
+Values only: no I/O, no asyncio, no third party.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Literal, NewType
 
 SourceId = NewType("SourceId", str)
-"""Identity of what is read: stream ARN + "@" + creation time in seconds, or an export's ARN. Never reused for other data."""
+"""Identity of what is read: stream ARN + "@" + creation time in seconds, or an export's ARN. Never reused.""""
 
 ShardId = NewType("ShardId", str)
 """Unique inside its source: a Kinesis shard id, or the key of an export's data file."""
 
 Position = NewType("Position", str)
-"""Where reading goes on, as text. Only the source that made it reads it; everyone else compares for equality and stores it."""
+"""Where reading goes on, as text. Only the source that made it reads it; all others compare and store it."""
 
 HORIZON = Position("TRIM_HORIZON")
 """Before the first record that the shard still holds. Children of a reshard and export files always start here."""
@@ -33,7 +36,7 @@ class RawChunk:
     """What one fetch returned.
 
     ``end`` is the position after the last record (or the position asked for, when there was none). ``closed``: nothing
-    follows, ever; the records of this chunk still count, and ``children`` names the shards that go on. ``read_until`` is
+    follows, ever; the records of this chunk still count, and ``children`` names the shards that go on. ``read_until``:
     seconds since the epoch by the server's clock: arrival of the last record, or the time of the answer at the tip.
     ``behind_seconds`` is 0 at the tip.
     """
@@ -59,10 +62,10 @@ class RawChunk:
 class Block:
     """Rows of one destination table, already as JSON text by column, in delivery order.
 
-    ``cells[i]`` holds the values of ``columns[i]`` as JSON values joined by commas, without brackets. Every value must
-    survive ``orjson.loads`` and ``orjson.dumps`` unchanged, so numbers travel as quoted text unless they are small ints.
-    ``keys`` (one canonical key per row) and ``versions`` let equal keys be collapsed; ``keys`` is empty for tables whose
-    rows never replace each other (dead letters, history).
+    ``cells[i]`` holds the values of ``columns[i]`` as JSON values joined by commas, without brackets. Every value
+    must survive ``orjson.loads`` and ``orjson.dumps`` unchanged, so numbers travel as quoted text unless they are
+    small ints. ``keys`` (one canonical key per row) and ``versions`` let equal keys be collapsed; ``keys`` is empty for
+    tables whose rows never replace each other (dead letters, history).
     """
 
     table: str
@@ -126,6 +129,8 @@ class Snapshot:
 
     ``version`` (microseconds) is what its rows carry: export time minus the margin. ``destination_uuid`` is the UUID of
     the ClickHouse table it was made for: a re-created table has another one and needs another snapshot.
+    ``covered_from`` is the instant (seconds, server clock) from which the stream is read for the table without a break.
+    ``had_rows``: the destination was not empty when this snapshot was begun.
     """
 
     id: str
@@ -136,6 +141,8 @@ class Snapshot:
     export_time: float = 0.0
     version: int = 0
     segments: int = 0
+    covered_from: float = 0.0
+    had_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

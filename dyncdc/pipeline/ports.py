@@ -9,7 +9,7 @@ from ..model import Block, Checkpoint, Decoded, Export, Position, RawChunk, Shar
 
 
 class Source(Protocol):
-    """Something that holds shards. ``(shard, position)`` is the truth; any iterator or open file is its private cache."""
+    """Something that holds shards. ``(shard, position)`` is the truth, iterators and open files a private cache."""
 
     @property
     def id(self) -> SourceId:
@@ -24,14 +24,18 @@ class Source(Protocol):
         """How long unread data stays, or None when it does not expire while we read."""
 
     @property
+    def server_time(self) -> float:
+        """Seconds since the epoch by the server's clock, as of its last answer."""
+
+    @property
     def pause_seconds(self) -> float:
         """Shortest pause between two fetches of one shard."""
 
     def start_position(self, shard: Shard) -> Position:
-        """Where a shard without checkpoint starts. Asked only for shards whose parents this pipeline has not read."""
+        """Where a shard starts when the pipeline has no checkpoint at all for this source."""
 
     def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
-        """Yield pages of shards, closed ones that still hold data included. What was yielded stands if a later page fails.
+        """Yield pages of shards, closed ones that still hold data included. What was yielded stands if a later one fails.
 
         Raises RetryableError, PositionLostError (the source itself is gone or was re-created), FatalError.
         """
@@ -96,6 +100,9 @@ class SnapshotStore(Protocol):
 
     async def save(self, snapshot: Snapshot) -> None:
         """Append the snapshot's new state."""
+
+    async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
+        """Append to ``dyncdc_gaps``: changes of ``table`` between the two instants (seconds) may be missing."""
 
 
 class Origin(Protocol):

@@ -1,0 +1,94 @@
+"""What happens to blocks between decode and insert. Pure.
+
+They are joined into statements, repeated keys are collapsed, and bad rows can be cut out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import orjson
+
+from ..model import Block
+
+
+def collapse(blocks: Sequence[Block]) -> list[Block]:
+    """Drop rows whose key comes again with an equal or greater version.
+
+    Delivery order breaks ties, as it does in ClickHouse (the row inserted last wins), so the surviving rows tell the
+    same truth. Blocks without keys, and blocks in which nothing repeats, are passed on untouched.
+    """
+    winners: dict[bytes, tuple[int, int, int]] = {}
+    repeated = False
+    for number, block in enumerate(blocks):
+        for row, (key, version) in enumerate(zip(block.keys, block.versions, strict=True)):
+            before = winners.get(key)
+            if before is not None:
+                repeated = True
+            if before is None or version >= before[0]:
+                winners[key] = (version, number, row)
+    if not repeated:
+        return list(blocks)
+    keep: list[list[int]] = [[] for _ in blocks]
+    for _, number, row in winners.values():
+        keep[number].append(row)
+    return [
+        block if not block.keys or len(rows) == block.rows else take(block, sorted(rows))
+        for block, rows in zip(blocks, keep, strict=True)
+        if rows or not block.keys
+    ]
+
+
+def take(block: Block, rows: Sequence[int]) -> Block:
+    """Return a block of the given rows only, in the given order."""
+    cells = []
+    for cell in block.cells:
+        values = orjson.loads(b"[" + cell + b"]")
+        cells.append(orjson.dumps([values[row] for row in rows])[1:-1])
+    return Block(
+        block.table,
+        block.columns,
+        cells,
+        len(rows),
+        [block.keys[row] for row in rows] if block.keys else [],
+        [block.versions[row] for row in rows] if block.versions else [],
+    )
+
+
+def halves(block: Block) -> tuple[Block, Block]:
+    """Split a block of at least two rows in the middle."""
+    middle = block.rows // 2
+    return take(block, range(middle)), take(block, range(middle, block.rows))
+
+
+def join(blocks: Sequence[Block]) -> Block:
+    """Return one block of all rows. All blocks have the same table and columns."""
+    first = blocks[0]
+    if len(blocks) == 1:
+        return first
+    return Block(
+        first.table,
+        first.columns,
+        [b",".join(column) for column in zip(*(block.cells for block in blocks), strict=True)],
+        sum(block.rows for block in blocks),
+        [key for block in blocks for key in block.keys],
+        [version for block in blocks for version in block.versions],
+    )
+
+
+def statements(blocks: Iterable[Block], max_bytes: int) -> Iterator[list[Block]]:
+    """Group consecutive blocks of equal columns so that each group's cells stay within ``max_bytes``.
+
+    A single block beyond the limit is passed on alone: the decoder keeps blocks far smaller than a statement.
+    """
+    group: list[Block] = []
+    held = 0
+    for block in blocks:
+        size = sum(map(len, block.cells))
+        if group and (held + size > max_bytes or block.columns != group[0].columns):
+            yield group
+            group, held = [], 0
+        group.append(block)
+        held += size
+    if group:
+        yield group

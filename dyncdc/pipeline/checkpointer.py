@@ -1,0 +1,153 @@
+"""Checkpointer: one task, one insert for all shards; bookkeeping only after the insert has returned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from ..errors import FatalError, RetryableError
+from ..model import Checkpoint, Mark, Shard, ShardId, SourceId
+from ..telemetry.metrics import Metrics
+from ..telemetry.progress import Progress
+from .ledger import ShardLedger
+from .ports import CheckpointStore
+
+HEARTBEAT_SECONDS = 60.0
+"""An idle shard gets a row this often: ``read_until`` is what tells a quiet shard from a lost position."""
+
+
+class Checkpointer:
+    """Persists the frontiers of all ledgers. The only writer of ``ShardLedger.persisted``."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        *,
+        interval_seconds: float,
+        metrics: Metrics,
+        progress: Progress,
+        clock: Callable[[], float],
+        member: int = 0,
+    ) -> None:
+        self._store = store
+        self._interval_seconds = interval_seconds
+        self._metrics = metrics
+        self._progress = progress
+        self._clock = clock
+        self._member = member
+        self._ordinal = 0
+        self._saved_at: dict[tuple[SourceId, ShardId], float] = {}
+        self._loaded: dict[SourceId, dict[ShardId, Mark]] = {}
+        self._finished: dict[SourceId, set[ShardId]] = {}
+        self._stopping = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self.ledgers: dict[tuple[SourceId, ShardId], ShardLedger] = {}
+        self.epoch = 0
+        self._on_saved: list[Callable[[], None]] = []
+
+    async def load(self) -> None:
+        """Read all checkpoints of the pipeline and take an epoch above every one seen. Once, before the first shard."""
+        rows = await self._store.load()
+        for row in rows:
+            self._loaded.setdefault(row.source, {})[row.shard] = row.mark
+            if row.mark.finished:
+                self._finished.setdefault(row.source, set()).add(row.shard)
+        seen = max((row.epoch for row in rows), default=0)
+        self.epoch = max(int(await self._store.server_time() * 1_000_000), seen + 1)
+
+    def saved(self, source: SourceId) -> Mapping[ShardId, Mark]:
+        """What the store held for a source at the start."""
+        return self._loaded.get(source, {})
+
+    def known_sources(self) -> Collection[SourceId]:
+        """Sources that had a checkpoint at the start."""
+        return self._loaded.keys()
+
+    def on_saved(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after every save that wrote something: shards may have been persisted as finished."""
+        self._on_saved.append(callback)
+
+    def held(self, source: SourceId) -> bool:
+        """Whether every shard that is followed has a row: from here on nothing of the source can be forgotten."""
+        return all(ledger.persisted is not None for ledger in self.ledgers.values() if ledger.shard.source == source)
+
+    def finished(self, source: SourceId) -> Collection[ShardId]:
+        """Shards of a source that are persisted as finished."""
+        return self._finished.get(source, frozenset())
+
+    def open(self, shard: Shard, start: Mark) -> ShardLedger:
+        """Begin to follow a shard. Its first row is written by the next save, before anything else is known of it."""
+        persisted = self.saved(shard.source).get(shard.id)
+        ledger = ShardLedger(shard, start, persisted=persisted, on_finished=self._wanted.set)
+        self.ledgers[shard.source, shard.id] = ledger
+        self._wanted.set()
+        return ledger
+
+    async def save(self) -> None:
+        """Write the frontiers that moved, in one insert. Raises RetryableError; then nothing has changed here.
+
+        Raises FatalError when another process has taken the shards over.
+        """
+        now = asyncio.get_running_loop().time()
+        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._is_dirty(ledger, now)]
+        if not dirty:
+            return
+        newest = await self._store.newest_epoch({ledger.shard.source for ledger, _ in dirty})
+        if newest > self.epoch:
+            raise FatalError(
+                f"saving checkpoints: another dyncdc process with this pipeline name took over"
+                f" (its epoch {newest}, ours {self.epoch})",
+                hint="run one process per pipeline, or give this one another `pipeline` name",
+            )
+        self._ordinal += 1
+        await self._store.save(self._rows(dirty))
+        for ledger, mark in dirty:
+            self._settle(ledger, mark, now)
+        for callback in self._on_saved:
+            callback()
+        self._metrics.checkpointed(self._clock())
+
+    def _rows(self, dirty: Sequence[tuple[ShardLedger, Mark]]) -> list[Checkpoint]:
+        return [
+            Checkpoint(ledger.shard.source, ledger.shard.id, mark, self.epoch, self._ordinal, self._member)
+            for ledger, mark in dirty
+        ]
+
+    def _is_dirty(self, ledger: ShardLedger, now: float) -> bool:
+        mark, before = ledger.frontier, ledger.persisted
+        if before is None or mark.position != before.position or mark.finished != before.finished:
+            return True
+        saved_at = self._saved_at.get((ledger.shard.source, ledger.shard.id), -HEARTBEAT_SECONDS)
+        return mark.read_until != before.read_until and now - saved_at >= HEARTBEAT_SECONDS
+
+    def _settle(self, ledger: ShardLedger, mark: Mark, now: float) -> None:
+        shard = ledger.shard
+        ledger.persisted = mark
+        self._saved_at[shard.source, shard.id] = now
+        if mark.finished:
+            self._finished.setdefault(shard.source, set()).add(shard.id)
+            del self.ledgers[shard.source, shard.id]
+            del self._saved_at[shard.source, shard.id]
+
+    async def run(self) -> None:
+        """Save at every interval until stopped. Failed saves are repeated; the frontier waits in the ledgers."""
+        with self._progress.task("checkpointer") as task:
+            while not self._stopping.is_set():
+                self._wanted.clear()
+                try:
+                    async with asyncio.timeout(self._interval_seconds):
+                        await self._wanted.wait()
+                except TimeoutError:
+                    pass  # the interval is over: that is what we wait for
+                try:
+                    await self.save()
+                    task.moved()
+                except RetryableError as error:
+                    self._metrics.retry("checkpoint", error)
+                    self._progress.report("checkpointer", error, self._interval_seconds)
+                    await asyncio.sleep(min(self._interval_seconds, 1.0))
+
+    def stop(self) -> None:
+        """Let ``run`` return after the save it may be in."""
+        self._stopping.set()
+        self._wanted.set()

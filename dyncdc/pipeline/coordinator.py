@@ -1,0 +1,127 @@
+"""Coordinator: lets streams and snapshots run side by side, and knows when ``run --once`` has done its work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..errors import DyncdcError
+from .checkpointer import Checkpointer
+from .follower import StreamFollower
+from .ports import Decoder, Origin, SnapshotDecoders, SnapshotStore, Source
+from .pump import Engine
+from .readers import Readers
+from .snapshots import SnapshotLoader, SnapshotPlan
+
+TIP_POLL_SECONDS = 0.1
+TIP_MARGIN_SECONDS = 5.0
+"""``--once`` under a load that never lets a shard reach its tip ends this far behind the instant it aimed at."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTask:
+    """One stream to follow, with the decoder of all tables on it."""
+
+    source: Source
+    decoder: Decoder
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTask:
+    """One table to load, and the stream that carries its changes."""
+
+    plan: SnapshotPlan
+    origin: Origin
+    stream: Source
+
+
+class Coordinator:
+    """Owns every reader. Cancel ``run`` to make the readers leave; what they had read stays with the writer."""
+
+    def __init__(
+        self,
+        streams: Sequence[StreamTask],
+        snapshots: Sequence[SnapshotTask],
+        *,
+        store: SnapshotStore,
+        decoders: SnapshotDecoders,
+        checkpointer: Checkpointer,
+        engine: Engine,
+        clock: Callable[[], float],
+    ) -> None:
+        self._streams = streams
+        self._snapshots = snapshots
+        self._store = store
+        self._decoders = decoders
+        self._checkpointer = checkpointer
+        self._engine = engine
+        self._clock = clock
+
+    async def run(self, *, once: bool = False) -> None:
+        """Read for ever, or, with ``once``, until the snapshots are complete and every shard was read to its tip.
+
+        Raises FatalError, PositionLostError; with ``once`` also what made a snapshot fail.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            readers = Readers(self._engine, self._checkpointer, tasks)
+            followers = self._followers(readers)
+            loaders = self._loaders(readers, followers)
+            running = [
+                *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in followers.values()),
+                *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
+            ]
+            if once:
+                await self._until_done(followers, loaders)
+                for task in running:
+                    task.cancel()
+                readers.cancel()
+
+    def _followers(self, readers: Readers) -> Mapping[str, StreamFollower]:
+        return {
+            stream.source.id: StreamFollower(stream.source, stream.decoder, readers, self._checkpointer, self._engine)
+            for stream in self._streams
+        }
+
+    def _loaders(self, readers: Readers, followers: Mapping[str, StreamFollower]) -> list[SnapshotLoader]:
+        loaders = []
+        for snapshot in self._snapshots:
+            follower = followers[snapshot.stream.id]
+            loaders.append(
+                SnapshotLoader(
+                    snapshot.plan,
+                    snapshot.origin,
+                    self._store,
+                    self._decoders,
+                    readers,
+                    self._checkpointer,
+                    self._engine,
+                    follower.held.wait,
+                )
+            )
+        return loaders
+
+    async def _until_done(self, followers: Mapping[str, StreamFollower], loaders: Sequence[SnapshotLoader]) -> None:
+        for loader in loaders:
+            await loader.ended.wait()
+            if loader.failure is not None:
+                raise loader.failure
+        for follower in followers.values():
+            await follower.held.wait()
+        begun, instant = asyncio.get_running_loop().time(), self._clock()
+        while not all(self._at_tip(follower, begun, instant) for follower in followers.values()):
+            await asyncio.sleep(TIP_POLL_SECONDS)  # noqa: ASYNC110 - the tip is a state of many pumps, not an event
+
+    def _at_tip(self, follower: StreamFollower, begun: float, instant: float) -> bool:
+        """Whether every shard of a stream was read up to the instant at which the tip was taken."""
+        return not follower.pending() and all(
+            pump.tip_seen_at >= begun or pump.read_until >= instant + TIP_MARGIN_SECONDS for pump in follower.pumps()
+        )
+
+
+def first_error(error: BaseException) -> BaseException:
+    """Return the error inside nested exception groups that says most: ours before anybody else's."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    found = [first_error(inner) for inner in error.exceptions]
+    return next((inner for inner in found if isinstance(inner, DyncdcError)), found[0])

@@ -1,0 +1,86 @@
+"""ShardLedger: which position of a shard may be checkpointed. Only the contiguous acknowledged prefix, never more."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from ..model import Mark, Shard
+
+
+class Receipt:
+    """Acknowledges one chunk once all its blocks are durable."""
+
+    __slots__ = ("_ledger", "_parts", "_release", "mark")
+
+    def __init__(self, ledger: ShardLedger, mark: Mark, parts: int, release: Callable[[], None]) -> None:
+        self._ledger = ledger
+        self.mark = mark
+        self._parts = parts
+        self._release = release
+
+    @property
+    def shard(self) -> Shard:
+        """The shard that the chunk came from."""
+        return self._ledger.shard
+
+    @property
+    def settled(self) -> bool:
+        """Whether every part is durable."""
+        return self._parts == 0
+
+    def replace(self, mark: Mark) -> None:
+        """Move a receipt without parts further on. Only for the ledger."""
+        self.mark = mark
+
+    def ack(self) -> None:
+        """Mark one part durable. The last one gives the bytes back and lets the frontier move."""
+        if self._parts <= 0:
+            raise AssertionError(f"a part of {self.shard.id} was acknowledged twice")
+        self._parts -= 1
+        if self._parts == 0:
+            self._release()
+            self._ledger.advance()
+
+
+class ShardLedger:
+    """The tracked chunks of one shard, in read order.
+
+    Invariant: every chunk at or before ``frontier`` is durable. A frontier exists only through receipts, so flushing
+    before checkpointing is the only path.
+    """
+
+    def __init__(
+        self, shard: Shard, start: Mark, *, persisted: Mark | None, on_finished: Callable[[], None] = lambda: None
+    ) -> None:
+        self.shard = shard
+        self.frontier = start
+        self.persisted = persisted
+        """What the checkpoint store holds, None before the shard's first row. Set by the checkpointer only."""
+        self._on_finished = on_finished
+        self._open: deque[Receipt] = deque()
+
+    @property
+    def in_flight(self) -> int:
+        """Chunks read and not yet part of the frontier."""
+        return len(self._open)
+
+    def track(self, mark: Mark, parts: int, release: Callable[[], None]) -> Receipt:
+        """Register a chunk in read order. With no parts it settles as soon as all before it have."""
+        if parts == 0:
+            release()
+            if self._open and self._open[-1].settled:
+                self._open[-1].replace(mark)  # an idle shard polled for hours behind a stalled sink stays one entry
+                return self._open[-1]
+        receipt = Receipt(self, mark, parts, release)
+        self._open.append(receipt)
+        if parts == 0:
+            self.advance()
+        return receipt
+
+    def advance(self) -> None:
+        """Move the frontier over the settled prefix. Called by receipts."""
+        while self._open and self._open[0].settled:
+            self.frontier = self._open.popleft().mark
+        if self.frontier.finished:
+            self._on_finished()

@@ -1,0 +1,204 @@
+"""pump: the one loop that every shard runs, whatever it is: reserve, fetch, decode, track, put."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..errors import RetryableError
+from ..model import Block, Mark, Position, RawChunk
+from ..telemetry.metrics import Metrics
+from ..telemetry.progress import Progress, TaskProgress
+from .budget import ByteBudget, Reservation
+from .ledger import ShardLedger
+from .ports import Decoder, Source
+from .retry import Backoff
+from .writer import Writer
+
+FETCH_COST = 4
+"""Bytes of memory that a fetch takes for each byte of records while it is under way: the response as it arrives, the
+response joined (both base64), and the records. Measured for GetRecords."""
+
+DECODE_COST = 2
+"""The same while the records are decoded: the records, and their columns growing beside them."""
+
+
+@dataclass(slots=True)
+class FetchSize:
+    """How many bytes the next fetch of a shard asks for.
+
+    Starts small and doubles while answers come back full, so that hundreds of idle shards reserve next to nothing.
+    """
+
+    floor_bytes: int = 32 * 1024
+    ceiling_bytes: int = 2 * 2**20
+    want_bytes: int = 32 * 1024
+
+    def learn(self, nbytes: int) -> None:
+        """Adapt to what the last answer brought."""
+        if nbytes * 2 >= self.want_bytes:
+            self.want_bytes = min(self.want_bytes * 2, self.ceiling_bytes)
+        elif nbytes * 8 < self.want_bytes:
+            self.want_bytes = max(self.want_bytes // 2, self.floor_bytes)
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long a shard rests between two fetches: the source's shortest pause, growing while the shard stays empty."""
+
+    shortest_seconds: float
+    ceiling_seconds: float = 1.0
+    pause_seconds: float = 0.0
+
+    def after(self, chunk: RawChunk) -> float:
+        """Return the pause that follows this chunk."""
+        if chunk.nbytes or not chunk.at_tip:
+            self.pause_seconds = self.shortest_seconds
+        else:
+            ceiling = max(self.ceiling_seconds, self.shortest_seconds)
+            self.pause_seconds = min(max(self.pause_seconds, self.shortest_seconds) * 1.5, ceiling)
+        return self.pause_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What every pump shares."""
+
+    budget: ByteBudget
+    writer: Writer
+    metrics: Metrics
+    progress: Progress
+    clock: Callable[[], float]
+    fetch_ceiling_bytes: int = 2 * 2**20
+
+
+class Pump:
+    """Reads one shard to its end. Cancel it to stop it: it gives back what it holds and tracks nothing half-read."""
+
+    def __init__(self, engine: Engine, source: Source, decoder: Decoder, ledger: ShardLedger) -> None:
+        self._engine = engine
+        self._source = source
+        self._decoder = decoder
+        self._ledger = ledger
+        self._shard = ledger.shard
+        self._backoff = Backoff(first_seconds=0.2)
+        self._pace = Pace(source.pause_seconds)
+        self._size = FetchSize(ceiling_bytes=engine.fetch_ceiling_bytes)
+        self.tip_seen_at = float("-inf")
+        """Loop time at which the last fetch that reached the tip was begun."""
+        self.read_until = 0.0
+        """How far the shard has been read (not: made durable), by the server's clock."""
+
+    @property
+    def label(self) -> str:
+        """The source's name, for metrics."""
+        return self._source.label
+
+    @property
+    def name(self) -> str:
+        """The task's name in health, logs and metrics."""
+        return f"shard:{self._source.label}:{self._shard.id}"
+
+    async def run(self) -> RawChunk:
+        """Read until the shard closes; return its last chunk, without the records.
+
+        Raises PositionLostError, CorruptSnapshotError, FatalError. Everything that was put stays valid.
+        """
+        after = self._ledger.frontier.position
+        with self._engine.progress.task(self.name) as task:
+            try:
+                while True:
+                    chunk = await self._turn(after, task)
+                    if chunk is None:
+                        continue
+                    after = chunk.end
+                    if chunk.closed:
+                        return chunk
+                    pause_seconds = self._pace.after(chunk)
+                    if pause_seconds > 0.0:
+                        task.waiting_for("new records")
+                        with self._engine.metrics.stage("idle"):
+                            await asyncio.sleep(pause_seconds)
+            finally:
+                self._source.forget(self._shard)
+
+    async def _turn(self, after: Position, task: TaskProgress) -> RawChunk | None:
+        """Read one chunk and hand it to the writer; None after a failure that is worth another try.
+
+        The answer has lost its records: nobody may hold them while the shard rests.
+        """
+        engine = self._engine
+        task.waiting_for("budget")
+        with engine.metrics.stage("budget_wait"):
+            await engine.writer.room(self._decoder.tables)
+            reservation = await engine.budget.reserve(self._size.want_bytes * FETCH_COST)
+        engine.writer.fetching += 1
+        try:
+            task.waiting_for("the source")
+            chunk = await self._fetch(after)
+            reservation.resize(chunk.nbytes * DECODE_COST)
+            task.moved()
+            blocks = await self._decode(chunk)
+        except RetryableError as error:
+            reservation.release()
+            await self._rest(error)
+            return None
+        except BaseException:
+            reservation.release()
+            raise
+        finally:
+            engine.writer.fetching -= 1
+        self._hand_over(chunk, blocks, reservation)
+        task.moved()
+        return replace(chunk, records=(), positions=())
+
+    async def _fetch(self, after: Position) -> RawChunk:
+        begun = asyncio.get_running_loop().time()
+        with self._engine.metrics.stage("fetch"):
+            chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
+        self._backoff.reset()
+        self._size.learn(chunk.nbytes)
+        self.read_until = max(self.read_until, chunk.read_until)
+        if chunk.at_tip:
+            self.tip_seen_at = begun
+        self._engine.metrics.fetched(
+            self._source.label,
+            self._shard.id,
+            self._engine.clock(),
+            chunk.behind_seconds,
+            self._headroom_seconds(chunk),
+        )
+        return chunk
+
+    def _headroom_seconds(self, chunk: RawChunk) -> float | None:
+        """Time until the oldest record not yet read expires."""
+        retention_seconds = self._source.retention_seconds
+        return None if retention_seconds is None else retention_seconds - chunk.behind_seconds
+
+    async def _decode(self, chunk: RawChunk) -> list[Block]:
+        """Decode in sub-batches, giving the loop a turn after each."""
+        blocks: list[Block] = []
+        with self._engine.metrics.stage("decode"):
+            for decoded in self._decoder.decode(chunk):
+                blocks += decoded.blocks
+                self._engine.metrics.decoded(decoded)
+                await asyncio.sleep(0)
+        return blocks
+
+    def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation) -> None:
+        """Track and put, without an await in between: a cancellation sees all of it or nothing."""
+        reservation.resize(sum(block.nbytes for block in blocks))
+        receipt = self._ledger.track(Mark(chunk.end, chunk.read_until), len(blocks), reservation.release)
+        for block in blocks:
+            self._engine.writer.put(block, receipt)
+        if chunk.closed:
+            # Behind the data: it cannot overtake what was read before it.
+            self._ledger.track(Mark(chunk.end, chunk.read_until, finished=True), 0, lambda: None)
+            self._engine.writer.hurry(self._decoder.tables)
+
+    async def _rest(self, error: RetryableError) -> None:
+        pause_seconds = self._backoff.next_seconds()
+        self._engine.metrics.retry("fetch", error)
+        self._engine.progress.report(self.name, error, pause_seconds)
+        await asyncio.sleep(pause_seconds)

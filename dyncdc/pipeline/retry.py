@@ -1,0 +1,55 @@
+"""Retrying for ever with full jitter: the reaction to RetryableError, in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ..errors import RetryableError
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Full jitter: a uniform pause between 0 and a ceiling that doubles with each failure in a row.
+
+    Source: AWS Architecture Blog, "Exponential Backoff and Jitter".
+    """
+
+    first_seconds: float = 0.1
+    ceiling_seconds: float = 10.0
+    rng: random.Random = field(default_factory=random.Random)
+    failures: int = 0
+
+    def reset(self) -> None:
+        """Forget the failures: something worked."""
+        self.failures = 0
+
+    def next_seconds(self) -> float:
+        """Count one more failure and return how long to pause."""
+        ceiling = min(self.ceiling_seconds, self.first_seconds * 2.0 ** min(self.failures, 30))
+        self.failures += 1
+        return self.rng.uniform(0.0, ceiling)
+
+
+async def retry_for_ever(
+    operation: Callable[[], Awaitable[T]],
+    *,
+    backoff: Backoff,
+    on_retry: Callable[[RetryableError, float], None],
+) -> T:
+    """Repeat ``operation`` until it stops raising RetryableError; ``on_retry`` gets the error and the next pause.
+
+    Every other error passes through. The same operation is repeated, so it must be the same block with the same token.
+    """
+    while True:
+        try:
+            return await operation()
+        except RetryableError as error:
+            pause_seconds = backoff.next_seconds()
+            on_retry(error, pause_seconds)
+            await asyncio.sleep(pause_seconds)

@@ -1,0 +1,241 @@
+"""Writer: one open batch and at most one insert in flight per table.
+
+It decides when to flush; it never decides what is safe to checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..errors import RejectedRowsError, RetryableError
+from ..model import Block
+from ..telemetry.metrics import Metrics
+from ..telemetry.progress import Progress, TaskProgress
+from .batch import collapse, halves, join, statements
+from .budget import ByteBudget
+from .ledger import Receipt
+from .ports import Sink
+from .retry import Backoff, retry_for_ever
+
+PRESSURE_SHARE = 0.25
+"""Somebody waits for the budget and open batches hold this share of it: flush the largest."""
+
+PRESSURE_WAIT_SECONDS = 0.2
+"""Somebody has waited this long with no fetch under way: flush the largest, however small."""
+
+REFUSED_SHARE = 0.5
+"""A table whose inserts fail may hold this share of the budget, so that the other tables go on."""
+
+
+class Bury(Protocol):
+    """Makes the dead letter of a row that ClickHouse refuses."""
+
+    def __call__(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> Block:
+        """``block`` has exactly one row, read at or before ``receipt``'s mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is full, and how large one statement may be."""
+
+    max_rows: int
+    max_bytes: int
+    max_age_seconds: float
+    statement_bytes: int = 4 * 2**20
+    inserts_in_flight: int = 2
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The blocks of one table that wait for their insert, in delivery order, each with its receipt."""
+
+    table: str
+    opened: float
+    parts: list[tuple[Block, Receipt]] = field(default_factory=list)
+    rows: int = 0
+    nbytes: int = 0
+
+    def add(self, block: Block, receipt: Receipt) -> None:
+        self.parts.append((block, receipt))
+        self.rows += block.rows
+        self.nbytes += block.nbytes
+
+
+class Writer:
+    """Batches blocks per table and flushes on rows, bytes, age, memory pressure or drain.
+
+    Invariant: a receipt is acknowledged only after the statement that holds its block has returned.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        budget: ByteBudget,
+        limits: BatchLimits,
+        *,
+        token_prefix: str,
+        bury: Bury,
+        metrics: Metrics,
+        progress: Progress,
+        clock: Callable[[], float],
+    ) -> None:
+        self._sink = sink
+        self._budget = budget
+        self._limits = limits
+        self._token_prefix = token_prefix
+        self._bury = bury
+        self._metrics = metrics
+        self._progress = progress
+        self._clock = clock
+        self._ordinal = 0
+        self._open: dict[str, _Batch] = {}
+        self._flushing: dict[str, _Batch] = {}
+        self._refused: set[str] = set()
+        self._slots = asyncio.Semaphore(limits.inserts_in_flight)
+        self._wake = asyncio.Event()
+        self._eased = asyncio.Event()
+        self._draining = False
+        self.fetching = 0
+        """Fetches and decodes under way; readers count themselves in and out."""
+        budget.on_wait(self._wake.set)
+
+    def put(self, block: Block, receipt: Receipt) -> None:
+        """Append; never waits, the budget already did."""
+        batch = self._open.get(block.table)
+        if batch is None:
+            batch = self._open[block.table] = _Batch(block.table, asyncio.get_running_loop().time())
+        batch.add(block, receipt)
+        self._wake.set()
+
+    def hurry(self, tables: Collection[str]) -> None:
+        """Flush these tables now: a shard has been read to its end and its children wait for what it held."""
+        for table in tables:
+            if table in self._open:
+                self._open[table].opened = -self._limits.max_age_seconds
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Flush everything, then let ``run`` return. Nothing may be put afterwards."""
+        self._draining = True
+        self._wake.set()
+
+    async def room(self, tables: Collection[str]) -> None:
+        """Wait while a table among ``tables`` is being refused and already holds its share of the budget."""
+        while any(self._overdrawn(table) for table in tables if table in self._refused):
+            self._eased.clear()
+            await self._eased.wait()
+
+    def _held(self, table: str) -> int:
+        held = self._open.get(table), self._flushing.get(table)
+        return sum(batch.nbytes for batch in held if batch is not None)
+
+    def _overdrawn(self, table: str) -> bool:
+        return self._held(table) >= REFUSED_SHARE * self._budget.capacity_bytes
+
+    async def run(self) -> None:
+        """Start flushes until drained. The only task that does."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as flushes:
+            while True:
+                self._wake.clear()
+                for table in self._due(loop.time()):
+                    batch = self._flushing[table] = self._open.pop(table)
+                    flushes.create_task(self._flush(batch), name=f"insert:{table}")
+                if self._draining and not self._open and not self._flushing:
+                    return
+                try:
+                    async with asyncio.timeout(self._pause_seconds(loop.time())):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+
+    def _due(self, now: float) -> list[str]:
+        """Tables to flush now: full or old ones, and under pressure the largest."""
+        limits = self._limits
+        free = [batch for batch in self._open.values() if batch.table not in self._flushing]
+        due = [
+            batch.table
+            for batch in free
+            if self._draining
+            or batch.rows >= limits.max_rows
+            or batch.nbytes >= limits.max_bytes
+            or now - batch.opened >= limits.max_age_seconds
+        ]
+        if not due and free and self._pressed(now):
+            due.append(max(free, key=lambda batch: batch.nbytes).table)
+        return due
+
+    def _pressed(self, now: float) -> bool:
+        since = self._budget.waiting_since()
+        if since is None:
+            return False
+        held = sum(batch.nbytes for batch in self._open.values())
+        if held >= PRESSURE_SHARE * self._budget.capacity_bytes:
+            return True
+        return self.fetching == 0 and now - since >= PRESSURE_WAIT_SECONDS
+
+    def _pause_seconds(self, now: float) -> float | None:
+        """How long nothing can become due by itself; None when only an event can change that."""
+        ages = [
+            batch.opened + self._limits.max_age_seconds - now
+            for batch in self._open.values()
+            if batch.table not in self._flushing
+        ]
+        if ages and self._budget.waiting:
+            ages.append(PRESSURE_WAIT_SECONDS)
+        return max(0.0, min(ages)) if ages else None
+
+    async def _flush(self, batch: _Batch) -> None:
+        table = batch.table
+        with self._progress.task(f"insert:{table}") as task:
+            receipts = {id(block): receipt for block, receipt in batch.parts}
+            for group in statements([block for block, _ in batch.parts], self._limits.statement_bytes):
+                # The last receipt of a statement names the position when one of its rows is refused.
+                await self._write(collapse(group), receipts[id(group[-1])], task)
+                for block in group:
+                    batch.nbytes -= block.nbytes
+                    receipts[id(block)].ack()
+        del self._flushing[table]
+        self._eased.set()
+        self._wake.set()
+
+    async def _write(self, blocks: list[Block], receipt: Receipt, task: TaskProgress) -> None:
+        """Make the rows of ``blocks`` durable, in the table or, one by one, among the dead letters."""
+        self._ordinal += 1
+        await self._insert(join(blocks), f"{self._token_prefix}/{self._ordinal}", receipt, task)
+
+    async def _insert(self, block: Block, token: str, receipt: Receipt, task: TaskProgress) -> None:
+        try:
+            await self._attempts(block, token, task)
+        except RejectedRowsError as error:
+            self._metrics.error("insert", error)
+            if block.rows == 1:
+                await self._attempts(self._bury(block, receipt, error), f"{token}/dead", task)
+                return
+            for number, half in enumerate(halves(block)):
+                await self._insert(half, f"{token}/{number}", receipt, task)
+
+    async def _attempts(self, block: Block, token: str, task: TaskProgress) -> None:
+        """Insert until ClickHouse takes it: the same block and token each time."""
+        loop = asyncio.get_running_loop()
+
+        async def attempt() -> None:
+            task.waiting_for("a free insert slot")
+            async with self._slots:  # not held during the pause after a failure: other tables go on
+                task.waiting_for("ClickHouse")
+                started = loop.time()
+                await self._sink.insert(block, token)
+                self._metrics.inserted(block.table, block.rows, loop.time() - started, self._clock())
+                task.moved()
+
+        def on_retry(error: RetryableError, pause_seconds: float) -> None:
+            self._refused.add(block.table)
+            self._metrics.retry("insert", error)
+            self._progress.report(f"insert:{block.table}", error, pause_seconds)
+
+        await retry_for_ever(attempt, backoff=Backoff(), on_retry=on_retry)
+        self._refused.discard(block.table)
+        self._eased.set()

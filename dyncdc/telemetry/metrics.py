@@ -1,0 +1,136 @@
+"""Metrics: every Prometheus series of the daemon in one place, with its help.
+
+Fed per chunk and per insert, never per record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from .. import __version__
+from ..model import Decoded
+
+INSERT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+INSERT_ROWS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000)
+
+
+class Metrics:
+    """One process's series over a registry of its own, so that tests and members never share state."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"dyncdc_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"dyncdc_{name}", text, labels, registry=self.registry)
+
+        self.records_read = counter("records_read", "Records read, by DynamoDB table.", "table")
+        self.rows_written = counter("rows_written", "Rows that ClickHouse acknowledged, by destination table.", "table")
+        self.dead_letters = counter("dead_letters", "Records diverted to the dead-letter table.", "table", "reason")
+        self.spilled_values = counter("spilled_values", "Values kept in the spill column.", "table")
+        self.errors = counter("errors", "Errors by stage and class, retried ones included.", "stage", "error_class")
+        self.retries = counter("retries", "Attempts that failed and were repeated.", "stage")
+        self.stage_seconds = counter("stage_seconds", "Time spent per stage, summed over all tasks.", "stage")
+        self.insert_duration = Histogram(
+            "dyncdc_insert_duration_seconds",
+            "Time of one successful insert.",
+            ("table",),
+            buckets=INSERT_SECONDS,
+            registry=self.registry,
+        )
+        self.insert_rows = Histogram(
+            "dyncdc_insert_rows", "Rows per insert.", ("table",), buckets=INSERT_ROWS, registry=self.registry
+        )
+        self.stuck_tasks = gauge("stuck_tasks", "1 for each task that has not moved within its time.", "task")
+        self.budget_used = gauge("budget_used_bytes", "Bytes fetched and not yet durable.")
+        self.budget_limit = gauge("budget_limit_bytes", "Upper bound of dyncdc_budget_used_bytes.")
+        self.shards = gauge("shards", "Shards by state.", "state")
+        self.iterator_age = gauge("iterator_age_seconds", "How far reading lags behind the tip.", "stream", "shard")
+        self.headroom = gauge(
+            "retention_headroom_seconds", "Time until the oldest unread data of the shard expires.", "stream", "shard"
+        )
+        self.snapshot_ratio = gauge(
+            "snapshot_progress_ratio", "Share of the snapshot's files that is durable.", "table"
+        )
+        self.last_fetch = gauge("last_fetch_timestamp_seconds", "When the shard was last read.", "stream", "shard")
+        self.last_insert = gauge("last_insert_timestamp_seconds", "When the table last took an insert.", "table")
+        self.last_checkpoint = gauge("last_checkpoint_timestamp_seconds", "When checkpoints were last saved.")
+        self.build = gauge("build_info", "Always 1; the version is the label.", "version")
+        self.build.labels(__version__).set(1)
+
+    def render(self) -> bytes:
+        """Return the Prometheus text exposition."""
+        return generate_latest(self.registry)
+
+    def watch_budget(self, used_bytes: Callable[[], float], limit_bytes: int) -> None:
+        """Read the budget at each scrape."""
+        self.budget_used.set_function(used_bytes)
+        self.budget_limit.set(limit_bytes)
+
+    def watch_shards(self, state: str, count: Callable[[], float]) -> None:
+        """Count shards in ``state`` at each scrape."""
+        self.shards.labels(state).set_function(count)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of the block to ``dyncdc_stage_seconds_total``."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_seconds.labels(name).inc(time.perf_counter() - begun)
+
+    def fetched(
+        self, stream: str, shard: str, now: float, behind_seconds: float, headroom_seconds: float | None
+    ) -> None:
+        """Record one answer of a shard."""
+        self.last_fetch.labels(stream, shard).set(now)
+        self.iterator_age.labels(stream, shard).set(behind_seconds)
+        if headroom_seconds is not None:
+            self.headroom.labels(stream, shard).set(headroom_seconds)
+
+    def shard_ended(self, stream: str, shard: str) -> None:
+        """Drop the series of a shard that is not read any more."""
+        for family in (self.last_fetch, self.iterator_age, self.headroom):
+            with suppress(KeyError):  # a shard that never answered has no series
+                family.remove(stream, shard)
+
+    def decoded(self, decoded: Decoded) -> None:
+        """Count what became of a sub-batch."""
+        for table, records in decoded.records.items():
+            self.records_read.labels(table).inc(records)
+        for table, values in decoded.spilled.items():
+            self.spilled_values.labels(table).inc(values)
+        for (table, reason), letters in decoded.dead.items():
+            self.dead_letters.labels(table, reason).inc(letters)
+
+    def inserted(self, table: str, rows: int, seconds: float, now: float) -> None:
+        """Record one acknowledged insert."""
+        self.rows_written.labels(table).inc(rows)
+        self.insert_duration.labels(table).observe(seconds)
+        self.insert_rows.labels(table).observe(rows)
+        self.stage_seconds.labels("insert").inc(seconds)
+        self.last_insert.labels(table).set(now)
+
+    def checkpointed(self, now: float) -> None:
+        """Record one successful save."""
+        self.last_checkpoint.set(now)
+
+    def retry(self, stage: str, error: Exception) -> None:
+        """Count an attempt that failed and will be repeated."""
+        self.retries.labels(stage).inc()
+        self.errors.labels(stage, type(error).__name__).inc()
+
+    def error(self, stage: str, error: Exception) -> None:
+        """Count an error that is not retried."""
+        self.errors.labels(stage, type(error).__name__).inc()
+
+    def snapshot_progress(self, table: str, ratio: float) -> None:
+        """Record how much of a table's snapshot is durable, 0 to 1."""
+        self.snapshot_ratio.labels(table).set(ratio)

@@ -1,0 +1,111 @@
+"""Progress: when every live task last moved, and what it waits for. Health is computed from ages, never from a flag."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+REPORT_INTERVAL_SECONDS = 10.0
+"""Repeats of one task's trouble are logged at most this often, with a count."""
+
+_log = structlog.get_logger("dyncdc")
+
+
+@dataclass(slots=True)
+class TaskProgress:
+    """One live task. It says when it moved; it cannot say that it is well."""
+
+    name: str
+    _clock: Callable[[], float]
+    moved_at: float
+    waits_for: str = ""
+    allowance_seconds: float = 0.0
+    failure: str = ""
+
+    def moved(self) -> None:
+        """Record progress: something was read, written or saved, or there was verifiably nothing to do."""
+        self.moved_at = self._clock()
+        self.waits_for = ""
+        self.allowance_seconds = 0.0
+
+    def waiting_for(self, what: str, *, for_seconds: float = 0.0) -> None:
+        """Name what comes next. ``for_seconds``: a pause of this length is planned and does not count as stuck."""
+        self.waits_for = what
+        self.allowance_seconds = for_seconds
+
+    def failed(self, why: str) -> None:
+        """Record that the task has given up: it counts as stuck from now on."""
+        self.failure = why
+
+
+@dataclass(frozen=True, slots=True)
+class StuckTask:
+    """A task that has not moved within its time, as health shows it."""
+
+    name: str
+    seconds: float
+    reason: str
+
+
+@dataclass(slots=True)
+class _Trouble:
+    logged_at: float
+    repeats: int = 0
+
+
+@dataclass(slots=True)
+class Progress:
+    """All live tasks. ``clock`` is monotonic seconds."""
+
+    stuck_after_seconds: float = 60.0
+    clock: Callable[[], float] = time.monotonic
+    _tasks: dict[int, TaskProgress] = field(default_factory=dict)
+    _troubles: dict[str, _Trouble] = field(default_factory=dict)
+
+    @contextmanager
+    def task(self, name: str) -> Iterator[TaskProgress]:
+        """Register a task for as long as the block runs."""
+        task = TaskProgress(name, self.clock, self.clock())
+        self._tasks[id(task)] = task
+        try:
+            yield task
+        finally:
+            del self._tasks[id(task)]
+
+    def tasks(self) -> list[TaskProgress]:
+        """Every live task."""
+        return list(self._tasks.values())
+
+    def stuck(self) -> list[StuckTask]:
+        """Return the tasks that have not moved within their time, the longest first."""
+        now = self.clock()
+        found = [
+            StuckTask(task.name, now - task.moved_at, task.failure or f"waiting for {task.waits_for or 'its turn'}")
+            for task in self._tasks.values()
+            if task.failure or now - task.moved_at > self.stuck_after_seconds + task.allowance_seconds
+        ]
+        return sorted(found, key=lambda stuck: -stuck.seconds)
+
+    def report(self, task: str, error: Exception, pause_seconds: float | None) -> None:
+        """Log a task's trouble, at most once per interval. ``pause_seconds``: None when there is no next try."""
+        now = self.clock()
+        trouble = self._troubles.get(task)
+        if trouble is not None and now - trouble.logged_at < REPORT_INTERVAL_SECONDS and pause_seconds is not None:
+            trouble.repeats += 1
+            return
+        repeats = trouble.repeats if trouble is not None else 0
+        self._troubles[task] = _Trouble(now)
+        keys = {
+            "task": task,
+            "error_class": type(error).__name__,
+            "error": str(error),
+            "hint": getattr(error, "hint", ""),
+        }
+        if pause_seconds is None:
+            _log.error("task failed", **keys)
+        else:
+            _log.warning("task retried", repeats=repeats, pause_seconds=round(pause_seconds, 3), **keys)
