@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NewType
 
 SourceId = NewType("SourceId", str)
-"""Identity of what is read: stream ARN + "@" + creation time in seconds, or an export's ARN. Never reused.""""
+"""Identity of what is read: stream ARN + "@" + creation time in seconds, or an export's ARN. Never reused."""
 
 ShardId = NewType("ShardId", str)
 """Unique inside its source: a Kinesis shard id, or the key of an export's data file."""

@@ -109,8 +109,9 @@ class Coordinator:
         for follower in followers.values():
             await follower.held.wait()
         begun, instant = asyncio.get_running_loop().time(), self._clock()
-        while not all(self._at_tip(follower, begun, instant) for follower in followers.values()):
-            await asyncio.sleep(TIP_POLL_SECONDS)  # noqa: ASYNC110 - the tip is a state of many pumps, not an event
+        # The tip is a state of many pumps, not an event: look now and then.
+        while not all(self._at_tip(follower, begun, instant) for follower in followers.values()):  # noqa: ASYNC110
+            await asyncio.sleep(TIP_POLL_SECONDS)
 
     def _at_tip(self, follower: StreamFollower, begun: float, instant: float) -> bool:
         """Whether every shard of a stream was read up to the instant at which the tip was taken."""

@@ -35,7 +35,7 @@ class Source(Protocol):
         """Where a shard starts when the pipeline has no checkpoint at all for this source."""
 
     def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
-        """Yield pages of shards, closed ones that still hold data included. What was yielded stands if a later one fails.
+        """Yield pages of shards, also closed ones that still hold data. What was yielded stays if a later one fails.
 
         Raises RetryableError, PositionLostError (the source itself is gone or was re-created), FatalError.
         """
