@@ -61,6 +61,6 @@ $(STAMP): requirements/all.lock requirements/uv.lock pyproject.toml
 	@rm -f $@
 	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV) && "$(PYTHON)" -m venv $(VENV); }
 	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --require-hashes -r requirements/uv.lock
-	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/all.lock
+	@$(UV) pip install --python $(BIN)/python --require-hashes --no-deps -r requirements/all.lock
 	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
