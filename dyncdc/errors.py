@@ -1,4 +1,4 @@
-"""The error tree: an error's class says what to do about it, never its text. Messages are one line; ``hint`` is what to do."""
+"""The error tree: the class says what to do about an error, never its text. One line each; ``hint`` is the remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RetryableError(DyncdcError):
 
 
 class RejectedRowsError(DyncdcError):
-    """ClickHouse refuses rows of this block and would again: split until the bad rows are alone, then dead-letter them."""
+    """ClickHouse refuses rows of this block and would again: split until the bad are alone, then dead-letter them."""
 
 
 class PositionLostError(DyncdcError):

@@ -1,4 +1,4 @@
-"""What a destination table looks like to the decoder: the mapping, resolved and checked. Plain values, compiled elsewhere."""
+"""What a destination table looks like to the decoder: the mapping, resolved and checked. Plain values only."""
 
 from __future__ import annotations
 
