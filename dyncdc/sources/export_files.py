@@ -1,0 +1,208 @@
+"""A finished DynamoDB export as a source: its data files are the shards, and a position is a number of lines.
+
+An open download is a private cache. A file's end is returned only after its md5 and its number of items agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import CorruptSnapshotError, FatalError, RetryableError
+from ..model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from .aws_errors import Verdict, aws_call
+from .gzip_lines import GzipLines
+from .manifest import DataFile
+
+PIECE_BYTES = 64 * 1024
+PAGE_FILES = 1000
+PAUSE_SECONDS = 0.0
+LINE_NUMBER_MAX_DIGITS = 19
+
+LINE_OVERHEAD_BYTES = 128
+"""What a line costs in memory beside its bytes: two object headers and two list slots."""
+
+_MISSING = "the manifest names it; restore the object or take a new export"
+_OBJECT: dict[str, Verdict] = {
+    "NoSuchKey": (CorruptSnapshotError, _MISSING),
+    "404": (CorruptSnapshotError, _MISSING),
+    "NoSuchBucket": (CorruptSnapshotError, _MISSING),
+    "PreconditionFailed": (CorruptSnapshotError, "the object was replaced while it was read; take a new export"),
+}
+
+
+@dataclass(slots=True)
+class _Download:
+    """One file being read. ``ready`` are lines taken from it that no fetch has returned yet."""
+
+    lines: GzipLines
+    skip: int
+    """Lines at the front that an earlier run has made durable: hashed and counted, never returned again."""
+    returned: int
+    ready: list[bytes] = field(default_factory=list)
+    ready_bytes: int = 0
+    body: Any = None
+    size: int = -1
+    etag: str = ""
+    verified: bool = False
+
+    def add(self, lines: list[bytes]) -> None:
+        """Append lines just taken, without those to skip."""
+        first = self.lines.lines - len(lines)
+        new = lines if first >= self.skip else lines[self.skip - first :]
+        self.ready += new
+        self.ready_bytes += sum(map(len, new))
+
+    def release(self) -> None:
+        """Give the connection back. What was inflated so far stays valid."""
+        body, self.body = self.body, None
+        if body is not None:
+            body.close()
+
+
+class ExportSource:
+    """The data files of one export. ``label`` is the table's name."""
+
+    def __init__(self, s3: Any, export_arn: str, label: str, bucket: str, files: Sequence[DataFile]) -> None:
+        self._s3 = s3
+        self._id = SourceId(export_arn)
+        self._label = label
+        self._bucket = bucket
+        self._files = {ShardId(file.key): file for file in files}
+        self._downloads: dict[ShardId, _Download] = {}
+
+    @property
+    def id(self) -> SourceId:
+        """The export's ARN."""
+        return self._id
+
+    @property
+    def label(self) -> str:
+        """The table's name."""
+        return self._label
+
+    @property
+    def item_count(self) -> int:
+        """Items in all files together."""
+        return sum(file.item_count for file in self._files.values())
+
+    @property
+    def retention_seconds(self) -> float | None:
+        """Files do not expire while we read."""
+        return None
+
+    @property
+    def pause_seconds(self) -> float:
+        """No pause: S3 sets no limit that we could reach."""
+        return PAUSE_SECONDS
+
+    def start_position(self, shard: Shard) -> Position:
+        """The first line."""
+        return HORIZON
+
+    async def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
+        """Yield the files that the manifest names, each once."""
+        shards = [Shard(self._id, file) for file in self._files]
+        for first in range(0, len(shards), PAGE_FILES):
+            yield shards[first : first + PAGE_FILES]
+
+    async def fetch(self, shard: Shard, after: Position, want_bytes: int) -> RawChunk:
+        """Return the next lines. A broken download goes on at its byte; another position reads the file anew."""
+        file = self._files.get(shard.id)
+        if file is None:
+            raise CorruptSnapshotError(f"reading {shard.id}: the manifest of the export does not name it")
+        skip = _line_number(after)
+        download = self._downloads.get(shard.id)
+        if download is None or download.returned != skip:
+            self.forget(shard)
+            lines = GzipLines(self._name(file), file.md5, file.item_count)
+            download = self._downloads[shard.id] = _Download(lines, skip, skip)
+        try:
+            await self._fill(download, file, want_bytes)
+        except CorruptSnapshotError:
+            self.forget(shard)
+            raise
+        return self._chunk(shard, download)
+
+    async def _fill(self, download: _Download, file: DataFile, want_bytes: int) -> None:
+        """Read until ``ready`` holds ``want_bytes``, or to the verified end. Cancelling it loses no line."""
+        while not download.verified and download.ready_bytes < want_bytes:
+            if not download.lines.hungry:
+                download.add(download.lines.take(want_bytes - download.ready_bytes))
+                await asyncio.sleep(0)  # data that has arrived is read without a turn of the event loop
+            elif piece := await self._next_piece(download, file):
+                download.lines.feed(piece)
+            else:
+                download.add(download.lines.finish())
+                download.verified = True
+                download.release()
+
+    async def _next_piece(self, download: _Download, file: DataFile) -> bytes:
+        """The next compressed bytes, empty at the end of the object."""
+        if download.lines.compressed_bytes == download.size:
+            return b""
+        try:
+            async with aws_call(f"reading {self._name(file)}", _OBJECT):
+                if download.body is None:
+                    await self._open(download, file)
+                return bytes(await download.body.read(PIECE_BYTES))
+        except RetryableError:
+            download.release()
+            raise
+
+    async def _open(self, download: _Download, file: DataFile) -> None:
+        """Open the object, at the byte where the last download of it broke off."""
+        done = download.lines.compressed_bytes
+        resume = {"Range": f"bytes={done}-", "IfMatch": download.etag} if done else {}
+        response = await self._s3.get_object(Bucket=self._bucket, Key=file.key, **resume)
+        download.body = response["Body"]
+        if not done:
+            download.size, download.etag = int(response["ContentLength"]), str(response["ETag"])
+        elif not str(response.get("ContentRange", "")).startswith(f"bytes {done}-"):
+            self.forget(Shard(self._id, ShardId(file.key)))  # the next fetch starts the file again
+            raise RetryableError(f"reading {self._name(file)}: the server does not answer with the range asked for")
+
+    def _chunk(self, shard: Shard, download: _Download) -> RawChunk:
+        """Hand the ready lines over. No await here: the download's position moves with them."""
+        first, records = download.returned + 1, download.ready
+        nbytes = download.ready_bytes + len(records) * LINE_OVERHEAD_BYTES
+        download.returned += len(records)
+        download.ready, download.ready_bytes = [], 0
+        positions = [Position(str(number)) for number in range(first, first + len(records))]
+        return RawChunk(
+            shard=shard,
+            records=records,
+            positions=positions,
+            end=Position(str(download.returned)),
+            nbytes=nbytes,
+            read_until=0.0,
+            behind_seconds=0.0 if download.verified else 1.0,
+            closed=download.verified,
+        )
+
+    def _name(self, file: DataFile) -> str:
+        return f"s3://{self._bucket}/{file.key}"
+
+    def forget(self, shard: Shard) -> None:
+        """Close the download of a file."""
+        download = self._downloads.pop(shard.id, None)
+        if download is not None:
+            download.release()
+
+    async def close(self) -> None:
+        """Close every download. The clients belong to ``open_clients``."""
+        for file in list(self._downloads):
+            self.forget(Shard(self._id, file))
+
+
+def _line_number(position: Position) -> int:
+    if position == HORIZON:
+        return 0
+    if position.isascii() and position.isdecimal() and len(position) < LINE_NUMBER_MAX_DIGITS:
+        return int(position)
+    raise FatalError(
+        f"resuming a data file: {position[:80]!r} is not a number of lines",
+        hint="dyncdc_checkpoints was edited, or written by a newer version",
+    )
