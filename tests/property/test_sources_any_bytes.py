@@ -1,0 +1,87 @@
+"""Whatever bytes AWS or S3 hand over, the answer is a value or an error of the tree, never a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import itertools
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dyncdc.errors import DyncdcError
+from dyncdc.model import Position
+from dyncdc.sources import manifest
+from dyncdc.sources.bodies import parse_records
+from dyncdc.sources.gzip_lines import GzipLines
+from dyncdc.sources.kinesis import in_words, iterator_request
+
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["Records", "Data", "SequenceNumber", "ChildShards", "ShardId", "itemCount", "s3Bucket"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+).map(lambda document: json.dumps(document).encode())
+BODIES = st.binary(max_size=200) | DOCUMENTS
+SUMMARY = manifest.Summary("a", "b", "k", 1)
+
+
+@given(BODIES)
+def test_any_body_is_an_answer_or_a_typed_error(body: bytes) -> None:
+    with contextlib.suppress(DyncdcError):
+        parse_records(body)
+
+
+@given(BODIES)
+def test_any_manifest_is_a_value_or_a_typed_error(body: bytes) -> None:
+    for parse in (
+        lambda: manifest.parse_summary("k", body, "a"),
+        lambda: manifest.parse_files(SUMMARY, body),
+        lambda: manifest.verify_checksum("k", b"x", body),
+    ):
+        with contextlib.suppress(DyncdcError):
+            parse()
+
+
+@given(st.text(max_size=40) | st.text("0123456789.:AT_IMESP-", max_size=40).map("AT_TIMESTAMP:".__add__))
+def test_any_position_is_a_request_or_a_typed_error(text: str) -> None:
+    in_words(Position(text))
+    with contextlib.suppress(DyncdcError):
+        iterator_request(Position(text))
+
+
+@given(
+    lines=st.lists(st.binary(max_size=300).map(lambda line: line.replace(b"\n", b"")), max_size=30),
+    cuts=st.lists(st.integers(0, 3000), max_size=6),
+    want_bytes=st.integers(1, 20_000),
+    damage=st.none() | st.tuples(st.integers(0, 3000), st.integers(0, 255)),
+)
+def test_gzip_lines_give_exactly_the_lines_or_a_typed_error(
+    lines: list[bytes], cuts: list[int], want_bytes: int, damage: tuple[int, int] | None
+) -> None:
+    wanted = [line for line in lines if line]
+    whole = gzip.compress(b"\n".join(lines))
+    data = bytearray(whole)
+    if damage is not None and damage[0] < len(data):
+        data[damage[0]] = damage[1]
+    reader = GzipLines("f", hashlib.md5(whole).digest(), len(wanted))
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    found: list[bytes] = []
+    try:
+        for first, last in itertools.pairwise(edges):
+            reader.feed(bytes(data[first:last]))
+            while not reader.hungry:
+                found += reader.take(want_bytes)
+        found += reader.finish()
+    except DyncdcError:
+        assert bytes(data) != whole
+    else:
+        assert found == wanted
