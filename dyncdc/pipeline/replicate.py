@@ -1,0 +1,189 @@
+"""replicate: one life of the pipeline, from loading the checkpoints to the last save.
+
+Composes and nests (sink > checkpointer > writer > readers) and keeps the drain's deadline; decides nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+
+from ..errors import FatalError, RetryableError
+from ..telemetry.metrics import Metrics
+from ..telemetry.progress import Progress
+from .budget import ByteBudget
+from .checkpointer import Checkpointer
+from .coordinator import Coordinator, SnapshotTask, StreamTask, first_error
+from .ports import CheckpointStore, Sink, SnapshotDecoders, SnapshotStore
+from .pump import Engine
+from .retry import Backoff, retry_for_ever
+from .writer import BatchLimits, Bury, Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where everything that must last goes. All of it stays open until ``replicate`` has returned."""
+
+    sink: Sink
+    checkpoints: CheckpointStore
+    snapshots: SnapshotStore
+    decoders: SnapshotDecoders
+    bury: Bury
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the configuration says about a life. ``drain_seconds``: from the wish to stop to the last save."""
+
+    pipeline: str
+    batch: BatchLimits
+    budget_bytes: int
+    checkpoint_interval_seconds: float = 1.0
+    drain_seconds: float = 25.0
+    member: int = 0
+    once: bool = False
+
+
+async def replicate(
+    streams: Sequence[StreamTask],
+    snapshots: Sequence[SnapshotTask],
+    destination: Destination,
+    settings: Settings,
+    *,
+    draining: asyncio.Event,
+    metrics: Metrics,
+    progress: Progress,
+    clock: Callable[[], float],
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Keep the destination equal to the streams' tables until ``draining`` is set or, with ``once``, all is done.
+
+    Returns after a clean drain. ``on_ready`` is called once the checkpoints are loaded. Leaving by exception or
+    cancellation skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError, with
+    ``once`` also what made a snapshot fail.
+    """
+    life = _Life(destination, settings, draining=draining, metrics=metrics, progress=progress, clock=clock)
+    try:
+        await life.run(streams, snapshots, on_ready)
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group
+
+
+class _Life:
+    """The parts of one life and the order in which they end."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        settings: Settings,
+        *,
+        draining: asyncio.Event,
+        metrics: Metrics,
+        progress: Progress,
+        clock: Callable[[], float],
+    ) -> None:
+        self._destination = destination
+        self._settings = settings
+        self._draining = draining
+        self._metrics = metrics
+        self._progress = progress
+        self._clock = clock
+        self._budget = ByteBudget(settings.budget_bytes)
+        self._checkpointer = Checkpointer(
+            destination.checkpoints,
+            interval_seconds=settings.checkpoint_interval_seconds,
+            metrics=metrics,
+            progress=progress,
+            clock=clock,
+            member=settings.member,
+        )
+        metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
+
+    async def run(
+        self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], on_ready: Callable[[], None]
+    ) -> None:
+        loading = self._retry_checkpoints("loading checkpoints", self._checkpointer.load)
+        if not await _unless(self._draining, loading, name="checkpointer", on_end=lambda: None):
+            return
+        on_ready()
+        writer = self._writer()
+        coordinator = self._coordinator(streams, snapshots, writer)
+        try:
+            async with asyncio.timeout(None) as deadline:
+                await self._run(coordinator, writer, deadline)
+        except TimeoutError:
+            raise FatalError(
+                f"draining within {self._settings.drain_seconds:g} s: ClickHouse has not taken everything in time;"
+                f" nothing is lost, {self._budget.held_bytes:,} bytes are read again at the next start",
+                hint="see why inserts or checkpoints are slow, or raise run.shutdown_seconds",
+            ) from None
+
+    async def _run(self, coordinator: Coordinator, writer: Writer, deadline: asyncio.Timeout) -> None:
+        """Nested, so that each part outlives everything that feeds it; an exception in any of them ends all."""
+        async with asyncio.TaskGroup() as saving:
+            saving.create_task(self._checkpointer.run(), name="checkpointer")
+            async with asyncio.TaskGroup() as writing:
+                writing.create_task(writer.run(), name="writer")
+                reading = coordinator.run(once=self._settings.once)
+                await _unless(self._draining, reading, name="coordinator", on_end=lambda: self._limit(deadline))
+                writer.drain()
+            self._checkpointer.stop()
+        await self._retry_checkpoints("the last checkpoints", self._checkpointer.save)
+
+    def _limit(self, deadline: asyncio.Timeout) -> None:
+        """Let the time begin in which readers leave, the writer drains and the last checkpoints are saved."""
+        deadline.reschedule(asyncio.get_running_loop().time() + self._settings.drain_seconds)
+
+    def _writer(self) -> Writer:
+        settings, checkpointer = self._settings, self._checkpointer
+        return Writer(
+            self._destination.sink,
+            self._budget,
+            settings.batch,
+            token_prefix=f"{settings.pipeline}/{settings.member}/{checkpointer.epoch}",
+            bury=self._destination.bury,
+            metrics=self._metrics,
+            progress=self._progress,
+            clock=self._clock,
+        )
+
+    def _coordinator(
+        self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], writer: Writer
+    ) -> Coordinator:
+        return Coordinator(
+            streams,
+            snapshots,
+            store=self._destination.snapshots,
+            decoders=self._destination.decoders,
+            checkpointer=self._checkpointer,
+            engine=Engine(self._budget, writer, self._metrics, self._progress, self._clock),
+            clock=self._clock,
+        )
+
+    async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:
+        def on_retry(error: RetryableError, pause_seconds: float) -> None:
+            self._metrics.retry("checkpoint", error)
+            self._progress.report("checkpointer", error, pause_seconds)
+
+        with self._progress.task("checkpointer") as task:
+            task.waiting_for(what)
+            await retry_for_ever(operation, backoff=Backoff(), on_retry=on_retry)
+
+
+async def _unless(
+    stopping: asyncio.Event, work: Coroutine[object, object, None], *, name: str, on_end: Callable[[], None]
+) -> bool:
+    """Run ``work`` until it ends or ``stopping`` is set; return whether it ended by itself.
+
+    ``on_end`` is called before the work is cancelled.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(work, name=name)
+        waiting = tasks.create_task(stopping.wait(), name=f"stop:{name}")
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        ended = working.done()
+        on_end()
+        working.cancel()
+        waiting.cancel()
+    return ended
