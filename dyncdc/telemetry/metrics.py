@@ -6,16 +6,19 @@ Fed per chunk and per insert, never per record.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from .. import __version__
 from ..model import Decoded
 
 INSERT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LATENCY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 INSERT_ROWS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody reads
 
 
 class Metrics:
@@ -24,11 +27,19 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
 
+        described: list[tuple[str, str, tuple[str, ...], str]] = []
+
         def counter(name: str, text: str, *labels: str) -> Counter:
+            described.append((f"dyncdc_{name}_total", "counter", labels, text))
             return Counter(f"dyncdc_{name}", text, labels, registry=self.registry)
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
+            described.append((f"dyncdc_{name}", "gauge", labels, text))
             return Gauge(f"dyncdc_{name}", text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+            described.append((f"dyncdc_{name}", "histogram", labels, text))
+            return Histogram(f"dyncdc_{name}", text, labels, buckets=tuple(buckets), registry=self.registry)
 
         self.records_read = counter("records_read", "Records read, by DynamoDB table.", "table")
         self.rows_written = counter("rows_written", "Rows that ClickHouse acknowledged, by destination table.", "table")
@@ -36,16 +47,26 @@ class Metrics:
         self.spilled_values = counter("spilled_values", "Values kept in the spill column.", "table")
         self.errors = counter("errors", "Errors by stage and class, retried ones included.", "stage", "error_class")
         self.retries = counter("retries", "Attempts that failed and were repeated.", "stage")
-        self.stage_seconds = counter("stage_seconds", "Time spent per stage, summed over all tasks.", "stage")
-        self.insert_duration = Histogram(
-            "dyncdc_insert_duration_seconds",
-            "Time of one successful insert.",
-            ("table",),
-            buckets=INSERT_SECONDS,
-            registry=self.registry,
+        self.snapshot_rows = counter("snapshot_rows", "Items of snapshots read, by DynamoDB table.", "table")
+        self.gaps = counter("gaps", "Times that changes of the table were lost before they were read.", "table")
+        self.stage_seconds = counter(
+            "stage_seconds",
+            "Time spent per stage (fetch, decode, budget_wait, insert, checkpoint, idle), summed over all tasks.",
+            "stage",
         )
-        self.insert_rows = Histogram(
-            "dyncdc_insert_rows", "Rows per insert.", ("table",), buckets=INSERT_ROWS, registry=self.registry
+        self.insert_duration = histogram("insert_duration_seconds", "Time of one insert.", INSERT_SECONDS, "table")
+        self.insert_rows = histogram("insert_rows", "Rows per insert.", INSERT_ROWS, "table")
+        self.end_to_end_latency = histogram(
+            "end_to_end_latency_seconds",
+            "From the change in DynamoDB to ClickHouse's acknowledgement, for the newest change of each insert.",
+            LATENCY_SECONDS,
+            "table",
+        )
+        self.stage_latency = histogram(
+            "stage_latency_seconds",
+            "The same in parts: source_to_stream, stream_to_read, read_to_insert.",
+            LATENCY_SECONDS,
+            "stage",
         )
         self.stuck_tasks = gauge("stuck_tasks", "1 for each task that has not moved within its time.", "task")
         self.budget_used = gauge("budget_used_bytes", "Bytes fetched and not yet durable.")
@@ -58,15 +79,37 @@ class Metrics:
         self.snapshot_ratio = gauge(
             "snapshot_progress_ratio", "Share of the snapshot's files that is durable.", "table"
         )
+        self.complete_until = gauge(
+            "complete_until_timestamp_seconds", "Instant up to which the table is complete in ClickHouse.", "table"
+        )
         self.last_fetch = gauge("last_fetch_timestamp_seconds", "When the shard was last read.", "stream", "shard")
         self.last_insert = gauge("last_insert_timestamp_seconds", "When the table last took an insert.", "table")
         self.last_checkpoint = gauge("last_checkpoint_timestamp_seconds", "When checkpoints were last saved.")
         self.build = gauge("build_info", "Always 1; the version is the label.", "version")
         self.build.labels(__version__).set(1)
+        self._described = tuple(described)
+        self._stuck: Callable[[], Iterable[str]] = tuple
+
+    def described(self) -> tuple[tuple[str, str, tuple[str, ...], str], ...]:
+        """Name, kind, labels and help of every metric, in the order of their definition: for the documentation."""
+        return self._described
 
     def render(self) -> bytes:
         """Return the Prometheus text exposition."""
+        self.stuck_tasks.clear()
+        for task in self._stuck():
+            self.stuck_tasks.labels(task).set(1)
         return generate_latest(self.registry)
+
+    def declare(self, table: str, destination: str) -> None:
+        """Start a table's counters at 0, so that the first increase is seen as one. ``table`` is DynamoDB's."""
+        for counter in (self.records_read, self.spilled_values, self.snapshot_rows, self.gaps):
+            counter.labels(table)
+        self.rows_written.labels(destination)
+
+    def watch_stuck(self, stuck: Callable[[], Iterable[str]]) -> None:
+        """Ask for the names of stuck tasks at each scrape."""
+        self._stuck = stuck
 
     def watch_budget(self, used_bytes: Callable[[], float], limit_bytes: int) -> None:
         """Read the budget at each scrape."""
@@ -118,6 +161,14 @@ class Metrics:
         self.stage_seconds.labels("insert").inc(seconds)
         self.last_insert.labels(table).set(now)
 
+    def arrived(self, table: str, created: float, now: float) -> None:
+        """Record that the newest change of an insert, ``created`` in seconds since the epoch, is acknowledged."""
+        self.end_to_end_latency.labels(table).observe(max(0.0, now - created))
+
+    def passed(self, stage: str, seconds: float) -> None:
+        """Record a chunk's delay in one part of the way: source_to_stream, stream_to_read or read_to_insert."""
+        self.stage_latency.labels(stage).observe(max(0.0, seconds))
+
     def checkpointed(self, now: float) -> None:
         """Record one successful save."""
         self.last_checkpoint.set(now)
@@ -130,6 +181,14 @@ class Metrics:
     def error(self, stage: str, error: Exception) -> None:
         """Count an error that is not retried."""
         self.errors.labels(stage, type(error).__name__).inc()
+
+    def completed(self, table: str, until: float | None) -> None:
+        """Record up to which instant a table is complete; None: not at all yet."""
+        if until is not None:
+            self.complete_until.labels(table).set(until)
+        else:
+            with suppress(KeyError):
+                self.complete_until.remove(table)
 
     def snapshot_progress(self, table: str, ratio: float) -> None:
         """Record how much of a table's snapshot is durable, 0 to 1."""

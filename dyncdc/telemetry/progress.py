@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-REPORT_INTERVAL_SECONDS = 10.0
-"""Repeats of one task's trouble are logged at most this often, with a count."""
+from .repeats import RepeatLimiter
+
+BUDGET = "budget"
+"""What a task waits for when others hold the memory: their trouble, not its own."""
 
 _log = structlog.get_logger("dyncdc")
 
@@ -50,11 +52,8 @@ class StuckTask:
     seconds: float
     reason: str
 
-
-@dataclass(slots=True)
-class _Trouble:
-    logged_at: float
-    repeats: int = 0
+    def __str__(self) -> str:
+        return f"{self.name} has not moved for {self.seconds:.0f} s: {self.reason}"
 
 
 @dataclass(slots=True)
@@ -64,15 +63,19 @@ class Progress:
     stuck_after_seconds: float = 60.0
     clock: Callable[[], float] = time.monotonic
     _tasks: dict[int, TaskProgress] = field(default_factory=dict)
-    _troubles: dict[str, _Trouble] = field(default_factory=dict)
+    _repeats: RepeatLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._repeats = RepeatLimiter(clock=self.clock)
 
     @contextmanager
     def task(self, name: str) -> Iterator[TaskProgress]:
-        """Register a task for as long as the block runs."""
+        """Register a task for as long as the block runs; logs written inside carry its name."""
         task = TaskProgress(name, self.clock, self.clock())
         self._tasks[id(task)] = task
         try:
-            yield task
+            with structlog.contextvars.bound_contextvars(task=name):
+                yield task
         finally:
             del self._tasks[id(task)]
 
@@ -81,31 +84,37 @@ class Progress:
         return list(self._tasks.values())
 
     def stuck(self) -> list[StuckTask]:
-        """Return the tasks that have not moved within their time, the longest first."""
+        """Return the tasks that have not moved within their time, the longest first.
+
+        Those that wait for the budget are left out while another task is stuck, since that one is the cause. When there
+        is none they are named: budget that nobody gives back must not look healthy.
+        """
         now = self.clock()
-        found = [
-            StuckTask(task.name, now - task.moved_at, task.failure or f"waiting for {task.waits_for or 'its turn'}")
+        late = [
+            task
             for task in self._tasks.values()
             if task.failure or now - task.moved_at > self.stuck_after_seconds + task.allowance_seconds
+        ]
+        causes = [task for task in late if task.failure or task.waits_for != BUDGET]
+        found = [
+            StuckTask(task.name, now - task.moved_at, task.failure or f"waiting for {task.waits_for or 'its turn'}")
+            for task in causes or late
         ]
         return sorted(found, key=lambda stuck: -stuck.seconds)
 
     def report(self, task: str, error: Exception, pause_seconds: float | None) -> None:
         """Log a task's trouble, at most once per interval. ``pause_seconds``: None when there is no next try."""
-        now = self.clock()
-        trouble = self._troubles.get(task)
-        if trouble is not None and now - trouble.logged_at < REPORT_INTERVAL_SECONDS and pause_seconds is not None:
-            trouble.repeats += 1
+        repeats = self._repeats.admit((task, type(error)), always=pause_seconds is None)
+        if repeats is None:
             return
-        repeats = trouble.repeats if trouble is not None else 0
-        self._troubles[task] = _Trouble(now)
         keys = {
             "task": task,
             "error_class": type(error).__name__,
             "error": str(error),
             "hint": getattr(error, "hint", ""),
+            "repeats": repeats,
         }
         if pause_seconds is None:
             _log.error("task failed", **keys)
         else:
-            _log.warning("task retried", repeats=repeats, pause_seconds=round(pause_seconds, 3), **keys)
+            _log.warning("task retried", pause_seconds=round(pause_seconds, 3), **keys)

@@ -1,0 +1,122 @@
+"""The HTTP server: metrics for machines, health for both. From memory only; no values, keys or credentials."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from .. import __version__
+from ..errors import ConfigError
+from .metrics import Metrics
+from .progress import Progress
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_INDEX = f"""dyncdc {__version__}
+
+/metrics  Prometheus metrics
+/livez    200 while the event loop turns: for liveness probes
+/healthz  200 while every task moves, else 503 with what is stuck: for alerts
+/readyz   200 once checkpoints are loaded and destinations checked
+"""
+
+
+@dataclass(slots=True)
+class Readiness:
+    """The steps that must be done before this process is ready, each ticked off once."""
+
+    missing: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, steps: Iterable[str]) -> Readiness:
+        """``steps``: what is still missing, in words, as "checkpoints loaded"."""
+        return cls(list(steps))
+
+    def done(self, step: str) -> None:
+        """Tick off a step. Repeating it is harmless."""
+        if step in self.missing:
+            self.missing.remove(step)
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is missing."""
+        return not self.missing
+
+
+class HttpPages:
+    """The answers. All handlers are plain reads of what the rest of the process keeps up to date."""
+
+    def __init__(self, metrics: Metrics, progress: Progress, readiness: Readiness) -> None:
+        self._metrics = metrics
+        self._progress = progress
+        self._readiness = readiness
+
+    def application(self) -> web.Application:
+        """Return the routes."""
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/", self._index),
+                web.get("/metrics", self._show_metrics),
+                web.get("/livez", self._livez),
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+            ]
+        )
+        return application
+
+    async def _index(self, _: web.Request) -> web.Response:
+        return web.Response(text=_INDEX)
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="live\n")
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        stuck = self._progress.stuck()
+        status = 503 if stuck else 200
+        if "application/json" in request.headers.get("Accept", ""):
+            tasks = [{"task": task.name, "seconds": round(task.seconds, 1), "reason": task.reason} for task in stuck]
+            return web.json_response({"status": "stuck" if stuck else "healthy", "stuck": tasks}, status=status)
+        return web.Response(text="".join(f"{task}\n" for task in stuck) or "healthy\n", status=status)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if self._readiness.ready:
+            return web.Response(text="ready\n")
+        return web.Response(text="".join(f"not yet: {step}\n" for step in self._readiness.missing), status=503)
+
+
+@asynccontextmanager
+async def serve_http(host: str, port: int, pages: HttpPages) -> AsyncIterator[int]:
+    """Serve while the block runs; yields the port, which is another one when 0 was asked for.
+
+    Raises ConfigError when the address cannot be bound.
+    """
+    runner = web.AppRunner(pages.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise _cannot_bind(host, port, error) from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def _cannot_bind(host: str, port: int, error: OSError) -> ConfigError:
+    where = f"binding http.listen {host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(f"{where}: the port is in use", hint="stop what uses it, or set another http.listen")
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return ConfigError(f"{where}: not an address of this machine", hint='set http.listen, as "127.0.0.1:9108"')
+    if error.errno == errno.EACCES:
+        return ConfigError(f"{where}: not permitted", hint="set http.listen to a port of 1024 or more")
+    return ConfigError(f"{where}: {error.strerror or type(error).__name__}", hint="set another http.listen")

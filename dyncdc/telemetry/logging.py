@@ -1,0 +1,82 @@
+"""Logs: structlog to stderr, colours on a terminal and JSON otherwise. Sets up; says nothing itself.
+
+Libraries that use the standard library's logging are heard from WARNING on, whatever the level: their debug output
+holds item values and signatures.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from .repeats import RepeatLimiter
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_REPEAT_KEYS = ("event", "task", "shard", "table", "stage", "error_class", "error_code")
+
+
+def configure_logging(
+    level: str = "info", format: str = "auto", *, stream: TextIO | None = None, limiter: RepeatLimiter | None = None
+) -> None:
+    """Send all logs of this process to ``stream`` (default: stderr).
+
+    ``level``: debug, info, warning or error. ``format``: auto, json or console. Warnings and errors that repeat are
+    written once per 10 s with ``repeats``.
+    """
+    stream = sys.stderr if stream is None else stream
+    console = format == "console" or (format == "auto" and stream.isatty())
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        LimitRepeats(limiter or RepeatLimiter()),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+    ]
+    renderers: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
+    )
+    structlog.configure(
+        processors=[*common, *renderers],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(logging.WARNING, _LEVELS[level]))
+
+
+class LimitRepeats:
+    """structlog processor: leave out repeats of a warning or error; what passes says how many it stands for."""
+
+    def __init__(self, limiter: RepeatLimiter) -> None:
+        self._limiter = limiter
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        """Raise DropEvent for a repeat. Events that count their own repeats pass."""
+        if event.get("level") not in ("warning", "error", "critical") or "repeats" in event:
+            return event
+        repeats = self._limiter.admit(tuple(str(event.get(key)) for key in _REPEAT_KEYS))
+        if repeats is None:
+            raise structlog.DropEvent
+        if repeats:
+            event["repeats"] = repeats
+        return event
+
+
+def _dumps(event: MutableMapping[str, Any], **_: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,0 +1,85 @@
+"""The HTTP server, asked over a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+
+from dyncdc.errors import ConfigError
+from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+
+@dataclass
+class Site:
+    session: aiohttp.ClientSession
+    port: int
+    metrics: Metrics
+    progress: Progress
+    readiness: Readiness
+    now: float = 0.0
+
+    async def get(self, path: str, accept: str = "*/*") -> tuple[int, str]:
+        async with self.session.get(f"http://127.0.0.1:{self.port}{path}", headers={"Accept": accept}) as answer:
+            return answer.status, await answer.text()
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    metrics, readiness = Metrics(), Readiness.of(["checkpoints loaded", "destinations checked"])
+    progress = Progress(60.0, lambda: there.now)
+    metrics.watch_stuck(lambda: [task.name for task in progress.stuck()])
+    async with (
+        aiohttp.ClientSession() as session,
+        serve_http("127.0.0.1", 0, HttpPages(metrics, progress, readiness)) as port,
+    ):
+        there = Site(session, port, metrics, progress, readiness)
+        yield there
+
+
+async def test_healthz_names_what_is_stuck_and_livez_does_not_care(site: Site) -> None:
+    assert await site.get("/healthz") == (200, "healthy\n")
+    with site.progress.task("insert:orders") as task:
+        task.waiting_for("ClickHouse")
+        site.now = 61.0
+        stuck = "insert:orders has not moved for 61 s: waiting for ClickHouse\n"
+        assert await site.get("/healthz") == (503, stuck)
+        status, body = await site.get("/healthz", "application/json")
+        assert (status, '"task": "insert:orders"' in body) == (503, True)
+        assert await site.get("/livez") == (200, "live\n")
+        assert 'dyncdc_stuck_tasks{task="insert:orders"} 1.0' in (await site.get("/metrics"))[1]
+    assert (await site.get("/healthz"))[0] == 200
+    assert "insert:orders" not in (await site.get("/metrics"))[1]
+
+
+async def test_readyz_names_what_is_missing(site: Site) -> None:
+    assert await site.get("/readyz") == (503, "not yet: checkpoints loaded\nnot yet: destinations checked\n")
+    site.readiness.done("checkpoints loaded")
+    site.readiness.done("destinations checked")
+    site.readiness.done("destinations checked")
+    assert await site.get("/readyz") == (200, "ready\n")
+
+
+async def test_metrics_are_prometheus_text_and_the_front_page_points_to_them(site: Site) -> None:
+    status, body = await site.get("/metrics")
+    assert (status, "dyncdc_build_info{version=" in body) == (200, True)
+    assert "/metrics" in (await site.get("/"))[1]
+    assert (await site.get("/nothing"))[0] == 404
+
+
+async def test_a_port_in_use_is_a_configuration_error(site: Site) -> None:
+    pages = HttpPages(site.metrics, site.progress, site.readiness)
+    with pytest.raises(ConfigError, match=rf"binding http\.listen 127\.0\.0\.1:{site.port}: the port is in use"):
+        async with serve_http("127.0.0.1", site.port, pages):
+            pass
+
+
+async def test_a_foreign_address_is_a_configuration_error(site: Site) -> None:
+    pages = HttpPages(site.metrics, site.progress, site.readiness)
+    with pytest.raises(ConfigError, match="not an address of this machine"):
+        async with serve_http("192.0.2.1", 0, pages):
+            pass

@@ -1,0 +1,110 @@
+"""Logs: JSON when nobody watches, repeats counted, task names bound."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from dyncdc.telemetry.logging import configure_logging
+from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.repeats import RepeatLimiter
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_without_a_terminal_each_line_is_one_json_object() -> None:
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    structlog.get_logger().info("shard finished", shard="shardId-0", rows=5)
+    (entry,) = lines(stream)
+    assert entry["timestamp"].endswith("Z")
+    assert {**entry, "timestamp": ""} == {
+        "event": "shard finished",
+        "level": "info",
+        "shard": "shardId-0",
+        "rows": 5,
+        "timestamp": "",
+    }
+
+
+def test_a_terminal_gets_colours_and_a_file_never() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    configure_logging(stream=terminal)
+    structlog.get_logger().info("shard finished")
+    configure_logging(format="console", stream=file)
+    structlog.get_logger().info("shard finished")
+    assert "\x1b[" in terminal.getvalue()
+    assert "\x1b[" not in file.getvalue()
+    assert "shard finished" in file.getvalue()
+
+
+def test_the_level_filters() -> None:
+    stream = io.StringIO()
+    configure_logging("warning", stream=stream)
+    structlog.get_logger().info("shard finished")
+    assert stream.getvalue() == ""
+
+
+def test_libraries_are_heard_from_warning_on_only() -> None:
+    stream = io.StringIO()
+    configure_logging("debug", stream=stream)
+    logging.getLogger("botocore.endpoint").debug("a request with its signature")
+    logging.getLogger("asyncio").warning("slow callback")
+    (entry,) = lines(stream)
+    assert (entry["event"], entry["level"], entry["logger"]) == ("slow callback", "warning", "asyncio")
+
+
+def test_a_repeated_warning_is_written_once_with_its_count() -> None:
+    now = [0.0]
+    stream = io.StringIO()
+    configure_logging(stream=stream, limiter=RepeatLimiter(clock=lambda: now[0]))
+    for _ in range(12):
+        structlog.get_logger().warning("table unknown", table="others")
+        structlog.get_logger().info("shard finished")
+        now[0] += 1.0
+    warnings = [entry for entry in lines(stream) if entry["level"] == "warning"]
+    assert [entry.get("repeats") for entry in warnings] == [None, 9]
+    assert len(lines(stream)) == 14
+
+
+def test_logs_written_inside_a_task_carry_its_name() -> None:
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    with Progress().task("shard:orders:1"):
+        structlog.get_logger().info("shard started")
+    structlog.get_logger().info("done")
+    assert [entry.get("task") for entry in lines(stream)] == ["shard:orders:1", None]
+
+
+def test_an_exception_stays_one_line_of_json() -> None:
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    try:
+        raise ValueError("x")
+    except ValueError:
+        structlog.get_logger().exception("daemon failed")
+    (entry,) = lines(stream)
+    assert "ValueError: x" in entry["exception"]

@@ -1,0 +1,99 @@
+"""Stuck tasks: ages, planned pauses, and causes before their victims."""
+
+from __future__ import annotations
+
+import structlog
+
+from dyncdc.errors import RetryableError
+from dyncdc.telemetry.progress import BUDGET, Progress
+from dyncdc.telemetry.repeats import RepeatLimiter
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_task_is_stuck_only_after_its_time_and_until_it_moves() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    with progress.task("shard:orders:1") as task:
+        task.waiting_for("the source")
+        clock.now += 60.0
+        assert progress.stuck() == []
+        clock.now += 1.0
+        (stuck,) = progress.stuck()
+        assert str(stuck) == "shard:orders:1 has not moved for 61 s: waiting for the source"
+        task.moved()
+        assert progress.stuck() == []
+    clock.now += 1000.0
+    assert progress.stuck() == []
+
+
+def test_a_planned_pause_does_not_count() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    with progress.task("list") as task:
+        task.waiting_for("the next list", for_seconds=300.0)
+        clock.now += 350.0
+        assert progress.stuck() == []
+        clock.now += 20.0
+        assert len(progress.stuck()) == 1
+
+
+def test_a_cause_is_named_rather_than_those_who_wait_for_its_memory() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    with progress.task("insert:orders") as insert, progress.task("shard:orders:1") as shard:
+        insert.waiting_for("ClickHouse")
+        shard.waiting_for(BUDGET)
+        clock.now += 61.0
+        assert [stuck.name for stuck in progress.stuck()] == ["insert:orders"]
+
+
+def test_budget_that_nobody_gives_back_is_not_healthy() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    with progress.task("insert:orders") as insert, progress.task("shard:orders:1") as shard:
+        shard.waiting_for(BUDGET)
+        clock.now += 61.0
+        insert.moved()
+        assert [stuck.name for stuck in progress.stuck()] == ["shard:orders:1"]
+
+
+def test_a_task_that_gave_up_is_stuck_at_once_with_its_reason() -> None:
+    progress = Progress(60.0, Clock())
+    with progress.task("snapshot:orders") as task:
+        task.failed("reading the manifest: wrong checksum")
+        assert progress.stuck()[0].reason == "reading the manifest: wrong checksum"
+
+
+def test_trouble_is_reported_once_per_interval_with_its_repeats() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(25):
+            progress.report("insert:orders", RetryableError("inserting 5 rows into orders", hint="wait"), 0.1)
+            clock.now += 1.0
+    assert [entry["repeats"] for entry in logs] == [0, 9, 9]
+    assert {entry["event"] for entry in logs} == {"task retried"}
+    assert logs[0]["hint"] == "wait"
+
+
+def test_a_final_failure_is_always_reported() -> None:
+    progress = Progress(60.0, Clock())
+    with structlog.testing.capture_logs() as logs:
+        progress.report("snapshot:orders", RetryableError("x"), 1.0)
+        progress.report("snapshot:orders", RetryableError("x"), None)
+    assert [entry["log_level"] for entry in logs] == ["warning", "error"]
+
+
+def test_repeats_take_bounded_memory() -> None:
+    clock = Clock()
+    limiter = RepeatLimiter(clock=clock)
+    for number in range(5000):
+        assert limiter.admit(number) == 0
+    assert len(limiter._said) <= 1000
