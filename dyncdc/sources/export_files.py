@@ -113,7 +113,7 @@ class ExportSource:
         file = self._files.get(shard.id)
         if file is None:
             raise CorruptSnapshotError(f"reading {shard.id}: the manifest of the export does not name it")
-        skip = _line_number(after)
+        skip = _line_number(after, file.item_count)
         download = self._downloads.get(shard.id)
         if download is None or download.returned != skip:
             self.forget(shard)
@@ -197,12 +197,14 @@ class ExportSource:
             self.forget(Shard(self._id, file))
 
 
-def _line_number(position: Position) -> int:
+def _line_number(position: Position, item_count: int) -> int:
     if position == HORIZON:
         return 0
     if position.isascii() and position.isdecimal() and len(position) < LINE_NUMBER_MAX_DIGITS:
-        return int(position)
+        number = int(position)
+        if number <= item_count:
+            return number
     raise FatalError(
-        f"resuming a data file: {position[:80]!r} is not a number of lines",
+        f"resuming a data file of {item_count} items: {position[:80]!r} is not a number of lines in it",
         hint="dyncdc_checkpoints was edited, or written by a newer version",
     )
