@@ -93,6 +93,8 @@ class Decoded:
     """Records by DynamoDB table, unknown tables included."""
     spilled: dict[str, int] = field(default_factory=dict)
     """Values that went to the spill column, by DynamoDB table."""
+    outside: dict[str, int] = field(default_factory=dict)
+    """Attributes without a column, by DynamoDB table, where the destination has no spill column."""
     dead: dict[tuple[str, str], int] = field(default_factory=dict)
     """Dead letters by (DynamoDB table or "", reason)."""
     created: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,192 @@
+"""What a cell is, and the encoders of text, numbers and other scalars into cells. Exact or not at all.
+
+A cell is one JSON value for ``FORMAT JSONCompactColumns``. ClickHouse trusts its client ("300" into Int8 becomes 44),
+so an encoder answers None for whatever its type cannot hold exactly. Numbers travel as quoted text.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+import struct
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import orjson
+
+from .attributes import boolean, canonical_base64, canonical_number, plain_text, text
+from .undecodable import Undecodable
+
+Encoder = Callable[[object], "bytes | None"]
+"""From the payload of one DynamoDB type to a cell, None when it does not fit. Raises Undecodable for a bad payload."""
+
+Encoders = Mapping[str, Encoder]
+"""By DynamoDB type."""
+
+
+class Inexact(bytes):
+    """A cell that is right but does not say everything: its attribute is also kept whole in the spill."""
+
+    __slots__ = ()
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+
+
+def quoted(plain: str) -> bytes:
+    """Return the cell of a text that needs no escaping."""
+    return f'"{plain}"'.encode()
+
+
+def text_cell(payload: object) -> bytes:
+    """S into a String."""
+    return orjson.dumps(text(payload))
+
+
+def number_text_cell(payload: object) -> bytes:
+    """N into a String, as canonical text."""
+    return quoted(canonical_number(payload))
+
+
+def base64_cell(payload: object) -> bytes:
+    """B into a String, as base64: raw bytes cannot travel in JSON."""
+    return quoted(canonical_base64(payload))
+
+
+def boolean_text_cell(payload: object) -> bytes:
+    """BOOL into a String."""
+    return b'"true"' if boolean(payload) else b'"false"'
+
+
+def boolean_cell(payload: object) -> bytes:
+    """BOOL into a Bool."""
+    return b"true" if boolean(payload) else b"false"
+
+
+def boolean_digit_cell(payload: object) -> bytes:
+    """BOOL into a UInt8."""
+    return b'"1"' if boolean(payload) else b'"0"'
+
+
+def number_boolean_cell(payload: object) -> bytes | None:
+    """N into a Bool: 0 and 1 only."""
+    return {"0": b"false", "1": b"true"}.get(canonical_number(payload))
+
+
+def json_text_encoder(tag: str) -> Encoder:
+    """M, L or a set into a String, as plain JSON text."""
+
+    def encode(payload: object) -> bytes | None:
+        plain, exact = plain_text(tag, payload)
+        cell = orjson.dumps(plain)
+        return cell if exact else Inexact(cell)
+
+    return encode
+
+
+STRING: Final[Encoders] = {
+    "S": text_cell,
+    "N": number_text_cell,
+    "B": base64_cell,
+    "BOOL": boolean_text_cell,
+    **{tag: json_text_encoder(tag) for tag in ("M", "L", "SS", "NS", "BS")},
+}
+
+
+def fixed_string_encoder(nbytes: int) -> Encoder:
+    """S into a FixedString: only text of exactly that length, as shorter text would come back with zeros behind it."""
+
+    def encode(payload: object) -> bytes | None:
+        raw = text(payload).encode()
+        return text_cell(payload) if len(raw) == nbytes and raw.strip(b"\0") else None
+
+    return encode
+
+
+def integer_encoder(low: int, high: int) -> Encoder:
+    """N into an integer column of this range."""
+
+    def encode(payload: object) -> bytes | None:
+        number = canonical_number(payload)
+        return quoted(number) if "." not in number and low <= int(number) <= high else None
+
+    return encode
+
+
+def decimal_encoder(precision: int, scale: int) -> Encoder:
+    """N into Decimal(precision, scale): no digit may be lost on either side of the point."""
+
+    def encode(payload: object) -> bytes | None:
+        number = canonical_number(payload)
+        whole, _, fraction = number.lstrip("-").partition(".")
+        return quoted(number) if len(whole.lstrip("0")) <= precision - scale and len(fraction) <= scale else None
+
+    return encode
+
+
+def float64_cell(payload: object) -> bytes | None:
+    """N into a Float64: exact when the shortest text of the float is the number again."""
+    number = canonical_number(payload)
+    return _float_cell(number, repr(float(number)))
+
+
+def float32_cell(payload: object) -> bytes | None:
+    """N into a Float32."""
+    number = canonical_number(payload)
+    try:
+        stored = struct.pack("f", float(number))
+    except OverflowError:
+        return None
+    value = struct.unpack("f", stored)[0]
+    texts = (f"{value:.{digits}g}" for digits in range(1, 10))
+    return _float_cell(number, next(short for short in texts if struct.pack("f", float(short)) == stored))
+
+
+def _float_cell(number: str, stored: str) -> bytes | None:
+    value = float(stored)
+    if value == 0:
+        return b'"0"' if number == "0" else None
+    if not math.isfinite(value):
+        return None
+    try:
+        exact = canonical_number(stored) == number
+    except Undecodable:  # the rounded value lies outside DynamoDB's range
+        exact = False
+    return quoted(stored) if exact else Inexact(quoted(stored))
+
+
+def uuid_cell(payload: object) -> bytes | None:
+    """S into a UUID: lower case with hyphens."""
+    found = text(payload)
+    return quoted(found) if _UUID(found) else None
+
+
+def ipv4_cell(payload: object) -> bytes | None:
+    """S into an IPv4: dotted decimal without leading zeros."""
+    found = text(payload)
+    try:
+        return quoted(found) if str(ipaddress.IPv4Address(found)) == found else None
+    except ValueError:
+        return None
+
+
+def ipv6_cell(payload: object) -> bytes | None:
+    """S into an IPv6: RFC 5952 only. Embedded IPv4 is left out, as it has several accepted forms."""
+    found = text(payload)
+    try:
+        address = ipaddress.IPv6Address(found)
+    except ValueError:
+        return None
+    plain = address.scope_id is None and address.ipv4_mapped is None and "." not in found
+    return quoted(found) if plain and str(address) == found else None
+
+
+def enum_encoder(names: tuple[str, ...]) -> Encoder:
+    """S into an Enum: one of its names."""
+    cells = {name: orjson.dumps(name) for name in names}
+
+    def encode(payload: object) -> bytes | None:
+        return cells.get(text(payload))
+
+    return encode

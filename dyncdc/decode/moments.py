@@ -1,0 +1,96 @@
+"""Dates and times into cells: ISO 8601 text, or seconds since the epoch, that a column holds exactly.
+
+The canonical text of a DateTime64(p) has exactly p fractional digits and ends in Z; of a DateTime none. A cell is that
+text: it names UTC itself, so the time zones of column, session and server do not matter. Inserts must set
+``date_time_input_format = 'best_effort'``, the default only since ClickHouse 26.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Final
+
+from .attributes import canonical_number, text
+from .cells import Encoder, Inexact, quoted
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+_MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,18}))?Z").fullmatch
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+DATE_RANGE: Final = (datetime.date(1970, 1, 1), datetime.date(2149, 6, 6))
+DATE32_RANGE: Final = (datetime.date(1900, 1, 1), datetime.date(2299, 12, 31))
+"""Source: ClickHouse documentation, Date and Date32."""
+
+DATETIME_RANGE: Final = (0, 2**32 - 1)
+DATETIME64_RANGE: Final = (-2_208_988_800, 10_413_791_999)
+NANOSECOND_RANGE: Final = (-2_208_988_800, 9_214_646_399)
+"""Whole seconds: 1900 to 2299; with nine digits 64 bits end in 2262, so only the years before it. Source: as above."""
+
+
+def date_encoder(limits: tuple[datetime.date, datetime.date]) -> Encoder:
+    """S into a Date or Date32: a day that exists, as YYYY-MM-DD."""
+
+    def encode(payload: object) -> bytes | None:
+        found = text(payload)
+        if not _DATE(found):
+            return None
+        try:
+            day = datetime.date.fromisoformat(found)
+        except ValueError:  # February 31: ClickHouse would make it March 2
+            return None
+        return quoted(found) if limits[0] <= day <= limits[1] else None
+
+    return encode
+
+
+def moment_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
+    """S into a DateTime (no digits) or DateTime64: other numbers of digits for the same instant blur its text."""
+
+    def encode(payload: object) -> bytes | None:
+        match = _MOMENT(text(payload))
+        if match is None:
+            return None
+        whole, fraction = match[1], match[2] or ""
+        if len(fraction.rstrip("0")) > digits or not _within(whole, limits):
+            return None
+        cell = _cell(whole, fraction[:digits], digits)
+        return cell if len(fraction) == digits else Inexact(cell)
+
+    return encode
+
+
+def seconds_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
+    """N into a DateTime or DateTime64: seconds since the epoch."""
+
+    def encode(payload: object) -> bytes | None:
+        number = canonical_number(payload)
+        whole, _, fraction = number.partition(".")
+        if len(fraction) > digits or len(whole) > 12:
+            return None
+        seconds = int(whole)
+        if fraction and number.startswith("-"):  # -1.25 s is 0.75 s after the second before
+            seconds, fraction = seconds - 1, str(10 ** len(fraction) - int(fraction)).zfill(len(fraction))
+        if not limits[0] <= seconds <= limits[1]:
+            return None
+        moment = _EPOCH + datetime.timedelta(seconds=seconds)
+        return _cell(moment.strftime("%Y-%m-%dT%H:%M:%S"), fraction, digits)
+
+    return encode
+
+
+def moment_default(digits: int) -> bytes:
+    """Return the cell of the epoch."""
+    return _cell("1970-01-01T00:00:00", "", digits)
+
+
+def _cell(whole: str, fraction: str, digits: int) -> bytes:
+    return quoted(f"{whole}.{fraction:0<{digits}}Z" if digits else f"{whole}Z")
+
+
+def _within(whole: str, limits: tuple[int, int]) -> bool:
+    try:
+        moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.UTC)
+    except ValueError:
+        return False
+    return limits[0] <= (moment - _EPOCH) // datetime.timedelta(seconds=1) <= limits[1]

@@ -1,0 +1,298 @@
+"""A table's mapping compiled: items, tombstones and keys into cells, by the rules for spill and misfit. Pure.
+
+This is the exact path. A faster one may stand beside it, but must give the same bytes for whatever it accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+
+from ..errors import ConfigError
+from .attributes import TypedValue, canonical, null, spill_text, unpack
+from .cells import Encoder, Encoders
+from .spec import ColumnSpec, KeyAttribute, TableSpec
+from .types import Codec, compile_type
+from .undecodable import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, Undecodable
+
+SEQUENCE_BITS: Final = 192
+"""Room for the sequence number below the microseconds of a UInt256 version. Source: AWS Kinesis, up to 186 bits."""
+
+_HELD: Final = 1
+"""Some column says everything about this value."""
+_OUTGROWN: Final = 2
+"""Some column could not take this value."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One row: ``cells`` in the order of the plan's columns, ``key`` equal for equal keys and for nothing else."""
+
+    key: bytes
+    cells: list[bytes]
+    version: int
+    spilled: int = 0
+    """Attributes that went to the spill."""
+    outside: int = 0
+    """Attributes, or parts of them, without a column, in a table without a spill."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    index: int
+    name: str
+    label: str
+    encoders: Encoders
+    own: str
+    default: bytes
+    nullable: bool
+    lossy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyColumn:
+    index: int
+    name: str
+    label: str
+    attribute: str
+    tag: str
+    encode: Encoder
+
+
+@dataclass(slots=True)
+class _Node:
+    """A place in the item: the columns it fills, and the places below it when it is a map."""
+
+    columns: list[_Column] = field(default_factory=list)
+    children: dict[str, _Node] = field(default_factory=dict)
+
+
+class TablePlan:
+    """Makes rows of one table. Made by ``compile_table``; holds no state between rows."""
+
+    def __init__(
+        self, spec: TableSpec, columns: tuple[str, ...], keys: list[_KeyColumn], root: dict[str, _Node]
+    ) -> None:
+        self.spec = spec
+        self.source_table = spec.source_table
+        self.destination = spec.destination
+        self.columns = columns
+        self.keeps_deletes = spec.deletes == "tombstone"
+        self.wide_version = spec.version_type == "UInt256"
+        self._keys = keys
+        self._key_names = frozenset(key.attribute for key in keys)
+        self._root = root
+        self._defaults = [compile_type(column.type).default for column in spec.columns]
+        self._defaults += [b'""'] * (len(columns) - len(self._defaults))
+        self._spill = columns.index(spec.spill_column) if spec.spill_column else None
+        self._version = columns.index(spec.version_column)
+        self._deleted = columns.index(spec.deleted_column) if spec.deleted_column else None
+
+    def version(self, microseconds: int, position: str = "") -> int:
+        """Return a row's version; ``position`` is the record's sequence number, "" for rows of a snapshot.
+
+        Raises Undecodable when the version needs a sequence number and this is none.
+        """
+        if not self.wide_version:
+            return microseconds
+        sequence = 0
+        if position:
+            if not (position.isascii() and position.isdigit() and len(position) < 64):
+                raise Undecodable(BAD_VERSION, "the record's position is not a sequence number")
+            sequence = int(position)
+        if sequence >> SEQUENCE_BITS:
+            raise Undecodable(BAD_VERSION, "the record's sequence number is too large")
+        return microseconds << SEQUENCE_BITS | sequence
+
+    def tombstone(self, keys: Mapping[str, object], version: int) -> Row:
+        """Return the row that says an item is gone. Raises Undecodable."""
+        self._check_key_names(keys)
+        cells = self._defaults.copy()
+        row = Row(self._fill_keys(keys, cells), cells, version)
+        self._stamp(cells, version, b"1")
+        return row
+
+    def upsert(self, image: Mapping[str, object], version: int, keys: Mapping[str, object] | None = None) -> Row:
+        """Return the row of an item; ``keys``, where the record names them apart, must agree. Raises Undecodable."""
+        if keys is not None:
+            self._check_key_names(keys)
+            if any(image.get(name) != value for name, value in keys.items()):
+                raise Undecodable(BAD_ENVELOPE, "the record's key is not that of its image")
+        cells = self._defaults.copy()
+        row = Row(self._fill_keys(image, cells), cells, version)
+        rest: dict[str, TypedValue] = {}
+        root, has_spill = self._root, self._spill is not None
+        for name, value in image.items():
+            node = root.get(name)
+            if node is not None:
+                tag, payload = unpack(value)
+                if self._fill(node, tag, payload, row) == _HELD:
+                    continue
+            elif not has_spill:
+                row.outside += name not in self._key_names
+            if has_spill and name not in self._key_names:
+                rest[name] = canonical(value)
+        if rest and self._spill is not None:
+            cells[self._spill] = orjson.dumps(spill_text(rest))
+            row.spilled = len(rest)
+        self._stamp(cells, version, b"0")
+        return row
+
+    def _stamp(self, cells: list[bytes], version: int, deleted: bytes) -> None:
+        cells[self._version] = b'"%d"' % version if self.wide_version else b"%d" % version
+        if self._deleted is not None:
+            cells[self._deleted] = deleted
+
+    def _check_key_names(self, keys: Mapping[str, object]) -> None:
+        if keys.keys() != self._key_names:  # the table was dropped and made again with another key
+            raise Undecodable(KEY_DOES_NOT_FIT, "the record's key has other attributes than the table's")
+
+    def _fill_keys(self, image: Mapping[str, object], cells: list[bytes]) -> bytes:
+        found = []
+        for key in self._keys:
+            value = image.get(key.attribute)
+            if value is None:
+                raise Undecodable(BAD_ENVELOPE, "a key attribute is missing", column=key.name)
+            tag, payload = unpack(value)
+            cell = key.encode(payload) if tag == key.tag else None
+            if type(cell) is not bytes:  # None, or Inexact: two keys must never meet in one cell
+                detail = f"the key's {tag if tag in _TYPES else 'value'} does not fit {key.label}"
+                raise Undecodable(KEY_DOES_NOT_FIT, detail, column=key.name)
+            cells[key.index] = cell
+            found.append(cell)
+        return b",".join(found)
+
+    def _fill(self, node: _Node, tag: str, payload: object, row: Row) -> int:
+        """Write the cells that a value fills, and return whether they say everything about it."""
+        state = 0
+        for column in node.columns:
+            state |= self._fill_column(column, tag, payload, row.cells)
+        if node.children:
+            if tag == "M" and type(payload) is dict:
+                state |= self._fill_children(node, payload, row)
+            elif not node.columns:
+                row.outside += self._spill is None
+        return state
+
+    def _fill_children(self, node: _Node, payload: dict[str, object], row: Row) -> int:
+        state = _HELD if payload else 0
+        for name, value in payload.items():
+            child = node.children.get(name)
+            if child is None:
+                state &= ~_HELD
+                row.outside += self._spill is None and not node.columns
+                continue
+            found = self._fill(child, *unpack(value), row)
+            state = (state & found & _HELD) | ((state | found) & _OUTGROWN)
+        return state
+
+    def _fill_column(self, column: _Column, tag: str, payload: object, cells: list[bytes]) -> int:
+        if tag == "NULL":
+            null(payload)
+            if column.nullable:
+                return _HELD if column.lossy else 0
+            return self._misfit(column, tag)
+        encode = column.encoders.get(tag)
+        cell = encode(payload) if encode is not None else None
+        if cell is None:
+            return self._misfit(column, tag)
+        cells[column.index] = cell
+        if column.lossy:
+            return _HELD
+        if type(cell) is not bytes:
+            return 0 if self._spill is not None else self._misfit(column, tag, "exactly (lossy = true would accept it)")
+        # A value that looks like an absent one, or like one of another type, is told apart by the spill alone.
+        return 0 if tag != column.own or cell == column.default else _HELD
+
+    def _misfit(self, column: _Column, tag: str, how: str = "exactly") -> int:
+        if self._spill is None:
+            found = f"a value of type {tag}" if tag in _TYPES else "a value"
+            raise Undecodable(MISFIT, f"{found} does not fit {column.label} {how}", column=column.name)
+        return _OUTGROWN
+
+
+_TYPES: Final = frozenset({"S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"})
+
+
+def compile_table(spec: TableSpec) -> TablePlan:
+    """Compile a table's plan. Raises ConfigError naming the column that cannot work."""
+    names = [column.name for column in spec.columns]
+    names += [name for name in (spec.spill_column, spec.version_column, spec.deleted_column) if name]
+    _check_table(spec, names)
+    root: dict[str, _Node] = {}
+    keys: dict[str, _KeyColumn] = {}
+    attributes = {key.name: key for key in spec.keys}
+    for index, column in enumerate(spec.columns):
+        codec = compile_type(column.type)
+        if column.key:
+            key = _key_column(spec, index, column, codec, attributes)
+            if keys.setdefault(key.attribute, key) is not key:
+                raise _unusable(spec, column, f"two key columns take the attribute {key.attribute!r}")
+        else:
+            _add_column(spec, root, index, column, codec)
+    missing = [key.name for key in spec.keys if key.name not in keys]
+    if missing:
+        raise ConfigError(
+            f"mapping {spec.source_table} to {spec.destination}: no column takes the key attribute {missing[0]!r}",
+            hint="every key attribute needs a column of its own in ORDER BY",
+        )
+    return TablePlan(spec, tuple(names), [keys[key.name] for key in spec.keys], root)
+
+
+def _check_table(spec: TableSpec, names: list[str]) -> None:
+    where = f"mapping {spec.source_table} to {spec.destination}"
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ConfigError(f"{where}: two columns are named {repeated!r}", hint="column names must differ")
+    if not spec.version_column or spec.version_type not in ("Int64", "UInt64", "UInt256"):
+        raise ConfigError(
+            f"{where}: the version column is {spec.version_column!r} {spec.version_type}",
+            hint="it must be Int64 or UInt64 (microseconds), or UInt256 (microseconds and sequence number)",
+        )
+    if spec.deletes == "tombstone" and not spec.deleted_column:
+        raise ConfigError(
+            f"{where}: no column for deletes", hint='add a _deleted UInt8 column or set deletes = "ignore"'
+        )
+
+
+def _unusable(spec: TableSpec, column: ColumnSpec, why: str, hint: str = "") -> ConfigError:
+    return ConfigError(f"mapping {spec.source_table} to {spec.destination}, column {column.name!r}: {why}", hint=hint)
+
+
+def _key_column(
+    spec: TableSpec, index: int, column: ColumnSpec, codec: Codec, attributes: dict[str, KeyAttribute]
+) -> _KeyColumn:
+    attribute = attributes.get(column.path[0]) if len(column.path) == 1 else None
+    if attribute is None:
+        raise _unusable(spec, column, "a key column takes exactly one key attribute")
+    encode = codec.encoders.get(attribute.type)
+    if encode is None or codec.nullable or not codec.injective or column.takes != (attribute.type,):
+        raise _unusable(
+            spec,
+            column,
+            f"{column.type} cannot hold the {attribute.type} key attribute {attribute.name!r} without blurring it",
+            hint="a key is a String, or for N an integer or Decimal column; never Nullable",
+        )
+    return _KeyColumn(index, column.name, column.type, attribute.name, attribute.type, encode)
+
+
+def _add_column(spec: TableSpec, root: dict[str, _Node], index: int, column: ColumnSpec, codec: Codec) -> None:
+    strange = [tag for tag in column.takes if tag != "NULL" and tag not in codec.encoders]
+    if strange or not column.takes or not column.path:
+        found = strange[0] if strange else "nothing"
+        raise _unusable(
+            spec, column, f"{column.type} cannot hold {found}", hint=f"it takes {', '.join(codec.encoders)}"
+        )
+    if codec.node.name == "JSON" and not column.lossy and not spec.spill_column:
+        hint = "set lossy = true, use String, or add a _spill String column"
+        raise _unusable(spec, column, "JSON blurs every map, and the table has no spill column", hint=hint)
+    node = root.setdefault(column.path[0], _Node())
+    for name in column.path[1:]:
+        node = node.children.setdefault(name, _Node())
+    encoders: dict[str, Encoder] = {tag: codec.encoders[tag] for tag in column.takes if tag != "NULL"}
+    node.columns.append(
+        _Column(index, column.name, column.type, encoders, column.takes[0], codec.default, codec.nullable, column.lossy)
+    )

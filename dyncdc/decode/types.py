@@ -1,0 +1,257 @@
+"""A column's ClickHouse type compiled into a codec: which DynamoDB types it can hold, and their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+import orjson
+
+from ..errors import ConfigError
+from . import cells, moments
+from .attributes import (
+    binary_set,
+    canonical_number,
+    elements,
+    entries,
+    null,
+    number_set,
+    plain_text,
+    string_set,
+    unpack,
+)
+from .cells import Encoder, Encoders, Inexact
+from .spec import AttributeType
+from .typetext import TypeNode, parse_type
+
+NULL_CELL: Final = b"null"
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How values become cells of one column type.
+
+    ``default`` is the cell of an absent attribute: null, or what the type itself calls its default. ``own`` is the
+    DynamoDB type that the type stands for when nobody says otherwise, and that of its elements' siblings.
+    """
+
+    node: TypeNode
+    default: bytes
+    encoders: Encoders
+    own: AttributeType
+    injective: bool
+    """Whether different values always give different cells, so that it may hold a key."""
+
+    @property
+    def nullable(self) -> bool:
+        """Whether NULL is a value of the type."""
+        return self.node.nullable
+
+    def encode(self, value: object) -> bytes | None:
+        """Return the cell of a typed value, None if it does not fit. Raises Undecodable for what is no value."""
+        tag, payload = unpack(value)
+        if tag == "NULL":
+            return NULL_CELL if null(payload) and self.nullable else None
+        encoder = self.encoders.get(tag)
+        return encoder(payload) if encoder is not None else None
+
+
+def compile_type(text: str) -> Codec:
+    """Compile a type's codec. Raises ConfigError for a type that no attribute can fill."""
+    return _compile(parse_type(text), text)
+
+
+def default_takes(text: str) -> tuple[AttributeType, ...]:
+    """Return the DynamoDB types a column of this type takes unless its mapping names others. Raises ConfigError."""
+    return (compile_type(text).own,)
+
+
+def _compile(node: TypeNode, text: str) -> Codec:
+    family = _FAMILIES.get(node.name)
+    codec = family(node, text) if family is not None else None
+    if codec is None:
+        raise ConfigError(
+            f"using the column type {text!r}",
+            hint="no DynamoDB attribute can fill it; leave the column out or give it another type",
+        )
+    if not node.nullable:
+        return codec
+    return Codec(node, NULL_CELL, codec.encoders, codec.own, codec.injective)
+
+
+def _scalar(default: bytes, own: AttributeType, encoders: Encoders) -> Callable[[TypeNode, str], Codec | None]:
+    return lambda node, _: Codec(node, default, encoders, own, True)
+
+
+def _integer(low: int, high: int) -> Callable[[TypeNode, str], Codec | None]:
+    encoders: dict[str, Encoder] = {"N": cells.integer_encoder(low, high)}
+    if (low, high) == (0, 255):
+        encoders["BOOL"] = cells.boolean_digit_cell
+    return _scalar(b'"0"', "N", encoders)
+
+
+def _floating(encoder: Encoder) -> Callable[[TypeNode, str], Codec | None]:
+    return lambda node, _: Codec(node, b'"0"', {"N": encoder}, "N", False)
+
+
+def _decimal(precision: int | None) -> Callable[[TypeNode, str], Codec | None]:
+    def family(node: TypeNode, _: str) -> Codec | None:
+        given = node.numbers if precision is None else (precision, *node.numbers)
+        if len(given) == 1:
+            given = (given[0], 0)
+        if len(given) != 2 or not 1 <= given[0] <= 76 or not 0 <= given[1] <= given[0]:
+            return None
+        return Codec(node, b'"0"', {"N": cells.decimal_encoder(*given)}, "N", True)
+
+    return family
+
+
+def _fixed_string(node: TypeNode, _: str) -> Codec | None:
+    if len(node.numbers) != 1 or node.numbers[0] < 1:
+        return None
+    return Codec(node, b'""', {"S": cells.fixed_string_encoder(node.numbers[0])}, "S", True)
+
+
+def _enum(node: TypeNode, _: str) -> Codec | None:
+    if not node.texts or len(node.texts) != len(node.numbers):
+        return None  # an Enum without values never comes from system.columns
+    values = dict(zip(node.numbers, node.texts, strict=True))
+    default = orjson.dumps(values[0] if 0 in values else values[min(values)])
+    return Codec(node, default, {"S": cells.enum_encoder(node.texts)}, "S", True)
+
+
+def _moment(node: TypeNode, _: str) -> Codec | None:
+    limits = moments.DATETIME_RANGE
+    digits = 0
+    if node.name == "DateTime64":
+        digits = node.numbers[0] if node.numbers else 3
+        limits = moments.NANOSECOND_RANGE if digits > 8 else moments.DATETIME64_RANGE
+    if not 0 <= digits <= 9:
+        return None
+    encoders = {"S": moments.moment_encoder(digits, limits), "N": moments.seconds_encoder(digits, limits)}
+    return Codec(node, moments.moment_default(digits), encoders, "S", True)
+
+
+def _array(node: TypeNode, text: str) -> Codec | None:
+    if len(node.arguments) != 1:
+        return None
+    inner = _compile(node.arguments[0], text)
+    encoders: dict[str, Encoder] = {"L": _list_encoder(inner)}
+    sets: tuple[tuple[str, str, Callable[[object], list[str]]], ...] = (
+        ("SS", "S", string_set),
+        ("NS", "N", number_set),
+        ("BS", "B", binary_set),
+    )
+    for tag, element, members in sets:
+        if element in inner.encoders:
+            encoders[tag] = _set_encoder(members, inner.encoders[element])
+    own: dict[str, AttributeType] = {"S": "SS", "N": "NS"}
+    return Codec(node, b"[]", encoders, own.get(inner.own, "L"), False)
+
+
+def _set_encoder(members: Callable[[object], list[str]], encode: Encoder) -> Encoder:
+    return lambda payload: _joined(b"[", [encode(member) for member in members(payload)], b"]")
+
+
+def _element_encoder(inner: Codec) -> Encoder:
+    """Encode elements of the one type that the column stands for: S "1" and N 1 must not meet in one array."""
+    own = "L" if inner.node.name == "Array" else inner.own
+
+    def encode(value: object) -> bytes | None:
+        tag, _ = unpack(value)
+        return inner.encode(value) if tag in (own, "NULL") else None
+
+    return encode
+
+
+def _list_encoder(inner: Codec) -> Encoder:
+    encode = _element_encoder(inner)
+    return lambda payload: _joined(b"[", [encode(value) for value in elements(payload)], b"]")
+
+
+def _map(node: TypeNode, text: str) -> Codec | None:
+    if len(node.arguments) != 2 or node.arguments[0].name != "String" or node.arguments[0].nullable:
+        return None
+    encode = _element_encoder(_compile(node.arguments[1], text))
+
+    def encode_map(payload: object) -> bytes | None:
+        found = [(orjson.dumps(name), encode(value)) for name, value in sorted(entries(payload).items(), key=_name)]
+        return _joined(b"{", [cell if cell is None else type(cell)(name + b":" + cell) for name, cell in found], b"}")
+
+    return Codec(node, b"{}", {"M": encode_map}, "M", False)
+
+
+def _name(entry: tuple[str, object]) -> str:
+    return entry[0]
+
+
+def _joined(opening: bytes, found: list[bytes | None], closing: bytes) -> bytes | None:
+    fitting = [cell for cell in found if cell is not None]
+    if len(fitting) < len(found):
+        return None
+    whole = opening + b",".join(fitting) + closing
+    return Inexact(whole) if any(type(cell) is Inexact for cell in fitting) else whole
+
+
+def _json_cell(payload: object) -> bytes | None:
+    """M into ClickHouse's JSON: for queries only, as fractions become floats there and nulls and empty maps vanish."""
+    plain_text("M", payload)  # refuses what is no value or nests too deep
+    paths: list[str] = []
+    document = _queryable({"M": payload}, "", paths)
+    if len(set(paths)) < len(paths):
+        return None  # {"a.b": 1, "a": {"b": 2}}: the server would refuse the whole insert
+    return Inexact(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
+
+
+def _queryable(value: object, path: str, paths: list[str]) -> object:
+    tag, payload = unpack(value)
+    if tag == "M":
+        inner = cast(dict[str, object], payload)
+        return {name: _queryable(each, f"{path}.{name}" if path else name, paths) for name, each in inner.items()}
+    paths.append(path)
+    if tag == "L":
+        members = enumerate(cast(list[object], payload))
+        return [_queryable(each, f"{path}[{index}]", paths) for index, each in members]
+    if tag == "SS":
+        return string_set(payload)
+    if tag == "NS":
+        return [_queryable_number(each) for each in number_set(payload)]
+    if tag == "N":
+        return _queryable_number(canonical_number(payload))
+    return None if tag == "NULL" else payload
+
+
+def _queryable_number(number: str) -> int | float:
+    if "." not in number and -(2**63) <= int(number) < 2**64:
+        return int(number)
+    return float(number)
+
+
+def _json(node: TypeNode, _: str) -> Codec | None:
+    return Codec(node, b"{}", {"M": _json_cell}, "M", False)
+
+
+_FAMILIES: Final[dict[str, Callable[[TypeNode, str], Codec | None]]] = {
+    "String": _scalar(b'""', "S", cells.STRING),
+    "FixedString": _fixed_string,
+    "Bool": _scalar(b"false", "BOOL", {"BOOL": cells.boolean_cell, "N": cells.number_boolean_cell}),
+    "UUID": _scalar(b'"00000000-0000-0000-0000-000000000000"', "S", {"S": cells.uuid_cell}),
+    "IPv4": _scalar(b'"0.0.0.0"', "S", {"S": cells.ipv4_cell}),
+    "IPv6": _scalar(b'"::"', "S", {"S": cells.ipv6_cell}),
+    "Date": _scalar(b'"1970-01-01"', "S", {"S": moments.date_encoder(moments.DATE_RANGE)}),
+    "Date32": _scalar(b'"1900-01-01"', "S", {"S": moments.date_encoder(moments.DATE32_RANGE)}),
+    "DateTime": _moment,
+    "DateTime64": _moment,
+    "Enum8": _enum,
+    "Enum16": _enum,
+    "Float32": _floating(cells.float32_cell),
+    "Float64": _floating(cells.float64_cell),
+    "Decimal": _decimal(None),
+    **{f"Decimal{bits}": _decimal(digits) for bits, digits in ((32, 9), (64, 18), (128, 38), (256, 76))},
+    **{f"Int{bits}": _integer(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64, 128, 256)},
+    **{f"UInt{bits}": _integer(0, 2**bits - 1) for bits in (8, 16, 32, 64, 128, 256)},
+    "Array": _array,
+    "Map": _map,
+    "JSON": _json,
+}
