@@ -81,8 +81,9 @@ class AwsConfig(Section):
 
 
 class ClickHouseConfig(Section):
-    """How to reach ClickHouse. ``url.password`` holds the password wherever it came from."""
+    """How to reach ClickHouse."""
 
+    # whatever the way it was given, the password ends up in url.password
     url: ClickHouseUrlField = Field(
         description="clickhouse://user@host:9000/database; clickhouses:// for TLS (port 9440); "
         "local:///directory starts a ClickHouse of its own as a child process"
@@ -127,7 +128,7 @@ class KinesisConfig(Section):
     )
     fan_out: bool = Field(default=False, description="true: enhanced fan-out (SubscribeToShard)")
     on_lost_position: Literal["resnapshot", "stop"] = Field(
-        default="stop", description="what to do when unread data has expired: stop says so and exits 1"
+        default="stop", description="what to do when unread data has expired: stop (says so and exits 1) or resnapshot"
     )
 
     _stream = field_validator("stream")(check_stream)

@@ -37,7 +37,7 @@ class SnapshotConfig(Section):
     """How a table is loaded before, and while, its changes are followed."""
 
     method: Literal["export", "scan", "none"] = Field(
-        description="export (through S3, no read capacity) or none (changes only)"
+        description="export (through S3, no read capacity), scan or none (changes only)"
     )
     bucket: Text | None = Field(
         default=None, description="S3 bucket for a new export; or name a finished one by export_arn"
@@ -155,12 +155,18 @@ class TableConfig(Section):
     max_columns: int = Field(default=1000, gt=0, description="most columns that inference makes")
     snapshot: SnapshotConfig = Field(description="how the table is loaded first")
     nested: Literal["flatten", "json", "typed"] = Field(
-        default="flatten", description="what inference makes of maps: flatten (columns a_b) or json (text)"
+        default="flatten", description="what inference makes of maps: flatten (columns a_b), json (text) or typed"
     )
     flatten_depth: int = Field(default=1, ge=1, le=32, description="levels of maps that become columns")
-    evolve: Literal["add_columns", "spill"] = Field(default="spill", description="where new attributes go: spill")
-    deletes: Literal["tombstone", "ignore"] = Field(default="tombstone", description="tombstone or ignore")
-    ttl_deletes: Literal["delete", "keep"] = Field(default="delete", description="what a TTL delete does: delete")
+    evolve: Literal["add_columns", "spill"] = Field(
+        default="spill", description="where new attributes go: spill or add_columns"
+    )
+    deletes: Literal["tombstone", "ignore"] = Field(
+        default="tombstone", description="what a delete does: tombstone (marks the row) or ignore (it stays)"
+    )
+    ttl_deletes: Literal["delete", "keep"] = Field(
+        default="delete", description="what a TTL delete does: delete or keep"
+    )
     columns: Columns = Field(
         default="infer",
         description="infer (an existing table: its columns, by name; else from the key schema and a sample) or a list "

@@ -3,57 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-Refused = Callable[[object], bool]
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Which values of a key are refused: ``values`` in words, "" for all of them."""
+
+    values: str
+    test: Callable[[object], bool]
 
 
-def _any(_: object) -> bool:
-    return True
+_ANY = Refused("", lambda _: True)
 
 
 def _value(refused: object) -> Refused:
-    return lambda value: value == refused
+    return Refused(str(refused).lower(), lambda value: value == refused)
 
 
 def _above(limit: int) -> Refused:
-    return lambda value: isinstance(value, int) and value > limit
+    return Refused(f"more than {limit}", lambda value: isinstance(value, int) and value > limit)
 
 
 UNAVAILABLE: Mapping[str, Refused] = {
-    "aws.role_arn": _any,
-    "aws.external_id": _any,
-    "clickhouse.cluster": _any,
-    "clickhouse.cert_file": _any,
-    "clickhouse.key_file": _any,
+    "aws.role_arn": _ANY,
+    "aws.external_id": _ANY,
+    "clickhouse.cluster": _ANY,
+    "clickhouse.cert_file": _ANY,
+    "clickhouse.key_file": _ANY,
     "kinesis.fan_out": _value(True),
     "kinesis.on_lost_position": _value("resnapshot"),
     "limits.workers": _above(1),
-    "dead_letters": _any,
-    "tables.history": _any,
-    "tables.exclude": _any,
-    "tables.mask": _any,
-    "tables.mask_key_env": _any,
+    "dead_letters": _ANY,
+    "tables.history": _ANY,
+    "tables.exclude": _ANY,
+    "tables.mask": _ANY,
+    "tables.mask_key_env": _ANY,
     "tables.nested": _value("typed"),
     "tables.evolve": _value("add_columns"),
     "tables.ttl_deletes": _value("keep"),
     "tables.snapshot.method": _value("scan"),
-    "tables.snapshot.segments": _any,
-    "tables.snapshot.read_capacity_units": _any,
+    "tables.snapshot.segments": _ANY,
+    "tables.snapshot.read_capacity_units": _ANY,
 }
 """Key path to which of its values are refused. To bring a feature in, delete its line."""
 
 
 def wholly_unavailable(path: str) -> bool:
     """Whether a key (no indexes in ``path``) takes no value at all in this version."""
-    return any(UNAVAILABLE.get(prefix) is _any for prefix in (path, path.partition(".")[0]))
+    return any(UNAVAILABLE.get(prefix) is _ANY for prefix in (path, path.partition(".")[0]))
+
+
+def unavailable_values(path: str) -> str:
+    """Which values of a key (no indexes in ``path``) this version refuses, in words; "" for none."""
+    refused = UNAVAILABLE.get(path)
+    return refused.values if refused is not None else ""
 
 
 def find_unavailable(document: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield (key path with indexes, what is refused) for each refused key of an unchecked document."""
     for pattern, refused in UNAVAILABLE.items():
         for path, value in _lookup(document, pattern.split("."), ""):
-            if refused(value):
-                yield path, "" if refused is _any else f" = {_literal(value)}"
+            if refused.test(value):
+                yield path, "" if refused is _ANY else f" = {_literal(value)}"
 
 
 def _lookup(node: object, names: list[str], path: str) -> Iterator[tuple[str, object]]:
