@@ -22,6 +22,9 @@ KEEPALIVE_SECONDS = 60.0
 ATTEMPTS = 2
 """The SDK's own: enough for a keep-alive connection that the server has just closed. The pipeline retries for ever."""
 
+READ_ATTEMPTS = 1
+"""For Kinesis: a throttled read that the SDK repeats, asleep while memory is reserved for it, only throttles more."""
+
 POOL_MIN_CONNECTIONS = 16
 
 
@@ -52,21 +55,27 @@ async def open_clients(
     async with AsyncExitStack() as stack:
         if role_arn:
             await _assume_role(session, stack, role_arn, external_id, endpoint_url)
-        kinesis = await _client(session, stack, "kinesis", endpoint_url, max(POOL_MIN_CONNECTIONS, shards))
+        connections = max(POOL_MIN_CONNECTIONS, shards)
+        kinesis = await _client(session, stack, "kinesis", endpoint_url, connections, READ_ATTEMPTS)
         kinesis.meta.events.register("before-parse.kinesis.GetRecords", decode_get_records)
-        dynamodb = await _client(session, stack, "dynamodb", endpoint_url, POOL_MIN_CONNECTIONS)
-        s3 = await _client(session, stack, "s3", endpoint_url, POOL_MIN_CONNECTIONS)
+        dynamodb = await _client(session, stack, "dynamodb", endpoint_url, POOL_MIN_CONNECTIONS, ATTEMPTS)
+        s3 = await _client(session, stack, "s3", endpoint_url, POOL_MIN_CONNECTIONS, ATTEMPTS)
         yield AwsClients(str(kinesis.meta.region_name), kinesis, dynamodb, s3)
 
 
 async def _client(
-    session: aioboto3.Session, stack: AsyncExitStack, service: str, endpoint_url: str | None, connections: int
+    session: aioboto3.Session,
+    stack: AsyncExitStack,
+    service: str,
+    endpoint_url: str | None,
+    connections: int,
+    attempts: int,
 ) -> Any:
     config = AioConfig(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
         max_pool_connections=connections,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         connector_args={"keepalive_timeout": KEEPALIVE_SECONDS},
         # Data files carry their md5 in the manifest: hashing them a second way would only cost time.
         response_checksum_validation="when_required",

@@ -120,7 +120,8 @@ _MISCONFIGURED = (
     boto.InvalidConfigError,
     boto.InvalidRetryConfigurationError,
 )
-_UNREADABLE = (msgspec.MsgspecError, ResponseParserError)
+# The last four are how botocore's parsers fail on JSON of another shape than the service's model.
+_UNREADABLE = (msgspec.MsgspecError, ResponseParserError, AttributeError, TypeError, LookupError, ValueError)
 _TRANSLATED = (boto.ClientError, boto.BotoCoreError, aiohttp.ClientError, OSError, TimeoutError, *_UNREADABLE)
 
 

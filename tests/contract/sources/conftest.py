@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from kinesis_server import KinesisServer
 from moto.server import ThreadedMotoServer
 
 from dyncdc.sources.aws import AwsClients, open_clients
@@ -37,3 +38,17 @@ async def moto(moto_url: str) -> AsyncIterator[AwsClients]:
     """Our own clients, straight to moto."""
     async with open_clients(REGION, endpoint_url=moto_url) as clients:
         yield clients
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[KinesisServer]:
+    """A Kinesis without streams."""
+    async with KinesisServer().running() as running:
+        yield running
+
+
+@pytest.fixture
+async def clients(server: KinesisServer) -> AsyncIterator[AwsClients]:
+    """Our own clients, to that Kinesis."""
+    async with open_clients(REGION, endpoint_url=server.url) as opened:
+        yield opened

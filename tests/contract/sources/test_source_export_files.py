@@ -192,9 +192,7 @@ async def test_memory_does_not_follow_the_compression_ratio(moto: AwsClients) ->
     bucket, file = await put(moto, "f", gzip.compress((line + b"\n") * 60_000, 9), 60_000)
     source = ExportSource(moto.s3, ARN, "t", bucket, [file])
     shard = Shard(source.id, ShardId("f"))
-    chunk = await source.fetch(
-        shard, HORIZON, 500_000
-    )  # the server is in this process too
+    chunk = await source.fetch(shard, HORIZON, 500_000)  # the server is in this process too
     count = len(chunk.records)
     tracemalloc.start()
     try:
