@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 
+import aioboto3
 import pytest
 from kinesis_server import KinesisServer
-from moto.server import ThreadedMotoServer
 
 from dyncdc.sources.aws import AwsClients, open_clients
 
@@ -20,24 +22,35 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # A session reads its service models from disk, which takes longer than most tests.
+    monkeypatch.setattr(aioboto3, "Session", _session)
+
+
+@cache
+def _session(region_name: str) -> object:
+    return _Session(region_name=region_name)
+
+
+_Session = aioboto3.Session
 
 
 @pytest.fixture(scope="session")
-def moto_url() -> Iterator[str]:
-    """DynamoDB and S3."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def aws_url() -> Iterator[str]:
+    """The local AWS as a process, one for all tests: each makes its own tables, streams and buckets."""
+    command = [sys.executable, "-m", "dyncdc.local.aws", "--port", "0", "--until-stdin-closes"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        line = child.stdout.readline().decode()
+        assert "ready on http" in line
+        yield line.rpartition(" ")[2].strip()
+        child.terminate()
 
 
 @pytest.fixture
-async def moto(moto_url: str) -> AsyncIterator[AwsClients]:
-    """Our own clients, straight to moto."""
-    async with open_clients(REGION, endpoint_url=moto_url) as clients:
-        yield clients
+async def aws(aws_url: str) -> AsyncIterator[AwsClients]:
+    """Our own clients, to the local AWS."""
+    async with open_clients(REGION, endpoint_url=aws_url) as opened:
+        yield opened
 
 
 @pytest.fixture
