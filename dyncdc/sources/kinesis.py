@@ -9,7 +9,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -262,7 +262,7 @@ class KinesisSource:
     def _chunk(self, shard: Shard, reading: _Reading, after: Position, answer: RecordsBody, now: float) -> RawChunk:
         """Turn an answer into a chunk. No await here: the cache moves on completely or not at all."""
         records = [record.Data for record in answer.Records]
-        positions = [Position(record.SequenceNumber) for record in answer.Records]
+        positions = cast("list[Position]", [record.SequenceNumber for record in answer.Records])
         nbytes = sum(map(len, records)) + len(records) * RECORD_OVERHEAD_BYTES
         reading.pace.answered(len(records), nbytes)
         closed = not answer.NextShardIterator
