@@ -1,0 +1,281 @@
+"""LocalClickHouse: a real ClickHouse on a directory, as a child process on loopback. No SQL beyond its own start."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+from xml.sax.saxutils import escape
+
+from asynch.connection import Connection
+from asynch.errors import ClickHouseException
+
+from ..errors import ConfigError, FatalError
+from .children import Child, ChildFailed, start_child
+from .clickhouse_child import ENDPOINT_FILE, NO_WHEEL_EXIT, STOP_GRACE_SECONDS
+
+DEFAULT_DATABASE: Final = "dyncdc"
+DEFAULT_MEMORY_BYTES: Final = 1 << 30
+READY_TIMEOUT_SECONDS: Final = 30.0
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
+PORT_ATTEMPTS: Final = 5
+_MERGE_LIMITS: Final = (
+    "number_of_free_entries_in_pool_to_execute_mutation",
+    "number_of_free_entries_in_pool_to_lower_max_size_of_merge",
+    "number_of_free_entries_in_pool_to_execute_optimize_entire_partition",
+)
+_LOCKED = "Cannot lock file"
+_PORT_TAKEN = "Address already in use"
+
+
+class DirectoryInUse(ConfigError):
+    """Another server runs on the directory."""
+
+
+class LocalClickHouse:
+    """A ClickHouse server that lives and dies with this process. ``async with``, or ``start`` and ``stop``.
+
+    Bound to no event loop: it may be started under one and stopped under another. Port 0 means a free one, kept over
+    restarts of this object. ``users`` (name to password) come beside ``default``, which has no password.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        tcp_port: int = 0,
+        http_port: int = 0,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        database: str = DEFAULT_DATABASE,
+        users: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.tcp_port = tcp_port
+        self.http_port = http_port
+        self.database = database
+        self._memory_bytes = memory_bytes
+        self._users = dict(users or {})
+        self._child: Child | None = None
+        self._attached_pid = 0
+
+    @property
+    def pid(self) -> int:
+        """The server's process id; 0 when it has not been started."""
+        return self._child.pid if self._child is not None else self._attached_pid
+
+    @property
+    def owned(self) -> bool:
+        """Whether this object started the server, and so will stop it."""
+        return self._child is not None
+
+    @property
+    def running(self) -> bool:
+        """Whether the server that this object started has not ended."""
+        return self._child is not None and self._child.returncode is None
+
+    @property
+    def url(self) -> str:
+        """Its address, as ``clickhouse.url`` takes it."""
+        return f"clickhouse://default@127.0.0.1:{self.tcp_port}/{self.database}"
+
+    async def __aenter__(self) -> LocalClickHouse:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start the server and return once it has answered a query. Also starts it again after ``stop`` or ``kill``.
+
+        Raises:
+            DirectoryInUse: another server runs on the directory.
+            ConfigError: a given port is taken, or the wheel is missing.
+            FatalError: it does not start for another reason.
+        """
+        if self.running:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if _locked(self.directory):  # looked at first: a running server would read the configuration we write
+            raise self._in_use()
+        given = (self.tcp_port, self.http_port)
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self.tcp_port, self.http_port = (port or _free_port() for port in given)
+            self._write_configuration()
+            try:
+                self._child = await self._spawn()
+                break
+            except ChildFailed as error:
+                # a free port was somebody else's by the time the server asked for it
+                again = _PORT_TAKEN in error.log and 0 in given and attempt < PORT_ATTEMPTS
+                if not again:
+                    raise self._explained(error) from None
+        try:
+            await self._query(f"CREATE DATABASE IF NOT EXISTS `{_escaped(self.database)}`", "default")
+        except (ClickHouseException, OSError) as error:
+            await self.stop()
+            raise FatalError(f"starting ClickHouse on {self.directory}: {type(error).__name__} at its start") from None
+
+    async def stop(self) -> None:
+        """Stop the server: at once when no client is connected, after 5 s otherwise. Idempotent.
+
+        Leaves a server alone that was only attached to.
+        """
+        child, self._child = self._child, None
+        if child is not None:
+            await child.stop(STOP_GRACE_SECONDS)
+
+    def kill(self) -> None:
+        """End the server at once with SIGKILL. For tests, and where there is no time."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+
+    async def attach(self) -> bool:
+        """Use the server that runs on the directory, if one does and answers; False otherwise."""
+        try:
+            endpoint = json.loads((self.directory / ENDPOINT_FILE).read_text())
+            pid, tcp_port, http_port = (int(endpoint[key]) for key in ("pid", "tcp_port", "http_port"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        before = self.tcp_port, self.http_port
+        self.tcp_port, self.http_port = tcp_port, http_port
+        try:
+            # after a crash the file is stale, and its port may by now be anybody's
+            if await self._query("SELECT displayName()", "default") == [(self._display_name,)]:
+                self._attached_pid = pid
+                await self._query(f"CREATE DATABASE IF NOT EXISTS `{_escaped(self.database)}`", "default")
+                return True
+        except (ClickHouseException, OSError, ValueError):  # ValueError: whatever listens there is no ClickHouse
+            pass
+        self.tcp_port, self.http_port = before
+        return False
+
+    async def _spawn(self) -> Child:
+        module = "dyncdc.local.clickhouse_child"
+        return await start_child(
+            ["-m", module, str(self.directory.resolve()), str(self.tcp_port), str(self.http_port)],
+            name=f"ClickHouse on {self.directory}",
+            log_file=self.directory / "server.log",
+            ready_timeout_seconds=READY_TIMEOUT_SECONDS,
+        )
+
+    def _explained(self, error: ChildFailed) -> FatalError | ConfigError:
+        where = f"starting ClickHouse on {self.directory}"
+        if error.returncode == NO_WHEEL_EXIT:
+            return ConfigError(f"{where}: it is not installed", hint="pip install 'dyncdc[local]'")
+        if _LOCKED in error.log:
+            return self._in_use()
+        if _PORT_TAKEN in error.log:
+            return ConfigError(
+                f"{where}: port {self.tcp_port} or {self.http_port} is taken", hint="free it, or name another port"
+            )
+        return error
+
+    def _in_use(self) -> DirectoryInUse:
+        return DirectoryInUse(
+            f"starting ClickHouse on {self.directory}: another server runs there",
+            hint="stop it, or give each daemon a directory of its own",
+        )
+
+    async def _query(self, sql: str, database: str) -> list[tuple[object, ...]]:
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            async with Connection(host="127.0.0.1", port=self.tcp_port, database=database) as connection:
+                async with connection.cursor() as cursor:
+                    await cursor.execute(sql)
+                    return list(await cursor.fetchall())
+
+    @property
+    def _display_name(self) -> str:
+        return f"dyncdc-{hashlib.blake2b(str(self.directory.resolve()).encode(), digest_size=8).hexdigest()}"
+
+    def _write_configuration(self) -> None:
+        memory = self._memory_bytes
+        settings: dict[str, object] = {
+            "listen_host": "127.0.0.1",
+            "tcp_port": self.tcp_port,
+            "http_port": self.http_port,
+            "display_name": self._display_name,
+            "users_config": "users.xml",
+            "max_server_memory_usage": memory,
+            "mark_cache_size": memory // 16,
+            "primary_index_cache_size": memory // 16,
+            "index_mark_cache_size": memory // 64,
+            "compiled_expression_cache_size": memory // 64,
+            "background_pool_size": 2,
+            "background_schedule_pool_size": 4,
+            "background_common_pool_size": 2,
+            "merge_tree": dict.fromkeys(_MERGE_LIMITS, 2),  # they must not exceed background_pool_size
+        }
+        users: dict[str, object] = {
+            "profiles": {"default": {"max_threads": 2, "max_memory_usage": memory * 3 // 4}},
+            "quotas": {"default": {}},
+            "users": {"default": _user("")} | {name: _user(password) for name, password in self._users.items()},
+        }
+        for file, content in (("config.xml", settings), ("users.xml", users)):
+            path = self.directory / file
+            path.touch(mode=0o600)
+            path.write_text(f"<clickhouse>{_xml(content)}</clickhouse>\n")
+
+
+def _user(password: str) -> dict[str, object]:
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    secret = {"password_sha256_hex": digest} if password else {"password": ""}
+    return {**secret, "networks": {"ip": "127.0.0.1"}, "profile": "default", "quota": "default"}
+
+
+def _xml(content: Mapping[str, object]) -> str:
+    return "".join(
+        f"<{name}>{_xml(value) if isinstance(value, Mapping) else escape(str(value))}</{name}>"
+        for name, value in content.items()
+    )
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("`", "\\`")
+
+
+def _locked(directory: Path) -> bool:
+    """Whether a ClickHouse holds the directory: it keeps a lock on its status file, be it frozen or not."""
+    try:
+        with (directory / "data" / "status").open("rb") as status:
+            fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def open_local(directory: Path, *, database: str = DEFAULT_DATABASE) -> LocalClickHouse:
+    """Attach to the server that runs on ``directory``, or start one. ``stop`` it in either case.
+
+    Raises ConfigError, FatalError.
+    """
+    server = LocalClickHouse(directory, database=database)
+    if await server.attach():
+        return server
+    try:
+        await server.start()
+    except DirectoryInUse:
+        # somebody else is just starting it
+        for _ in range(50):
+            if await server.attach():
+                return server
+            await asyncio.sleep(0.1)
+        raise
+    return server
