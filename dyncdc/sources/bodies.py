@@ -52,7 +52,7 @@ def parse_records(body: bytes) -> RecordsBody:
         raise RetryableError(f"reading records: the answer cannot be understood ({type(error).__name__})") from error
     numbers = [record.SequenceNumber for record in answer.Records]
     digits = "".join(numbers)
-    if numbers and not (digits.isascii() and digits.isdecimal() and all(numbers)):
+    if numbers and not (digits.isascii() and digits.encode().isdigit() and all(numbers)):
         raise RetryableError("reading records: the answer has a sequence number that is not a number")
     return answer
 
