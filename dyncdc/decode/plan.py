@@ -23,8 +23,8 @@ SEQUENCE_BITS: Final = 192
 
 _HELD: Final = 1
 """Some column says everything about this value."""
-_OUTGROWN: Final = 2
-"""Some column could not take this value."""
+_SPILL: Final = 2
+"""Some column could not take this value, or does not say everything about it."""
 
 
 @dataclass(slots=True)
@@ -186,14 +186,14 @@ class TablePlan:
                 row.outside += self._spill is None and not node.columns
                 continue
             found = self._fill(child, *unpack(value), row)
-            state = (state & found & _HELD) | ((state | found) & _OUTGROWN)
+            state = (state & found & _HELD) | ((state | found) & _SPILL)
         return state
 
     def _fill_column(self, column: _Column, tag: str, payload: object, cells: list[bytes]) -> int:
         if tag == "NULL":
             null(payload)
             if column.nullable:
-                return _HELD if column.lossy else 0
+                return _HELD if column.lossy else _SPILL
             return self._misfit(column, tag)
         encode = column.encoders.get(tag)
         cell = encode(payload) if encode is not None else None
@@ -203,15 +203,19 @@ class TablePlan:
         if column.lossy:
             return _HELD
         if type(cell) is not bytes:
-            return 0 if self._spill is not None else self._misfit(column, tag, "exactly (lossy = true would accept it)")
+            return (
+                _SPILL
+                if self._spill is not None
+                else self._misfit(column, tag, "exactly (lossy = true would accept it)")
+            )
         # A value that looks like an absent one, or like one of another type, is told apart by the spill alone.
-        return 0 if tag != column.own or cell == column.default else _HELD
+        return _SPILL if tag != column.own or cell == column.default else _HELD
 
     def _misfit(self, column: _Column, tag: str, how: str = "exactly") -> int:
         if self._spill is None:
             found = f"a value of type {tag}" if tag in _TYPES else "a value"
             raise Undecodable(MISFIT, f"{found} does not fit {column.label} {how}", column=column.name)
-        return _OUTGROWN
+        return _SPILL
 
 
 _TYPES: Final = frozenset({"S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"})

@@ -93,8 +93,8 @@ class Reader:
         return {self.tag: self._payload(text)}
 
     def read_or_default(self, text: str) -> TypedValue:
-        """Like ``read``, also for a text that stands for nothing, such as '' in a column of numbers kept as text."""
-        empty = self.node.name == "String" and text == "" and self.tag != "S"
+        """Like ``read``, also for an empty text where the type has no such value, as in a column of numbers kept as text."""
+        empty = self.node.name == "String" and text == "" and self.tag not in ("S", "B")
         return {"NULL": True} if empty else self.read(text)
 
     def _payload(self, text: str) -> object:

@@ -37,7 +37,7 @@ class RowRenderer:
         self.expressions: tuple[str, ...] = tuple(map(readback_expression, spec.columns))
 
     def render(self, values: Sequence[str | None], spill: str) -> Rendered:
-        """Return the item of a row: ``values`` of the expressions, and the spill column's text, '' where it has none."""
+        """Return the item of a row: ``values`` of the expressions, and the spill column's text, '' if it has none."""
         kept: Item = orjson.loads(spill) if spill else {}
         item: Item = {}
         parts: list[tuple[ColumnSpec, TypedValue]] = []
