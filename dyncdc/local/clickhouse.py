@@ -7,10 +7,11 @@ import fcntl
 import hashlib
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import IO, Final
 from xml.sax.saxutils import escape
 
 from asynch.connection import Connection
@@ -104,20 +105,8 @@ class LocalClickHouse:
         if self.running:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
-        if _locked(self.directory):  # looked at first: a running server would read the configuration we write
-            raise self._in_use()
-        given = (self.tcp_port, self.http_port)
-        for attempt in range(1, PORT_ATTEMPTS + 1):
-            self.tcp_port, self.http_port = (port or _free_port() for port in given)
-            self._write_configuration()
-            try:
-                self._child = await self._spawn()
-                break
-            except ChildFailed as error:
-                # a free port was somebody else's by the time the server asked for it
-                again = _PORT_TAKEN in error.log and 0 in given and attempt < PORT_ATTEMPTS
-                if not again:
-                    raise self._explained(error) from None
+        with self._sole_starter():
+            await self._start()
         try:
             await self._query(f"CREATE DATABASE IF NOT EXISTS `{_escaped(self.database)}`", "default")
         except (ClickHouseException, OSError) as error:
@@ -158,6 +147,28 @@ class LocalClickHouse:
             pass
         self.tcp_port, self.http_port = before
         return False
+
+    @contextmanager
+    def _sole_starter(self) -> Iterator[None]:
+        """Refuse a second start before it writes a configuration that the first server would read."""
+        with (self.directory / "start.lock").open("wb") as lock:
+            if not _lock(lock) or _serving(self.directory):
+                raise self._in_use()
+            yield
+
+    async def _start(self) -> None:
+        given = (self.tcp_port, self.http_port)
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self.tcp_port, self.http_port = (port or _free_port() for port in given)
+            self._write_configuration()
+            try:
+                self._child = await self._spawn()
+                return
+            except ChildFailed as error:
+                # a free port was somebody else's by the time the server asked for it
+                again = _PORT_TAKEN in error.log and 0 in given and attempt < PORT_ATTEMPTS
+                if not again:
+                    raise self._explained(error) from None
 
     async def _spawn(self) -> Child:
         module = "dyncdc.local.clickhouse_child"
@@ -243,16 +254,22 @@ def _escaped(name: str) -> str:
     return name.replace("\\", "\\\\").replace("`", "\\`")
 
 
-def _locked(directory: Path) -> bool:
+def _serving(directory: Path) -> bool:
     """Whether a ClickHouse holds the directory: it keeps a lock on its status file, be it frozen or not."""
     try:
         with (directory / "data" / "status").open("rb") as status:
-            fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
+            return not _lock(status)
     except FileNotFoundError:
         return False
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed; False when somebody else has."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return False
+    return True
 
 
 def _free_port() -> int:
