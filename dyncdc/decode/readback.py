@@ -93,7 +93,7 @@ class Reader:
         return {self.tag: self._payload(text)}
 
     def read_or_default(self, text: str) -> TypedValue:
-        """Like ``read``, also for an empty text where the type has no such value, as in a column of numbers kept as text."""
+        """Like ``read``, also for an empty text where the type has no such value, as for numbers kept as text."""
         empty = self.node.name == "String" and text == "" and self.tag not in ("S", "B")
         return {"NULL": True} if empty else self.read(text)
 

@@ -276,15 +276,13 @@ def test_t13_nesting_beyond_the_limit_is_a_dead_letter() -> None:
 
 
 def test_t13_a_very_large_item_is_a_row() -> None:
-    attributes = {f"a{index}": {"S": "x" * 60} for index in range(10_000)}
+    attributes: dict[str, Any] = {f"a{index}": {"S": "x" * 60} for index in range(10_000)}
     assert orjson.loads(row(record(**attributes))["_spill"]) == attributes
 
 
 def test_t3_absent_null_and_empty_values_stay_distinguishable() -> None:
-    spills = [
-        orjson.loads(row(record(tags=value, status=value))["_spill"])
-        for value in ({"NULL": True}, {"S": ""}, {"L": []}, {"M": {}})
-    ]
+    empty: list[Any] = [{"NULL": True}, {"S": ""}, {"L": []}, {"M": {}}]
+    spills = [orjson.loads(row(record(tags=value, status=value))["_spill"]) for value in empty]
     assert spills == [
         {"tags": {"NULL": True}, "status": {"NULL": True}},
         {"tags": {"S": ""}},

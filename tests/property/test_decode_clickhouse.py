@@ -1,0 +1,87 @@
+"""The same claims against a real ClickHouse: inserted as cells, read back through the readback expressions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from asynch.connection import Connection
+from decode_items import VERSION, items, wide_table
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dyncdc.decode.attributes import canonical_item
+from dyncdc.decode.decoders import SnapshotDecoder
+from dyncdc.decode.plan import compile_table
+from dyncdc.decode.readback import quote_identifier
+from dyncdc.decode.render import RowRenderer
+from dyncdc.decode.spec import TableSpec
+from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+
+pytest.importorskip("chdb")
+
+WIDE = wide_table()
+PLAN = compile_table(WIDE)
+RENDERER = RowRenderer(WIDE)
+SETTINGS = {"async_insert": 0, "date_time_input_format": "best_effort"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
+    found = LocalClickHouse(Path(tmp_path_factory.mktemp("clickhouse")))
+    asyncio.run(found.start())
+    try:
+        asyncio.run(execute(found, create(WIDE)))
+        yield found
+    finally:
+        asyncio.run(found.stop())
+
+
+def create(spec: TableSpec) -> str:
+    columns = [f"{quote_identifier(column.name)} {column.type}" for column in spec.columns]
+    columns += [f"{spec.spill_column} String", f"{spec.version_column} Int64", f"{spec.deleted_column} UInt8"]
+    return f"CREATE TABLE {spec.destination} ({', '.join(columns)}) ENGINE = MergeTree ORDER BY tuple()"
+
+
+async def execute(server: LocalClickHouse, *statements: str) -> list[tuple[Any, ...]]:
+    """Run statements in one connection and return the rows of the last."""
+    async with Connection(host="127.0.0.1", port=server.tcp_port, database=server.database) as connection:
+        async with connection.cursor() as cursor:
+            cursor.set_settings(SETTINGS)  # type: ignore[no-untyped-call]
+            for statement in statements:
+                await cursor.execute(statement)
+            return list(await cursor.fetchall())
+
+
+def insertion(block: Block) -> str:
+    columns = ", ".join(map(quote_identifier, block.columns))
+    body = orjson.dumps([orjson.loads(b"[" + cell + b"]") for cell in block.cells]).decode()
+    return f"INSERT INTO {block.table} ({columns}) FORMAT JSONCompactColumns {body}"
+
+
+def stored(server: LocalClickHouse, *found: Any) -> list[tuple[Any, ...]]:
+    """Insert items and return their rows: the renderer's expressions, then the spill."""
+    lines = [json.dumps({"Item": item}).encode() for item in found]
+    positions = [Position(str(index)) for index in range(len(lines))]
+    chunk = RawChunk(Shard(SourceId("s"), ShardId("x")), lines, positions, Position("end"), 1, 0.0)
+    [decoded] = SnapshotDecoder(PLAN, VERSION, pipeline="p").decode(chunk)
+    assert decoded.dead == {}
+    [block] = decoded.blocks
+    select = f"SELECT {', '.join(RENDERER.expressions)}, {WIDE.spill_column} FROM wide"
+    return asyncio.run(execute(server, "TRUNCATE TABLE wide", insertion(block), select))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(found=st.lists(items(WIDE), min_size=1, max_size=10))
+def test_any_item_is_read_back_exactly_from_clickhouse(server: LocalClickHouse, found: list[Any]) -> None:
+    rows = stored(server, *found)
+    assert len(rows) == len(found)
+    for item, (*texts, spill) in zip(found, rows, strict=True):
+        assert RENDERER.render(texts, spill).item == canonical_item(item)
+        assert RENDERER.differences(item, texts, spill) == []
