@@ -1,0 +1,306 @@
+"""The comparison of a table against the local AWS and a real ClickHouse: what it must see, and what it must not."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from asynch.connection import Connection
+
+from dyncdc.decode.attributes import Item
+from dyncdc.decode.plan import compile_table
+from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.local.aws import LocalAws
+from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.operations.verify.compare import compare_table, sdk_item, wire_item
+from dyncdc.operations.verify.destination import Destination
+from dyncdc.operations.verify.result import Verification
+from dyncdc.sources.aws import open_clients
+from dyncdc.sources.tables import Tables
+
+SPEC = TableSpec(
+    "shop",
+    "shop",
+    (KeyAttribute("pk", "S"), KeyAttribute("sk", "N")),
+    (
+        ColumnSpec("pk", "String", ("pk",), ("S",), key=True),
+        ColumnSpec("sk", "Int64", ("sk",), ("N",), key=True),
+        ColumnSpec("status", "Nullable(String)", ("status",), ("S",)),
+        ColumnSpec("total", "Nullable(Decimal(38, 2))", ("total",), ("N",)),
+        ColumnSpec("tags", "Array(String)", ("tags",), ("SS",)),
+        ColumnSpec("ship_city", "Nullable(String)", ("ship", "city"), ("S",)),
+    ),
+)
+CREATE = """CREATE TABLE shop (pk String, sk Int64, status Nullable(String), total Nullable(Decimal(38, 2)),
+    tags Array(String), ship_city Nullable(String), _spill String, _version Int64, _deleted UInt8)
+    ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY (pk, sk)"""
+
+
+@dataclass
+class Shop:
+    """One table on both sides, with ways to write to each."""
+
+    dynamodb: Any
+    connection: Connection
+    spec: TableSpec = SPEC
+    version: int = 1
+
+    async def fetch(self, query: str) -> Sequence[Sequence[object]]:
+        async with self.connection.cursor() as cursor:
+            await cursor.execute(query)
+            return list(await cursor.fetchall())
+
+    async def run(self, statement: str) -> None:
+        async with self.connection.cursor() as cursor:
+            await cursor.execute(statement)
+
+    async def put_source(self, *items: Item, table: str = "shop") -> None:
+        for item in items:
+            await self.dynamodb.put_item(TableName=table, Item=_for_sdk(item))
+
+    async def put_destination(self, *items: Item, table: str = "shop") -> None:
+        plan = compile_table(self.spec)
+        for item in items:
+            self.version += 1
+            cells = plan.upsert(item, self.version).cells
+            columns = b",".join(b"[%s]" % cell for cell in cells).decode()
+            await self.run(f"INSERT INTO {table} ({', '.join(plan.columns)}) FORMAT JSONCompactColumns [{columns}]")
+
+    async def put(self, *items: Item, table: str = "shop") -> None:
+        await self.put_source(*items, table=table)
+        await self.put_destination(*items, table=table)
+
+    async def verify(self, table: str = "shop") -> Verification:
+        result = Verification(table, table)
+        await compare_table(
+            Tables(self.dynamodb),
+            Destination(self, self.spec),
+            result,
+            finds_extra_rows=True,
+            pauses_seconds=(0.05, 0.05),
+        )
+        return result
+
+
+def _for_sdk(item: Item) -> dict[str, Any]:
+    """Binary at the top level as bytes; there is none below in these tests."""
+    found: dict[str, Any] = dict(item)
+    for name, value in item.items():
+        if "BS" in value:
+            found[name] = {"BS": [base64.b64decode(each) for each in value["BS"]]}  # type: ignore[attr-defined]
+        if "B" in value:
+            found[name] = sdk_item({name: value})[name]
+    return found
+
+
+def _json(text: str) -> str:
+    return text.replace("\n", "\\n")
+
+
+def item(pk: str, sk: int, **attributes: dict[str, object]) -> Item:
+    return {"pk": {"S": pk}, "sk": {"N": str(sk)}, **attributes}
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engines(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Any, Connection]]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        async with (
+            LocalClickHouse(tmp_path_factory.mktemp("clickhouse")) as clickhouse,
+            LocalAws() as aws,
+            open_clients("us-east-1", endpoint_url=aws.endpoint_url) as clients,
+            Connection(host="127.0.0.1", port=clickhouse.tcp_port, database=clickhouse.database) as connection,
+        ):
+            yield clients.dynamodb, connection
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def shop(engines: tuple[Any, Connection]) -> AsyncIterator[Shop]:
+    shop = Shop(*engines)
+    await shop.dynamodb.create_table(
+        TableName="shop",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "N"},
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    await shop.run(CREATE)
+    yield shop
+    await shop.run("DROP TABLE shop")
+    await shop.dynamodb.delete_table(TableName="shop")
+
+
+RICH = item(
+    'it\'s \\ "quoted" 🫖',
+    7,
+    status={"S": ""},
+    total={"N": "12.50"},
+    tags={"SS": ["b", "a", "ü"]},
+    ship={"M": {"city": {"S": "Malmö"}, "geo": {"M": {"lat": {"N": "1"}}}}},
+    raw={"B": "AAH/"},
+    big={"N": "12345678901234567890123456789012345678"},
+    nothing={"NULL": True},
+    shots={"BS": ["AAH/", "Zg=="]},
+)
+
+
+async def test_equal_tables_are_equal_whatever_the_order_of_sets_and_the_text_of_numbers(shop: Shop) -> None:
+    await shop.put_source(RICH, item("a", 1, tags={"SS": ["y", "x"]}, total={"N": "1.50"}, n={"NS": ["2", "1E+1"]}))
+    await shop.put_destination(RICH)
+    await shop.put_destination(item("a", 1, tags={"SS": ["x", "y"]}, total={"N": "1.5"}, n={"NS": ["10", "2.0"]}))
+    result = await shop.verify()
+    assert result.verdict == "EQUAL items=2"
+    assert list(result.lines()) == []
+
+
+async def test_empty_tables_are_equal(shop: Shop) -> None:
+    assert (await shop.verify()).verdict == "EQUAL items=0"
+
+
+async def test_corrupted_row_names_its_key_and_attributes_but_no_value(shop: Shop) -> None:
+    await shop.put(item("a", 1, status={"S": "paid"}, total={"N": "1"}), item("b", 2, status={"S": "paid"}))
+    await shop.put_destination(item("a", 1, status={"S": "lost"}, total={"N": "2"}))
+    result = await shop.verify()
+    assert result.verdict == "DIFFERENT items=2 differing=1"
+    assert list(result.lines()) == ["""shop {"pk":{"S":"a"},"sk":{"N":"1"}}: differs in 'status', 'total'"""]
+
+
+async def test_row_whose_spill_is_not_json_is_a_difference_and_not_an_error(shop: Shop) -> None:
+    await shop.put(item("a", 1, status={"S": "paid"}))
+    await shop.run("INSERT INTO shop (pk, sk, status, _spill, _version) VALUES ('a', 1, 'paid', '{oops', 99)")
+    assert (await shop.verify()).verdict == "DIFFERENT items=1 differing=1"
+
+
+async def test_missing_row_is_found(shop: Shop) -> None:
+    await shop.put(item("a", 1))
+    await shop.put_source(item("a", 2))
+    result = await shop.verify()
+    assert [difference.kind for difference in result.differences] == ["missing"]
+    assert result.differences[0].key == '{"pk":{"S":"a"},"sk":{"N":"2"}}'
+
+
+async def test_extra_row_is_found(shop: Shop) -> None:
+    await shop.put(*(item("a", number) for number in range(20)))
+    await shop.put_destination(item("a", 99), item("ghost", 1))
+    result = await shop.verify()
+    assert result.verdict == "DIFFERENT items=20 differing=2"
+    assert [(each.kind, each.key) for each in result.differences] == [
+        ("extra", '{"pk":{"S":"a"},"sk":{"N":"99"}}'),
+        ("extra", '{"pk":{"S":"ghost"},"sk":{"N":"1"}}'),
+    ]
+
+
+async def test_missing_row_does_not_hide_an_extra_one(shop: Shop) -> None:
+    await shop.put_source(item("a", 1))
+    await shop.put_destination(item("a", 2))
+    result = await shop.verify()
+    assert sorted(difference.kind for difference in result.differences) == ["extra", "missing"]
+
+
+async def test_deleted_row_is_no_extra_row(shop: Shop) -> None:
+    await shop.put(item("a", 1), item("a", 2))
+    await shop.dynamodb.delete_item(TableName="shop", Key=item("a", 2))
+    await shop.run("INSERT INTO shop (pk, sk, _version, _deleted) VALUES ('a', 2, 99, 1)")
+    assert (await shop.verify()).verdict == "EQUAL items=1"
+
+
+async def test_deleted_row_of_a_live_item_is_missing(shop: Shop) -> None:
+    await shop.put(item("a", 1))
+    await shop.run("INSERT INTO shop (pk, sk, _version, _deleted) VALUES ('a', 1, 99, 1)")
+    assert [difference.kind for difference in (await shop.verify()).differences] == ["missing"]
+
+
+async def test_thousands_of_items_are_compared_page_by_page(shop: Shop) -> None:
+    keys = range(2_500)
+    for first in range(0, len(keys), 25):
+        requests = [{"PutRequest": {"Item": item("k", number)}} for number in keys[first : first + 25]]
+        await shop.dynamodb.batch_write_item(RequestItems={"shop": requests})
+    await shop.run("INSERT INTO shop (pk, sk, _version) SELECT 'k', number, 1 FROM numbers(2500) WHERE number != 1234")
+    await shop.run("INSERT INTO shop (pk, sk, _version) SELECT 'x', number, 1 FROM numbers(1500)")
+    result = await shop.verify()
+    assert result.verdict == "DIFFERENT items=2500 differing=1501"
+    assert len(result.differences) == 100
+    assert list(result.lines())[-1] == "shop: and 1401 more"
+
+
+async def test_change_that_arrives_while_keys_are_read_again_is_no_difference(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.put_source(item("a", 1))
+    reads = 0
+    fetch = shop.fetch
+
+    async def late(query: str) -> Sequence[Sequence[object]]:
+        nonlocal reads
+        reads += "toString" in query
+        if reads == 2:
+            await shop.put_destination(item("a", 1))
+        return await fetch(query)
+
+    monkeypatch.setattr(shop, "fetch", late)
+    assert (await shop.verify()).verdict == "EQUAL items=1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "one", "other"),
+    [
+        ("B", "String", "AAH/", "Zg=="),
+        ("N", "String", "12345678901234567890.5", "-7"),
+        ("N", "Decimal(38, 2)", "1.5", "-7"),
+        ("S", "String", "a\nb", ""),
+    ],
+)
+async def test_keys_of_every_kind_are_found_again(shop: Shop, kind: str, column: str, one: str, other: str) -> None:
+    other = other or "it's"
+    tag: Any = kind
+    shop.spec = TableSpec(
+        "keyed", "keyed", (KeyAttribute("id", tag),), (ColumnSpec("id", column, ("id",), (tag,), key=True),)
+    )
+    await shop.dynamodb.create_table(
+        TableName="keyed",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": kind}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    await shop.run(
+        f"CREATE TABLE keyed (id {column}, _spill String, _version Int64, _deleted UInt8) "
+        "ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY id"
+    )
+    try:
+        for text in (one, other):
+            await shop.put({"id": {kind: text}, "n": {"N": "1"}}, table="keyed")
+        assert (await shop.verify("keyed")).verdict == "EQUAL items=2"
+        await shop.dynamodb.delete_item(TableName="keyed", Key=_for_sdk({"id": {kind: one}}))
+        extra = await shop.verify("keyed")
+        assert [(each.kind, each.key) for each in extra.differences] == [
+            ("extra", f'{{"id":{{"{kind}":"{_json(one)}"}}}}')
+        ]
+    finally:
+        await shop.run("DROP TABLE keyed")
+        await shop.dynamodb.delete_table(TableName="keyed")
+
+
+async def test_without_a_spill_column_only_what_has_a_column_is_compared_and_this_is_said(shop: Shop) -> None:
+    shop.spec = TableSpec("shop", "shop", SPEC.keys, SPEC.columns, spill_column="")
+    await shop.put(item("a", 1, status={"S": "paid"}, other={"S": "x"}))
+    await shop.put_source(item("a", 1, status={"S": "paid"}, other={"S": "y"}))
+    result = Verification("shop", "shop", not_compared=Destination(shop, shop.spec).not_compared)
+    await compare_table(Tables(shop.dynamodb), Destination(shop, shop.spec), result, finds_extra_rows=True)
+    assert result.verdict == "EQUAL items=1"
+    assert list(result.lines()) == ["shop: not compared: attributes without a column (the table has no spill column)"]
+
+
+async def test_binary_travels_as_base64_and_back() -> None:
+    given = {"a": {"B": b"\x00\x01"}, "b": {"L": [{"M": {"c": {"BS": [b"f"]}}}]}}
+    assert wire_item(given) == {"a": {"B": "AAE="}, "b": {"L": [{"M": {"c": {"BS": ["Zg=="]}}}]}}
+    assert sdk_item({"k": {"B": "AAE="}}) == {"k": {"B": b"\x00\x01"}}
