@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import aiohttp
 import orjson
@@ -31,6 +32,7 @@ class LocalAws:
         self._port = port
         self._settings = settings or {}
         self._process: asyncio.subprocess.Process | None = None
+        self._said: IO[bytes] | None = None
         self._endpoint = ""
 
     @property
@@ -60,9 +62,10 @@ class LocalAws:
         """
         arguments = ("-m", "dyncdc.local.aws", "--port", str(self._port), "--until-stdin-closes")
         pipe = asyncio.subprocess.PIPE
+        self._said = tempfile.TemporaryFile()  # not a pipe: one that nobody reads fills up and stops the child
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, stdin=pipe, stdout=pipe, stderr=pipe
-        )
+            sys.executable, *arguments, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True
+        )  # a session of its own: Ctrl-C is for the parent, which still drains against this child
         try:
             async with asyncio.timeout(START_SECONDS):
                 self._endpoint = await self._await_ready(self._process)
@@ -70,11 +73,13 @@ class LocalAws:
                 await self.set(**self._settings)
         except (LocalAwsError, TimeoutError) as error:
             await self.stop()
-            raise LocalAwsError(f"starting the local AWS: {error or 'no answer in time'}") from None
+            raise LocalAwsError(str(error) or f"starting the local AWS: no answer in {START_SECONDS:.0f} s") from None
 
     async def stop(self) -> None:
         """Stop the child: SIGTERM, and SIGKILL if it takes longer than 5 s. Stopping twice does nothing."""
         process, self._process = self._process, None
+        if self._said is not None:
+            self._said.close()
         if process is None:
             return
         if process.returncode is None:
@@ -129,10 +134,12 @@ class LocalAws:
             return content
 
     async def _await_ready(self, process: asyncio.subprocess.Process) -> str:
-        if process.stdout is None or process.stderr is None:
+        if process.stdout is None or self._said is None:
             raise LocalAwsError("no pipes to the child")
         line = (await process.stdout.readline()).decode()
         if not line.startswith(_READY):
-            said = (await process.stderr.read()).decode().strip().rpartition("\n")[2]
-            raise LocalAwsError(said or "it ended without a word")
+            await process.wait()
+            self._said.seek(0)
+            said = self._said.read().decode().strip().rpartition("\n")[2]
+            raise LocalAwsError(said or "starting the local AWS: it ended without a word")
         return line.removeprefix(_READY).strip()

@@ -39,7 +39,7 @@ class Kinesis:
         }
 
     def find(self, request: Wire, region: str) -> Stream:
-        """Return the stream that a request names, trimmed to its retention.
+        """Return the stream that a request names.
 
         Raises:
             AwsError: ResourceNotFoundException.
@@ -49,7 +49,6 @@ class Kinesis:
         if stream is None:
             name = arn.rsplit("/", 1)[-1]
             raise AwsError("ResourceNotFoundException", f"Stream {name} under account {ACCOUNT} not found.")
-        stream.trim(self.settings.retention_seconds)
         return stream
 
     def arn(self, name: str, region: str) -> str:
@@ -64,7 +63,7 @@ class Kinesis:
             raise AwsError("ResourceInUseException", message)
         mode = (request.get("StreamModeDetails") or {}).get("StreamMode", "PROVISIONED")
         count = request.get("ShardCount") or 4
-        stream = self.streams[arn] = Stream(arn, count, self._numbers, mode)
+        stream = self.streams[arn] = Stream(arn, count, self._numbers, self.settings, mode)
         stream.set_busy("CREATING", self.settings.stream_delay_seconds)
         return {}
 
@@ -87,6 +86,7 @@ class Kinesis:
     def describe_stream(self, request: Wire, region: str) -> Wire:
         """Source: AWS DescribeStream, with its pages."""
         stream = self.find(request, region)
+        stream.trim()
         after = request.get("ExclusiveStartShardId", "")
         shards = [shard for shard in stream.shards.values() if shard.id > after]
         page = shards[: request.get("Limit") or 100]
@@ -129,6 +129,7 @@ class Kinesis:
         else:
             stream, after = self.find(request, region), request.get("ExclusiveStartShardId", "")
             criteria = request.get("ShardFilter") or {}
+        stream.trim()
         shards = [one for one in stream.shards.values() if one.id > after and _passes(stream, one, criteria)]
         size = min(request.get("MaxResults") or LIST_SHARDS_PAGE, LIST_SHARDS_PAGE)
         answer: Wire = {"Shards": [shard.describe() for shard in shards[:size]]}

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import orjson
 
 from dyncdc.local.aws.limits import READ_CALL_BYTES, ShardLimits
+from dyncdc.local.aws.settings import Settings
 from dyncdc.local.aws.wire import AwsError, Wire
 
 MAX_HASH_KEY = 2**128 - 1
@@ -128,7 +129,7 @@ class Shard:
 class Stream:
     """One stream: its shards, open and closed, and what may still be read."""
 
-    def __init__(self, arn: str, count: int, numbers: SequenceNumbers, mode: str = "PROVISIONED") -> None:
+    def __init__(self, arn: str, count: int, numbers: SequenceNumbers, settings: Settings, mode: str) -> None:
         self.arn = arn
         self.name = arn.rsplit("/", 1)[-1]
         self.mode = mode
@@ -138,6 +139,7 @@ class Stream:
         self.busy_status = "CREATING"
         self.shards: dict[str, Shard] = {}
         self._numbers = numbers
+        self._settings = settings
         self._next_shard = 0
         self._routes: list[Shard] = []
         step = (MAX_HASH_KEY + 1) // count
@@ -164,7 +166,9 @@ class Stream:
             AwsError: ResourceNotFoundException, also for a closed shard whose data has been trimmed.
         """
         shard = self.shards.get(shard_id)
-        if shard is None:
+        if shard is not None:
+            shard.trim(self.horizon)
+        if shard is None or shard.expired(self.horizon):
             raise AwsError(
                 "ResourceNotFoundException",
                 f"Shard {shard_id} in stream {self.name} under account {self.arn.split(':')[4]} does not exist",
@@ -186,9 +190,14 @@ class Stream:
         """Return the open shard that owns ``hash_key``."""
         return self._routes[bisect_right(self._routes, hash_key, key=lambda shard: shard.low) - 1]
 
-    def trim(self, retention_seconds: float) -> None:
-        """Drop records older than the retention (the override, or the stream's own), and shards that are used up."""
-        before = time.time() - (retention_seconds or self.retention_hours * 3600)
+    @property
+    def horizon(self) -> float:
+        """Time before which records are gone: by the override in the settings, or the stream's own retention."""
+        return time.time() - (self._settings.retention_seconds or self.retention_hours * 3600)
+
+    def trim(self) -> None:
+        """Drop what is older than the retention in all shards, and shards that are used up."""
+        before = self.horizon
         for shard in list(self.shards.values()):
             shard.trim(before)
             if shard.expired(before):

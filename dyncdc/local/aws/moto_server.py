@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from yarl import URL
 
 from dyncdc.local.aws.wire import ACCOUNT, AwsError, Wire
 
-_HOP_BY_HOP = {"host", "connection", "transfer-encoding", "content-length", "keep-alive", "server", "date"}
+_HOP_BY_HOP = {"host", "expect", "connection", "transfer-encoding", "content-length", "keep-alive", "server", "date"}
 _SIGNED = "AWS4-HMAC-SHA256 Credential=local/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
 
 
@@ -64,7 +65,8 @@ class Moto:
         """Pass a request on as it is."""
         kept = {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP}
         url = URL(self._url + raw_path, encoded=True)
-        async with self._session.request(method, url, headers=kept, data=body or None, allow_redirects=False) as answer:
+        payload = io.BytesIO(body) if body else None
+        async with self._session.request(method, url, headers=kept, data=payload, allow_redirects=False) as answer:
             content = await answer.read()
             dropped = _HOP_BY_HOP - {"content-length"} if method == "HEAD" else _HOP_BY_HOP
             shown = {name: value for name, value in answer.headers.items() if name.lower() not in dropped}

@@ -70,7 +70,7 @@ class Streaming:
         self._destinations: dict[str, list[Destination]] = {}
         self._last_stamp = 0
         self._late: deque[tuple[float, _Change]] = deque()
-        self._echoes: list[tuple[int, _Change]] = []
+        self._echoes: deque[tuple[int, _Change]] = deque()
         self._sent = 0
         self.reseed()
 
@@ -167,17 +167,18 @@ class Streaming:
             asyncio.get_running_loop().call_later(max(0.0, self._late[0][0] - now), self._send_late)
 
     def _write(self, change: _Change) -> None:
-        stream = self._kinesis.streams.get(change.stream_arn)
-        if stream is None:
-            return
-        self._records.append(stream, change.partition_key, change.data, change.nbytes)
+        self._append(change)
         self._sent += 1
         while self._echoes and self._echoes[0][0] <= self._sent:
-            echo = self._echoes.pop(0)[1]
-            self._records.append(stream, echo.partition_key, echo.data, echo.nbytes)
+            self._append(self._echoes.popleft()[1])
         probability = self._settings.duplicate_probability
         if probability and self._random.random() < probability:
             self._echoes.append((self._sent + _ECHO_AFTER_RECORDS, change))
+
+    def _append(self, change: _Change) -> None:
+        stream = self._kinesis.streams.get(change.stream_arn)
+        if stream is not None:
+            self._records.append(stream, change.partition_key, change.data, change.nbytes)
 
     def _settled(self, table: Table) -> list[Destination]:
         found = self._destinations.get(table.arn, [])

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from dyncdc.local.aws.conditions import value_of
 from dyncdc.local.aws.expressions import Call, Node, Parser, Path, find
-from dyncdc.local.aws.values import EXACT, invalid, number_text
+from dyncdc.local.aws.values import EXACT, invalid, number_text, sorted_members
 from dyncdc.local.aws.wire import Wire
 
 Action = tuple[str, Path, Node | None]
@@ -102,7 +102,7 @@ def _added(present: Wire | None, value: Wire) -> Wire:
         return value
     if kind not in present:
         raise invalid("An operand in the update expression has an incorrect data type")
-    return {kind: _sorted(kind, {*present[kind], *content})}
+    return {kind: sorted_members(kind, {*present[kind], *content})}
 
 
 def _without(present: Wire | None, value: Wire) -> Wire | None:
@@ -114,11 +114,7 @@ def _without(present: Wire | None, value: Wire) -> Wire | None:
     if kind not in present:
         raise invalid("An operand in the update expression has an incorrect data type")
     left = {*present[kind]} - {*content}
-    return {kind: _sorted(kind, left)} if left else None
-
-
-def _sorted(kind: str, members: set[str]) -> list[str]:
-    return sorted(members, key=Decimal) if kind == "NS" else sorted(members)
+    return {kind: sorted_members(kind, left)} if left else None
 
 
 def _holder(item: Wire, path: Path) -> Wire | None:

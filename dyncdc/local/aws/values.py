@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
@@ -172,9 +172,16 @@ def _set_of(kind: str, member: Callable[[Any, int], tuple[Wire, int]]) -> Callab
             size += nbytes
         if len(set(members)) != len(members):
             raise invalid("One or more parameter values were invalid: Input collection contains duplicates.")
-        return {kind: sorted(members, key=Decimal) if kind == "NS" else sorted(members)}, size
+        return {kind: sorted_members(kind, members)}, size
 
     return canonical
+
+
+def sorted_members(kind: str, members: Iterable[str]) -> list[str]:
+    """Return the members of a set in the one order that it is stored in, so that equal sets are equal documents."""
+    if kind == "SS":
+        return sorted(members)
+    return sorted(members, key=Decimal) if kind == "NS" else sorted(members, key=binary)
 
 
 def _check_depth(depth: int) -> None:
