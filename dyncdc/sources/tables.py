@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +80,14 @@ class _Destination(msgspec.Struct):
     ApproximateCreationDateTimePrecision: str = ""
 
 
+Page = Mapping[str, Any]
+Patience = Callable[[Callable[[], Awaitable[Page]]], Awaitable[Page]]
+
+
+async def _impatient(call: Callable[[], Awaitable[Page]]) -> Page:
+    return await call()
+
+
 class Tables:
     """Reads of tables through one DynamoDB client."""
 
@@ -134,21 +142,28 @@ class Tables:
         consistent: bool = False,
         segment: int = 0,
         segments: int = 1,
+        patience: Patience = _impatient,
     ) -> AsyncIterator[Sequence[Item]]:
-        """Yield pages of the whole table, or of one segment; a page may be empty. The caller sets the pace."""
+        """Yield pages of the whole table, or of one segment; a page may be empty. The caller sets the pace.
+
+        ``patience`` makes the call for each page, and may repeat it.
+        """
         request: dict[str, Any] = {"TableName": table, "ConsistentRead": consistent}
         if page_items is not None:
             request["Limit"] = page_items
         if segments > 1:
             request |= {"Segment": segment, "TotalSegments": segments}
         while True:
-            async with aws_call(f"scanning table {table}", _TABLE):
-                response = await self._dynamodb.scan(**request)
-                page: list[Item] = response["Items"] if isinstance(response.get("Items"), list) else []
-            yield page
+            response = await patience(lambda: self._scan_page(table, request))
+            yield response["Items"] if isinstance(response.get("Items"), list) else []
             if not response.get("LastEvaluatedKey"):
                 return
             request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
+
+    async def _scan_page(self, table: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        async with aws_call(f"scanning table {table}", _TABLE):
+            response: Mapping[str, Any] = await self._dynamodb.scan(**request)
+            return response
 
     async def get_items(self, table: str, keys: Sequence[Item], *, consistent: bool = True) -> Sequence[Item]:
         """The items of these keys, in no order; absent ones are left out. Keys must differ from each other.
