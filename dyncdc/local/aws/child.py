@@ -77,11 +77,11 @@ async def _running(port: int) -> AsyncIterator[str]:
                 await runner.cleanup()
                 why = f"{os.strerror(error.errno or 0).lower()}; choose another --port, or 0 for a free one"
                 raise StartError(f"starting the local AWS on {HOST}:{port}: {why}") from None
-            sweeper = tasks.create_task(server.sweep_for_ever(), name="sweep:ttl")
+            server.start()
             try:
                 yield f"http://{HOST}:{runner.addresses[0][1]}"
             finally:
-                sweeper.cancel()
+                server.cancel()
                 await runner.cleanup()
     except* StartError as group:
         raise group.exceptions[0] from None

@@ -50,7 +50,9 @@ class Shard:
         self._encoded: list[bytes] = []
         self._sequences: list[int] = []
         self._arrivals: list[float] = []
-        self._sizes: list[int] = []
+        self._total_bytes = self._trimmed_bytes = 0
+        self._ends: list[int] = []
+        """Bytes up to the end of each record, counted from the shard's first one ever: a size by subtraction."""
 
     @property
     def end(self) -> int:
@@ -68,14 +70,16 @@ class Shard:
         )
         self._sequences.append(sequence)
         self._arrivals.append(now)
-        self._sizes.append(nbytes + len(partition_key))
+        self._total_bytes += nbytes + len(partition_key)
+        self._ends.append(self._total_bytes)
 
     def trim(self, before: float) -> None:
         """Drop records that arrived before ``before``."""
         if not self._arrivals or self._arrivals[0] >= before:
             return
         gone = bisect_left(self._arrivals, before)
-        for column in (self._encoded, self._sequences, self._arrivals, self._sizes):
+        self._trimmed_bytes = self._ends[gone - 1]
+        for column in (self._encoded, self._sequences, self._arrivals, self._ends):
             del column[:gone]
         self.base += gone
 
@@ -96,11 +100,11 @@ class Shard:
         """Return records from ``start`` joined by commas, the index after them and their size, at most 10 MiB."""
         first = max(start, self.base) - self.base
         stop = min(first + limit, len(self._encoded))
-        total, index = 0, first
-        while index < stop and total + self._sizes[index] <= READ_CALL_BYTES:
-            total += self._sizes[index]
-            index += 1
-        return b",".join(self._encoded[first:index]), self.base + index, total
+        if first >= stop:
+            return b"", self.base + first, 0
+        before = self._ends[first - 1] if first else self._trimmed_bytes
+        index = max(first + 1, bisect_right(self._ends, before + READ_CALL_BYTES, first, stop))
+        return b",".join(self._encoded[first:index]), self.base + index, self._ends[index - 1] - before
 
     def millis_behind(self, index: int) -> int:
         """Return 0 at the tip, else the age of the next record, which is never 0."""

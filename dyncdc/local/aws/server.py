@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
+from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import web
@@ -36,11 +39,13 @@ class Server:
         self.faults = Faults()
         tables = Tables()
         self._moto = moto
+        self._tasks = tasks
+        self._running: set[asyncio.Task[None]] = set()
         self._kinesis = Kinesis(self.settings)
         self._records = Records(self._kinesis)
         self.streaming = Streaming(tables, self._kinesis, self._records, self.settings)
         self._writes = ItemWrites(tables, self.streaming)
-        exports = Exports(tables, moto, self.settings, lambda work, name: tasks.create_task(work, name=name))
+        exports = Exports(tables, moto, self.settings, self._spawn)
         reads = ItemReads(tables, self.settings)
         self._dynamodb = DynamoDB(tables, self._writes, reads, self.streaming, exports, moto)
 
@@ -51,11 +56,25 @@ class Server:
         application.router.add_route("*", "/{path:.*}", self._handle)
         return application
 
+    def start(self) -> None:
+        """Start the background tasks."""
+        self._spawn(self._sweep_for_ever(), "sweep:ttl")
+
+    def cancel(self) -> None:
+        """Cancel whatever runs in the background: nothing survives the process anyway."""
+        for task in self._running:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._tasks.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
     def sweep(self) -> int:
         """Delete what has expired now; return how many items."""
         return self._writes.expire(time.time())
 
-    async def sweep_for_ever(self) -> None:
+    async def _sweep_for_ever(self) -> None:
         """Delete expired items once in a while, at most a twentieth of the time."""
         while True:
             pause = self.settings.ttl_sweep_seconds
@@ -68,7 +87,7 @@ class Server:
         body = await request.read()
         target, _, operation = request.headers.get("X-Amz-Target", "").rpartition(".")
         if not target:
-            operation = s3_operation(request.method, request.path, request.query_string)
+            operation = _untargeted(request, body)
         fault = self.faults.next(operation, body if target else request.path.encode())
         if not fault:
             return await self._answer(target, operation, request, body)
@@ -120,6 +139,13 @@ class Server:
         except KeyError as error:
             missing = AwsError("ValidationException", f"Missing parameter {error}")
             return json_error(missing, DYNAMODB_NAMESPACE, "1.0")
+
+
+def _untargeted(request: web.Request, body: bytes) -> str:
+    """Return the operation of a request without X-Amz-Target: S3, or a query service such as STS."""
+    if signed_for(request.headers)[1] not in ("", "s3"):
+        return parse_qs(body.decode(errors="replace")).get("Action", [""])[0]
+    return s3_operation(request.method, request.path, request.query_string)
 
 
 def _parse(body: bytes) -> Wire:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,16 +54,30 @@ async def faults(local_aws: LocalAws) -> AsyncIterator[Callable[..., Awaitable[N
 
 
 @pytest.fixture
-async def clients(local_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Clients]:
-    """Clients made the way that also works for LocalStack: by its AWS_ENDPOINT_URL."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", local_aws.endpoint_url)
-    endpoint = get_service_endpoint("kinesis")
-    async with (
-        _SESSION.client("kinesis", endpoint_url=endpoint, config=_ONE_ATTEMPT) as kinesis,
-        _SESSION.client("dynamodb", endpoint_url=endpoint, config=_ONE_ATTEMPT) as dynamodb,
-        _SESSION.client("s3", endpoint_url=endpoint, config=_ONE_ATTEMPT) as s3,
-    ):
-        yield Clients(kinesis, dynamodb, s3)
+def clients_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalAws], AbstractAsyncContextManager[Clients]]:
+    """Clients to any local AWS, made the way that also works for LocalStack: by its AWS_ENDPOINT_URL."""
+
+    @asynccontextmanager
+    async def opened(aws: LocalAws) -> AsyncIterator[Clients]:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint_url)
+        endpoint = get_service_endpoint("kinesis")
+        async with (
+            _SESSION.client("kinesis", endpoint_url=endpoint, config=_ONE_ATTEMPT) as kinesis,
+            _SESSION.client("dynamodb", endpoint_url=endpoint, config=_ONE_ATTEMPT) as dynamodb,
+            _SESSION.client("s3", endpoint_url=endpoint, config=_ONE_ATTEMPT) as s3,
+        ):
+            yield Clients(kinesis, dynamodb, s3)
+
+    return opened
+
+
+@pytest.fixture
+async def clients(
+    local_aws: LocalAws, clients_of: Callable[[LocalAws], AbstractAsyncContextManager[Clients]]
+) -> AsyncIterator[Clients]:
+    """Clients to the one that the tests share."""
+    async with clients_of(local_aws) as opened:
+        yield opened
 
 
 @pytest.fixture

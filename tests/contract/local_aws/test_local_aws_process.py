@@ -8,14 +8,19 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aws_calls import make_table
 
 from dyncdc.local.aws import LocalAws, LocalAwsError
+
+ClientsOf = Callable[[LocalAws], AbstractAsyncContextManager[Any]]
 
 ORPHANAGE = """
 import asyncio
@@ -69,6 +74,20 @@ async def test_it_prints_one_line_and_stops_cleanly_on_sigterm() -> None:
         out, err = await process.communicate()
     assert (process.returncode, out, err) == (0, b"", b"")
     assert time.monotonic() - started < 3
+
+
+async def test_it_stops_at_once_in_the_middle_of_an_export(name: str, clients_of: ClientsOf) -> None:
+    async with LocalAws(settings={"export_delay_seconds": 60.0}) as aws:
+        async with clients_of(aws) as clients:
+            arn = await make_table(clients.dynamodb, name)
+            await clients.s3.create_bucket(Bucket=name)
+            await clients.dynamodb.update_continuous_backups(
+                TableName=name, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+            )
+            await clients.dynamodb.export_table_to_point_in_time(TableArn=arn, S3Bucket=name)
+        started, pid = time.monotonic(), aws.pid
+    assert not is_running(pid)
+    assert time.monotonic() - started < 2
 
 
 async def test_a_taken_port_is_one_line_and_a_failure() -> None:
