@@ -95,11 +95,11 @@ STRING: Final[Encoders] = {
 
 
 def fixed_string_encoder(nbytes: int) -> Encoder:
-    """S into a FixedString: only text of exactly that length, as shorter text would come back with zeros behind it."""
+    """S into a FixedString: only text of exactly that length that does not end in the zeros that it is padded with."""
 
     def encode(payload: object) -> bytes | None:
         raw = text(payload).encode()
-        return text_cell(payload) if len(raw) == nbytes and raw.strip(b"\0") else None
+        return text_cell(payload) if len(raw) == nbytes and not raw.endswith(b"\0") else None
 
     return encode
 

@@ -176,23 +176,53 @@ values = st.recursive(
 )
 
 
-def likely(tag: str) -> st.SearchStrategy[Any]:
-    """Values of one type, such as a column of it may well hold."""
-    members = {"S": hints, "N": numbers, "B": binaries, "BOOL": st.booleans()}
-    if tag in members:
-        return members[tag].map(lambda found: {tag: found})
+def _moment_text(node: TypeNode) -> st.SearchStrategy[str]:
+    digits = 0 if node.name == "DateTime" else node.numbers[0]
+    return moments.map(lambda at: at.isoformat(timespec="microseconds") + "789").map(
+        lambda found: found[: 20 + digits if digits else 19] + "Z"
+    )
+
+
+def likely(node: TypeNode, tag: str) -> st.SearchStrategy[Any]:
+    """Values of one DynamoDB type, such as a column of this ClickHouse type may well hold."""
     if tag in ("SS", "NS", "BS"):
-        return some(members[tag[0]]).map(lambda found: {tag: found})
-    element = st.sampled_from(["S", "N", "BOOL"]).flatmap(lambda inner: likely(inner))
-    homogeneous = st.sampled_from(["S", "N", "BOOL", "L"]).flatmap(
-        lambda inner: st.lists(likely(inner) if inner != "L" else st.lists(element).map(lambda x: {"L": x}), max_size=3)
-    )
+        inner = node.arguments[0] if node.name == "Array" else TypeNode("String")
+        return some(likely(inner, tag[0]).map(lambda found: found[tag[0]])).map(lambda found: {tag: found})
     if tag == "L":
-        return homogeneous.map(lambda found: {"L": found})
-    return st.one_of(
-        st.dictionaries(names, element, max_size=3).map(lambda found: {"M": found}),
-        st.fixed_dictionaries({}, optional={"x": likely("S"), "y": likely("N")}).map(lambda found: {"M": found}),
-    )
+        elements = _elements(node.arguments[0]) if node.name == "Array" else scalars
+        return st.lists(elements, max_size=4).map(lambda found: {"L": found})
+    if tag == "M":
+        elements = _elements(node.arguments[1]) if node.name == "Map" else values
+        return st.dictionaries(names, elements, max_size=4).map(lambda found: {"M": found})
+    payloads: dict[str, st.SearchStrategy[Any]] = {
+        "S": _texts_for(node),
+        "N": st.one_of(numbers, st.integers(-130, 130).map(str)),
+        "B": binaries,
+        "BOOL": st.booleans(),
+    }
+    return payloads[tag].map(lambda found: {tag: found})
+
+
+def _texts_for(node: TypeNode) -> st.SearchStrategy[str]:
+    kinds: dict[str, st.SearchStrategy[str]] = {
+        "FixedString": st.sampled_from(["abcd", "é12", "😀", "a\0\0\0"]),
+        "UUID": st.uuids().map(str),
+        "Date": moments.map(lambda at: at.date().isoformat()),
+        "Date32": moments.map(lambda at: at.date().isoformat()),
+        "IPv4": st.ip_addresses(v=4).map(str),
+        "IPv6": st.ip_addresses(v=6).map(str),
+    }
+    if node.name.startswith("DateTime"):
+        return _moment_text(node)
+    if node.name.startswith("Enum"):
+        return st.sampled_from(node.texts)
+    return kinds.get(node.name, hints)
+
+
+def _elements(node: TypeNode) -> st.SearchStrategy[Any]:
+    tag = "L" if node.name == "Array" else compile_type(node.name).own if node.name != "Decimal" else "N"
+    found = likely(node, tag)
+    return st.one_of(found, found, st.just({"NULL": True})) if node.nullable else found
 
 
 @st.composite
@@ -204,14 +234,16 @@ def items(draw: st.DrawFn, spec: TableSpec) -> dict[str, Any]:
     }
     columns = [column for column in spec.columns if not column.key and column.name != "k_again"]
     for column in draw(st.lists(st.sampled_from(columns), max_size=12, unique_by=lambda column: column.name)):
-        fitting = likely(draw(st.sampled_from(column.takes)))
+        fitting = likely(parse_type(column.type), draw(st.sampled_from(column.takes)))
         if len(column.path) == 1:
             item[column.path[0]] = draw(st.one_of(fitting, fitting, values))
     if draw(st.booleans()):
-        leaves: dict[str, Any] = {"x": likely("S"), "y": numbers.map(lambda found: {"N": found})}
-        leaves["z"] = st.fixed_dictionaries({}, optional={"w": likely("SS"), "v": likely("M")}).map(lambda x: {"M": x})
+        small = st.integers(-130, 130).map(lambda found: {"N": str(found)})
+        leaves: dict[str, Any] = {"x": hints.map(lambda found: {"S": found}), "y": small}
+        deeper = {"w": likely(TypeNode("Array", (TypeNode("String"),)), "SS"), "v": likely(TypeNode("String"), "M")}
+        leaves["z"] = st.fixed_dictionaries({}, optional=deeper).map(lambda found: {"M": found})
         item["m"] = {"M": draw(st.fixed_dictionaries({}, optional=leaves))}
-        item["p"] = {"M": draw(st.fixed_dictionaries({}, optional={"x": likely("N"), "y": values}))}
+        item["p"] = {"M": draw(st.fixed_dictionaries({}, optional={"x": small, "y": values}))}
     item.update({f"other_{name}": value for name, value in draw(st.dictionaries(names, values, max_size=2)).items()})
     return item
 

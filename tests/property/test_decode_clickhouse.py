@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from asynch.connection import Connection
+from decode_cases import BLURRED, EXACT, LOOKS_ABSENT, MISFITS
 from decode_items import VERSION, items, wide_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,8 @@ from dyncdc.decode.decoders import SnapshotDecoder
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.readback import quote_identifier
 from dyncdc.decode.render import RowRenderer
-from dyncdc.decode.spec import TableSpec
+from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.decode.types import compile_type, default_takes
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 
@@ -65,22 +67,48 @@ def insertion(block: Block) -> str:
     return f"INSERT INTO {block.table} ({columns}) FORMAT JSONCompactColumns {body}"
 
 
-def stored(server: LocalClickHouse, *found: Any) -> list[tuple[Any, ...]]:
+def stored(server: LocalClickHouse, spec: TableSpec, *found: Any) -> list[tuple[Any, ...]]:
     """Insert items and return their rows: the renderer's expressions, then the spill."""
+    plan = PLAN if spec is WIDE else compile_table(spec)
     lines = [json.dumps({"Item": item}).encode() for item in found]
     positions = [Position(str(index)) for index in range(len(lines))]
     chunk = RawChunk(Shard(SourceId("s"), ShardId("x")), lines, positions, Position("end"), 1, 0.0)
-    [decoded] = SnapshotDecoder(PLAN, VERSION, pipeline="p").decode(chunk)
+    [decoded] = SnapshotDecoder(plan, VERSION, pipeline="p").decode(chunk)
     assert decoded.dead == {}
     [block] = decoded.blocks
-    select = f"SELECT {', '.join(RENDERER.expressions)}, {WIDE.spill_column} FROM wide"
-    return asyncio.run(execute(server, "TRUNCATE TABLE wide", insertion(block), select))
+    select = f"SELECT {', '.join(RowRenderer(spec).expressions)}, {spec.spill_column} FROM {spec.destination}"
+    return asyncio.run(execute(server, f"TRUNCATE TABLE {spec.destination}", insertion(block), select))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+def one_column_each(cases: list[tuple[str, dict[str, Any]]]) -> tuple[TableSpec, dict[str, Any]]:
+    """Return a table with a column for each case, and the item that fills them."""
+    columns = [ColumnSpec("id", "String", ("id",), ("S",), key=True)]
+    item: dict[str, Any] = {"id": {"S": "a"}}
+    for index, (kind, value) in enumerate(cases):
+        tag: Any = next(iter(value))
+        takes = (tag,) if tag in compile_type(kind).encoders else default_takes(kind)
+        columns.append(ColumnSpec(f"c{index}", kind, (f"a{index}",), takes))
+        item[f"a{index}"] = value
+    return TableSpec("cases", "cases", (KeyAttribute("id", "S"),), tuple(columns)), item
+
+
+@pytest.mark.parametrize("cases", [EXACT, BLURRED, LOOKS_ABSENT, MISFITS])
+def test_every_case_is_read_back_exactly_from_clickhouse(server: LocalClickHouse, cases: list[Any]) -> None:
+    spec, item = one_column_each(cases)
+    asyncio.run(execute(server, "DROP TABLE IF EXISTS cases", create(spec)))
+    empty = {"id": {"S": "b"}}
+    rows = stored(server, spec, item, empty)
+    for each, (*texts, spill) in zip((item, empty), rows, strict=True):
+        assert RowRenderer(spec).render(texts, spill).item == canonical_item(each)
+    if cases is EXACT:
+        assert rows[0][-1] == ""
+
+
+@pytest.mark.timeout(60)
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(found=st.lists(items(WIDE), min_size=1, max_size=10))
 def test_any_item_is_read_back_exactly_from_clickhouse(server: LocalClickHouse, found: list[Any]) -> None:
-    rows = stored(server, *found)
+    rows = stored(server, WIDE, *found)
     assert len(rows) == len(found)
     for item, (*texts, spill) in zip(found, rows, strict=True):
         assert RENDERER.render(texts, spill).item == canonical_item(item)
