@@ -39,6 +39,7 @@ class Settings:
     pipeline: str
     batch: BatchLimits
     budget_bytes: int
+    fetch_ceiling_bytes: int = 2 * 2**20
     checkpoint_interval_seconds: float = 1.0
     drain_seconds: float = 25.0
     member: int = 0
@@ -157,7 +158,9 @@ class _Life:
             store=self._destination.snapshots,
             decoders=self._destination.decoders,
             checkpointer=self._checkpointer,
-            engine=Engine(self._budget, writer, self._metrics, self._progress, self._clock),
+            engine=Engine(
+                self._budget, writer, self._metrics, self._progress, self._clock, self._settings.fetch_ceiling_bytes
+            ),
             clock=self._clock,
         )
 

@@ -1,0 +1,176 @@
+"""``dyncdc run``: opens everything in order, runs one life of the pipeline, and turns how it ended into an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from contextlib import AsyncExitStack
+
+import structlog
+
+from .. import __version__
+from ..config import Config
+from ..pipeline.coordinator import SnapshotTask, StreamTask, first_error
+from ..pipeline.replicate import Destination, Settings, replicate
+from ..pipeline.writer import BatchLimits
+from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from ..sinks.clickhouse import ClickHouseSink
+from ..telemetry.http import HttpPages, Readiness, serve_http
+from ..telemetry.metrics import Metrics
+from ..telemetry.progress import Progress, TaskProgress
+from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
+from .decoders import Decoders
+from .destinations import Prepared, prepare
+from .memory import share_memory
+from .patience import Patience
+from .refused import RefusedRows
+from .signals import Stop
+from .streams import open_streams, snapshot_task
+from .world import World, open_world
+
+_log = structlog.get_logger("dyncdc")
+
+DESTINATIONS_CHECKED = "destinations checked"
+CHECKPOINTS_LOADED = "checkpoints loaded"
+SIGNAL_BASE = 128
+
+
+async def run_daemon(config: Config, *, once: bool) -> int:
+    """Replicate until a signal, or with ``once`` until all is done; return the exit code.
+
+    Raises ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
+    """
+    stop = Stop()
+    stop.listen()
+    daemon = _Daemon(config, stop, once=once)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(daemon.run(), name="daemon")
+            watch = tasks.create_task(_watch(stop, daemon, work), name="signals")
+            work.add_done_callback(lambda _: watch.cancel())
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group
+    return SIGNAL_BASE + stop.signal_number if stop.cut.is_set() else 0
+
+
+async def _watch(stop: Stop, daemon: _Daemon, work: asyncio.Task[None]) -> None:
+    """The first signal drains, or ends a start at once; the second ends everything at once."""
+    await stop.draining.wait()
+    notify(STOPPING)
+    _log.info("stopping", signal=stop.signal_number)
+    if not daemon.replicating:
+        work.cancel()
+    await stop.cut.wait()
+    work.cancel()
+
+
+class _Daemon:
+    """One process's life. Everything it opens is closed in the opposite order, whatever happens."""
+
+    def __init__(self, config: Config, stop: Stop, *, once: bool) -> None:
+        self._config = config
+        self._stop = stop
+        self._once = once
+        self._metrics = Metrics()
+        self._progress = Progress(stuck_after_seconds=config.run.stuck_after_seconds)
+        self._readiness = Readiness.of([DESTINATIONS_CHECKED, CHECKPOINTS_LOADED])
+        self._metrics.watch_stuck(lambda: [task.name for task in self._progress.stuck()])
+        self.replicating = False
+        """From here on a signal drains; before, there is nothing to drain."""
+
+    async def run(self) -> None:
+        """Serve, start, replicate."""
+        listen = self._config.http.listen
+        pages = HttpPages(self._metrics, self._progress, self._readiness)
+        async with serve_http(listen.host, listen.port, pages) as port, asyncio.TaskGroup() as tasks:
+            watchdog = tasks.create_task(feed_watchdog(), name="watchdog")
+            _log.info("started", version=__version__, pipeline=self._config.pipeline, http_port=port)
+            await self._work()
+            watchdog.cancel()
+        _log.info("stopped")
+
+    async def _work(self) -> None:
+        async with AsyncExitStack() as stack:
+            with self._progress.task("start") as task:
+                world, prepared = await self._start(stack, task)
+            with_streams = await self._streams(stack, world, prepared)
+            await self._replicate(world, prepared, *with_streams)
+
+    async def _start(self, stack: AsyncExitStack, task: TaskProgress) -> tuple[World, list[Prepared]]:
+        config = self._config
+        patience = Patience(config.run.startup_timeout_seconds if self._once else None, self._progress, task)
+        world = await stack.enter_async_context(open_world(config, patience))
+        prepared = await prepare(world)
+        self._readiness.done(DESTINATIONS_CHECKED)
+        for table in prepared:
+            self._metrics.declare(table.spec.source_table, table.spec.destination)
+        return world, prepared
+
+    async def _streams(
+        self, stack: AsyncExitStack, world: World, prepared: list[Prepared]
+    ) -> tuple[list[StreamTask], list[SnapshotTask], Decoders]:
+        decoders = Decoders.of(self._config.pipeline, prepared)
+        with self._progress.task("start") as task:
+            world.patience.task = task
+            sources = await open_streams(world)
+            snapshots = [
+                await snapshot_task(world, table, sources[self._config.stream_of(table.config)])
+                for table in prepared
+                if table.config.snapshot.method != "none"
+            ]
+        for source in sources.values():
+            stack.push_async_callback(source.close)
+        streams = [
+            StreamTask(source, decoders.for_stream([t for t in prepared if self._config.stream_of(t.config) == name]))
+            for name, source in sources.items()
+        ]
+        return streams, snapshots, decoders
+
+    async def _replicate(
+        self, world: World, prepared: list[Prepared], streams: list[StreamTask], snapshots: list[SnapshotTask], decoders: Decoders
+    ) -> None:
+        config, pipeline = self._config, self._config.pipeline
+        shares = share_memory(config.limits.memory_bytes)
+        tables = {table.spec.destination: table.spec.source_table for table in prepared}
+        sink = ClickHouseSink(world.clickhouse)
+        destination = Destination(
+            sink=sink,
+            checkpoints=ClickHouseCheckpoints(world.clickhouse, pipeline),
+            snapshots=ClickHouseSnapshots(world.clickhouse, pipeline),
+            decoders=decoders,
+            bury=RefusedRows(pipeline, tables),
+        )
+        batch = BatchLimits(
+            max_rows=config.batch.max_rows,
+            max_bytes=config.batch.max_bytes,
+            max_age_seconds=config.batch.max_age_seconds,
+            statement_bytes=shares.statement_bytes,
+        )
+        settings = Settings(
+            pipeline,
+            batch,
+            shares.budget_bytes,
+            fetch_ceiling_bytes=shares.fetch_ceiling_bytes,
+            checkpoint_interval_seconds=config.checkpoint.interval_seconds,
+            drain_seconds=config.run.shutdown_seconds,
+            once=self._once,
+        )
+        gc.freeze()  # what the start has made lives for ever: collections need not look at it
+        self.replicating = True
+        await replicate(
+            streams,
+            snapshots,
+            destination,
+            settings,
+            draining=self._stop.draining,
+            metrics=self._metrics,
+            progress=self._progress,
+            clock=time.time,
+            on_ready=self._ready,
+        )
+
+    def _ready(self) -> None:
+        self._readiness.done(CHECKPOINTS_LOADED)
+        notify(READY)
+        _log.info("ready")

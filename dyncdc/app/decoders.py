@@ -1,0 +1,33 @@
+"""Decoders of the prepared tables: by stream, and by snapshot once its version is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..decode.decoders import SnapshotDecoder, StreamDecoder
+from ..decode.plan import TablePlan, compile_table
+from ..pipeline.ports import Decoder
+from .destinations import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Decoders:
+    """Compiled plans by DynamoDB table."""
+
+    pipeline: str
+    plans: Mapping[str, TablePlan]
+
+    @classmethod
+    def of(cls, pipeline: str, prepared: Iterable[Prepared]) -> Decoders:
+        """Compile every table once. Raises ConfigError."""
+        return cls(pipeline, {table.spec.source_table: compile_table(table.spec) for table in prepared})
+
+    def for_stream(self, tables: Iterable[Prepared]) -> Decoder:
+        """The decoder of a stream that carries these tables."""
+        plans = {table.spec.source_table: self.plans[table.spec.source_table] for table in tables}
+        return StreamDecoder(plans, pipeline=self.pipeline)
+
+    def for_snapshot(self, table: str, version: int) -> Decoder:
+        """The decoder of one table's snapshot; ``version`` in microseconds."""
+        return SnapshotDecoder(self.plans[table], version, pipeline=self.pipeline)

@@ -1,0 +1,37 @@
+"""``limits.memory_bytes`` shared out: one number bounds the fetched, the batched and the copies that inserts make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..pipeline.pump import FETCH_COST
+from ..sinks.clickhouse import INSERT_COPIES
+
+STATEMENT_CEILING_BYTES = 4 * 2**20
+"""Larger statements do not make ClickHouse faster, and each costs several times its size while it is sent."""
+
+INSERTS_IN_FLIGHT = 2
+INSERT_SHARE = 0.4
+"""At most this share of the memory may be in the copies that inserts make."""
+
+FETCH_CEILING_BYTES = 2 * 2**20
+FETCHES_AT_LEAST = 4
+"""So many full fetches must fit into the budget beside each other, or one busy shard would starve the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryShares:
+    """Bytes for each use; their sum, copies counted, is ``limits.memory_bytes``."""
+
+    budget_bytes: int
+    statement_bytes: int
+    fetch_ceiling_bytes: int
+
+
+def share_memory(memory_bytes: int) -> MemoryShares:
+    """Share the limit out. What inserts need is set aside first: an insert must never wait for the budget it frees."""
+    per_statement = INSERTS_IN_FLIGHT * INSERT_COPIES
+    statement_bytes = int(min(STATEMENT_CEILING_BYTES, memory_bytes * INSERT_SHARE / per_statement))
+    budget_bytes = int(memory_bytes - statement_bytes * per_statement)
+    fetch_ceiling_bytes = min(FETCH_CEILING_BYTES, budget_bytes // (FETCH_COST * FETCHES_AT_LEAST))
+    return MemoryShares(budget_bytes, statement_bytes, fetch_ceiling_bytes)

@@ -1,0 +1,52 @@
+"""How long an endpoint that does not answer is tried: for ever by the daemon, for a while by everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..config import Config
+from ..errors import FatalError, RetryableError
+from ..pipeline.retry import Backoff, retry_for_ever
+from ..telemetry.progress import Progress, TaskProgress
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Patience:
+    """``seconds`` None: for ever. What is retried shows in the log and, through the start-up task, in /healthz."""
+
+    seconds: float | None
+    progress: Progress
+    task: TaskProgress
+
+    async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Repeat ``operation`` while it raises RetryableError. Raises FatalError with its last words when time is up."""
+        last: list[RetryableError] = []
+
+        def on_retry(error: RetryableError, pause_seconds: float) -> None:
+            last[:] = [error]
+            self.task.waiting_for(str(error))
+            self.progress.report(self.task.name, error, pause_seconds)
+
+        try:
+            async with asyncio.timeout(self.seconds):
+                answer = await retry_for_ever(operation, backoff=Backoff(ceiling_seconds=5.0), on_retry=on_retry)
+        except TimeoutError:
+            if not last:
+                raise FatalError(f"starting: no answer within {self.seconds:.0f} s") from None
+            raise FatalError(f"{last[0]} (tried for {self.seconds:.0f} s)", hint=last[0].hint) from None
+        self.task.moved()
+        return answer
+
+
+@contextmanager
+def limited(config: Config, name: str) -> Iterator[Patience]:
+    """The patience of every command but ``run``: ``run.startup_timeout_seconds`` for each call."""
+    progress = Progress()
+    with progress.task(name) as task:
+        yield Patience(config.run.startup_timeout_seconds, progress, task)

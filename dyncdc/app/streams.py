@@ -1,0 +1,87 @@
+"""Streams and snapshots to read, opened and checked against what the tables say of themselves."""
+
+from __future__ import annotations
+
+from ..config import TableConfig
+from ..errors import ConfigError
+from ..pipeline.coordinator import SnapshotTask
+from ..pipeline.snapshots import SnapshotPlan
+from ..sources.export import ExportOrigin
+from ..sources.kinesis import KinesisSource, open_stream
+from ..sources.tables import Destination
+from .destinations import Prepared
+from .world import World
+
+
+async def open_streams(world: World) -> dict[str, KinesisSource]:
+    """Open every stream that a table names, by that name. Raises ConfigError, FatalError."""
+    config = world.config
+    sources: dict[str, KinesisSource] = {}
+    for table in config.tables:
+        name = config.stream_of(table)
+        if name not in sources:
+            sources[name] = await world.patience(
+                lambda name=name: open_stream(
+                    world.aws,
+                    name,
+                    start=config.kinesis.start,
+                    poll_interval_seconds=config.kinesis.poll_interval_seconds,
+                )
+            )
+        await _check_destination(world, table.dynamodb, sources[name])
+    return sources
+
+
+async def destination_states(world: World, table: str, source: KinesisSource) -> list[Destination]:
+    """The table's streaming destinations that lead to ``source``: none or one."""
+    destinations, _ = await world.tables.destinations(table)
+    return [found for found in destinations if found.stream_arn == source.arn]
+
+
+async def _check_destination(world: World, table: str, source: KinesisSource) -> None:
+    """Refuse a table whose changes never reach the stream. Raises ConfigError."""
+    states = [found.status for found in await world.patience(lambda: destination_states(world, table, source))]
+    if not any(state in ("ACTIVE", "ENABLING", "UPDATING") for state in states):
+        raise ConfigError(
+            f"reading {table}: its changes do not go to stream {source.label}"
+            + (f" (the destination is {states[0]})" if states else ""),
+            hint=enable_destination_command(table, source.arn),
+        )
+
+
+def enable_destination_command(table: str, stream_arn: str) -> str:
+    """The command that makes a table send its changes to a stream, in microseconds."""
+    return (
+        f"run: aws dynamodb enable-kinesis-streaming-destination --table-name {table} --stream-arn {stream_arn}"
+        " --enable-kinesis-streaming-configuration ApproximateCreationDateTimePrecision=MICROSECOND"
+    )
+
+
+def snapshot_origin(world: World, table: TableConfig, source: KinesisSource) -> ExportOrigin:
+    """The AWS side of a table's snapshot; ``validate`` it before the first use."""
+    options = table.snapshot
+    return ExportOrigin(
+        world.aws,
+        table.dynamodb,
+        stream_arn=source.arn,
+        bucket=options.bucket or "",
+        prefix=options.prefix,
+        export_arn=options.export_arn or "",
+    )
+
+
+async def snapshot_task(world: World, table: Prepared, source: KinesisSource) -> SnapshotTask:
+    """What the coordinator needs to load one table. Raises ConfigError when it could never be loaded."""
+    options = table.config.snapshot
+    origin = snapshot_origin(world, table.config, source)
+    await world.patience(origin.validate)
+    plan = SnapshotPlan(
+        table=table.config.dynamodb,
+        destination_uuid=table.uuid,
+        had_rows=table.had_rows,
+        margin_seconds=options.margin_seconds,
+        settle_seconds=options.settle_seconds,
+        export_arn=options.export_arn or "",
+        accept_gap=options.accept_gap,
+    )
+    return SnapshotTask(plan, origin, source)

@@ -1,0 +1,78 @@
+"""The outside: clients of AWS and a connection to ClickHouse, opened from the configuration. Shared by every command."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import ClickHouseUrl, Config
+from ..errors import ConfigError, FatalError
+from ..local.clickhouse import open_local
+from ..sinks.connection import ClickHouse
+from ..sources.aws import AwsClients, open_clients
+from ..sources.aws_errors import CredentialsError
+from ..sources.tables import Tables
+from .patience import Patience
+
+
+@dataclass(slots=True)
+class World:
+    """What a command works with. Whoever opened it closes it."""
+
+    config: Config
+    aws: AwsClients
+    clickhouse: ClickHouse
+    patience: Patience
+
+    @property
+    def tables(self) -> Tables:
+        """DynamoDB's side."""
+        return Tables(self.aws.dynamodb)
+
+
+def open_aws(config: Config) -> AbstractAsyncContextManager[AwsClients]:
+    """Clients for the configured region and endpoint. Raises ConfigError; nothing is called yet."""
+    return open_clients(config.aws.region, endpoint_url=config.aws.endpoint_url)
+
+
+@asynccontextmanager
+async def open_clickhouse(config: Config, patience: Patience) -> AsyncIterator[ClickHouse]:
+    """Connect, and make the database of a local:// server. ClickHouse has answered by then.
+
+    Raises ConfigError (refused credentials, no such database), FatalError when ``patience`` ran out.
+    """
+    settings = config.clickhouse
+    server = None
+    url: ClickHouseUrl = settings.url
+    if url.kind == "local":
+        server = await open_local(Path(url.directory))
+        url = replace(url, kind="native", host="127.0.0.1", port=server.tcp_port, database=server.database)
+    try:
+        clickhouse = ClickHouse(
+            url,
+            compression=settings.compression,
+            timeout_seconds=settings.insert_timeout_seconds,
+            ca_file=settings.ca_file,
+        )
+        try:
+            await patience(lambda: clickhouse.fetch("SELECT 1"))
+            yield clickhouse
+        finally:
+            await clickhouse.close()
+    finally:
+        if server is not None:
+            await server.stop()
+
+
+@asynccontextmanager
+async def open_world(config: Config, patience: Patience) -> AsyncIterator[World]:
+    """Open both sides; AWS is first asked by whoever needs it. Refused credentials at start are wrong configuration."""
+    async with open_clickhouse(config, patience) as clickhouse, open_aws(config) as aws:
+        yield World(config, aws, clickhouse, patience)
+
+
+def at_start(error: FatalError) -> FatalError | ConfigError:
+    """Refused credentials cannot mend themselves at start: a supervisor must not restart for them."""
+    return ConfigError(str(error), hint=error.hint) if isinstance(error, CredentialsError) else error

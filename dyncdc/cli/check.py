@@ -1,0 +1,38 @@
+"""``dyncdc check``: one line per finding, exit 3 if anything would break."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+import orjson
+
+from ..app.patience import limited
+from ..config import Config
+from ..operations.check import Checker
+from ..operations.findings import Finding, breaks
+from .exits import CHECK_FAILED, DONE
+from .options import config_option, debug_option, json_option, load, run_async
+
+
+@click.command()
+@config_option
+@json_option
+@debug_option
+def check(config_file: str | None, as_json: bool, debug: bool) -> int:
+    """Look at everything that run depends on; change nothing."""
+    del debug
+    findings = run_async(_check(load(config_file)))
+    if as_json:
+        click.echo(orjson.dumps({"findings": [asdict(finding) for finding in findings]}).decode())
+    else:
+        for finding in findings:
+            click.echo(finding.line())
+    return CHECK_FAILED if breaks(findings) else DONE
+
+
+async def _check(config: Config) -> list[Finding]:
+    with limited(config, "check") as patience:
+        checker = Checker(config, patience)
+        await checker.run()
+    return checker.findings

@@ -1,0 +1,34 @@
+"""Exit codes and the one line on stderr that goes with them. The class of an error decides; its text never does."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from ..errors import ConfigError, DyncdcError
+
+DONE = 0
+FATAL = 1
+USAGE = 2
+CHECK_FAILED = 3
+DIFFERENT = 4
+SIGNAL_BASE = 128
+
+
+def exit_code(error: BaseException) -> int:
+    """The code a supervisor sees: 2 means that restarting cannot help."""
+    return USAGE if isinstance(error, ConfigError) else FATAL
+
+
+def complain(error: BaseException, *, debug: bool) -> None:
+    """Say on one line what failed, where, and what to do. ``debug`` adds the traceback."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, DyncdcError):
+        text = " ".join(str(error).split())
+        hint = " ".join(error.hint.split())
+    else:
+        text = f"unexpected {type(error).__name__}"
+        hint = "" if debug else "run it again with --debug and report what it prints"
+    sys.stderr.write(f"dyncdc: {text}{f'; {hint}' if hint else ''}\n")
+    sys.stderr.flush()

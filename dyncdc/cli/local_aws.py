@@ -1,0 +1,35 @@
+"""``dyncdc local-aws``: the local AWS alone, for a user's own tests."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import click
+import orjson
+
+from ..local.aws import LocalAws
+from .options import debug_option, json_option, run_async
+
+
+@click.command("local-aws")
+@click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port on 127.0.0.1; 0 picks a free one.")
+@json_option
+@debug_option
+def local_aws(port: int, as_json: bool, debug: bool) -> None:
+    """Serve Kinesis, DynamoDB, exports and S3 on 127.0.0.1 until interrupted."""
+    del debug
+    run_async(_serve(port, as_json))
+
+
+async def _serve(port: int, as_json: bool) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with LocalAws(port=port) as aws:
+        if as_json:
+            click.echo(orjson.dumps({"endpoint_url": aws.endpoint_url}).decode())
+        else:
+            click.echo(f"{aws.endpoint_url}")
+            click.echo(f"use it: export AWS_ENDPOINT_URL={aws.endpoint_url} AWS_REGION=us-east-1", err=True)
+        await stop.wait()

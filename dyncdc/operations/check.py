@@ -1,0 +1,140 @@
+"""``dyncdc check``: everything that ``run`` depends on, looked at without changing anything. One finding per fact."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ..app.destinations import plan_table
+from ..app.patience import Patience
+from ..app.streams import destination_states, enable_destination_command, snapshot_origin
+from ..app.world import World, open_aws, open_clickhouse
+from ..config import Config, TableConfig
+from ..errors import DyncdcError
+from ..sinks.connection import ClickHouse
+from ..sources.kinesis import KinesisSource, open_stream
+from .findings import Finding, Level
+
+T = TypeVar("T")
+
+OLDEST_SERVER = (23, 8)
+"""Source: the deleted column of ReplacingMergeTree and its use by FINAL are settled from 23.8 on."""
+
+PRECISION_COMMAND = (
+    "run: aws dynamodb update-kinesis-streaming-destination --table-name {table} --stream-arn {stream}"
+    " --update-kinesis-streaming-configuration ApproximateCreationDateTimePrecision=MICROSECOND"
+)
+
+
+class Checker:
+    """Collects findings; a failure is one more finding and ends only what depends on it."""
+
+    def __init__(self, config: Config, patience: Patience) -> None:
+        self._config = config
+        self._patience = patience
+        self.findings: list[Finding] = [Finding("ok", "config", f"valid, {len(config.tables)} tables")]
+
+    async def run(self) -> None:
+        """Look at ClickHouse, the streams and every table."""
+        try:
+            async with open_clickhouse(self._config, self._patience) as clickhouse:
+                await self._server(clickhouse)
+                await self._aws(clickhouse)
+        except DyncdcError as error:
+            self._failed("clickhouse", error)
+            await self._aws(None)
+
+    def _say(self, level: Level, subject: str, text: str, todo: str = "") -> None:
+        self.findings.append(Finding(level, subject, text, todo))
+
+    def _failed(self, subject: str, error: DyncdcError) -> None:
+        self._say("error", subject, str(error), error.hint)
+
+    async def _try(self, subject: str, operation: Callable[[], Awaitable[T]]) -> T | None:
+        """Run one look; None, and a finding, when it fails."""
+        try:
+            return await self._patience(operation)
+        except DyncdcError as error:
+            self._failed(subject, error)
+            return None
+
+    async def _server(self, clickhouse: ClickHouse) -> None:
+        version = str((await clickhouse.fetch("SELECT version()"))[0][0])
+        numbers = tuple(int(part) for part in version.split(".")[:2])
+        if numbers < OLDEST_SERVER:
+            self._say("error", "clickhouse", f"version {version} is too old", "upgrade to 23.8 or newer")
+        else:
+            self._say("ok", "clickhouse", f"{self._config.clickhouse.url} answers, version {version}")
+
+    async def _aws(self, clickhouse: ClickHouse | None) -> None:
+        try:
+            async with open_aws(self._config) as aws:
+                world = World(self._config, aws, clickhouse, self._patience)
+                sources: dict[str, KinesisSource | None] = {}
+                for table in self._config.tables:
+                    name = self._config.stream_of(table)
+                    if name not in sources:
+                        sources[name] = await self._stream(world, name)
+                    await self._table(world, table, sources[name])
+        except DyncdcError as error:
+            self._failed("aws", error)
+
+    async def _stream(self, world: World, name: str) -> KinesisSource | None:
+        source = await self._try(f"stream {name}", lambda: open_stream(world.aws, name))
+        if source is not None:
+            hours = (source.retention_seconds or 0.0) / 3600
+            self._say("ok", f"stream {name}", f"ACTIVE, keeps data for {hours:.0f} h")
+        return source
+
+    async def _table(self, world: World, table: TableConfig, source: KinesisSource | None) -> None:
+        subject = f"table {table.dynamodb}"
+        description = await self._try(subject, lambda: world.tables.describe(table.dynamodb))
+        if description is None:
+            return
+        keys = ", ".join(f"{key.name} {key.type}" for key in description.keys)
+        self._say("ok", subject, f"{description.status}, key {keys}")
+        if source is not None:
+            await self._destination(world, table, source)
+        if source is not None and table.snapshot.method == "export":
+            origin = snapshot_origin(world, table, source)
+            if await self._try(f"{subject} export", lambda: self._valid(origin.validate)):
+                self._say("ok", f"{subject} export", "possible")
+        if world.clickhouse is not None:
+            await self._mapping(world, table)
+
+    @staticmethod
+    async def _valid(operation: Callable[[], Awaitable[None]]) -> bool:
+        await operation()
+        return True
+
+    async def _destination(self, world: World, table: TableConfig, source: KinesisSource) -> None:
+        subject = f"table {table.dynamodb} stream"
+        states = await self._try(subject, lambda: destination_states(world, table.dynamodb, source))
+        if states is None:
+            return
+        if not states:
+            todo = enable_destination_command(table.dynamodb, source.arn)
+            self._say("error", subject, f"changes do not go to {source.label}", todo)
+            return
+        state = states[0]
+        if state.status not in ("ACTIVE", "UPDATING"):
+            self._say(
+                "error" if state.status != "ENABLING" else "warning", subject, f"the destination is {state.status}"
+            )
+        elif state.precision != "MICROSECOND":
+            todo = PRECISION_COMMAND.format(table=table.dynamodb, stream=source.arn)
+            self._say("warning", subject, "ACTIVE with MILLISECOND stamps: changes of one item can tie", todo)
+        else:
+            self._say("ok", subject, "ACTIVE with MICROSECOND stamps")
+
+    async def _mapping(self, world: World, table: TableConfig) -> None:
+        subject = f"destination {table.destination}"
+        planned = await self._try(subject, lambda: plan_table(world, table))
+        if planned is None:
+            return
+        if planned.exists:
+            self._say("ok", subject, f"exists and is safe, {len(planned.spec.columns)} columns mapped")
+        else:
+            self._say("ok", subject, f"will be created with {len(planned.spec.columns)} columns")
+        for text in planned.notes:
+            self._say("warning", subject, text)

@@ -1,0 +1,158 @@
+"""``dyncdc status``: how far everything is, from ClickHouse and Kinesis, so that it also works with the daemon dead."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..app.world import World
+from ..config import Config, TableConfig
+from ..errors import DyncdcError
+from ..model import Checkpoint, Snapshot, SourceId
+from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from ..sinks.names import qualified, quote_text
+from ..sources.kinesis import KinesisSource, open_stream
+
+STREAM_DELAY_SECONDS = 60.0
+"""A change may reach the stream this long after it was made: a table is complete until so long before what was read."""
+
+PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """One shard that is not finished. Seconds; None where it is not known yet."""
+
+    stream: str
+    shard: str
+    position: str
+    lag_seconds: float | None
+    headroom_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """One table. ``complete_until`` in seconds since the epoch, None until the snapshot is complete."""
+
+    table: str
+    destination: str
+    snapshot: str
+    files_done: int
+    files: int
+    rows: int | None
+    dead_letters: int
+    lag_seconds: float | None
+    complete_until: float | None
+
+
+@dataclass(slots=True)
+class Status:
+    """What ``status`` shows. ``daemon``: what its health page says, or that it does not answer."""
+
+    pipeline: str
+    daemon: str
+    tables: list[TableStatus] = field(default_factory=list)
+    shards: list[ShardStatus] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def daemon_state(config: Config) -> str:
+    """Ask the daemon's own health page, on this machine. Blocks for two seconds at most."""
+    host = config.http.listen.host
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    url = f"http://{host}:{config.http.listen.port}/healthz"
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310 - always http
+            return "healthy" if answer.status == 200 else "unknown"
+    except urllib.error.HTTPError as error:
+        lines = error.read(2000).decode(errors="replace").split("\n")
+        return f"stuck: {'; '.join(line for line in lines if line)}"
+    except OSError:
+        return f"not answering on {host}:{config.http.listen.port}"
+
+
+async def read_status(world: World, daemon: str) -> Status:
+    """Collect everything. Raises FatalError when ClickHouse does not answer; AWS may be away, then lags are unknown."""
+    config = world.config
+    status = Status(config.pipeline, daemon)
+    checkpoints = await world.patience(ClickHouseCheckpoints(world.clickhouse, config.pipeline).load)
+    snapshots = await world.patience(ClickHouseSnapshots(world.clickhouse, config.pipeline).load)
+    streams: dict[str, tuple[KinesisSource | None, list[Checkpoint]]] = {}
+    for name in dict.fromkeys(map(config.stream_of, config.tables)):
+        source = await _source(world, name, status)
+        streams[name] = source, [row for row in checkpoints if source is not None and row.source == source.id]
+        status.shards += _shards(name, source, streams[name][1])
+    for table in config.tables:
+        rows = streams[config.stream_of(table)][1]
+        status.tables.append(
+            await _table(world, table, rows, streams[config.stream_of(table)][0], checkpoints, snapshots)
+        )
+    return status
+
+
+async def _source(world: World, name: str, status: Status) -> KinesisSource | None:
+    try:
+        return await world.patience(lambda: open_stream(world.aws, name))
+    except DyncdcError as error:
+        status.notes.append(f"stream {name}: {error}")
+        return None
+
+
+def _shards(name: str, source: KinesisSource | None, rows: Sequence[Checkpoint]) -> list[ShardStatus]:
+    found = []
+    for row in sorted(rows, key=lambda row: row.shard):
+        if row.mark.finished:
+            continue
+        lag = _lag(row, source)
+        retention = source.retention_seconds if source is not None else None
+        headroom = None if lag is None or retention is None else retention - lag
+        found.append(ShardStatus(name, row.shard, row.mark.position, lag, headroom))
+    return found
+
+
+def _lag(row: Checkpoint, source: KinesisSource | None) -> float | None:
+    if source is None or not row.mark.read_until:
+        return None
+    return max(0.0, source.server_time - row.mark.read_until)
+
+
+async def _table(
+    world: World,
+    table: TableConfig,
+    rows: Sequence[Checkpoint],
+    source: KinesisSource | None,
+    checkpoints: Sequence[Checkpoint],
+    snapshots: Sequence[Snapshot],
+) -> TableStatus:
+    snapshot = next((found for found in reversed(snapshots) if found.table == table.dynamodb), None)
+    files = [row for row in checkpoints if snapshot is not None and row.source == SourceId(snapshot.export_arn)]
+    lags = [lag for row in rows if not row.mark.finished and (lag := _lag(row, source)) is not None]
+    read_until = [row.mark.read_until for row in rows if not row.mark.finished]
+    loaded = table.snapshot.method == "none" or (snapshot is not None and snapshot.state == "complete")
+    complete_until = min(read_until) - STREAM_DELAY_SECONDS if loaded and read_until and all(read_until) else None
+    return TableStatus(
+        table.dynamodb,
+        table.destination,
+        "none" if table.snapshot.method == "none" else snapshot.state if snapshot is not None else "not started",
+        sum(row.mark.finished for row in files),
+        len(files),
+        await _count(
+            world,
+            f"SELECT total_rows FROM system.tables WHERE database = currentDatabase() AND name = {quote_text(table.destination)}",
+        ),
+        await _count(
+            world,
+            f"SELECT count() FROM {qualified('dyncdc_dead_letters')} FINAL WHERE pipeline = {quote_text(world.config.pipeline)}"
+            f" AND table = {quote_text(table.dynamodb)} AND replayed_at IS NULL",
+        )
+        or 0,
+        max(lags, default=None),
+        complete_until,
+    )
+
+
+async def _count(world: World, sql: str) -> int | None:
+    rows = await world.patience(lambda: world.clickhouse.fetch(sql))
+    return None if not rows or rows[0][0] is None else int(rows[0][0])

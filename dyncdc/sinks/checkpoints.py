@@ -1,0 +1,163 @@
+"""Checkpoints and snapshots in ClickHouse: append-only rows, read back by rank. Never deleted, never rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import cast
+
+import orjson
+
+from ..model import Checkpoint, Mark, Position, ShardId, Snapshot, SnapshotState, SourceId
+from .connection import ClickHouse
+from .names import quote_text
+from .own_tables import CHECKPOINTS, GAPS, SNAPSHOTS
+
+ORDINAL_BITS = 64
+MICROSECONDS = 1_000_000
+
+
+def _time(seconds: float) -> str:
+    """A time as a DateTime64 column in UTC reads it; a bare number of seconds is not read alike for all magnitudes."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+async def _append(clickhouse: ClickHouse, table: str, rows: Sequence[Mapping[str, object]], doing: str) -> None:
+    columns = ", ".join(rows[0])
+    values = b"\n".join(map(orjson.dumps, rows)).decode()
+    await clickhouse.execute(f"INSERT INTO {table} ({columns}) FORMAT JSONEachRow {values}", doing=doing)
+
+
+class ClickHouseCheckpoints:
+    """``dyncdc_checkpoints`` of one pipeline. The greatest (finished, rank) of a shard wins: finished is sticky."""
+
+    def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
+        self._clickhouse = clickhouse
+        self._pipeline = pipeline
+
+    async def load(self) -> Sequence[Checkpoint]:
+        """Every shard's winning row. ``epoch`` is the greatest that any row of the shard carries."""
+        rows = await self._clickhouse.fetch(
+            "SELECT source, shard, argMax(position, (finished, rank)), max(finished),"
+            " argMax(toUnixTimestamp64Micro(read_until), (finished, rank)), max(epoch),"
+            " argMax(ordinal, (finished, rank)), argMax(member, (finished, rank))"
+            f" FROM {CHECKPOINTS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY source, shard",
+            doing="loading checkpoints",
+        )
+        return [
+            Checkpoint(
+                SourceId(source),
+                ShardId(shard),
+                Mark(Position(position), read_until / MICROSECONDS, finished=bool(finished)),
+                epoch,
+                ordinal,
+                member,
+            )
+            for source, shard, position, finished, read_until, epoch, ordinal, member in rows
+        ]
+
+    async def save(self, rows: Sequence[Checkpoint]) -> None:
+        """Append the rows in one insert."""
+        await _append(
+            self._clickhouse,
+            CHECKPOINTS,
+            [
+                {
+                    "pipeline": self._pipeline,
+                    "source": row.source,
+                    "shard": row.shard,
+                    "position": row.mark.position,
+                    "finished": int(row.mark.finished),
+                    "read_until": _time(row.mark.read_until),
+                    "epoch": row.epoch,
+                    "ordinal": row.ordinal,
+                    "rank": str(row.epoch << ORDINAL_BITS | row.ordinal),
+                    "member": row.member,
+                }
+                for row in rows
+            ],
+            doing=f"saving {len(rows)} checkpoints",
+        )
+
+    async def newest_epoch(self, sources: Collection[SourceId]) -> int:
+        """The greatest epoch that any row of these sources carries, 0 when there is none."""
+        names = ", ".join(quote_text(source) for source in sources)
+        rows = await self._clickhouse.fetch(
+            f"SELECT max(epoch) FROM {CHECKPOINTS} WHERE pipeline = {quote_text(self._pipeline)} AND source IN ({names})",
+            doing="looking for a newer epoch",
+        )
+        return int(rows[0][0])
+
+    async def server_time(self) -> float:
+        """Seconds since the epoch by ClickHouse's clock."""
+        rows = await self._clickhouse.fetch("SELECT toUnixTimestamp64Micro(now64(6))", doing="asking ClickHouse's time")
+        return int(rows[0][0]) / MICROSECONDS
+
+
+class ClickHouseSnapshots:
+    """``dyncdc_snapshots`` of one pipeline, and the gaps that a snapshot was allowed to leave."""
+
+    def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
+        self._clickhouse = clickhouse
+        self._pipeline = pipeline
+        self._revisions: dict[str, int] = {}
+
+    async def load(self) -> Sequence[Snapshot]:
+        """The newest row of every snapshot, oldest snapshot first."""
+        fields = "table, state, destination_uuid, export_arn, toUnixTimestamp64Micro(export_time), version, segments,"
+        rows = await self._clickhouse.fetch(
+            f"SELECT id, max(revision), argMax(({fields} toUnixTimestamp64Micro(covered_from), had_rows), revision)"
+            f" FROM {SNAPSHOTS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY id ORDER BY min(updated_at), id",
+            doing="loading snapshots",
+        )
+        found = []
+        for id_, revision, values in rows:
+            table, state, uuid, arn, export_time, version, segments, covered_from, had_rows = values
+            self._revisions[id_] = int(revision)
+            found.append(
+                Snapshot(
+                    id_,
+                    table,
+                    cast(SnapshotState, state),
+                    uuid,
+                    arn,
+                    export_time / MICROSECONDS,
+                    version,
+                    segments,
+                    covered_from / MICROSECONDS,
+                    bool(had_rows),
+                )
+            )
+        return found
+
+    async def save(self, snapshot: Snapshot) -> None:
+        """Append the snapshot's new state. Only this process writes it, so revisions count up here."""
+        revision = self._revisions.get(snapshot.id, 0) + 1
+        row = {
+            "id": snapshot.id,
+            "pipeline": self._pipeline,
+            "table": snapshot.table,
+            "state": snapshot.state,
+            "export_arn": snapshot.export_arn,
+            "export_time": _time(snapshot.export_time),
+            "version": snapshot.version,
+            "segments": snapshot.segments,
+            "destination_uuid": snapshot.destination_uuid,
+            "covered_from": _time(snapshot.covered_from),
+            "had_rows": int(snapshot.had_rows),
+            "revision": revision,
+        }
+        await _append(self._clickhouse, SNAPSHOTS, [row], doing=f"saving the snapshot of {snapshot.table}")
+        self._revisions[snapshot.id] = revision
+
+    async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
+        """Append to ``dyncdc_gaps``; ``begin`` and ``end`` in seconds."""
+        row = {
+            "pipeline": self._pipeline,
+            "table": table,
+            "source": source,
+            "shard": "",
+            "from": _time(begin),
+            "to": _time(end),
+        }
+        await _append(self._clickhouse, GAPS, [row], doing=f"recording a gap of {table}")

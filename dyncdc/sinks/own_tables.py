@@ -1,0 +1,40 @@
+"""The tables that dyncdc keeps for itself beside the data: their statements and nothing else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CHECKPOINTS: Final = "dyncdc_checkpoints"
+SNAPSHOTS: Final = "dyncdc_snapshots"
+DEAD_LETTERS: Final = "dyncdc_dead_letters"
+GAPS: Final = "dyncdc_gaps"
+
+_WINDOW = "SETTINGS non_replicated_deduplication_window = 1000"
+
+_STATEMENTS: Final = (
+    # finished is part of the key: the row that says so survives every later row, whatever its rank.
+    f"""CREATE TABLE IF NOT EXISTS {CHECKPOINTS} (
+  pipeline String, source String, shard String, position String, finished UInt8, read_until DateTime64(6, 'UTC'),
+  epoch UInt64, ordinal UInt64, rank UInt128, member UInt32, saved_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree(rank) ORDER BY (pipeline, source, shard, finished) {_WINDOW}""",
+    f"""CREATE TABLE IF NOT EXISTS {SNAPSHOTS} (
+  id String, pipeline String, table String, state LowCardinality(String), export_arn String,
+  export_time DateTime64(6, 'UTC'), version Int64, segments UInt32, destination_uuid String,
+  covered_from DateTime64(6, 'UTC'), had_rows UInt8, revision UInt64, updated_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree(revision) ORDER BY (pipeline, id, revision) {_WINDOW}""",
+    # replayed_at tells by NULL which letters are open; raw is base64 of the bytes as they were read.
+    f"""CREATE TABLE IF NOT EXISTS {DEAD_LETTERS} (
+  id String, pipeline String, table String, reason LowCardinality(String), column String, error String, source String,
+  shard String, position String, raw String, received_at DateTime64(6, 'UTC') DEFAULT now64(6),
+  replayed_at Nullable(DateTime64(6, 'UTC'))
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id) {_WINDOW}""",
+    f"""CREATE TABLE IF NOT EXISTS {GAPS} (
+  pipeline String, table String, source String, shard String, from DateTime64(6, 'UTC'), to DateTime64(6, 'UTC'),
+  noticed_at DateTime64(6, 'UTC') DEFAULT now64(6), recovered_at Nullable(DateTime64(6, 'UTC'))
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, table, source, shard, from) {_WINDOW}""",
+)
+
+
+def own_statements() -> list[str]:
+    """Statements that make these tables where they are missing. Harmless when repeated."""
+    return list(_STATEMENTS)
