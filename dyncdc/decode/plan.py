@@ -124,9 +124,9 @@ class TablePlan:
         cells = self._defaults.copy()
         row = Row(self._fill_keys(image, cells), cells, version)
         rest: dict[str, TypedValue] = {}
-        root, has_spill = self._root, self._spill is not None
+        has_spill = self._spill is not None
         for name, value in image.items():
-            node = root.get(name)
+            node = self._root.get(name)
             if node is not None:
                 tag, payload = unpack(value)
                 if self._fill(node, tag, payload, row) == _HELD:
@@ -192,9 +192,9 @@ class TablePlan:
     def _fill_column(self, column: _Column, tag: str, payload: object, cells: list[bytes]) -> int:
         if tag == "NULL":
             null(payload)
-            if column.nullable:
-                return _HELD if column.lossy else _SPILL
-            return self._misfit(column, tag)
+            if not column.nullable:
+                return self._misfit(column, tag)
+            return _HELD if column.lossy else _SPILL
         encode = column.encoders.get(tag)
         cell = encode(payload) if encode is not None else None
         if cell is None:
@@ -239,10 +239,9 @@ def compile_table(spec: TableSpec) -> TablePlan:
             _add_column(spec, root, index, column, codec)
     missing = [key.name for key in spec.keys if key.name not in keys]
     if missing:
-        raise ConfigError(
-            f"mapping {spec.source_table} to {spec.destination}: no column takes the key attribute {missing[0]!r}",
-            hint="every key attribute needs a column of its own in ORDER BY",
-        )
+        where = f"mapping {spec.source_table} to {spec.destination}"
+        hint = "every key attribute needs a column of its own in ORDER BY"
+        raise ConfigError(f"{where}: no column takes the key attribute {missing[0]!r}", hint=hint)
     return TablePlan(spec, tuple(names), [keys[key.name] for key in spec.keys], root)
 
 

@@ -20,8 +20,7 @@ from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.decode.undecodable import MISFIT, REASONS, Undecodable
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
 
-settings.register_profile("decode", deadline=None, max_examples=100)
-settings.load_profile("decode")
+quick = settings(deadline=None, max_examples=100)
 
 plan_of = functools.cache(compile_table)
 WIDE = wide_table()
@@ -47,6 +46,7 @@ def read_rows(spec: TableSpec, block: Block) -> list[tuple[list[str | None], str
     return [(list(row), spill) for *row, spill in zip(*texts, spills, strict=True)]
 
 
+@quick
 @given(items(WIDE))
 def test_any_item_reads_back_exactly(item: dict[str, Any]) -> None:
     result = decoded(WIDE, item)
@@ -59,6 +59,7 @@ def test_any_item_reads_back_exactly(item: dict[str, Any]) -> None:
     assert renderer.differences(item, texts, spill) == []
 
 
+@quick
 @given(items(STRICT))
 def test_without_a_spill_a_row_tells_its_columns_exactly_or_is_a_dead_letter(item: dict[str, Any]) -> None:
     result = decoded(STRICT, item)
@@ -69,6 +70,7 @@ def test_without_a_spill_a_row_tells_its_columns_exactly_or_is_a_dead_letter(ite
     assert RowRenderer(STRICT).differences(item, texts, spill) == []
 
 
+@quick
 @given(items(WIDE), st.data())
 def test_a_changed_row_never_passes_for_the_item(item: dict[str, Any], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(item.keys() - {"k_s", "k_n"}) or ["new"]))
@@ -84,12 +86,14 @@ def test_a_changed_row_never_passes_for_the_item(item: dict[str, Any], data: st.
     assert RowRenderer(WIDE).differences(other, texts, spill) == expected
 
 
+@quick
 @given(values)
 def test_canonical_form_is_stable(value: dict[str, Any]) -> None:
     assert canonical(canonical(value)) == canonical(value)
     assert orjson.loads(orjson.dumps(canonical(value))) == canonical(value)
 
 
+@quick
 @given(st.lists(items(WIDE), min_size=1, max_size=5), st.sampled_from(["flatten", "json", "typed"]), st.integers(0, 3))
 def test_inferred_columns_hold_their_sample_and_do_not_depend_on_its_order(
     sample: list[dict[str, Any]], nested: Any, depth: int
@@ -106,6 +110,7 @@ def test_inferred_columns_hold_their_sample_and_do_not_depend_on_its_order(
         assert renderer.render(texts, spill).item == canonical_item(item)
 
 
+@quick
 @given(
     st.sets(
         st.one_of(names, st.sampled_from(["_version", "_deleted", "_spill", "a_b", "Name", "name", "1"])), max_size=8
@@ -181,6 +186,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(raw)
 
 
+@quick
 @given(st.lists(st.one_of(wild, damaged()), min_size=1, max_size=5), st.sampled_from([WIDE, STRICT]))
 def test_t14_any_bytes_become_rows_or_dead_letters(records: list[bytes], spec: TableSpec) -> None:
     plan = plan_of(spec)
