@@ -61,7 +61,7 @@ class Engine:
 
     def _serve(self) -> None:
         pipe = f"file('/dev/fd/{self._reading}', 'LineAsString', 'line String')"
-        statements = f"SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT * FROM {pipe} FORMAT Null"  # noqa: S608
+        statements = f"SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT * FROM {pipe} FORMAT Null"
         try:
             self._module.query(statements, "TabSeparated", path=str(self._directory / "data"))
         except RuntimeError as error:  # what the extension raises for every error of the server

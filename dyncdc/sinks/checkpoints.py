@@ -81,9 +81,12 @@ class ClickHouseCheckpoints:
 
     async def newest_epoch(self, sources: Collection[SourceId]) -> int:
         """The greatest epoch that any row of these sources carries, 0 when there is none."""
+        if not sources:
+            return 0
         names = ", ".join(quote_text(source) for source in sources)
+        where = f"pipeline = {quote_text(self._pipeline)} AND source IN ({names})"
         rows = await self._clickhouse.fetch(
-            f"SELECT max(epoch) FROM {CHECKPOINTS} WHERE pipeline = {quote_text(self._pipeline)} AND source IN ({names})",
+            f"SELECT max(epoch) FROM {CHECKPOINTS} WHERE {where}",
             doing="looking for a newer epoch",
         )
         return int(rows[0][0])

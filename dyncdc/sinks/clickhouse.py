@@ -1,0 +1,62 @@
+"""ClickHouseSink: blocks into tables, one statement each. Values are checked before, by the decoder, not here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ..model import Block
+from .connection import ClickHouse
+from .names import qualified, quote_name
+from .protocol import Statement
+
+INSERT_COPIES: Final = 0.25
+"""Memory that one insert takes while it is sent, beside its block, as a multiple of the statement: an upper bound.
+
+Measured at 4 MiB: 0.1 to 0.21, with and without an emoji, with asyncio and uvloop. It is a few ``PIECE_BYTES``, so
+larger statements need less. Joining blocks into one, which the writer does, is not part of it.
+"""
+
+INSERT_SETTINGS: Final = {
+    "date_time_input_format": "best_effort",  # times carry their zone; the default only since ClickHouse 26
+    "input_format_null_as_default": 0,  # never a default in place of a value
+}
+
+
+class ClickHouseSink:
+    """Implements ``ports.Sink``."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._clickhouse = clickhouse
+
+    async def insert(self, block: Block, token: str) -> None:
+        """Insert the block's rows under a deduplication token. Returning means durable.
+
+        Raises RetryableError (which includes "timed out, may have been applied", and SchemaChangedError),
+        RejectedRowsError, FatalError.
+        """
+        if not block.rows:
+            return
+        await self._clickhouse.execute(
+            insert_statement(block),
+            settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
+            doing=f"inserting {block.rows:,} rows into {block.table}",
+            columns=block.columns,
+        )
+
+
+def insert_statement(block: Block) -> Statement:
+    """Return the insert of a block; its cells are not copied."""
+    columns = ", ".join(map(quote_name, block.columns))
+    return Statement.of(
+        f"INSERT INTO {qualified(block.table)} ({columns}) FORMAT JSONCompactColumns ", tuple(_body(block.cells))
+    )
+
+
+def _body(cells: list[bytes]) -> Iterator[bytes]:
+    between = b"[["
+    for cell in cells:
+        yield between
+        yield cell
+        between = b"],["
+    yield b"]]"

@@ -1,0 +1,219 @@
+"""What to do about each ClickHouse error code: one table. No message text decides, and none with values is repeated."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from asynch.errors import ServerException, UnexpectedPacketFromServerError, UnknownPacketFromServerError
+
+from ..errors import ConfigError, DyncdcError, FatalError, RejectedRowsError, RetryableError
+
+
+class LoginRefused(ConfigError):
+    """ClickHouse does not accept the user, the password or the database."""
+
+
+class SchemaChangedError(RetryableError):
+    """The table no longer has the columns of the mapping: read ``system.columns`` again and retry, reject nothing."""
+
+
+class UnknownCodeError(RetryableError):
+    """A code that is not in the table below: retried, and counted under this class's name."""
+
+
+_LOGIN: Final = {
+    81: "UNKNOWN_DATABASE",
+    192: "UNKNOWN_USER",
+    193: "WRONG_PASSWORD",
+    194: "REQUIRED_PASSWORD",
+    195: "IP_ADDRESS_NOT_ALLOWED",
+    516: "AUTHENTICATION_FAILED",
+}
+
+_FATAL: Final = {
+    48: "NOT_IMPLEMENTED",
+    50: "UNKNOWN_TYPE",
+    60: "UNKNOWN_TABLE",
+    62: "SYNTAX_ERROR",
+    73: "UNKNOWN_FORMAT",
+    115: "UNKNOWN_SETTING",
+    164: "READONLY",
+    291: "DATABASE_ACCESS_DENIED",
+    344: "SUPPORT_IS_DISABLED",
+    452: "SETTING_CONSTRAINT_VIOLATION",
+    472: "READONLY_SETTING",
+    497: "ACCESS_DENIED",
+    774: "TABLE_IS_PERMANENTLY_READ_ONLY",
+}
+
+_SCHEMA: Final = {
+    7: "INCORRECT_NUMBER_OF_COLUMNS",
+    8: "THERE_IS_NO_COLUMN",
+    10: "NOT_FOUND_COLUMN_IN_BLOCK",
+    16: "NO_SUCH_COLUMN_IN_TABLE",
+    20: "NUMBER_OF_COLUMNS_DOESNT_MATCH",
+    47: "UNKNOWN_IDENTIFIER",
+    122: "INCOMPATIBLE_COLUMNS",
+}
+
+_REJECTED: Final = {
+    6: "CANNOT_PARSE_TEXT",
+    19: "SIZE_OF_FIXED_STRING_DOESNT_MATCH",
+    25: "CANNOT_PARSE_ESCAPE_SEQUENCE",
+    26: "CANNOT_PARSE_QUOTED_STRING",
+    27: "CANNOT_PARSE_INPUT_ASSERTION_FAILED",
+    33: "CANNOT_READ_ALL_DATA",
+    38: "CANNOT_PARSE_DATE",
+    41: "CANNOT_PARSE_DATETIME",
+    53: "TYPE_MISMATCH",
+    69: "ARGUMENT_OUT_OF_BOUND",
+    70: "CANNOT_CONVERT_TYPE",
+    72: "CANNOT_PARSE_NUMBER",
+    117: "INCORRECT_DATA",
+    131: "TOO_LARGE_STRING_SIZE",
+    190: "SIZES_OF_ARRAYS_DONT_MATCH",
+    321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
+    349: "CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN",
+    376: "CANNOT_PARSE_UUID",
+    407: "DECIMAL_OVERFLOW",
+    441: "CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING",
+    467: "CANNOT_PARSE_BOOL",
+    469: "VIOLATED_CONSTRAINT",
+    632: "UNEXPECTED_DATA_AFTER_PARSED_VALUE",
+    675: "CANNOT_PARSE_IPV4",
+    676: "CANNOT_PARSE_IPV6",
+    691: "UNKNOWN_ELEMENT_OF_ENUM",
+}
+
+_RETRYABLE: Final = {
+    3: "UNEXPECTED_END_OF_FILE",
+    23: "CANNOT_READ_FROM_ISTREAM",
+    24: "CANNOT_WRITE_TO_OSTREAM",
+    32: "ATTEMPT_TO_READ_AFTER_EOF",
+    40: "CHECKSUM_DOESNT_MATCH",
+    49: "LOGICAL_ERROR",
+    74: "CANNOT_READ_FROM_FILE_DESCRIPTOR",
+    75: "CANNOT_WRITE_TO_FILE_DESCRIPTOR",
+    76: "CANNOT_OPEN_FILE",
+    159: "TIMEOUT_EXCEEDED",
+    160: "TOO_SLOW",
+    173: "CANNOT_ALLOCATE_MEMORY",
+    201: "QUOTA_EXCEEDED",
+    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
+    203: "NO_FREE_CONNECTION",
+    209: "SOCKET_TIMEOUT",
+    210: "NETWORK_ERROR",
+    218: "TABLE_IS_DROPPED",
+    225: "NO_ZOOKEEPER",
+    236: "ABORTED",
+    241: "MEMORY_LIMIT_EXCEEDED",
+    242: "TABLE_IS_READ_ONLY",
+    243: "NOT_ENOUGH_SPACE",
+    244: "UNEXPECTED_ZOOKEEPER_ERROR",
+    252: "TOO_MANY_PARTS",
+    254: "NO_ACTIVE_REPLICAS",
+    279: "ALL_CONNECTION_TRIES_FAILED",
+    285: "TOO_FEW_LIVE_REPLICAS",
+    286: "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE",
+    289: "REPLICA_IS_NOT_IN_QUORUM",
+    319: "UNKNOWN_STATUS_OF_INSERT",
+    369: "ALL_REPLICAS_ARE_STALE",
+    394: "QUERY_WAS_CANCELLED",
+    396: "TOO_MANY_ROWS_OR_BYTES",
+    416: "REPLICA_STATUS_CHANGED",
+    425: "SYSTEM_ERROR",
+    439: "CANNOT_SCHEDULE_TASK",
+    473: "DEADLOCK_AVOIDED",
+    499: "S3_ERROR",
+    517: "CANNOT_ASSIGN_ALTER",
+    677: "THREAD_WAS_CANCELED",
+    700: "USER_SESSION_LIMIT_EXCEEDED",
+    718: "TOO_SLOW_PARSING",
+    733: "TABLE_IS_BEING_RESTARTED",
+    735: "QUERY_WAS_CANCELLED_BY_CLIENT",
+    745: "SERVER_OVERLOADED",
+    749: "TCP_CONNECTION_LIMIT_REACHED",
+    776: "RESOURCE_LIMIT_EXCEEDED",
+    999: "KEEPER_EXCEPTION",
+    1000: "POCO_EXCEPTION",
+    1001: "STD_EXCEPTION",
+    1002: "UNKNOWN_EXCEPTION",
+}
+
+NAMES: Final[Mapping[int, str]] = _LOGIN | _FATAL | _SCHEMA | _REJECTED | _RETRYABLE
+
+ACTIONS: Final[Mapping[int, type[DyncdcError]]] = {
+    **dict.fromkeys(_LOGIN, LoginRefused),
+    **dict.fromkeys(_FATAL, FatalError),
+    **dict.fromkeys(_SCHEMA, SchemaChangedError),
+    **dict.fromkeys(_REJECTED, RejectedRowsError),
+    **dict.fromkeys(_RETRYABLE, RetryableError),
+}
+"""Code to the class that says what to do. A code that is missing here becomes UnknownCodeError."""
+
+_HINTS: Final[Mapping[int, str]] = {
+    **dict.fromkeys(_LOGIN, "check the user in clickhouse.url and the password, or password_env / password_file"),
+    **dict.fromkeys(_SCHEMA, "give the table its columns back, or restart dyncdc to read the present ones"),
+    60: "run `dyncdc ddl --apply`, or restart: run creates what is missing",
+    81: "create the database, or name another in clickhouse.url",
+    241: "ClickHouse is short of memory; dyncdc goes on as soon as it has some",
+    242: "the table is read-only on this replica: look at system.replicas",
+    243: "free disk space on the server",
+    252: "too many parts: raise batch.max_age_seconds, or let merges catch up",
+    497: "run `dyncdc check`: it lists the grants",
+}
+
+_GRANT: Final = re.compile(r"have the grant (.{1,300}?)(?:\. |\.?$)", re.MULTILINE)
+_NAME: Final = re.compile(r"\(([A-Z][A-Z0-9_]{2,60})\)")
+_COLUMN: Final = re.compile(r"(?:column|name:) [`'\"]?([^`'\",:\s]{1,100})")
+
+
+def translate(error: BaseException, doing: str, *, columns: Collection[str] = ()) -> DyncdcError:
+    """Return our error for what asynch or the network raised. ``doing``: gerund, object, identity.
+
+    Only the code, its name, the missing grant and a name among ``columns`` are taken from the server's text: the rest
+    may hold values.
+    """
+    if isinstance(error, ServerException) and isinstance(error.code, int):
+        return _by_code(error.code, str(error.message or ""), doing, columns)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            hint = "set clickhouse.ca_file to the CA's certificate, and use the host name that the certificate names"
+            return ConfigError(f"{doing}: the server's certificate is not trusted ({cause.verify_message})", hint=hint)
+        if isinstance(cause, ssl.SSLError):
+            hint = "is this the TLS port, 9440? clickhouse:// is without TLS, clickhouses:// with it"
+            return RetryableError(f"{doing}: TLS failed ({cause.reason})", hint=hint)
+        cause = cause.__cause__
+    if isinstance(error, UnexpectedPacketFromServerError | UnknownPacketFromServerError):
+        hint = "is this the native port (9000, with TLS 9440) and not that of HTTP?"
+        return RetryableError(f"{doing}: the answer is not ClickHouse's native protocol", hint=hint)
+    if isinstance(error, TimeoutError):
+        return RetryableError(f"{doing}: no answer in time")
+    return RetryableError(f"{doing}: the connection failed ({_root(error)})")
+
+
+def _by_code(code: int, text: str, doing: str, columns: Collection[str]) -> DyncdcError:
+    found = _NAME.findall(text)
+    name = NAMES.get(code) or (found[-1] if found else "unknown")
+    message = f"{doing}: ClickHouse answered {code} {name}"
+    grant = _GRANT.search(text) if code == 497 else None
+    if grant is not None:
+        message += f", missing grant: {grant[1]}"
+    action = ACTIONS.get(code, UnknownCodeError)
+    if action is RejectedRowsError:
+        column = next((name for name in _COLUMN.findall(text) if name in columns), "")
+        message += f" in column {column}" if column else ""
+    return action(message, hint=_HINTS.get(code, ""))
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    return type(error).__name__

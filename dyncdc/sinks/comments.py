@@ -1,0 +1,45 @@
+"""The comments by which columns remember the attribute that fills them. Pure text; ``dyncdc {json}``, nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, cast, get_args
+
+import orjson
+
+from ..config.paths import format_attribute_path, parse_attribute_path
+from ..decode.spec import AttributeType, ColumnSpec
+
+_PREFIX: Final = "dyncdc "
+_TYPES: Final = frozenset(get_args(AttributeType))
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a comment says: the path of the attribute, and the DynamoDB types that its column takes."""
+
+    path: tuple[str, ...]
+    takes: tuple[AttributeType, ...]
+    lossy: bool = False
+
+
+def column_comment(column: ColumnSpec) -> str:
+    """Return the comment of a column."""
+    content: dict[str, object] = {"attribute": format_attribute_path(column.path), "from": list(column.takes)}
+    if column.lossy:
+        content["lossy"] = True
+    return _PREFIX + orjson.dumps(content).decode()
+
+
+def read_comment(comment: str) -> Origin | None:
+    """Return what one of our comments says, None for any other."""
+    if not comment.startswith(_PREFIX):
+        return None
+    try:
+        content = orjson.loads(comment.removeprefix(_PREFIX))
+        path = parse_attribute_path(content["attribute"])
+        takes = tuple(content["from"])
+        lossy = content.get("lossy") is True
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # somebody else's, or edited by hand: the column's name then decides
+    return Origin(path, cast("tuple[AttributeType, ...]", takes), lossy) if takes and _TYPES.issuperset(takes) else None

@@ -1,0 +1,162 @@
+"""ClickHouse: statements over the native protocol, each bounded in time, over a few connections. Knows no tables."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from asynch.errors import ClickHouseException
+
+from ..config import ClickHouseUrl
+from ..errors import FatalError, RetryableError
+from .codes import LoginRefused, translate
+from .protocol import ProtocolConnection
+
+Row = tuple[Any, ...]
+Settings = Mapping[str, object]
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+CLIENT_NAME = "dyncdc"
+
+_FAILURES = (ClickHouseException, OSError, EOFError, RuntimeError, ValueError, IndexError, struct.error)
+"""asynch also lets through what parsing a cut answer raises; uvloop raises RuntimeError on a closed socket."""
+
+STREAM_BLOCK_ROWS = 8192
+"""Rows of a streamed result in memory at a time, wide rows apart."""
+
+
+class ClickHouse:
+    """A server, reached over at most ``connections`` connections. Safe to use from any number of tasks of one loop.
+
+    Every call raises RetryableError when the server cannot be reached or does not answer within ``timeout_seconds``
+    (the statement may then have been executed), LoginRefused (a ConfigError) when the very first login fails,
+    FatalError when a later one does, and otherwise what ``codes.ACTIONS`` says. Cancelling a call drops its connection
+    and nothing else.
+    """
+
+    def __init__(
+        self,
+        url: ClickHouseUrl,
+        *,
+        compression: str = "lz4",
+        timeout_seconds: float = 60.0,
+        ca_file: str | None = None,
+        connections: int = 4,
+    ) -> None:
+        self.url = url
+        self.timeout_seconds = timeout_seconds
+        self._compression = compression
+        self._ca_file = ca_file
+        self._slots = asyncio.Semaphore(connections)
+        self._idle: list[ProtocolConnection] = []
+        self._accepted = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<ClickHouse {self.url}>"
+
+    async def execute(
+        self, sql: str, *, settings: Settings | None = None, doing: str = "", columns: Collection[str] = ()
+    ) -> None:
+        """Run a statement and wait for its end.
+
+        ``doing`` names it in errors; ``columns`` are the names that an error may repeat.
+        """
+        await self._run(sql, settings, doing, columns)
+
+    async def fetch(self, sql: str, *, settings: Settings | None = None, doing: str = "") -> list[Row]:
+        """Run a query and return all of its rows."""
+        return await self._run(sql, settings, doing, ())
+
+    async def fetch_iter(
+        self, sql: str, *, settings: Settings | None = None, doing: str = "", block_rows: int = STREAM_BLOCK_ROWS
+    ) -> AsyncGenerator[list[Row], None]:
+        """Yield a query's rows in lists of at most ``block_rows``, never more than one list in memory.
+
+        Holds a connection until its end: leave it early only by ``contextlib.aclosing``. ``timeout_seconds`` bounds the
+        wait for each list.
+        """
+        doing = doing or "querying ClickHouse"
+        limits = {"max_block_size": block_rows, **(settings or {})}
+        async with self._borrow() as connection:
+            try:
+                async with self._bounded(doing, ()):
+                    blocks = await connection.begin(sql, self._settings(limits))
+                self._accepted = True
+                async with aclosing(blocks):
+                    while True:
+                        async with self._bounded(doing, ()):
+                            rows = await anext(blocks, None)
+                        if rows is None:
+                            return
+                        yield rows
+            finally:
+                if connection.is_query_executing:  # left early: the rest of the answer is still on its way
+                    connection.drop()
+
+    async def close(self) -> None:
+        """Drop all idle connections; one in use goes when its call ends. Idempotent."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().drop()
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+    async def _run(self, sql: str, settings: Settings | None, doing: str, columns: Collection[str]) -> list[Row]:
+        async with self._borrow() as connection:
+            async with self._bounded(doing or "querying ClickHouse", columns):
+                rows: list[Row] = await connection.execute(sql, settings=self._settings(settings or {}))
+            self._accepted = True
+            return rows
+
+    @asynccontextmanager
+    async def _borrow(self) -> AsyncIterator[ProtocolConnection]:
+        """A connection for one call at a time. It comes back connected, or dropped by whatever went wrong."""
+        async with self._slots:
+            connection = self._idle.pop() if self._idle else self._make()
+            try:
+                yield connection
+            finally:
+                if self._closed:
+                    connection.drop()
+                else:
+                    self._idle.append(connection)
+
+    @asynccontextmanager
+    async def _bounded(self, doing: str, columns: Collection[str]) -> AsyncIterator[None]:
+        """Bound what is awaited inside in time, and translate what it raises."""
+        doing = f"{doing} at {self.url.host}:{self.url.port}"
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                yield
+        except TimeoutError:
+            seconds = f"{self.timeout_seconds:g} s"
+            raise RetryableError(f"{doing}: no answer in {seconds}; it may have been executed") from None
+        except _FAILURES as error:
+            translated = translate(error, doing, columns=columns)
+            if isinstance(translated, LoginRefused) and self._accepted:
+                # it worked before: a restart may find the new password where the old one was
+                translated = FatalError(str(translated), hint=translated.hint)
+            raise translated from None
+
+    def _make(self) -> ProtocolConnection:
+        url = self.url
+        return ProtocolConnection(
+            host=url.host,
+            port=url.port,
+            database=url.database,
+            user=url.user,
+            password=url.password,
+            client_name=CLIENT_NAME,
+            connect_timeout=min(CONNECT_TIMEOUT_SECONDS, self.timeout_seconds),
+            send_receive_timeout=None,  # ours is around the whole call
+            compression=False if self._compression == "none" else self._compression,
+            secure=url.secure,
+            ca_certs=self._ca_file,
+        )
+
+    def _settings(self, settings: Settings) -> dict[str, object]:
+        # Synchronous always; and no zstd, which is the server's default choice, from a client that reads lz4 only.
+        return {"async_insert": 0, "network_compression_method": "LZ4", **settings}

@@ -1,0 +1,65 @@
+"""Statements that create destinations, their views and the columns that an older table lacks. Pure text."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..decode.spec import ColumnSpec, TableSpec
+from .comments import column_comment
+from .names import qualified, quote_name, quote_text
+
+DEDUPLICATION_WINDOW: Final = 1000
+"""Inserts whose tokens ClickHouse remembers; without it a table that is not replicated ignores tokens."""
+
+VIEW_SUFFIX: Final = "_current"
+
+
+def create_table(spec: TableSpec) -> str:
+    """Return the statement that creates a destination, harmless when it exists."""
+    lines = [_column_line(column) for column in spec.columns]
+    if spec.spill_column:
+        lines.append(f"{quote_name(spec.spill_column)} String")
+    lines.append(f"{quote_name(spec.version_column)} {spec.version_type}")
+    if spec.deleted_column:
+        lines.append(f"{quote_name(spec.deleted_column)} UInt8")
+    columns = ",\n  ".join(lines)
+    arguments = ", ".join(quote_name(name) for name in (spec.version_column, spec.deleted_column) if name)
+    order = ", ".join(map(quote_name, key_columns(spec)))
+    return (
+        f"CREATE TABLE IF NOT EXISTS {qualified(spec.destination)} (\n  {columns}\n)"
+        f" ENGINE = ReplacingMergeTree({arguments}) ORDER BY ({order})"
+        f" SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}"
+    )
+
+
+def create_view(spec: TableSpec) -> str:
+    """Return the statement that makes a destination's view anew: the items as they are, without dyncdc's own columns.
+
+    A view keeps the columns it was made with, so it is made again after every change of its table.
+    """
+    hidden = [name for name in (spec.spill_column, spec.version_column, spec.deleted_column) if name]
+    alive = f" WHERE {quote_name(spec.deleted_column)} = 0" if spec.deleted_column else ""
+    return (
+        f"CREATE OR REPLACE VIEW {qualified(spec.destination + VIEW_SUFFIX)} AS"
+        f" SELECT * EXCEPT ({', '.join(map(quote_name, hidden))}) FROM {qualified(spec.destination)} FINAL{alive}"
+    )
+
+
+def add_column(destination: str, column: ColumnSpec) -> str:
+    """Return the statement that gives a table a column, harmless when it has one of that name."""
+    return f"ALTER TABLE {qualified(destination)} ADD COLUMN IF NOT EXISTS {_column_line(column)}"
+
+
+def add_deleted_column(destination: str, column: str) -> str:
+    """Return the statement that gives an older table the column that marks deleted items."""
+    return f"ALTER TABLE {qualified(destination)} ADD COLUMN IF NOT EXISTS {quote_name(column)} UInt8"
+
+
+def key_columns(spec: TableSpec) -> tuple[str, ...]:
+    """Return the columns of the key attributes, HASH first; those that no column takes are left out."""
+    by_attribute = {column.path[0]: column.name for column in spec.columns if column.key}
+    return tuple(by_attribute[key.name] for key in spec.keys if key.name in by_attribute)
+
+
+def _column_line(column: ColumnSpec) -> str:
+    return f"{quote_name(column.name)} {column.type} COMMENT {quote_text(column_comment(column))}"

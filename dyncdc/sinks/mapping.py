@@ -1,0 +1,158 @@
+"""Which column takes which attribute: from the configuration, an existing table, or inferred from a sample. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ..config import TableConfig
+from ..decode.infer import infer_columns
+from ..decode.naming import RESERVED_NAMES
+from ..decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
+from ..decode.types import default_takes
+from ..errors import ConfigError
+from .comments import read_comment
+from .ddl import add_column, add_deleted_column
+from .tables import DELETED_COLUMN, VERSION_TYPES, ExistingColumn, ExistingTable
+
+
+def new_table_spec(
+    config: TableConfig,
+    keys: Sequence[KeyAttribute],
+    sample: Iterable[Mapping[str, object]],
+    *,
+    version_type: str = "Int64",
+) -> TableSpec:
+    """Return the table to create: the configured columns, else inferred ones. Raises ConfigError.
+
+    ``sample``: items in DynamoDB's typed JSON. ``version_type``: UInt256 where the stream stamps milliseconds.
+    """
+    metadata = config.metadata
+    own = {metadata.version, metadata.deleted, metadata.spill} - {""}
+    inferred = infer_columns(
+        keys,
+        sample,
+        nested=config.nested,
+        flatten_depth=config.flatten_depth,
+        max_columns=config.max_columns,
+        reserved=RESERVED_NAMES | own,
+    )
+    columns = _configured(config, keys)
+    columns = _with_keys(columns, keys, inferred) if columns else inferred
+    return TableSpec(
+        config.dynamodb,
+        config.destination,
+        tuple(keys),
+        columns,
+        metadata.version,
+        version_type,
+        metadata.deleted,
+        metadata.spill,
+        config.deletes,
+    )
+
+
+def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> TableSpec:
+    """Return the mapping to a table as it is: the configured columns, else its own, comments outranking names.
+
+    It may be unusable as it stands: ``refusals`` says so, and ``offered_statements`` what would complete it.
+    Metadata columns that the configuration does not name are found by the engine; those the table lacks are "".
+    """
+    version, deleted, spill = _metadata(config, table)
+    own = _own(table, keys, {version, deleted, spill})
+    columns = _configured(config, keys)
+    columns = _with_keys(columns, keys, own) if columns else own
+    found = table.column(version)
+    return TableSpec(
+        config.dynamodb,
+        config.destination,
+        tuple(keys),
+        columns,
+        version,
+        _version_type(found.type if found is not None else ""),
+        deleted,
+        spill,
+        config.deletes,
+    )
+
+
+def offered_statements(config: TableConfig, table: ExistingTable, spec: TableSpec) -> list[str]:
+    """Return the statements that would give an existing table the columns it lacks; each harmless when repeated."""
+    statements = [add_column(table.name, column) for column in spec.columns if table.column(column.name) is None]
+    if spec.deletes == "tombstone" and not spec.deleted_column:
+        statements.append(add_deleted_column(table.name, config.metadata.deleted or DELETED_COLUMN))
+    return statements
+
+
+def unfilled_columns(table: ExistingTable, spec: TableSpec) -> list[str]:
+    """Return the columns of an existing table that nothing fills: they keep their default in every row."""
+    filled = {column.name for column in spec.columns} | {spec.version_column, spec.deleted_column, spec.spill_column}
+    return [column.name for column in table.columns if not column.computed and column.name not in filled]
+
+
+def _metadata(config: TableConfig, table: ExistingTable) -> tuple[str, str, str]:
+    """Names of the columns of version, deleted and spill. What the configuration says outranks the engine."""
+    metadata, given = config.metadata, config.metadata.model_fields_set
+    version, deleted, *_ = (*table.engine_columns, "", "")
+    version = metadata.version if "version" in given or not version else version
+    if "deleted" in given or not deleted:
+        deleted = metadata.deleted if table.column(metadata.deleted) is not None else ""
+    return version, deleted, metadata.spill if table.column(metadata.spill) is not None else ""
+
+
+def _version_type(column_type: str) -> str:
+    """What the plan makes of a version column: every integer of 64 bits and more holds microseconds."""
+    if column_type in ("UInt64", "UInt256"):
+        return column_type
+    return "Int64" if column_type in VERSION_TYPES else column_type
+
+
+def _configured(config: TableConfig, keys: Sequence[KeyAttribute]) -> tuple[ColumnSpec, ...]:
+    """The configured columns. Raises ConfigError for a type that no attribute can fill."""
+    types = {key.name: key.type for key in keys}
+    columns = []
+    for column in config.column_list:
+        key = types.get(column.path[0]) if len(column.path) == 1 else None
+        takes: tuple[AttributeType, ...] = column.takes or ((key,) if key else default_takes(column.type))
+        columns.append(ColumnSpec(column.column, column.type, column.path, takes, column.lossy, key is not None))
+    return tuple(columns)
+
+
+def _with_keys(
+    columns: tuple[ColumnSpec, ...], keys: Sequence[KeyAttribute], others: Sequence[ColumnSpec]
+) -> tuple[ColumnSpec, ...]:
+    """Put those key columns in front that a list of columns leaves out; a second column of a key is a plain one."""
+    seen: set[str] = set()
+    found = []
+    for column in columns:
+        found.append(replace(column, key=column.key and column.path[0] not in seen))
+        seen.update(column.path[:1] if column.key else ())
+    missing = {key.name for key in keys} - seen
+    return tuple(column for column in others if column.key and column.path[0] in missing) + tuple(found)
+
+
+def _own(table: ExistingTable, keys: Sequence[KeyAttribute], metadata: set[str]) -> tuple[ColumnSpec, ...]:
+    """The table's own columns, by comment or by name; those of a type that no attribute can fill are left alone."""
+    types = {key.name: key.type for key in keys}
+    sorting = table.sorting_columns or ()
+    found = []
+    for column in table.columns:
+        if not column.computed and column.name not in metadata:
+            spec = _own_column(column, types)
+            if spec is not None:
+                found.append(spec)
+    # a key attribute may fill several columns: the one in ORDER BY is its key column
+    found.sort(key=lambda spec: spec.key and spec.name not in sorting)
+    return _with_keys(tuple(found), (), ())
+
+
+def _own_column(column: ExistingColumn, keys: Mapping[str, AttributeType]) -> ColumnSpec | None:
+    origin = read_comment(column.comment)
+    path = origin.path if origin is not None else (column.name,)
+    key = keys.get(path[0]) if len(path) == 1 else None
+    try:
+        takes = origin.takes if origin is not None else (key,) if key else default_takes(column.type)
+    except ConfigError:
+        return None
+    lossy = origin.lossy if origin is not None else False
+    return ColumnSpec(column.name, column.type, path, takes, lossy, key is not None)

@@ -1,0 +1,20 @@
+"""Names and texts as SQL writes them: the one place that quotes. Pure text."""
+
+from __future__ import annotations
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "`": "\\`", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"})
+
+
+def quote_name(name: str) -> str:
+    """Return an identifier in backquotes, whatever it holds."""
+    return f"`{name.translate(_ESCAPES)}`"
+
+
+def quote_text(text: str) -> str:
+    """Return a string literal."""
+    return f"'{text.translate(_ESCAPES)}'"
+
+
+def qualified(table: str, database: str = "") -> str:
+    """Return a table's name, in the connection's database unless another is named. Dots in it are part of the name."""
+    return f"{quote_name(database)}.{quote_name(table)}" if database else quote_name(table)

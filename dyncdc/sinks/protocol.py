@@ -1,0 +1,118 @@
+"""asynch's protocol connection, made safe and lean for us. Everything that leans on asynch's insides is in this file.
+
+What it changes, and why (asynch 0.4, each measured):
+
+- A statement goes to the socket in pieces. As one text it is copied four times, eleven times with one emoji in it.
+- No PING before each query: 1.5 ms each, and the ``wait_for`` around it can swallow a cancellation (Python 3.11).
+- Closing never waits. asynch waits until what was written has been sent, which a frozen server never lets happen.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from asynch.proto.connection import Connection as AsynchConnection
+from asynch.proto.streams.buffered import BufferedWriter
+
+PIECE_BYTES = 256 * 1024
+"""What is handed to the socket at once, and held beside the statement while it is sent."""
+
+# It logs every failed connect as a warning, and statements, which hold values, at debug level.
+logging.getLogger("asynch").setLevel(logging.ERROR)
+
+
+class Statement(str):
+    """A statement whose text ends in data. As a ``str`` it is the head alone: what asynch logs and looks at."""
+
+    __slots__ = ("body",)
+    body: Sequence[bytes]
+
+    @classmethod
+    def of(cls, head: str, body: Sequence[bytes]) -> Statement:
+        """``body``: what follows the head on the wire, in order."""
+        statement = cls(head)
+        statement.body = body
+        return statement
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Yield the statement's bytes, ``PIECE_BYTES`` at most at a time."""
+        yield str.encode(self)
+        for part in self.body:
+            if len(part) <= PIECE_BYTES:
+                yield part
+            else:
+                view = memoryview(part)
+                yield from (view[start : start + PIECE_BYTES] for start in range(0, len(part), PIECE_BYTES))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the wire."""
+        return len(str.encode(self)) + sum(map(len, self.body))
+
+
+class _PiecewiseWriter(BufferedWriter):
+    async def write_str(self, data: str) -> None:
+        if not isinstance(data, Statement):
+            await super().write_str(data)
+            return
+        await self.write_varint(data.nbytes)
+        for piece in data.pieces():
+            await self.write_bytes(piece)  # sends, and waits for room in the socket, at every PIECE_BYTES
+
+
+class ProtocolConnection(AsynchConnection):
+    """One connection: one query at a time, from one task at a time. Reconnects by itself when it is down."""
+
+    _writer: Any = None
+    reader: Any
+    is_query_executing: bool
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+
+    @property
+    def writer(self) -> Any:
+        """The buffered writer, None while not connected."""
+        return self._writer
+
+    @writer.setter
+    def writer(self, writer: Any) -> None:
+        # asynch sets it once per connect, before it builds the block writer on it
+        if writer is not None:
+            writer = _PiecewiseWriter(writer.writer, max_buffer_size=PIECE_BYTES, timeout=writer.timeout)
+        self._writer = writer
+
+    async def force_connect(self) -> None:
+        """Be connected. A server that went away cleanly is noticed here; one that did not fails the query."""
+        await self.check_query_execution()
+        if not self.connected or self.reader.reader.at_eof():
+            await self.connect()
+
+    async def begin(self, sql: str, settings: dict[str, object]) -> AsyncGenerator[list[tuple[Any, ...]], None]:
+        """Start a query and return its rows to come, block by block. Close it, or ``drop``, if it is left early."""
+        result: Any = await self.execute_iter(sql, settings=settings)
+        return _blocks(result.packet_generator)
+
+    async def disconnect(self) -> None:
+        """Drop the connection at once, whatever is under way."""
+        self.drop()
+
+    def drop(self) -> None:
+        """As ``disconnect``, without awaiting."""
+        writer = self._writer
+        self.reset_state()
+        self.connected = False
+        if writer is not None and writer.writer is not None:
+            writer.writer.transport.abort()
+
+
+async def _blocks(packets: Any) -> AsyncGenerator[list[tuple[Any, ...]], None]:
+    async with aclosing(packets):
+        async for packet in packets:
+            if packet.block is not None and packet.block.num_rows:
+                yield list(packet.block.get_rows())
