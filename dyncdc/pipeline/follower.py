@@ -41,8 +41,12 @@ class StreamFollower:
         self._list_interval_seconds = list_interval_seconds
         self._listed: dict[ShardId, Shard] = {}
         self._named: set[ShardId] = set()
-        """Children named by a parent's last answer since the list now under way was asked for."""
+        """Children named by a parent's last answer that no list has shown yet."""
+        self._read: set[ShardId] = set()
+        """Shards read to their end; they are not read again while that waits to be persisted."""
         self._complete = False
+        """Whether a list that is younger than every known shard was read to its last page."""
+        self._list_now = True
         self._wake = asyncio.Event()
         self._fresh = not checkpointer.saved(source.id)
         self.held = asyncio.Event()
@@ -57,11 +61,11 @@ class StreamFollower:
         """Discover and release until cancelled. Raises FatalError for a lost position."""
         loop = asyncio.get_running_loop()
         backoff = Backoff(first_seconds=0.2)
-        next_list = loop.time()
+        next_list = loop.time()  # the first list is due
         with self._engine.progress.task(self._name) as task:
             while True:
                 self._wake.clear()
-                if loop.time() >= next_list:
+                if self._list_now or loop.time() >= next_list:
                     task.waiting_for("the list of shards")
                     try:
                         await self._discover()
@@ -83,7 +87,7 @@ class StreamFollower:
 
     async def _discover(self) -> None:
         seen: set[ShardId] = set()
-        self._named.clear()
+        self._complete = self._list_now = False
         async for page in self.source.list_shards():
             for shard in page:
                 seen.add(shard.id)
@@ -91,10 +95,12 @@ class StreamFollower:
             if not self._fresh or self._starts_at_horizon():
                 self._follow()
                 self._release()
-        present = seen | self._named | self._readers.running(self.source.id)
+        self._named -= seen
+        self._read -= set(self._checkpointer.finished(self.source.id))
+        present = seen | self._named | self._read | self._readers.running(self.source.id)
         for gone in self._listed.keys() - present:
             del self._listed[gone]
-        self._complete = True
+        self._complete = not self._list_now
         self._refuse_lost(present)
         self._follow()
 
@@ -142,8 +148,8 @@ class StreamFollower:
             self._fresh = False
             self.held.set()
         finished = self._checkpointer.finished(self.source.id)
-        running = self._readers.running(self.source.id)
-        for shard in ready(self._listed, finished, running, complete=self._complete):
+        busy = self._readers.running(self.source.id) | self._read
+        for shard in ready(self._listed, finished, busy, complete=self._complete):
             ledger = self._checkpointer.ledgers.get((shard.source, shard.id))
             if ledger is None or (ledger.persisted is None and ledger.frontier.position != HORIZON):
                 continue
@@ -152,11 +158,19 @@ class StreamFollower:
     def _ended(self, last: RawChunk | None) -> None:
         """Take up the children that the last answer named; they start when their parents are persisted as finished."""
         if last is not None:
+            self._read.add(last.shard.id)
             for child in last.children:
-                self._named.add(child.id)
-                self._listed.setdefault(child.id, child)
-                self._readers.follow(child, Mark(HORIZON, last.read_until))
+                self._name_child(child, last.read_until)
         self._wake.set()
+
+    def _name_child(self, child: Shard, read_until: float) -> None:
+        if child.id not in self._listed:
+            self._named.add(child.id)
+            self._listed[child.id] = child
+        self._readers.follow(child, Mark(HORIZON, read_until))
+        if child.parents - self._listed.keys() - set(self._checkpointer.finished(self.source.id)):
+            # The other parent of a merge may be younger than our last list, and not expired at all.
+            self._complete, self._list_now = False, True
 
     def pumps(self) -> list[Pump]:
         """Pumps of this stream that run now."""
