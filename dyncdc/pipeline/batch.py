@@ -5,11 +5,16 @@ They are joined into statements, repeated keys are collapsed, and bad rows can b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeVar
 
 import orjson
 
 from ..model import Block
+
+T = TypeVar("T")
+"""What travels with a block."""
 
 
 def collapse(blocks: Sequence[Block]) -> list[Block]:
@@ -55,10 +60,14 @@ def take(block: Block, rows: Sequence[int]) -> Block:
     )
 
 
-def halves(block: Block) -> tuple[Block, Block]:
-    """Split a block of at least two rows in the middle."""
+def split(parts: Sequence[tuple[Block, T]]) -> tuple[list[tuple[Block, T]], list[tuple[Block, T]]]:
+    """Halve what was refused, in order: the blocks while there are several, then the rows of the only one."""
+    if len(parts) > 1:
+        middle = len(parts) // 2
+        return list(parts[:middle]), list(parts[middle:])
+    ((block, tag),) = parts
     middle = block.rows // 2
-    return take(block, range(middle)), take(block, range(middle, block.rows))
+    return [(take(block, range(middle)), tag)], [(take(block, range(middle, block.rows)), tag)]
 
 
 def join(blocks: Sequence[Block]) -> Block:
@@ -76,19 +85,19 @@ def join(blocks: Sequence[Block]) -> Block:
     )
 
 
-def statements(blocks: Iterable[Block], max_bytes: int) -> Iterator[list[Block]]:
-    """Group consecutive blocks of equal columns so that each group's cells stay within ``max_bytes``.
+def statement(parts: deque[tuple[Block, T]], max_bytes: int) -> list[tuple[Block, T]]:
+    """Take from the front what makes one statement: blocks of equal columns, at most ``max_bytes`` of cells.
 
-    A single block beyond the limit is passed on alone: the decoder keeps blocks far smaller than a statement.
+    A single block beyond the limit is taken alone: the decoder keeps blocks far smaller than a statement. What was
+    taken is gone from ``parts``, so that nobody holds it when it is durable.
     """
-    group: list[Block] = []
+    group: list[tuple[Block, T]] = []
     held = 0
-    for block in blocks:
+    while parts:
+        block = parts[0][0]
         size = sum(map(len, block.cells))
-        if group and (held + size > max_bytes or block.columns != group[0].columns):
-            yield group
-            group, held = [], 0
-        group.append(block)
+        if group and (held + size > max_bytes or block.columns != group[0][0].columns):
+            break
+        group.append(parts.popleft())
         held += size
-    if group:
-        yield group
+    return group

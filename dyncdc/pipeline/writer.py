@@ -6,7 +6,8 @@ It decides when to flush; it never decides what is safe to checkpoint.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from ..errors import RejectedRowsError, RetryableError
 from ..model import Block
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress, TaskProgress
-from .batch import collapse, halves, join, statements
+from .batch import collapse, join, split, statement
 from .budget import ByteBudget
 from .ledger import Receipt
 from .ports import Sink
@@ -29,12 +30,15 @@ PRESSURE_WAIT_SECONDS = 0.2
 REFUSED_SHARE = 0.5
 """A table whose inserts fail may hold this share of the budget, so that the other tables go on."""
 
+Part = tuple[Block, Receipt]
+"""A block and the receipt of the chunk it came from."""
+
 
 class Bury(Protocol):
     """Makes the dead letter of a row that ClickHouse refuses."""
 
     def __call__(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> Block:
-        """``block`` has exactly one row, read at or before ``receipt``'s mark."""
+        """``block`` has exactly one row, of the chunk that ``receipt`` stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class _Batch:
 
     table: str
     opened: float
-    parts: list[tuple[Block, Receipt]] = field(default_factory=list)
+    parts: deque[Part] = field(default_factory=deque)
     rows: int = 0
     nbytes: int = 0
 
@@ -191,32 +195,32 @@ class Writer:
     async def _flush(self, batch: _Batch) -> None:
         table = batch.table
         with self._progress.task(f"insert:{table}") as task:
-            receipts = {id(block): receipt for block, receipt in batch.parts}
-            for group in statements([block for block, _ in batch.parts], self._limits.statement_bytes):
-                # The last receipt of a statement names the position when one of its rows is refused.
-                await self._write(collapse(group), receipts[id(group[-1])], task)
-                for block in group:
+            while batch.parts:
+                parts = statement(batch.parts, self._limits.statement_bytes)
+                self._ordinal += 1
+                await self._write(parts, f"{self._token_prefix}/{self._ordinal}", task)
+                for block, receipt in parts:
                     batch.nbytes -= block.nbytes
-                    receipts[id(block)].ack()
+                    receipt.ack()
         del self._flushing[table]
         self._eased.set()
         self._wake.set()
 
-    async def _write(self, blocks: list[Block], receipt: Receipt, task: TaskProgress) -> None:
-        """Make the rows of ``blocks`` durable, in the table or, one by one, among the dead letters."""
-        self._ordinal += 1
-        await self._insert(join(blocks), f"{self._token_prefix}/{self._ordinal}", receipt, task)
+    async def _write(self, parts: Sequence[Part], token: str, task: TaskProgress) -> None:
+        """Make the rows durable, in the table or, one by one, among the dead letters.
 
-    async def _insert(self, block: Block, token: str, receipt: Receipt, task: TaskProgress) -> None:
+        Splits what was not collapsed: a good row must not vanish because the one that replaces it is refused.
+        """
         try:
-            await self._attempts(block, token, task)
+            await self._attempts(join(collapse([block for block, _ in parts])), token, task)
         except RejectedRowsError as error:
             self._metrics.error("insert", error)
-            if block.rows == 1:
+            block, receipt = parts[0]
+            if len(parts) == 1 and block.rows == 1:
                 await self._attempts(self._bury(block, receipt, error), f"{token}/dead", task)
                 return
-            for number, half in enumerate(halves(block)):
-                await self._insert(half, f"{token}/{number}", receipt, task)
+            for number, half in enumerate(split(parts)):
+                await self._write(half, f"{token}/{number}", task)
 
     async def _attempts(self, block: Block, token: str, task: TaskProgress) -> None:
         """Insert until ClickHouse takes it: the same block and token each time."""
