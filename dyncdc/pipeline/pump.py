@@ -133,13 +133,8 @@ class Pump:
         with engine.metrics.stage("budget_wait"):
             await engine.writer.room(self._decoder.tables)
             reservation = await engine.budget.reserve(self._size.want_bytes * FETCH_COST)
-        engine.writer.fetching += 1
         try:
-            task.waiting_for("the source")
-            chunk = await self._fetch(after)
-            reservation.resize(chunk.nbytes * DECODE_COST)
-            task.moved()
-            blocks = await self._decode(chunk)
+            chunk, blocks = await self._read(after, reservation, task)
         except RetryableError as error:
             reservation.release()
             await self._rest(error)
@@ -147,11 +142,23 @@ class Pump:
         except BaseException:
             reservation.release()
             raise
-        finally:
-            engine.writer.fetching -= 1
         self._hand_over(chunk, blocks, reservation)
         task.moved()
         return replace(chunk, records=(), positions=())
+
+    async def _read(
+        self, after: Position, reservation: Reservation, task: TaskProgress
+    ) -> tuple[RawChunk, list[Block]]:
+        """Fetch and decode, counted as under way: the writer does not hurry for bytes that are about to come free."""
+        self._engine.writer.fetching += 1
+        try:
+            task.waiting_for("the source")
+            chunk = await self._fetch(after)
+            reservation.resize(chunk.nbytes * DECODE_COST)
+            task.moved()
+            return chunk, await self._decode(chunk)
+        finally:
+            self._engine.writer.fetching -= 1
 
     async def _fetch(self, after: Position) -> RawChunk:
         begun = asyncio.get_running_loop().time()
