@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..errors import CorruptSnapshotError, DyncdcError, FatalError, RetryableError
-from ..model import HORIZON, Export, Mark, RawChunk, Shard, Snapshot
+from ..model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot
 from ..telemetry.progress import TaskProgress
 from .checkpointer import Checkpointer
 from .ports import Origin, SnapshotDecoders, SnapshotStore, Source
@@ -225,11 +225,12 @@ class SnapshotLoader:
             await self._save(replace(snapshot, state="failed"))
             raise
 
+    async def _files(self, source: Source) -> dict[ShardId, Shard]:
+        return {shard.id: shard async for page in source.list_shards() for shard in page}
+
     async def _load(self, source: Source, snapshot: Snapshot, task: TaskProgress) -> None:
         """Read every file that is not persisted as finished; return when all are."""
-        files: dict[str, Shard] = {}
-        async for page in source.list_shards():
-            files.update((shard.id, shard) for shard in page)
+        files = await self._retry(lambda: self._files(source))
         decoder = self._decoders.for_snapshot(self._plan.table, snapshot.version)
         saved = self._checkpointer.saved(source.id)
         todo = [shard for shard in files.values() if shard.id not in self._checkpointer.finished(source.id)]
