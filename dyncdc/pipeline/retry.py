@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import RetryableError
@@ -22,7 +22,7 @@ class Backoff:
 
     first_seconds: float = 0.1
     ceiling_seconds: float = 10.0
-    rng: random.Random = field(default_factory=random.Random)
+    uniform: Callable[[float, float], float] = random.uniform
     failures: int = 0
 
     def reset(self) -> None:
@@ -33,7 +33,7 @@ class Backoff:
         """Count one more failure and return how long to pause."""
         ceiling = min(self.ceiling_seconds, self.first_seconds * 2.0 ** min(self.failures, 30))
         self.failures += 1
-        return self.rng.uniform(0.0, ceiling)
+        return self.uniform(0.0, ceiling)
 
 
 async def retry_for_ever(
