@@ -1,0 +1,313 @@
+"""A ClickHouse and the tables that dyncdc keeps in it, with ReplacingMergeTree's rules, faults, and probes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from dyncdc.errors import RejectedRowsError, RetryableError
+from dyncdc.model import Block, Checkpoint, ShardId, Snapshot, SourceId
+from dyncdc.pipeline.ledger import Receipt
+
+from .life import Life, server_time
+from .world import EPOCH, POISON, Change, World
+
+DEAD = "dead_letters"
+COLUMNS = ("key", "number", "payload", "_version", "_deleted")
+
+
+@dataclass(slots=True)
+class Row:
+    """One row as a destination table holds it."""
+
+    version: int
+    number: int
+    payload: str
+    deleted: bool
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.version, self.number
+
+
+@dataclass(slots=True)
+class ClickHouse:
+    """The server. It outlives every process."""
+
+    world: World
+    tables: dict[str, dict[str, Row]] = field(default_factory=dict)
+    letters: dict[str, int] = field(default_factory=dict)
+    """How often each dead letter was written, by id."""
+    tokens: dict[str, bytes] = field(default_factory=dict)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    first_positions: dict[str, str] = field(default_factory=dict)
+    """Where the first checkpoint of each source stood."""
+    export_files: dict[str, int] = field(default_factory=dict)
+    gaps: int = 0
+    statements: int = 0
+
+    def apply(self, block: Block, token: str) -> None:
+        """Take a statement's rows, once per token. The row inserted last wins among equal versions."""
+        if token in self.tokens:
+            return
+        self.tokens[token] = _digest(block)
+        self.statements += 1
+        if block.table == DEAD:
+            for (identity,) in rows_of(block):
+                self.letters[identity] = self.letters.get(identity, 0) + 1
+            return
+        table = self.tables.setdefault(block.table, {})
+        for key, number, payload, version, deleted in rows_of(block):
+            before = table.get(key)
+            if before is None or int(version) >= before.version:
+                table[key] = Row(int(version), number, payload, bool(deleted))
+
+    def final(self, table: str) -> dict[str, Row]:
+        """Read a table with FINAL, without what is deleted."""
+        return {key: row for key, row in self.tables.get(table, {}).items() if not row.deleted}
+
+    def winners(self) -> dict[tuple[SourceId, ShardId], Checkpoint]:
+        """The row of each shard that counts: the greatest rank, but finished is sticky."""
+        winners: dict[tuple[SourceId, ShardId], Checkpoint] = {}
+        for row in self.checkpoints:
+            before = winners.get((row.source, row.shard))
+            new = (row.mark.finished, row.epoch, row.ordinal)
+            if before is None or new >= (before.mark.finished, before.epoch, before.ordinal):
+                winners[row.source, row.shard] = row
+        return winners
+
+    def finished(self, source: str) -> set[str]:
+        """Shards of a source with a finished row."""
+        return {row.shard for row in self.checkpoints if row.source == source and row.mark.finished}
+
+    def holds(self, change: Change) -> bool:
+        """Whether the effect of a change is durable: itself, something newer, or its dead letter."""
+        if change.kind == "garbage":
+            return any(identity.endswith(f"/{change.number}") for identity in self.letters)
+        row = self.tables.get(change.table, {}).get(change.key)
+        if row is not None and row.rank >= change.rank:
+            return True
+        return refused_id(change.table, change.key, change.number) in self.letters
+
+
+def _digest(block: Block) -> bytes:
+    return b"|".join([block.table.encode(), *(cell.encode() for cell in block.columns), *block.cells])
+
+
+def rows_of(block: Block) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a block as ClickHouse would read them."""
+    columns = [orjson.loads(b"[" + cells + b"]") for cells in block.cells]
+    if {len(column) for column in columns} != {block.rows}:
+        raise AssertionError(f"a block of {block.rows} rows has columns of {[len(column) for column in columns]}")
+    return zip(*columns, strict=True)
+
+
+def refused_id(table: str, key: str, number: int) -> str:
+    """Identify the dead letter of a row that was refused."""
+    return f"refused/{table}/{key}/{number}"
+
+
+def bury(block: Block, receipt: Receipt, error: RejectedRowsError) -> Block:
+    """Make the dead letter of one refused row."""
+    ((key, number, *_),) = rows_of(block)
+    return letter(refused_id(block.table, key, number))
+
+
+def letter(identity: str) -> Block:
+    """Make a row of the dead-letter table."""
+    return Block(DEAD, ("id",), [orjson.dumps(identity)], 1)
+
+
+class SinkClient:
+    """The sink as one life sees it."""
+
+    def __init__(self, server: ClickHouse, life: Life, *, statement_bytes: int) -> None:
+        self._server = server
+        self._life = life
+        self._statement_bytes = statement_bytes
+        self._in_flight: list[str] = []
+
+    async def insert(self, block: Block, token: str) -> None:
+        """Insert, or fail in one of the ways in which ClickHouse fails."""
+        life = self._life
+        self._probe(block, token)
+        self._in_flight.append(block.table)
+        reached_server = not life.dead
+        try:
+            await self._insert(block, token)
+        except asyncio.CancelledError:
+            if reached_server and life.coin(token):
+                self._server.apply(block, token)
+            raise
+        finally:
+            self._in_flight.remove(block.table)
+
+    def _probe(self, block: Block, token: str) -> None:
+        life = self._life
+        if block.table != DEAD and block.table in self._in_flight:
+            raise life.violated(f"two inserts into {block.table} at a time")
+        if len(self._in_flight) >= 2:
+            raise life.violated("three inserts at a time")
+        if sum(map(len, block.cells)) > self._statement_bytes:
+            raise life.violated(f"a statement of {sum(map(len, block.cells))} bytes")
+        if self._server.tokens.get(token, _digest(block)) != _digest(block):
+            raise life.violated(f"token {token} was used for other rows")
+
+    async def _insert(self, block: Block, token: str) -> None:
+        life, server = self._life, self._server
+        await life.takes(0.005, 0.15)
+        now = asyncio.get_running_loop().time()
+        if any(begin <= now < end for begin, end in life.faults.outages):
+            await asyncio.sleep(life.rng.uniform(0.1, 3.0))
+            raise RetryableError("inserting: no answer")
+        if block.table != DEAD and any(row[2] == POISON for row in rows_of(block)):
+            raise RejectedRowsError("inserting: a row cannot be parsed")
+        if life.happens(life.faults.insert_refused):
+            raise RetryableError("inserting: too many parts")
+        if life.happens(life.faults.insert_unanswered):
+            self._lands_later(block, token)
+            raise RetryableError("inserting: timed out")
+        server.apply(block, token)
+        await life.reach("after insert")
+
+    def _lands_later(self, block: Block, token: str) -> None:
+        """The server goes on with what it was given. With ties, never beyond this process: DESIGN names that limit."""
+        delay = self._life.rng.choice([0.0, 0.0, 0.2, 2.0])
+        if delay and not self._life.dead and not self._server.world.ties:
+            asyncio.get_running_loop().call_later(delay, self._server.apply, block, token)
+        else:
+            self._server.apply(block, token)
+
+
+class CheckpointClient:
+    """``dyncdc_checkpoints`` as one life sees it. Every save is compared with what is durable."""
+
+    def __init__(self, server: ClickHouse, life: Life) -> None:
+        self._server = server
+        self._life = life
+        self._logs = {stream.id: stream.shards for stream in server.world.streams}
+
+    async def load(self) -> Sequence[Checkpoint]:
+        await self._life.takes(0.001, 0.05)
+        if self._life.happens(self._life.faults.save_failed):
+            raise RetryableError("loading checkpoints: no answer")
+        return list(self._server.winners().values())
+
+    async def newest_epoch(self, sources: Collection[SourceId]) -> int:
+        await self._life.takes(0.001, 0.05)
+        return max((row.epoch for row in self._server.checkpoints if row.source in sources), default=0)
+
+    async def server_time(self) -> float:
+        await self._life.takes(0.001, 0.01)
+        return server_time()
+
+    async def save(self, rows: Sequence[Checkpoint]) -> None:
+        life = self._life
+        sent = not life.dead
+        await life.reach("before save")
+        try:
+            await life.takes(0.001, 0.05)
+        except asyncio.CancelledError:
+            if sent and life.coin("save"):  # the server goes on with what it was given, perhaps after the next start
+                asyncio.get_running_loop().call_later(1.0 if life.coin("late") else 0.0, self._apply, rows)
+            raise
+        for row in rows:
+            self._probe(row)
+        if life.happens(life.faults.save_failed):
+            raise RetryableError("saving checkpoints: no answer")
+        self._apply(rows)
+        if life.happens(life.faults.save_unanswered):
+            raise RetryableError("saving checkpoints: timed out")
+        await life.reach("after save")
+        if any(row.mark.finished for row in rows):
+            life.reach_soon("before release")
+
+    def _apply(self, rows: Sequence[Checkpoint]) -> None:
+        for row in rows:
+            self._server.first_positions.setdefault(row.source, row.mark.position)
+        self._server.checkpoints += rows
+
+    def _probe(self, row: Checkpoint) -> None:
+        if row.source not in self._logs:
+            return
+        life = self._life
+        log = self._logs[row.source][row.shard]
+        server = self._server
+        mine = [old for old in server.checkpoints if (old.source, old.shard) == (row.source, row.shard)]
+        for old in mine:
+            if old.epoch == row.epoch and old.ordinal >= row.ordinal:
+                raise life.violated(f"checkpoint of {row.shard}: ordinal {row.ordinal} came twice")
+            if old.epoch == row.epoch and old.mark.finished and not row.mark.finished:
+                raise life.violated(f"checkpoint of {row.shard}: finished, then not")
+        upto = position_index(log.sequences, log.arrivals, row.mark.position)
+        before = max((position_index(log.sequences, log.arrivals, old.mark.position) for old in mine[-1:]), default=0)
+        if mine and mine[-1].epoch == row.epoch and upto < before:
+            raise life.violated(f"checkpoint of {row.shard} went backwards")
+        begin = before if mine else upto
+        if not mine and row.mark.position.isdecimal():
+            begin = 0
+        for entry in log.entries[begin:upto]:
+            if not server.holds(entry.change):
+                raise life.violated(f"checkpoint of {row.shard} passed change {entry.change.number}, not durable yet")
+        if row.mark.finished and (upto < len(log.entries) or log.closed > asyncio.get_running_loop().time()):
+            raise life.violated(f"checkpoint of {row.shard}: finished at {upto} of {len(log.entries)}")
+
+
+def position_index(sequences: Sequence[int], arrivals: Sequence[float], position: str) -> int:
+    """Return how many entries of a shard lie at or before a position."""
+    if position == "TRIM_HORIZON":
+        return 0
+    if position == "LATEST":
+        return bisect_right(arrivals, asyncio.get_running_loop().time())
+    if position.startswith("AT_TIMESTAMP:"):
+        return bisect_left(arrivals, float(position.removeprefix("AT_TIMESTAMP:")) - EPOCH)
+    return bisect_right(sequences, int(position))
+
+
+class SnapshotClient:
+    """``dyncdc_snapshots`` as one life sees it."""
+
+    def __init__(self, server: ClickHouse, life: Life) -> None:
+        self._server = server
+        self._life = life
+
+    async def load(self) -> Sequence[Snapshot]:
+        await self._life.takes(0.001, 0.05)
+        if self._life.happens(self._life.faults.save_failed):
+            raise RetryableError("loading snapshots: no answer")
+        return list(self._server.snapshots.values())
+
+    async def save(self, snapshot: Snapshot) -> None:
+        life = self._life
+        await life.takes(0.001, 0.05)
+        if life.happens(life.faults.save_failed):
+            raise RetryableError("saving a snapshot: no answer")
+        if snapshot.state == "complete":
+            files = self._server.export_files[snapshot.export_arn]
+            if len(self._server.finished(snapshot.export_arn)) != files:
+                raise life.violated(f"the snapshot of {snapshot.table} was complete before its last file")
+        self._server.snapshots[snapshot.id] = snapshot
+        await life.reach(f"snapshot {snapshot.state}")
+        if life.happens(life.faults.save_unanswered):
+            raise RetryableError("saving a snapshot: timed out")
+
+    async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
+        await self._life.takes(0.001, 0.05)
+        self._server.gaps += 1
+
+
+def block_of(table: str, rows: Sequence[tuple[str, int, str, int, int]]) -> Block:
+    """Make a block of rows (key, number, payload, version, deleted), in delivery order."""
+    columns = list(zip(*rows, strict=True))
+    cells = [",".join(json.dumps(value) for value in column).encode() for column in columns[:3]]
+    cells.append(",".join(f'"{version}"' for version in columns[3]).encode())
+    cells.append(",".join(str(deleted) for deleted in columns[4]).encode())
+    keys = [row[0].encode() for row in rows]
+    return Block(table, COLUMNS, cells, len(rows), keys, [row[3] for row in rows])

@@ -1,0 +1,291 @@
+"""One seed: a few lives of the real pipeline over the fakes, each ended somehow, and the verdict on what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import structlog
+import virtual_time
+
+from dyncdc.errors import CorruptSnapshotError, FatalError
+from dyncdc.model import HORIZON
+from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
+from dyncdc.pipeline.replicate import Destination, Settings, replicate
+from dyncdc.pipeline.snapshots import SnapshotPlan
+from dyncdc.pipeline.writer import BatchLimits
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+from .fake_aws import Exports, FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder, garbage_id
+from .fake_clickhouse import CheckpointClient, ClickHouse, SinkClient, SnapshotClient, bury, position_index, refused_id
+from .life import Faults, Life, PowerCut, Violation, server_time
+from .world import Change, World, build
+
+STREAM_POINTS = ("after fetch", "after insert", "before save", "after save", "before release")
+SNAPSHOT_POINTS = (
+    "after file fetch",
+    "export requested",
+    "snapshot waiting",
+    "snapshot exporting",
+    "snapshot loading",
+    "snapshot complete",
+)
+SETTLE_SECONDS = 2.0
+MARGIN_SECONDS = 5.0
+LONGEST_LIFE_SECONDS = 600.0
+"""Of virtual time. Whoever is not done by then never will be."""
+
+
+@dataclass(slots=True)
+class Simulation:
+    """What one seed is made of, and what it counted."""
+
+    seed: int
+    world: World
+    rng: random.Random
+    server: ClickHouse
+    exports: dict[str, Exports]
+    faults: Faults
+    start: str
+    batch: BatchLimits
+    budget_bytes: int
+    violations: list[str] = field(default_factory=list)
+    counted: Counter[str] = field(default_factory=Counter)
+
+
+def run(seed: int, *, ties: bool | None = None) -> Counter[str]:
+    """Run one seed in virtual time. Raises Violation; returns what was counted."""
+    random.seed(seed)  # the jitter of the code under test
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        return virtual_time.run(_simulate(_prepare(seed, ties)))
+    except Violation as error:
+        raise Violation(f"seed {seed}: {error}") from error
+    finally:
+        structlog.reset_defaults()
+
+
+def _prepare(seed: int, ties: bool | None) -> Simulation:
+    world = build(seed, ties=ties)
+    rng = random.Random(f"lives of {seed}")
+    server = ClickHouse(world)
+    corrupt = rng.random() < 0.06
+    exports = {table: Exports(world, server, table, corrupt=corrupt) for table in world.snapshots}
+    everything_loaded = all(table in world.snapshots for stream in world.streams for table in stream.tables)
+    starts = ["TRIM_HORIZON", "TRIM_HORIZON", "LATEST", "AT_TIMESTAMP:1699999990.0"]
+    outages = [(begin, begin + rng.uniform(2.0, 15.0)) for begin in (rng.uniform(0.0, 25.0),) if rng.random() < 0.3]
+    return Simulation(
+        seed,
+        world,
+        rng,
+        server,
+        exports,
+        Faults(outages=tuple(outages)) if rng.random() < 0.85 else _no_faults(),
+        rng.choice(starts) if everything_loaded else "TRIM_HORIZON",
+        BatchLimits(
+            max_rows=rng.choice([7, 40, 100_000]),
+            max_bytes=rng.choice([2_000, 32 * 2**20]),
+            max_age_seconds=rng.choice([0.2, 1.0]),
+            statement_bytes=rng.choice([3_000, 4 * 2**20]),
+        ),
+        rng.choice([64 * 2**10, 256 * 2**10, 8 * 2**20]),
+    )
+
+
+def _no_faults() -> Faults:
+    return Faults(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+async def _simulate(simulation: Simulation) -> Counter[str]:
+    rng = simulation.rng
+    for _ in range(rng.choice([0, 1, 2, 3, 4, 6])):
+        end = rng.choice(["power cut", *["power cut at a point"] * 4, "drain", "drain", "once"])
+        await _live(simulation, end)
+        await asyncio.sleep(rng.uniform(0.0, 2.0))
+    corrupt = any(exports.corrupt for exports in simulation.exports.values())
+    if not corrupt and rng.random() < 0.75:
+        await asyncio.sleep(max(0.0, simulation.world.ends_at + 1.0 - asyncio.get_running_loop().time()))
+        await _live(simulation, "once")
+    else:
+        await _live(simulation, "converge")
+    await asyncio.sleep(3.0)  # what is still on its way to the server lands
+    _judge(simulation)
+    return simulation.counted
+
+
+async def _live(simulation: Simulation, end: str) -> None:
+    """Run one life and end it in the way named by ``end``."""
+    rng = simulation.rng
+    life = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
+    if end == "power cut at a point":
+        rare = simulation.exports and rng.random() < 0.4
+        life.cut = (
+            PowerCut(rng.choice(SNAPSHOT_POINTS), 1) if rare else PowerCut(rng.choice(STREAM_POINTS), rng.randint(1, 6))
+        )
+    draining = asyncio.Event()
+    metrics = Metrics()
+    born = asyncio.get_running_loop().time()
+    life.task = asyncio.create_task(_process(simulation, life, draining, metrics, once=end == "once"), name="life")
+    try:
+        async with asyncio.timeout(LONGEST_LIFE_SECONDS):
+            await _end(simulation, life, draining, end)
+            await asyncio.wait({life.task})
+    except TimeoutError:
+        life.task.cancel()
+        await asyncio.wait({life.task})
+        raise Violation(f"a life never ended ({end}); {_differences(simulation)[:3]}") from None
+    if simulation.violations:
+        raise Violation(simulation.violations[0])
+    _check_death(simulation, life, end, metrics, born)
+
+
+async def _end(simulation: Simulation, life: Life, draining: asyncio.Event, end: str) -> None:
+    if end == "once":
+        return
+    if end == "converge":
+        while asyncio.get_running_loop().time() < simulation.world.ends_at + 1.0 or _differences(simulation):
+            if life.task is None or life.task.done():
+                return
+            await asyncio.sleep(0.5)
+        draining.set()
+        return
+    longest_seconds = 20.0 if end == "power cut at a point" else 9.0
+    if life.task is not None:
+        await asyncio.wait({life.task}, timeout=simulation.rng.uniform(0.05, longest_seconds))
+    if end == "drain":
+        draining.set()
+    elif not life.dead:
+        life.power_cut()
+
+
+def _check_death(simulation: Simulation, life: Life, end: str, metrics: Metrics, born: float) -> None:
+    """See that the life ended as it must."""
+    task = life.task
+    if task is None or not task.done():
+        raise Violation("a life that was never lived")
+    if life.dead:
+        point = life.cut.point if life.cut is not None and life.cut.countdown == 0 else "any time"
+        simulation.counted[f"cut: {point}"] += 1
+        return
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, FatalError) and str(error).startswith("draining") and simulation.faults.outages:
+        simulation.counted["drain cut short"] += 1
+        return
+    corrupt = any(exports.corrupt for exports in simulation.exports.values())
+    if isinstance(error, CorruptSnapshotError) and corrupt and end == "once":
+        simulation.counted["corrupt snapshot"] += 1
+        return
+    if task.cancelled() or error is not None:
+        raise Violation(f"a life ended by {error!r} ({end})") from error
+    held_bytes = metrics.registry.get_sample_value("dyncdc_budget_used_bytes")
+    if held_bytes != 0:
+        raise Violation(f"{held_bytes} bytes are held after a clean end ({end})")
+    simulation.counted[f"ended: {end}"] += 1
+    if end == "once":
+        _check_once(simulation, born)
+
+
+def _check_once(simulation: Simulation, born: float) -> None:
+    """``--once`` has saved everything that had arrived when it began."""
+    winners = simulation.server.winners()
+    saved = {(str(source), str(shard)): row.mark.position for (source, shard), row in winners.items()}
+    for stream, log, entry in simulation.world.entries():
+        if entry.arrival <= born:
+            position = saved.get((stream.id, log.id), HORIZON)
+            if position_index(log.sequences, log.arrivals, position) <= log.entries.index(entry):
+                raise Violation(f"--once ended at {position} of {log.id}, before {entry.sequence}")
+
+
+async def _process(
+    simulation: Simulation, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+) -> None:
+    """Start the pipeline as the application does."""
+    server = simulation.server
+    streams = {stream.id: FakeStream(server, life, stream, simulation.start) for stream in simulation.world.streams}
+    snapshots = []
+    for stream in simulation.world.streams:
+        for table in stream.tables:
+            if table in simulation.exports:
+                plan = SnapshotPlan(table, "uuid", False, MARGIN_SECONDS, SETTLE_SECONDS)
+                origin = FakeOrigin(simulation.exports[table], life, settle_seconds=SETTLE_SECONDS)
+                snapshots.append(SnapshotTask(plan, origin, streams[stream.id]))
+    await replicate(
+        [StreamTask(streams[stream.id], StreamDecoder(stream.tables, life)) for stream in simulation.world.streams],
+        snapshots,
+        Destination(
+            SinkClient(server, life, statement_bytes=simulation.batch.statement_bytes),
+            CheckpointClient(server, life),
+            SnapshotClient(server, life),
+            FakeSnapshotDecoders(life),
+            bury,
+        ),
+        Settings("sim", simulation.batch, simulation.budget_bytes, once=once),
+        draining=draining,
+        metrics=metrics,
+        progress=Progress(clock=asyncio.get_running_loop().time),
+        clock=server_time,
+    )
+
+
+def _judge(simulation: Simulation) -> None:
+    """Compare the destination with the truth."""
+    if simulation.violations:
+        raise Violation(simulation.violations[0])
+    differences = _differences(simulation)
+    if differences:
+        raise Violation(f"{len(differences)} differences, first: {differences[0]}")
+
+
+def _differences(simulation: Simulation) -> list[str]:
+    visible = _visible(simulation)
+    found = _letters_missing(simulation)
+    complete = {x.table for x in simulation.server.snapshots.values() if x.state == "complete"}
+    for table, history in simulation.world.history.items():
+        last: dict[str, Change] = {change.key: change for change in history}
+        final = simulation.server.final(table)
+        if table in simulation.exports and table not in complete and not simulation.exports[table].corrupt:
+            found.append(f"the snapshot of {table} is not complete")
+        for key, change in last.items():
+            if change.kind == "poison" or (table not in complete and change.number not in visible):
+                continue
+            row = final.get(key)
+            want = None if change.deleted else (change.number, change.payload)
+            if (None if row is None else (row.number, row.payload)) != want:
+                found.append(f"{table}.{key} is {row}, should be {change}")
+        found += [f"{table}.{key} never existed" for key in final.keys() - last.keys()]
+    return found
+
+
+def _visible(simulation: Simulation) -> set[int]:
+    """Changes that lie behind the first position that was ever saved for their stream."""
+    numbers: set[int] = set()
+    for stream in simulation.world.streams:
+        position = simulation.server.first_positions.get(stream.id, "TRIM_HORIZON")
+        for log in stream.shards.values():
+            begin = position_index(log.sequences, log.arrivals, position)
+            numbers.update(entry.change.number for entry in log.entries[begin:])
+    return numbers
+
+
+def _letters_missing(simulation: Simulation) -> list[str]:
+    """Every record that cannot be decoded is a dead letter, under one id; nothing else is."""
+    want: set[str] = set()
+    may: set[str] = set()
+    for stream, log, entry in simulation.world.entries():
+        change = entry.change
+        if change.kind == "garbage":
+            want.add(garbage_id(stream.id, log.id, str(entry.sequence), change.number))
+        elif change.kind == "poison":
+            may.add(refused_id(change.table, change.key, change.number))
+    for history in simulation.world.history.values():
+        for change in {change.key: change for change in history}.values():
+            if change.kind == "poison":
+                want.add(refused_id(change.table, change.key, change.number))
+    have = simulation.server.letters.keys()
+    return [f"no dead letter {identity}" for identity in sorted(want - have)] + [
+        f"a dead letter {identity} without reason" for identity in sorted(have - want - may)
+    ]
