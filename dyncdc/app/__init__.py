@@ -1,4 +1,4 @@
-"""The composition root: the only package that knows all the others. It builds, nests and ends; it decides nothing else."""
+"""The composition root: the only package that knows all the others. It builds, nests and ends; no more."""
 
 from .daemon import run_daemon
 

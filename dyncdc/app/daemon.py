@@ -1,4 +1,4 @@
-"""``dyncdc run``: opens everything in order, runs one life of the pipeline, and turns how it ended into an exit code."""
+"""``dyncdc run``: opens everything in order, runs one life of the pipeline, and returns its exit code."""
 
 from __future__ import annotations
 
@@ -128,7 +128,12 @@ class _Daemon:
         return streams, snapshots, decoders
 
     async def _replicate(
-        self, world: World, prepared: list[Prepared], streams: list[StreamTask], snapshots: list[SnapshotTask], decoders: Decoders
+        self,
+        world: World,
+        prepared: list[Prepared],
+        streams: list[StreamTask],
+        snapshots: list[SnapshotTask],
+        decoders: Decoders,
     ) -> None:
         config, pipeline = self._config, self._config.pipeline
         shares = share_memory(config.limits.memory_bytes)

@@ -25,7 +25,7 @@ class Patience:
     task: TaskProgress
 
     async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Repeat ``operation`` while it raises RetryableError. Raises FatalError with its last words when time is up."""
+        """Repeat ``operation`` while it raises RetryableError. Raises FatalError when the time is up."""
         last: list[RetryableError] = []
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:

@@ -26,8 +26,9 @@ class RefusedRows:
     tables: Mapping[str, str]
 
     def __call__(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> Block:
-        """Return the letter for ``block``'s one row. Its position is that of the chunk's end, at or behind the record."""
-        raw = b"{" + b",".join(b"%s:%s" % (orjson.dumps(n), c) for n, c in zip(block.columns, block.cells, strict=True)) + b"}"
+        """Return the letter for ``block``'s one row. Its position is its chunk's end, at or behind the record."""
+        names = map(orjson.dumps, block.columns)
+        raw = b"{%s}" % b",".join(b"%s:%s" % pair for pair in zip(names, block.cells, strict=True))
         table = self.tables.get(block.table, block.table)
         shard, position = receipt.shard, receipt.mark.position
         # Several rows of one chunk can be refused, so the row itself is part of the id.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..config import TableConfig
 from ..errors import ConfigError
 from ..pipeline.coordinator import SnapshotTask
 from ..pipeline.snapshots import SnapshotPlan
+from ..sources.aws import AwsClients
 from ..sources.export import ExportOrigin
 from ..sources.kinesis import KinesisSource, open_stream
-from ..sources.tables import Destination
+from ..sources.tables import Destination, Tables
 from .destinations import Prepared
 from .world import World
 
@@ -20,27 +23,27 @@ async def open_streams(world: World) -> dict[str, KinesisSource]:
     for table in config.tables:
         name = config.stream_of(table)
         if name not in sources:
-            sources[name] = await world.patience(
-                lambda name=name: open_stream(
-                    world.aws,
-                    name,
-                    start=config.kinesis.start,
-                    poll_interval_seconds=config.kinesis.poll_interval_seconds,
-                )
+            opening = partial(
+                open_stream,
+                world.aws,
+                name,
+                start=config.kinesis.start,
+                poll_interval_seconds=config.kinesis.poll_interval_seconds,
             )
+            sources[name] = await world.patience(opening)
         await _check_destination(world, table.dynamodb, sources[name])
     return sources
 
 
-async def destination_states(world: World, table: str, source: KinesisSource) -> list[Destination]:
+async def destination_states(aws: AwsClients, table: str, source: KinesisSource) -> list[Destination]:
     """The table's streaming destinations that lead to ``source``: none or one."""
-    destinations, _ = await world.tables.destinations(table)
+    destinations, _ = await Tables(aws.dynamodb).destinations(table)
     return [found for found in destinations if found.stream_arn == source.arn]
 
 
 async def _check_destination(world: World, table: str, source: KinesisSource) -> None:
     """Refuse a table whose changes never reach the stream. Raises ConfigError."""
-    states = [found.status for found in await world.patience(lambda: destination_states(world, table, source))]
+    states = [found.status for found in await world.patience(lambda: destination_states(world.aws, table, source))]
     if not any(state in ("ACTIVE", "ENABLING", "UPDATING") for state in states):
         raise ConfigError(
             f"reading {table}: its changes do not go to stream {source.label}"
@@ -57,11 +60,11 @@ def enable_destination_command(table: str, stream_arn: str) -> str:
     )
 
 
-def snapshot_origin(world: World, table: TableConfig, source: KinesisSource) -> ExportOrigin:
+def snapshot_origin(aws: AwsClients, table: TableConfig, source: KinesisSource) -> ExportOrigin:
     """The AWS side of a table's snapshot; ``validate`` it before the first use."""
     options = table.snapshot
     return ExportOrigin(
-        world.aws,
+        aws,
         table.dynamodb,
         stream_arn=source.arn,
         bucket=options.bucket or "",
@@ -73,7 +76,7 @@ def snapshot_origin(world: World, table: TableConfig, source: KinesisSource) -> 
 async def snapshot_task(world: World, table: Prepared, source: KinesisSource) -> SnapshotTask:
     """What the coordinator needs to load one table. Raises ConfigError when it could never be loaded."""
     options = table.config.snapshot
-    origin = snapshot_origin(world, table.config, source)
+    origin = snapshot_origin(world.aws, table.config, source)
     await world.patience(origin.validate)
     plan = SnapshotPlan(
         table=table.config.dynamodb,

@@ -1,4 +1,4 @@
-"""The outside: clients of AWS and a connection to ClickHouse, opened from the configuration. Shared by every command."""
+"""The outside: clients of AWS and a connection to ClickHouse, opened from the configuration."""
 
 from __future__ import annotations
 

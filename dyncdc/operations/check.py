@@ -12,7 +12,9 @@ from ..app.world import World, open_aws, open_clickhouse
 from ..config import Config, TableConfig
 from ..errors import DyncdcError
 from ..sinks.connection import ClickHouse
+from ..sources.aws import AwsClients
 from ..sources.kinesis import KinesisSource, open_stream
+from ..sources.tables import Tables
 from .findings import Finding, Level
 
 T = TypeVar("T")
@@ -69,47 +71,46 @@ class Checker:
     async def _aws(self, clickhouse: ClickHouse | None) -> None:
         try:
             async with open_aws(self._config) as aws:
-                world = World(self._config, aws, clickhouse, self._patience)
                 sources: dict[str, KinesisSource | None] = {}
                 for table in self._config.tables:
                     name = self._config.stream_of(table)
                     if name not in sources:
-                        sources[name] = await self._stream(world, name)
-                    await self._table(world, table, sources[name])
+                        sources[name] = await self._stream(aws, name)
+                    await self._table(aws, table, sources[name])
+                    if clickhouse is not None:
+                        await self._mapping(World(self._config, aws, clickhouse, self._patience), table)
         except DyncdcError as error:
             self._failed("aws", error)
 
-    async def _stream(self, world: World, name: str) -> KinesisSource | None:
-        source = await self._try(f"stream {name}", lambda: open_stream(world.aws, name))
+    async def _stream(self, aws: AwsClients, name: str) -> KinesisSource | None:
+        source = await self._try(f"stream {name}", lambda: open_stream(aws, name))
         if source is not None:
             hours = (source.retention_seconds or 0.0) / 3600
             self._say("ok", f"stream {name}", f"ACTIVE, keeps data for {hours:.0f} h")
         return source
 
-    async def _table(self, world: World, table: TableConfig, source: KinesisSource | None) -> None:
+    async def _table(self, aws: AwsClients, table: TableConfig, source: KinesisSource | None) -> None:
         subject = f"table {table.dynamodb}"
-        description = await self._try(subject, lambda: world.tables.describe(table.dynamodb))
+        description = await self._try(subject, lambda: Tables(aws.dynamodb).describe(table.dynamodb))
         if description is None:
             return
         keys = ", ".join(f"{key.name} {key.type}" for key in description.keys)
         self._say("ok", subject, f"{description.status}, key {keys}")
         if source is not None:
-            await self._destination(world, table, source)
+            await self._destination(aws, table, source)
         if source is not None and table.snapshot.method == "export":
-            origin = snapshot_origin(world, table, source)
+            origin = snapshot_origin(aws, table, source)
             if await self._try(f"{subject} export", lambda: self._valid(origin.validate)):
                 self._say("ok", f"{subject} export", "possible")
-        if world.clickhouse is not None:
-            await self._mapping(world, table)
 
     @staticmethod
     async def _valid(operation: Callable[[], Awaitable[None]]) -> bool:
         await operation()
         return True
 
-    async def _destination(self, world: World, table: TableConfig, source: KinesisSource) -> None:
+    async def _destination(self, aws: AwsClients, table: TableConfig, source: KinesisSource) -> None:
         subject = f"table {table.dynamodb} stream"
-        states = await self._try(subject, lambda: destination_states(world, table.dynamodb, source))
+        states = await self._try(subject, lambda: destination_states(aws, table.dynamodb, source))
         if states is None:
             return
         if not states:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..app.destinations import own_statements, plan_table
+from ..app.destinations import plan_table, run_statements
 from ..app.world import World
+from ..sinks.own_tables import own_statements
 
 
 async def plan_statements(world: World) -> list[str]:
@@ -20,6 +21,5 @@ async def plan_statements(world: World) -> list[str]:
 
 
 async def apply_statements(world: World, statements: list[str]) -> None:
-    """Run them one after the other; each is harmless when repeated."""
-    for statement in statements:
-        await world.patience(lambda statement=statement: world.clickhouse.execute(statement))
+    """Run what ``plan_statements`` has found."""
+    await run_statements(world, statements)

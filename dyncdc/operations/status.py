@@ -12,7 +12,8 @@ from ..config import Config, TableConfig
 from ..errors import DyncdcError
 from ..model import Checkpoint, Snapshot, SourceId
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from ..sinks.names import qualified, quote_text
+from ..sinks.names import quote_text
+from ..sinks.own_tables import DEAD_LETTERS
 from ..sources.kinesis import KinesisSource, open_stream
 
 STREAM_DELAY_SECONDS = 60.0
@@ -64,7 +65,7 @@ def daemon_state(config: Config) -> str:
     host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
     url = f"http://{host}:{config.http.listen.port}/healthz"
     try:
-        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310 - always http
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:
             return "healthy" if answer.status == 200 else "unknown"
     except urllib.error.HTTPError as error:
         lines = error.read(2000).decode(errors="replace").split("\n")
@@ -140,11 +141,12 @@ async def _table(
         len(files),
         await _count(
             world,
-            f"SELECT total_rows FROM system.tables WHERE database = currentDatabase() AND name = {quote_text(table.destination)}",
+            "SELECT total_rows FROM system.tables WHERE database = currentDatabase()"
+            f" AND name = {quote_text(table.destination)}",
         ),
         await _count(
             world,
-            f"SELECT count() FROM {qualified('dyncdc_dead_letters')} FINAL WHERE pipeline = {quote_text(world.config.pipeline)}"
+            f"SELECT count() FROM {DEAD_LETTERS} FINAL WHERE pipeline = {quote_text(world.config.pipeline)}"
             f" AND table = {quote_text(table.dynamodb)} AND replayed_at IS NULL",
         )
         or 0,

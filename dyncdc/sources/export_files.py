@@ -94,6 +94,11 @@ class ExportSource:
         return None
 
     @property
+    def server_time(self) -> float:
+        """Not known, and not needed: no position in a file grows old."""
+        return 0.0
+
+    @property
     def pause_seconds(self) -> float:
         """No pause: S3 sets no limit that we could reach."""
         return PAUSE_SECONDS

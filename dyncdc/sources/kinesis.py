@@ -94,7 +94,7 @@ async def open_stream(
         raise ConfigError(f"opening stream {stream}: it is being deleted", hint="correct kinesis.stream")
     if summary.StreamStatus == "CREATING":
         raise RetryableError(f"opening stream {stream}: it is still being created")
-    return KinesisSource(clients.kinesis, summary, start_from(start, now), poll_interval_seconds)
+    return KinesisSource(clients.kinesis, summary, start_from(start, now), poll_interval_seconds, now)
 
 
 async def _describe(kinesis: Any, stream: str, special: dict[str, Verdict]) -> tuple[_Summary, float]:
@@ -154,12 +154,15 @@ def in_words(position: Position) -> str:
 class KinesisSource:
     """The shards of one stream, under one identity: a stream re-created under its name is another source."""
 
-    def __init__(self, kinesis: Any, summary: _Summary, start: Position, poll_interval_seconds: float) -> None:
+    def __init__(
+        self, kinesis: Any, summary: _Summary, start: Position, poll_interval_seconds: float, server_time: float
+    ) -> None:
         self._kinesis = kinesis
         self._name = summary.StreamName
         self._arn = summary.StreamARN
         self._id = _identity(summary)
         self._retention_seconds = summary.RetentionPeriodHours * 3600.0
+        self._server_time = server_time
         self._start = start
         self._pause_seconds = poll_interval_seconds
         self._readings: dict[ShardId, _Reading] = {}
@@ -186,6 +189,11 @@ class KinesisSource:
         return self._retention_seconds
 
     @property
+    def server_time(self) -> float:
+        """Kinesis' clock, in whole seconds, as of its last answer."""
+        return self._server_time
+
+    @property
     def pause_seconds(self) -> float:
         """The configured poll interval."""
         return self._pause_seconds
@@ -196,13 +204,14 @@ class KinesisSource:
 
     async def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
         """Yield pages of 1,000. Each page starts behind the last shard seen, so there is no token that could expire."""
-        summary, _ = await _describe(self._kinesis, self._arn, _STREAM_GONE)
+        summary, now = await _describe(self._kinesis, self._arn, _STREAM_GONE)
         if _identity(summary) != self._id:
             raise PositionLostError(
                 f"listing shards of {self._name}: the stream was deleted and created anew",
                 hint="its old positions mean nothing in the new stream; a new snapshot closes the gap",
             )
         self._retention_seconds = summary.RetentionPeriodHours * 3600.0
+        self._server_time = now
         behind: dict[str, str] = {}
         while True:
             async with aws_call(f"listing shards of {self._name}", _STREAM_GONE):
@@ -261,6 +270,7 @@ class KinesisSource:
 
     def _chunk(self, shard: Shard, reading: _Reading, after: Position, answer: RecordsBody, now: float) -> RawChunk:
         """Turn an answer into a chunk. No await here: the cache moves on completely or not at all."""
+        self._server_time = now
         records = [record.Data for record in answer.Records]
         positions = cast("list[Position]", [record.SequenceNumber for record in answer.Records])
         nbytes = sum(map(len, records)) + len(records) * RECORD_OVERHEAD_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -188,3 +189,23 @@ class Tables:
                 return
             await asyncio.sleep(UNPROCESSED_PAUSE_SECONDS * 2**attempt)
         raise RetryableError(f"reading items of table {table}: {len(pending)} keys stay unprocessed")
+
+
+def wire_item(item: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """An item as the SDK gives it in DynamoDB's own JSON: binary as base64."""
+    return {name: _wire(value) for name, value in item.items()}
+
+
+def _wire(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ValueError("a value is not an object with exactly one DynamoDB type")
+    ((tag, payload),) = value.items()
+    if tag == "B":
+        return {"B": base64.b64encode(payload).decode()}
+    if tag == "BS":
+        return {"BS": [base64.b64encode(each).decode() for each in payload]}
+    if tag == "M":
+        return {"M": {name: _wire(inner) for name, inner in payload.items()}}
+    if tag == "L":
+        return {"L": [_wire(inner) for inner in payload]}
+    return {tag: payload}
