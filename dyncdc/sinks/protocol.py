@@ -88,10 +88,14 @@ class ProtocolConnection(AsynchConnection):
         self._writer = writer
 
     async def force_connect(self) -> None:
-        """Be connected. A server that went away cleanly is noticed here; one that did not fails the query."""
+        """Be connected. A server that has closed the connection is noticed here; one that is silent, by the query."""
         await self.check_query_execution()
-        if not self.connected or self.reader.reader.at_eof():
+        if not self.connected or self._closed_by_server():
             await self.connect()
+
+    def _closed_by_server(self) -> bool:
+        stream = self.reader.reader
+        return bool(stream.at_eof()) or stream.exception() is not None
 
     async def begin(self, sql: str, settings: dict[str, object]) -> AsyncGenerator[list[tuple[Any, ...]], None]:
         """Start a query and return its rows to come, block by block. Close it, or ``drop``, if it is left early."""

@@ -1,4 +1,4 @@
-"""Existing tables: what the server says of one, and whether it can be a destination without losing or mixing up rows."""
+"""Existing tables: what the server says of one, and whether it can be a destination without losing rows."""
 
 from __future__ import annotations
 
@@ -74,6 +74,8 @@ class ExistingTable:
         while (argument := _ARGUMENT.match(arguments, at)) is not None:
             if not argument[0].startswith("'"):  # of a replicated table: its path and the name of the replica
                 found.append(_unquoted(argument[0]))
+            if arguments.startswith(")", argument.end()):  # what follows is ORDER BY
+                break
             at = argument.end() + len(", ")
         return tuple(found)
 

@@ -1,0 +1,236 @@
+"""Connections to a real ClickHouse: time limits, cancellation, restarts, refused logins, and what errors may say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dyncdc.config import ClickHouseUrl
+from dyncdc.errors import ConfigError, DyncdcError, FatalError, RejectedRowsError, RetryableError
+from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.sinks.codes import ACTIONS, NAMES, LoginRefused, SchemaChangedError, UnknownCodeError
+from dyncdc.sinks.connection import ClickHouse
+
+
+@asynccontextmanager
+async def own_server(
+    directory: Path, timeout_seconds: float = 1.0
+) -> AsyncIterator[tuple[LocalClickHouse, ClickHouse]]:
+    """A server that the test may kill or freeze, and a client."""
+    async with LocalClickHouse(directory) as server:
+        url = ClickHouseUrl("native", port=server.tcp_port, database=server.database)
+        client = ClickHouse(url, timeout_seconds=timeout_seconds)
+        try:
+            yield server, client
+        finally:
+            await client.close()
+
+
+async def error_of(client: ClickHouse, sql: str) -> DyncdcError:
+    with pytest.raises(DyncdcError) as caught:
+        await client.execute(sql)
+    return caught.value
+
+
+async def test_rows_come_back_as_they_are(clickhouse: ClickHouse) -> None:
+    text = "emoji 😀 quote ' backslash \\ percent % nul \0 tab \t"
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0")
+    assert await clickhouse.fetch(f"SELECT '{quoted}', -1::Int64, NULL, [1, 2]::Array(UInt8)") == [
+        (text, -1, None, [1, 2])
+    ]
+    assert await clickhouse.fetch("SELECT 1 WHERE 0") == []
+
+
+@pytest.mark.parametrize("compression", ["lz4", "none"])
+async def test_large_answers_survive_compression(clickhouse: ClickHouse, compression: str) -> None:
+    client = ClickHouse(clickhouse.url, compression=compression)
+    rows = await client.fetch("SELECT number, toString(number) FROM numbers(200000)")
+    assert rows[-1] == (199_999, "199999")
+    assert len(rows) == 200_000
+    await client.close()
+
+
+async def test_a_streamed_answer_never_has_more_than_one_block_in_memory(clickhouse: ClickHouse) -> None:
+    sizes = [len(rows) async for rows in clickhouse.fetch_iter("SELECT number FROM numbers(50000)", block_rows=1000)]
+    assert sum(sizes) == 50_000
+    assert max(sizes) <= 1000
+
+
+async def test_leaving_a_streamed_answer_early_harms_no_later_query(clickhouse: ClickHouse) -> None:
+    for _ in range(6):  # more often than there are connections
+        async with aclosing(clickhouse.fetch_iter("SELECT number FROM numbers(10000000)")) as blocks:
+            async for rows in blocks:
+                assert rows[0] == (0,)
+                break
+    assert await clickhouse.fetch("SELECT 2") == [(2,)]
+
+
+async def test_an_error_in_a_streamed_answer_is_raised(clickhouse: ClickHouse) -> None:
+    with pytest.raises(UnknownCodeError, match="395"):
+        async for _ in clickhouse.fetch_iter("SELECT throwIf(number = 300000) FROM numbers(1000000)"):
+            pass
+    assert await clickhouse.fetch("SELECT 2") == [(2,)]
+
+
+async def test_many_tasks_share_few_connections(clickhouse: ClickHouse) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        found = [tasks.create_task(clickhouse.fetch(f"SELECT {number}")) for number in range(50)]
+    assert [task.result() for task in found] == [[(number,)] for number in range(50)]
+    metric = "SELECT value FROM system.metrics WHERE metric = 'TCPConnection'"
+    assert (await clickhouse.fetch(metric))[0][0] <= 4 + 1  # and that of the fixture
+
+
+async def test_cancelling_a_query_leaves_nothing_broken(clickhouse: ClickHouse) -> None:
+    for pause_seconds in (0.0, 0.001, 0.01, 0.1):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(pause_seconds):
+                await clickhouse.fetch("SELECT sleep(2)")
+        assert await clickhouse.fetch("SELECT 1") == [(1,)]
+
+
+async def test_a_query_is_given_up_after_its_time(clickhouse: ClickHouse) -> None:
+    client = ClickHouse(clickhouse.url, timeout_seconds=0.2)
+    started = time.monotonic()
+    with pytest.raises(RetryableError, match=r"no answer in 0\.2 s"):
+        await client.fetch("SELECT sleep(2)")
+    assert time.monotonic() - started < 1.0
+    assert await client.fetch("SELECT 1") == [(1,)]
+    await client.close()
+
+
+async def test_a_frozen_server_is_retryable_within_the_time_limit_and_recovers(tmp_path: Path) -> None:
+    async with own_server(tmp_path, timeout_seconds=0.5) as (server, client):
+        assert await client.fetch("SELECT 1") == [(1,)]
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            for sql in ("SELECT 1", "SELECT 1 /*" + "x" * 30_000_000 + "*/"):  # the second fills every socket buffer
+                started = time.monotonic()
+                assert isinstance(await error_of(client, sql), RetryableError)
+                assert time.monotonic() - started < 1.5
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        await asyncio.sleep(0.1)
+        assert await client.fetch("SELECT 1") == [(1,)]
+
+
+async def test_a_killed_server_is_retryable_until_it_is_back(tmp_path: Path) -> None:
+    async with own_server(tmp_path) as (server, client):
+        assert await client.fetch("SELECT 1") == [(1,)]
+        running = asyncio.create_task(client.fetch("SELECT sleep(3)"))
+        await asyncio.sleep(0.1)
+        server.kill()
+        with pytest.raises(RetryableError):
+            await running
+        for _ in range(5):  # also on every connection that was idle
+            assert isinstance(await error_of(client, "SELECT 1"), RetryableError)
+        await server.start()
+        assert await client.fetch("SELECT 1") == [(1,)]
+
+
+async def test_a_restart_of_the_server_between_two_queries_goes_unnoticed(tmp_path: Path) -> None:
+    async with own_server(tmp_path) as (server, client):
+        assert await client.fetch("SELECT 1") == [(1,)]
+        server.kill()
+        await server.start()
+        assert await client.fetch("SELECT 1") == [(1,)]
+
+
+async def test_closing_lets_the_server_stop_at_once(tmp_path: Path) -> None:
+    async with own_server(tmp_path) as (server, client):
+        await client.fetch("SELECT 1")
+        await client.close()
+        started = time.monotonic()
+        await server.stop()
+        assert time.monotonic() - started < 1.0
+
+
+@pytest.mark.parametrize(("user", "password"), [("ada", "wrong"), ("ada", ""), ("nobody", "x")])
+async def test_a_refused_login_is_a_config_error_that_shows_no_password(
+    clickhouse: ClickHouse, user: str, password: str
+) -> None:
+    client = ClickHouse(replace(clickhouse.url, user=user, password=password))
+    error = await error_of(client, "SELECT 1")
+    assert isinstance(error, LoginRefused)
+    assert isinstance(error, ConfigError)
+    assert error.hint
+    assert not password or password not in f"{error!r}{error.hint}{client!r}{error.__cause__!r}"
+    await client.close()
+
+
+async def test_a_login_refused_after_one_that_worked_is_fatal_so_that_a_restart_may_read_the_new_password(
+    clickhouse: ClickHouse,
+) -> None:
+    client = ClickHouse(replace(clickhouse.url, user="ada", password="correct horse"))
+    assert await client.fetch("SELECT currentUser()") == [("ada",)]
+    await client.close()
+    client._closed = False
+    client.url = replace(client.url, password="changed")
+    assert type(await error_of(client, "SELECT 1")) is FatalError
+    await client.close()
+
+
+async def test_a_missing_database_is_a_config_error(clickhouse: ClickHouse) -> None:
+    client = ClickHouse(replace(clickhouse.url, database="nowhere"))
+    assert isinstance(await error_of(client, "SELECT 1"), ConfigError)
+
+
+async def test_wrong_ports_are_retryable_and_say_what_to_look_at(
+    clickhouse: ClickHouse, clickhouse_server: LocalClickHouse
+) -> None:
+    http = ClickHouse(replace(clickhouse.url, port=clickhouse_server.http_port), timeout_seconds=3.0)
+    error = await error_of(http, "SELECT 1")
+    assert isinstance(error, RetryableError)
+    assert "native port" in error.hint
+    tls = ClickHouse(replace(clickhouse.url, secure=True), timeout_seconds=3.0)
+    error = await error_of(tls, "SELECT 1")
+    assert isinstance(error, RetryableError)
+    assert "9440" in error.hint
+
+
+async def test_errors_name_no_value_of_a_statement(clickhouse: ClickHouse) -> None:
+    await clickhouse.execute("CREATE TABLE t (a Int8, b DateTime) ENGINE = MergeTree ORDER BY a")
+    for value in ('"s3cret"', '1, "s3cret"', "s3cret", '{"s3cret": 1}'):
+        error = await error_of(clickhouse, f"INSERT INTO t (a) FORMAT JSONCompactColumns [[{value}]]")
+        assert isinstance(error, RejectedRowsError), value
+        assert "s3cret" not in f"{error!r} {error.hint}"
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("INSERT INTO t (nope) FORMAT JSONCompactColumns [[1]]", SchemaChangedError),
+        ("SELECT nope FROM t", SchemaChangedError),
+        ("SELECT * FROM nowhere", FatalError),
+        ("SELECT (", FatalError),
+        ("SELECT groupArray(number) FROM numbers(100000000) SETTINGS max_memory_usage = 1000000", RetryableError),
+        ("SELECT throwIf(1)", UnknownCodeError),
+    ],
+)
+async def test_codes_become_what_to_do(clickhouse: ClickHouse, sql: str, expected: type[DyncdcError]) -> None:
+    await clickhouse.execute("CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a")
+    assert type(await error_of(clickhouse, sql)) is expected
+
+
+async def test_a_missing_grant_is_named(clickhouse: ClickHouse) -> None:
+    await clickhouse.execute("CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a")
+    client = ClickHouse(replace(clickhouse.url, user="ada", password="correct horse"))
+    error = await error_of(client, "CREATE USER eve")
+    assert type(error) is FatalError
+    assert "missing grant: CREATE USER" in str(error)
+    await client.close()
+
+
+async def test_the_table_of_codes_has_the_servers_own_names(clickhouse: ClickHouse) -> None:
+    rows = await clickhouse.fetch(
+        f"SELECT toInt32(code), errorCodeToName(toInt32(code)) FROM (SELECT arrayJoin({sorted(NAMES)}) AS code)"
+    )
+    assert dict(rows) == dict(sorted(NAMES.items()))
+    assert ACTIONS.keys() == NAMES.keys()
