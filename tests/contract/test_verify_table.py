@@ -16,11 +16,11 @@ from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.local.aws import LocalAws
 from dyncdc.local.clickhouse import LocalClickHouse
-from dyncdc.operations.verify.compare import compare_table, sdk_item, wire_item
+from dyncdc.operations.verify.compare import compare_table, sdk_item
 from dyncdc.operations.verify.destination import Destination
 from dyncdc.operations.verify.result import Verification
 from dyncdc.sources.aws import open_clients
-from dyncdc.sources.tables import Tables
+from dyncdc.sources.tables import Tables, wire_item
 
 SPEC = TableSpec(
     "shop",

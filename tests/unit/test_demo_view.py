@@ -1,6 +1,7 @@
 """What the demo concludes from the daemon's metrics, and the lines it prints."""
 
 from dyncdc.operations.demo.observe import DaemonView, ShardView, Speed, caught_up, read_metrics
+from dyncdc.operations.demo.source import STREAM
 from dyncdc.operations.demo.verdict import verdict_line
 from dyncdc.operations.demo.view import Picture, plain_line
 from dyncdc.operations.verify.result import Verification
@@ -30,7 +31,8 @@ def test_caught_up_needs_complete_snapshots_and_an_empty_budget() -> None:
 
 def test_metrics_of_the_daemon_are_understood() -> None:
     metrics = Metrics()
-    metrics.fetched("s", "shard-1", 100.0, 2.5, 86_400.0)
+    metrics.fetched(STREAM, "shard-1", 100.0, 2.5, 86_400.0)
+    metrics.fetched("orders", "export/data/1.json.gz", 100.0, 9.9, None)
     metrics.snapshot_progress("orders", 0.5)
     metrics.inserted("orders", 7, 0.1, 100.0)
     metrics.inserted("customers", 3, 0.1, 100.0)

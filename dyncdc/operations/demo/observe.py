@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from .source import STREAM
+
 SCRAPE_TIMEOUT_SECONDS = 2.0
 
 
@@ -57,7 +59,12 @@ def read_metrics(text: str) -> DaemonView:
     def by_label(name: str, label: str) -> dict[str, float]:
         return {sample.labels[label]: sample.value for sample in families.get(f"dyncdc_{name}", ())}
 
-    lags, fetched = by_label("iterator_age_seconds", "shard"), by_label("last_fetch_timestamp_seconds", "shard")
+    def by_shard(name: str) -> dict[str, float]:
+        """Of the stream: the files of a snapshot are shards, too."""
+        samples = families.get(f"dyncdc_{name}", ())
+        return {sample.labels["shard"]: sample.value for sample in samples if sample.labels["stream"] == STREAM}
+
+    lags, fetched = by_shard("iterator_age_seconds"), by_shard("last_fetch_timestamp_seconds")
     return DaemonView(
         rows_written=total("rows_written"),
         snapshot=by_label("snapshot_progress_ratio", "table"),

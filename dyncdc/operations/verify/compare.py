@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import base64
 from array import array
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar
 
-from ...decode.attributes import Item, TypedValue
-from ...sources.tables import Tables
+from ...decode.attributes import Item
+from ...sources.tables import Tables, wire_item
 from .destination import BUCKETS, KEYS_PER_PAGE, Destination
 from .result import Difference, Kind, Verification, key_text
 
@@ -24,13 +24,29 @@ MOST_READ_AGAIN: Final = 10_000
 """Differing keys kept for that. A table with more is not merely behind; the rest is counted as found."""
 
 
+T = TypeVar("T")
+
+
+class Patience(Protocol):
+    """Makes a call, and repeats it while its endpoint is away or too busy."""
+
+    async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer. Raises what the call raises when patience ends."""
+
+
+async def once(operation: Callable[[], Awaitable[T]]) -> T:
+    """No patience."""
+    return await operation()
+
+
 Suspect = tuple[Difference, Item]
 """A difference and the key to read again."""
 
 
 class _Comparison:
-    def __init__(self, tables: Tables, destination: Destination, result: Verification) -> None:
+    def __init__(self, tables: Tables, destination: Destination, result: Verification, patience: Patience) -> None:
         self._tables = tables
+        self._patience = patience
         self._destination = destination
         self._result = result
         self._shown = array("Q", bytes(8 * BUCKETS))
@@ -38,7 +54,7 @@ class _Comparison:
 
     async def scan(self) -> None:
         """Compare everything that DynamoDB shows."""
-        async for page in self._tables.scan(self._result.table, consistent=True):
+        async for page in self._tables.scan(self._result.table, consistent=True, patience=self._patience):
             for first in range(0, len(page), KEYS_PER_PAGE):
                 await self._compare_page([wire_item(item) for item in page[first : first + KEYS_PER_PAGE]])
 
@@ -86,7 +102,8 @@ class _Comparison:
     async def _differences(self, keys: Sequence[Item]) -> list[Suspect]:
         """Compare some keys, both sides read now."""
         rows = await self._destination.rows(keys)
-        found = await self._tables.get_items(self._result.table, [sdk_item(key) for key in keys])
+        wanted = [sdk_item(key) for key in keys]
+        found = await self._patience(lambda: self._tables.get_items(self._result.table, wanted))
         items = {key_text(self._destination.key_of(item)): item for item in map(wire_item, found)}
         differences = []
         for key in keys:
@@ -116,34 +133,15 @@ async def compare_table(
     result: Verification,
     *,
     finds_extra_rows: bool,
+    patience: Patience = once,
     pauses_seconds: Sequence[float] = PAUSES_SECONDS,
 ) -> None:
     """Compare one table into ``result``. Raises RetryableError, ConfigError, FatalError from either side."""
-    comparison = _Comparison(tables, destination, result)
+    comparison = _Comparison(tables, destination, result, patience)
     await comparison.scan()
     if finds_extra_rows:
         await comparison.find_extra_rows()
     await comparison.read_again(pauses_seconds)
-
-
-def wire_item(item: Mapping[str, object]) -> Item:
-    """An item as the SDK gives it in DynamoDB's own JSON: binary as base64."""
-    return {name: _wire(value) for name, value in item.items()}
-
-
-def _wire(value: object) -> TypedValue:
-    if not isinstance(value, dict) or len(value) != 1:
-        raise ValueError("a value is not an object with exactly one DynamoDB type")
-    ((tag, payload),) = value.items()
-    if tag == "B":
-        return {"B": base64.b64encode(payload).decode()}
-    if tag == "BS":
-        return {"BS": [base64.b64encode(each).decode() for each in payload]}
-    if tag == "M":
-        return {"M": {name: _wire(inner) for name, inner in payload.items()}}
-    if tag == "L":
-        return {"L": [_wire(inner) for inner in payload]}
-    return {tag: payload}
 
 
 def sdk_item(key: Item) -> dict[str, dict[str, object]]:

@@ -102,7 +102,7 @@ class Destination:
         wanted = f"format(JSONCompactColumns, {_literal(structure)}, {_literal(f'[{columns.decode()}]')})"
         spill = quote_identifier(self._spec.spill_column) if self._spec.spill_column else "''"
         found = await self._clickhouse.fetch(
-            f"SELECT {', '.join(self._renderer.expressions)}, {spill}, {self._bucket} {self._rows} "  # noqa: S608
+            f"SELECT {', '.join(self._renderer.expressions)}, {spill}, {self._bucket} {self._rows} "
             f"AND {self._key_tuple} IN (SELECT * FROM {wanted}) SETTINGS {_SETTINGS}"
         )
         rows: dict[str, Row] = {}

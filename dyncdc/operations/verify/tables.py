@@ -1,0 +1,60 @@
+"""Verification of one configured table: opens both sides, finds the mapping, and lets ``compare`` do the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...app.destinations import plan_table
+from ...app.patience import limited
+from ...app.world import World, open_world
+from ...config import Config, TableConfig
+from ...errors import ConfigError
+from .compare import PAUSES_SECONDS, compare_table
+from .destination import Destination
+from .result import Verification
+
+
+class _PatientQueries:
+    """Queries that outlast a short absence of ClickHouse."""
+
+    def __init__(self, world: World, doing: str) -> None:
+        self._world = world
+        self._doing = doing
+
+    async def fetch(self, query: str) -> Sequence[Sequence[object]]:
+        return await self._world.patience(lambda: self._world.clickhouse.fetch(query, doing=self._doing))
+
+
+async def verify_table(config: Config, table: str, *, pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> Verification:
+    """Compare a table, named as in DynamoDB. Keys that differ are read again after each pause.
+
+    Raises ConfigError (not configured, or no destination yet), FatalError (an endpoint does not answer).
+    """
+    chosen = _configured(config, table)
+    with limited(config, "verify") as patience:
+        async with open_world(config, patience) as world:
+            planned = await plan_table(world, chosen)
+            if not planned.exists:
+                raise ConfigError(
+                    f"verifying {table}: ClickHouse has no table {chosen.destination}",
+                    hint="start `dyncdc run` first, or name the right database in clickhouse.url",
+                )
+            destination = Destination(_PatientQueries(world, f"reading the rows of {chosen.destination}"), planned.spec)
+            result = Verification(table, chosen.destination, not_compared=destination.not_compared)
+            await compare_table(
+                world.tables,
+                destination,
+                result,
+                finds_extra_rows=planned.spec.deletes != "ignore",
+                patience=world.patience,
+                pauses_seconds=pauses_seconds,
+            )
+            return result
+
+
+def _configured(config: Config, name: str) -> TableConfig:
+    for table in config.tables:
+        if table.dynamodb == name:
+            return table
+    names = ", ".join(table.dynamodb for table in config.tables)
+    raise ConfigError(f"verifying {name}: the configuration has no such table", hint=f"it has {names}")
