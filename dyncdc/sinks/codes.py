@@ -8,7 +8,12 @@ import ssl
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from asynch.errors import ServerException, UnexpectedPacketFromServerError, UnknownPacketFromServerError
+from asynch.errors import (
+    ErrorCode,
+    ServerException,
+    UnexpectedPacketFromServerError,
+    UnknownPacketFromServerError,
+)
 
 from ..errors import ConfigError, DyncdcError, FatalError, RejectedRowsError, RetryableError
 
@@ -74,6 +79,7 @@ _REJECTED: Final = {
     70: "CANNOT_CONVERT_TYPE",
     72: "CANNOT_PARSE_NUMBER",
     117: "INCORRECT_DATA",
+    130: "CANNOT_READ_ARRAY_FROM_TEXT",
     131: "TOO_LARGE_STRING_SIZE",
     190: "SIZES_OF_ARRAYS_DONT_MATCH",
     321: "VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE",
@@ -83,6 +89,7 @@ _REJECTED: Final = {
     441: "CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING",
     467: "CANNOT_PARSE_BOOL",
     469: "VIOLATED_CONSTRAINT",
+    563: "CANNOT_READ_MAP_FROM_TEXT",
     632: "UNEXPECTED_DATA_AFTER_PARSED_VALUE",
     675: "CANNOT_PARSE_IPV4",
     676: "CANNOT_PARSE_IPV6",
@@ -99,6 +106,8 @@ _RETRYABLE: Final = {
     74: "CANNOT_READ_FROM_FILE_DESCRIPTOR",
     75: "CANNOT_WRITE_TO_FILE_DESCRIPTOR",
     76: "CANNOT_OPEN_FILE",
+    95: "CANNOT_READ_FROM_SOCKET",
+    96: "CANNOT_WRITE_TO_SOCKET",
     159: "TIMEOUT_EXCEEDED",
     160: "TOO_SLOW",
     173: "CANNOT_ALLOCATE_MEMORY",
@@ -168,8 +177,8 @@ _HINTS: Final[Mapping[int, str]] = {
 }
 
 _GRANT: Final = re.compile(r"have the grant (.{1,300}?)(?:\. |\.?$)", re.MULTILINE)
-_NAME: Final = re.compile(r"\(([A-Z][A-Z0-9_]{2,60})\)")
-_COLUMN: Final = re.compile(r"(?:column|name:) [`'\"]?([^`'\",:\s]{1,100})")
+_COLUMN: Final = re.compile(r"\(while reading the value of key (.{1,200}?)\): While executing", re.DOTALL)
+_OTHER_NAMES: Final = {code: name for name, code in vars(ErrorCode).items() if isinstance(code, int)}
 
 
 def translate(error: BaseException, doing: str, *, columns: Collection[str] = ()) -> DyncdcError:
@@ -198,8 +207,7 @@ def translate(error: BaseException, doing: str, *, columns: Collection[str] = ()
 
 
 def _by_code(code: int, text: str, doing: str, columns: Collection[str]) -> DyncdcError:
-    found = _NAME.findall(text)
-    name = NAMES.get(code) or (found[-1] if found else "unknown")
+    name = NAMES.get(code) or _OTHER_NAMES.get(code, "(an error of a newer version)")
     message = f"{doing}: ClickHouse answered {code} {name}"
     grant = _GRANT.search(text) if code == 497 else None
     if grant is not None:

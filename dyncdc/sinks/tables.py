@@ -58,9 +58,11 @@ class ExistingTable:
         """Columns of ORDER BY, None when it holds anything but plain columns."""
         if not self.sorting_key:
             return ()
-        if not _NAMES.fullmatch(self.sorting_key):
+        # 26.9 shows ORDER BY (a) as "(a)", and ORDER BY (a, b) as "a, b"
+        listed = self.sorting_key[1:-1] if re.fullmatch(rf"\({_NAME}\)", self.sorting_key) else self.sorting_key
+        if not _NAMES.fullmatch(listed):
             return None
-        found = re.findall(rf"({_NAME})(?: DESC)?(?:, |$)", self.sorting_key, re.ASCII)
+        found = re.findall(rf"({_NAME})(?: DESC)?(?:, |$)", listed, re.ASCII)
         return tuple(map(_unquoted, found))
 
     @property
