@@ -74,6 +74,8 @@ class Block:
     rows: int
     keys: list[bytes] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
+    created: float = 0.0
+    """Creation time of the newest change in it, in seconds since the epoch; 0 where that means nothing (snapshots)."""
 
     ROW_OVERHEAD_BYTES = 96
     """What ``keys`` and ``versions`` cost beside their payload: object headers and list slots."""
@@ -93,12 +95,12 @@ class Decoded:
     """Records by DynamoDB table, unknown tables included."""
     spilled: dict[str, int] = field(default_factory=dict)
     """Values that went to the spill column, by DynamoDB table."""
+    snapshot: bool = False
+    """Whether the records came from a snapshot."""
     outside: dict[str, int] = field(default_factory=dict)
     """Attributes without a column, by DynamoDB table, where the destination has no spill column."""
     dead: dict[tuple[str, str], int] = field(default_factory=dict)
     """Dead letters by (DynamoDB table or "", reason)."""
-    created: dict[str, float] = field(default_factory=dict)
-    """Newest creation time, in seconds since the epoch, by destination table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,28 +5,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 
 import structlog
 
 from .. import __version__
 from ..config import Config
-from ..pipeline.coordinator import SnapshotTask, StreamTask, first_error
+from ..errors import ConfigError
+from ..pipeline.coordinator import first_error
 from ..pipeline.replicate import Destination, Settings, replicate
 from ..pipeline.writer import BatchLimits
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.clickhouse import ClickHouseSink
+from ..sources.aws_errors import CredentialsError
 from ..telemetry.http import HttpPages, Readiness, serve_http
 from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress, TaskProgress
+from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
-from .decoders import Decoders
-from .destinations import Prepared, prepare
+from .assembly import Assembly, assemble
 from .memory import share_memory
 from .patience import Patience
 from .refused import RefusedRows
 from .signals import Stop
-from .streams import open_streams, snapshot_task
 from .world import World, open_world
 
 _log = structlog.get_logger("dyncdc")
@@ -91,59 +91,31 @@ class _Daemon:
         _log.info("stopped")
 
     async def _work(self) -> None:
-        async with AsyncExitStack() as stack:
-            with self._progress.task("start") as task:
-                world, prepared = await self._start(stack, task)
-            with_streams = await self._streams(stack, world, prepared)
-            await self._replicate(world, prepared, *with_streams)
-
-    async def _start(self, stack: AsyncExitStack, task: TaskProgress) -> tuple[World, list[Prepared]]:
         config = self._config
-        patience = Patience(config.run.startup_timeout_seconds if self._once else None, self._progress, task)
-        world = await stack.enter_async_context(open_world(config, patience))
-        prepared = await prepare(world)
-        self._readiness.done(DESTINATIONS_CHECKED)
-        for table in prepared:
-            self._metrics.declare(table.spec.source_table, table.spec.destination)
-        return world, prepared
+        with ExitStack() as starting:
+            task = starting.enter_context(self._progress.task("start"))
+            patience = Patience(config.run.startup_timeout_seconds if self._once else None, self._progress, task)
+            async with open_world(config, patience) as world:
+                try:
+                    assembly = await assemble(world)
+                except CredentialsError as error:  # at start they cannot mend themselves
+                    raise ConfigError(str(error), hint=error.hint) from error
+                starting.close()
+                self._readiness.done(DESTINATIONS_CHECKED)
+                for table in assembly.tables:
+                    self._metrics.declare(table.spec.source_table, table.spec.destination)
+                await self._replicate(world, assembly)
 
-    async def _streams(
-        self, stack: AsyncExitStack, world: World, prepared: list[Prepared]
-    ) -> tuple[list[StreamTask], list[SnapshotTask], Decoders]:
-        decoders = Decoders.of(self._config.pipeline, prepared)
-        with self._progress.task("start") as task:
-            world.patience.task = task
-            sources = await open_streams(world)
-            snapshots = [
-                await snapshot_task(world, table, sources[self._config.stream_of(table.config)])
-                for table in prepared
-                if table.config.snapshot.method != "none"
-            ]
-        for source in sources.values():
-            stack.push_async_callback(source.close)
-        streams = [
-            StreamTask(source, decoders.for_stream([t for t in prepared if self._config.stream_of(t.config) == name]))
-            for name, source in sources.items()
-        ]
-        return streams, snapshots, decoders
-
-    async def _replicate(
-        self,
-        world: World,
-        prepared: list[Prepared],
-        streams: list[StreamTask],
-        snapshots: list[SnapshotTask],
-        decoders: Decoders,
-    ) -> None:
+    async def _replicate(self, world: World, assembly: Assembly) -> None:
         config, pipeline = self._config, self._config.pipeline
         shares = share_memory(config.limits.memory_bytes)
-        tables = {table.spec.destination: table.spec.source_table for table in prepared}
+        tables = {table.spec.destination: table.spec.source_table for table in assembly.tables}
         sink = ClickHouseSink(world.clickhouse)
         destination = Destination(
             sink=sink,
             checkpoints=ClickHouseCheckpoints(world.clickhouse, pipeline),
             snapshots=ClickHouseSnapshots(world.clickhouse, pipeline),
-            decoders=decoders,
+            decoders=assembly.decoders,
             bury=RefusedRows(pipeline, tables),
         )
         batch = BatchLimits(
@@ -164,8 +136,8 @@ class _Daemon:
         gc.freeze()  # what the start has made lives for ever: collections need not look at it
         self.replicating = True
         await replicate(
-            streams,
-            snapshots,
+            assembly.streams,
+            assembly.snapshots,
             destination,
             settings,
             draining=self._stop.draining,

@@ -92,12 +92,8 @@ def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: Existing
     return planned
 
 
-async def prepare(world: World) -> list[Prepared]:
-    """Make what is missing and return every destination, ready to be written.
-
-    All tables are planned before the first is made, so a mistake in one leaves nothing half-made.
-    """
-    planned = [await plan_table(world, table) for table in world.config.tables]
+async def prepare(world: World, planned: Sequence[Planned]) -> list[Prepared]:
+    """Make what is missing and return every destination, ready to be written."""
     await run_statements(world, [*own_statements(), *(text for plan in planned for text in plan.statements)])
     return [await _prepared(world, plan) for plan in planned]
 

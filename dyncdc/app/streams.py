@@ -6,7 +6,6 @@ from functools import partial
 
 from ..config import TableConfig
 from ..errors import ConfigError
-from ..pipeline.coordinator import SnapshotTask
 from ..pipeline.snapshots import SnapshotPlan
 from ..sources.aws import AwsClients
 from ..sources.export import ExportOrigin
@@ -73,12 +72,10 @@ def snapshot_origin(aws: AwsClients, table: TableConfig, source: KinesisSource) 
     )
 
 
-async def snapshot_task(world: World, table: Prepared, source: KinesisSource) -> SnapshotTask:
-    """What the coordinator needs to load one table. Raises ConfigError when it could never be loaded."""
+def snapshot_plan(table: Prepared) -> SnapshotPlan:
+    """The rules by which a table is loaded."""
     options = table.config.snapshot
-    origin = snapshot_origin(world.aws, table.config, source)
-    await world.patience(origin.validate)
-    plan = SnapshotPlan(
+    return SnapshotPlan(
         table=table.config.dynamodb,
         destination_uuid=table.uuid,
         had_rows=table.had_rows,
@@ -87,4 +84,3 @@ async def snapshot_task(world: World, table: Prepared, source: KinesisSource) ->
         export_arn=options.export_arn or "",
         accept_gap=options.accept_gap,
     )
-    return SnapshotTask(plan, origin, source)

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import ClickHouseUrl, Config
-from ..errors import ConfigError, FatalError
 from ..local.clickhouse import open_local
 from ..sinks.connection import ClickHouse
 from ..sources.aws import AwsClients, open_clients
-from ..sources.aws_errors import CredentialsError
 from ..sources.tables import Tables
 from .patience import Patience
 
@@ -68,11 +66,6 @@ async def open_clickhouse(config: Config, patience: Patience) -> AsyncIterator[C
 
 @asynccontextmanager
 async def open_world(config: Config, patience: Patience) -> AsyncIterator[World]:
-    """Open both sides; AWS is first asked by whoever needs it. Refused credentials at start are wrong configuration."""
+    """Open both sides; AWS is first asked by whoever needs it."""
     async with open_clickhouse(config, patience) as clickhouse, open_aws(config) as aws:
         yield World(config, aws, clickhouse, patience)
-
-
-def at_start(error: FatalError) -> FatalError | ConfigError:
-    """Refused credentials cannot mend themselves at start: a supervisor must not restart for them."""
-    return ConfigError(str(error), hint=error.hint) if isinstance(error, CredentialsError) else error

@@ -22,6 +22,7 @@ class _Batch:
         self.decoded = Decoded()
         self.dead = DeadLetters(pipeline, chunk.shard.source, chunk.shard.id)
         self._rows: dict[str, tuple[TablePlan, list[Row]]] = {}
+        self._created: dict[str, float] = {}
 
     def count(self, table: str) -> None:
         self.decoded.records[table] = self.decoded.records.get(table, 0) + 1
@@ -31,6 +32,9 @@ class _Batch:
         if found is None:
             found = self._rows[plan.source_table] = (plan, [])
         found[1].append(row)
+
+    def stamp(self, plan: TablePlan, microseconds: int) -> None:
+        self._created[plan.source_table] = max(self._created.get(plan.source_table, 0.0), microseconds / 1_000_000)
 
     def bury(self, table: str, failure: Undecodable, position: str, raw: bytes) -> None:
         dead = self.decoded.dead
@@ -48,7 +52,9 @@ class _Batch:
         decoded = self.decoded
         for plan, rows in self._rows.values():
             table = plan.source_table
-            decoded.blocks.append(block_of(plan, rows))
+            block = block_of(plan, rows)
+            block.created = self._created.get(table, 0.0)
+            decoded.blocks.append(block)
             for counter, number in (
                 (decoded.spilled, sum(row.spilled for row in rows)),
                 (decoded.outside, sum(row.outside for row in rows)),
@@ -121,9 +127,7 @@ class StreamDecoder:
             batch.add(plan, plan.upsert(change.new_image, version, change.keys))
         elif plan.keeps_deletes:
             batch.add(plan, plan.tombstone(change.keys, version))
-        created, seconds = batch.decoded.created, microseconds / 1_000_000
-        if created.get(plan.destination, 0.0) < seconds:
-            created[plan.destination] = seconds
+        batch.stamp(plan, microseconds)
 
 
 class SnapshotDecoder:
@@ -143,6 +147,7 @@ class SnapshotDecoder:
         """Yield what became of each sub-batch."""
         for start in range(0, len(chunk.records), SUB_BATCH_ROWS):
             batch = _Batch(self._pipeline, chunk)
+            batch.decoded.snapshot = True
             for index in range(start, min(start + SUB_BATCH_ROWS, len(chunk.records))):
                 self._decode_line(chunk.records[index], chunk.positions[index], batch)
             yield batch.close()

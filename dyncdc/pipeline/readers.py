@@ -39,6 +39,7 @@ class Readers:
         self.pumps[shard.source, shard.id] = pump
         task = self._tasks.create_task(self._run(pump, shard, on_end), name=pump.name)
         self._running.add(task)
+        self._engine.progress.tell("shard started", source=source.label, shard=shard.id)
         task.add_done_callback(self._running.discard)
 
     def cancel(self) -> None:
@@ -50,6 +51,7 @@ class Readers:
         last: RawChunk | None = None
         try:
             last = await pump.run()
+            self._engine.progress.tell("shard finished", source=pump.label, shard=shard.id)
         except CorruptSnapshotError as error:
             self.failed[shard.source, shard.id] = error
             self._engine.metrics.error("fetch", error)

@@ -259,6 +259,7 @@ class SnapshotLoader:
 
     async def _save(self, snapshot: Snapshot) -> None:
         await self._retry(lambda: self._store.save(snapshot))
+        self._engine.progress.tell("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:

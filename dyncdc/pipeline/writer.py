@@ -199,6 +199,7 @@ class Writer:
                 parts = statement(batch.parts, self._limits.statement_bytes)
                 self._ordinal += 1
                 await self._write(parts, f"{self._token_prefix}/{self._ordinal}", task)
+                self._metrics.arrived(table, max(block.created for block, _ in parts), self._clock())
                 for block, receipt in parts:
                     batch.nbytes -= block.nbytes
                     receipt.ack()

@@ -148,6 +148,8 @@ class Metrics:
         """Count what became of a sub-batch."""
         for table, records in decoded.records.items():
             self.records_read.labels(table).inc(records)
+            if decoded.snapshot:
+                self.snapshot_rows.labels(table).inc(records)
         for table, values in decoded.spilled.items():
             self.spilled_values.labels(table).inc(values)
         for (table, reason), letters in decoded.dead.items():
@@ -162,8 +164,9 @@ class Metrics:
         self.last_insert.labels(table).set(now)
 
     def arrived(self, table: str, created: float, now: float) -> None:
-        """Record that the newest change of an insert, ``created`` in seconds since the epoch, is acknowledged."""
-        self.end_to_end_latency.labels(table).observe(max(0.0, now - created))
+        """Record that the newest change of an insert, ``created`` in seconds, is acknowledged; 0: there was none."""
+        if created:
+            self.end_to_end_latency.labels(table).observe(max(0.0, now - created))
 
     def passed(self, stage: str, seconds: float) -> None:
         """Record a chunk's delay in one part of the way: source_to_stream, stream_to_read or read_to_insert."""

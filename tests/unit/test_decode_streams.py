@@ -300,7 +300,7 @@ def test_o12_tables_of_one_stream_are_routed_and_unknown_ones_counted() -> None:
     [decoded] = decoder.decode(chunk(*records))
     assert decoded.records == {"orders": 2, "people": 1, "unknown": 2}
     assert {block.table: block.rows for block in decoded.blocks} == {"orders_ch": 2, "people": 1}
-    assert decoded.created == {"orders_ch": T0 / 1e6, "people": T0 / 1e6}
+    assert {block.table: block.created for block in decoded.blocks} == {"orders_ch": T0 / 1e6, "people": T0 / 1e6}
     assert set(decoder.tables) == {"orders_ch", "people", "dyncdc_dead_letters"}
 
 

@@ -1,0 +1,59 @@
+"""Assembly: everything that one life of the pipeline reads and writes, checked first, made then.
+
+All that can be wrong in the configuration is found before anything is created, so a mistake leaves nothing half-made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..pipeline.coordinator import SnapshotTask, StreamTask
+from ..sources.kinesis import KinesisSource
+from .decoders import Decoders
+from .destinations import Prepared, plan_table, prepare
+from .streams import open_streams, snapshot_origin, snapshot_plan
+from .world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What the coordinator is given."""
+
+    tables: Sequence[Prepared]
+    streams: Sequence[StreamTask]
+    snapshots: Sequence[SnapshotTask]
+    decoders: Decoders
+
+
+async def assemble(world: World) -> Assembly:
+    """Check all that the configuration names, then create what is missing. Raises ConfigError, FatalError."""
+    config = world.config
+    planned = [await plan_table(world, table) for table in config.tables]
+    sources = await open_streams(world)
+    origins = {
+        table.dynamodb: snapshot_origin(world.aws, table, sources[config.stream_of(table)])
+        for table in config.tables
+        if table.snapshot.method == "export"
+    }
+    for origin in origins.values():
+        await world.patience(origin.validate)
+    prepared = await prepare(world, planned)
+    decoders = Decoders.of(config.pipeline, prepared)
+    snapshots = [
+        SnapshotTask(snapshot_plan(table), origins[table.config.dynamodb], sources[config.stream_of(table.config)])
+        for table in prepared
+        if table.config.dynamodb in origins
+    ]
+    return Assembly(prepared, _streams(world, prepared, sources, decoders), snapshots, decoders)
+
+
+def _streams(
+    world: World, prepared: Sequence[Prepared], sources: Mapping[str, KinesisSource], decoders: Decoders
+) -> list[StreamTask]:
+    """One task per stream; the same stream named by name and by ARN is read once."""
+    tables: dict[str, list[Prepared]] = {}
+    for table in prepared:
+        tables.setdefault(sources[world.config.stream_of(table.config)].id, []).append(table)
+    unique = {source.id: source for source in sources.values()}
+    return [StreamTask(source, decoders.for_stream(tables[id_])) for id_, source in unique.items()]
