@@ -86,7 +86,7 @@ class FakeStream:
         self._probe(log)
         self._reading.add(log.id)
         try:
-            await life.takes(0.005, 0.08)
+            await life.takes(0.005, 2.0 if log.slow else 0.08)
             if life.happens(life.faults.throttled):
                 raise RetryableError("reading: throughput exceeded")
             chunk = self._answer(shard, log, after, want_bytes)
@@ -179,7 +179,7 @@ def garbage_id(source: str, shard: str, position: str, number: str | int) -> str
 class Exports:
     """DynamoDB's exports of one table, as AWS keeps them: they outlive every process."""
 
-    FUZZ_SECONDS = 1.5
+    FUZZ_SECONDS = 3.5
     FILES = 3
 
     def __init__(self, world: World, server: ClickHouse, table: str, *, corrupt: bool) -> None:
@@ -200,7 +200,7 @@ class Exports:
             export = Export(f"{self.arn}/{len(self.started)}", "IN_PROGRESS", EPOCH + now)
             files: list[list[bytes]] = []
             for number in range(self.FILES):
-                instant = now + self.world.rng.uniform(-self.FUZZ_SECONDS, self.FUZZ_SECONDS)
+                instant = now + self.FUZZ_SECONDS * self.world.rng.choice([-1.0, 0.0, 1.0])
                 state = self.world.state_at(self.table, instant)
                 files.append([change.encoded() for key, change in state.items() if self.file_of(key) == number])
             self.started[token] = export, files

@@ -214,6 +214,7 @@ class CheckpointClient:
         await life.reach("before save")
         try:
             await life.takes(0.001, 0.05)
+            await life.reach("while saving")
         except asyncio.CancelledError:
             if sent and life.coin("save"):  # the server goes on with what it was given, perhaps after the next start
                 asyncio.get_running_loop().call_later(1.0 if life.coin("late") else 0.0, self._apply, rows)

@@ -25,7 +25,7 @@ from .fake_clickhouse import CheckpointClient, ClickHouse, SinkClient, SnapshotC
 from .life import Faults, Life, PowerCut, Violation, server_time
 from .world import Change, World, build
 
-STREAM_POINTS = ("after fetch", "after insert", "before save", "after save", "before release")
+STREAM_POINTS = ("after fetch", "after insert", "before save", "while saving", "after save", "before release")
 SNAPSHOT_POINTS = (
     "after file fetch",
     "export requested",
@@ -34,8 +34,8 @@ SNAPSHOT_POINTS = (
     "snapshot loading",
     "snapshot complete",
 )
-SETTLE_SECONDS = 2.0
-MARGIN_SECONDS = 5.0
+SETTLE_SECONDS = 4.0
+MARGIN_SECONDS = 6.0
 LONGEST_LIFE_SECONDS = 600.0
 """Of virtual time. Whoever is not done by then never will be."""
 
@@ -53,24 +53,28 @@ class Simulation:
     start: str
     batch: BatchLimits
     budget_bytes: int
+    cut_point: str | None = None
     violations: list[str] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
 
 
-def run(seed: int, *, ties: bool | None = None) -> Counter[str]:
-    """Run one seed in virtual time. Raises Violation; returns what was counted."""
+def run(seed: int, *, cut_point: str | None = None) -> Counter[str]:
+    """Run one seed in virtual time. Raises Violation; returns what was counted.
+
+    ``cut_point``: let every life but the last end there.
+    """
     random.seed(seed)  # the jitter of the code under test
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        return virtual_time.run(_simulate(_prepare(seed, ties)))
+        return virtual_time.run(_simulate(_prepare(seed, cut_point)))
     except Violation as error:
         raise Violation(f"seed {seed}: {error}") from error
     finally:
         structlog.reset_defaults()
 
 
-def _prepare(seed: int, ties: bool | None) -> Simulation:
-    world = build(seed, ties=ties)
+def _prepare(seed: int, cut_point: str | None) -> Simulation:
+    world = build(seed)
     rng = random.Random(f"lives of {seed}")
     server = ClickHouse(world)
     corrupt = rng.random() < 0.06
@@ -93,6 +97,7 @@ def _prepare(seed: int, ties: bool | None) -> Simulation:
             statement_bytes=rng.choice([3_000, 4 * 2**20]),
         ),
         rng.choice([64 * 2**10, 256 * 2**10, 8 * 2**20]),
+        cut_point,
     )
 
 
@@ -102,10 +107,12 @@ def _no_faults() -> Faults:
 
 async def _simulate(simulation: Simulation) -> Counter[str]:
     rng = simulation.rng
-    for _ in range(rng.choice([0, 1, 2, 3, 4, 6])):
+    for _ in range(rng.choice([0, 1, 2, 3, 4, 6]) if simulation.cut_point is None else 6):
         end = rng.choice(["power cut", *["power cut at a point"] * 4, "drain", "drain", "once"])
+        if simulation.cut_point is not None:
+            end = "power cut at a point"
         await _live(simulation, end)
-        await asyncio.sleep(rng.uniform(0.0, 2.0))
+        await asyncio.sleep(rng.uniform(0.0, rng.choice([0.1, 2.0])))
     corrupt = any(exports.corrupt for exports in simulation.exports.values())
     if not corrupt and rng.random() < 0.75:
         await asyncio.sleep(max(0.0, simulation.world.ends_at + 1.0 - asyncio.get_running_loop().time()))
@@ -122,10 +129,7 @@ async def _live(simulation: Simulation, end: str) -> None:
     rng = simulation.rng
     life = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
     if end == "power cut at a point":
-        rare = simulation.exports and rng.random() < 0.4
-        life.cut = (
-            PowerCut(rng.choice(SNAPSHOT_POINTS), 1) if rare else PowerCut(rng.choice(STREAM_POINTS), rng.randint(1, 6))
-        )
+        life.cut = _power_cut(simulation)
     draining = asyncio.Event()
     metrics = Metrics()
     born = asyncio.get_running_loop().time()
@@ -139,8 +143,16 @@ async def _live(simulation: Simulation, end: str) -> None:
         await asyncio.wait({life.task})
         raise Violation(f"a life never ended ({end}); {_differences(simulation)[:3]}") from None
     if simulation.violations:
-        raise Violation(simulation.violations[0])
+        error = None if life.task.cancelled() else life.task.exception()
+        raise Violation(simulation.violations[0]) from error
     _check_death(simulation, life, end, metrics, born)
+
+
+def _power_cut(simulation: Simulation) -> PowerCut:
+    rng = simulation.rng
+    if simulation.cut_point is None and simulation.exports and rng.random() < 0.4:
+        return PowerCut(rng.choice(SNAPSHOT_POINTS), 1)
+    return PowerCut(simulation.cut_point or rng.choice(STREAM_POINTS), rng.randint(1, 6))
 
 
 async def _end(simulation: Simulation, life: Life, draining: asyncio.Event, end: str) -> None:

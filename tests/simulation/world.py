@@ -69,6 +69,7 @@ class ShardLog:
     parents: frozenset[str]
     opened: float
     slots: frozenset[int]
+    slow: bool
     closed: float = float("inf")
     children: tuple[str, ...] = ()
     entries: list[Entry] = field(default_factory=list)
@@ -133,11 +134,10 @@ class World:
                     yield stream, log, entry
 
 
-def build(seed: int, *, ties: bool | None = None, ends_at: float = 16.0) -> World:
+def build(seed: int, *, ends_at: float = 16.0) -> World:
     """Make the world of ``seed``."""
     rng = random.Random(seed)
-    with_ties = rng.random() < 0.6 if ties is None else ties
-    world = World(seed, rng, ends_at, with_ties, [], {}, {})
+    world = World(seed, rng, ends_at, rng.random() < 0.6, [], {}, {})
     for number in range(2 if rng.random() < 0.25 else 1):
         tables = tuple(f"{'ab'[number]}{index}" for index in range(rng.choice([1, 2, 3])))
         world.streams.append(StreamScript(f"stream-{number}", tables))
@@ -198,7 +198,9 @@ def _route(world: World, stream: StreamScript, changes: Sequence[Change]) -> Non
     """Put the changes on shards, while splits and merges happen."""
     rng = world.rng
     open_shards = _roots(stream, rng)
-    reshards = sorted(rng.uniform(-20.0, world.ends_at) for _ in range(rng.choice([0, 1, 3, 5])))
+    reshards = [rng.uniform(-20.0, world.ends_at) for _ in range(rng.choice([0, 1, 3, 5]))]
+    reshards += [at + rng.uniform(0.05, 1.0) for at in reshards if rng.random() < 0.5]  # one soon after another
+    reshards.sort()
     for change in changes:
         while reshards and reshards[0] <= change.at:
             _reshard(stream, open_shards, reshards.pop(0), rng)
@@ -222,7 +224,7 @@ def _roots(stream: StreamScript, rng: random.Random) -> list[ShardLog]:
         slots = frozenset(range(index * SLOTS // count, (index + 1) * SLOTS // count))
         # some come from shards that the stream has forgotten
         parents = frozenset({f"forgotten-{index}"}) if rng.random() < 0.3 else frozenset()
-        roots.append(ShardLog(f"{stream.name}-{index:03d}", parents, -30.0, slots))
+        roots.append(ShardLog(f"{stream.name}-{index:03d}", parents, -30.0, slots, rng.random() < 0.2))
     stream.shards.update((log.id, log) for log in roots)
     return roots
 
@@ -231,7 +233,13 @@ def _reshard(stream: StreamScript, open_shards: list[ShardLog], at: float, rng: 
     """Close one or two open shards and open their children."""
 
     def child(slots: frozenset[int], *parents: ShardLog) -> ShardLog:
-        log = ShardLog(f"{stream.name}-{len(stream.shards):03d}", frozenset(parent.id for parent in parents), at, slots)
+        log = ShardLog(
+            f"{stream.name}-{len(stream.shards):03d}",
+            frozenset(parent.id for parent in parents),
+            at,
+            slots,
+            rng.random() < 0.2,
+        )
         stream.shards[log.id] = log
         open_shards.append(log)
         return log
@@ -242,7 +250,7 @@ def _reshard(stream: StreamScript, open_shards: list[ShardLog], at: float, rng: 
         open_shards.remove(log)
 
     if len(open_shards) > 1 and rng.random() < 0.45:
-        one, other = rng.sample(open_shards, 2)
+        one, other = rng.sample(open_shards[-3:], 2)
         merged = child(one.slots | other.slots, one, other)
         close(one, merged)
         close(other, merged)

@@ -1,0 +1,378 @@
+"""Bugs that change-data pipelines really had, planted one at a time: the simulation must notice each.
+
+A mutant replaces one method of the code under test. Where it copies a body, the copy holds nothing but the bug.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dyncdc.errors import RejectedRowsError, RetryableError
+from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard, ShardId
+from dyncdc.pipeline import batch, follower, writer
+from dyncdc.pipeline.budget import ByteBudget, Reservation
+from dyncdc.pipeline.checkpointer import Checkpointer
+from dyncdc.pipeline.coordinator import Coordinator
+from dyncdc.pipeline.follower import StreamFollower
+from dyncdc.pipeline.ledger import Receipt, ShardLedger
+from dyncdc.pipeline.pump import Pump
+from dyncdc.pipeline.readers import Readers
+from dyncdc.pipeline.snapshots import SnapshotLoader
+from dyncdc.pipeline.writer import Writer
+
+from .fake_aws import FakeStream
+from .fake_clickhouse import ClickHouse
+from .world import ShardLog
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def highest_acknowledged(patch: pytest.MonkeyPatch) -> None:
+    """The frontier jumps to the newest durable chunk, over chunks that are not."""
+
+    def advance(self: ShardLedger) -> None:
+        settled = [receipt for receipt in self._open if receipt.settled]
+        if settled:
+            self.frontier = settled[-1].mark
+        while self._open and self._open[0].settled:
+            self._open.popleft()
+        if self.frontier.finished:
+            self._on_finished()
+
+    patch.setattr(ShardLedger, "advance", advance)
+
+
+def last_answer_dropped(patch: pytest.MonkeyPatch) -> None:
+    """The records that come with the end of a shard are thrown away."""
+    original = Pump._hand_over
+
+    def hand_over(self: Pump, chunk: RawChunk, blocks: list[Block], reservation: Reservation) -> None:
+        original(self, chunk, [] if chunk.closed else blocks, reservation)
+
+    patch.setattr(Pump, "_hand_over", hand_over)
+
+
+def checkpoint_at_read_time(patch: pytest.MonkeyPatch) -> None:
+    """What has been read counts as durable."""
+    original = ShardLedger.track
+
+    def track(self: ShardLedger, mark: Mark, parts: int, release: Callable[[], None]) -> Receipt:
+        receipt = original(self, mark, parts, release)
+        self.frontier = mark
+        return receipt
+
+    patch.setattr(ShardLedger, "track", track)
+
+
+def children_at_latest(patch: pytest.MonkeyPatch) -> None:
+    """Children are read from the moment at which somebody gets to them."""
+    original = Readers.follow
+
+    def follow(self: Readers, shard: Shard, start: Mark) -> None:
+        late = bool(shard.parents) and start.position == "TRIM_HORIZON"
+        original(self, shard, replace(start, position=Position("LATEST")) if late else start)
+
+    patch.setattr(Readers, "follow", follow)
+
+
+def closed_shards_never_listed(patch: pytest.MonkeyPatch) -> None:
+    """Shards that take no more records are not shown, though they hold some."""
+    original = FakeStream._visible
+
+    def visible(self: FakeStream) -> list[ShardLog]:
+        now = asyncio.get_running_loop().time()
+        return [log for log in original(self) if log.closed > now]
+
+    patch.setattr(FakeStream, "_visible", visible)
+
+
+def bookkeeping_before_the_write(patch: pytest.MonkeyPatch) -> None:
+    """The checkpointer believes that a save has worked before it has."""
+
+    async def save(self: Checkpointer) -> None:
+        now = asyncio.get_running_loop().time()
+        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._is_dirty(ledger, now)]
+        if not dirty:
+            return
+        self._ordinal += 1
+        rows = self._rows(dirty)
+        for ledger, mark in dirty:
+            self._settle(ledger, mark, now)
+        for callback in self._on_saved:
+            callback()
+        await self._store.save(rows)
+
+    patch.setattr(Checkpointer, "save", save)
+
+
+def grant_lost_on_cancel(patch: pytest.MonkeyPatch) -> None:
+    """Who is cancelled while it waits for the budget is granted its bytes all the same."""
+
+    async def reserve(self: ByteBudget, nbytes: int) -> Reservation:
+        nbytes = min(nbytes, self.capacity_bytes)
+        if self._waiters or not self._fits(nbytes):
+            loop = asyncio.get_running_loop()
+            granted: asyncio.Future[None] = loop.create_future()
+            self._waiters.append((nbytes, loop.time(), granted))
+            self._on_wait()
+            await granted
+        else:
+            self._take(nbytes)
+        return Reservation(self, nbytes)
+
+    def wake(self: ByteBudget) -> None:
+        while self._waiters and self._fits(self._waiters[0][0]):
+            nbytes, _, granted = self._waiters.popleft()
+            self._take(nbytes)
+            if not granted.done():
+                granted.set_result(None)
+
+    patch.setattr(ByteBudget, "reserve", reserve)
+    patch.setattr(ByteBudget, "_wake", wake)
+
+
+def insert_error_swallowed(patch: pytest.MonkeyPatch) -> None:
+    """An insert that fails is logged, and its rows are acknowledged."""
+
+    async def attempts(self: Writer, block: Block, token: str, task: object) -> None:
+        try:
+            async with self._slots:
+                await self._sink.insert(block, token)
+        except RetryableError:
+            pass
+
+    patch.setattr(Writer, "_attempts", attempts)
+
+
+def children_beside_their_parents(patch: pytest.MonkeyPatch) -> None:
+    """Shards are read as soon as they are known."""
+
+    def ready(
+        listed: Mapping[ShardId, Shard], finished: Collection[ShardId], running: Collection[ShardId], *, complete: bool
+    ) -> list[Shard]:
+        return [shard for shard in listed.values() if shard.id not in finished and shard.id not in running]
+
+    patch.setattr(follower, "ready", ready)
+
+
+def one_merge_parent_awaited(patch: pytest.MonkeyPatch) -> None:
+    """The child of a merge follows the first of its parents that is finished."""
+
+    def ready(
+        listed: Mapping[ShardId, Shard], finished: Collection[ShardId], running: Collection[ShardId], *, complete: bool
+    ) -> list[Shard]:
+        def free(parent: ShardId) -> bool:
+            return parent in finished or (complete and parent not in listed)
+
+        return [
+            shard
+            for shard in listed.values()
+            if shard.id not in finished
+            and shard.id not in running
+            and (not shard.parents or any(map(free, shard.parents)))
+        ]
+
+    patch.setattr(follower, "ready", ready)
+
+
+def old_list_counts_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """A parent that was not there when the list was made counts as expired."""
+
+    def complete(self: StreamFollower) -> bool:
+        return bool(vars(self).get("once_complete"))
+
+    def set_complete(self: StreamFollower, value: bool) -> None:
+        vars(self)["once_complete"] = value or complete(self)
+
+    def name_child(self: StreamFollower, child: Shard, read_until: float) -> None:
+        self._listed.setdefault(child.id, child)
+        self._readers.follow(child, Mark(HORIZON, read_until))
+
+    patch.setattr(StreamFollower, "_complete", property(complete, set_complete), raising=False)
+    patch.setattr(StreamFollower, "_name_child", name_child)
+
+
+def ended_shard_read_again(patch: pytest.MonkeyPatch) -> None:
+    """A shard that was read to its end starts anew until that is persisted."""
+    original = StreamFollower._ended
+
+    def ended(self: StreamFollower, last: RawChunk | None) -> None:
+        original(self, last)
+        self._read.clear()
+
+    patch.setattr(StreamFollower, "_ended", ended)
+
+
+def acknowledged_after_the_first_block(patch: pytest.MonkeyPatch) -> None:
+    """A chunk counts as durable when its first block is."""
+    track, ack = ShardLedger.track, Receipt.ack
+
+    def track_one(self: ShardLedger, mark: Mark, parts: int, release: Callable[[], None]) -> Receipt:
+        return track(self, mark, min(parts, 1), release)
+
+    def ack_once(self: Receipt) -> None:
+        if not self.settled:
+            ack(self)
+
+    patch.setattr(ShardLedger, "track", track_one)
+    patch.setattr(Receipt, "ack", ack_once)
+
+
+def never_old_enough(patch: pytest.MonkeyPatch) -> None:
+    """Batches are flushed when they are full, and not before."""
+
+    def due(self: Writer, now: float) -> list[str]:
+        limits = self._limits
+        return [
+            name
+            for name, open_batch in self._open.items()
+            if name not in self._flushing
+            and (self._draining or open_batch.rows >= limits.max_rows or open_batch.nbytes >= limits.max_bytes)
+        ]
+
+    patch.setattr(Writer, "_due", due)
+    patch.setattr(Writer, "_pause_seconds", lambda self, now: None)
+
+
+def saved_before_the_insert(patch: pytest.MonkeyPatch) -> None:
+    """A block is acknowledged when it is put into a batch."""
+    original, ack = Writer.put, Receipt.ack
+
+    def put(self: Writer, block: Block, receipt: Receipt) -> None:
+        original(self, block, receipt)
+        ack(receipt)
+
+    patch.setattr(Writer, "put", put)
+    patch.setattr(Receipt, "ack", lambda self: None)
+
+
+def snapshot_at_export_time(patch: pytest.MonkeyPatch) -> None:
+    """Snapshot rows carry the export's time, which is fuzzy, without the margin."""
+    original = SnapshotLoader.__init__
+
+    def init(self: SnapshotLoader, *arguments: Any) -> None:
+        original(self, *arguments)
+        self._plan = replace(self._plan, margin_seconds=0.0)
+
+    patch.setattr(SnapshotLoader, "__init__", init)
+
+
+def ties_turned(patch: pytest.MonkeyPatch) -> None:
+    """Of two rows of a key with one version, the first in a batch survives."""
+
+    def collapse(blocks: Sequence[Block]) -> list[Block]:
+        best: dict[bytes, tuple[int, int, int]] = {}
+        for number, block in enumerate(blocks):
+            for row, (key, version) in enumerate(zip(block.keys, block.versions, strict=True)):
+                if key not in best or version > best[key][0]:
+                    best[key] = (version, number, row)
+        keep = [sorted(row for _, n, row in best.values() if n == number) for number in range(len(blocks))]
+        return [
+            batch.take(block, rows) if block.keys else block
+            for block, rows in zip(blocks, keep, strict=True)
+            if rows or not block.keys
+        ]
+
+    patch.setattr(writer, "collapse", collapse)
+
+
+def complete_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
+    """A snapshot ends when all its files but one are durable."""
+    original = SnapshotLoader._files
+
+    async def files(self: SnapshotLoader, source: Any) -> dict[ShardId, Shard]:
+        found = await original(self, source)
+        found.popitem()
+        return found
+
+    patch.setattr(SnapshotLoader, "_files", files)
+
+
+def finished_not_sticky(patch: pytest.MonkeyPatch) -> None:
+    """The newest row of a shard counts, though an older one says that it is finished."""
+
+    def winners(self: ClickHouse) -> dict[tuple[Any, Any], Any]:
+        rows = sorted(self.checkpoints, key=lambda row: (row.epoch, row.ordinal))
+        return {(row.source, row.shard): row for row in rows}
+
+    patch.setattr(ClickHouse, "winners", winners)
+
+
+def token_used_again(patch: pytest.MonkeyPatch) -> None:
+    """Every block of a life has the same deduplication token."""
+    patch.setattr(Writer, "_ordinal", property(lambda self: 1, lambda self, value: None), raising=False)
+
+
+def epoch_used_again(patch: pytest.MonkeyPatch) -> None:
+    """Every life counts its checkpoints from the same epoch."""
+    original = Checkpointer.load
+
+    async def load(self: Checkpointer) -> None:
+        await original(self)
+        self.epoch = 1
+
+    patch.setattr(Checkpointer, "load", load)
+
+
+def good_rows_split_away(patch: pytest.MonkeyPatch) -> None:
+    """When a row is refused, the rows that it had replaced are gone."""
+    original = Writer._write
+
+    async def write(self: Writer, parts: Sequence[writer.Part], token: str, task: Any) -> None:
+        kept = {id(parts[-1][1]): parts[-1][1]}
+        receipt = next(iter(kept.values()))
+        await original(self, [(block, receipt) for block in batch.collapse([block for block, _ in parts])], token, task)
+
+    patch.setattr(Writer, "_write", write)
+
+
+def refused_rows_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Rows that ClickHouse refuses are counted and skipped."""
+    original = Writer._attempts
+
+    async def attempts(self: Writer, block: Block, token: str, task: Any) -> None:
+        try:
+            await original(self, block, token, task)
+        except RejectedRowsError:
+            if block.rows > 1:
+                raise
+
+    patch.setattr(Writer, "_attempts", attempts)
+
+
+def once_ends_without_the_tip(patch: pytest.MonkeyPatch) -> None:
+    """``--once`` does not wait until the shards are read."""
+    patch.setattr(Coordinator, "_at_tip", lambda self, follower, begun, instant: True)
+
+
+ALL: tuple[Plant, ...] = (
+    highest_acknowledged,
+    last_answer_dropped,
+    checkpoint_at_read_time,
+    children_at_latest,
+    closed_shards_never_listed,
+    bookkeeping_before_the_write,
+    grant_lost_on_cancel,
+    insert_error_swallowed,
+    children_beside_their_parents,
+    one_merge_parent_awaited,
+    old_list_counts_for_ever,
+    ended_shard_read_again,
+    acknowledged_after_the_first_block,
+    never_old_enough,
+    saved_before_the_insert,
+    snapshot_at_export_time,
+    ties_turned,
+    complete_before_the_last_file,
+    finished_not_sticky,
+    token_used_again,
+    epoch_used_again,
+    good_rows_split_away,
+    refused_rows_forgotten,
+    once_ends_without_the_tip,
+)
