@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 START_SECONDS = 30.0
+DEBUG = ("--debug",) if os.environ.get("DYNCDC_E2E_DEBUG") else ()
 LOG_TAIL_CHARS = 3000
 PR_SET_PDEATHSIG = 1
 
@@ -88,7 +89,7 @@ class Daemon:
         """Start the process; does not wait."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dyncdc", "run", "-c", str(self.config), *self.arguments],
+                [sys.executable, "-m", "dyncdc", "run", "-c", str(self.config), *DEBUG, *self.arguments],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -79,7 +79,7 @@ def differences(
     for item in aws.scan(table):
         key = tuple(_scalar(item[name]) for name in keys)
         row = by_key.pop(key, None)
-        if row is None:
+        if row is None or key not in spilled:  # the two reads are not of one instant
             found.append(f"{key}: missing")
         else:
             found += [f"{key}: {difference}" for difference in _compare(item, row, spilled[key], columns, keys)]
