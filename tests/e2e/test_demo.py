@@ -42,8 +42,9 @@ class Demo:
             reader.start()
 
     def _read(self, stream: IO[str], lines: list[str]) -> None:
-        for line in stream:
-            lines.append(line.rstrip("\n"))  # noqa: PERF401 - they are read while they come
+        with stream:
+            for line in stream:
+                lines.append(line.rstrip("\n"))  # noqa: PERF401 - they are read while they come
 
     def wait_for(self, pattern: str, seconds: float = 60.0) -> re.Match[str]:
         """The first match in any line so far, or yet to come."""
@@ -59,9 +60,13 @@ class Demo:
     def end(self) -> int:
         """Wait for its end; return the exit code."""
         code = self.process.wait(END_SECONDS)
-        for reader in self._readers:
-            reader.join(5)
+        self.close()
         return code
+
+    def close(self) -> None:
+        """Read what is left."""
+        for reader in self._readers:
+            reader.join(10)
 
     @property
     def output(self) -> str:
@@ -84,6 +89,7 @@ def start() -> Iterator[Starter]:
         if demo.process.poll() is None:
             demo.process.kill()
             demo.process.wait()
+        demo.close()
 
 
 def _gone(pid: int) -> bool:
