@@ -23,7 +23,7 @@ from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from .assembly import Assembly, assemble
-from .memory import share_memory
+from .memory import INSERTS_IN_FLIGHT, share_memory
 from .patience import Patience
 from .refused import RefusedRows
 from .signals import Stop
@@ -123,6 +123,7 @@ class _Daemon:
             max_bytes=config.batch.max_bytes,
             max_age_seconds=config.batch.max_age_seconds,
             statement_bytes=shares.statement_bytes,
+            inserts_in_flight=INSERTS_IN_FLIGHT,
         )
         settings = Settings(
             pipeline,
