@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Any
 from asynch.errors import ClickHouseException
 
 from ..config import ClickHouseUrl
-from ..errors import FatalError, RetryableError
+from ..errors import ConfigError, FatalError, RetryableError
 from .codes import LoginRefused, translate
 from .protocol import ProtocolConnection
 
@@ -34,7 +35,7 @@ class ClickHouse:
     Every call raises RetryableError when the server cannot be reached or does not answer within ``timeout_seconds``
     (the statement may then have been executed), LoginRefused (a ConfigError) when the very first login fails,
     FatalError when a later one does, and otherwise what ``codes.ACTIONS`` says. Cancelling a call drops its connection
-    and nothing else.
+    and nothing else. Making one raises ConfigError for a ``ca_file`` that holds no certificates.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ClickHouse:
         ca_file: str | None = None,
         connections: int = 4,
     ) -> None:
+        _check_ca_file(ca_file)
         self.url = url
         self.timeout_seconds = timeout_seconds
         self._compression = compression
@@ -160,3 +162,16 @@ class ClickHouse:
     def _settings(self, settings: Settings) -> dict[str, object]:
         # Synchronous always; and no zstd, which is the server's default choice, from a client that reads lz4 only.
         return {"async_insert": 0, "network_compression_method": "LZ4", **settings}
+
+
+def _check_ca_file(ca_file: str | None) -> None:
+    """Refuse a file that asynch would stumble over at every connect, for ever. Raises ConfigError."""
+    if ca_file is None:
+        return
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"reading clickhouse.ca_file {ca_file}: {error.strerror or 'it holds no certificates'}",
+            hint="name a PEM file with the certificates of the CA",
+        ) from None

@@ -96,6 +96,22 @@ async def test_cancelling_a_query_leaves_nothing_broken(clickhouse: ClickHouse) 
         assert await clickhouse.fetch("SELECT 1") == [(1,)]
 
 
+async def test_a_query_may_be_cancelled_at_any_await(clickhouse: ClickHouse) -> None:
+    client = ClickHouse(clickhouse.url, connections=1)
+    for turns in range(30):
+        task = asyncio.create_task(client.fetch("SELECT number FROM numbers(100000)"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(5.0):
+            assert await client.fetch("SELECT 1") == [(1,)]
+        if turns % 3 == 0:
+            await client.close()  # the next one is cancelled while it connects
+            client._closed = False
+    await client.close()
+
+
 async def test_a_query_is_given_up_after_its_time(clickhouse: ClickHouse) -> None:
     client = ClickHouse(clickhouse.url, timeout_seconds=0.2)
     started = time.monotonic()
