@@ -14,7 +14,6 @@ from ..sinks.ddl import add_deleted_column, create_table, create_view
 from ..sinks.mapping import existing_table_spec, new_table_spec
 from ..sinks.own_tables import own_statements
 from ..sinks.tables import ExistingTable, has_rows, read_table, refusals
-from ..sources.tables import wire_item
 from .world import World
 
 SAMPLE_ITEMS = 1000
@@ -67,8 +66,7 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
 async def _sample(world: World, config: TableConfig) -> Sequence[Mapping[str, object]]:
     if config.column_list:
         return ()
-    items = await world.patience(lambda: world.tables.sample(config.dynamodb, SAMPLE_ITEMS))
-    return [wire_item(item) for item in items]
+    return await world.patience(lambda: world.tables.sample(config.dynamodb, SAMPLE_ITEMS))
 
 
 def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> Planned:

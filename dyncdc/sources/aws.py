@@ -13,6 +13,7 @@ from aiobotocore.config import AioConfig
 from ..errors import ConfigError
 from .aws_errors import aws_call
 from .bodies import decode_get_records
+from .items import decode_items
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0
@@ -59,6 +60,8 @@ async def open_clients(
         kinesis = await _client(session, stack, "kinesis", endpoint_url, connections, READ_ATTEMPTS)
         kinesis.meta.events.register("before-parse.kinesis.GetRecords", decode_get_records)
         dynamodb = await _client(session, stack, "dynamodb", endpoint_url, POOL_MIN_CONNECTIONS, ATTEMPTS)
+        for operation in ("Scan", "BatchGetItem"):
+            dynamodb.meta.events.register(f"before-parse.dynamodb.{operation}", decode_items)
         s3 = await _client(session, stack, "s3", endpoint_url, POOL_MIN_CONNECTIONS, ATTEMPTS)
         yield AwsClients(str(kinesis.meta.region_name), kinesis, dynamodb, s3)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,9 +12,7 @@ import msgspec
 from ..decode.spec import KeyAttribute
 from ..errors import ConfigError, RetryableError
 from .aws_errors import Verdict, aws_call, server_time
-
-Item = Mapping[str, Mapping[str, Any]]
-"""An item as DynamoDB types it: ``{"id": {"S": "a"}}``; binary values are ``bytes``."""
+from .items import Item, items_of, sdk_key
 
 BATCH_GET_KEYS = 100
 """Source: AWS BatchGetItem: 100 keys a call."""
@@ -156,7 +153,7 @@ class Tables:
             request |= {"Segment": segment, "TotalSegments": segments}
         while True:
             response = await patience(lambda: self._scan_page(table, request))
-            yield response["Items"] if isinstance(response.get("Items"), list) else []
+            yield items_of(response)
             if not response.get("LastEvaluatedKey"):
                 return
             request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
@@ -173,39 +170,20 @@ class Tables:
         """
         found: list[Item] = []
         for first in range(0, len(keys), BATCH_GET_KEYS):
-            await self._get_batch(table, keys[first : first + BATCH_GET_KEYS], consistent, found)
+            batch = [sdk_key(key) for key in keys[first : first + BATCH_GET_KEYS]]
+            await self._get_batch(table, batch, consistent, found)
         return found
 
-    async def _get_batch(self, table: str, keys: Sequence[Item], consistent: bool, found: list[Item]) -> None:
-        pending: Sequence[Item] = keys
+    async def _get_batch(self, table: str, keys: Sequence[Page], consistent: bool, found: list[Item]) -> None:
+        pending: Sequence[Page] = keys
         for attempt in range(UNPROCESSED_ROUNDS):
             async with aws_call(f"reading items of table {table}", _TABLE):
                 response = await self._dynamodb.batch_get_item(
                     RequestItems={table: {"Keys": pending, "ConsistentRead": consistent}}
                 )
-            found += response.get("Responses", {}).get(table, [])
+            found += items_of(response)
             pending = response.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
             if not pending:
                 return
             await asyncio.sleep(UNPROCESSED_PAUSE_SECONDS * 2**attempt)
         raise RetryableError(f"reading items of table {table}: {len(pending)} keys stay unprocessed")
-
-
-def wire_item(item: Mapping[str, object]) -> dict[str, dict[str, Any]]:
-    """An item as the SDK gives it in DynamoDB's own JSON: binary as base64."""
-    return {name: _wire(value) for name, value in item.items()}
-
-
-def _wire(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict) or len(value) != 1:
-        raise ValueError("a value is not an object with exactly one DynamoDB type")
-    ((tag, payload),) = value.items()
-    if tag == "B":
-        return {"B": base64.b64encode(payload).decode()}
-    if tag == "BS":
-        return {"BS": [base64.b64encode(each).decode() for each in payload]}
-    if tag == "M":
-        return {"M": {name: _wire(inner) for name, inner in payload.items()}}
-    if tag == "L":
-        return {"L": [_wire(inner) for inner in payload]}
-    return {tag: payload}

@@ -8,13 +8,12 @@ hash of its key, ClickHouse counts all its rows the same way, and only the keys 
 from __future__ import annotations
 
 import asyncio
-import base64
 from array import array
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from ...decode.attributes import Item
-from ...sources.tables import Tables, wire_item
+from ...sources.tables import Tables
 from .destination import BUCKETS, KEYS_PER_PAGE, Destination
 from .result import Difference, Kind, Verification, key_text
 
@@ -54,9 +53,14 @@ class _Comparison:
 
     async def scan(self) -> None:
         """Compare everything that DynamoDB shows."""
-        async for page in self._tables.scan(self._result.table, consistent=True, patience=self._patience):
-            for first in range(0, len(page), KEYS_PER_PAGE):
-                await self._compare_page([wire_item(item) for item in page[first : first + KEYS_PER_PAGE]])
+        pages = self._tables.scan(self._result.table, consistent=True, patience=self._patience)
+        page = await anext(pages, None)
+        while page is not None:
+            async with asyncio.TaskGroup() as group:  # the next page comes while this one is compared
+                following = group.create_task(_next(pages), name=f"scan:{self._result.table}")
+                for first in range(0, len(page), KEYS_PER_PAGE):
+                    await self._compare_page(page[first : first + KEYS_PER_PAGE])
+            page = following.result()
 
     async def find_extra_rows(self) -> None:
         """Look up the keys that the scan did not show."""
@@ -102,9 +106,8 @@ class _Comparison:
     async def _differences(self, keys: Sequence[Item]) -> list[Suspect]:
         """Compare some keys, both sides read now."""
         rows = await self._destination.rows(keys)
-        wanted = [sdk_item(key) for key in keys]
-        found = await self._patience(lambda: self._tables.get_items(self._result.table, wanted))
-        items = {key_text(self._destination.key_of(item)): item for item in map(wire_item, found)}
+        found = await self._patience(lambda: self._tables.get_items(self._result.table, keys))
+        items = {key_text(self._destination.key_of(item)): item for item in found}
         differences = []
         for key in keys:
             text = key_text(key)
@@ -127,6 +130,10 @@ class _Comparison:
             self._result.add(difference)
 
 
+async def _next(pages: AsyncIterator[Sequence[Item]]) -> Sequence[Item] | None:
+    return await anext(pages, None)
+
+
 async def compare_table(
     tables: Tables,
     destination: Destination,
@@ -142,11 +149,3 @@ async def compare_table(
     if finds_extra_rows:
         await comparison.find_extra_rows()
     await comparison.read_again(pauses_seconds)
-
-
-def sdk_item(key: Item) -> dict[str, dict[str, object]]:
-    """A primary key as the SDK takes it: binary as bytes."""
-    return {
-        name: {tag: base64.b64decode(str(payload)) if tag == "B" else payload for tag, payload in value.items()}
-        for name, value in key.items()
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from dyncdc.decode.spec import KeyAttribute
 from dyncdc.errors import ConfigError
 from dyncdc.sources.aws import AwsClients
-from dyncdc.sources.tables import Item, Tables
+from dyncdc.sources.items import Item, sdk_key
+from dyncdc.sources.tables import Tables
 
 
 @pytest.fixture
@@ -26,13 +28,17 @@ async def table(aws: AwsClients) -> str:
         BillingMode="PAY_PER_REQUEST",
     )
     for first in range(0, 150, 25):
-        puts = [{"PutRequest": {"Item": item(n)}} for n in range(first, first + 25)]
+        puts = [{"PutRequest": {"Item": {**item(n), **sdk_key(key(n))}}} for n in range(first, first + 25)]
         await aws.dynamodb.batch_write_item(RequestItems={name: puts})
     return name
 
 
 def item(number: int) -> Item:
-    return {"pk": {"B": b"\xff%d" % (number % 7)}, "at": {"N": str(number)}, "x": {"S": "y" * 20}}
+    return {
+        "pk": {"B": base64.b64encode(b"\xff%d" % (number % 7)).decode()},
+        "at": {"N": str(number)},
+        "x": {"S": "y" * 20},
+    }
 
 
 def key(number: int) -> Item:
