@@ -134,13 +134,16 @@ class Checkpointer:
         with self._progress.task("checkpointer") as task:
             while not self._stopping.is_set():
                 self._wanted.clear()
+                task.waiting_for("the next interval", for_seconds=self._interval_seconds)
                 try:
                     async with asyncio.timeout(self._interval_seconds):
                         await self._wanted.wait()
                 except TimeoutError:
                     pass  # the interval is over: that is what we wait for
+                task.waiting_for("ClickHouse to take the checkpoints")
                 try:
-                    await self.save()
+                    with self._metrics.stage("checkpoint"):
+                        await self.save()
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("checkpoint", error)

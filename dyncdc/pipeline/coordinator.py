@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import DyncdcError
@@ -16,7 +16,8 @@ from .snapshots import SnapshotLoader, SnapshotPlan
 
 TIP_POLL_SECONDS = 0.1
 TIP_MARGIN_SECONDS = 5.0
-"""``--once`` under a load that never lets a shard reach its tip ends this far behind the instant it aimed at."""
+"""Under a load that never lets a shard reach its tip, ``--once`` reads what arrived up to so long after its aim: the
+source's clock is known as of its last answer only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,6 @@ class Coordinator:
         decoders: SnapshotDecoders,
         checkpointer: Checkpointer,
         engine: Engine,
-        clock: Callable[[], float],
     ) -> None:
         self._streams = streams
         self._snapshots = snapshots
@@ -56,7 +56,6 @@ class Coordinator:
         self._decoders = decoders
         self._checkpointer = checkpointer
         self._engine = engine
-        self._clock = clock
 
     async def run(self, *, once: bool = False) -> None:
         """Read for ever, or, with ``once``, until the snapshots are complete and every shard was read to its tip.
@@ -65,6 +64,7 @@ class Coordinator:
         """
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(self._engine, self._checkpointer, tasks)
+            self._watch(readers)
             followers = self._followers(readers)
             loaders = self._loaders(readers, followers)
             running = [
@@ -76,6 +76,12 @@ class Coordinator:
                 for task in running:
                     task.cancel()
                 readers.cancel()
+
+    def _watch(self, readers: Readers) -> None:
+        watch, ledgers = self._engine.metrics.watch_shards, self._checkpointer.ledgers
+        watch("reading", lambda: len(readers.pumps))
+        watch("waiting", lambda: len(ledgers.keys() - readers.pumps.keys() - readers.failed.keys()))
+        watch("failed", lambda: len(readers.failed))
 
     def _followers(self, readers: Readers) -> Mapping[str, StreamFollower]:
         return {
@@ -108,9 +114,10 @@ class Coordinator:
                 raise loader.failure
         for follower in followers.values():
             await follower.held.wait()
-        begun, instant = asyncio.get_running_loop().time(), self._clock()
+        begun = asyncio.get_running_loop().time()
+        instants = {follower: follower.source.server_time for follower in followers.values()}
         # The tip is a state of many pumps, not an event: look now and then.
-        while not all(self._at_tip(follower, begun, instant) for follower in followers.values()):  # noqa: ASYNC110
+        while not all(self._at_tip(follower, begun, instant) for follower, instant in instants.items()):  # noqa: ASYNC110
             await asyncio.sleep(TIP_POLL_SECONDS)
 
     def _at_tip(self, follower: StreamFollower, begun: float, instant: float) -> bool:

@@ -35,6 +35,9 @@ class FetchSize:
     ceiling_bytes: int = 2 * 2**20
     want_bytes: int = 32 * 1024
 
+    def __post_init__(self) -> None:
+        self.want_bytes = self.floor_bytes = min(self.want_bytes, self.floor_bytes, self.ceiling_bytes)
+
     def learn(self, nbytes: int) -> None:
         """Adapt to what the last answer brought."""
         if nbytes * 2 >= self.want_bytes:

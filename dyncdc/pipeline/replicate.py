@@ -161,7 +161,6 @@ class _Life:
             engine=Engine(
                 self._budget, writer, self._metrics, self._progress, self._clock, self._settings.fetch_ceiling_bytes
             ),
-            clock=self._clock,
         )
 
     async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:
