@@ -26,13 +26,15 @@ DEFAULT_MEMORY_BYTES: Final = 1 << 30
 READY_TIMEOUT_SECONDS: Final = 30.0
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 PORT_ATTEMPTS: Final = 5
+PATIENCE_SECONDS: Final = 8.0
+"""How long another process's server is waited for, be it to answer or to be gone: a clean stop may take 5 s."""
+
 _MERGE_LIMITS: Final = (
     "number_of_free_entries_in_pool_to_execute_mutation",
     "number_of_free_entries_in_pool_to_lower_max_size_of_merge",
     "number_of_free_entries_in_pool_to_execute_optimize_entire_partition",
 )
-_LOCKED = "Cannot lock file"
-_PORT_TAKEN = "Address already in use"
+_LOCKED, _PORT_TAKEN = "Cannot lock file", "Address already in use"
 
 
 class DirectoryInUse(ConfigError):
@@ -278,21 +280,21 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def open_local(directory: Path, *, database: str = DEFAULT_DATABASE) -> LocalClickHouse:
+async def open_local(directory: Path, *, database: str = DEFAULT_DATABASE, own: bool = False) -> LocalClickHouse:
     """Attach to the server that runs on ``directory``, or start one. ``stop`` it in either case.
 
-    Raises ConfigError, FatalError.
+    ``own``: never attach to one that ends with whoever started it; wait a while for a short command's to end.
+    Raises DirectoryInUse, ConfigError, FatalError.
     """
     server = LocalClickHouse(directory, database=database)
-    if await server.attach():
-        return server
-    try:
-        await server.start()
-    except DirectoryInUse:
-        # somebody else is just starting it
-        for _ in range(50):
-            if await server.attach():
-                return server
-            await asyncio.sleep(0.1)
-        raise
-    return server
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while True:
+        if not own and await server.attach():
+            return server
+        try:
+            await server.start()
+            return server
+        except DirectoryInUse:  # somebody is just starting it, or stopping it
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.1)

@@ -156,6 +156,22 @@ async def test_two_commands_at_once_share_one_server(tmp_path: Path) -> None:
         await server.stop()
 
 
+async def test_who_must_own_its_server_waits_for_another_to_end_and_is_refused_if_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await open_local(tmp_path)
+    waiting = asyncio.create_task(open_local(tmp_path, own=True))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    await first.stop()
+    second = await waiting
+    assert second.owned
+    monkeypatch.setattr(local_clickhouse, "PATIENCE_SECONDS", 0.2)
+    with pytest.raises(DirectoryInUse):
+        await open_local(tmp_path, own=True)
+    await second.stop()
+
+
 async def test_a_second_server_on_a_directory_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     async with LocalClickHouse(tmp_path, users={"ada": "secret"}) as first:
         with pytest.raises(DirectoryInUse) as caught:
