@@ -18,7 +18,7 @@ INSERT_SHARE = 0.4
 """At most this share of the memory may be in the copies that inserts make."""
 
 FETCH_CEILING_BYTES = 2**20
-"""Measured: an answer of 1 MiB costs 3.4 us a record, of 2 MiB 5 us, of 8 MiB 10 us: larger buffers are dear to join."""
+"""Measured: an answer of 1 MiB costs 3.4 us a record, of 2 MiB 5 us, of 8 MiB 10 us: large buffers are dear to join."""
 
 FETCHES_AT_LEAST = 4
 """So many full fetches must fit into the budget beside each other, or one busy shard would starve the rest."""
