@@ -67,6 +67,12 @@ class _Batch:
         self.rows += block.rows
         self.nbytes += block.nbytes
 
+    def settle(self, parts: Sequence[Part]) -> None:
+        """Acknowledge what is durable."""
+        for block, receipt in parts:
+            self.nbytes -= block.nbytes
+            receipt.ack()
+
 
 class Writer:
     """Batches blocks per table and flushes on rows, bytes, age, memory pressure or drain.
@@ -200,9 +206,7 @@ class Writer:
                 self._ordinal += 1
                 await self._write(parts, f"{self._token_prefix}/{self._ordinal}", task)
                 self._metrics.arrived(table, max(block.created for block, _ in parts), self._clock())
-                for block, receipt in parts:
-                    batch.nbytes -= block.nbytes
-                    receipt.ack()
+                batch.settle(parts)
         del self._flushing[table]
         self._eased.set()
         self._wake.set()

@@ -1,0 +1,211 @@
+"""Small parts to build a pipeline from in tests: a sink, a store and a source that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+
+import orjson
+from virtual_time import run
+
+from dyncdc.errors import RejectedRowsError
+from dyncdc.model import HORIZON, Block, Checkpoint, Decoded, Mark, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.pipeline.budget import ByteBudget
+from dyncdc.pipeline.checkpointer import Checkpointer
+from dyncdc.pipeline.ledger import Receipt, ShardLedger
+from dyncdc.pipeline.writer import BatchLimits, Writer
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+SOURCE = SourceId("stream@1")
+WIDE = BatchLimits(max_rows=10**6, max_bytes=2**30, max_age_seconds=1.0)
+
+
+def shard(name: str = "s", *parents: str) -> Shard:
+    """Make a shard of the only source."""
+    return Shard(SOURCE, ShardId(name), frozenset(ShardId(parent) for parent in parents))
+
+
+def block(table: str = "t", *rows: tuple[str, int, str], size: int = 0) -> Block:
+    """Make a block of rows (key, version, value). ``size``: pad the only row's value to so many bytes."""
+    rows = rows or (("k", 1, "x" * size),)
+    cells = [
+        b",".join(orjson.dumps(value) for value in column) for column in ([r[0] for r in rows], [r[2] for r in rows])
+    ]
+    return Block(table, ("key", "value"), cells, len(rows), [r[0].encode() for r in rows], [r[1] for r in rows])
+
+
+def values(found: Block) -> list[tuple[str, str]]:
+    """Read a block back as (key, value)."""
+    columns = [orjson.loads(b"[" + cells + b"]") for cells in found.cells]
+    return list(zip(*columns, strict=True))
+
+
+class MemorySink:
+    """Keeps what it is given. ``answer`` is called first and may wait or raise."""
+
+    def __init__(self, answer: Callable[[Block], Coroutine[object, object, None]] | None = None) -> None:
+        self.answer = answer
+        self.attempts: list[tuple[str, Block]] = []
+        self.inserted: list[Block] = []
+        self.in_flight: list[str] = []
+        self.most_in_flight = 0
+
+    async def insert(self, block: Block, token: str) -> None:
+        self.attempts.append((token, block))
+        self.in_flight.append(block.table)
+        self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
+        try:
+            if self.answer is not None:
+                await self.answer(block)
+        finally:
+            self.in_flight.remove(block.table)
+        self.inserted.append(block)
+
+
+class MemoryCheckpoints:
+    """Keeps rows. ``answer`` is called before a save is applied and may wait or raise."""
+
+    def __init__(self, rows: Sequence[Checkpoint] = ()) -> None:
+        self.rows = list(rows)
+        self.saves: list[list[Checkpoint]] = []
+        self.answer: Callable[[], Coroutine[object, object, None]] | None = None
+        self.now = 1_000.0
+
+    async def load(self) -> Sequence[Checkpoint]:
+        return list(self.rows)
+
+    async def save(self, rows: Sequence[Checkpoint]) -> None:
+        if self.answer is not None:
+            await self.answer()
+        self.saves.append(list(rows))
+        self.rows += rows
+
+    async def newest_epoch(self, sources: Collection[SourceId]) -> int:
+        await asyncio.sleep(0)
+        return max((row.epoch for row in self.rows if row.source in sources), default=0)
+
+    async def server_time(self) -> float:
+        return self.now
+
+
+class ScriptedSource:
+    """A source whose answers are made by ``answer``; without it every shard is empty and at its tip."""
+
+    id = SOURCE
+    label = "stream"
+    retention_seconds: float | None = 86_400.0
+    pause_seconds = 0.25
+
+    def __init__(self, pages: Sequence[Sequence[Shard]] = ()) -> None:
+        self.pages: list[Sequence[Shard]] = list(pages)
+        self.server_time = 1_000.0
+        self.start = HORIZON
+        self.fetched: list[tuple[str, Position, int]] = []
+        self.forgotten: list[str] = []
+        self.answer: Callable[[Shard, Position], Coroutine[object, object, RawChunk]] | None = None
+        self.before_page: Callable[[int], Coroutine[object, object, None]] | None = None
+
+    def start_position(self, shard: Shard) -> Position:
+        return self.start
+
+    async def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
+        for number, page in enumerate(list(self.pages)):
+            if self.before_page is not None:
+                await self.before_page(number)
+            yield page
+
+    async def fetch(self, shard: Shard, after: Position, want_bytes: int) -> RawChunk:
+        self.fetched.append((shard.id, after, want_bytes))
+        if self.answer is not None:
+            return await self.answer(shard, after)
+        await asyncio.sleep(0.01)
+        return chunk(shard, [], after)
+
+    def forget(self, shard: Shard) -> None:
+        self.forgotten.append(shard.id)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def chunk(
+    of: Shard,
+    records: Sequence[bytes],
+    end: str,
+    *,
+    closed: bool = False,
+    behind_seconds: float = 0.0,
+    children: tuple[Shard, ...] = (),
+) -> RawChunk:
+    """Make one answer."""
+    nbytes = sum(map(len, records))
+    positions = [Position(end)] * len(records)
+    return RawChunk(of, records, positions, Position(end), nbytes, 1_000.0, behind_seconds, closed, children)
+
+
+class OneRowEach:
+    """Decodes each record into one row of one table, all in one block."""
+
+    tables = ("t",)
+
+    def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
+        if chunk.records:
+            rows = [(f"k{number}", number, data.decode()) for number, data in enumerate(chunk.records)]
+            yield Decoded([block("t", *rows)])
+
+
+def bury(block: Block, receipt: Receipt, error: RejectedRowsError) -> Block:
+    """Make a dead letter that says which shard its row came from."""
+    return Block("dead", ("shard", "key"), [orjson.dumps(receipt.shard.id), block.cells[0]], 1)
+
+
+def writer_of(sink: MemorySink, budget: ByteBudget, limits: BatchLimits = WIDE) -> Writer:
+    """Make a writer."""
+    return Writer(
+        sink,
+        budget,
+        limits,
+        token_prefix="p/0/1",
+        bury=bury,
+        metrics=Metrics(),
+        progress=Progress(),
+        clock=lambda: 1_000.0,
+    )
+
+
+def checkpointer_of(store: MemoryCheckpoints, *, interval_seconds: float = 1.0) -> Checkpointer:
+    """Make a checkpointer."""
+    return Checkpointer(
+        store, interval_seconds=interval_seconds, metrics=Metrics(), progress=Progress(), clock=lambda: 1_000.0
+    )
+
+
+def ledger_of(name: str = "s") -> ShardLedger:
+    """Make the ledger of a shard that is read from its beginning."""
+    return ShardLedger(shard(name), Mark(HORIZON), persisted=None)
+
+
+def mark(position: object, *, finished: bool = False, read_until: float = 0.0) -> Mark:
+    """Make a mark."""
+    return Mark(Position(str(position)), read_until, finished)
+
+
+__all__ = [
+    "SOURCE",
+    "WIDE",
+    "MemoryCheckpoints",
+    "MemorySink",
+    "OneRowEach",
+    "ScriptedSource",
+    "block",
+    "bury",
+    "checkpointer_of",
+    "chunk",
+    "ledger_of",
+    "mark",
+    "run",
+    "shard",
+    "values",
+    "writer_of",
+]
