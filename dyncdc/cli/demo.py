@@ -24,6 +24,9 @@ from .options import debug_option, json_option, run_async
     "--rate", default=200.0, show_default=True, type=click.FloatRange(min=1, max=5000), help="Changes per second."
 )
 @click.option(
+    "--items", default=20_000, show_default=True, type=click.IntRange(100, 1_000_000), help="Items to load at first."
+)
+@click.option(
     "--dir",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
@@ -32,13 +35,15 @@ from .options import debug_option, json_option, run_async
 @click.option("--keep", is_flag=True, help="Leave everything running at the end, until Ctrl-C.")
 @json_option
 @debug_option
-def demo(seconds: float, rate: float, directory: Path | None, keep: bool, as_json: bool, debug: bool) -> int:
+def demo(
+    seconds: float, rate: float, items: int, directory: Path | None, keep: bool, as_json: bool, debug: bool
+) -> int:
     """Show everything at work on this machine alone: a snapshot, live changes, and the proof that nothing is lost.
 
     Needs no AWS, no Docker and no configuration. Kill the daemon while it runs, if you like.
     """
     configure_logging("debug" if debug else "warning", "auto")
-    options = DemoOptions(seconds, rate, directory, keep)
+    options = DemoOptions(seconds, rate, items, directory, keep)
     console = Console(stderr=as_json)
     return run_async(_show(options, console, as_json=as_json))
 

@@ -116,7 +116,7 @@ def test_demo_ends_equal_although_the_daemon_is_killed(start: Starter) -> None:
 
 
 def test_row_corrupted_by_hand_ends_the_demo_with_4_and_names_the_key(start: Starter) -> None:
-    demo = start("--seconds", "5", "--rate", "50")
+    demo = start("--seconds", "4", "--rate", "50", "--items", "1000")
     url = demo.wait_for(r"ClickHouse (http://\S+)")[1]
     demo.wait_for("live load over")
     corrupt = (
@@ -131,7 +131,7 @@ def test_row_corrupted_by_hand_ends_the_demo_with_4_and_names_the_key(start: Sta
 
 
 def test_interrupted_demo_stops_everything_and_exits_130(start: Starter, tmp_path: Path) -> None:
-    demo = start("--dir", str(tmp_path / "demo"))
+    demo = start("--dir", str(tmp_path / "demo"), "--items", "1000")
     pid = int(demo.wait_for(r"daemon started as pid (\d+)")[1])
     demo.process.send_signal(signal.SIGINT)
     assert demo.end() == 130, demo.output

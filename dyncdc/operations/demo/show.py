@@ -24,12 +24,14 @@ from .observe import Speed, caught_up, scrape
 from .orders import OrderSystem
 from .queries import count_rows
 from .reshard import merge_last, open_shards, split_first
-from .source import CUSTOMERS, ITEMS, TABLES, fill, make_tables, start_streaming
+from .source import CUSTOMERS_SHARE, TABLES, fill, make_tables, start_streaming
 from .verdict import verdict_line
 from .view import Screen
 
 OVERHEAD_SECONDS = 70.0
-"""Longest that everything but the live load may take together."""
+"""Longest that everything but the live load may take together, for 20,000 items."""
+ITEMS_PER_SECOND = 500.0
+"""Slowest that any more items may be written, loaded and compared."""
 CATCH_UP_SECONDS = 30.0
 OBSERVE_SECONDS = 0.5
 SPLIT_AFTER = 0.25
@@ -41,10 +43,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the user can choose. ``rate``: changes per second."""
+    """What the user can choose. ``rate``: changes per second; ``items``: those that the snapshot loads."""
 
     seconds: float = 20.0
     rate: float = 200.0
+    items: int = 20_000
     directory: Path | None = None
     keep: bool = False
     seed: int = 1
@@ -77,7 +80,7 @@ async def run_demo(options: DemoOptions, console: Console, report: Callable[[Dem
         with Screen(console) as screen:
             show = _Show(options, kit, screen)
             stack.push_async_callback(show.daemon.stop)
-            limit_seconds = options.seconds + OVERHEAD_SECONDS
+            limit_seconds = options.seconds + OVERHEAD_SECONDS + max(0, options.items - 20_000) / ITEMS_PER_SECOND
             try:
                 async with asyncio.timeout(limit_seconds):
                     await show.until_running()
@@ -99,7 +102,8 @@ class _Show:
         self._screen = screen
         self._begun = asyncio.get_running_loop().time()
         self._system = OrderSystem(options.seed)
-        self._load = LiveLoad(self._system, kit.writer, CUSTOMERS, [])
+        self._customers = options.items // CUSTOMERS_SHARE
+        self._load = LiveLoad(self._system, kit.writer, self._customers, [])
         self._speed = Speed()
         self.daemon = Daemon(kit.config_file, kit.log_file, self._say)
 
@@ -110,10 +114,10 @@ class _Show:
         self._phase("filling DynamoDB")
         await make_tables(kit.aws)
         written = [0]
-        orders = await self._while_ticking(fill(self._system, kit.writer, written), written)
-        self._load = LiveLoad(self._system, kit.writer, CUSTOMERS, orders)
+        orders = await self._while_ticking(fill(self._system, kit.writer, self._options.items, written), written)
+        self._load = LiveLoad(self._system, kit.writer, self._customers, orders)
         await start_streaming(kit.aws)
-        self._say(f"{ITEMS:,} items in {' and '.join(TABLES)}; changes now go to a stream")
+        self._say(f"{self._options.items:,} items in {' and '.join(TABLES)}; changes now go to a stream")
         await self.daemon.start()
         self._phase("snapshot and stream")
         self._say(f"daemon started as pid {self.daemon.pid}, log {kit.log_file}")

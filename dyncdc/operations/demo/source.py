@@ -16,8 +16,8 @@ from .orders import CUSTOMERS_TABLE, ORDERS_TABLE, TTL_ATTRIBUTE, OrderSystem
 STREAM: Final = "shop-changes"
 BUCKET: Final = "shop-exports"
 SHARDS: Final = 2
-ITEMS: Final = 20_000
-CUSTOMERS: Final = 2_000
+CUSTOMERS_SHARE: Final = 10
+"""One item in so many is a customer, the others are orders."""
 READY_SECONDS = 15.0
 POLL_SECONDS = 0.05
 
@@ -48,10 +48,11 @@ async def make_tables(aws: AwsClients) -> None:
         )
 
 
-async def fill(system: OrderSystem, writer: DynamoDBWriter, written: list[int]) -> list[tuple[int, int]]:
-    """Write ``ITEMS`` items, counting along in ``written[0]``; return the (customer, number) of the orders."""
-    orders = [(number % CUSTOMERS, number) for number in range(1, ITEMS - CUSTOMERS + 1)]
-    await writer.put_all(CUSTOMERS_TABLE, (system.customer(number) for number in range(CUSTOMERS)), written)
+async def fill(system: OrderSystem, writer: DynamoDBWriter, items: int, written: list[int]) -> list[tuple[int, int]]:
+    """Write ``items`` items, counting along in ``written[0]``; return the (customer, number) of the orders."""
+    customers = items // CUSTOMERS_SHARE
+    orders = [(number % customers, number) for number in range(1, items - customers + 1)]
+    await writer.put_all(CUSTOMERS_TABLE, (system.customer(number) for number in range(customers)), written)
     await writer.put_all(ORDERS_TABLE, _each(system, orders), written)
     return orders
 
