@@ -30,6 +30,10 @@ async def assemble(world: World) -> Assembly:
     """Check all that the configuration names, then create what is missing. Raises ConfigError, FatalError."""
     config = world.config
     planned = [await plan_table(world, table) for table in config.tables]
+    for plan in planned:
+        refusal = plan.refusal()
+        if refusal is not None:
+            raise refusal
     sources = await open_streams(world)
     origins = {
         table.dynamodb: snapshot_origin(world.aws, table, sources[config.stream_of(table)])

@@ -95,7 +95,7 @@ class _Daemon:
         with ExitStack() as starting:
             task = starting.enter_context(self._progress.task("start"))
             patience = Patience(config.run.startup_timeout_seconds if self._once else None, self._progress, task)
-            async with open_world(config, patience) as world:
+            async with open_world(config, patience, own=True) as world:
                 try:
                     assembly = await assemble(world)
                 except CredentialsError as error:  # at start they cannot mend themselves

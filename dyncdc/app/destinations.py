@@ -11,15 +11,18 @@ from ..decode.plan import compile_table
 from ..decode.spec import KeyAttribute, TableSpec
 from ..errors import ConfigError
 from ..sinks.ddl import add_deleted_column, create_table, create_view
-from ..sinks.mapping import existing_table_spec, new_table_spec
+from ..sinks.mapping import (
+    existing_table_spec,
+    new_table_spec,
+    offered_statements,
+    unfilled_columns,
+)
 from ..sinks.own_tables import own_statements
-from ..sinks.tables import ExistingTable, has_rows, read_table, refusals
+from ..sinks.tables import DELETED_COLUMN, ExistingTable, Refusal, has_rows, read_table, refusals
 from .world import World
 
 SAMPLE_ITEMS = 1000
 """Items that inference looks at: one page of a scan for most tables."""
-
-DEFAULT_DELETED_COLUMN = "_deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,18 @@ class Planned:
     statements: list[str] = field(default_factory=list)
     offers: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    refused: tuple[Refusal, ...] = ()
+    """Why an existing table would lose rows; empty when it is safe."""
+
+    def refusal(self) -> ConfigError | None:
+        """The error that says so, None when it is safe."""
+        if not self.refused:
+            return None
+        reasons = "; ".join(refusal.reason for refusal in self.refused)
+        return ConfigError(
+            f"using {self.config.destination} for {self.config.dynamodb}: {reasons}",
+            hint="; ".join(refusal.todo for refusal in self.refused),
+        )
 
     @property
     def exists(self) -> bool:
@@ -52,15 +67,24 @@ class Prepared:
 async def plan_table(world: World, config: TableConfig) -> Planned:
     """Find the mapping of one table; changes nothing.
 
-    Raises ConfigError for a table that does not exist in DynamoDB, or a destination that would lose rows.
+    Raises ConfigError for a table that does not exist in DynamoDB, or a mapping that cannot be.
     """
     description = await world.patience(lambda: world.tables.describe(config.dynamodb))
     existing = await world.patience(lambda: read_table(world.clickhouse, config.destination))
     if existing is not None:
         return _existing(config, description.keys, existing)
-    spec = new_table_spec(config, description.keys, await _sample(world, config))
+    version_type = await _version_type(world, config)
+    spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
     return Planned(config, spec, None, [create_table(spec), create_view(spec)])
+
+
+async def _version_type(world: World, config: TableConfig) -> str:
+    """Milliseconds tie: then the version also holds the sequence number, so that the order is total."""
+    stream = world.config.stream_of(config)
+    destinations, _ = await world.patience(lambda: world.tables.destinations(config.dynamodb))
+    mine = [found for found in destinations if stream in (found.stream_arn, found.stream_arn.rpartition("/")[2])]
+    return "UInt256" if any(found.precision != "MICROSECOND" for found in mine) else "Int64"
 
 
 async def _sample(world: World, config: TableConfig) -> Sequence[Mapping[str, object]]:
@@ -71,23 +95,20 @@ async def _sample(world: World, config: TableConfig) -> Sequence[Mapping[str, ob
 
 def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> Planned:
     spec = existing_table_spec(config, keys, table)
-    found = refusals(table, spec)
-    if found:
-        raise ConfigError(
-            f"using {config.destination} for {config.dynamodb}: {'; '.join(refusal.reason for refusal in found)}",
-            hint="; ".join(refusal.todo for refusal in found),
-        )
-    compile_table(spec)
-    planned = Planned(config, spec, table, [create_view(spec)])
-    if not spec.deleted_column:
-        planned.offers.append(add_deleted_column(config.destination, DEFAULT_DELETED_COLUMN))
-        planned.notes.append(
-            f"deleted items stay, since the table has no column for it: add one with `dyncdc ddl` and set"
-            f' tables.metadata.deleted = "{DEFAULT_DELETED_COLUMN}" and deletes = "tombstone"'
-        )
+    offers = offered_statements(config, table, spec)
+    notes = []
+    if spec.deletes == "ignore" and not spec.deleted_column:
+        offers.append(add_deleted_column(table.name, config.metadata.deleted or DELETED_COLUMN))
+        notes.append('deleted items stay (deletes = "ignore"): `dyncdc ddl` has the column that would mark them')
     if not spec.spill_column:
-        planned.notes.append("no spill column: attributes without a column are left out, misfits become dead letters")
-    return planned
+        notes.append("no spill column: attributes without a column are left out, misfits become dead letters")
+    empty = unfilled_columns(table, spec)
+    if empty:
+        notes.append(f"nothing fills {', '.join(empty)}: they keep their defaults")
+    found = tuple(refusals(table, spec))
+    if not found:
+        compile_table(spec)
+    return Planned(config, spec, table, [create_view(spec)], offers, notes, found)
 
 
 async def prepare(world: World, planned: Sequence[Planned]) -> list[Prepared]:

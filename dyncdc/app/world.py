@@ -36,8 +36,10 @@ def open_aws(config: Config) -> AbstractAsyncContextManager[AwsClients]:
 
 
 @asynccontextmanager
-async def open_clickhouse(config: Config, patience: Patience) -> AsyncIterator[ClickHouse]:
-    """Connect, and make the database of a local:// server. ClickHouse has answered by then.
+async def open_clickhouse(config: Config, patience: Patience, *, own: bool = False) -> AsyncIterator[ClickHouse]:
+    """Connect, and start a local:// server where none runs. ClickHouse has answered by then.
+
+    ``own``: be the one that starts it, so that it does not end with some other command.
 
     Raises ConfigError (refused credentials, no such database), FatalError when ``patience`` ran out.
     """
@@ -45,7 +47,7 @@ async def open_clickhouse(config: Config, patience: Patience) -> AsyncIterator[C
     server = None
     url: ClickHouseUrl = settings.url
     if url.kind == "local":
-        server = await open_local(Path(url.directory))
+        server = await open_local(Path(url.directory), own=own)
         url = replace(url, kind="native", host="127.0.0.1", port=server.tcp_port, database=server.database)
     try:
         clickhouse = ClickHouse(
@@ -65,7 +67,7 @@ async def open_clickhouse(config: Config, patience: Patience) -> AsyncIterator[C
 
 
 @asynccontextmanager
-async def open_world(config: Config, patience: Patience) -> AsyncIterator[World]:
-    """Open both sides; AWS is first asked by whoever needs it."""
-    async with open_clickhouse(config, patience) as clickhouse, open_aws(config) as aws:
+async def open_world(config: Config, patience: Patience, *, own: bool = False) -> AsyncIterator[World]:
+    """Open both sides; AWS is first asked by whoever needs it. ``own``: see ``open_clickhouse``."""
+    async with open_clickhouse(config, patience, own=own) as clickhouse, open_aws(config) as aws:
         yield World(config, aws, clickhouse, patience)

@@ -93,7 +93,9 @@ class ClickHouseConfig(Section):
     )
     password_file: Text | None = Field(default=None, description="file that holds the password")
     cluster: Text | None = Field(default=None, description="ON CLUSTER and Replicated engines")
-    compression: Literal["lz4", "none"] = Field(default="lz4", description="compression of what is sent: lz4 or none")
+    compression: Literal["lz4", "none"] = Field(
+        default="lz4", description="compression of data blocks, lz4 or none; the text of inserts travels as it is"
+    )
     ca_file: Text | None = Field(
         default=None, description="CA certificates (PEM) to trust instead of the system's; TLS only"
     )

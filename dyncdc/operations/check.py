@@ -133,7 +133,10 @@ class Checker:
         planned = await self._try(subject, lambda: plan_table(world, table))
         if planned is None:
             return
-        if planned.exists:
+        refusal = planned.refusal()
+        if refusal is not None:
+            self._failed(subject, refusal)
+        elif planned.exists:
             self._say("ok", subject, f"exists and is safe, {len(planned.spec.columns)} columns mapped")
         else:
             self._say("ok", subject, f"will be created with {len(planned.spec.columns)} columns")

@@ -10,14 +10,11 @@ from ..sinks.own_tables import own_statements
 async def plan_statements(world: World) -> list[str]:
     """Statements for dyncdc's own tables and for every destination that is missing or incomplete, in order.
 
-    Raises ConfigError for a destination that cannot be used as it is.
+    What would complete an existing table comes last; running it is up to the user. Raises ConfigError.
     """
-    statements = own_statements()
-    for table in world.config.tables:
-        planned = await plan_table(world, table)
-        statements += planned.statements
-        statements += planned.offers
-    return statements
+    planned = [await plan_table(world, table) for table in world.config.tables]
+    offers = [text for plan in planned for text in plan.offers]
+    return [*own_statements(), *(text for plan in planned for text in plan.statements), *offers]
 
 
 async def apply_statements(world: World, statements: list[str]) -> None:

@@ -128,7 +128,7 @@ async def _table(
     snapshots: Sequence[Snapshot],
 ) -> TableStatus:
     snapshot = next((found for found in reversed(snapshots) if found.table == table.dynamodb), None)
-    files = [row for row in checkpoints if snapshot is not None and row.source == SourceId(snapshot.export_arn)]
+    files = [row for row in checkpoints if snapshot is not None and row.source == SourceId(snapshot.id)]
     lags = [lag for row in rows if not row.mark.finished and (lag := _lag(row, source)) is not None]
     read_until = [row.mark.read_until for row in rows if not row.mark.finished]
     loaded = table.snapshot.method == "none" or (snapshot is not None and snapshot.state == "complete")

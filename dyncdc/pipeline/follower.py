@@ -6,6 +6,7 @@ Parents before children, nothing skipped.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping
 
 from ..errors import FatalError, RetryableError
 from ..model import HORIZON, Mark, RawChunk, Shard, ShardId
@@ -109,15 +110,19 @@ class StreamFollower:
         return all(self.source.start_position(shard) == HORIZON for shard in self._listed.values())
 
     def _refuse_lost(self, present: set[ShardId]) -> None:
-        retention_seconds = self.source.retention_seconds
-        if retention_seconds is None:
-            return
+        """Look at every position once a list is complete. Raises FatalError."""
         marks = dict(self._checkpointer.saved(self.source.id))
         for (source, shard), ledger in self._checkpointer.ledgers.items():
             if source == self.source.id:
                 marks[shard] = ledger.frontier
         for shard in self._checkpointer.finished(self.source.id):
             marks.pop(shard, None)
+        self._refuse(marks, present)
+
+    def _refuse(self, marks: Mapping[ShardId, Mark], present: Collection[ShardId]) -> None:
+        retention_seconds = self.source.retention_seconds
+        if retention_seconds is None:
+            return
         now = self.source.server_time
         for lost in lost_positions(marks, present, retention_seconds=retention_seconds, now=now):
             raise self._lost(lost)
@@ -153,6 +158,8 @@ class StreamFollower:
             ledger = self._checkpointer.ledgers.get((shard.source, shard.id))
             if ledger is None or (ledger.persisted is None and ledger.frontier.position != HORIZON):
                 continue
+            # Before the first read: Kinesis would go on at the horizon without a word, and the loss would not show.
+            self._refuse({shard.id: ledger.frontier}, {shard.id})
             self._readers.start(self.source, shard, self._decoder, self._ended)
 
     def _ended(self, last: RawChunk | None) -> None:

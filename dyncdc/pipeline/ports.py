@@ -117,8 +117,8 @@ class Origin(Protocol):
     async def describe_export(self, arn: str) -> Export:
         """The export's present state."""
 
-    async def open_export(self, export: Export) -> Source:
-        """Read and verify the manifests; the answer's shards are its data files.
+    async def open_export(self, export: Export, source: SourceId) -> Source:
+        """Read and verify the manifests; the answer's shards are its data files, its id is ``source``.
 
         Raises CorruptSnapshotError when a manifest does not match its checksum or the counts disagree.
         """

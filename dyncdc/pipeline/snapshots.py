@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..errors import CorruptSnapshotError, DyncdcError, FatalError, RetryableError
-from ..model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot
+from ..model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
 from ..telemetry.progress import TaskProgress
 from .checkpointer import Checkpointer
 from .ports import Origin, SnapshotDecoders, SnapshotStore, Source
@@ -220,7 +220,8 @@ class SnapshotLoader:
     async def _open(self, snapshot: Snapshot) -> Source:
         export = Export(snapshot.export_arn, "COMPLETED", snapshot.export_time)
         try:
-            return await self._retry(lambda: self._origin.open_export(export))
+            # Filed under the snapshot's id: the same export may be loaded again, into a table that was made anew.
+            return await self._retry(lambda: self._origin.open_export(export, SourceId(snapshot.id)))
         except CorruptSnapshotError:
             await self._save(replace(snapshot, state="failed"))
             raise

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from ..errors import ConfigError, CorruptSnapshotError, FatalError
-from ..model import Export
+from ..model import Export, SourceId
 from . import manifest
 from .aws import AwsClients
 from .aws_errors import Verdict, aws_call
@@ -135,8 +135,11 @@ class ExportOrigin:
             response = await self._clients.dynamodb.describe_export(ExportArn=arn)
             return msgspec.convert(response.get("ExportDescription"), _Description)
 
-    async def open_export(self, export: Export) -> ExportSource:
-        """Read and verify both manifests, from where the export's own description says they are."""
+    async def open_export(self, export: Export, source: SourceId | None = None) -> ExportSource:
+        """Read and verify both manifests, from where the export's own description says they are.
+
+        ``source``: what its files' checkpoints are filed under; the export's ARN when it is not given.
+        """
         found = await self._describe(export.arn)
         key = found.ExportManifest or manifest.summary_key(found.S3Prefix, export.arn)
         body = await self._read_manifest(found.S3Bucket, key)
@@ -144,7 +147,7 @@ class ExportOrigin:
         listing = await self._read_manifest(summary.bucket, summary.files_key)
         # A large table has a hundred thousand files: parsing their list would hold the event loop for too long.
         files = await asyncio.to_thread(manifest.parse_files, summary, listing)
-        return ExportSource(self._clients.s3, export.arn, self._table, summary.bucket, files)
+        return ExportSource(self._clients.s3, source or SourceId(export.arn), self._table, summary.bucket, files)
 
     async def _read_manifest(self, bucket: str, key: str) -> bytes:
         body = await self._read_object(bucket, key)

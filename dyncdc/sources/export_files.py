@@ -65,9 +65,9 @@ class _Download:
 class ExportSource:
     """The data files of one export. ``label`` is the table's name."""
 
-    def __init__(self, s3: Any, export_arn: str, label: str, bucket: str, files: Sequence[DataFile]) -> None:
+    def __init__(self, s3: Any, source: SourceId, label: str, bucket: str, files: Sequence[DataFile]) -> None:
         self._s3 = s3
-        self._id = SourceId(export_arn)
+        self._id = source
         self._label = label
         self._bucket = bucket
         self._files = {ShardId(file.key): file for file in files}
@@ -75,7 +75,7 @@ class ExportSource:
 
     @property
     def id(self) -> SourceId:
-        """The export's ARN."""
+        """What its checkpoints are filed under."""
         return self._id
 
     @property

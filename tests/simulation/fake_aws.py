@@ -257,12 +257,12 @@ class FakeOrigin:
         (found,) = (export for export, _ in self._exports.started.values() if export.arn == arn)
         return self._exports.present(found)
 
-    async def open_export(self, export: Export) -> FakeExport:
+    async def open_export(self, export: Export, source: SourceId) -> FakeExport:
         await self._call()
         if self._exports.present(export).status != "COMPLETED":
             raise self._life.violated("an export is read before it is complete")
         (files,) = (files for found, files in self._exports.started.values() if found.arn == export.arn)
-        return FakeExport(self._exports, self._life, export, files)
+        return FakeExport(self._exports, self._life, export, files, source)
 
     async def _call(self) -> None:
         await self._life.takes(0.005, 0.1)
@@ -273,7 +273,10 @@ class FakeOrigin:
 class FakeExport:
     """The files of an export: shards without parents, positions are line numbers."""
 
-    def __init__(self, exports: Exports, life: Life, export: Export, files: list[list[bytes]]) -> None:
+    def __init__(
+        self, exports: Exports, life: Life, export: Export, files: list[list[bytes]], source: SourceId
+    ) -> None:
+        self._source = source
         self._exports = exports
         self._life = life
         self._export = export
@@ -282,7 +285,7 @@ class FakeExport:
 
     @property
     def id(self) -> SourceId:
-        return SourceId(self._export.arn)
+        return self._source
 
     @property
     def label(self) -> str:

@@ -292,7 +292,7 @@ class SnapshotClient:
             raise RetryableError("saving a snapshot: no answer")
         if snapshot.state == "complete":
             files = self._server.export_files[snapshot.export_arn]
-            if len(self._server.finished(snapshot.export_arn)) != files:
+            if len(self._server.finished(snapshot.id)) != files:
                 raise life.violated(f"the snapshot of {snapshot.table} was complete before its last file")
         self._server.snapshots[snapshot.id] = snapshot
         await life.reach(f"snapshot {snapshot.state}")

@@ -14,7 +14,7 @@ from conftest import REGION
 from tcp_proxy import TcpProxy
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, RetryableError
-from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId
+from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.sources.aws import AwsClients, open_clients
 from dyncdc.sources.export_files import ExportSource
 from dyncdc.sources.manifest import DataFile
@@ -60,7 +60,7 @@ def lines_of(chunks: list[RawChunk]) -> list[bytes]:
 async def test_s13_every_line_comes_once_in_order_with_its_number_whatever_the_key(aws: AwsClients, key: str) -> None:
     wanted = items(3000)
     bucket, file = await put(aws, key, gzip.compress(b"\n".join(wanted) + b"\n"), len(wanted))
-    source = ExportSource(aws.s3, ARN, "t", bucket, [file])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
     (shard,) = [shard async for page in source.list_shards() for shard in page]
     assert shard == Shard(source.id, ShardId(key))
     chunks = await read_on(source, shard, source.start_position(shard), 50_000)
@@ -76,7 +76,7 @@ async def test_s13_every_line_comes_once_in_order_with_its_number_whatever_the_k
 async def test_s8_reading_goes_on_behind_any_line(aws: AwsClients, after: int) -> None:
     wanted = items(1500)
     bucket, file = await put(aws, "f", gzip.compress(b"\n".join(wanted)), len(wanted))
-    source = ExportSource(aws.s3, ARN, "t", bucket, [file])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
     chunks = await read_on(source, Shard(source.id, ShardId("f")), Position(str(after)), 20_000)
     assert lines_of(chunks) == wanted[after:]
     assert chunks[-1].end == "1500"
@@ -85,7 +85,7 @@ async def test_s8_reading_goes_on_behind_any_line(aws: AwsClients, after: int) -
 async def test_a_position_may_jump_back_and_forth(aws: AwsClients) -> None:
     wanted = items(400)
     bucket, file = await put(aws, "f", gzip.compress(b"\n".join(wanted)), len(wanted))
-    source = ExportSource(aws.s3, ARN, "t", bucket, [file])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
     shard = Shard(source.id, ShardId("f"))
     first = await source.fetch(shard, HORIZON, 5000)
     again = await source.fetch(shard, HORIZON, 5000)
@@ -99,7 +99,7 @@ async def test_a_broken_connection_goes_on_at_its_byte(aws: AwsClients, aws_url:
     bucket, file = await put(aws, "f", gzip.compress(b"\n".join(wanted)), len(wanted))
     proxy = TcpProxy(aws_url)
     async with proxy.running(), open_clients(REGION, endpoint_url=proxy.url) as clients:
-        source = ExportSource(clients.s3, ARN, "t", bucket, [file])
+        source = ExportSource(clients.s3, SourceId(ARN), "t", bucket, [file])
         proxy.cuts = [200_000, 100_000, 150_000]
         chunks = await read_on(source, Shard(source.id, ShardId("f")), HORIZON, 100_000)
         await source.close()
@@ -112,7 +112,7 @@ async def test_a_cancelled_fetch_loses_no_line(aws: AwsClients, aws_url: str) ->
     bucket, file = await put(aws, "f", gzip.compress(b"\n".join(wanted)), len(wanted))
     proxy = TcpProxy(aws_url)
     async with proxy.running(), open_clients(REGION, endpoint_url=proxy.url) as clients:
-        source = ExportSource(clients.s3, ARN, "t", bucket, [file])
+        source = ExportSource(clients.s3, SourceId(ARN), "t", bucket, [file])
         shard = Shard(source.id, ShardId("f"))
         proxy.stall_after_bytes = 200_000
         first = await source.fetch(shard, HORIZON, 20_000)
@@ -141,7 +141,7 @@ GOOD = gzip.compress(b'{"Item":{}}\n' * 5)
 )
 async def test_s7_a_bad_file_never_ends_and_is_named(aws: AwsClients, body: bytes, count: int, says: str) -> None:
     bucket, file = await put(aws, "data/x.json.gz", body, count)
-    source = ExportSource(aws.s3, ARN, "t", bucket, [file])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
     for _ in range(2):
         with pytest.raises(CorruptSnapshotError, match=f"s3://{bucket}/data/x.json.gz.*{says}"):
             await read_on(source, Shard(source.id, ShardId("data/x.json.gz")), HORIZON, 1000)
@@ -149,14 +149,14 @@ async def test_s7_a_bad_file_never_ends_and_is_named(aws: AwsClients, body: byte
 
 async def test_s7_an_object_of_another_md5_never_ends(aws: AwsClients) -> None:
     bucket, file = await put(aws, "f", GOOD, 5)
-    source = ExportSource(aws.s3, ARN, "t", bucket, [DataFile("f", 5, b"\x00" * 16)])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [DataFile("f", 5, b"\x00" * 16)])
     with pytest.raises(CorruptSnapshotError, match="md5 differs"):
         await read_on(source, Shard(source.id, ShardId(file.key)), HORIZON, 1000)
 
 
 async def test_s7_a_missing_object_is_named_and_the_rest_goes_on(aws: AwsClients) -> None:
     bucket, file = await put(aws, "there", GOOD, 5)
-    source = ExportSource(aws.s3, ARN, "t", bucket, [DataFile("missing", 5, file.md5), file])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [DataFile("missing", 5, file.md5), file])
     with pytest.raises(CorruptSnapshotError, match="/missing: NoSuchKey"):
         await source.fetch(Shard(source.id, ShardId("missing")), HORIZON, 1000)
     assert len(lines_of(await read_on(source, Shard(source.id, ShardId("there")), HORIZON, 1000))) == 5
@@ -164,14 +164,14 @@ async def test_s7_a_missing_object_is_named_and_the_rest_goes_on(aws: AwsClients
 
 async def test_s7_a_file_without_items_ends_at_once(aws: AwsClients) -> None:
     bucket, file = await put(aws, "f", gzip.compress(b""), 0)
-    source = ExportSource(aws.s3, ARN, "t", bucket, [file])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
     (chunk,) = await read_on(source, Shard(source.id, ShardId("f")), HORIZON, 1000)
     assert (chunk.records, chunk.end, chunk.closed, chunk.at_tip) == ([], "0", True, True)
 
 
 async def test_the_end_can_be_asked_for_again(aws: AwsClients) -> None:
     bucket, file = await put(aws, "f", GOOD, 5)
-    source = ExportSource(aws.s3, ARN, "t", bucket, [file])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
     shard = Shard(source.id, ShardId("f"))
     await read_on(source, shard, HORIZON, 1000)
     for _ in range(2):
@@ -182,7 +182,7 @@ async def test_the_end_can_be_asked_for_again(aws: AwsClients) -> None:
 
 async def test_a_position_past_the_end_is_no_end(aws: AwsClients) -> None:
     bucket, file = await put(aws, "f", GOOD, 5)
-    source = ExportSource(aws.s3, ARN, "t", bucket, [file])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
     with pytest.raises(FatalError):
         await source.fetch(Shard(source.id, ShardId("f")), Position("6"), 1000)
 
@@ -190,7 +190,7 @@ async def test_a_position_past_the_end_is_no_end(aws: AwsClients) -> None:
 async def test_memory_does_not_follow_the_compression_ratio(aws: AwsClients) -> None:
     line = b'{"Item":{"x":{"S":"%s"}}}' % (b"y" * 1000)
     bucket, file = await put(aws, "f", gzip.compress((line + b"\n") * 60_000, 9), 60_000)
-    source = ExportSource(aws.s3, ARN, "t", bucket, [file])
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
     shard = Shard(source.id, ShardId("f"))
     chunk = await source.fetch(shard, HORIZON, 500_000)
     count = len(chunk.records)
