@@ -148,15 +148,12 @@ def _shards(picture: Picture) -> RenderableType:
 
 def _counts(picture: Picture) -> RenderableType:
     counts = picture.counts
-    grid = Table.grid(padding=(0, 3))
-    grid.add_row(
-        "DynamoDB",
-        f"{counts.total:,} changes",
-        f"{counts.inserts:,} inserts  {counts.updates:,} updates  {counts.deletes:,} deletes  "
-        f"{counts.expired:,} expired",
-    )
-    rows = "  ".join(f"{table} {count:,}" for table, count in sorted(picture.rows.items()))
-    grid.add_row("ClickHouse", f"{picture.rows_per_second:,.0f} rows/s", rows or "no tables yet")
+    lines = [
+        f"DynamoDB    {counts.total:,} changes: {counts.inserts:,} inserts, {counts.updates:,} updates, "
+        f"{counts.deletes:,} deletes, {counts.expired:,} expired",
+        f"ClickHouse  {picture.rows_per_second:,.0f} rows/s, "
+        + (", ".join(f"{table} {count:,}" for table, count in sorted(picture.rows.items())) or "no tables yet"),
+    ]
     if picture.daemon is not None and picture.daemon.dead_letters:
-        grid.add_row("dead letters", f"{picture.daemon.dead_letters:,.0f}", "")
-    return grid
+        lines.append(f"dead letters  {picture.daemon.dead_letters:,.0f}")
+    return Text("\n".join(lines))
