@@ -151,7 +151,7 @@ class OneRowEach:
 
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         if chunk.records:
-            rows = [(f"k{number}", number, data.decode()) for number, data in enumerate(chunk.records)]
+            rows = [(f"{chunk.end}-{number}", number, data.decode()) for number, data in enumerate(chunk.records)]
             yield Decoded([block("t", *rows)])
 
 

@@ -1,0 +1,246 @@
+"""Checkpointer: one insert for all, bookkeeping behind the write, and one owner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+import pytest
+from pipeline_parts import SOURCE, MemoryCheckpoints, checkpointer_of, mark, shard
+from virtual_time import run
+
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.model import HORIZON, Checkpoint, Mark, ShardId
+from dyncdc.pipeline.checkpointer import HEARTBEAT_SECONDS, Checkpointer
+
+
+def nothing() -> None:
+    """Release nothing."""
+
+
+def row(name: str, position: object, *, finished: bool = False, epoch: int = 1) -> Checkpoint:
+    return Checkpoint(SOURCE, ShardId(name), mark(position, finished=finished), epoch, 1)
+
+
+async def loaded(store: MemoryCheckpoints) -> Checkpointer:
+    checkpointer = checkpointer_of(store)
+    await checkpointer.load()
+    return checkpointer
+
+
+def test_all_shards_that_moved_are_saved_in_one_insert() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+        one, two = (checkpointer.open(shard(name), Mark(HORIZON)) for name in ("one", "two"))
+        await checkpointer.save()
+        assert len(store.saves) == 1 and {x.shard for x in store.saves[0]} == {"one", "two"}
+        two.track(mark(7), 0, nothing)
+        await checkpointer.save()
+        assert [(x.shard, x.mark) for x in store.saves[1]] == [("two", mark(7))]
+        await checkpointer.save()
+        assert len(store.saves) == 2, "nothing moved"
+        assert one.persisted == Mark(HORIZON)
+
+    run(work())
+
+
+def test_ranks_grow_with_every_save_and_start_above_everything_seen() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints([row("s", 1, epoch=10**18)])
+        checkpointer = await loaded(store)
+        assert checkpointer.epoch == 10**18 + 1
+        ledger = checkpointer.open(shard(), mark(1))
+        for position in (2, 3):
+            ledger.track(mark(position), 0, nothing)
+            await checkpointer.save()
+        assert [(x.epoch, x.ordinal) for save in store.saves for x in save] == [(10**18 + 1, 1), (10**18 + 1, 2)]
+        assert (await loaded(MemoryCheckpoints())).epoch == 1_000 * 10**6
+
+    run(work())
+
+
+def test_a_save_that_fails_changes_nothing_here() -> None:
+    async def fail() -> None:
+        raise RetryableError("no answer")
+
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+        ledger = checkpointer.open(shard(), Mark(HORIZON))
+        ledger.track(mark(5, finished=True), 0, nothing)
+        store.answer = fail
+        called: list[int] = []
+        checkpointer.on_saved(lambda: called.append(1))
+        with pytest.raises(RetryableError):
+            await checkpointer.save()
+        assert ledger.persisted is None and not checkpointer.finished(SOURCE) and called == []
+        store.answer = None
+        await checkpointer.save()
+        assert checkpointer.finished(SOURCE) == {"s"} and not checkpointer.ledgers and called == [1]
+
+    run(work())
+
+
+def test_what_moves_during_a_save_is_saved_by_the_next() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+        ledger = checkpointer.open(shard(), mark(1))
+
+        async def moves() -> None:
+            ledger.track(mark(9, finished=True), 0, nothing)
+            await asyncio.sleep(0)
+
+        store.answer = moves
+        await checkpointer.save()
+        assert ledger.persisted == mark(1) and not checkpointer.finished(SOURCE)
+        store.answer = None
+        await checkpointer.save()
+        assert checkpointer.finished(SOURCE) == {"s"}
+        assert [x.mark for save in store.saves for x in save] == [mark(1), mark(9, finished=True)]
+
+    run(work())
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_save_cancelled_anywhere_leaves_the_books_as_they_were_or_complete(steps: int) -> None:
+    async def wait() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        store.answer = wait
+        checkpointer = await loaded(store)
+        ledgers = [checkpointer.open(shard(name), mark(1, finished=name == "b")) for name in "ab"]
+        task = asyncio.create_task(checkpointer.save(), name="save")
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        if not store.saves:
+            assert [ledger.persisted for ledger in ledgers] == [None, None] and not checkpointer.finished(SOURCE)
+        await checkpointer.save()
+        assert ledgers[0].persisted == mark(1) and checkpointer.finished(SOURCE) == {"b"}
+
+    run(work())
+
+
+def test_another_process_with_a_higher_epoch_has_taken_over() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+        ledger = checkpointer.open(shard(), mark(1))
+        await checkpointer.save()
+        store.rows.append(row("s", 5, epoch=checkpointer.epoch + 1))
+        ledger.track(mark(2), 0, nothing)
+        with pytest.raises(FatalError, match="took over"):
+            await checkpointer.save()
+        assert len(store.saves) == 1
+
+    run(work())
+
+
+def test_a_loaded_shard_counts_as_persisted_and_a_finished_one_stays_finished() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints([row("s", 5), row("f", 9, finished=True)])
+        checkpointer = await loaded(store)
+        assert checkpointer.saved(SOURCE) == {"s": mark(5), "f": mark(9, finished=True)}
+        assert checkpointer.finished(SOURCE) == {"f"}
+        assert checkpointer.open(shard(), mark(5)).persisted == mark(5)
+        assert checkpointer.held(SOURCE)
+        checkpointer.open(shard("new"), Mark(HORIZON))
+        assert not checkpointer.held(SOURCE)
+
+    run(work())
+
+
+def test_an_idle_shard_gets_a_row_at_the_start_and_then_one_a_minute() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints([row("s", 5)])
+        checkpointer = await loaded(store)
+        ledger = checkpointer.open(shard(), mark(5))
+        times: list[float] = []
+        for second in range(200):
+            ledger.track(mark(5, read_until=1_000.0 + second), 0, nothing)
+            saves = len(store.saves)
+            await checkpointer.save()
+            if len(store.saves) > saves:
+                times.append(second)
+            await asyncio.sleep(1.0)
+        assert times == [0, 60, 120, 180] and HEARTBEAT_SECONDS == 60.0
+
+    run(work())
+
+
+async def _run_for(checkpointer: Checkpointer, work: Callable[[], Coroutine[object, object, None]]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(checkpointer.run(), name="checkpointer")
+        await work()
+        checkpointer.stop()
+
+
+def test_the_first_row_and_the_end_of_a_shard_do_not_wait_for_the_interval() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = checkpointer_of(store, interval_seconds=50.0)
+        await checkpointer.load()
+
+        async def use() -> None:
+            await asyncio.sleep(0.1)
+            ledger = checkpointer.open(shard(), Mark(HORIZON))
+            await asyncio.sleep(0.1)
+            assert len(store.saves) == 1
+            ledger.track(mark(3), 0, nothing)
+            await asyncio.sleep(1)
+            assert len(store.saves) == 1
+            ledger.track(mark(3, finished=True), 0, nothing)
+            await asyncio.sleep(0.1)
+            assert checkpointer.finished(SOURCE) == {"s"}
+
+        await _run_for(checkpointer, use)
+
+    run(work())
+
+
+def test_failed_saves_are_repeated_until_one_works() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+        tries: list[int] = []
+
+        async def fail() -> None:
+            tries.append(1)
+            if len(tries) < 5:
+                raise RetryableError("no answer")
+
+        async def use() -> None:
+            store.answer = fail
+            checkpointer.open(shard(), Mark(HORIZON))
+            await asyncio.sleep(20)
+            assert len(tries) == 5 and len(store.saves) == 1
+
+        await _run_for(checkpointer, use)
+
+    run(work())
+
+
+def test_stopping_ends_the_task_within_the_save_under_way() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+
+        async def slow() -> None:
+            await asyncio.sleep(2)
+
+        async def use() -> None:
+            store.answer = slow
+            checkpointer.open(shard(), Mark(HORIZON))
+            await asyncio.sleep(0.1)
+
+        async with asyncio.timeout(3):
+            await _run_for(checkpointer, use)
+        assert len(store.saves) == 1
+
+    run(work())

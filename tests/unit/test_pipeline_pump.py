@@ -1,0 +1,263 @@
+"""Pump: bounded by the budget, complete between awaits, and poor while it rests."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from pipeline_parts import MemorySink, OneRowEach, ScriptedSource, chunk, ledger_of, mark, shard, writer_of
+from virtual_time import run
+
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.model import HORIZON, Mark, Position, RawChunk, Shard
+from dyncdc.pipeline.budget import ByteBudget
+from dyncdc.pipeline.ledger import ShardLedger
+from dyncdc.pipeline.pump import DECODE_COST, FETCH_COST, Engine, FetchSize, Pace, Pump
+from dyncdc.pipeline.writer import BatchLimits
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+FIRST_FETCH_BYTES = 32 * 1024
+
+
+class Bench:
+    """A pump over a scripted source; whoever wants a writer that flushes runs it."""
+
+    def __init__(self, *, capacity_bytes: int = 10**6, sink: MemorySink | None = None) -> None:
+        self.source = ScriptedSource()
+        self.sink = sink or MemorySink()
+        self.budget = ByteBudget(capacity_bytes)
+        self.writer = writer_of(self.sink, self.budget, BatchLimits(10**6, 2**30, 0.5))
+        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
+        self.engine = Engine(self.budget, self.writer, Metrics(), self.progress, lambda: 1_000.0)
+        self.ledger = ledger_of()
+
+    def put(self) -> tuple[int, int]:
+        """Rows and bytes that the writer has and that are not durable."""
+        batches = [*self.writer._open.values(), *self.writer._flushing.values()]
+        return sum(batch.rows for batch in batches), sum(batch.nbytes for batch in batches)
+
+    def pump(self, ledger: ShardLedger | None = None) -> Pump:
+        return Pump(self.engine, self.source, OneRowEach(), ledger or self.ledger)
+
+
+def counting(bench: Bench, *, records: int, last: int, size: int = 100) -> list[str]:
+    """Let the source answer with numbered records until ``last`` closes the shard. Returns where answers ended."""
+    ends: list[str] = []
+
+    async def answer(of: Shard, after: Position) -> RawChunk:
+        await asyncio.sleep(0.01)
+        begin = 0 if after == HORIZON else int(after)
+        end = min(begin + records, last)
+        ends.append(str(end))
+        data = [b"x" * size] * (end - begin)
+        return chunk(of, data, str(end), closed=end == last, behind_seconds=0.0 if end == last else 5.0)
+
+    bench.source.answer = answer
+    return ends
+
+
+def test_a_shard_is_read_to_its_end_and_its_last_answer_counts() -> None:
+    async def work() -> None:
+        bench = Bench()
+        ends = counting(bench, records=10, last=25)
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(bench.writer.run(), name="writer")
+            last = await bench.pump().run()
+            await asyncio.sleep(1)
+            writing.cancel()
+        assert ends == ["10", "20", "25"] and last.closed and not last.records
+        assert sum(found.rows for found in bench.sink.inserted) == 25
+        assert bench.ledger.frontier.finished and bench.ledger.frontier.position == "25"
+        assert bench.budget.held_bytes == 0
+        assert bench.source.forgotten == ["s"]
+
+    run(work())
+
+
+def test_a_pump_goes_on_from_the_frontier() -> None:
+    async def work() -> None:
+        bench = Bench()
+        counting(bench, records=10, last=25)
+        await bench.pump(ShardLedger(shard(), mark(20), persisted=mark(20))).run()
+        assert [after for _, after, _ in bench.source.fetched] == ["20"]
+
+    run(work())
+
+
+@pytest.mark.parametrize("steps", range(40))
+def test_a_pump_cancelled_anywhere_holds_nothing_and_has_tracked_all_or_nothing(steps: int) -> None:
+    async def work() -> None:
+        bench = Bench()
+        counting(bench, records=3, last=9)
+        task = asyncio.create_task(bench.pump().run(), name="pump")
+        for _ in range(steps):
+            await asyncio.sleep(0.0 if steps % 2 else 0.004)
+        task.cancel()
+        await asyncio.wait({task})
+        assert bench.budget.held_bytes == bench.put()[1], "what is held is what was handed over"
+        assert bench.budget.waiting == 0 and bench.writer.fetching == 0
+        assert bench.progress.tasks() == []
+        assert bench.ledger.frontier == Mark(HORIZON)
+
+    run(work())
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_pump_cancelled_while_it_waits_for_the_budget_takes_nothing(steps: int) -> None:
+    async def work() -> None:
+        bench = Bench(capacity_bytes=1_000)
+        first = await bench.budget.reserve(1_000)
+        task = asyncio.create_task(bench.pump().run(), name="pump")
+        await asyncio.sleep(0.1)
+        first.release()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        assert bench.budget.held_bytes == 0 and bench.budget.waiting == 0
+
+    run(work())
+
+
+def test_with_a_stalled_sink_fetching_stops_by_itself_at_the_budget() -> None:
+    async def never(_: object) -> None:
+        await asyncio.sleep(10**6)
+
+    async def work() -> None:
+        bench = Bench(capacity_bytes=1_000_000, sink=MemorySink(never))
+        counting(bench, records=100, last=10**9, size=300)
+        async with asyncio.TaskGroup() as tasks:
+            running: list[asyncio.Task[Any]] = [tasks.create_task(bench.writer.run(), name="writer")]
+            running += [tasks.create_task(bench.pump(ledger_of(f"s{n}")).run(), name=f"pump-{n}") for n in range(5)]
+            await asyncio.sleep(300)
+            fetched, held_bytes = len(bench.source.fetched), bench.budget.held_bytes
+            await asyncio.sleep(3_000)
+            assert len(bench.source.fetched) == fetched, "nobody fetches what has no room"
+            assert bench.budget.held_bytes == held_bytes <= bench.budget.capacity_bytes
+            assert bench.put() == (fetched * 100, held_bytes), "every byte held is one that was fetched"
+            assert bench.budget.peak_bytes <= bench.budget.capacity_bytes + bench.budget.overshoot_bytes_total
+            assert bench.budget.waiting == 5
+            for task in running:
+                task.cancel()
+
+    run(work())
+
+
+def test_an_answer_beyond_its_estimate_is_counted_and_keeps_others_out() -> None:
+    async def work() -> None:
+        bench = Bench(capacity_bytes=200_000)
+
+        async def huge(of: Shard, after: Position) -> RawChunk:
+            await asyncio.sleep(0.01)
+            return chunk(of, [b"x" * 150_000], "1", behind_seconds=1.0)
+
+        bench.source.answer = huge
+        task = asyncio.create_task(bench.pump().run(), name="pump")
+        await asyncio.sleep(0.05)
+        assert bench.budget.overshoot_bytes_total == 150_000 * DECODE_COST - 200_000
+        assert bench.budget.held_bytes <= 200_000, "columns are smaller than records and columns"
+        task.cancel()
+        await asyncio.wait({task})
+
+    run(work())
+
+
+def test_nobody_holds_the_records_while_a_shard_rests() -> None:
+    class Records(list[bytes]):
+        """A list that can be watched."""
+
+    async def work() -> None:
+        bench = Bench()
+        watched: list[weakref.ref[Records]] = []
+
+        async def answer(of: Shard, after: Position) -> RawChunk:
+            await asyncio.sleep(0.01)
+            records = Records([b"x" * 1_000])
+            watched.append(weakref.ref(records))
+            found = chunk(of, [b"x"], "1")
+            return RawChunk(of, records, found.positions, found.end, 1_000, 1_000.0)
+
+        bench.source.answer = answer
+        bench.source.pause_seconds = 10.0
+        task = asyncio.create_task(bench.pump().run(), name="pump")
+        await asyncio.sleep(5)
+        gc.collect()
+        assert len(watched) == 1 and watched[0]() is None
+        task.cancel()
+        await asyncio.wait({task})
+
+    run(work())
+
+
+def test_a_shard_that_rests_after_an_error_holds_no_budget_and_does_not_count_as_fetching() -> None:
+    async def work() -> None:
+        bench = Bench()
+
+        async def fail(of: Shard, after: Position) -> RawChunk:
+            raise RetryableError("throttled")
+
+        bench.source.answer = fail
+        task = asyncio.create_task(bench.pump().run(), name="pump")
+        for _ in range(200):
+            await asyncio.sleep(0.05)
+            assert bench.budget.held_bytes == 0 and bench.writer.fetching == 0
+        assert len(bench.source.fetched) > 3
+        task.cancel()
+        await asyncio.wait({task})
+
+    run(work())
+
+
+def test_a_fatal_error_gives_back_what_was_reserved() -> None:
+    async def work() -> None:
+        bench = Bench()
+
+        async def fail(of: Shard, after: Position) -> RawChunk:
+            raise FatalError("denied")
+
+        bench.source.answer = fail
+        with pytest.raises(FatalError):
+            await bench.pump().run()
+        assert bench.budget.held_bytes == 0 and bench.writer.fetching == 0
+
+    run(work())
+
+
+def test_hundreds_of_idle_shards_reserve_little_at_a_time() -> None:
+    async def work() -> None:
+        bench = Bench(capacity_bytes=100 * 2**20)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(bench.pump(ledger_of(f"s{n}")).run(), name=f"pump-{n}") for n in range(300)]
+            await asyncio.sleep(20)
+            assert bench.budget.peak_bytes <= 300 * FIRST_FETCH_BYTES * FETCH_COST
+            assert {want for _, _, want in bench.source.fetched} == {FIRST_FETCH_BYTES}
+            for task in running:
+                task.cancel()
+
+    run(work())
+
+
+def test_fetches_grow_while_answers_are_full_and_shrink_again() -> None:
+    size = FetchSize(ceiling_bytes=100_000)
+    for _ in range(5):
+        size.learn(size.want_bytes)
+    assert size.want_bytes == 100_000
+    for _ in range(9):
+        size.learn(0)
+    assert size.want_bytes == FIRST_FETCH_BYTES
+
+
+def test_a_small_ceiling_bounds_the_first_fetch_too() -> None:
+    assert FetchSize(ceiling_bytes=1_000).want_bytes == 1_000
+
+
+def test_an_idle_shard_is_asked_less_and_less_often_and_a_busy_one_at_once_again() -> None:
+    pace, empty = Pace(0.25), chunk(shard(), [], "1")
+    pauses = [pace.after(empty) for _ in range(6)]
+    assert pauses == sorted(pauses) and pauses[0] == pytest.approx(0.375) and pauses[-1] == 1.0
+    assert pace.after(chunk(shard(), [b"x"], "2")) == 0.25
+    assert pace.after(chunk(shard(), [], "2", behind_seconds=3.0)) == 0.25, "empty answers behind the tip mean nothing"
