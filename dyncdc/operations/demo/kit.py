@@ -21,6 +21,7 @@ from ...sources.aws import AwsClients, open_clients
 from .dynamodb import DynamoDBWriter, open_writer
 from .source import BUCKET, STREAM, TABLES
 
+DAEMON_LOG: Final = "daemon.log"
 REGION: Final = "us-east-1"
 CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo"}  # the local AWS takes any
 _FOREIGN: Final = ("AWS_", "DYNCDC_")
@@ -91,7 +92,7 @@ async def open_kit(directory: Path | None) -> AsyncIterator[Kit]:
             yield Kit(
                 place,
                 config_file,
-                place / "daemon.log",
+                place / DAEMON_LOG,
                 f"http://127.0.0.1:{port}/metrics",
                 local_aws,
                 clickhouse,
@@ -116,7 +117,7 @@ def _directory(given: Path | None) -> Iterator[Path]:
         try:
             yield place
         except (DyncdcError, ExceptionGroup):
-            failed = True  # the daemon's log, which the error names, stays
+            failed = (place / DAEMON_LOG).exists()  # the error names it, so it stays
             raise
         finally:
             if not failed:

@@ -2,143 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from asynch.connection import Connection
+from shop_tables import SPEC, Shop, for_sdk, item, json_text
 
-from dyncdc.decode.attributes import Item
-from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.local.aws import LocalAws
-from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.operations.verify.compare import compare_table
 from dyncdc.operations.verify.destination import Destination
 from dyncdc.operations.verify.result import Verification
-from dyncdc.sources.aws import open_clients
-from dyncdc.sources.items import sdk_key
 from dyncdc.sources.tables import Tables
 
-SPEC = TableSpec(
-    "shop",
-    "shop",
-    (KeyAttribute("pk", "S"), KeyAttribute("sk", "N")),
-    (
-        ColumnSpec("pk", "String", ("pk",), ("S",), key=True),
-        ColumnSpec("sk", "Int64", ("sk",), ("N",), key=True),
-        ColumnSpec("status", "Nullable(String)", ("status",), ("S",)),
-        ColumnSpec("total", "Nullable(Decimal(38, 2))", ("total",), ("N",)),
-        ColumnSpec("tags", "Array(String)", ("tags",), ("SS",)),
-        ColumnSpec("ship_city", "Nullable(String)", ("ship", "city"), ("S",)),
-    ),
-)
-CREATE = """CREATE TABLE shop (pk String, sk Int64, status Nullable(String), total Nullable(Decimal(38, 2)),
-    tags Array(String), ship_city Nullable(String), _spill String, _version Int64, _deleted UInt8)
-    ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY (pk, sk)"""
-
-
-@dataclass
-class Shop:
-    """One table on both sides, with ways to write to each."""
-
-    dynamodb: Any
-    connection: Connection
-    spec: TableSpec = SPEC
-    version: int = 1
-
-    async def fetch(self, query: str) -> Sequence[Sequence[object]]:
-        async with self.connection.cursor() as cursor:
-            await cursor.execute(query)
-            return list(await cursor.fetchall())
-
-    async def run(self, statement: str) -> None:
-        async with self.connection.cursor() as cursor:
-            await cursor.execute(statement)
-
-    async def put_source(self, *items: Item, table: str = "shop") -> None:
-        for item in items:
-            await self.dynamodb.put_item(TableName=table, Item=_for_sdk(item))
-
-    async def put_destination(self, *items: Item, table: str = "shop") -> None:
-        plan = compile_table(self.spec)
-        for item in items:
-            self.version += 1
-            cells = plan.upsert(item, self.version).cells
-            columns = b",".join(b"[%s]" % cell for cell in cells).decode()
-            await self.run(f"INSERT INTO {table} ({', '.join(plan.columns)}) FORMAT JSONCompactColumns [{columns}]")
-
-    async def put(self, *items: Item, table: str = "shop") -> None:
-        await self.put_source(*items, table=table)
-        await self.put_destination(*items, table=table)
-
-    async def verify(self, table: str = "shop") -> Verification:
-        result = Verification(table, table)
-        await compare_table(
-            Tables(self.dynamodb),
-            Destination(self, self.spec),
-            result,
-            finds_extra_rows=True,
-            pauses_seconds=(0.05, 0.05),
-        )
-        return result
-
-
-def _for_sdk(item: Item) -> dict[str, Any]:
-    """Binary at the top level as bytes; there is none below in these tests."""
-    found: dict[str, Any] = dict(item)
-    for name, value in item.items():
-        if "BS" in value:
-            found[name] = {"BS": [base64.b64decode(each) for each in value["BS"]]}  # type: ignore[attr-defined]
-        if "B" in value:
-            found[name] = sdk_key({name: value})[name]
-    return found
-
-
-def _json(text: str) -> str:
-    return text.replace("\n", "\\n")
-
-
-def item(pk: str, sk: int, **attributes: dict[str, object]) -> Item:
-    return {"pk": {"S": pk}, "sk": {"N": str(sk)}, **attributes}
-
-
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engines(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Any, Connection]]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_ACCESS_KEY_ID", "test")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        async with (
-            LocalClickHouse(tmp_path_factory.mktemp("clickhouse")) as clickhouse,
-            LocalAws() as aws,
-            open_clients("us-east-1", endpoint_url=aws.endpoint_url) as clients,
-            Connection(host="127.0.0.1", port=clickhouse.tcp_port, database=clickhouse.database) as connection,
-        ):
-            yield clients.dynamodb, connection
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def shop(engines: tuple[Any, Connection]) -> AsyncIterator[Shop]:
-    shop = Shop(*engines)
-    await shop.dynamodb.create_table(
-        TableName="shop",
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "N"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    await shop.run(CREATE)
-    yield shop
-    await shop.run("DROP TABLE shop")
-    await shop.dynamodb.delete_table(TableName="shop")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 RICH = item(
@@ -281,10 +157,10 @@ async def test_keys_of_every_kind_are_found_again(shop: Shop, kind: str, column:
         for text in (one, other):
             await shop.put({"id": {kind: text}, "n": {"N": "1"}}, table="keyed")
         assert (await shop.verify("keyed")).verdict == "EQUAL items=2"
-        await shop.dynamodb.delete_item(TableName="keyed", Key=_for_sdk({"id": {kind: one}}))
+        await shop.dynamodb.delete_item(TableName="keyed", Key=for_sdk({"id": {kind: one}}))
         extra = await shop.verify("keyed")
         assert [(each.kind, each.key) for each in extra.differences] == [
-            ("extra", f'{{"id":{{"{kind}":"{_json(one)}"}}}}')
+            ("extra", f'{{"id":{{"{kind}":"{json_text(one)}"}}}}')
         ]
     finally:
         await shop.run("DROP TABLE keyed")

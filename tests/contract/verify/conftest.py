@@ -1,0 +1,46 @@
+"""Engines for the verification tests: a real ClickHouse and the local AWS, once for all; a fresh table for each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from asynch.connection import Connection
+from shop_tables import CREATE, Engines, Shop
+
+from dyncdc.local.aws import LocalAws
+from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.sources.aws import open_clients
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def engines(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        async with (
+            LocalClickHouse(tmp_path_factory.mktemp("clickhouse")) as clickhouse,
+            LocalAws() as aws,
+            open_clients("us-east-1", endpoint_url=aws.endpoint_url) as clients,
+            Connection(host="127.0.0.1", port=clickhouse.tcp_port, database=clickhouse.database) as connection,
+        ):
+            yield Engines(clients.dynamodb, connection, aws.endpoint_url, clickhouse.url)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def shop(engines: Engines) -> AsyncIterator[Shop]:
+    shop = Shop(engines.dynamodb, engines.connection)
+    await shop.dynamodb.create_table(
+        TableName="shop",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "N"},
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    await shop.run(CREATE)
+    yield shop
+    await shop.run("DROP TABLE shop")
+    await shop.dynamodb.delete_table(TableName="shop")
