@@ -1,0 +1,259 @@
+"""SnapshotLoader: when it asks for an export, what it refuses, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from pipeline_parts import MemoryCheckpoints, MemorySink, OneRowEach, ScriptedSource, checkpointer_of, chunk, writer_of
+from virtual_time import run
+
+from dyncdc.errors import CorruptSnapshotError, FatalError
+from dyncdc.model import Export, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
+from dyncdc.pipeline.budget import ByteBudget
+from dyncdc.pipeline.pump import Engine
+from dyncdc.pipeline.readers import Readers
+from dyncdc.pipeline.snapshots import SnapshotLoader, SnapshotPlan
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+PLAN = SnapshotPlan("orders", "uuid", had_rows=False, margin_seconds=300.0, settle_seconds=60.0)
+BEGUN = 1_000_000.0
+"""Server time at virtual time 0."""
+
+
+def now() -> float:
+    return BEGUN + asyncio.get_running_loop().time()
+
+
+class MemorySnapshots:
+    def __init__(self) -> None:
+        self.saved: list[Snapshot] = []
+        self.gaps: list[tuple[str, str, float, float]] = []
+
+    async def load(self) -> Sequence[Snapshot]:
+        return list({snapshot.id: snapshot for snapshot in self.saved}.values())
+
+    async def save(self, snapshot: Snapshot) -> None:
+        self.saved.append(snapshot)
+
+    async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
+        self.gaps.append((table, source, begin, end))
+
+
+class ScriptedOrigin:
+    """Exports that take ten seconds."""
+
+    def __init__(self) -> None:
+        self.active_from = 0.0
+        self.off: tuple[float, float] = (0.0, 0.0)
+        self.tokens: list[str] = []
+        self.asked_at = 0.0
+        self.given: Export | None = None
+        self.outcome = "COMPLETED"
+        self.corrupt = False
+
+    async def covered_at(self) -> float | None:
+        elapsed = now() - BEGUN
+        return now() if elapsed >= self.active_from and not self.off[0] <= elapsed < self.off[1] else None
+
+    async def request_export(self, token: str) -> Export:
+        if token not in self.tokens:
+            self.tokens.append(token)
+            self.asked_at = now()
+        return await self.describe_export(f"arn:{token}")
+
+    async def describe_export(self, arn: str) -> Export:
+        if self.given is not None:
+            return self.given
+        export = Export(arn, "IN_PROGRESS", self.asked_at)
+        if now() - self.asked_at < 10.0:
+            return export
+        return replace(export, status="FAILED" if self.outcome == "FAILED" else "COMPLETED", failure="no room")
+
+    async def open_export(self, export: Export, source: SourceId) -> ScriptedSource:
+        files = ScriptedSource([[Shard(source, ShardId(f"file-{n}")) for n in range(6)]])
+        files.id = source
+        files.retention_seconds = None
+
+        async def answer(of: Shard, after: Position) -> RawChunk:
+            await asyncio.sleep(0.01)
+            if self.corrupt and of.id == "file-2":
+                raise CorruptSnapshotError("reading file-2: its checksum is another one")
+            return chunk(of, [b"x"], "1", closed=True)
+
+        files.answer = answer
+        return files
+
+
+class Bench:
+    """What outlives a process, and one loader at a time."""
+
+    def __init__(self, plan: SnapshotPlan = PLAN) -> None:
+        self.plan = plan
+        self.store = MemorySnapshots()
+        self.origin = ScriptedOrigin()
+        self.checkpoints = MemoryCheckpoints()
+        self.sink = MemorySink()
+        self.held = asyncio.Event()
+        self.versions: list[int] = []
+        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
+
+    def for_snapshot(self, table: str, version: int) -> OneRowEach:
+        self.versions.append(version)
+        return OneRowEach()
+
+    @property
+    def states(self) -> list[str]:
+        return [snapshot.state for snapshot in self.store.saved]
+
+
+@asynccontextmanager
+async def loading(bench: Bench) -> AsyncIterator[SnapshotLoader]:
+    budget = ByteBudget(10**7)
+    writer = writer_of(bench.sink, budget)
+    checkpointer = checkpointer_of(bench.checkpoints)
+    await checkpointer.load()
+    engine = Engine(budget, writer, Metrics(), bench.progress, now)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            readers = Readers(engine, checkpointer, tasks)
+            loader = SnapshotLoader(
+                bench.plan, bench.origin, bench.store, bench, readers, checkpointer, engine, bench.held.wait
+            )
+            running = [
+                tasks.create_task(writer.run(), name="writer"),
+                tasks.create_task(checkpointer.run(), name="checkpointer"),
+                tasks.create_task(loader.run(), name="loader"),
+            ]
+            yield loader
+            for task in running:
+                task.cancel()
+            readers.cancel()
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group
+
+
+async def load(bench: Bench) -> SnapshotLoader:
+    bench.held.set()
+    async with loading(bench) as loader:
+        async with asyncio.timeout(3_000):
+            await loader.ended.wait()
+    return loader
+
+
+@pytest.mark.parametrize(("had_rows", "seconds"), [(False, 60.0), (True, 360.0)])
+def test_an_export_is_asked_for_when_the_stream_has_covered_the_table_for_long_enough(
+    had_rows: bool, seconds: float
+) -> None:
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=had_rows))
+        bench.origin.active_from = 200.0
+        async with loading(bench) as loader:
+            await asyncio.sleep(100)
+            assert bench.states == ["waiting"], "positions in the stream come first"
+            bench.held.set()
+            await loader.ended.wait()
+        assert seconds <= bench.origin.asked_at - BEGUN - 200.0 < seconds + 10.0
+        assert bench.versions == [int((bench.origin.asked_at - 300.0) * 1_000_000)]
+        assert [state for state in bench.states if state != "waiting"] == [
+            "exporting",
+            "exporting",
+            "loading",
+            "complete",
+        ]
+        assert bench.origin.tokens == [bench.store.saved[0].id]
+
+    run(work())
+
+
+def test_a_destination_that_was_switched_off_in_between_is_covered_anew() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.origin.off = (40.0, 500.0)
+        await load(bench)
+        assert bench.origin.asked_at - BEGUN >= 560.0
+
+    run(work())
+
+
+def test_a_complete_snapshot_is_not_taken_again_but_for_another_destination() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await load(bench)
+        saves = len(bench.store.saved)
+        await load(bench)
+        assert len(bench.store.saved) == saves and len(bench.origin.tokens) == 1
+        bench.plan = replace(PLAN, destination_uuid="re-created")
+        await load(bench)
+        assert len(bench.origin.tokens) == 2
+
+    run(work())
+
+
+@pytest.mark.parametrize("seconds", [0.5, 30.0, 61.0, 65.0, 72.0, 73.0])
+def test_a_restart_goes_on_with_the_same_snapshot(seconds: float) -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.held.set()
+        async with loading(bench):
+            await asyncio.sleep(seconds)
+        await asyncio.sleep(100)
+        await load(bench)
+        assert len({snapshot.id for snapshot in bench.store.saved}) == 1 and len(bench.origin.tokens) == 1
+        assert bench.states[-1] == "complete"
+
+    run(work())
+
+
+def test_a_given_export_older_than_the_coverage_is_refused_or_its_gap_recorded() -> None:
+    async def work() -> None:
+        plan = replace(PLAN, export_arn="arn:given")
+        bench = Bench(plan)
+        bench.origin.given = Export("arn:given", "COMPLETED", BEGUN - 3_600.0)
+        with pytest.raises(FatalError, match="too old"):
+            await load(bench)
+        bench.plan = replace(plan, accept_gap=True)
+        await load(bench)
+        assert bench.origin.tokens == []
+        ((table, source, begin, end),) = bench.store.gaps
+        assert (table, source, begin) == ("orders", "arn:given", BEGUN - 3_900.0)
+        assert end == pytest.approx(BEGUN, abs=5.0)
+        assert bench.states[-1] == "complete"
+
+    run(work())
+
+
+def test_a_failed_export_is_named_and_the_next_start_asks_for_another() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.origin.outcome = "FAILED"
+        bench.held.set()
+        async with loading(bench) as loader:
+            await loader.ended.wait()
+            assert "no room" in str(loader.failure)
+            (stuck,) = [task for task in bench.progress.stuck() if task.name == "snapshot:orders"]
+            assert "no room" in stuck.reason
+        bench.origin.outcome = "COMPLETED"
+        assert (await load(bench)).failure is None
+        assert len(bench.origin.tokens) == 2
+
+    run(work())
+
+
+def test_a_corrupt_file_stops_alone_and_the_snapshot_stays_unfinished() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.origin.corrupt = True
+        loader = await load(bench)
+        assert isinstance(loader.failure, CorruptSnapshotError) and bench.states[-1] == "loading"
+        finished = {row.shard for row in bench.checkpoints.rows if row.mark.finished}
+        assert finished == {f"file-{number}" for number in (0, 1, 3, 4, 5)}
+        bench.origin.corrupt = False
+        assert (await load(bench)).failure is None, "a mended file is read by the next start, and only that"
+        assert bench.states[-1] == "complete" and len(bench.origin.tokens) == 1
+
+    run(work())
