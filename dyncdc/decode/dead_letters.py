@@ -9,6 +9,7 @@ from typing import Final
 import orjson
 
 from ..model import Block
+from .cells import compact
 
 DEAD_LETTER_TABLE: Final = "dyncdc_dead_letters"
 
@@ -62,5 +63,5 @@ class DeadLetters:
         """Return the rows so far as a block, None when there are none."""
         if not self._rows:
             return None
-        cells = [b",".join(column) for column in zip(*self._rows, strict=True)]
+        cells = [compact(column) for column in zip(*self._rows, strict=True)]
         return Block(DEAD_LETTER_TABLE, DEAD_LETTER_COLUMNS, cells, len(self._rows))

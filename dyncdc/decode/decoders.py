@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from ..model import Block, Decoded, RawChunk
+from .cells import compact
 from .dead_letters import DEAD_LETTER_TABLE, DeadLetters
 from .envelope import Change, read_change, read_export_line, table_of
 from .plan import Row, TablePlan
@@ -72,7 +73,7 @@ def block_of(plan: TablePlan, rows: list[Row]) -> Block:
     return Block(
         table=plan.destination,
         columns=plan.columns,
-        cells=[b",".join(column) for column in zip(*(row.cells for row in rows), strict=True)],
+        cells=[compact(column) for column in zip(*(row.cells for row in rows), strict=True)],
         rows=len(rows),
         keys=[row.key for row in rows],
         versions=[row.version for row in rows],

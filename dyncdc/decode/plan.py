@@ -13,7 +13,7 @@ import orjson
 
 from ..errors import ConfigError
 from .attributes import TypedValue, canonical, null, spill_text, unpack
-from .cells import Encoder, Encoders
+from .cells import Encoder, Encoders, compact
 from .spec import ColumnSpec, KeyAttribute, TableSpec
 from .types import Codec, compile_type
 from .undecodable import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, Undecodable
@@ -163,7 +163,7 @@ class TablePlan:
                 raise Undecodable(KEY_DOES_NOT_FIT, detail, column=key.name)
             cells[key.index] = cell
             found.append(cell)
-        return b",".join(found)
+        return compact(found)
 
     def _fill(self, node: _Node, tag: str, payload: object, row: Row) -> int:
         """Write the cells that a value fills, and return whether they say everything about it."""

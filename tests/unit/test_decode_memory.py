@@ -1,0 +1,56 @@
+"""What the decoder hands over holds no more memory than it says: the budget counts ``Block.nbytes``, nothing else."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import orjson
+import pytest
+
+from dyncdc.decode.decoders import StreamDecoder
+from dyncdc.decode.plan import compile_table
+from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.model import HORIZON, Block, Position, RawChunk, Shard, ShardId, SourceId
+
+RECORDS = 400
+SPEC = TableSpec(
+    "orders",
+    "orders",
+    (KeyAttribute("id", "S"),),
+    (
+        ColumnSpec("id", "String", ("id",), ("S",), key=True),
+        ColumnSpec("city", "Nullable(String)", ("city",), ("S",)),
+        ColumnSpec("total", "Nullable(Int64)", ("total",), ("N",)),
+    ),
+)
+
+
+def record(number: int) -> bytes:
+    image = {"id": {"S": f"order {number}"}, "city": {"S": "Rome"}, "total": {"N": "7"}, "memo": {"S": "no column"}}
+    change = {
+        "ApproximateCreationDateTime": 1720742302233719 + number,
+        "Keys": {"id": image["id"]},
+        "NewImage": image,
+        "ApproximateCreationDateTimePrecision": "MICROSECOND",
+    }
+    return orjson.dumps({"eventName": "INSERT", "tableName": "orders", "dynamodb": change})
+
+
+@pytest.mark.parametrize("at_once", [RECORDS, 1], ids=["many records a chunk", "one record a chunk"])
+def test_blocks_hold_little_more_memory_than_they_count(at_once: int) -> None:
+    shard = Shard(SourceId("stream@1"), ShardId("shardId-0"))
+    decoder = StreamDecoder({"orders": compile_table(SPEC)}, pipeline="p")
+    chunks = []
+    for first in range(0, RECORDS, at_once):
+        records = [record(number) for number in range(first, first + at_once)]
+        positions = [Position(str(number)) for number in range(first, first + at_once)]
+        chunks.append(RawChunk(shard, records, positions, HORIZON, sum(map(len, records)), 0.0))
+    tracemalloc.start()
+    try:
+        kept: list[Block] = [block for chunk in chunks for decoded in decoder.decode(chunk) for block in decoded.blocks]
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(block.rows for block in kept) == RECORDS
+    objects_bytes = 1200 * len(kept)  # the block itself, its lists, the headers of its cells
+    assert held_bytes <= 1.5 * sum(block.nbytes for block in kept) + objects_bytes
