@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 END_SECONDS = 100.0
+CORRUPTED = "customer_id = 'c-00042'"
 
 
 @dataclass
@@ -92,6 +94,16 @@ def start() -> Iterator[Starter]:
         demo.close()
 
 
+def ask(url: str, query: str) -> str:
+    """ClickHouse's answer; "" while the table is not there."""
+    try:
+        with urllib.request.urlopen(url, data=query.encode(), timeout=10) as answer:
+            return str(answer.read().decode().strip())
+    except urllib.error.HTTPError as error:
+        with error:
+            return ""
+
+
 def _gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -118,13 +130,16 @@ def test_demo_ends_equal_although_the_daemon_is_killed(start: Starter) -> None:
 def test_row_corrupted_by_hand_ends_the_demo_with_4_and_names_the_key(start: Starter) -> None:
     demo = start("--seconds", "4", "--rate", "50", "--items", "1000")
     url = demo.wait_for(r"ClickHouse (http://\S+)")[1]
-    demo.wait_for("live load over")
-    corrupt = (
+    demo.wait_for("daemon started")
+    deadline = time.monotonic() + 30
+    while ask(url, f"SELECT count() FROM customers WHERE {CORRUPTED}") in ("", "0"):
+        assert time.monotonic() < deadline, demo.output
+        time.sleep(0.1)
+    ask(
+        url,
         "INSERT INTO customers SELECT * REPLACE ('nobody' AS name, _version + 1000000000000 AS _version) "
-        "FROM customers FINAL WHERE customer_id = 'c-00042'"
+        f"FROM customers FINAL WHERE {CORRUPTED}",
     )
-    with urllib.request.urlopen(url, data=corrupt.encode(), timeout=10) as answer:
-        assert answer.status == 200
     assert demo.end() == 4, demo.output
     assert """customers {"customer_id":{"S":"c-00042"}}: differs in 'name'""" in demo.lines
     assert re.fullmatch(r"DIFFERENT items=\d+ changes=\d+ differing=1", demo.lines[-1]), demo.output
