@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -16,6 +17,9 @@ from ..app.world import open_world
 from ..config import Config
 from ..operations.status import Status, daemon_state, read_status
 from .options import config_option, debug_option, json_option, load, run_async
+
+PIPE_WIDTH = 160
+"""Columns of the tables when nobody's terminal says how many there are."""
 
 
 @click.command()
@@ -40,11 +44,11 @@ async def _read(config: Config) -> Status:
 
 
 def _show(found: Status) -> None:
-    console = Console(soft_wrap=True)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print(f"pipeline {found.pipeline}, daemon {found.daemon}", highlight=False)
     for note in found.notes:
         console.print(f"note: {note}", highlight=False)
-    tables = Table("table", "destination", "snapshot", "rows", "lag", "complete until", "dead letters")
+    tables = Table("table", "destination", "snapshot", "rows stored", "lag", "complete until", "dead letters")
     for table in found.tables:
         files = f" {table.files_done}/{table.files} files" if table.files else ""
         tables.add_row(
@@ -59,10 +63,19 @@ def _show(found: Status) -> None:
     shards = Table("stream", "shard", "position", "lag", "expires in")
     for shard in found.shards:
         shards.add_row(
-            shard.stream, shard.shard, shard.position, _seconds(shard.lag_seconds), _seconds(shard.headroom_seconds)
+            shard.stream,
+            shard.shard,
+            _short(shard.position),
+            _seconds(shard.lag_seconds),
+            _seconds(shard.headroom_seconds),
         )
     console.print(tables)
     console.print(shards)
+
+
+def _short(position: str) -> str:
+    """The end of a sequence number tells positions apart; the whole of it fills a terminal."""
+    return position if len(position) <= 24 else f"…{position[-12:]}"
 
 
 def _seconds(seconds: float | None) -> str:
@@ -74,4 +87,4 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _instant(seconds: float | None) -> str:
-    return "not yet" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return "not yet" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%SZ")

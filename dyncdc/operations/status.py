@@ -5,12 +5,12 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..app.world import World
 from ..config import Config, TableConfig
 from ..errors import DyncdcError
-from ..model import Checkpoint, Snapshot, SourceId
+from ..model import Checkpoint, Shard, Snapshot, SourceId
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.names import quote_text
 from ..sinks.own_tables import DEAD_LETTERS
@@ -20,6 +20,9 @@ STREAM_DELAY_SECONDS = 60.0
 """A change may reach the stream this long after it was made: a table is complete until so long before what was read."""
 
 PROBE_SECONDS = 2.0
+PROBE_BYTES = 1
+PROBED_SHARDS = 100
+"""Each costs two calls; beyond so many the rows alone have to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,11 @@ async def read_status(world: World, daemon: str) -> Status:
     streams: dict[str, tuple[KinesisSource | None, list[Checkpoint]]] = {}
     for name in dict.fromkeys(map(config.stream_of, config.tables)):
         source = await _source(world, name, status)
-        streams[name] = source, [row for row in checkpoints if source is not None and row.source == source.id]
-        status.shards += _shards(name, source, streams[name][1])
+        rows = [row for row in checkpoints if source is not None and row.source == source.id]
+        if source is not None:
+            rows = await _brought_up_to_date(source, rows)
+        streams[name] = source, rows
+        status.shards += _shards(name, source, rows)
     for table in config.tables:
         rows = streams[config.stream_of(table)][1]
         status.tables.append(
@@ -99,6 +105,22 @@ async def _source(world: World, name: str, status: Status) -> KinesisSource | No
     except DyncdcError as error:
         status.notes.append(f"stream {name}: {error}")
         return None
+
+
+async def _brought_up_to_date(source: KinesisSource, rows: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Ask Kinesis what lies behind each position: an idle shard's row is written once a minute only."""
+    found: list[Checkpoint] = []
+    for row in rows:
+        if not row.mark.finished and len(found) < PROBED_SHARDS:
+            try:
+                chunk = await source.fetch(Shard(row.source, row.shard), row.mark.position, PROBE_BYTES)
+            except DyncdcError:
+                found.append(row)  # the row alone then says how far it is
+                continue
+            if chunk.at_tip and not chunk.records:
+                row = replace(row, mark=replace(row.mark, read_until=source.server_time))
+        found.append(row)
+    return found
 
 
 def _shards(name: str, source: KinesisSource | None, rows: Sequence[Checkpoint]) -> list[ShardStatus]:
