@@ -144,7 +144,10 @@ class SinkClient:
             await self._insert(block, token)
         except asyncio.CancelledError:
             if reached_server and life.coin(token):
-                self._server.apply(block, token)
+                if life.coin("late") and not self._server.world.ties:
+                    self._lands_later(block, token, 1.0)
+                else:
+                    self._server.apply(block, token)
             raise
         finally:
             self._in_flight.remove(block.table)
@@ -172,18 +175,23 @@ class SinkClient:
         if life.happens(life.faults.insert_refused):
             raise RetryableError("inserting: too many parts")
         if life.happens(life.faults.insert_unanswered):
-            self._lands_later(block, token)
+            delay = life.rng.choice([0.0, 2.0])
+            if delay:
+                self._lands_later(block, token, delay)
+            else:
+                server.apply(block, token)
             raise RetryableError("inserting: timed out")
         server.apply(block, token)
         await life.reach("after insert")
 
-    def _lands_later(self, block: Block, token: str) -> None:
+    def _lands_later(self, block: Block, token: str, delay: float) -> None:
         """The server goes on with what it was given. With ties, never beyond this process: DESIGN names that limit."""
-        delay = self._life.rng.choice([0.0, 0.0, 0.2, 2.0])
-        if delay and not self._life.dead and not self._server.world.ties:
-            asyncio.get_running_loop().call_later(delay, self._server.apply, block, token)
-        else:
-            self._server.apply(block, token)
+
+        def land() -> None:
+            if not (self._life.dead and self._server.world.ties):
+                self._server.apply(block, token)
+
+        asyncio.get_running_loop().call_later(delay, land)
 
 
 class CheckpointClient:

@@ -21,7 +21,7 @@ class Faults:
     empty: float = 0.05
     list_failed: float = 0.08
     insert_refused: float = 0.06
-    insert_unanswered: float = 0.06
+    insert_unanswered: float = 0.15
     save_failed: float = 0.06
     save_unanswered: float = 0.06
     export_failed: float = 0.05

@@ -6,6 +6,7 @@ A mutant replaces one method of the code under test. Where it copies a body, the
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,8 +27,10 @@ from dyncdc.pipeline.snapshots import SnapshotLoader
 from dyncdc.pipeline.writer import Writer
 
 from .fake_aws import FakeStream
-from .fake_clickhouse import ClickHouse
+from .fake_clickhouse import ClickHouse, SinkClient
 from .world import ShardLog
+
+_numbers = itertools.count()
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -308,6 +311,16 @@ def token_used_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Writer, "_ordinal", property(lambda self: 1, lambda self, value: None), raising=False)
 
 
+def token_new_for_each_attempt(patch: pytest.MonkeyPatch) -> None:
+    """A retry looks like another block, so an attempt that lands late undoes what came after it."""
+    original = SinkClient.insert
+
+    async def insert(self: SinkClient, block: Block, token: str) -> None:
+        await original(self, block, f"{token}/{next(_numbers)}")
+
+    patch.setattr(SinkClient, "insert", insert)
+
+
 def epoch_used_again(patch: pytest.MonkeyPatch) -> None:
     """Every life counts its checkpoints from the same epoch."""
     original = Checkpointer.load
@@ -371,6 +384,7 @@ ALL: tuple[Plant, ...] = (
     complete_before_the_last_file,
     finished_not_sticky,
     token_used_again,
+    token_new_for_each_attempt,
     epoch_used_again,
     good_rows_split_away,
     refused_rows_forgotten,

@@ -172,10 +172,11 @@ def _changes(world: World, tables: Sequence[str]) -> list[Change]:
     plan.sort()
     changes: list[Change] = []
     last_version = 0
+    precision = rng.choice([1_000, 1_000, 3_000_000])  # the last is coarser than any AWS has: ties far apart
     for number, (at, table, key) in enumerate(plan):
         version = int((EPOCH + at) * 1_000_000)
         if world.ties:
-            version -= version % 1000
+            version -= version % precision
         else:
             version = last_version = max(version, last_version + 1)
         kind, payload = _kind(world, table)

@@ -243,6 +243,23 @@ def test_a_lost_position_stops_everything_and_says_what_is_missing(saved: Checkp
     run(work())
 
 
+def test_a_lost_position_is_not_read_while_the_list_is_still_coming_in() -> None:
+    async def work() -> None:
+        bench = Bench([shard("a")], [shard("b")], saved=(row("a", 7, read_until=1.0), row("b", 1)))
+        bench.source.server_time = 100_000.0
+
+        async def slow(number: int) -> None:
+            await asyncio.sleep(3)
+
+        bench.source.before_page = slow
+        with pytest.raises(FatalError, match="position of a is lost"):
+            async with following(bench):
+                await asyncio.sleep(10)
+        assert "a" not in bench.fetched, "Kinesis would go on at the horizon without a word"
+
+    run(work())
+
+
 def test_a_child_that_the_list_does_not_show_yet_is_not_lost() -> None:
     async def work() -> None:
         bench = Bench([shard("p")])
