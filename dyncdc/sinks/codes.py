@@ -176,6 +176,7 @@ _HINTS: Final[Mapping[int, str]] = {
     497: "run `dyncdc check`: it lists the grants",
 }
 
+_REACH: Final = "check clickhouse.url, the network, and that the server runs"
 _GRANT: Final = re.compile(r"have the grant (.{1,300}?)(?:\. |\.?$)", re.MULTILINE)
 _COLUMN: Final = re.compile(r"\(while reading the value of key (.{1,200}?)\): While executing", re.DOTALL)
 _OTHER_NAMES: Final = {code: name for name, code in vars(ErrorCode).items() if isinstance(code, int)}
@@ -202,8 +203,8 @@ def translate(error: BaseException, doing: str, *, columns: Collection[str] = ()
         hint = "is this the native port (9000, with TLS 9440) and not that of HTTP?"
         return RetryableError(f"{doing}: the answer is not ClickHouse's native protocol", hint=hint)
     if isinstance(error, TimeoutError):
-        return RetryableError(f"{doing}: no answer in time")
-    return RetryableError(f"{doing}: the connection failed ({_root(error)})")
+        return RetryableError(f"{doing}: no answer in time", hint=_REACH)
+    return RetryableError(f"{doing}: the connection failed ({_root(error)})", hint=_REACH)
 
 
 def _by_code(code: int, text: str, doing: str, columns: Collection[str]) -> DyncdcError:
