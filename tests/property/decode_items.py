@@ -280,7 +280,7 @@ def _shown_text(node: TypeNode, cell: str) -> str:
         assert cell == str(int(cell)) and low <= int(cell) <= high
     elif name == "Decimal":
         assert "E" not in cell and Decimal(cell).as_tuple().exponent >= -node.numbers[1]  # type: ignore[operator]
-        assert abs(Decimal(cell)) < Decimal(10) ** (node.numbers[0] - node.numbers[1])
+        assert Decimal(cell).copy_abs() < Decimal(10) ** (node.numbers[0] - node.numbers[1])
     elif name == "Float32":
         assert struct.unpack("f", struct.pack("f", float(cell)))
     elif name in ("Date", "Date32"):
