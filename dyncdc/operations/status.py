@@ -12,8 +12,8 @@ from ..config import Config, TableConfig
 from ..errors import DyncdcError
 from ..model import Checkpoint, Shard, Snapshot, SourceId
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from ..sinks.dead_letters import ClickHouseDeadLetters
 from ..sinks.names import quote_text
-from ..sinks.own_tables import DEAD_LETTERS
 from ..sources.kinesis import KinesisSource, open_stream
 
 STREAM_DELAY_SECONDS = 60.0
@@ -155,6 +155,7 @@ async def _table(
     read_until = [row.mark.read_until for row in rows if not row.mark.finished]
     loaded = table.snapshot.method == "none" or (snapshot is not None and snapshot.state == "complete")
     complete_until = min(read_until) - STREAM_DELAY_SECONDS if loaded and read_until and all(read_until) else None
+    letters = ClickHouseDeadLetters(world.clickhouse, world.config.pipeline)
     return TableStatus(
         table.dynamodb,
         table.destination,
@@ -166,12 +167,7 @@ async def _table(
             "SELECT total_rows FROM system.tables WHERE database = currentDatabase()"
             f" AND name = {quote_text(table.destination)}",
         ),
-        await _count(
-            world,
-            f"SELECT count() FROM {DEAD_LETTERS} FINAL WHERE pipeline = {quote_text(world.config.pipeline)}"
-            f" AND table = {quote_text(table.dynamodb)} AND replayed_at IS NULL",
-        )
-        or 0,
+        await world.patience(lambda: letters.count_open(table=table.dynamodb)),
         max(lags, default=None),
         complete_until,
     )

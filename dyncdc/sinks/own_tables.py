@@ -22,12 +22,13 @@ _STATEMENTS: Final = (
   export_time DateTime64(6, 'UTC'), version Int64, segments UInt32, destination_uuid String,
   covered_from DateTime64(6, 'UTC'), had_rows UInt8, revision UInt64, updated_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(revision) ORDER BY (pipeline, id, revision) {_WINDOW}""",
-    # replayed_at tells by NULL which letters are open; raw is base64 of the bytes as they were read.
+    # Append-only: a letter is open while no row of its id has a replayed_at. That is part of the key, so that a record
+    # read again after a crash cannot open its letter anew. raw is base64 of the bytes as they were read.
     f"""CREATE TABLE IF NOT EXISTS {DEAD_LETTERS} (
   id String, pipeline String, table String, reason LowCardinality(String), column String, error String, source String,
   shard String, position String, raw String, received_at DateTime64(6, 'UTC') DEFAULT now64(6),
   replayed_at Nullable(DateTime64(6, 'UTC'))
-) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id) {_WINDOW}""",
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(replayed_at)) {_WINDOW}""",
     f"""CREATE TABLE IF NOT EXISTS {GAPS} (
   pipeline String, table String, source String, shard String, from DateTime64(6, 'UTC'), to DateTime64(6, 'UTC'),
   noticed_at DateTime64(6, 'UTC') DEFAULT now64(6), recovered_at Nullable(DateTime64(6, 'UTC'))

@@ -1,0 +1,139 @@
+"""The dead letters of one pipeline in ClickHouse: found, counted and closed. Append-only.
+
+A letter is open while no row of its id has a ``replayed_at``. Closing one appends a copy of it that has.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .connection import ClickHouse, Row
+from .names import quote_text
+from .own_tables import DEAD_LETTERS
+
+DROPPED: Final = "dropped: "
+"""What the error of a letter begins with that was closed without being replayed."""
+
+IDS_PER_STATEMENT: Final = 1_000
+_COPIED: Final = "id, pipeline, `table`, reason, `column`, {error}, source, shard, position, raw, received_at"
+_TIME: Final = "toUnixTimestamp64Micro"
+_FIELDS: Final = (
+    "id, any(`table`), any(reason), any(`column`), argMax(error, isNotNull(replayed_at)), any(source), any(shard),"
+    f" any(position), {_TIME}(min(received_at)), {_TIME}(max(replayed_at))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter. ``table`` is DynamoDB's; times in seconds since the epoch, ``replayed_at`` None while open."""
+
+    id: str
+    table: str
+    reason: str
+    column: str
+    error: str
+    source: str
+    shard: str
+    position: str
+    received_at: float
+    replayed_at: float | None
+    raw: bytes | None = None
+    """The record as it was read; None where it was not asked for."""
+
+    @property
+    def state(self) -> str:
+        """``open``, ``replayed`` or ``dropped``."""
+        if self.replayed_at is None:
+            return "open"
+        return "dropped" if self.error.startswith(DROPPED) else "replayed"
+
+
+class ClickHouseDeadLetters:
+    """``dyncdc_dead_letters`` of one pipeline. Raises what ClickHouse's calls raise."""
+
+    def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
+        self._clickhouse = clickhouse
+        self._pipeline = pipeline
+
+    async def count_open(self, *, source: str | None = None, table: str | None = None) -> int:
+        """How many letters are open. With ``source``, of one stream or snapshot: a snapshot is whole only at 0."""
+        rows = await self._clickhouse.fetch(
+            f"SELECT count() FROM (SELECT id FROM {DEAD_LETTERS} WHERE {self._where(source=source, table=table)}"
+            " GROUP BY id HAVING max(replayed_at) IS NULL)",
+            doing="counting dead letters",
+        )
+        return int(rows[0][0])
+
+    async def find(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        prefix: str = "",
+        table: str | None = None,
+        only_open: bool = True,
+        limit: int | None = None,
+        with_raw: bool = False,
+    ) -> list[Letter]:
+        """Letters, newest first. ``ids`` and ``prefix`` (of an id) narrow them; ``with_raw``: the records too."""
+        if ids is not None and len(ids) > IDS_PER_STATEMENT:
+            raise ValueError(f"more than {IDS_PER_STATEMENT} ids at a time")
+        if ids is not None and not ids:
+            return []
+        where = self._where(table=table, ids=ids, prefix=prefix)
+        having = "HAVING max(replayed_at) IS NULL" if only_open else ""
+        limited = f"LIMIT {limit}" if limit is not None else ""
+        rows = await self._clickhouse.fetch(
+            f"SELECT {_FIELDS}{', any(raw)' if with_raw else ''} FROM {DEAD_LETTERS} WHERE {where}"
+            f" GROUP BY id {having} ORDER BY min(received_at) DESC, id {limited}",
+            doing="reading dead letters",
+        )
+        return [_letter(row) for row in rows]
+
+    async def close(self, ids: Sequence[str], *, dropped: bool = False) -> None:
+        """Mark letters as replayed, or as dropped. Closing one again changes nothing that counts."""
+        fields = _COPIED.format(error="error")
+        values = _COPIED.format(error=f"concat({quote_text(DROPPED)}, error)" if dropped else "error")
+        for first in range(0, len(ids), IDS_PER_STATEMENT):
+            some = ids[first : first + IDS_PER_STATEMENT]
+            await self._clickhouse.execute(
+                f"INSERT INTO {DEAD_LETTERS} ({fields}, replayed_at) SELECT {values}, now64(6) FROM {DEAD_LETTERS}"
+                f" WHERE {self._where(ids=some)} AND replayed_at IS NULL ORDER BY received_at LIMIT 1 BY id",
+                doing=f"closing {len(some)} dead letters",
+            )
+
+    def _where(
+        self,
+        *,
+        source: str | None = None,
+        table: str | None = None,
+        ids: Sequence[str] | None = None,
+        prefix: str = "",
+    ) -> str:
+        found = [f"pipeline = {quote_text(self._pipeline)}"]
+        if source is not None:
+            found.append(f"source = {quote_text(source)}")
+        if table is not None:
+            found.append(f"`table` = {quote_text(table)}")
+        if ids is not None:
+            found.append(f"id IN ({', '.join(map(quote_text, ids))})")
+        if prefix:
+            found.append(f"startsWith(id, {quote_text(prefix)})")
+        return " AND ".join(found)
+
+
+def _letter(row: Row) -> Letter:
+    id_, table, reason, column, error, source, shard, position, received_at, replayed_at, *rest = row
+    closed = replayed_at / 1_000_000 if replayed_at else None
+    raw = _decoded(rest[0]) if rest else None
+    return Letter(id_, table, reason, column, error, source, shard, position, received_at / 1_000_000, closed, raw)
+
+
+def _decoded(raw: str) -> bytes:
+    try:
+        return base64.b64decode(raw, validate=True)
+    except binascii.Error:  # somebody wrote it by hand
+        return raw.encode()

@@ -1,0 +1,90 @@
+"""Dead letters as ClickHouse keeps them: open until closed, and closed for ever."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dyncdc.decode.dead_letters import DeadLetters
+from dyncdc.sinks.clickhouse import ClickHouseSink
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.own_tables import DEAD_LETTERS, own_statements
+
+
+@pytest.fixture
+async def tables(clickhouse: ClickHouse) -> ClickHouse:
+    """A database with dyncdc's own tables."""
+    for statement in own_statements():
+        await clickhouse.execute(statement)
+    return clickhouse
+
+
+async def write(
+    clickhouse: ClickHouse,
+    *positions: str,
+    pipeline: str = "p",
+    source: str = "stream@1",
+    table: str = "orders",
+    token: str = "",
+) -> None:
+    letters = DeadLetters(pipeline, source, "shard-1")
+    for position in positions:
+        raw = b"\xff" + position.encode()
+        letters.add(table=table, reason="misfit", column="age", error="it does", position=position, raw=raw)
+    block = letters.block()
+    assert block is not None
+    await ClickHouseSink(clickhouse).insert(block, token or f"{pipeline}/{source}/{positions}")
+
+
+async def test_a_letter_is_found_with_all_that_it_says(tables: ClickHouse) -> None:
+    store = ClickHouseDeadLetters(tables, "p")
+    await write(tables, "7")
+    await write(tables, "8", pipeline="another")
+    (letter,) = await store.find(with_raw=True)
+    assert (letter.table, letter.reason, letter.column, letter.error) == ("orders", "misfit", "age", "it does")
+    assert (letter.source, letter.shard, letter.position, letter.raw) == ("stream@1", "shard-1", "7", b"\xff7")
+    assert letter.state == "open" and letter.received_at > 1_700_000_000
+    assert (await store.find())[0].raw is None, "nobody asked for the record"
+    assert await store.find(prefix=letter.id[:6]) == [replace(letter, raw=None)]
+    assert await store.find(prefix="x") == [] and await store.find(ids=[]) == []
+
+
+async def test_a_closed_letter_stays_closed_when_its_record_is_read_again(tables: ClickHouse) -> None:
+    store = ClickHouseDeadLetters(tables, "p")
+    await write(tables, "7", token="first life")
+    (letter,) = await store.find()
+    await store.close([letter.id])
+    await write(tables, "7", token="second life")
+    assert await store.find() == [] and await store.count_open() == 0
+    await tables.execute(f"OPTIMIZE TABLE {DEAD_LETTERS} FINAL")
+    assert await store.count_open() == 0, "no merge may bring it back"
+    (closed,) = await store.find(only_open=False, with_raw=True)
+    assert closed.state == "replayed" and closed.replayed_at is not None and closed.raw == b"\xff7"
+
+
+async def test_a_dropped_letter_says_so_and_keeps_its_reason(tables: ClickHouse) -> None:
+    store = ClickHouseDeadLetters(tables, "p")
+    await write(tables, "7", "8")
+    first = (await store.find())[0]
+    await store.close([first.id, "unknown"], dropped=True)
+    await store.close([first.id], dropped=True)
+    states = {letter.id: (letter.state, letter.error) for letter in await store.find(only_open=False)}
+    assert states.pop(first.id) == ("dropped", "dropped: it does")
+    assert list(states.values()) == [("open", "it does")]
+
+
+async def test_open_letters_are_counted_once_by_source_and_by_table(tables: ClickHouse) -> None:
+    store = ClickHouseDeadLetters(tables, "p")
+    for token in ("a", "b"):  # written twice, as after a crash, and not merged yet
+        await write(tables, "7", "8", token=token)
+    await write(tables, "7", source="snapshot-1", table="users")
+    await write(tables, "7", pipeline="another")
+    assert await store.count_open() == 3
+    assert await store.count_open(source="snapshot-1") == 1
+    assert await store.count_open(source="snapshot-2") == 0
+    assert await store.count_open(table="orders") == 2
+    await store.close([(await store.find(table="users"))[0].id])
+    assert await store.count_open(source="snapshot-1") == 0
+    assert len(await store.find(limit=1)) == 1
