@@ -55,15 +55,23 @@ class Stage:
         return self._stream
 
     def table(
-        self, label: str = "orders", keys: Mapping[str, str] | None = None, *, precision: str = "", **entry: Any
+        self,
+        label: str = "orders",
+        keys: Mapping[str, str] | None = None,
+        *,
+        items: Sequence[Item] = (),
+        precision: str = "",
+        **entry: Any,
     ) -> str:
         """Make a table whose changes go to the stream, and configure it; return DynamoDB's name for it.
 
         Without a ``snapshot`` of its own it is not loaded. ``columns``: (attribute, type) pairs, or what the
-        configuration takes.
+        configuration takes. ``items`` are in the table before the stream carries its changes.
         """
         streaming = {"precision": precision} if precision else {}
-        name = self.place.make_table(label, keys or {"id": "S"}, self.stream(), **streaming)
+        name = self.place.make_table(label, keys or {"id": "S"})
+        self.place.aws.put_all(name, items)
+        self.place.aws.send_changes(name, self.stream(), **streaming)
         columns = entry.get("columns", ())
         if isinstance(columns, Mapping):
             entry["columns"] = [{"attribute": attribute, "type": kind} for attribute, kind in columns.items()]
@@ -117,9 +125,15 @@ class Stage:
         """What a reader sees: the items of a destination's view, in order."""
         return self.clickhouse.rows(f"SELECT {columns} FROM {table}_current ORDER BY ALL")
 
-    def versions(self, table: str = "orders", columns: str = "*") -> list[list[object]]:
-        """The winning row of every key, tombstones included."""
-        return self.clickhouse.rows(f"SELECT {columns} FROM {table} FINAL ORDER BY ALL")
+    def merged(self, table: str = "orders", columns: str = "*") -> list[list[object]]:
+        """The winning row of every key, tombstones included (which FINAL would hide)."""
+        self.clickhouse.run(f"OPTIMIZE TABLE {table} FINAL")
+        return self.clickhouse.rows(f"SELECT {columns} FROM {table} ORDER BY ALL")
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels, of the life beside the test."""
+        daemon = self.place.daemon(self.place.directory / "config.toml")
+        return await asyncio.to_thread(daemon.metric, name, **labels)
 
     def letters(self) -> list[dict[str, object]]:
         """The dead letters."""
