@@ -18,7 +18,10 @@ from .options import config_option, debug_option, json_option, load, run_async
 @json_option
 @debug_option
 def ddl(config_file: str | None, apply_them: bool, as_json: bool, debug: bool) -> None:
-    """Print (or run) the DDL of all destinations; what exists already is left out."""
+    """Print (or run) the DDL of all destinations.
+
+    What exists already is left out; what would complete an existing table comes last.
+    """
     del debug
     statements = run_async(_ddl(load(config_file), apply_them))
     if as_json:

@@ -38,7 +38,9 @@ from .options import debug_option, json_option, run_async
 def demo(
     seconds: float, rate: float, items: int, directory: Path | None, keep: bool, as_json: bool, debug: bool
 ) -> int:
-    """Show everything at work on this machine alone: a snapshot, live changes, and the proof that nothing is lost.
+    """Show everything at work on this machine alone.
+
+    A snapshot, live changes, and the proof that nothing is lost.
 
     Needs no AWS, no Docker and no configuration. Kill the daemon while it runs, if you like.
     """

@@ -17,7 +17,10 @@ from .options import debug_option, json_option, run_async
 @json_option
 @debug_option
 def local_aws(port: int, as_json: bool, debug: bool) -> None:
-    """Serve Kinesis, DynamoDB, exports and S3 on 127.0.0.1 until interrupted."""
+    """Serve a local AWS for tests, until interrupted.
+
+    Kinesis, DynamoDB with streaming and exports, and S3, on 127.0.0.1.
+    """
     del debug
     run_async(_serve(port, as_json))
 

@@ -27,7 +27,10 @@ PIPE_WIDTH = 160
 @json_option
 @debug_option
 def status(config_file: str | None, as_json: bool, debug: bool) -> None:
-    """Show how far everything is; works with the daemon dead, and says so."""
+    """Show how far everything is.
+
+    Reads ClickHouse and Kinesis, so it works with the daemon dead, and says so.
+    """
     del debug
     found = run_async(_read(load(config_file)))
     if as_json:

@@ -16,7 +16,9 @@ from .options import config_option, debug_option, json_option, load, run_async
 @json_option
 @debug_option
 def verify(table: str, config_file: str | None, as_json: bool, debug: bool) -> int:
-    """Compare every item of TABLE in DynamoDB with its row in ClickHouse, and every row with its item.
+    """Compare TABLE with ClickHouse, item by item.
+
+    Every item in DynamoDB with its row, and every row with its item.
 
     Meant for a quiet table: keys that differ are read again for some seconds, so changes on their way do not count.
     """
