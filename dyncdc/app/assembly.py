@@ -38,7 +38,7 @@ async def assemble(world: World) -> Assembly:
     origins = {
         table.dynamodb: snapshot_origin(world.aws, table, sources[config.stream_of(table)])
         for table in config.tables
-        if table.snapshot.method == "export"
+        if table.snapshot.method != "none"
     }
     for origin in origins.values():
         await world.patience(origin.validate)

@@ -10,6 +10,7 @@ from ..pipeline.snapshots import SnapshotPlan
 from ..sources.aws import AwsClients
 from ..sources.export import ExportOrigin
 from ..sources.kinesis import KinesisSource, open_stream
+from ..sources.scan import ScanOrigin
 from ..sources.tables import Destination, Tables
 from .destinations import Prepared
 from .world import World
@@ -59,9 +60,17 @@ def enable_destination_command(table: str, stream_arn: str) -> str:
     )
 
 
-def snapshot_origin(aws: AwsClients, table: TableConfig, source: KinesisSource) -> ExportOrigin:
-    """The AWS side of a table's snapshot; ``validate`` it before the first use."""
+def snapshot_origin(aws: AwsClients, table: TableConfig, source: KinesisSource) -> ExportOrigin | ScanOrigin:
+    """The AWS side of a table's snapshot (not ``none``); ``validate`` it before the first use."""
     options = table.snapshot
+    if options.method == "scan":
+        return ScanOrigin(
+            aws,
+            table.dynamodb,
+            stream_arn=source.arn,
+            segments=options.segments,
+            read_capacity_units=options.read_capacity_units,
+        )
     return ExportOrigin(
         aws,
         table.dynamodb,

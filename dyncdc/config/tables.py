@@ -16,8 +16,10 @@ AWS_EXPORT_FUZZ_SECONDS = 60.0
 
 _DYNAMODB_TABLE = re.compile(r"[a-zA-Z0-9_.-]{3,255}", re.ASCII)
 _EXPORT_ARN = re.compile(r"arn:[a-z-]+:dynamodb:[a-z0-9-]+:\d{12}:table/[a-zA-Z0-9_.-]{3,255}/export/[a-zA-Z0-9-]+")
-_EXPORT_KEYS = frozenset({"bucket", "prefix", "export_arn"})
+_EXPORT_KEYS = frozenset({"bucket", "prefix", "export_arn", "accept_gap"})
 _SCAN_KEYS = frozenset({"segments", "read_capacity_units"})
+SCAN_MOST_SEGMENTS = 1_000_000
+"""Source: AWS Scan, TotalSegments."""
 
 
 def _tuple(value: object) -> object:
@@ -37,24 +39,30 @@ class SnapshotConfig(Section):
     """How a table is loaded before, and while, its changes are followed."""
 
     method: Literal["export", "scan", "none"] = Field(
-        description="export (through S3, no read capacity), scan or none (changes only)"
+        description="export (through S3, no read capacity), scan (needs neither S3 nor backups) or none (changes only)"
     )
     bucket: Text | None = Field(
         default=None, description="S3 bucket for a new export; or name a finished one by export_arn"
     )
     prefix: str = Field(default="dyncdc/", description="key prefix of a new export")
     export_arn: str | None = Field(default=None, description="use this finished export instead of starting one")
-    segments: int = Field(default=4, gt=0, description="parallel segments of a scan")
-    read_capacity_units: float = Field(default=200.0, gt=0, description="read capacity a scan may use per second")
+    segments: int = Field(
+        default=4, gt=0, le=SCAN_MOST_SEGMENTS, description="segments of a scan; one that runs keeps its own number"
+    )
+    read_capacity_units: float = Field(
+        default=200.0,
+        gt=0,
+        description="read capacity units that a scan may use per second; less while DynamoDB throttles",
+    )
     margin_seconds: float = Field(
         default=300.0,
         ge=0,
-        description="snapshot rows count as this much older than the export's time, so that any change wins",
+        description="snapshot rows count as this much older than the export, or the begin of the scan: any change wins",
     )
     settle_seconds: float = Field(
         default=AWS_EXPORT_FUZZ_SECONDS,
         ge=0,
-        description="how far an export's time must lie behind the start of the stream's coverage",
+        description="how far an export, or the begin of a scan, must lie behind the start of the stream's coverage",
     )
     accept_gap: bool = Field(
         default=False, description="use an export older than the stream's coverage; the gap is written to dyncdc_gaps"

@@ -42,9 +42,6 @@ UNAVAILABLE: Mapping[str, Refused] = {
     "tables.nested": _value("typed"),
     "tables.evolve": _value("add_columns"),
     "tables.ttl_deletes": _value("keep"),
-    "tables.snapshot.method": _value("scan"),
-    "tables.snapshot.segments": _ANY,
-    "tables.snapshot.read_capacity_units": _ANY,
 }
 """Key path to which of its values are refused. To bring a feature in, delete its line."""
 

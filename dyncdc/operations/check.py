@@ -14,7 +14,8 @@ from ..errors import DyncdcError
 from ..sinks.connection import ClickHouse
 from ..sources.aws import AwsClients
 from ..sources.kinesis import KinesisSource, open_stream
-from ..sources.tables import Tables
+from ..sources.read_capacity import UNIT_BYTES
+from ..sources.tables import TableDescription, Tables
 from .findings import Finding, Level
 
 T = TypeVar("T")
@@ -98,10 +99,22 @@ class Checker:
         self._say("ok", subject, f"{description.status}, key {keys}")
         if source is not None:
             await self._destination(aws, table, source)
-        if source is not None and table.snapshot.method == "export":
-            origin = snapshot_origin(aws, table, source)
-            if await self._try(f"{subject} export", lambda: self._valid(origin.validate)):
-                self._say("ok", f"{subject} export", "possible")
+        if source is not None and table.snapshot.method != "none":
+            await self._snapshot(aws, table, source, description)
+
+    async def _snapshot(
+        self, aws: AwsClients, table: TableConfig, source: KinesisSource, description: TableDescription
+    ) -> None:
+        options = table.snapshot
+        subject = f"table {table.dynamodb} {options.method}"
+        origin = snapshot_origin(aws, table, source)
+        if not await self._try(subject, lambda: self._valid(origin.validate)):
+            return
+        text = "possible"
+        if options.method == "scan":
+            minutes = description.size_bytes / UNIT_BYTES / options.read_capacity_units / 60
+            text += f", {options.segments} segments at {options.read_capacity_units:g} read units/s: {minutes:,.0f} min"
+        self._say("ok", subject, text)
 
     @staticmethod
     async def _valid(operation: Callable[[], Awaitable[None]]) -> bool:

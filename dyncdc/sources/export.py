@@ -15,6 +15,7 @@ from . import manifest
 from .aws import AwsClients
 from .aws_errors import Verdict, aws_call
 from .export_files import ExportSource
+from .scan import is_scan
 from .tables import TABLE_UNKNOWN, Tables
 
 MANIFEST_MAX_BYTES = 256 * 2**20
@@ -96,9 +97,7 @@ class ExportOrigin:
 
     async def covered_at(self) -> float | None:
         """Server time of an answer that showed this table's destination on our stream ACTIVE, else None."""
-        destinations, now = await self._tables.destinations(self._table)
-        mine = [found for found in destinations if found.stream_arn == self._stream_arn]
-        return now if any(found.status == "ACTIVE" for found in mine) else None
+        return await self._tables.covered_at(self._table, self._stream_arn)
 
     async def request_export(self, token: str) -> Export:
         """Start an export into the bucket, or find the one that ``token`` has started before.
@@ -131,6 +130,11 @@ class ExportOrigin:
         return (await self._describe(arn)).export()
 
     async def _describe(self, arn: str) -> _Description:
+        if is_scan(arn):
+            raise ConfigError(
+                f"loading {self._table}: its snapshot was begun by a scan",
+                hint='leave snapshot.method = "scan" until it is complete',
+            )
         async with aws_call(f"describing export {arn}", _EXPORT):
             response = await self._clients.dynamodb.describe_export(ExportArn=arn)
             return msgspec.convert(response.get("ExportDescription"), _Description)

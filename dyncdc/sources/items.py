@@ -10,13 +10,20 @@ import base64
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+import msgspec
 import orjson
+
+from ..errors import RetryableError
 
 Item = dict[str, dict[str, Any]]
 """Attribute names and typed values."""
 
 DECODED = "DyncdcItems"
-"""Under this name the answer of Scan and BatchGetItem carries its items."""
+"""Under this name the answer of Scan and BatchGetItem carries its items, each still the JSON that DynamoDB sent."""
+
+_ANSWER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+_BY_TABLE = msgspec.json.Decoder(dict[str, list[msgspec.Raw]])
 
 
 def decode_items(
@@ -26,23 +33,34 @@ def decode_items(
     if response_dict["status_code"] >= 300:
         return
     try:
-        answer = orjson.loads(response_dict["body"])
-    except orjson.JSONDecodeError:
+        answer = _ANSWER.decode(response_dict["body"])
+        items = answer.pop("Items", None)
+        if items is not None:
+            found = _ITEMS.decode(items)
+        else:
+            by_table = _BY_TABLE.decode(answer.pop("Responses", b"{}"))
+            found = [item for items in by_table.values() for item in items]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
-    if not isinstance(answer, dict):
-        return
-    found = answer.pop("Items", None)
-    if found is None:
-        responses = answer.pop("Responses", {})
-        found = [item for items in responses.values() for item in items]
     customized_response_dict[DECODED] = found
-    response_dict["body"] = orjson.dumps(answer)
+    response_dict["body"] = msgspec.json.encode(answer)
+
+
+def raw_items_of(response: Mapping[str, Any]) -> list[msgspec.Raw]:
+    """The items that ``decode_items`` left in an answer, byte for byte as they came. Empty for an answer without any.
+
+    They are views of the whole answer: it stays in memory for as long as one of them does.
+    """
+    found: list[msgspec.Raw] = response.get(DECODED) or []
+    return found
 
 
 def items_of(response: Mapping[str, Any]) -> list[Item]:
-    """The items that ``decode_items`` left in an answer of Scan or BatchGetItem. Empty for an answer without items."""
-    found: list[Item] = response.get(DECODED) or []
-    return found
+    """The items that ``decode_items`` left in an answer. Raises RetryableError for what is no JSON."""
+    try:
+        return [orjson.loads(memoryview(raw)) for raw in raw_items_of(response)]
+    except orjson.JSONDecodeError:
+        raise RetryableError("reading items: the answer cannot be understood") from None
 
 
 def sdk_key(key: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -51,3 +69,12 @@ def sdk_key(key: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         name: {tag: base64.b64decode(content) if tag == "B" else content for tag, content in value.items()}
         for name, value in key.items()
     }
+
+
+def key_json(key: Mapping[str, Mapping[str, Any]]) -> str:
+    """A primary key as the SDK gives it, in DynamoDB's own JSON: binary as base64."""
+    typed = {
+        name: {tag: base64.b64encode(content).decode() if tag == "B" else content for tag, content in value.items()}
+        for name, value in key.items()
+    }
+    return orjson.dumps(typed, option=orjson.OPT_SORT_KEYS).decode()

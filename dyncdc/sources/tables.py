@@ -72,6 +72,10 @@ class _Table(msgspec.Struct):
     TableSizeBytes: int = 0
 
 
+class _Identity(msgspec.Struct):
+    TableId: str = ""
+
+
 class _Destination(msgspec.Struct):
     StreamArn: str
     DestinationStatus: str
@@ -115,6 +119,19 @@ class Tables:
             Destination(x.StreamArn, x.DestinationStatus, x.ApproximateCreationDateTimePrecision) for x in found
         ]
         return destinations, server_time(response)
+
+    async def covered_at(self, table: str, stream_arn: str) -> float | None:
+        """Server time of an answer that showed the table's destination on that stream ACTIVE, else None."""
+        destinations, now = await self.destinations(table)
+        active = [found for found in destinations if found.stream_arn == stream_arn and found.status == "ACTIVE"]
+        return now if active else None
+
+    async def identity(self, table: str) -> tuple[str, float]:
+        """What tells the table from another one of its name ("" if DynamoDB does not say), and the server's time."""
+        async with aws_call(f"describing table {table}", _TABLE):
+            response = await self._dynamodb.describe_table(TableName=table)
+            found = msgspec.convert(response.get("Table"), _Identity)
+        return found.TableId, server_time(response)
 
     async def point_in_time_recovery(self, table: str) -> bool:
         """Whether point-in-time recovery is on, without which there is no export."""

@@ -137,9 +137,6 @@ REFUSED = {
     "tables.nested": "nested = 'typed'",
     "tables.evolve": "evolve = 'add_columns'",
     "tables.ttl_deletes": "ttl_deletes = 'keep'",
-    "tables.snapshot.method": '"scan"',
-    "tables.snapshot.segments": '"none", segments = 2',
-    "tables.snapshot.read_capacity_units": '"none", read_capacity_units = 2',
 }
 
 
@@ -150,9 +147,7 @@ def test_every_refusal_has_an_example() -> None:
 @pytest.mark.parametrize("key", REFUSED)
 def test_what_this_version_lacks_is_refused_by_name(key: str) -> None:
     line, section = REFUSED[key], key.partition(".")[0]
-    if key.startswith("tables.snapshot"):
-        text = MINIMAL + TABLE.replace('"none"', line)
-    elif section == "tables":
+    if section == "tables":
         text = MINIMAL + TABLE + line
     elif section in ("clickhouse", "kinesis"):
         text = MINIMAL.replace(f"[{section}]", f"[{section}]\n{line}") + TABLE
@@ -174,6 +169,22 @@ def test_what_this_version_lacks_is_refused_by_name(key: str) -> None:
 )
 def test_a_mistake_in_the_environment_names_the_variable(variable: str, value: str, expected: str) -> None:
     assert expected in mistake(MINIMAL + TABLE, {variable: value})
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "expected"),
+    [
+        ('"scan", bucket = "b"', 'bucket means nothing with method = "scan"'),
+        ('"scan", accept_gap = true', 'accept_gap means nothing with method = "scan"'),
+        ('"export", bucket = "b", segments = 2', 'segments means nothing with method = "export"'),
+        ('"none", read_capacity_units = 2', 'read_capacity_units means nothing with method = "none"'),
+        ('"scan", segments = 0', "snapshot.segments must be greater than 0"),
+        ('"scan", segments = 1000001', "snapshot.segments must be less than or equal to 1000000"),
+        ('"scan", read_capacity_units = 0', "snapshot.read_capacity_units must be greater than 0"),
+    ],
+)
+def test_each_way_to_load_has_its_own_keys(snapshot: str, expected: str) -> None:
+    assert expected in mistake(MINIMAL + TABLE.replace('"none"', snapshot))
 
 
 def test_a_local_aws_may_settle_faster() -> None:

@@ -7,7 +7,8 @@ A fault is one of
 * ``{"sleep": 2.0}``: wait, then go on; combines with all others
 * ``{"error": "ProvisionedThroughputExceededException", "message": "...", "status": 400}``
 * ``{"cut": 1000}``: do it, send that many bytes of the answer's body, cut the connection
-* ``{"empty": true}``: GetRecords only: no record, same place
+* ``{"hold": 2.0}``: do it, and answer only then: the answer is old when it comes; combines with all others but ``cut``
+* ``{"empty": true}``: GetRecords: no record, same place. Scan: no item, and a key that is no item's to go on from
 
 ``"apply": true`` beside ``error`` or ``drop`` does the operation first: it has happened, and the client is not told.
 """
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Spec = dict[str, Any]
-_KEYS = {"sleep", "error", "message", "status", "drop", "cut", "empty", "apply"}
+_KEYS = {"sleep", "hold", "error", "message", "status", "drop", "cut", "empty", "apply"}
 
 
 class BadFaultError(Exception):

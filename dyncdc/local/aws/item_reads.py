@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import orjson
+
 from dyncdc.local.aws.conditions import condition, holds
 from dyncdc.local.aws.expressions import Call, Literal, Node, Parser, Path, project
 from dyncdc.local.aws.item_writes import LEGACY
@@ -24,6 +26,8 @@ class ItemReads:
     def __init__(self, tables: Tables, settings: Settings) -> None:
         self._tables = tables
         self._settings = settings
+        self._waypoints: dict[bytes, Wire | None] = {}
+        """Where a scan goes on from the keys that ``scan_nothing`` made up."""
         self.operations: dict[str, Callable[[Wire, str], Wire]] = {
             "GetItem": self.get_item,
             "BatchGetItem": self.batch_get_item,
@@ -77,12 +81,25 @@ class ItemReads:
         segment, segments = request.get("Segment", 0), request.get("TotalSegments", 1)
         if not 1 <= segments <= MAX_SEGMENTS or not 0 <= segment < segments:
             raise invalid("The Segment parameter is zero-based and must be less than parameter TotalSegments")
-        start = request.get("ExclusiveStartKey")
+        start = self._waypoints.get(_text(request.get("ExclusiveStartKey")), request.get("ExclusiveStartKey"))
         if request.get("IndexName"):
             rows = _index_rows(table, request["IndexName"], None, start, backward=False)
         else:
             rows = table.items.scan(_start(table, start), segment, segments)
         return self._page(table, rows, request, None)
+
+    def scan_nothing(self, request: Wire, region: str) -> Wire:
+        """Return a page without items, but with a key to go on from: no item's, it means the place asked for."""
+        table = self._tables.find(request["TableName"], region)
+        start = request.get("ExclusiveStartKey")
+        number = len(self._waypoints)
+        contents = {"S": f"waypoint {number}", "N": f"-{number}E100", "B": f"{number:04}"}
+        schema = table.items.schema
+        waypoint = {name: {kind: contents[kind]} for name, kind in zip(schema.names, schema.types, strict=True)}
+        self._waypoints[_text(waypoint)] = self._waypoints.get(_text(start), start)
+        answer: Wire = {"Count": 0, "ScannedCount": 0, "Items": [], "LastEvaluatedKey": waypoint}
+        _add_capacity(answer, request, table, 0)
+        return answer
 
     def query(self, request: Wire, region: str) -> Wire:
         """Source: AWS Query, on the table or one of its indexes. Indexes project everything."""
@@ -151,6 +168,10 @@ def _refuse_legacy(request: Wire) -> None:
 def _row(table: Table, key: Wire) -> Row | None:
     table.items.schema.check_exact(key)
     return table.items.get(table.items.schema.key(key))
+
+
+def _text(key: Wire | None) -> bytes:
+    return orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
 
 
 def _start(table: Table, key: Wire | None) -> Key | None:

@@ -46,8 +46,8 @@ class Server:
         self.streaming = Streaming(tables, self._kinesis, self._records, self.settings)
         self._writes = ItemWrites(tables, self.streaming)
         exports = Exports(tables, moto, self.settings, self._spawn)
-        reads = ItemReads(tables, self.settings)
-        self._dynamodb = DynamoDB(tables, self._writes, reads, self.streaming, exports, moto)
+        self._reads = ItemReads(tables, self.settings)
+        self._dynamodb = DynamoDB(tables, self._writes, self._reads, self.streaming, exports, moto)
 
     def application(self) -> web.Application:
         """Build the web application."""
@@ -100,7 +100,10 @@ class Server:
             return _error(target, AwsError(fault["error"], fault.get("message", "injected"), fault.get("status", 400)))
         if fault.get("empty") and operation == "GetRecords":
             return self._kinesis_answer(operation, request, body, empty=True)
+        if fault.get("empty") and operation == "Scan":
+            return json_answer(self._reads.scan_nothing(_parse(body), signed_for(request.headers)[0]), "1.0")
         answer = await self._answer(target, operation, request, body)
+        await asyncio.sleep(fault.get("hold", 0))
         return answer if "cut" not in fault else await _partial(request, answer, fault)
 
     async def _answer(self, target: str, operation: str, request: web.Request, body: bytes) -> web.Response:
