@@ -74,6 +74,8 @@ class Block:
     rows: int
     keys: list[bytes] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
+    positions: bytes = b""
+    """Position of each row's own record, as ``cells``; empty where rows are not of records (dead letters)."""
     created: float = 0.0
     """Creation time of the newest change in it, in seconds since the epoch; 0 where that means nothing (snapshots)."""
 
@@ -83,7 +85,19 @@ class Block:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes: counted against the budget until the rows are durable."""
-        return sum(map(len, self.cells)) + sum(map(len, self.keys)) + self.rows * Block.ROW_OVERHEAD_BYTES
+        held = sum(map(len, self.cells)) + sum(map(len, self.keys)) + len(self.positions)
+        return held + self.rows * Block.ROW_OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """A record that became a dead letter. ``ordinal``: which it was among the records that had to become rows."""
+
+    ordinal: int
+    position: Position
+    table: str
+    reason: str
+    column: str = ""
 
 
 @dataclass(slots=True)
@@ -101,6 +115,10 @@ class Decoded:
     """Attributes without a column, by DynamoDB table, where the destination has no spill column."""
     dead: dict[tuple[str, str], int] = field(default_factory=dict)
     """Dead letters by (DynamoDB table or "", reason)."""
+    judged: int = 0
+    """Records that had to become rows: those of configured tables, and those that do not say of which table they are."""
+    buried: list[Buried] = field(default_factory=list)
+    """Which of them became dead letters instead, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +142,8 @@ class Checkpoint:
     member: int = 0
 
 
-SnapshotState = Literal["waiting", "exporting", "loading", "complete", "failed"]
+SnapshotState = Literal["waiting", "exporting", "loading", "sweeping", "complete", "failed"]
+"""``sweeping``: every file is durable, and the keys that it does not hold are being marked as deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +153,8 @@ class Snapshot:
     ``version`` (microseconds) is what its rows carry: export time minus the margin. ``destination_uuid`` is the UUID of
     the ClickHouse table it was made for: a re-created table has another one and needs another snapshot.
     ``covered_from`` is the instant (seconds, server clock) from which the stream is read for the table without a break.
-    ``had_rows``: the destination was not empty when this snapshot was begun.
+    ``had_rows``: the destination may not have been empty when this snapshot was begun. ``request``: the id of the request
+    that it answers.
     """
 
     id: str
@@ -147,6 +167,50 @@ class Snapshot:
     segments: int = 0
     covered_from: float = 0.0
     had_rows: bool = False
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One open row of ``dyncdc_gaps``: changes of ``table`` between two instants (server clock) were lost unread.
+
+    ``source``, ``shard`` and ``position`` say after what they were lost; ``shard`` is "" where it is not one shard.
+    ``accepted``: the user took the gap (``accept_gap``); nothing is done about it.
+    """
+
+    table: str
+    source: str
+    shard: str
+    begin: float
+    end: float
+    position: str = ""
+    reason: str = ""
+    accepted: bool = False
+    noticed_at: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What tells gaps apart: the same loss noticed again is the same gap."""
+        return self.table, self.source, self.shard, round(self.begin * 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One row of ``dyncdc_requests`` that nobody has answered yet: somebody wants a fresh snapshot of ``table``."""
+
+    id: str
+    table: str
+    requested_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Which source a table's changes were read from by the life of ``epoch``, which began at ``at`` (seconds)."""
+
+    table: str
+    source: SourceId
+    epoch: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-from ..model import Block, Checkpoint, Decoded, Export, Position, RawChunk, Shard, Snapshot, SourceId
+from ..model import (
+    Block,
+    Checkpoint,
+    Decoded,
+    Export,
+    Followed,
+    Gap,
+    Position,
+    RawChunk,
+    Request,
+    Shard,
+    Snapshot,
+    SourceId,
+)
 
 
 class Source(Protocol):
@@ -52,6 +66,18 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """Release connections. Only after every fetch has ended."""
+
+
+@runtime_checkable
+class Rereading(Protocol):
+    """A source that can show records again, by their own positions: what a refused row's dead letter needs."""
+
+    def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncIterator[tuple[Position, bytes]]:
+        """Yield the records at ``positions``, which are in read order; those that are gone are left out.
+
+        Beside ``fetch``: neither disturbs the other. Raises RetryableError, PositionLostError, CorruptSnapshotError,
+        FatalError; what was yielded stays.
+        """
 
 
 class Decoder(Protocol):
@@ -103,6 +129,52 @@ class SnapshotStore(Protocol):
 
     async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
         """Append to ``dyncdc_gaps``: changes of ``table`` between the two instants (seconds) may be missing."""
+
+
+class RecoveryStore(Protocol):
+    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_followed``. Every call raises RetryableError, FatalError."""
+
+    async def server_time(self) -> float:
+        """Seconds since the epoch by the store's own clock."""
+
+    async def open_gaps(self) -> Sequence[Gap]:
+        """Every gap that is not recovered, the earliest first."""
+
+    async def save_gaps(self, gaps: Sequence[Gap], *, recovered_at: float | None = None) -> None:
+        """Append gaps, as recovered when ``recovered_at`` is given: that is never taken back."""
+
+    async def open_requests(self) -> Sequence[Request]:
+        """Every request that is not done, the earliest first."""
+
+    async def finish_requests(self, requests: Sequence[Request], done_at: float) -> None:
+        """Mark requests as done."""
+
+    async def followed(self) -> Sequence[Followed]:
+        """For each table, by what life it was followed last."""
+
+    async def save_followed(self, tables: Sequence[Followed]) -> None:
+        """Append, before the life reads anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One step of a sweep: ``rows`` tombstones written; ``upto``: the last key looked at, None at the table's end."""
+
+    rows: int
+    upto: tuple[str, ...] | None
+
+
+class Ghosts(Protocol):
+    """Keys of a destination that a later snapshot does not hold. ``table`` is DynamoDB's name."""
+
+    async def open_letters(self, snapshot: SourceId) -> int:
+        """How many items of a snapshot are dead letters that nobody has dealt with."""
+
+    async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
+        """Mark as deleted what is older than ``version`` (microseconds), in the next range of keys behind ``after``.
+
+        Idempotent. ``after`` is () at first, then what the step before returned.
+        """
 
 
 class Origin(Protocol):

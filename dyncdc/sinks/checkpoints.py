@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
 from typing import cast
-
-import orjson
 
 from ..model import Checkpoint, Mark, Position, ShardId, Snapshot, SnapshotState, SourceId
 from .connection import ClickHouse
 from .names import quote_text
-from .own_tables import CHECKPOINTS, GAPS, SNAPSHOTS
+from .own_rows import MICROSECONDS, append_rows, time_text
+from .own_tables import ACCEPTED, CHECKPOINTS, GAPS, SNAPSHOTS
 
 ORDINAL_BITS = 64
-MICROSECONDS = 1_000_000
-
-
-def _time(seconds: float) -> str:
-    """A time as a DateTime64 column in UTC reads it; a bare number of seconds is not read alike for all magnitudes."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
-async def _append(clickhouse: ClickHouse, table: str, rows: Sequence[Mapping[str, object]], doing: str) -> None:
-    columns = ", ".join(rows[0])
-    values = b"\n".join(map(orjson.dumps, rows)).decode()
-    await clickhouse.execute(f"INSERT INTO {table} ({columns}) FORMAT JSONEachRow {values}", doing=doing)
 
 
 class ClickHouseCheckpoints:
@@ -58,7 +44,7 @@ class ClickHouseCheckpoints:
 
     async def save(self, rows: Sequence[Checkpoint]) -> None:
         """Append the rows in one insert."""
-        await _append(
+        await append_rows(
             self._clickhouse,
             CHECKPOINTS,
             [
@@ -68,7 +54,7 @@ class ClickHouseCheckpoints:
                     "shard": row.shard,
                     "position": row.mark.position,
                     "finished": int(row.mark.finished),
-                    "read_until": _time(row.mark.read_until),
+                    "read_until": time_text(row.mark.read_until),
                     "epoch": row.epoch,
                     "ordinal": row.ordinal,
                     "rank": str(row.epoch << ORDINAL_BITS | row.ordinal),
@@ -109,13 +95,14 @@ class ClickHouseSnapshots:
         """The newest row of every snapshot, oldest snapshot first."""
         fields = "table, state, destination_uuid, export_arn, toUnixTimestamp64Micro(export_time), version, segments,"
         rows = await self._clickhouse.fetch(
-            f"SELECT id, max(revision), argMax(({fields} toUnixTimestamp64Micro(covered_from), had_rows), revision)"
+            f"SELECT id, max(revision), argMax(({fields} toUnixTimestamp64Micro(covered_from), had_rows, request),"
+            " revision)"
             f" FROM {SNAPSHOTS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY id ORDER BY min(updated_at), id",
             doing="loading snapshots",
         )
         found = []
         for id_, revision, values in rows:
-            table, state, uuid, arn, export_time, version, segments, covered_from, had_rows = values
+            table, state, uuid, arn, export_time, version, segments, covered_from, had_rows, request = values
             self._revisions[id_] = int(revision)
             found.append(
                 Snapshot(
@@ -129,6 +116,7 @@ class ClickHouseSnapshots:
                     segments,
                     covered_from / MICROSECONDS,
                     bool(had_rows),
+                    request,
                 )
             )
         return found
@@ -142,25 +130,27 @@ class ClickHouseSnapshots:
             "table": snapshot.table,
             "state": snapshot.state,
             "export_arn": snapshot.export_arn,
-            "export_time": _time(snapshot.export_time),
+            "export_time": time_text(snapshot.export_time),
             "version": snapshot.version,
             "segments": snapshot.segments,
             "destination_uuid": snapshot.destination_uuid,
-            "covered_from": _time(snapshot.covered_from),
+            "covered_from": time_text(snapshot.covered_from),
             "had_rows": int(snapshot.had_rows),
+            "request": snapshot.request,
             "revision": revision,
         }
-        await _append(self._clickhouse, SNAPSHOTS, [row], doing=f"saving the snapshot of {snapshot.table}")
+        await append_rows(self._clickhouse, SNAPSHOTS, [row], doing=f"saving the snapshot of {snapshot.table}")
         self._revisions[snapshot.id] = revision
 
     async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
-        """Append to ``dyncdc_gaps``; ``begin`` and ``end`` in seconds."""
+        """Append a gap that the user has accepted; ``begin`` and ``end`` in seconds."""
         row = {
             "pipeline": self._pipeline,
             "table": table,
             "source": source,
             "shard": "",
-            "from": _time(begin),
-            "to": _time(end),
+            "from": time_text(begin),
+            "to": time_text(end),
+            "reason": ACCEPTED,
         }
-        await _append(self._clickhouse, GAPS, [row], doing=f"recording a gap of {table}")
+        await append_rows(self._clickhouse, GAPS, [row], doing=f"recording a gap of {table}")

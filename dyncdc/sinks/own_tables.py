@@ -8,6 +8,11 @@ CHECKPOINTS: Final = "dyncdc_checkpoints"
 SNAPSHOTS: Final = "dyncdc_snapshots"
 DEAD_LETTERS: Final = "dyncdc_dead_letters"
 GAPS: Final = "dyncdc_gaps"
+REQUESTS: Final = "dyncdc_requests"
+FOLLOWED: Final = "dyncdc_followed"
+
+ACCEPTED: Final = "accepted"
+"""Reason of a gap that the user took (``accept_gap``): nothing is done about it."""
 
 _WINDOW = "SETTINGS non_replicated_deduplication_window = 1000"
 
@@ -20,7 +25,8 @@ _STATEMENTS: Final = (
     f"""CREATE TABLE IF NOT EXISTS {SNAPSHOTS} (
   id String, pipeline String, table String, state LowCardinality(String), export_arn String,
   export_time DateTime64(6, 'UTC'), version Int64, segments UInt32, destination_uuid String,
-  covered_from DateTime64(6, 'UTC'), had_rows UInt8, revision UInt64, updated_at DateTime64(6, 'UTC') DEFAULT now64(6)
+  covered_from DateTime64(6, 'UTC'), had_rows UInt8, request String, revision UInt64,
+  updated_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(revision) ORDER BY (pipeline, id, revision) {_WINDOW}""",
     # Append-only: a letter is open while no row of its id has a replayed_at. That is part of the key, so that a record
     # read again after a crash cannot open its letter anew. raw is base64 of the bytes as they were read.
@@ -29,10 +35,23 @@ _STATEMENTS: Final = (
   shard String, position String, raw String, received_at DateTime64(6, 'UTC') DEFAULT now64(6),
   replayed_at Nullable(DateTime64(6, 'UTC'))
 ) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(replayed_at)) {_WINDOW}""",
+    # Append-only: a gap is open while no row of it has a recovered_at, which is part of the key. position, with source
+    # and shard, says after what changes are missing.
     f"""CREATE TABLE IF NOT EXISTS {GAPS} (
   pipeline String, table String, source String, shard String, from DateTime64(6, 'UTC'), to DateTime64(6, 'UTC'),
-  noticed_at DateTime64(6, 'UTC') DEFAULT now64(6), recovered_at Nullable(DateTime64(6, 'UTC'))
-) ENGINE = ReplacingMergeTree ORDER BY (pipeline, table, source, shard, from) {_WINDOW}""",
+  position String, reason String, noticed_at DateTime64(6, 'UTC') DEFAULT now64(6),
+  recovered_at Nullable(DateTime64(6, 'UTC'))
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, table, source, shard, from, isNotNull(recovered_at)) {_WINDOW}""",
+    # A request is open while no row of its id has a done_at.
+    f"""CREATE TABLE IF NOT EXISTS {REQUESTS} (
+  id String, pipeline String, table String, kind LowCardinality(String),
+  requested_at DateTime64(6, 'UTC') DEFAULT now64(6), done_at Nullable(DateTime64(6, 'UTC'))
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(done_at)) {_WINDOW}""",
+    # Which stream each table is read from, written by every life before it reads: a table that comes back from another
+    # stream, or was left out for a while, has changes that nobody read.
+    f"""CREATE TABLE IF NOT EXISTS {FOLLOWED} (
+  pipeline String, table String, source String, epoch UInt64, followed_at DateTime64(6, 'UTC')
+) ENGINE = ReplacingMergeTree(epoch) ORDER BY (pipeline, table) {_WINDOW}""",
 )
 
 

@@ -1,0 +1,26 @@
+"""How rows of dyncdc's own tables are written: JSON by column, times as text in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import orjson
+
+from .connection import ClickHouse
+from .names import quote_name
+
+MICROSECONDS: Final = 1_000_000
+
+
+def time_text(seconds: float) -> str:
+    """A time as a DateTime64 column in UTC reads it; a bare number of seconds is not read alike for all magnitudes."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+async def append_rows(clickhouse: ClickHouse, table: str, rows: Sequence[Mapping[str, object]], doing: str) -> None:
+    """Append rows of one set of columns in one insert."""
+    columns = ", ".join(map(quote_name, rows[0]))
+    values = b"\n".join(map(orjson.dumps, rows)).decode()
+    await clickhouse.execute(f"INSERT INTO {table} ({columns}) FORMAT JSONEachRow {values}", doing=doing)

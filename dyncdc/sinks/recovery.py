@@ -1,0 +1,138 @@
+"""Gaps, requests and what each table was followed on, in ClickHouse. Append-only: what is closed stays closed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+from ..model import Followed, Gap, Request, SourceId
+from .connection import ClickHouse
+from .names import quote_text
+from .own_rows import MICROSECONDS, append_rows, time_text
+from .own_tables import ACCEPTED, FOLLOWED, GAPS, REQUESTS
+
+SNAPSHOT: Final = "snapshot"
+"""The only kind of request in this version."""
+
+_MICRO: Final = "toUnixTimestamp64Micro"
+
+
+class ClickHouseRecovery:
+    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_followed`` of one pipeline. Implements ``RecoveryStore``."""
+
+    def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
+        self._clickhouse = clickhouse
+        self._pipeline = pipeline
+
+    @property
+    def _mine(self) -> str:
+        return f"pipeline = {quote_text(self._pipeline)}"
+
+    async def server_time(self) -> float:
+        """Seconds since the epoch by ClickHouse's clock."""
+        rows = await self._clickhouse.fetch("SELECT toUnixTimestamp64Micro(now64(6))", doing="asking ClickHouse's time")
+        return int(rows[0][0]) / MICROSECONDS
+
+    async def open_gaps(self) -> Sequence[Gap]:
+        """Every gap without a ``recovered_at``, the earliest first."""
+        rows = await self._clickhouse.fetch(
+            f"SELECT `table`, source, shard, {_MICRO}(`from`) AS begin, {_MICRO}(max(`to`)), argMax(position, `to`),"
+            f" argMax(reason, `to`), {_MICRO}(min(noticed_at)) FROM {GAPS} WHERE {self._mine}"
+            " GROUP BY `table`, source, shard, `from` HAVING max(recovered_at) IS NULL ORDER BY begin, `table`, shard",
+            doing="loading gaps",
+        )
+        return [
+            Gap(
+                table,
+                source,
+                shard,
+                begin / MICROSECONDS,
+                end / MICROSECONDS,
+                position,
+                reason,
+                reason == ACCEPTED,
+                noticed_at / MICROSECONDS,
+            )
+            for table, source, shard, begin, end, position, reason, noticed_at in rows
+        ]
+
+    async def save_gaps(self, gaps: Sequence[Gap], *, recovered_at: float | None = None) -> None:
+        """Append the gaps, open or recovered."""
+        if not gaps:
+            return
+        rows = [
+            {
+                "pipeline": self._pipeline,
+                "table": gap.table,
+                "source": gap.source,
+                "shard": gap.shard,
+                "from": time_text(gap.begin),
+                "to": time_text(gap.end),
+                "position": gap.position,
+                "reason": gap.reason,
+                "noticed_at": time_text(gap.noticed_at),
+                "recovered_at": None if recovered_at is None else time_text(recovered_at),
+            }
+            for gap in gaps
+        ]
+        await append_rows(self._clickhouse, GAPS, rows, doing=f"saving {len(rows)} gaps")
+
+    async def open_requests(self) -> Sequence[Request]:
+        """Every request for a snapshot without a ``done_at``, the earliest first."""
+        rows = await self._clickhouse.fetch(
+            f"SELECT id, any(`table`), {_MICRO}(min(requested_at)) AS at FROM {REQUESTS}"
+            f" WHERE {self._mine} AND kind = {quote_text(SNAPSHOT)}"
+            " GROUP BY id HAVING max(done_at) IS NULL ORDER BY at, id",
+            doing="looking for requests",
+        )
+        return [Request(id_, table, at / MICROSECONDS) for id_, table, at in rows]
+
+    async def request(self, table: str) -> str:
+        """Ask for a fresh snapshot of a table; return the request's id."""
+        id_ = uuid.uuid4().hex
+        row = {"id": id_, "pipeline": self._pipeline, "table": table, "kind": SNAPSHOT}
+        await append_rows(self._clickhouse, REQUESTS, [row], doing=f"asking for a snapshot of {table}")
+        return id_
+
+    async def finish_requests(self, requests: Sequence[Request], done_at: float) -> None:
+        """Mark requests as done."""
+        if not requests:
+            return
+        rows = [
+            {
+                "id": request.id,
+                "pipeline": self._pipeline,
+                "table": request.table,
+                "kind": SNAPSHOT,
+                "requested_at": time_text(request.requested_at),
+                "done_at": time_text(done_at),
+            }
+            for request in requests
+        ]
+        await append_rows(self._clickhouse, REQUESTS, rows, doing=f"finishing {len(rows)} requests")
+
+    async def followed(self) -> Sequence[Followed]:
+        """For each table, the life that followed it last."""
+        rows = await self._clickhouse.fetch(
+            f"SELECT `table`, argMax(source, epoch), max(epoch), {_MICRO}(argMax(followed_at, epoch))"
+            f" FROM {FOLLOWED} WHERE {self._mine} GROUP BY `table` ORDER BY `table`",
+            doing="loading which streams the tables were read from",
+        )
+        return [Followed(table, SourceId(source), epoch, at / MICROSECONDS) for table, source, epoch, at in rows]
+
+    async def save_followed(self, tables: Sequence[Followed]) -> None:
+        """Append what this life follows."""
+        if not tables:
+            return
+        rows = [
+            {
+                "pipeline": self._pipeline,
+                "table": row.table,
+                "source": row.source,
+                "epoch": row.epoch,
+                "followed_at": time_text(row.at),
+            }
+            for row in tables
+        ]
+        await append_rows(self._clickhouse, FOLLOWED, rows, doing="saving which streams the tables are read from")
