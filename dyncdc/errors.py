@@ -20,7 +20,14 @@ class RetryableError(DyncdcError):
 
 
 class RejectedRowsError(DyncdcError):
-    """ClickHouse refuses rows of this block and would again: split until the bad are alone, then dead-letter them."""
+    """ClickHouse refuses rows of this block and would again: split until the bad are alone, then dead-letter them.
+
+    ``column``: the one that ClickHouse names, "" when it names none.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", column: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.column = column
 
 
 class PositionLostError(DyncdcError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from ..model import Block, Decoded, RawChunk
+import orjson
+
+from ..model import Block, Buried, Decoded, Position, RawChunk
 from .cells import compact
 from .dead_letters import DEAD_LETTER_TABLE, DeadLetters
 from .envelope import Change, read_change, read_export_line, table_of
@@ -22,24 +24,28 @@ class _Batch:
     def __init__(self, pipeline: str, chunk: RawChunk) -> None:
         self.decoded = Decoded()
         self.dead = DeadLetters(pipeline, chunk.shard.source, chunk.shard.id)
-        self._rows: dict[str, tuple[TablePlan, list[Row]]] = {}
+        self._rows: dict[str, tuple[TablePlan, list[Row], list[Position]]] = {}
         self._created: dict[str, float] = {}
 
     def count(self, table: str) -> None:
         self.decoded.records[table] = self.decoded.records.get(table, 0) + 1
 
-    def add(self, plan: TablePlan, row: Row) -> None:
+    def add(self, plan: TablePlan, row: Row, position: Position) -> None:
         found = self._rows.get(plan.source_table)
         if found is None:
-            found = self._rows[plan.source_table] = (plan, [])
+            found = self._rows[plan.source_table] = (plan, [], [])
         found[1].append(row)
+        found[2].append(position)
 
     def stamp(self, plan: TablePlan, microseconds: int) -> None:
         self._created[plan.source_table] = max(self._created.get(plan.source_table, 0.0), microseconds / 1_000_000)
 
-    def bury(self, table: str, failure: Undecodable, position: str, raw: bytes) -> None:
+    def bury(self, table: str, failure: Undecodable, position: Position, raw: bytes) -> None:
+        """Make the record that was judged last a dead letter."""
         dead = self.decoded.dead
         dead[table, failure.reason] = dead.get((table, failure.reason), 0) + 1
+        ordinal = self.decoded.judged - 1
+        self.decoded.buried.append(Buried(ordinal, position, table, failure.reason, failure.column))
         self.dead.add(
             table=table,
             reason=failure.reason,
@@ -51,9 +57,10 @@ class _Batch:
 
     def close(self) -> Decoded:
         decoded = self.decoded
-        for plan, rows in self._rows.values():
+        for plan, rows, positions in self._rows.values():
             table = plan.source_table
             block = block_of(plan, rows)
+            block.positions = orjson.dumps(positions)[1:-1]
             block.created = self._created.get(table, 0.0)
             decoded.blocks.append(block)
             for counter, number in (
@@ -100,13 +107,14 @@ class StreamDecoder:
                 self._decode_record(chunk.records[index], chunk.positions[index], batch)
             yield batch.close()
 
-    def _decode_record(self, record: bytes, position: str, batch: _Batch) -> None:
+    def _decode_record(self, record: bytes, position: Position, batch: _Batch) -> None:
         try:
             change = read_change(record)
         except Undecodable as failure:
             table = table_of(record)
             batch.count(table)
             if table in self._plans or not table:  # another's table may break its own records as it likes
+                batch.decoded.judged += 1
                 batch.bury(table, failure, position, record)
             return
         table = change.table
@@ -114,6 +122,7 @@ class StreamDecoder:
         plan = self._plans.get(table)
         if plan is None:
             return
+        batch.decoded.judged += 1
         try:
             self._add_change(plan, change, position, batch)
         except Undecodable as failure:
@@ -121,13 +130,13 @@ class StreamDecoder:
         except RecursionError:
             batch.bury(table, Undecodable(TOO_DEEP, "reading a change record: nested too deep"), position, record)
 
-    def _add_change(self, plan: TablePlan, change: Change, position: str, batch: _Batch) -> None:
+    def _add_change(self, plan: TablePlan, change: Change, position: Position, batch: _Batch) -> None:
         microseconds = change.version
         version = plan.version(microseconds, position)
         if change.event_name != "REMOVE":
-            batch.add(plan, plan.upsert(change.new_image, version, change.keys))
+            batch.add(plan, plan.upsert(change.new_image, version, change.keys), position)
         elif plan.keeps_deletes:
-            batch.add(plan, plan.tombstone(change.keys, version))
+            batch.add(plan, plan.tombstone(change.keys, version), position)
         batch.stamp(plan, microseconds)
 
 
@@ -153,11 +162,12 @@ class SnapshotDecoder:
                 self._decode_line(chunk.records[index], chunk.positions[index], batch)
             yield batch.close()
 
-    def _decode_line(self, line: bytes, position: str, batch: _Batch) -> None:
+    def _decode_line(self, line: bytes, position: Position, batch: _Batch) -> None:
         plan = self._plan
         batch.count(plan.source_table)
+        batch.decoded.judged += 1
         try:
-            batch.add(plan, plan.upsert(read_export_line(line), self._version))
+            batch.add(plan, plan.upsert(read_export_line(line), self._version), position)
         except Undecodable as failure:
             batch.bury(plan.source_table, failure, position, line)
         except RecursionError:

@@ -46,18 +46,20 @@ def collapse(blocks: Sequence[Block]) -> list[Block]:
 
 def take(block: Block, rows: Sequence[int]) -> Block:
     """Return a block of the given rows only, in the given order."""
-    cells = []
-    for cell in block.cells:
-        values = orjson.loads(b"[" + cell + b"]")
-        cells.append(orjson.dumps([values[row] for row in rows])[1:-1])
     return Block(
         block.table,
         block.columns,
-        cells,
+        [_take(cell, rows) for cell in block.cells],
         len(rows),
         [block.keys[row] for row in rows] if block.keys else [],
         [block.versions[row] for row in rows] if block.versions else [],
+        _take(block.positions, rows) if block.positions else b"",
     )
+
+
+def _take(cell: bytes, rows: Sequence[int]) -> bytes:
+    values = orjson.loads(b"[" + cell + b"]")
+    return orjson.dumps([values[row] for row in rows])[1:-1]
 
 
 def split(parts: Sequence[tuple[Block, T]]) -> tuple[list[tuple[Block, T]], list[tuple[Block, T]]]:
@@ -82,6 +84,7 @@ def join(blocks: Sequence[Block]) -> Block:
         sum(block.rows for block in blocks),
         [key for block in blocks for key in block.keys],
         [version for block in blocks for version in block.versions],
+        b",".join(block.positions for block in blocks) if first.positions else b"",
     )
 
 

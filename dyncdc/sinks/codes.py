@@ -213,11 +213,11 @@ def _by_code(code: int, text: str, doing: str, columns: Collection[str]) -> Dync
     grant = _GRANT.search(text) if code == 497 else None
     if grant is not None:
         message += f", missing grant: {grant[1]}"
-    action = ACTIONS.get(code, UnknownCodeError)
-    if action is RejectedRowsError:
-        column = next((name for name in _COLUMN.findall(text) if name in columns), "")
-        message += f" in column {column}" if column else ""
-    return action(message, hint=_HINTS.get(code, ""))
+    action, hint = ACTIONS.get(code, UnknownCodeError), _HINTS.get(code, "")
+    if action is not RejectedRowsError:
+        return action(message, hint=hint)
+    column = next((name for name in _COLUMN.findall(text) if name in columns), "")
+    return RejectedRowsError(f"{message} in column {column}" if column else message, hint=hint, column=column)
 
 
 def _root(error: BaseException) -> str:

@@ -134,15 +134,37 @@ class ExportSource:
     async def _fill(self, download: _Download, file: DataFile, want_bytes: int) -> None:
         """Read until ``ready`` holds ``want_bytes``, or to the verified end. Cancelling it loses no line."""
         while not download.verified and download.ready_bytes < want_bytes:
-            if not download.lines.hungry:
-                download.add(download.lines.take(want_bytes - download.ready_bytes))
-                await asyncio.sleep(0)  # data that has arrived is read without a turn of the event loop
-            elif piece := await self._next_piece(download, file):
-                download.lines.feed(piece)
-            else:
-                download.add(download.lines.finish())
-                download.verified = True
-                download.release()
+            download.add(await self._next_lines(download, file, want_bytes - download.ready_bytes))
+            await asyncio.sleep(0)  # data that has arrived is read without a turn of the event loop
+
+    async def _next_lines(self, download: _Download, file: DataFile, want_bytes: int) -> list[bytes]:
+        """Take one step: the lines that are whole now, often none. Sets ``verified`` at the end of the file."""
+        if not download.lines.hungry:
+            return download.lines.take(want_bytes)
+        if piece := await self._next_piece(download, file):
+            download.lines.feed(piece)
+            return []
+        lines = download.lines.finish()
+        download.verified = True
+        download.release()
+        return lines
+
+    async def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncIterator[tuple[Position, bytes]]:
+        """Yield these lines again, by another download of the file from its beginning to the last of them."""
+        file = self._files.get(shard.id)
+        if file is None:
+            return
+        wanted = {_line_number(position, file.item_count): position for position in positions}
+        download = _Download(GzipLines(self._name(file), file.md5, file.item_count), 0, 0)
+        try:
+            while wanted and not download.verified:
+                lines = await self._next_lines(download, file, PIECE_BYTES)
+                first = download.lines.lines - len(lines) + 1
+                for number in [number for number in wanted if number < first + len(lines)]:
+                    yield wanted.pop(number), lines[number - first]
+                await asyncio.sleep(0)
+        finally:
+            download.release()
 
     async def _next_piece(self, download: _Download, file: DataFile) -> bytes:
         """The next compressed bytes, empty at the end of the object."""

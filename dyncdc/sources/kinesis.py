@@ -19,6 +19,7 @@ from .aws import AwsClients
 from .aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time
 from .bodies import DECODED, RecordsBody
 from .pace import Pace
+from .reread import reread_records
 
 PAGE_SHARDS = 1000
 """Source: AWS ListShards, MaxResults."""
@@ -288,6 +289,10 @@ class KinesisSource:
         children = tuple(self._shard(x.ShardId, x.ParentShards or ()) for x in answer.ChildShards or ())
         self._children.update(child.id for child in children)
         return RawChunk(shard, records, positions, end, nbytes, reading.read_until, behind_seconds, closed, children)
+
+    def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncIterator[tuple[Position, bytes]]:
+        """Yield these records again, beside what ``fetch`` does."""
+        return reread_records(self._kinesis, self._arn, shard.id, positions)
 
     def forget(self, shard: Shard) -> None:
         """Drop the iterator and what was learned about a shard."""

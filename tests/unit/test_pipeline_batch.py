@@ -64,3 +64,13 @@ def test_a_block_beyond_the_limit_goes_alone() -> None:
 def test_a_statement_has_one_list_of_columns() -> None:
     parts = deque([(block("t"), 0), (Block("t", ("key",), [b'"a"'], 1, [b"a"], [1]), 1), (block("t"), 2)])
     assert [[number for _, number in statement(parts, 10**6)] for _ in range(3)] == [[0], [1], [2]]
+
+
+def test_rows_keep_the_positions_of_their_records_wherever_they_go() -> None:
+    blocks = [block("t", ("a", 1, "1"), ("b", 1, "2")), block("t", ("a", 2, "3"))]
+    for found, positions in zip(blocks, (b'"7","8"', b'"9"'), strict=True):
+        found.positions = positions
+    assert join(collapse(blocks)).positions == b'"8","9"'
+    halves = split([(blocks[0], "receipt")])
+    assert [part.positions for half in halves for part, _ in half] == [b'"7"', b'"8"']
+    assert blocks[1].nbytes == block("t", ("a", 2, "3")).nbytes + 3

@@ -205,3 +205,16 @@ async def test_memory_does_not_follow_the_compression_ratio(aws: AwsClients) -> 
         await source.close()
     assert count > 9000
     assert most < 4 * 2**20
+
+
+async def test_lines_are_read_again_by_their_numbers_beside_the_reading_that_goes_on(aws: AwsClients) -> None:
+    wanted = items(3000)
+    bucket, file = await put(aws, "data/a.json.gz", gzip.compress(b"\n".join(wanted)), len(wanted))
+    source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
+    shard = Shard(source.id, ShardId("data/a.json.gz"))
+    chunk = await source.fetch(shard, HORIZON, 50_000)
+    again = [Position(str(number)) for number in (1, 2, 1500, 3000)]
+    assert [pair async for pair in source.reread(shard, again)] == [(at, wanted[int(at) - 1]) for at in again]
+    assert [pair async for pair in source.reread(Shard(source.id, ShardId("another")), again)] == []
+    rest = await read_on(source, shard, chunk.end, 500_000)
+    assert lines_of([chunk, *rest]) == wanted

@@ -483,3 +483,45 @@ async def test_a_position_of_another_kind_of_source_is_fatal(clients: AwsClients
     source, shard = await opened(clients)
     with pytest.raises(FatalError, match="is not a position"):
         await source.fetch(shard, Position("line 7"), WANT_BYTES)
+
+
+# Reading records again
+
+
+async def test_records_are_read_again_by_their_positions_beside_the_reading_that_goes_on(clients: AwsClients) -> None:
+    await make(clients)
+    await put(clients, *(b"%d" % number for number in range(40)))
+    source, shard = await opened(clients)
+    chunk = await source.fetch(shard, HORIZON, WANT_BYTES)
+    wanted = [chunk.positions[number] for number in (0, 1, 2, 15, 39)]
+    found = [pair async for pair in source.reread(shard, wanted)]
+    assert found == list(zip(wanted, (b"0", b"1", b"2", b"15", b"39"), strict=True))
+    await put(clients, b"next")
+    assert data_of(await read_on(source, shard, chunk.end)) == [b"next"]
+
+
+async def test_a_record_that_has_expired_is_left_out(server: KinesisServer, clients: AwsClients) -> None:
+    await make(clients)
+    await put(clients, b"old")
+    await asyncio.sleep(0.01)
+    between = time.time()
+    await put(clients, b"young")
+    source, shard = await opened(clients)
+    old, young = (await source.fetch(shard, HORIZON, WANT_BYTES)).positions
+    (stream,) = server.kinesis.streams.values()
+    stream.shards[shard.id].trim(between)
+    assert [pair async for pair in source.reread(shard, [old])] == []
+    assert [pair async for pair in source.reread(shard, [old, young])] == [(young, b"young")]
+    with pytest.raises(PositionLostError):
+        [pair async for pair in source.reread(Shard(shard.source, ShardId("shardId-000000000099")), [old])]
+
+
+async def test_k9_empty_answers_do_not_hide_a_record_that_is_read_again(
+    server: KinesisServer, clients: AwsClients
+) -> None:
+    await make(clients)
+    await put(clients, b"here")
+    source, shard = await opened(clients)
+    (position,) = (await source.fetch(shard, HORIZON, WANT_BYTES)).positions
+    server.faults["GetRecords"].extend(["empty"] * 5)
+    assert [pair async for pair in source.reread(shard, [position])] == [(position, b"here")]
