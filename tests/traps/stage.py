@@ -135,6 +135,13 @@ class Stage:
         daemon = self.place.daemon(self.place.directory / "config.toml")
         return await asyncio.to_thread(daemon.metric, name, **labels)
 
+    async def await_metric(self, name: str, least: float, **labels: str) -> float:
+        """Wait until a metric of the life beside the test is at least so much, and return it."""
+        async with asyncio.timeout(10):
+            while (found := await self.metric(name, **labels)) < least:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return found
+
     def letters(self) -> list[dict[str, object]]:
         """The dead letters."""
         return self.clickhouse.dicts("SELECT * FROM dyncdc_dead_letters FINAL ORDER BY ALL")
@@ -175,6 +182,9 @@ def change(
 
 async def until(condition: Any, seconds: float = 10.0, what: str = "the condition") -> None:
     """Poll beside a life until ``condition`` is true."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # what another process has done is no event here
-            await asyncio.sleep(0.02)
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110  # what another process has done is no event here
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {seconds:g} s: {what}") from None

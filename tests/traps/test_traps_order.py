@@ -49,7 +49,8 @@ def test_o2_duplicates_at_any_later_place_change_nothing(stage: Stage, seed: int
     records: list[tuple[float, bytes]] = []
     last: dict[str, tuple[Event, str]] = {}
     for number in range(150):
-        key, event = f"k{rng.randrange(25)}", rng.choice(("INSERT", "MODIFY", "REMOVE"))
+        key = f"k{rng.randrange(25)}"
+        event: Event = rng.choice(("INSERT", "MODIFY", "REMOVE"))
         last[key] = event, f"v{number}"
         record = change(table, event, now() + number, item(key, f"v{number}"), event_id=f"e{number}")
         copies = rng.choice((1, 1, 2, 5))
@@ -60,7 +61,7 @@ def test_o2_duplicates_at_any_later_place_change_nothing(stage: Stage, seed: int
         stage.put_all([record for record in half if hash_slot(record) < 0.5])
         stage.put_all([record for record in half if hash_slot(record) >= 0.5], slot=0.9)
         stage.once()
-    wanted = [[key, value] for key, (event, value) in last.items() if event != "REMOVE"]
+    wanted = [[key, value] for key, (kind, value) in last.items() if kind != "REMOVE"]
     assert stage.rows() == sorted(wanted)
 
 
@@ -82,8 +83,8 @@ def test_o3_among_equal_times_the_last_delivered_wins_over_every_split_and_resta
     batches: list[list[bytes]] = [[], [], []]
     for order, split in itertools.product(itertools.permutations(EVENTS), SPLITS):
         key = "/".join([*(f"{event} {value}" for event, value in order), str(split)])
-        for (event, value), batch in zip(order, split, strict=True):
-            batches[batch].append(change(table, event, at, item(key, value)))
+        for (event, value), place in zip(order, split, strict=True):
+            batches[place].append(change(table, event, at, item(key, value)))
         event, value = order[-1]
         wanted += [] if event == "REMOVE" else [[key, value]]
     for batch in batches:  # a life for each: restarts lie between
@@ -234,9 +235,7 @@ def test_o9_a_thousand_modifies_without_a_change_are_counted_and_no_error(stage:
 
 async def read_count(stage: Stage, table: str, least: int = 1000) -> float:
     async with stage.living():
-        async with asyncio.timeout(10):
-            while (count := await stage.metric("dyncdc_records_read_total", table=table)) < least:
-                await asyncio.sleep(0.05)
+        count = await stage.await_metric("dyncdc_records_read_total", least, table=table)
         await until(lambda: len(stage.rows()) > 0, 10, "a row is there")
         await asyncio.sleep(0.5)
         assert await stage.metric("dyncdc_errors_total") == 0
@@ -284,6 +283,7 @@ def test_o13_the_new_table_of_a_name_wins_over_late_changes_of_the_old_one(stage
     assert stage.rows() == [["a", "of the new table"]]
 
 
+@pytest.mark.e2e
 def test_o14_a_duplicate_inside_a_tie_is_a_limit_that_verify_finds(stage: Stage) -> None:
     """Documents: nothing in the record tells the duplicate of A from a change after B. ``verify`` sees the difference.
 
