@@ -16,7 +16,9 @@ from dyncdc.model import Position
 from dyncdc.sources import manifest
 from dyncdc.sources.bodies import parse_records
 from dyncdc.sources.gzip_lines import GzipLines
+from dyncdc.sources.items import decode_items, key_json
 from dyncdc.sources.kinesis import in_words, iterator_request
+from dyncdc.sources.scan_segments import read_page, start_key
 
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -85,3 +87,65 @@ def test_gzip_lines_give_exactly_the_lines_or_a_typed_error(
         assert bytes(data) != whole
     else:
         assert found == wanted
+
+
+ANSWERS = st.binary(max_size=100) | st.recursive(
+    st.none() | st.booleans() | st.integers(0, 3) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["Items", "Count", "ScannedCount", "LastEvaluatedKey", "ConsumedCapacity", "CapacityUnits", "id", "S"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=14,
+).map(lambda document: json.dumps(document).encode())
+
+
+@given(ANSWERS)
+def test_any_page_of_a_scan_adds_up_or_is_a_typed_error(body: bytes) -> None:
+    response: dict[str, object] = {"status_code": 200, "body": body}
+    parsed: dict[str, object] = {}
+    decode_items(response, parsed)
+    try:
+        rest = json.loads(str(response["body"], "utf-8") if isinstance(response["body"], bytes) else "")
+    except ValueError:
+        return  # botocore's own error
+    if not isinstance(rest, dict):
+        return
+    try:
+        page = read_page({**rest, **parsed})
+    except DyncdcError:
+        return
+    assert len(page.items) == rest["Count"] == rest["ScannedCount"]
+    assert (page.last is None) == (not rest.get("LastEvaluatedKey"))
+
+
+@given(
+    st.text(max_size=40)
+    | st.dictionaries(
+        st.text(max_size=3), st.dictionaries(st.sampled_from(["S", "N", "B", "M"]), st.text(max_size=6), max_size=2)
+    ).map(json.dumps)
+)
+def test_any_position_of_a_scan_is_a_key_or_a_typed_error(text: str) -> None:
+    with contextlib.suppress(DyncdcError):
+        start_key(Position(text))
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=5),
+        st.one_of(
+            st.text(max_size=9).map(lambda text: {"S": text}),
+            st.decimals(allow_nan=False, allow_infinity=False).map(lambda number: {"N": str(number)}),
+            st.binary(max_size=9).map(lambda content: {"B": content}),
+        ),
+        min_size=1,
+        max_size=2,
+    )
+)
+def test_a_key_survives_being_a_position(key: dict[str, dict[str, object]]) -> None:
+    assert start_key(Position(key_json(key))) == key

@@ -101,7 +101,7 @@ class Server:
         if fault.get("empty") and operation == "GetRecords":
             return self._kinesis_answer(operation, request, body, empty=True)
         if fault.get("empty") and operation == "Scan":
-            return json_answer(self._reads.scan_nothing(_parse(body), signed_for(request.headers)[0]), "1.0")
+            return await self._dynamodb_answer(operation, request, body, empty=True)
         answer = await self._answer(target, operation, request, body)
         await asyncio.sleep(fault.get("hold", 0))
         return answer if "cut" not in fault else await _partial(request, answer, fault)
@@ -133,9 +133,13 @@ class Server:
         except KeyError as error:
             return json_error(AwsError("ValidationException", f"Missing parameter {error}"), "", "1.1")
 
-    async def _dynamodb_answer(self, operation: str, request: web.Request, body: bytes) -> web.Response:
+    async def _dynamodb_answer(
+        self, operation: str, request: web.Request, body: bytes, *, empty: bool = False
+    ) -> web.Response:
         region, _ = signed_for(request.headers)
         try:
+            if empty:
+                return json_answer(self._reads.scan_nothing(_parse(body), region), "1.0")
             return json_answer(await self._dynamodb.call(operation, _parse(body), region), "1.0")
         except AwsError as error:
             return json_error(error, DYNAMODB_NAMESPACE, "1.0")

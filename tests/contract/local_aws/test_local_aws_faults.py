@@ -51,6 +51,30 @@ async def test_an_empty_answer_keeps_its_place(clients: Any, name: str, faults: 
     assert [one["Data"] for one in following["Records"]] == [b"a"]
 
 
+async def test_an_empty_page_of_a_scan_has_a_key_to_go_on_from(clients: Any, name: str, faults: Switch) -> None:
+    await make_table(clients.dynamodb, name, "B", "N")
+    for number in range(4):
+        await clients.dynamodb.put_item(TableName=name, Item={"pk": {"B": b"a"}, "sk": {"N": str(number)}})
+    await faults("Scan", [{"empty": True}, None, {"empty": True}, {"empty": True}])
+    found, key, pages = [], None, 0
+    while pages == 0 or key:
+        start = {"ExclusiveStartKey": key} if key else {}
+        page = await clients.dynamodb.scan(TableName=name, Limit=2, Segment=0, TotalSegments=1, **start)
+        found += [item["sk"]["N"] for item in page["Items"]]
+        key, pages = page.get("LastEvaluatedKey"), pages + 1
+    assert (found, pages) == (["0", "1", "2", "3"], 6)
+
+
+async def test_an_answer_can_be_held_until_it_is_old(clients: Any, name: str, faults: Switch) -> None:
+    await make_table(clients.dynamodb, name)
+    await clients.dynamodb.put_item(TableName=name, Item={"pk": {"S": "a"}, "n": {"N": "1"}})
+    await faults("Scan", [{"hold": 0.4}])
+    reading = asyncio.ensure_future(clients.dynamodb.scan(TableName=name))
+    await asyncio.sleep(0.2)
+    await clients.dynamodb.put_item(TableName=name, Item={"pk": {"S": "a"}, "n": {"N": "2"}})
+    assert (await reading)["Items"][0]["n"] == {"N": "1"}
+
+
 async def test_a_fault_can_be_for_one_shard_only(clients: Any, name: str, faults: Switch) -> None:
     await make_stream(clients.kinesis, name, 2)
     await faults("GetRecords", [{"error": "InternalFailure", "status": 500}], contains="shardId-000000000001")
