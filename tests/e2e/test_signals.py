@@ -28,7 +28,7 @@ def tables(place: Place) -> tuple[str, str]:
 @pytest.fixture
 def load(place: Place, tables: tuple[str, str]) -> Iterator[Load]:
     """A load on them."""
-    with Load(place.aws, *tables, seed=7, keys=KEYS, pause_seconds=0.002) as writing:
+    with Load(place.aws, *tables, seed=7, keys=KEYS, pause_seconds=0.008) as writing:
         yield writing
 
 
