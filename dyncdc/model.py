@@ -116,7 +116,7 @@ class Decoded:
     dead: dict[tuple[str, str], int] = field(default_factory=dict)
     """Dead letters by (DynamoDB table or "", reason)."""
     judged: int = 0
-    """Records that had to become rows: those of configured tables, and those that do not say of which table they are."""
+    """Records that had to become rows: those of configured tables, and those that do not name their table."""
     buried: list[Buried] = field(default_factory=list)
     """Which of them became dead letters instead, in order."""
 
@@ -222,6 +222,8 @@ class Export:
     export_time: float
     item_count: int = 0
     failure: str = ""
+    segments: int = 0
+    """Of a scan; 0 for an export."""
 
 
 Labels = Mapping[str, str]

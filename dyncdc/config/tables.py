@@ -16,7 +16,7 @@ AWS_EXPORT_FUZZ_SECONDS = 60.0
 
 _DYNAMODB_TABLE = re.compile(r"[a-zA-Z0-9_.-]{3,255}", re.ASCII)
 _EXPORT_ARN = re.compile(r"arn:[a-z-]+:dynamodb:[a-z0-9-]+:\d{12}:table/[a-zA-Z0-9_.-]{3,255}/export/[a-zA-Z0-9-]+")
-_EXPORT_KEYS = frozenset({"bucket", "prefix", "export_arn", "accept_gap"})
+_EXPORT_KEYS = frozenset({"bucket", "prefix", "export_arn"})
 _SCAN_KEYS = frozenset({"segments", "read_capacity_units"})
 SCAN_MOST_SEGMENTS = 1_000_000
 """Source: AWS Scan, TotalSegments."""

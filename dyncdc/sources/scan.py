@@ -28,9 +28,9 @@ class _Scan:
     segments: int
     table_id: str
 
-    @property
-    def name(self) -> str:
-        return f"scan/{self.token}/{self.segments}/{self.table_id}"
+    def export(self, begun_at: float) -> Export:
+        name = f"scan/{self.token}/{self.segments}/{self.table_id}"
+        return Export(name, "COMPLETED", begun_at, segments=self.segments)
 
 
 class ScanOrigin:
@@ -61,13 +61,13 @@ class ScanOrigin:
     async def request_export(self, token: str) -> Export:
         """Name a scan that begins now. Its time is DynamoDB's own, from an answer older than every page."""
         table_id, now = await self._tables.identity(self._table)
-        return Export(_Scan(token, self._segments, table_id).name, "COMPLETED", now)
+        return _Scan(token, self._segments, table_id).export(now)
 
     async def describe_export(self, arn: str) -> Export:
         """Begin the scan of that name now: it is asked for only as long as no page has been read."""
-        self._parse(arn)
+        scan = self._parse(arn)
         _, now = await self._tables.identity(self._table)
-        return Export(arn, "COMPLETED", now)
+        return scan.export(now)
 
     async def open_export(self, export: Export, source: SourceId) -> ScanSource:
         """Go on with a scan. Raises CorruptSnapshotError when its table is not the one that it began with."""

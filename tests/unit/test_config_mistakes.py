@@ -175,7 +175,6 @@ def test_a_mistake_in_the_environment_names_the_variable(variable: str, value: s
     ("snapshot", "expected"),
     [
         ('"scan", bucket = "b"', 'bucket means nothing with method = "scan"'),
-        ('"scan", accept_gap = true', 'accept_gap means nothing with method = "scan"'),
         ('"export", bucket = "b", segments = 2', 'segments means nothing with method = "export"'),
         ('"none", read_capacity_units = 2', 'read_capacity_units means nothing with method = "none"'),
         ('"scan", segments = 0', "snapshot.segments must be greater than 0"),

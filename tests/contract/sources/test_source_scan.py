@@ -213,6 +213,7 @@ async def test_s12_an_empty_first_page_is_resumed_from(bench: Bench) -> None:
 
 async def test_s12_the_number_of_segments_is_that_of_the_begin(bench: Bench) -> None:
     begun = await bench.origin(segments=4).request_export("t")
+    assert begun.segments == 4
     source = await bench.origin(segments=4).open_export(begun, SOURCE)
     shards = await segments_of(source)
     half = {shard: await source.fetch(shard, HORIZON, 2000) for shard in shards}
