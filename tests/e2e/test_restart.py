@@ -36,7 +36,7 @@ def test_the_daemons_own_clickhouse_dies_with_it_and_comes_back(place: Place) ->
         assert "things" in status.out
         assert alive(pid)
         daemon.kill()
-        wait_until(lambda: not alive(pid), 2, "the child is gone too")
+        wait_until(lambda: not alive(pid), 2, "the child is gone too", strict=True)
     place.aws.put(table, {"id": {"S": "late"}, "size": {"N": "7"}})
     with running(daemon):
         second, clickhouse = owned(directory)
