@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iter
 import orjson
 from virtual_time import run
 
-from dyncdc.errors import RejectedRowsError
-from dyncdc.model import HORIZON, Block, Checkpoint, Decoded, Mark, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model import HORIZON, Block, Buried, Checkpoint, Decoded, Mark, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
+from dyncdc.pipeline.burial import RefusedRow
 from dyncdc.pipeline.checkpointer import Checkpointer
-from dyncdc.pipeline.ledger import Receipt, ShardLedger
+from dyncdc.pipeline.diversion import Diversion
+from dyncdc.pipeline.ledger import ShardLedger
 from dyncdc.pipeline.writer import BatchLimits, Writer
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
@@ -89,6 +90,79 @@ class MemoryCheckpoints:
         return self.now
 
 
+class MemoryRecovery:
+    """Keeps gaps, requests and followed tables. ``answer`` is called before a gap is kept and may wait or raise."""
+
+    def __init__(self) -> None:
+        self.gaps: dict[tuple[str, str, str, int], Gap] = {}
+        self.recovered: list[Gap] = []
+        self.requests: list[Request] = []
+        self.done: list[Request] = []
+        self.tables: dict[str, Followed] = {}
+        self.answer: Callable[[], Coroutine[object, object, None]] | None = None
+
+    async def server_time(self) -> float:
+        return 1_000.0
+
+    async def open_gaps(self) -> Sequence[Gap]:
+        return list(self.gaps.values())
+
+    async def save_gaps(self, gaps: Sequence[Gap], *, recovered_at: float | None = None) -> None:
+        if self.answer is not None:
+            await self.answer()
+        for gap in gaps:
+            if recovered_at is None:
+                self.gaps[gap.key] = gap
+            else:
+                del self.gaps[gap.key]
+                self.recovered.append(gap)
+
+    async def open_requests(self) -> Sequence[Request]:
+        return [request for request in self.requests if request not in self.done]
+
+    async def finish_requests(self, requests: Sequence[Request], done_at: float) -> None:
+        self.done += requests
+
+    async def followed(self) -> Sequence[Followed]:
+        return list(self.tables.values())
+
+    async def save_followed(self, tables: Sequence[Followed]) -> None:
+        self.tables.update((row.table, row) for row in tables)
+
+
+class MemoryGhosts:
+    """Counts sweeps. ``steps``: into how many ranges of keys the table falls."""
+
+    def __init__(self) -> None:
+        self.letters = 0
+        self.steps = 3
+        self.swept: list[tuple[str, int, tuple[str, ...]]] = []
+        self.answer: Callable[[], Coroutine[object, object, None]] | None = None
+
+    async def open_letters(self, snapshot: SourceId) -> int:
+        return self.letters
+
+    async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
+        if self.answer is not None:
+            await self.answer()
+        self.swept.append((table, version, after))
+        step = int(after[0]) + 1 if after else 1
+        return Swept(1, (str(step),) if step < self.steps else None)
+
+
+class NoSnapshots:
+    """Snapshots are not what a test is about."""
+
+    async def load(self) -> Sequence[Snapshot]:
+        return []
+
+    async def save(self, snapshot: Snapshot) -> None:
+        raise AssertionError("no snapshot was asked for")
+
+    async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
+        raise AssertionError("there is no gap")
+
+
 class ScriptedSource:
     """A source whose answers are made by ``answer``; without it every shard is empty and at its tip."""
 
@@ -155,22 +229,37 @@ class OneRowEach:
             yield Decoded([block("t", *rows)])
 
 
-def bury(block: Block, receipt: Receipt, error: RejectedRowsError) -> Block:
-    """Make a dead letter that says which shard its row came from."""
-    return Block("dead", ("shard", "key"), [orjson.dumps(receipt.shard.id), block.cells[0]], 1)
+class BuryInMemory:
+    """Makes dead letters that say which shard their rows came from; keeps what they were made of."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[Position, bytes | None]] = []
+
+    def name(self, row: RefusedRow) -> Buried:
+        return Buried(0, row.position, row.block.table, "refused", row.error.column)
+
+    def __call__(self, row: RefusedRow, record: bytes | None) -> Block:
+        self.records.append((row.position, record))
+        return Block("dead", ("shard", "key"), [orjson.dumps(row.shard.id), row.block.cells[0]], 1)
 
 
-def writer_of(sink: MemorySink, budget: ByteBudget, limits: BatchLimits = WIDE) -> Writer:
+bury = BuryInMemory()
+
+
+def writer_of(
+    sink: MemorySink, budget: ByteBudget, limits: BatchLimits = WIDE, diversion: Diversion | None = None
+) -> Writer:
     """Make a writer."""
     return Writer(
         sink,
         budget,
         limits,
         token_prefix="p/0/1",
-        bury=bury,
+        bury=BuryInMemory(),
         metrics=Metrics(),
         progress=Progress(),
         clock=lambda: 1_000.0,
+        diversion=diversion,
     )
 
 
@@ -194,6 +283,7 @@ def mark(position: object, *, finished: bool = False, read_until: float = 0.0) -
 __all__ = [
     "SOURCE",
     "WIDE",
+    "BuryInMemory",
     "MemoryCheckpoints",
     "MemorySink",
     "OneRowEach",

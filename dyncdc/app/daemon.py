@@ -13,10 +13,15 @@ from .. import __version__
 from ..config import Config
 from ..errors import ConfigError
 from ..pipeline.coordinator import first_error
+from ..pipeline.diversion import DiversionLimits
+from ..pipeline.recovery import SourceLostError
 from ..pipeline.replicate import Destination, Settings, replicate
 from ..pipeline.writer import BatchLimits
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.clickhouse import ClickHouseSink
+from ..sinks.dead_letters import ClickHouseDeadLetters
+from ..sinks.ghosts import ClickHouseGhosts
+from ..sinks.recovery import ClickHouseRecovery
 from ..sources.aws_errors import CredentialsError
 from ..telemetry.http import HttpPages, Readiness, serve_http
 from ..telemetry.metrics import Metrics
@@ -34,6 +39,9 @@ _log = structlog.get_logger("dyncdc")
 DESTINATIONS_CHECKED = "destinations checked"
 CHECKPOINTS_LOADED = "checkpoints loaded"
 SIGNAL_BASE = 128
+
+REOPEN_SECONDS = 2.0
+"""Pause between two looks for a stream that takes the place of a lost one."""
 
 
 async def run_daemon(config: Config, *, once: bool) -> int:
@@ -91,20 +99,50 @@ class _Daemon:
         _log.info("stopped")
 
     async def _work(self) -> None:
-        config = self._config
         with ExitStack() as starting:
-            task = starting.enter_context(self._progress.task("start"))
-            patience = Patience(config.run.startup_timeout_seconds if self._once else None, self._progress, task)
-            async with open_world(config, patience, own=True) as world:
-                try:
-                    assembly = await assemble(world)
-                except CredentialsError as error:  # at start they cannot mend themselves
-                    raise ConfigError(str(error), hint=error.hint) from error
+            async with open_world(self._config, self._patience(starting), own=True) as world:
+                assembly = await self._assemble(world)
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
                 for table in assembly.tables:
                     self._metrics.declare(table.spec.source_table, table.spec.destination)
-                await self._replicate(world, assembly)
+                while not await self._live(world, assembly):
+                    with ExitStack() as again:
+                        world.patience = self._patience(again)
+                        assembly = await self._assemble_again(world)
+
+    def _patience(self, starting: ExitStack) -> Patience:
+        """Health names the start until ``starting`` is closed."""
+        task = starting.enter_context(self._progress.task("start"))
+        return Patience(self._config.run.startup_timeout_seconds if self._once else None, self._progress, task)
+
+    async def _assemble(self, world: World) -> Assembly:
+        try:
+            return await assemble(world)
+        except CredentialsError as error:  # at start they cannot mend themselves
+            raise ConfigError(str(error), hint=error.hint) from error
+
+    async def _assemble_again(self, world: World) -> Assembly:
+        """Open what has taken the place of a lost stream, as soon as somebody has set it up."""
+        while True:
+            try:
+                return await self._assemble(world)
+            except ConfigError as error:
+                if self._once:
+                    raise
+                world.patience.task.waiting_for(str(error))
+                self._progress.report("start", error, REOPEN_SECONDS)
+                await asyncio.sleep(REOPEN_SECONDS)
+
+    async def _live(self, world: World, assembly: Assembly) -> bool:
+        """Live one life; return whether it was the last. One that ends with its stream is followed by another."""
+        try:
+            await self._replicate(world, assembly)
+        except SourceLostError as error:
+            self.replicating = False
+            self._progress.report("replicate", error, REOPEN_SECONDS)
+            return self._stop.draining.is_set()
+        return True
 
     async def _replicate(self, world: World, assembly: Assembly) -> None:
         config, pipeline = self._config, self._config.pipeline
@@ -116,7 +154,12 @@ class _Daemon:
             checkpoints=ClickHouseCheckpoints(world.clickhouse, pipeline),
             snapshots=ClickHouseSnapshots(world.clickhouse, pipeline),
             decoders=assembly.decoders,
-            bury=RefusedRows(pipeline, tables),
+            bury=RefusedRows(pipeline, tables, lambda table, why: self._metrics.dead_letters.labels(table, why).inc()),
+            halts=ClickHouseDeadLetters(world.clickhouse, pipeline),
+            recovery=ClickHouseRecovery(world.clickhouse, pipeline),
+            ghosts=ClickHouseGhosts(
+                world.clickhouse, pipeline, {table.spec.source_table: table.spec for table in assembly.tables}
+            ),
         )
         batch = BatchLimits(
             max_rows=config.batch.max_rows,
@@ -133,6 +176,8 @@ class _Daemon:
             checkpoint_interval_seconds=config.checkpoint.interval_seconds,
             drain_seconds=config.run.shutdown_seconds,
             once=self._once,
+            on_lost_position=config.kinesis.on_lost_position,
+            diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),
         )
         gc.freeze()  # what the start has made lives for ever: collections need not look at it
         self.replicating = True

@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 import orjson
 
-from ..decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE, dead_letter_id
-from ..errors import RejectedRowsError
-from ..model import Block
-from ..pipeline.ledger import Receipt
+from ..decode.dead_letters import DeadLetters
+from ..model import Block, Buried
+from ..pipeline.burial import RefusedRow
 
-REFUSED = "refused_by_clickhouse"
-"""Reason of such a letter. ``raw`` is the row as JSON, by column: the record itself is gone by then."""
+REFUSED: Final = "refused_by_clickhouse"
+"""Reason of such a letter. Its ``raw`` is the record, as in any other; where that could not be read again, the row."""
+
+ROW: Final = "dyncdc_row"
+"""The only member of a ``raw`` that is a row: ``{"dyncdc_row": {"table": destination, "columns": {name: value}}}``."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedRows:
-    """Makes letters for the writer. ``tables``: DynamoDB's name by destination."""
+    """Makes letters for the writer. ``tables``: DynamoDB's name by destination; ``count`` gets it with the reason."""
 
     pipeline: str
     tables: Mapping[str, str]
+    count: Callable[[str, str], None] = field(default=lambda _table, _reason: None)
 
-    def __call__(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> Block:
-        """Return the letter for ``block``'s one row. Its position is its chunk's end, at or behind the record."""
-        names = map(orjson.dumps, block.columns)
-        raw = b"{%s}" % b",".join(b"%s:%s" % pair for pair in zip(names, block.cells, strict=True))
-        table = self.tables.get(block.table, block.table)
-        shard, position = receipt.shard, receipt.mark.position
-        # Several rows of one chunk can be refused, so the row itself is part of the id.
-        place = f"{position}/{hashlib.blake2b(raw, digest_size=16).hexdigest()}"
-        texts = (
-            dead_letter_id(shard.source, shard.id, place, table),
-            self.pipeline,
-            table,
-            REFUSED,
-            "",
-            str(error),
-            shard.source,
-            shard.id,
-            position,
-            base64.b64encode(raw).decode(),
+    def name(self, row: RefusedRow) -> Buried:
+        """What the letter will say."""
+        table = self.tables.get(row.block.table, row.block.table)
+        return Buried(0, row.position, table, REFUSED, row.error.column)
+
+    def __call__(self, row: RefusedRow, record: bytes | None) -> Block:
+        """Return the letter; its id is that of any letter of this record."""
+        letter = self.name(row)
+        letters = DeadLetters(self.pipeline, row.shard.source, row.shard.id)
+        letters.add(
+            table=letter.table,
+            reason=letter.reason,
+            column=letter.column,
+            error=str(row.error),
+            position=letter.position,
+            raw=row_as_raw(row.block) if record is None else record,
         )
-        return Block(DEAD_LETTER_TABLE, DEAD_LETTER_COLUMNS, [orjson.dumps(text) for text in texts], 1)
+        self.count(letter.table, letter.reason)
+        block = letters.block()
+        if block is None:
+            raise AssertionError("a letter was added")
+        return block
+
+
+def row_as_raw(block: Block) -> bytes:
+    """Return a block's only row as what a letter holds instead of a record that is gone."""
+    names = map(orjson.dumps, block.columns)
+    columns = b",".join(b"%b:%b" % pair for pair in zip(names, block.cells, strict=True))
+    return b'{"%b":{"table":%b,"columns":{%b}}}' % (ROW.encode(), orjson.dumps(block.table), columns)

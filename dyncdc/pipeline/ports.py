@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ from ..model import (
     Snapshot,
     SourceId,
 )
+from .diversion import Halt
 
 
 class Source(Protocol):
@@ -72,7 +73,7 @@ class Source(Protocol):
 class Rereading(Protocol):
     """A source that can show records again, by their own positions: what a refused row's dead letter needs."""
 
-    def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncIterator[tuple[Position, bytes]]:
+    def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncGenerator[tuple[Position, bytes], None]:
         """Yield the records at ``positions``, which are in read order; those that are gone are left out.
 
         Beside ``fetch``: neither disturbs the other. Raises RetryableError, PositionLostError, CorruptSnapshotError,
@@ -175,6 +176,19 @@ class Ghosts(Protocol):
 
         Idempotent. ``after`` is () at first, then what the step before returned.
         """
+
+
+class HaltStore(Protocol):
+    """What earlier lives of this pipeline have stopped at, kept among its dead letters."""
+
+    async def open_halts(self) -> Sequence[Halt]:
+        """Those that nobody has closed. Raises RetryableError, FatalError."""
+
+    async def save_halt(self, halt: Halt) -> None:
+        """Append one. Raises RetryableError, FatalError."""
+
+    async def close_halt(self, halt: Halt) -> None:
+        """Mark one as done with: its record has become a row. Raises RetryableError, FatalError."""
 
 
 class Origin(Protocol):

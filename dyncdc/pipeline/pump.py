@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from ..errors import RetryableError
-from ..model import Block, Mark, Position, RawChunk
+from ..errors import PositionLostError, RetryableError
+from ..model import Block, Buried, Mark, Position, RawChunk
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress, TaskProgress
 from .budget import ByteBudget, Reservation
+from .diversion import Diversion
 from .ledger import ShardLedger
-from .ports import Decoder, Source
+from .ports import Decoder, Rereading, Source
 from .retry import Backoff
 from .writer import Writer
 
@@ -22,6 +23,10 @@ response joined (both base64), and the records. Measured for GetRecords."""
 
 DECODE_COST = 2
 """The same while the records are decoded: the records, and their columns growing beside them."""
+
+
+LONG_PAUSE_SECONDS = 30.0
+"""A shard that was not read for so long is looked at before it is read on."""
 
 
 @dataclass(slots=True)
@@ -74,6 +79,7 @@ class Engine:
     progress: Progress
     clock: Callable[[], float]
     fetch_ceiling_bytes: int = 2 * 2**20
+    diversion: Diversion = field(default_factory=Diversion)
 
 
 class Pump:
@@ -85,11 +91,16 @@ class Pump:
         self._decoder = decoder
         self._ledger = ledger
         self._shard = ledger.shard
+        if isinstance(source, Rereading):
+            engine.writer.sources[source.id] = source
         self._backoff = Backoff(first_seconds=0.2)
         self._pace = Pace(source.pause_seconds)
         self._size = FetchSize(ceiling_bytes=engine.fetch_ceiling_bytes)
         self.tip_seen_at = float("-inf")
         """Loop time at which the last fetch that reached the tip was begun."""
+        self._read_at = float("inf")
+        self._behind_seconds = 0.0
+        """How far reading lagged behind the tip at loop time ``_read_at``."""
         self.read_until = 0.0
         """How far the shard has been read (not: made durable), by the server's clock."""
 
@@ -108,7 +119,10 @@ class Pump:
 
         Raises PositionLostError, CorruptSnapshotError, FatalError. Everything that was put stays valid.
         """
-        after = self._ledger.frontier.position
+        start = self._ledger.frontier
+        after = start.position
+        self._read_at = asyncio.get_running_loop().time()
+        self._behind_seconds = max(0.0, self._source.server_time - start.read_until) if start.read_until else 0.0
         with self._engine.progress.task(self.name) as task:
             try:
                 while True:
@@ -165,8 +179,10 @@ class Pump:
 
     async def _fetch(self, after: Position) -> RawChunk:
         begun = asyncio.get_running_loop().time()
+        self._refuse_expired(begun)
         with self._engine.metrics.stage("fetch"):
             chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
+        self._read_at, self._behind_seconds = begun, chunk.behind_seconds
         self._backoff.reset()
         self._size.learn(chunk.nbytes)
         self.read_until = max(self.read_until, chunk.read_until)
@@ -181,19 +197,38 @@ class Pump:
         )
         return chunk
 
+    def _refuse_expired(self, now: float) -> None:
+        """After a long pause: what follows the position may have expired, and Kinesis would go on without a word.
+
+        Only a pause counts. Who reads all the time at the very edge of the retention is looked at by the follower.
+        """
+        retention_seconds, pause_seconds = self._source.retention_seconds, now - self._read_at
+        if retention_seconds is None or pause_seconds < min(LONG_PAUSE_SECONDS, retention_seconds / 2):
+            return
+        if pause_seconds + self._behind_seconds > retention_seconds:
+            raise PositionLostError(
+                f"reading shard {self._shard.id} of {self._source.label}: it was not read for {pause_seconds:.0f} s,"
+                " and the stream keeps less",
+                hint="a new snapshot closes the gap",
+            )
+
     def _headroom_seconds(self, chunk: RawChunk) -> float | None:
         """Time until the oldest record not yet read expires."""
         retention_seconds = self._source.retention_seconds
         return None if retention_seconds is None else retention_seconds - chunk.behind_seconds
 
     async def _decode(self, chunk: RawChunk) -> list[Block]:
-        """Decode in sub-batches, giving the loop a turn after each."""
+        """Decode in sub-batches, giving the loop a turn after each. Raises LimitReached for too many dead letters."""
         blocks: list[Block] = []
+        judged, buried = 0, list[Buried]()
         with self._engine.metrics.stage("decode"):
             for decoded in self._decoder.decode(chunk):
                 blocks += decoded.blocks
+                buried += (replace(letter, ordinal=judged + letter.ordinal) for letter in decoded.buried)
+                judged += decoded.judged
                 self._engine.metrics.decoded(decoded)
                 await asyncio.sleep(0)
+        self._engine.diversion.admit(self._shard, judged, buried, chunk.positions)
         return blocks
 
     def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation) -> None:

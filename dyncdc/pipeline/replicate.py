@@ -7,18 +7,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 from ..errors import FatalError, RetryableError
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from .budget import ByteBudget
+from .burial import Bury
 from .checkpointer import Checkpointer
 from .coordinator import Coordinator, SnapshotTask, StreamTask, first_error
-from .ports import CheckpointStore, Sink, SnapshotDecoders, SnapshotStore
+from .diversion import Diversion, DiversionLimits, Halt, LimitReached
+from .nothing_kept import NothingKept
+from .ports import CheckpointStore, Ghosts, HaltStore, RecoveryStore, Sink, SnapshotDecoders, SnapshotStore
 from .pump import Engine
 from .retry import Backoff, retry_for_ever
-from .writer import BatchLimits, Bury, Writer
+from .writer import BatchLimits, Writer
+
+KEEP_SECONDS = 10.0
+"""How long a life that ends by too many dead letters tries to tell the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,10 @@ class Destination:
     snapshots: SnapshotStore
     decoders: SnapshotDecoders
     bury: Bury
+    halts: HaltStore | None = None
+    """None: what stopped a life is forgotten with it."""
+    recovery: RecoveryStore = field(default_factory=NothingKept)
+    ghosts: Ghosts = field(default_factory=NothingKept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,8 @@ class Settings:
     drain_seconds: float = 25.0
     member: int = 0
     once: bool = False
+    on_lost_position: Literal["resnapshot", "stop"] = "stop"
+    diversion: DiversionLimits = field(default_factory=DiversionLimits)
 
 
 async def replicate(
@@ -61,14 +76,17 @@ async def replicate(
     """Keep the destination equal to the streams' tables until ``draining`` is set or, with ``once``, all is done.
 
     Returns after a clean drain. ``on_ready`` is called once the checkpoints are loaded. Leaving by exception or
-    cancellation skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError, with
-    ``once`` also what made a snapshot fail.
+    cancellation skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError (a
+    SourceLostError when another life could go on), with ``once`` also what made a snapshot fail.
     """
     life = _Life(destination, settings, draining=draining, metrics=metrics, progress=progress, clock=clock)
     try:
         await life.run(streams, snapshots, on_ready)
     except BaseExceptionGroup as group:
-        raise first_error(group) from group
+        error = first_error(group)
+        if isinstance(error, LimitReached) and not error.again:
+            await life.keep(error.halt)
+        raise error from group
 
 
 class _Life:
@@ -91,6 +109,8 @@ class _Life:
         self._progress = progress
         self._clock = clock
         self._budget = ByteBudget(settings.budget_bytes)
+        self._diversion = Diversion(settings.diversion)
+        self._mended: asyncio.Queue[Halt] = asyncio.Queue()
         self._checkpointer = Checkpointer(
             destination.checkpoints,
             interval_seconds=settings.checkpoint_interval_seconds,
@@ -104,7 +124,7 @@ class _Life:
     async def run(
         self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], on_ready: Callable[[], None]
     ) -> None:
-        loading = self._retry_checkpoints("loading checkpoints", self._checkpointer.load)
+        loading = self._retry_checkpoints("loading checkpoints", self._load)
         if not await _unless(self._draining, loading, name="checkpointer", on_end=lambda: None):
             return
         on_ready()
@@ -124,13 +144,41 @@ class _Life:
         """Nested, so that each part outlives everything that feeds it; an exception in any of them ends all."""
         async with asyncio.TaskGroup() as saving:
             saving.create_task(self._checkpointer.run(), name="checkpointer")
+            closing = saving.create_task(self._close_mended(), name="halts")
             async with asyncio.TaskGroup() as writing:
                 writing.create_task(writer.run(), name="writer")
                 reading = coordinator.run(once=self._settings.once)
                 await _unless(self._draining, reading, name="coordinator", on_end=lambda: self._limit(deadline))
                 writer.drain()
             self._checkpointer.stop()
+            closing.cancel()
         await self._retry_checkpoints("the last checkpoints", self._checkpointer.save)
+
+    async def _load(self) -> None:
+        await self._checkpointer.load()
+        halts = self._destination.halts
+        found = await halts.open_halts() if halts is not None else ()
+        self._diversion = Diversion(self._settings.diversion, found, on_mended=self._mended.put_nowait)
+        for halt in found:
+            if not halt.stands(self._settings.diversion):
+                self._mended.put_nowait(halt)
+
+    async def keep(self, halt: Halt) -> None:
+        """Let the next life stop where this one did. Gives up after a while: it would then stop a little later."""
+        halts = self._destination.halts
+        if halts is None:
+            return
+        with suppress(TimeoutError, FatalError):  # what stops the life is worth saying, this is not
+            async with asyncio.timeout(KEEP_SECONDS):
+                await self._retry_checkpoints("keeping why this life stops", lambda: halts.save_halt(halt))
+
+    async def _close_mended(self) -> None:
+        """Forget what earlier lives have stopped at and this one has passed."""
+        halts = self._destination.halts
+        while halts is not None:
+            halt = await self._mended.get()
+            self._progress.tell("dead-letter limit left behind", limit=halt.limit, table=halt.table)
+            await self._retry_checkpoints("closing a halt", partial(halts.close_halt, halt))
 
     def _limit(self, deadline: asyncio.Timeout) -> None:
         """Let the time begin in which readers leave, the writer drains and the last checkpoints are saved."""
@@ -147,6 +195,7 @@ class _Life:
             metrics=self._metrics,
             progress=self._progress,
             clock=self._clock,
+            diversion=self._diversion,
         )
 
     def _coordinator(
@@ -159,8 +208,17 @@ class _Life:
             decoders=self._destination.decoders,
             checkpointer=self._checkpointer,
             engine=Engine(
-                self._budget, writer, self._metrics, self._progress, self._clock, self._settings.fetch_ceiling_bytes
+                self._budget,
+                writer,
+                self._metrics,
+                self._progress,
+                self._clock,
+                self._settings.fetch_ceiling_bytes,
+                self._diversion,
             ),
+            recovery=self._destination.recovery,
+            ghosts=self._destination.ghosts,
+            on_lost_position=self._settings.on_lost_position,
         )
 
     async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:

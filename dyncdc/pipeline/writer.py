@@ -8,17 +8,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from ..errors import RejectedRowsError, RetryableError
-from ..model import Block
+import orjson
+
+from ..errors import FatalError, RejectedRowsError, RetryableError
+from ..model import Block, Position, SourceId
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress, TaskProgress
 from .batch import collapse, join, split, statement
 from .budget import ByteBudget
+from .burial import Bury, RefusedRow, letters_of
+from .diversion import Diversion
 from .ledger import Receipt
-from .ports import Sink
+from .ports import Rereading, Sink
 from .retry import Backoff, retry_for_ever
 
 PRESSURE_SHARE = 0.25
@@ -32,13 +36,6 @@ REFUSED_SHARE = 0.5
 
 Part = tuple[Block, Receipt]
 """A block and the receipt of the chunk it came from."""
-
-
-class Bury(Protocol):
-    """Makes the dead letter of a row that ClickHouse refuses."""
-
-    def __call__(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> Block:
-        """``block`` has exactly one row, of the chunk that ``receipt`` stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +88,14 @@ class Writer:
         metrics: Metrics,
         progress: Progress,
         clock: Callable[[], float],
+        diversion: Diversion | None = None,
     ) -> None:
         self._sink = sink
         self._budget = budget
         self._limits = limits
         self._token_prefix = token_prefix
         self._bury = bury
+        self._diversion = diversion or Diversion()
         self._metrics = metrics
         self._progress = progress
         self._clock = clock
@@ -104,12 +103,16 @@ class Writer:
         self._open: dict[str, _Batch] = {}
         self._flushing: dict[str, _Batch] = {}
         self._refused: set[str] = set()
+        self._rejected: dict[str, list[RefusedRow]] = {}
+        """Rows of the statement under way that ClickHouse refuses, by table."""
         self._slots = asyncio.Semaphore(limits.inserts_in_flight)
         self._wake = asyncio.Event()
         self._eased = asyncio.Event()
         self._draining = False
         self.fetching = 0
         """Fetches and decodes under way; readers count themselves in and out."""
+        self.sources: dict[SourceId, Rereading] = {}
+        """Where records can be read again; readers name theirs."""
         budget.on_wait(self._wake.set)
 
     def put(self, block: Block, receipt: Receipt) -> None:
@@ -204,7 +207,9 @@ class Writer:
             while batch.parts:
                 parts = statement(batch.parts, self._limits.statement_bytes)
                 self._ordinal += 1
-                await self._write(parts, f"{self._token_prefix}/{self._ordinal}", task)
+                token = f"{self._token_prefix}/{self._ordinal}"
+                await self._write(parts, token, task)
+                await self._bury_refused(table, token, task)
                 self._metrics.arrived(table, max(block.created for block, _ in parts), self._clock())
                 batch.settle(parts)
         del self._flushing[table]
@@ -212,7 +217,7 @@ class Writer:
         self._wake.set()
 
     async def _write(self, parts: Sequence[Part], token: str, task: TaskProgress) -> None:
-        """Make the rows durable, in the table or, one by one, among the dead letters.
+        """Make the rows durable, those aside that are refused: they are kept for ``_bury_refused``.
 
         Splits what was not collapsed: a good row must not vanish because the one that replaces it is refused.
         """
@@ -222,10 +227,42 @@ class Writer:
             self._metrics.error("insert", error)
             block, receipt = parts[0]
             if len(parts) == 1 and block.rows == 1:
-                await self._attempts(self._bury(block, receipt, error), f"{token}/dead", task)
+                self._reject(block, receipt, error)
                 return
             for number, half in enumerate(split(parts)):
                 await self._write(half, f"{token}/{number}", task)
+        else:
+            table = parts[0][0].table
+            self._diversion.accept(table, ((receipt.shard, block.positions) for block, receipt in parts))
+
+    def _reject(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> None:
+        """Keep a refused row for its burial. Raises LimitReached when there are too many."""
+        position = Position(orjson.loads(block.positions)) if block.positions else receipt.mark.position
+        row = RefusedRow(block, receipt.shard, position, error)
+        rejected = self._rejected.setdefault(block.table, [])
+        rejected.append(row)
+        self._diversion.refuse(block.table, row.shard, self._bury.name(row), (rejected[0].shard, rejected[0].position))
+
+    async def _bury_refused(self, table: str, token: str, task: TaskProgress) -> None:
+        """Make the letters of the statement's refused rows durable."""
+        rejected = self._rejected.pop(table, [])
+        if not rejected:
+            return
+        task.waiting_for("the records of refused rows")
+        number = 0
+        async with aclosing(letters_of(rejected, self.sources, self._bury)) as slices:
+            async for letters in slices:
+                pending = deque((letter, None) for letter in letters)
+                while pending:
+                    block = join([letter for letter, _ in statement(pending, self._limits.statement_bytes)])
+                    number += 1
+                    await self._insert_letters(block, f"{token}/dead/{number}", task)
+
+    async def _insert_letters(self, letters: Block, token: str, task: TaskProgress) -> None:
+        try:
+            await self._attempts(letters, token, task)
+        except RejectedRowsError as error:
+            raise FatalError(str(error), hint=f"{letters.table} is not as dyncdc made it: move it away") from error
 
     async def _attempts(self, block: Block, token: str, task: TaskProgress) -> None:
         """Insert until ClickHouse takes it: the same block and token each time."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from ..errors import RetryableError
 from ..model import Block
+from .codes import TableGoneError
 from .connection import ClickHouse
 from .names import qualified, quote_name
+from .own_tables import DEAD_LETTERS
 from .protocol import Statement
 
 INSERT_COPIES: Final = 0.25
@@ -30,17 +33,22 @@ class ClickHouseSink:
     async def insert(self, block: Block, token: str) -> None:
         """Insert the block's rows under a deduplication token. Returning means durable.
 
-        Raises RetryableError (which includes "timed out, may have been applied", and SchemaChangedError),
-        RejectedRowsError, FatalError.
+        Raises RetryableError (which includes "timed out, may have been applied", SchemaChangedError, and a dead-letter
+        table that is gone: everything else goes on meanwhile), RejectedRowsError, FatalError.
         """
         if not block.rows:
             return
-        await self._clickhouse.execute(
-            insert_statement(block),
-            settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
-            doing=f"inserting {block.rows:,} rows into {block.table}",
-            columns=block.columns,
-        )
+        try:
+            await self._clickhouse.execute(
+                insert_statement(block),
+                settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
+                doing=f"inserting {block.rows:,} rows into {block.table}",
+                columns=block.columns,
+            )
+        except TableGoneError as error:
+            if block.table != DEAD_LETTERS:
+                raise
+            raise RetryableError(str(error), hint="make the table again: `dyncdc ddl --apply`") from None
 
 
 def insert_statement(block: Block) -> Statement:

@@ -26,6 +26,10 @@ class SchemaChangedError(RetryableError):
     """The table no longer has the columns of the mapping: read ``system.columns`` again and retry, reject nothing."""
 
 
+class TableGoneError(FatalError):
+    """The table does not exist."""
+
+
 class UnknownCodeError(RetryableError):
     """A code that is not in the table below: retried, and counted under this class's name."""
 
@@ -42,7 +46,6 @@ _LOGIN: Final = {
 _FATAL: Final = {
     48: "NOT_IMPLEMENTED",
     50: "UNKNOWN_TYPE",
-    60: "UNKNOWN_TABLE",
     62: "SYNTAX_ERROR",
     73: "UNKNOWN_FORMAT",
     115: "UNKNOWN_SETTING",
@@ -54,6 +57,8 @@ _FATAL: Final = {
     497: "ACCESS_DENIED",
     774: "TABLE_IS_PERMANENTLY_READ_ONLY",
 }
+
+_GONE: Final = {60: "UNKNOWN_TABLE"}
 
 _SCHEMA: Final = {
     7: "INCORRECT_NUMBER_OF_COLUMNS",
@@ -153,11 +158,12 @@ _RETRYABLE: Final = {
     1002: "UNKNOWN_EXCEPTION",
 }
 
-NAMES: Final[Mapping[int, str]] = _LOGIN | _FATAL | _SCHEMA | _REJECTED | _RETRYABLE
+NAMES: Final[Mapping[int, str]] = _LOGIN | _FATAL | _GONE | _SCHEMA | _REJECTED | _RETRYABLE
 
 ACTIONS: Final[Mapping[int, type[DyncdcError]]] = {
     **dict.fromkeys(_LOGIN, LoginRefused),
     **dict.fromkeys(_FATAL, FatalError),
+    **dict.fromkeys(_GONE, TableGoneError),
     **dict.fromkeys(_SCHEMA, SchemaChangedError),
     **dict.fromkeys(_REJECTED, RejectedRowsError),
     **dict.fromkeys(_RETRYABLE, RetryableError),
@@ -179,6 +185,12 @@ _HINTS: Final[Mapping[int, str]] = {
 _REACH: Final = "check clickhouse.url, the network, and that the server runs"
 _GRANT: Final = re.compile(r"have the grant (.{1,300}?)(?:\. |\.?$)", re.MULTILINE)
 _COLUMN: Final = re.compile(r"\(while reading the value of key (.{1,200}?)\): While executing", re.DOTALL)
+# The expression is the table's own; what follows it are values.
+_CONSTRAINT: Final = re.compile(
+    r"^.{0,60}Constraint (`[^`]{1,200}`) for table .{1,2000}? Expression: (.{1,2000}?)\. Column v", re.S
+)
+_LITERAL: Final = re.compile(r"'(?:[^'\\]|\\.)*'")
+_IDENTIFIER: Final = re.compile(r"`([^`]+)`|([A-Za-z_]\w*)")
 _OTHER_NAMES: Final = {code: name for name, code in vars(ErrorCode).items() if isinstance(code, int)}
 
 
@@ -216,7 +228,13 @@ def _by_code(code: int, text: str, doing: str, columns: Collection[str]) -> Dync
     action, hint = ACTIONS.get(code, UnknownCodeError), _HINTS.get(code, "")
     if action is not RejectedRowsError:
         return action(message, hint=hint)
-    column = next((name for name in _COLUMN.findall(text) if name in columns), "")
+    constraint = _CONSTRAINT.search(text) if code == 469 else None
+    if constraint is not None:
+        message += f" {constraint[1]}"
+        found = [quoted or plain for quoted, plain in _IDENTIFIER.findall(_LITERAL.sub("", constraint[2]))]
+        column = ", ".join(dict.fromkeys(name for name in found if name in columns))
+    else:
+        column = next((name for name in _COLUMN.findall(text) if name in columns), "")
     return RejectedRowsError(f"{message} in column {column}" if column else message, hint=hint, column=column)
 
 

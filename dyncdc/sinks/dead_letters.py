@@ -11,12 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+import orjson
+
+from ..errors import FatalError
+from ..model import Position, ShardId, SourceId
+from ..pipeline.diversion import Halt, Limit
 from .connection import ClickHouse, Row
 from .names import quote_text
+from .own_rows import append_rows
 from .own_tables import DEAD_LETTERS
 
 DROPPED: Final = "dropped: "
 """What the error of a letter begins with that was closed without being replayed."""
+
+HALT: Final = "limit_reached"
+"""Reason of the letter that stands for a life's end by too many of them: where it stopped. Its raw is no record."""
 
 IDS_PER_STATEMENT: Final = 1_000
 _COPIED: Final = "id, pipeline, `table`, reason, `column`, {error}, source, shard, position, raw, received_at"
@@ -52,6 +62,12 @@ class Letter:
         return "dropped" if self.error.startswith(DROPPED) else "replayed"
 
 
+class _HaltRaw(msgspec.Struct):
+    limit: Limit
+    value: float
+    refused: bool
+
+
 class ClickHouseDeadLetters:
     """``dyncdc_dead_letters`` of one pipeline. Raises what ClickHouse's calls raise."""
 
@@ -74,6 +90,7 @@ class ClickHouseDeadLetters:
         ids: Sequence[str] | None = None,
         prefix: str = "",
         table: str | None = None,
+        reason: str | None = None,
         only_open: bool = True,
         limit: int | None = None,
         with_raw: bool = False,
@@ -83,7 +100,7 @@ class ClickHouseDeadLetters:
             raise ValueError(f"more than {IDS_PER_STATEMENT} ids at a time")
         if ids is not None and not ids:
             return []
-        where = self._where(table=table, ids=ids, prefix=prefix)
+        where = self._where(table=table, reason=reason, ids=ids, prefix=prefix)
         having = "HAVING max(replayed_at) IS NULL" if only_open else ""
         limited = f"LIMIT {limit}" if limit is not None else ""
         rows = await self._clickhouse.fetch(
@@ -92,6 +109,32 @@ class ClickHouseDeadLetters:
             doing="reading dead letters",
         )
         return [_letter(row) for row in rows]
+
+    async def open_halts(self) -> Sequence[Halt]:
+        """What earlier lives have stopped at and nobody has closed."""
+        found = await self.find(reason=HALT, with_raw=True)
+        return [_halt(letter) for letter in found]
+
+    async def save_halt(self, halt: Halt) -> None:
+        """Keep what a life has stopped at."""
+        limit = {"limit": halt.limit, "value": halt.value, "refused": halt.refused}
+        row = {
+            "id": halt.id,
+            "pipeline": self._pipeline,
+            "table": halt.table,
+            "reason": HALT,
+            "column": halt.column,
+            "error": halt.message,
+            "source": halt.source,
+            "shard": halt.shard,
+            "position": halt.position,
+            "raw": base64.b64encode(orjson.dumps(limit)).decode(),
+        }
+        await append_rows(self._clickhouse, DEAD_LETTERS, [row], doing="keeping why dyncdc stops")
+
+    async def close_halt(self, halt: Halt) -> None:
+        """Mark one as done with."""
+        await self.close([halt.id])
 
     async def close(self, ids: Sequence[str], *, dropped: bool = False) -> None:
         """Mark letters as replayed, or as dropped. Closing one again changes nothing that counts."""
@@ -110,6 +153,7 @@ class ClickHouseDeadLetters:
         *,
         source: str | None = None,
         table: str | None = None,
+        reason: str | None = None,
         ids: Sequence[str] | None = None,
         prefix: str = "",
     ) -> str:
@@ -118,6 +162,8 @@ class ClickHouseDeadLetters:
             found.append(f"source = {quote_text(source)}")
         if table is not None:
             found.append(f"`table` = {quote_text(table)}")
+        if reason is not None:
+            found.append(f"reason = {quote_text(reason)}")
         if ids is not None:
             found.append(f"id IN ({', '.join(map(quote_text, ids))})")
         if prefix:
@@ -130,6 +176,28 @@ def _letter(row: Row) -> Letter:
     closed = replayed_at / 1_000_000 if replayed_at else None
     raw = _decoded(rest[0]) if rest else None
     return Letter(id_, table, reason, column, error, source, shard, position, received_at / 1_000_000, closed, raw)
+
+
+def _halt(letter: Letter) -> Halt:
+    try:
+        limit = msgspec.json.decode(letter.raw or b"", type=_HaltRaw)
+    except msgspec.MsgspecError:
+        raise FatalError(
+            f"reading dead letter {letter.id}: it says that a limit was reached, and not which",
+            hint=f"it was edited; drop it: `dyncdc dead-letters drop {letter.id}`",
+        ) from None
+    return Halt(
+        letter.id,
+        limit.limit,
+        limit.value,
+        letter.error,
+        SourceId(letter.source),
+        ShardId(letter.shard),
+        Position(letter.position),
+        letter.table,
+        letter.column,
+        limit.refused,
+    )
 
 
 def _decoded(raw: str) -> bytes:

@@ -6,7 +6,7 @@ An open download is a private cache. A file's end is returned only after its md5
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,7 +149,7 @@ class ExportSource:
         download.release()
         return lines
 
-    async def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncIterator[tuple[Position, bytes]]:
+    async def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncGenerator[tuple[Position, bytes], None]:
         """Yield these lines again, by another download of the file from its beginning to the last of them."""
         file = self._files.get(shard.id)
         if file is None:

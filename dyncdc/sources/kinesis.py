@@ -6,7 +6,7 @@ The position is the truth; iterators are a private cache, and an expired one is 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -54,7 +54,7 @@ class _Summary(msgspec.Struct):
     StreamName: str
     StreamARN: str
     StreamStatus: str
-    RetentionPeriodHours: int
+    RetentionPeriodHours: float
     StreamCreationTimestamp: datetime
 
 
@@ -290,7 +290,7 @@ class KinesisSource:
         self._children.update(child.id for child in children)
         return RawChunk(shard, records, positions, end, nbytes, reading.read_until, behind_seconds, closed, children)
 
-    def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncIterator[tuple[Position, bytes]]:
+    def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncGenerator[tuple[Position, bytes], None]:
         """Yield these records again, beside what ``fetch`` does."""
         return reread_records(self._kinesis, self._arn, shard.id, positions)
 

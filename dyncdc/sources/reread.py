@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -30,7 +30,7 @@ class _Iterator(msgspec.Struct):
 
 async def reread_records(
     kinesis: Any, stream_arn: str, shard: ShardId, positions: Sequence[Position]
-) -> AsyncIterator[tuple[Position, bytes]]:
+) -> AsyncGenerator[tuple[Position, bytes], None]:
     """Yield the records at these sequence numbers, those aside that are gone.
 
     Each call counts among the five reads a second that the shard allows. Source: AWS GetRecords.

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from dyncdc.errors import RejectedRowsError, RetryableError
-from dyncdc.model import Block, Checkpoint, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.ledger import Receipt
+from dyncdc.model import Block, Buried, Checkpoint, ShardId, Snapshot, SourceId
+from dyncdc.pipeline.burial import RefusedRow
 
 from .life import Life, server_time
 from .world import EPOCH, POISON, Change, World
@@ -114,10 +114,15 @@ def refused_id(table: str, key: str, number: int) -> str:
     return f"refused/{table}/{key}/{number}"
 
 
-def bury(block: Block, receipt: Receipt, error: RejectedRowsError) -> Block:
-    """Make the dead letter of one refused row."""
-    ((key, number, *_),) = rows_of(block)
-    return letter(refused_id(block.table, key, number))
+class Bury:
+    """Makes the dead letters of refused rows."""
+
+    def name(self, row: RefusedRow) -> Buried:
+        return Buried(0, row.position, row.block.table, "refused")
+
+    def __call__(self, row: RefusedRow, record: bytes | None) -> Block:
+        ((key, number, *_),) = rows_of(row.block)
+        return letter(refused_id(row.block.table, key, number))
 
 
 def letter(identity: str) -> Block:

@@ -21,7 +21,7 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 
 from .fake_aws import Exports, FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder, garbage_id
-from .fake_clickhouse import CheckpointClient, ClickHouse, SinkClient, SnapshotClient, bury, position_index, refused_id
+from .fake_clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient, position_index, refused_id
 from .life import Faults, Life, PowerCut, Violation, server_time
 from .world import Change, World, build
 
@@ -233,7 +233,7 @@ async def _process(
             CheckpointClient(server, life),
             SnapshotClient(server, life),
             FakeSnapshotDecoders(life),
-            bury,
+            Bury(),
         ),
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once),
         draining=draining,

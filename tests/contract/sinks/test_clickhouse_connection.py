@@ -16,7 +16,7 @@ import pytest
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RejectedRowsError, RetryableError
 from dyncdc.local.clickhouse import LocalClickHouse
-from dyncdc.sinks.codes import ACTIONS, NAMES, LoginRefused, SchemaChangedError, UnknownCodeError
+from dyncdc.sinks.codes import ACTIONS, NAMES, LoginRefused, SchemaChangedError, TableGoneError, UnknownCodeError
 from dyncdc.sinks.connection import ClickHouse
 
 
@@ -224,7 +224,7 @@ async def test_errors_name_no_value_of_a_statement(clickhouse: ClickHouse) -> No
     [
         ("INSERT INTO t (nope) FORMAT JSONCompactColumns [[1]]", SchemaChangedError),
         ("SELECT nope FROM t", SchemaChangedError),
-        ("SELECT * FROM nowhere", FatalError),
+        ("SELECT * FROM nowhere", TableGoneError),
         ("SELECT (", FatalError),
         ("SELECT groupArray(number) FROM numbers(100000000) SETTINGS max_memory_usage = 1000000", RetryableError),
         ("SELECT throwIf(1)", UnknownCodeError),

@@ -1,0 +1,205 @@
+"""Diversion: how much may go to the dead letters before that is a fault of the setup and not of the data. Pure.
+
+Asked before anything is handed over, so past a limit nothing more is diverted. What stopped a life is kept, as a
+``Halt``: the next life counts from nothing, but stops at the same record with the same words, until that record becomes
+a row (the cause is mended) or the limit is raised.
+"""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from ..errors import FatalError
+from ..model import Buried, Position, Shard, ShardId, SourceId
+
+WINDOW_RECORDS: Final = 10_000
+"""``max_ratio`` is of so many records, the last ones of all shards together. Source: CONTRACT, [dead_letters]."""
+
+Place = tuple[SourceId, ShardId, Position]
+"""Where a record is."""
+
+Limit = Literal["max_ratio", "max_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class DiversionLimits:
+    """``max_ratio`` of the last ``WINDOW_RECORDS`` records, and how many in a row, of one shard or into one table."""
+
+    max_ratio: float = 1.0
+    max_run: int = sys.maxsize
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why a life stopped diverting, and at which record. ``value``: the limit that was in force."""
+
+    id: str
+    limit: Limit
+    value: float
+    message: str
+    source: SourceId
+    shard: ShardId
+    position: Position
+    table: str
+    column: str = ""
+    refused: bool = False
+    """Whether ClickHouse refused the record's row; else it could not be decoded."""
+
+    @property
+    def place(self) -> Place:
+        """Where the record is that was not diverted any more."""
+        return self.source, self.shard, self.position
+
+    def stands(self, limits: DiversionLimits) -> bool:
+        """Whether nobody has raised the limit since."""
+        return self.value >= float(getattr(limits, self.limit))
+
+
+class LimitReached(FatalError):
+    """Too many dead letters. ``halt`` is new unless ``again``, when an earlier life has kept it."""
+
+    def __init__(self, halt: Halt, *, again: bool) -> None:
+        hint = f"mend the cause (`dyncdc dead-letters list` shows what was diverted) or raise dead_letters.{halt.limit}"
+        super().__init__(halt.message, hint=hint)
+        self.halt = halt
+        self.again = again
+
+
+@dataclass(slots=True)
+class _Window:
+    """The last ``WINDOW_RECORDS`` records: 1 for each that was diverted."""
+
+    ring: bytearray = field(default_factory=lambda: bytearray(WINDOW_RECORDS))
+    at: int = 0
+    seen: int = 0
+    diverted: int = 0
+
+    def pass_by(self, records: int) -> None:
+        """Add records that became rows."""
+        self.seen += records
+        if records >= WINDOW_RECORDS:
+            self.ring, self.diverted = bytearray(WINDOW_RECORDS), 0
+        while records and self.diverted:
+            step = min(records, WINDOW_RECORDS - self.at)
+            self.diverted -= self.ring.count(1, self.at, self.at + step)
+            self.ring[self.at : self.at + step] = bytes(step)
+            self.at, records = (self.at + step) % WINDOW_RECORDS, records - step
+        self.at = (self.at + records) % WINDOW_RECORDS
+
+    def divert(self) -> None:
+        """Add one that was diverted."""
+        self.seen += 1
+        self.diverted += 1 - self.ring[self.at]
+        self.ring[self.at] = 1
+        self.at = (self.at + 1) % WINDOW_RECORDS
+
+    def turn(self) -> None:
+        """Take one for diverted that was added as a row."""
+        found = self.ring.rfind(0)
+        if found >= 0:
+            self.ring[found] = 1
+            self.diverted += 1
+
+
+class Diversion:
+    """The counts of one life. ``halts``: what earlier lives have stopped at and nobody has closed."""
+
+    def __init__(
+        self,
+        limits: DiversionLimits | None = None,
+        halts: Iterable[Halt] = (),
+        *,
+        on_mended: Callable[[Halt], None] = lambda _: None,
+    ) -> None:
+        self._limits = limits or DiversionLimits()
+        self._on_mended = on_mended
+        self._window = _Window()
+        self._runs: dict[tuple[SourceId, ShardId] | str, int] = {}
+        self.halts = {halt.place: halt for halt in halts if halt.stands(self._limits)}
+        """Those that still stand. One whose record has become a row leaves, and ``on_mended`` is told."""
+
+    def admit(self, shard: Shard, judged: int, buried: Sequence[Buried], positions: Sequence[Position]) -> None:
+        """Count what became of a chunk, before it is handed over. ``positions``: of all its records.
+
+        Raises LimitReached; then nothing of the chunk may be handed over.
+        """
+        lane = (shard.source, shard.id)
+        run, expected = self._runs.get(lane, 0), 0
+        for letter in buried:
+            known = self.halts.get((*lane, letter.position))
+            if known is not None and not known.refused:
+                raise LimitReached(known, again=True)
+            self._window.pass_by(letter.ordinal - expected)
+            self._window.divert()
+            run = run + 1 if letter.ordinal == expected else 1
+            expected = letter.ordinal + 1
+            if run > self._limits.max_run:
+                raise self._reached("max_run", letter, shard, buried[0].position)
+        self._window.pass_by(judged - expected)
+        self._runs[lane] = run if judged == expected else 0
+        if buried and self._too_many():
+            raise self._reached("max_ratio", buried[-1], shard, buried[0].position)
+        for halt in [halt for halt in self.halts.values() if (halt.source, halt.shard) == lane and not halt.refused]:
+            if halt.position in positions:
+                self._mended(halt)
+
+    def refuse(self, destination: str, shard: Shard, letter: Buried, first: tuple[Shard, Position]) -> None:
+        """Count a row that ClickHouse refuses, before its letter is written. Raises LimitReached.
+
+        ``first``: where the first refused row of the same statement was read; no letter of it is written yet either.
+        """
+        known = self.halts.get((shard.source, shard.id, letter.position))
+        if known is not None and known.refused:
+            raise LimitReached(known, again=True)
+        self._window.turn()
+        run = self._runs[destination] = self._runs.get(destination, 0) + 1
+        if run > self._limits.max_run:
+            raise self._reached("max_run", letter, *first, refused=True)
+        if self._too_many():
+            raise self._reached("max_ratio", letter, *first, refused=True)
+
+    def accept(self, destination: str, rows: Iterable[tuple[Shard, bytes]]) -> None:
+        """Note that ClickHouse has taken rows. ``rows``: by shard, their positions as JSON texts."""
+        self._runs.pop(destination, None)
+        waiting = [halt for halt in self.halts.values() if halt.refused]
+        for shard, positions in rows if waiting else ():
+            for halt in waiting:
+                here = (shard.source, shard.id) == (halt.source, halt.shard)
+                if here and b'"%b"' % halt.position.encode() in positions:
+                    self._mended(halt)
+
+    def _mended(self, halt: Halt) -> None:
+        if self.halts.pop(halt.place, None) is not None:
+            self._on_mended(halt)
+
+    def _too_many(self) -> bool:
+        window = self._window
+        return window.seen >= WINDOW_RECORDS and window.diverted > self._limits.max_ratio * WINDOW_RECORDS
+
+    def _reached(
+        self, limit: Limit, letter: Buried, shard: Shard, position: Position, *, refused: bool = False
+    ) -> LimitReached:
+        value = float(getattr(self._limits, limit))
+        much = f"{value:,.0f} in a row" if limit == "max_run" else f"{value:.4g} of the last {WINDOW_RECORDS:,} records"
+        message = (
+            f"diverting records of {letter.table or 'a table that they do not name'} to the dead letters: it would be"
+            f" more than {much}, from position {position} of shard {shard.id} on;"
+            f" the reason is {letter.reason}{f' in column {letter.column}' if letter.column else ''}"
+        )
+        found = Halt(
+            uuid.uuid4().hex,
+            limit,
+            value,
+            message,
+            shard.source,
+            shard.id,
+            position,
+            letter.table,
+            letter.column,
+            refused,
+        )
+        return LimitReached(found, again=False)
