@@ -247,7 +247,11 @@ bury = BuryInMemory()
 
 
 def writer_of(
-    sink: MemorySink, budget: ByteBudget, limits: BatchLimits = WIDE, diversion: Diversion | None = None
+    sink: MemorySink,
+    budget: ByteBudget,
+    limits: BatchLimits = WIDE,
+    diversion: Diversion | None = None,
+    bury: BuryInMemory | None = None,
 ) -> Writer:
     """Make a writer."""
     return Writer(
@@ -255,7 +259,7 @@ def writer_of(
         budget,
         limits,
         token_prefix="p/0/1",
-        bury=BuryInMemory(),
+        bury=bury or BuryInMemory(),
         metrics=Metrics(),
         progress=Progress(),
         clock=lambda: 1_000.0,
