@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import aioboto3
 import pytest
@@ -14,7 +15,18 @@ from .stage import Stage
 
 __all__ = ["aws", "clickhouse", "place", "stage"]
 
+STAGE_TIMEOUT_SECONDS = 60
+
 _Session = aioboto3.Session
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole lives between real servers get more time, unless a test names its own."""
+    for item in items:
+        on_stage = Path(__file__).parent in item.path.parents and "stage" in getattr(item, "fixturenames", ())
+        if on_stage and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(STAGE_TIMEOUT_SECONDS))
 
 
 @cache

@@ -283,7 +283,6 @@ def test_o13_the_new_table_of_a_name_wins_over_late_changes_of_the_old_one(stage
     assert stage.rows() == [["a", "of the new table"]]
 
 
-@pytest.mark.e2e
 def test_o14_a_duplicate_inside_a_tie_is_a_limit_that_verify_finds(stage: Stage) -> None:
     """Documents: nothing in the record tells the duplicate of A from a change after B. ``verify`` sees the difference.
 

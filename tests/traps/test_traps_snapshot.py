@@ -10,8 +10,6 @@ import random
 import time
 from typing import Any
 
-import pytest
-
 from .stage import Stage, change, now, until
 
 COLUMNS = {"id": "String", "value": "Nullable(String)"}
@@ -76,7 +74,6 @@ def test_s3_an_export_waits_until_the_destination_is_active(stage: Stage) -> Non
     assert int(str(exported)) >= int(str(covered)) + SECOND // 2
 
 
-@pytest.mark.e2e
 def test_s3_an_accepted_gap_is_written_down_and_verify_finds_what_was_lost(stage: Stage) -> None:
     """Catches: an old export taken without a word; a gap that nobody can find afterwards."""
     name = stage.place.make_table("orders", {"id": "S"})
