@@ -153,8 +153,8 @@ class Snapshot:
     ``version`` (microseconds) is what its rows carry: export time minus the margin. ``destination_uuid`` is the UUID of
     the ClickHouse table it was made for: a re-created table has another one and needs another snapshot.
     ``covered_from`` is the instant (seconds, server clock) from which the stream is read for the table without a break.
-    ``had_rows``: the destination may not have been empty when this snapshot was begun. ``request``: the id of the request
-    that it answers.
+    ``had_rows``: the destination may not have been empty when this snapshot was begun. ``request``: the id of the
+    request that it answers.
     """
 
     id: str

@@ -92,4 +92,5 @@ def snapshot_plan(table: Prepared) -> SnapshotPlan:
         settle_seconds=options.settle_seconds,
         export_arn=options.export_arn or "",
         accept_gap=options.accept_gap,
+        sweeps=table.spec.deletes != "ignore" and table.spec.deleted_column != "",
     )

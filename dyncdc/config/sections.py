@@ -130,7 +130,8 @@ class KinesisConfig(Section):
     )
     fan_out: bool = Field(default=False, description="true: enhanced fan-out (SubscribeToShard)")
     on_lost_position: Literal["resnapshot", "stop"] = Field(
-        default="stop", description="what to do when unread data has expired: stop (says so and exits 1) or resnapshot"
+        default="resnapshot",
+        description="when changes were lost unread: resnapshot (loads the tables concerned anew) or stop (exits 1)",
     )
 
     _stream = field_validator("stream")(check_stream)

@@ -32,7 +32,6 @@ UNAVAILABLE: Mapping[str, Refused] = {
     "clickhouse.cert_file": _ANY,
     "clickhouse.key_file": _ANY,
     "kinesis.fan_out": _value(True),
-    "kinesis.on_lost_position": _value("resnapshot"),
     "limits.workers": _above(1),
     "dead_letters": _ANY,
     "tables.history": _ANY,

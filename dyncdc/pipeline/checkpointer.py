@@ -39,6 +39,7 @@ class Checkpointer:
         self._saved_at: dict[tuple[SourceId, ShardId], float] = {}
         self._loaded: dict[SourceId, dict[ShardId, Mark]] = {}
         self._finished: dict[SourceId, set[ShardId]] = {}
+        self._epochs: dict[SourceId, int] = {}
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
         self.ledgers: dict[tuple[SourceId, ShardId], ShardLedger] = {}
@@ -50,6 +51,7 @@ class Checkpointer:
         rows = await self._store.load()
         for row in rows:
             self._loaded.setdefault(row.source, {})[row.shard] = row.mark
+            self._epochs[row.source] = max(self._epochs.get(row.source, 0), row.epoch)
             if row.mark.finished:
                 self._finished.setdefault(row.source, set()).add(row.shard)
         seen = max((row.epoch for row in rows), default=0)
@@ -58,6 +60,10 @@ class Checkpointer:
     def saved(self, source: SourceId) -> Mapping[ShardId, Mark]:
         """What the store held for a source at the start."""
         return self._loaded.get(source, {})
+
+    def newest_epoch(self, source: SourceId) -> int:
+        """The greatest epoch that the store held for a source at the start, 0 when it held none."""
+        return self._epochs.get(source, 0)
 
     def known_sources(self) -> Collection[SourceId]:
         """Sources that had a checkpoint at the start."""
@@ -82,6 +88,27 @@ class Checkpointer:
         self.ledgers[shard.source, shard.id] = ledger
         self._wanted.set()
         return ledger
+
+    def restart(self, shard: Shard, start: Mark) -> None:
+        """Follow a shard from elsewhere: what lay before is lost, and a durable gap says so. Nobody may be reading it.
+
+        Until that is saved the shard counts as not held.
+        """
+        self.ledgers[shard.source, shard.id] = ShardLedger(shard, start, persisted=None, on_finished=self._wanted.set)
+        self._wanted.set()
+
+    def abandon(self, source: SourceId) -> None:
+        """Stop following the shards of a source that nobody reads any more."""
+        for owner, shard in [key for key in self.ledgers if key[0] == source]:
+            del self.ledgers[owner, shard]
+
+    def positions(self, source: SourceId) -> dict[ShardId, Mark]:
+        """The newest durable mark of every shard of a source that is not finished."""
+        marks = dict(self.saved(source))
+        for (owner, shard), ledger in self.ledgers.items():
+            if owner == source and ledger.persisted is not None:
+                marks[shard] = ledger.persisted
+        return {shard: mark for shard, mark in marks.items() if shard not in self.finished(source)}
 
     async def save(self) -> None:
         """Write the frontiers that moved, in one insert. Raises RetryableError; then nothing has changed here.
@@ -126,7 +153,7 @@ class Checkpointer:
         self._saved_at[shard.source, shard.id] = now
         if mark.finished:
             self._finished.setdefault(shard.source, set()).add(shard.id)
-            del self.ledgers[shard.source, shard.id]
+            self.ledgers.pop((shard.source, shard.id), None)
             del self._saved_at[shard.source, shard.id]
 
     async def run(self) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ..errors import DyncdcError
 from .checkpointer import Checkpointer
 from .follower import StreamFollower
-from .ports import Decoder, Origin, SnapshotDecoders, SnapshotStore, Source
+from .ports import Decoder, Ghosts, Origin, RecoveryStore, SnapshotDecoders, SnapshotStore, Source
 from .pump import Engine
 from .readers import Readers
-from .snapshots import SnapshotLoader, SnapshotPlan
+from .recovery import Policy, Recovery
+from .snapshot_plan import SnapshotPlan
+from .snapshots import SnapshotLoader
 
 TIP_POLL_SECONDS = 0.1
 TIP_MARGIN_SECONDS = 5.0
@@ -22,10 +25,11 @@ source's clock is known as of its last answer only."""
 
 @dataclass(frozen=True, slots=True)
 class StreamTask:
-    """One stream to follow, with the decoder of all tables on it."""
+    """One stream to follow, with the decoder of all tables on it. ``tables``: DynamoDB's names of them."""
 
     source: Source
     decoder: Decoder
+    tables: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,9 @@ class Coordinator:
         decoders: SnapshotDecoders,
         checkpointer: Checkpointer,
         engine: Engine,
+        recovery: RecoveryStore,
+        ghosts: Ghosts,
+        on_lost_position: Literal["resnapshot", "stop"],
     ) -> None:
         self._streams = streams
         self._snapshots = snapshots
@@ -56,12 +63,28 @@ class Coordinator:
         self._decoders = decoders
         self._checkpointer = checkpointer
         self._engine = engine
+        self._ghosts = ghosts
+        self._recovery = Recovery(recovery, self._policy(on_lost_position), engine.metrics, engine.progress)
+
+    def _policy(self, on_lost_position: Literal["resnapshot", "stop"]) -> Policy:
+        plans = {snapshot.plan.table: snapshot.plan for snapshot in self._snapshots}
+        tables = {stream.source.id: tuple(stream.tables) for stream in self._streams}
+        unrepeatable = {}
+        for table in (table for names in tables.values() for table in names):
+            if table not in plans:
+                unrepeatable[table] = 'its snapshot.method is "none"'
+            elif plans[table].export_arn:
+                unrepeatable[table] = "its snapshot.export_arn names one export for ever"
+        destinations = {table: plan.destination_uuid for table, plan in plans.items()}
+        return Policy(on_lost_position, tables, unrepeatable, destinations)
 
     async def run(self, *, once: bool = False) -> None:
         """Read for ever, or, with ``once``, until the snapshots are complete and every shard was read to its tip.
 
-        Raises FatalError, PositionLostError; with ``once`` also what made a snapshot fail.
+        Raises FatalError (SourceLostError when a stream is gone and another life may read what replaced it);
+        with ``once`` also what made a snapshot fail.
         """
+        await self._recovery.begin([stream.source for stream in self._streams], self._store, self._checkpointer)
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(self._engine, self._checkpointer, tasks)
             self._watch(readers)
@@ -70,6 +93,7 @@ class Coordinator:
             running = [
                 *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in followers.values()),
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
+                *([tasks.create_task(self._recovery.poll(), name="requests")] if loaders else ()),
             ]
             if once:
                 await self._until_done(followers, loaders)
@@ -85,27 +109,28 @@ class Coordinator:
 
     def _followers(self, readers: Readers) -> Mapping[str, StreamFollower]:
         return {
-            stream.source.id: StreamFollower(stream.source, stream.decoder, readers, self._checkpointer, self._engine)
+            stream.source.id: StreamFollower(
+                stream.source, stream.decoder, readers, self._checkpointer, self._engine, self._recovery
+            )
             for stream in self._streams
         }
 
     def _loaders(self, readers: Readers, followers: Mapping[str, StreamFollower]) -> list[SnapshotLoader]:
-        loaders = []
-        for snapshot in self._snapshots:
-            follower = followers[snapshot.stream.id]
-            loaders.append(
-                SnapshotLoader(
-                    snapshot.plan,
-                    snapshot.origin,
-                    self._store,
-                    self._decoders,
-                    readers,
-                    self._checkpointer,
-                    self._engine,
-                    follower.held.wait,
-                )
+        return [
+            SnapshotLoader(
+                snapshot.plan,
+                snapshot.origin,
+                self._store,
+                self._decoders,
+                readers,
+                self._checkpointer,
+                self._engine,
+                followers[snapshot.stream.id],
+                self._recovery,
+                self._ghosts,
             )
-        return loaders
+            for snapshot in self._snapshots
+        ]
 
     async def _until_done(self, followers: Mapping[str, StreamFollower], loaders: Sequence[SnapshotLoader]) -> None:
         for loader in loaders:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
-from ..errors import FatalError, RetryableError
+from ..errors import PositionLostError, RetryableError
 from ..model import HORIZON, Mark, RawChunk, Shard, ShardId
 from .checkpointer import Checkpointer
 from .lineage import LostPosition, lost_positions, ready
+from .losses import lost_with_source
 from .ports import Decoder, Source
 from .pump import Engine, Pump
 from .readers import Readers
+from .recovery import Recovery, SourceLostError
 from .retry import Backoff
 
 LIST_INTERVAL_SECONDS = 30.0
@@ -31,6 +34,7 @@ class StreamFollower:
         readers: Readers,
         checkpointer: Checkpointer,
         engine: Engine,
+        recovery: Recovery,
         *,
         list_interval_seconds: float = LIST_INTERVAL_SECONDS,
     ) -> None:
@@ -39,6 +43,7 @@ class StreamFollower:
         self._readers = readers
         self._checkpointer = checkpointer
         self._engine = engine
+        self._recovery = recovery
         self._list_interval_seconds = list_interval_seconds
         self._listed: dict[ShardId, Shard] = {}
         self._named: set[ShardId] = set()
@@ -49,9 +54,13 @@ class StreamFollower:
         """Whether a list that is younger than every known shard was read to its last page."""
         self._list_now = True
         self._wake = asyncio.Event()
-        self._fresh = not checkpointer.saved(source.id)
+        # After a loss all that is still there is read, whatever start is configured.
+        self._fresh = not checkpointer.saved(source.id) and not recovery.recovering(source.id)
+        self._suspects: dict[ShardId, PositionLostError] = {}
+        """Shards whose reading failed because their position is lost, until a list has shown what became of them."""
+        self._restarted_at: dict[ShardId, float] = {}
         self.held = asyncio.Event()
-        """Set once every listed shard has a row in the checkpoints: from then on nothing can be missed."""
+        """Set while every listed shard has a row in the checkpoints: from then on nothing can be missed."""
         checkpointer.on_saved(self._wake.set)
 
     @property
@@ -59,7 +68,10 @@ class StreamFollower:
         return f"discovery:{self.source.label}"
 
     async def run(self) -> None:
-        """Discover and release until cancelled. Raises FatalError for a lost position."""
+        """Discover and release until cancelled.
+
+        Raises SourceLostError when the source itself is gone, FatalError for a loss that may not be made good.
+        """
         loop = asyncio.get_running_loop()
         backoff = Backoff(first_seconds=0.2)
         next_list = loop.time()  # the first list is due
@@ -89,50 +101,87 @@ class StreamFollower:
     async def _discover(self) -> None:
         seen: set[ShardId] = set()
         self._complete = self._list_now = False
-        async for page in self.source.list_shards():
-            for shard in page:
-                seen.add(shard.id)
-                self._listed[shard.id] = shard
-            if not self._fresh or self._starts_at_horizon():
-                self._follow()
-                self._release()
+        try:
+            async for page in self.source.list_shards():
+                for shard in page:
+                    seen.add(shard.id)
+                    self._listed[shard.id] = shard
+                if not self._fresh or self._starts_at_horizon():
+                    self._follow()
+                    self._release()
+        except PositionLostError as error:
+            await self._lose_everything(error)
         self._named -= seen
         self._read -= set(self._checkpointer.finished(self.source.id))
         present = seen | self._named | self._read | self._readers.running(self.source.id)
         for gone in self._listed.keys() - present:
             del self._listed[gone]
+        await self._give_up_lost(present)
         self._complete = not self._list_now
-        self._refuse_lost(present)
         self._follow()
 
     def _starts_at_horizon(self) -> bool:
         """Whether shards may be followed before the list is complete: nothing depends on which were there first."""
         return all(self.source.start_position(shard) == HORIZON for shard in self._listed.values())
 
-    def _refuse_lost(self, present: set[ShardId]) -> None:
-        """Look at every position once a list is complete. Raises FatalError."""
+    async def _give_up_lost(self, present: Collection[ShardId]) -> None:
+        """Look at every position once a list is complete; go on elsewhere where one is lost, after its gap is durable.
+
+        A shard that is still there is read from its horizon. One that is gone counts as finished, so that its children
+        need not wait for it.
+        """
+        lost = list(self._lost(present))
+        if not lost:
+            return
+        await self._recovery.notice(self.source, lost)
+        self.held.clear()
+        for loss in lost:
+            await self._readers.stop(self.source.id, loss.shard)
+            self._suspects.pop(loss.shard, None)
+            shard = self._listed.get(loss.shard, Shard(self.source.id, loss.shard))
+            there = loss.shard in self._listed
+            mark = Mark(HORIZON, self.source.server_time) if there else replace(loss.mark, finished=True)
+            self._checkpointer.restart(shard, mark)
+            self._restarted_at[loss.shard] = asyncio.get_running_loop().time()
+
+    def _lost(self, present: Collection[ShardId]) -> list[LostPosition]:
         marks = dict(self._checkpointer.saved(self.source.id))
         for (source, shard), ledger in self._checkpointer.ledgers.items():
             if source == self.source.id:
-                marks[shard] = ledger.frontier
+                marks[shard] = self._read_so_far(shard, ledger.frontier)
         for shard in self._checkpointer.finished(self.source.id):
             marks.pop(shard, None)
-        self._refuse(marks, present)
+        lost = {loss.shard: loss for loss in self._expired(marks, present)}
+        for shard, error in self._suspects.items():
+            if shard in marks and shard not in lost:
+                lost[shard] = LostPosition(shard, marks[shard], str(error))
+        return list(lost.values())
 
-    def _refuse(self, marks: Mapping[ShardId, Mark], present: Collection[ShardId]) -> None:
+    def _read_so_far(self, shard: ShardId, frontier: Mark) -> Mark:
+        """What has been read and waits for ClickHouse cannot expire any more."""
+        pump = self._readers.pumps.get((self.source.id, shard))
+        return frontier if pump is None else replace(frontier, read_until=max(frontier.read_until, pump.read_until))
+
+    def _expired(self, marks: Mapping[ShardId, Mark], present: Collection[ShardId]) -> list[LostPosition]:
         retention_seconds = self.source.retention_seconds
         if retention_seconds is None:
-            return
+            return []
         now = self.source.server_time
-        for lost in lost_positions(marks, present, retention_seconds=retention_seconds, now=now):
-            raise self._lost(lost)
+        return list(lost_positions(marks, present, retention_seconds=retention_seconds, now=now))
 
-    def _lost(self, lost: LostPosition) -> FatalError:
-        return FatalError(
-            f"reading {self.source.label}: the position of {lost.shard} is lost, {lost.reason};"
-            f" changes after position {lost.mark.position} are missing",
-            hint="the destination needs a fresh snapshot: empty its tables and start under another `pipeline` name",
-        )
+    async def _lose_everything(self, error: PositionLostError) -> None:
+        """The source is gone: write down what that costs. What has taken its place is for another life to read."""
+        lost = lost_with_source(self._checkpointer.positions(self.source.id), str(error))
+        await self._recovery.notice(self.source, lost)
+        raise SourceLostError(str(error), hint=error.hint) from error
+
+    def _suspect(self, shard: ShardId, error: PositionLostError) -> None:
+        """Have the list looked at: the shard or the whole stream may be gone. At once, but not over and over."""
+        self._suspects[shard] = error
+        since = asyncio.get_running_loop().time() - self._restarted_at.get(shard, float("-inf"))
+        if since > self._list_interval_seconds:
+            self._list_now = True
+            self._wake.set()
 
     def _follow(self) -> None:
         """Give every listed shard its row. A fresh source starts as configured, all else at the horizon."""
@@ -153,14 +202,15 @@ class StreamFollower:
             self._fresh = False
             self.held.set()
         finished = self._checkpointer.finished(self.source.id)
-        busy = self._readers.running(self.source.id) | self._read
+        busy = self._readers.running(self.source.id) | self._read | self._suspects.keys()
         for shard in ready(self._listed, finished, busy, complete=self._complete):
             ledger = self._checkpointer.ledgers.get((shard.source, shard.id))
             if ledger is None or (ledger.persisted is None and ledger.frontier.position != HORIZON):
                 continue
             # Before the first read: Kinesis would go on at the horizon without a word, and the loss would not show.
-            self._refuse({shard.id: ledger.frontier}, {shard.id})
-            self._readers.start(self.source, shard, self._decoder, self._ended)
+            if self._expired({shard.id: ledger.frontier}, {shard.id}):
+                continue
+            self._readers.start(self.source, shard, self._decoder, self._ended, self._suspect)
 
     def _ended(self, last: RawChunk | None) -> None:
         """Take up the children that the last answer named; they start when their parents are persisted as finished."""
@@ -178,6 +228,11 @@ class StreamFollower:
         if child.parents - self._listed.keys() - set(self._checkpointer.finished(self.source.id)):
             # The other parent of a merge may be younger than our last list, and not expired at all.
             self._complete, self._list_now = False, True
+
+    def read_past(self, instant: float) -> bool:
+        """Whether all that the source held before ``instant`` (seconds, server clock) is durable in the destination."""
+        mine = [ledger for (source, _), ledger in self._checkpointer.ledgers.items() if source == self.source.id]
+        return self.held.is_set() and not self.pending() and all(ledger.read_until > instant for ledger in mine)
 
     def pumps(self) -> list[Pump]:
         """Pumps of this stream that run now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from ..errors import CorruptSnapshotError, FatalError, PositionLostError
 from ..model import Mark, RawChunk, Shard, ShardId, SourceId
@@ -19,7 +20,7 @@ class Readers:
         self._engine = engine
         self._checkpointer = checkpointer
         self._tasks = tasks
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[tuple[SourceId, ShardId], asyncio.Task[None]] = {}
         self.pumps: dict[tuple[SourceId, ShardId], Pump] = {}
         self.failed: dict[tuple[SourceId, ShardId], CorruptSnapshotError] = {}
 
@@ -32,22 +33,55 @@ class Readers:
         if (shard.source, shard.id) not in self._checkpointer.ledgers:
             self._checkpointer.open(shard, start)
 
-    def start(self, source: Source, shard: Shard, decoder: Decoder, on_end: Callable[[RawChunk | None], None]) -> None:
-        """Read a followed shard. ``on_end`` gets its last chunk, or None when the shard was given up."""
-        ledger = self._checkpointer.ledgers[shard.source, shard.id]
-        pump = Pump(self._engine, source, decoder, ledger)
-        self.pumps[shard.source, shard.id] = pump
-        task = self._tasks.create_task(self._run(pump, shard, on_end), name=pump.name)
-        self._running.add(task)
+    def start(
+        self,
+        source: Source,
+        shard: Shard,
+        decoder: Decoder,
+        on_end: Callable[[RawChunk | None], None],
+        on_lost: Callable[[ShardId, PositionLostError], None] | None = None,
+    ) -> None:
+        """Read a followed shard. ``on_end`` gets its last chunk, or None when the shard was given up.
+
+        ``on_lost`` is called instead when its position is lost; without it that ends everything.
+        """
+        key = shard.source, shard.id
+        pump = Pump(self._engine, source, decoder, self._checkpointer.ledgers[key])
+        self.pumps[key] = pump
+        task = self._tasks.create_task(self._run(pump, shard, on_end, on_lost), name=pump.name)
+        self._running[key] = task
         self._engine.progress.tell("shard started", source=source.label, shard=shard.id)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(partial(self._left, key))
+
+    def _left(self, key: tuple[SourceId, ShardId], task: asyncio.Task[None]) -> None:
+        if self._running.get(key) is task:
+            del self._running[key]
 
     def cancel(self) -> None:
         """Stop all pumps; each gives back what it holds."""
-        for task in self._running:
+        for task in self._running.values():
             task.cancel()
 
-    async def _run(self, pump: Pump, shard: Shard, on_end: Callable[[RawChunk | None], None]) -> None:
+    async def stop(self, source: SourceId, shard: ShardId) -> None:
+        """Stop the pump of one shard, if it has one; return when it has left. What it had read stays valid."""
+        task = self._running.get((source, shard))
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def abandon(self, source: SourceId) -> None:
+        """Forget a source that has failed and will not be read again; none of its pumps may be running."""
+        for key in [key for key in self.failed if key[0] == source]:
+            del self.failed[key]
+        self._checkpointer.abandon(source)
+
+    async def _run(
+        self,
+        pump: Pump,
+        shard: Shard,
+        on_end: Callable[[RawChunk | None], None],
+        on_lost: Callable[[ShardId, PositionLostError], None] | None,
+    ) -> None:
         last: RawChunk | None = None
         try:
             last = await pump.run()
@@ -57,7 +91,11 @@ class Readers:
             self._engine.metrics.error("fetch", error)
             self._engine.progress.report(pump.name, error, None)
         except PositionLostError as error:
-            raise FatalError(str(error), hint=error.hint) from error
+            if on_lost is None:
+                raise FatalError(str(error), hint=error.hint) from error
+            self._engine.metrics.error("fetch", error)
+            on_lost(shard.id, error)
+            return
         finally:
             del self.pumps[shard.source, shard.id]
             self._engine.metrics.shard_ended(pump.label, shard.id)

@@ -1,53 +1,35 @@
-"""SnapshotLoader: the life of one table's snapshot, from waiting for coverage to the last file.
+"""SnapshotLoader: loads one table, and again when that is wanted, one snapshot after the other.
 
-Every step is durable before the next.
+Every step is durable before the next. Which snapshot is wanted is decided in ``choice``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
 
-from ..errors import CorruptSnapshotError, DyncdcError, FatalError, RetryableError
+from ..errors import CorruptSnapshotError, DyncdcError
 from ..model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
 from ..telemetry.progress import TaskProgress
 from .checkpointer import Checkpointer
-from .ports import Origin, SnapshotDecoders, SnapshotStore, Source
+from .choice import choose, version_floor
+from .exporting import Exporting
+from .ports import Ghosts, Origin, SnapshotDecoders, SnapshotStore, Source
 from .pump import Engine
 from .readers import Readers
-from .retry import Backoff, retry_for_ever
+from .recovery import Recovery
+from .snapshot_plan import Coverage, Journal, SnapshotPlan
+from .sweeping import Sweeping
 
-T = TypeVar("T")
+__all__ = ["SnapshotLoader", "SnapshotPlan"]
 
 FILES_AT_ONCE = 4
 """Export files read at the same time. More would not be faster on one core, and each holds an open download."""
 
-POLL_FIRST_SECONDS = 0.5
-POLL_CEILING_SECONDS = 20.0
-"""Pauses between two looks at an export: AWS takes minutes, a local one less than a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotPlan:
-    """What is to be loaded, and under which rules (SEMANTICS: export time is fuzzy by a minute either way).
-
-    ``table`` is the DynamoDB table's name. ``destination_uuid`` and ``had_rows``: see Snapshot.
-    """
-
-    table: str
-    destination_uuid: str
-    had_rows: bool
-    margin_seconds: float
-    settle_seconds: float
-    export_arn: str = ""
-    accept_gap: bool = False
-
 
 class SnapshotLoader:
-    """Loads one table once. Runs beside the stream; the pipeline treats its files as shards without parents."""
+    """Loads one table, and again when that is wanted. Runs beside the stream; files are shards without parents."""
 
     def __init__(
         self,
@@ -58,19 +40,24 @@ class SnapshotLoader:
         readers: Readers,
         checkpointer: Checkpointer,
         engine: Engine,
-        held: Callable[[], Awaitable[object]],
+        coverage: Coverage,
+        recovery: Recovery,
+        ghosts: Ghosts,
     ) -> None:
         self._plan = plan
         self._origin = origin
-        self._store = store
         self._decoders = decoders
         self._readers = readers
         self._checkpointer = checkpointer
         self._engine = engine
-        self._held = held
+        self._recovery = recovery
+        self._journal = Journal(store, engine, self.name)
+        self._exporting = Exporting(plan, origin, self._journal, coverage, recovery)
+        self._sweeping = Sweeping(ghosts, self._journal, coverage, engine, self._blocked)
+        self._version_floor = 0
         self._wake = asyncio.Event()
         self.ended = asyncio.Event()
-        """Set when the snapshot is complete, or when it failed: then ``failure`` says why."""
+        """Set while nothing is left to load, or when that failed: then ``failure`` says why."""
         self.failure: DyncdcError | None = None
         checkpointer.on_saved(self._wake.set)
 
@@ -80,150 +67,112 @@ class SnapshotLoader:
         return f"snapshot:{self._plan.table}"
 
     async def run(self) -> None:
-        """Bring the table's snapshot to its end, from wherever a former life left it.
+        """Load the table whenever that is wanted, from wherever a former life left it, until cancelled.
 
-        Returns when it is complete, or when it failed for good: then ``failure`` says why and health stays red.
+        A snapshot that fails for good stays unfinished, named by health, until somebody asks for another.
         """
-        with self._engine.progress.task(self.name) as task:
-            try:
-                await self._run(task)
-            except CorruptSnapshotError as error:
-                self.failure = error
-                self._engine.metrics.error("snapshot", error)
-                self._engine.progress.report(self.name, error, None)
-                task.failed(str(error))
-                self.ended.set()
-                await asyncio.Event().wait()  # named by health until a person acts; the stream goes on
+        wanted = self._recovery.wanted(self._plan.table)
+        while True:
+            wanted.clear()
+            with self._engine.progress.task(self.name) as task:
+                try:
+                    await self._serve(task)
+                except CorruptSnapshotError as error:
+                    self._fail(error, task)
+                    await self._asked_again(wanted)  # the stream goes on
+                    continue
+            self.ended.set()
+            await wanted.wait()
+            self.ended.clear()
 
-    async def _run(self, task: TaskProgress) -> None:
-        snapshot = await self._present()
-        if snapshot.state == "complete":
-            self._done()
-            return
-        if snapshot.state == "waiting":
-            snapshot = await self._ask(await self._cover(snapshot, task))
-        if snapshot.state == "exporting":
-            snapshot = await self._exported(snapshot, task)
-        source = await self._open(snapshot)
-        try:
-            await self._load(source, snapshot, task)
-        finally:
-            await source.close()
-        await self._save(replace(snapshot, state="complete"))
-        self._done()
-
-    def _done(self) -> None:
-        self._engine.metrics.snapshot_progress(self._plan.table, 1.0)
+    def _fail(self, error: CorruptSnapshotError, task: TaskProgress) -> None:
+        self.failure = error
+        self._engine.metrics.error("snapshot", error)
+        self._engine.progress.report(self.name, error, None)
+        task.failed(str(error))
         self.ended.set()
 
-    async def _present(self) -> Snapshot:
-        """Return the unfinished or complete snapshot of this destination, or begin one."""
-        known = [
-            snapshot
-            for snapshot in await self._retry(self._store.load)
-            if snapshot.table == self._plan.table and snapshot.destination_uuid == self._plan.destination_uuid
-        ]
-        if known and known[-1].state != "failed":
-            return known[-1]
-        fresh = Snapshot(
-            uuid.uuid4().hex, self._plan.table, "waiting", self._plan.destination_uuid, had_rows=self._plan.had_rows
-        )
-        await self._save(fresh)
-        return fresh
+    def _blocked(self, error: CorruptSnapshotError | None, task: TaskProgress) -> None:
+        """The snapshot cannot be completed until a person acts; or, with None, that has happened."""
+        if error is not None:
+            self._fail(error, task)
+            return
+        self.failure = None
+        self.ended.clear()
+        task.failed("")
 
-    async def _cover(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot:
-        """Wait until an export asked for now shows nothing older than what the stream brings."""
-        task.waiting_for("positions in the stream")
-        await self._held()
-        if self._plan.export_arn:
-            return await self._seen_active(snapshot, task)
+    async def _asked_again(self, wanted: asyncio.Event) -> None:
+        """Wait until somebody asks for another snapshot than the one that has failed, and give that one up."""
+        before = self._recovery.request(self._plan.table)
+        while (request := self._recovery.request(self._plan.table)) is None or request == before:
+            await wanted.wait()
+            wanted.clear()
+        for snapshot in (await self._journal.load(self._plan))[-1:]:
+            if snapshot.state != "complete":
+                await self._journal.save(replace(snapshot, state="failed"))
+            self._readers.abandon(SourceId(snapshot.id))
+        self.failure = None
+        self.ended.clear()
+
+    async def _serve(self, task: TaskProgress) -> None:
+        """Bring one snapshot after the other to its end, until no other is wanted."""
         while True:
-            snapshot = await self._seen_active(snapshot, task)
-            now = await self._retry(self._origin.covered_at)
-            if now is None:  # switched off in between: what was covered has a hole now
-                snapshot = replace(snapshot, covered_from=0.0)
-                await self._save(snapshot)
-                continue
-            missing = snapshot.covered_from + self._needed_seconds(snapshot) - now
-            if missing <= 0:
-                return snapshot
-            task.waiting_for(f"{missing:.0f} s of stream before the export", for_seconds=missing)
-            await asyncio.sleep(min(missing, 5.0))
+            snapshot = await self._next()
+            if snapshot is None:
+                self._engine.metrics.snapshot_progress(self._plan.table, 1.0)
+                return
+            snapshot = await self._bring_to_end(snapshot, task)
+            await self._recovery.completed(snapshot)
 
-    def _needed_seconds(self, snapshot: Snapshot) -> float:
-        """How far the export must lie behind the start of coverage; rows from elsewhere may be as old as the margin."""
-        return self._plan.settle_seconds + (self._plan.margin_seconds if snapshot.had_rows else 0.0)
-
-    async def _seen_active(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot:
-        while not snapshot.covered_from:
-            seen = await self._retry(self._origin.covered_at)
-            if seen is None:
-                task.waiting_for("the table's streaming destination to become ACTIVE")
-                await asyncio.sleep(1.0)
-                continue
-            snapshot = replace(snapshot, covered_from=seen)
-            await self._save(snapshot)
+    async def _next(self) -> Snapshot | None:
+        """Return the snapshot to go on with, begun if need be; None when the table has all that is wanted."""
+        table, known = self._plan.table, await self._journal.load(self._plan)
+        request, gaps = self._recovery.request(table), self._recovery.gaps(table)
+        choice = choose(known, gaps, request)
+        if choice.complete is not None:
+            await self._recovery.completed(choice.complete)  # a life may have ended between the two
+            request = self._recovery.request(table)
+            choice = choose(known, self._recovery.gaps(table), request)
+        if choice.done:
+            return None
+        if choice.superseded is not None:
+            await self._journal.save(replace(choice.superseded, state="failed"))
+        snapshot = choice.go_on
+        if snapshot is None:
+            had_rows = self._plan.had_rows or bool(known) or bool(gaps)
+            snapshot = Snapshot(uuid.uuid4().hex, table, "waiting", self._plan.destination_uuid, had_rows=had_rows)
+            if request is not None:
+                snapshot = replace(snapshot, had_rows=True, request=request.id)
+        if snapshot not in known:
+            await self._journal.save(snapshot)
+        self._version_floor = version_floor(known, snapshot)
         return snapshot
 
-    async def _ask(self, snapshot: Snapshot) -> Snapshot:
-        """Make AWS export the table, once: the row is durable before the call, and the call carries its id."""
-        if not self._plan.export_arn:
-            snapshot = replace(snapshot, state="exporting")
-            await self._save(snapshot)
-            return snapshot
-        export = await self._retry(lambda: self._origin.describe_export(self._plan.export_arn))
-        missing = snapshot.covered_from + self._needed_seconds(snapshot) - export.export_time
-        if missing > 0:
-            if not self._plan.accept_gap:
-                raise FatalError(
-                    f"loading {self._plan.table}: the given export is {missing:.0f} s too old: what changed between it"
-                    " and the first position in the stream would be missing",
-                    hint="make an export now, while dyncdc runs, or set snapshot.accept_gap = true to take the gap",
-                )
-            begin, end = export.export_time - self._plan.margin_seconds, snapshot.covered_from
-            await self._retry(lambda: self._store.record_gap(self._plan.table, export.arn, begin, end))
-        snapshot = replace(snapshot, state="exporting", export_arn=export.arn)
-        await self._save(snapshot)
-        return snapshot
-
-    async def _exported(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot:
-        """Wait for AWS to finish the export."""
-        export = await self._retry(
-            (lambda: self._origin.describe_export(snapshot.export_arn))
-            if snapshot.export_arn
-            else (lambda: self._origin.request_export(snapshot.id))
-        )
-        snapshot = replace(
-            snapshot,
-            export_arn=export.arn,
-            export_time=export.export_time,
-            version=int((export.export_time - self._plan.margin_seconds) * 1_000_000),
-        )
-        await self._save(snapshot)
-        pause_seconds = POLL_FIRST_SECONDS
-        while export.status == "IN_PROGRESS":
-            task.moved()
-            task.waiting_for("AWS to export the table")
-            await asyncio.sleep(pause_seconds)
-            pause_seconds = min(pause_seconds * 1.5, POLL_CEILING_SECONDS)
-            export = await self._retry(lambda: self._origin.describe_export(snapshot.export_arn))
-        if export.status == "FAILED":
-            await self._save(replace(snapshot, state="failed"))
-            raise CorruptSnapshotError(
-                f"exporting {self._plan.table}: AWS gave up: {export.failure}",
-                hint="mend the cause and restart; a restart asks for a new export",
-            )
-        snapshot = replace(snapshot, state="loading")
-        await self._save(snapshot)
+    async def _bring_to_end(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot:
+        snapshot = await self._exporting.run(snapshot, self._version_floor, task)
+        if snapshot.state == "loading":
+            source = await self._open(snapshot)
+            try:
+                await self._load(source, snapshot, task)
+            finally:
+                await source.close()
+            # An empty destination has no ghosts: what is in it came from the snapshot or from changes after it.
+            sweeps = self._plan.sweeps and snapshot.had_rows
+            snapshot = replace(snapshot, state="sweeping" if sweeps else "complete")
+            await self._journal.save(snapshot)
+        if snapshot.state == "sweeping":
+            await self._sweeping.run(snapshot, task)
+            snapshot = replace(snapshot, state="complete")
+            await self._journal.save(snapshot)
         return snapshot
 
     async def _open(self, snapshot: Snapshot) -> Source:
         export = Export(snapshot.export_arn, "COMPLETED", snapshot.export_time)
         try:
             # Filed under the snapshot's id: the same export may be loaded again, into a table that was made anew.
-            return await self._retry(lambda: self._origin.open_export(export, SourceId(snapshot.id)))
+            return await self._journal.retry(lambda: self._origin.open_export(export, SourceId(snapshot.id)))
         except CorruptSnapshotError:
-            await self._save(replace(snapshot, state="failed"))
+            await self._journal.save(replace(snapshot, state="failed"))
             raise
 
     async def _files(self, source: Source) -> dict[ShardId, Shard]:
@@ -231,7 +180,7 @@ class SnapshotLoader:
 
     async def _load(self, source: Source, snapshot: Snapshot, task: TaskProgress) -> None:
         """Read every file that is not persisted as finished; return when all are."""
-        files = await self._retry(lambda: self._files(source))
+        files = await self._journal.retry(lambda: self._files(source))
         decoder = self._decoders.for_snapshot(self._plan.table, snapshot.version)
         saved = self._checkpointer.saved(source.id)
         todo = [shard for shard in files.values() if shard.id not in self._checkpointer.finished(source.id)]
@@ -257,14 +206,3 @@ class SnapshotLoader:
             del todo[: max(0, free)]
             task.waiting_for("its files")
             await self._wake.wait()
-
-    async def _save(self, snapshot: Snapshot) -> None:
-        await self._retry(lambda: self._store.save(snapshot))
-        self._engine.progress.tell("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
-
-    async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._engine.metrics.retry("snapshot", error)
-            self._engine.progress.report(self.name, error, pause_seconds)
-
-        return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

@@ -106,6 +106,10 @@ class Progress:
         """Log what an operator should know of: the start or the end of something, never anything per record."""
         _log.info(event, **keys)
 
+    def alarm(self, event: str, **keys: object) -> None:
+        """Log what needs a person, or is at risk, though no task has failed."""
+        _log.error(event, **keys)
+
     def report(self, task: str, error: Exception, pause_seconds: float | None) -> None:
         """Log a task's trouble, at most once per interval. ``pause_seconds``: None when there is no next try."""
         repeats = self._repeats.admit((task, type(error)), always=pause_seconds is None)

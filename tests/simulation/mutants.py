@@ -19,6 +19,7 @@ from dyncdc.pipeline import batch, follower, writer
 from dyncdc.pipeline.budget import ByteBudget, Reservation
 from dyncdc.pipeline.checkpointer import Checkpointer
 from dyncdc.pipeline.coordinator import Coordinator
+from dyncdc.pipeline.exporting import Exporting
 from dyncdc.pipeline.follower import StreamFollower
 from dyncdc.pipeline.ledger import Receipt, ShardLedger
 from dyncdc.pipeline.pump import Pump
@@ -256,13 +257,13 @@ def saved_before_the_insert(patch: pytest.MonkeyPatch) -> None:
 
 def snapshot_at_export_time(patch: pytest.MonkeyPatch) -> None:
     """Snapshot rows carry the export's time, which is fuzzy, without the margin."""
-    original = SnapshotLoader.__init__
+    original = Exporting.__init__
 
-    def init(self: SnapshotLoader, *arguments: Any) -> None:
+    def init(self: Exporting, *arguments: Any) -> None:
         original(self, *arguments)
         self._plan = replace(self._plan, margin_seconds=0.0)
 
-    patch.setattr(SnapshotLoader, "__init__", init)
+    patch.setattr(Exporting, "__init__", init)
 
 
 def ties_turned(patch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,6 @@ REFUSED = {
     "clickhouse.cert_file": "cert_file = 'c'",
     "clickhouse.key_file": "key_file = 'k'",
     "kinesis.fan_out": "fan_out = true",
-    "kinesis.on_lost_position": "on_lost_position = 'resnapshot'",
     "tables.history": "history = 'h'",
     "tables.exclude": "exclude = ['a']",
     "tables.mask": "mask = ['a']",

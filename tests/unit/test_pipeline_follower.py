@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import pytest
 from pipeline_parts import (
@@ -19,14 +20,16 @@ from pipeline_parts import (
     shard,
     writer_of,
 )
+from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
-from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Position, RawChunk, Shard, ShardId
+from dyncdc.errors import FatalError, PositionLostError, RetryableError
+from dyncdc.model import HORIZON, Checkpoint, Followed, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.follower import LIST_INTERVAL_SECONDS, StreamFollower
 from dyncdc.pipeline.pump import Engine
 from dyncdc.pipeline.readers import Readers
+from dyncdc.pipeline.recovery import Policy, Recovery, SourceLostError
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 
@@ -34,7 +37,15 @@ from dyncdc.telemetry.progress import Progress
 class Bench:
     """A follower with everything below it running."""
 
-    def __init__(self, *pages: list[Shard], saved: tuple[Checkpoint, ...] = ()) -> None:
+    def __init__(
+        self,
+        *pages: list[Shard],
+        saved: tuple[Checkpoint, ...] = (),
+        on_lost_position: Literal["resnapshot", "stop"] = "resnapshot",
+    ) -> None:
+        self.on_lost_position = on_lost_position
+        self.metrics = Metrics()
+        self.recovery = MemoryRecovery()
         self.source = ScriptedSource(pages)
         self.source.answer = self._answer
         self.store = MemoryCheckpoints(saved)
@@ -62,11 +73,14 @@ class Bench:
 @asynccontextmanager
 async def following(bench: Bench) -> AsyncIterator[StreamFollower]:
     await bench.checkpointer.load()
-    engine = Engine(bench.budget, bench.writer, Metrics(), Progress(), lambda: 1_000.0)
+    engine = Engine(bench.budget, bench.writer, bench.metrics, Progress(), lambda: 1_000.0)
     try:
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(engine, bench.checkpointer, tasks)
-            follower = StreamFollower(bench.source, OneRowEach(), readers, bench.checkpointer, engine)
+            policy = Policy(bench.on_lost_position, {SOURCE: ["orders", "accounts"]})
+            recovery = Recovery(bench.recovery, policy, bench.metrics, Progress())
+            await recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
+            follower = StreamFollower(bench.source, OneRowEach(), readers, bench.checkpointer, engine, recovery)
             running = [
                 tasks.create_task(bench.writer.run(), name="writer"),
                 tasks.create_task(bench.checkpointer.run(), name="checkpointer"),
@@ -229,33 +243,164 @@ def test_finished_shards_are_not_read_and_free_their_children() -> None:
     run(work())
 
 
-@pytest.mark.parametrize(
-    ("saved", "words"),
-    [(row("gone", 7), "no longer lists"), (row("a", 7, read_until=1_000.0 - 90_000.0), "25.0 h ago")],
-)
-def test_a_lost_position_stops_everything_and_says_what_is_missing(saved: Checkpoint, words: str) -> None:
+LOST = [(row("gone", 7), "no longer lists"), (row("a", 7, read_until=1_000.0 - 90_000.0), "25.0 h ago")]
+
+
+@pytest.mark.parametrize(("saved", "words"), LOST)
+def test_k8_a_lost_position_stops_everything_and_says_what_is_missing(saved: Checkpoint, words: str) -> None:
     async def work() -> None:
-        bench = Bench([shard("a")], saved=(saved,))
-        with pytest.raises(FatalError, match=f"position of {saved.shard} is lost.*{words}.*after position 7"):
+        bench = Bench([shard("a")], saved=(saved,), on_lost_position="stop")
+        with pytest.raises(FatalError, match=rf"orders .*after position 7.*shard {saved.shard}.*{words}") as caught:
             async with following(bench):
                 await asyncio.sleep(5)
+        assert "dyncdc snapshot orders" in caught.value.hint
+        assert {(gap.table, gap.shard, gap.position) for gap in bench.recovery.gaps.values()} == {
+            ("orders", saved.shard, "7"),
+            ("accounts", saved.shard, "7"),
+        }
+        assert saved.shard not in bench.fetched, "nothing was read from somewhere else"
+        assert not any(each.shard == saved.shard for rows in bench.store.saves for each in rows)
 
     run(work())
 
 
-def test_a_lost_position_is_not_read_while_the_list_is_still_coming_in() -> None:
+@pytest.mark.parametrize(("saved", "words"), LOST)
+def test_k7_a_lost_position_is_written_down_before_anything_is_read_elsewhere(saved: Checkpoint, words: str) -> None:
     async def work() -> None:
-        bench = Bench([shard("a")], [shard("b")], saved=(row("a", 7, read_until=1.0), row("b", 1)))
-        bench.source.server_time = 100_000.0
+        bench = Bench([shard("a"), shard("b"), shard("c", "gone")], saved=(saved, row("b", 5)))
+        order: list[str] = []
 
-        async def slow(number: int) -> None:
-            await asyncio.sleep(3)
+        async def kept() -> None:
+            await asyncio.sleep(2)
+            order.append(f"gap after reading {sorted(bench.fetched)}")
 
-        bench.source.before_page = slow
-        with pytest.raises(FatalError, match="position of a is lost"):
+        async def save() -> None:
+            order.append("checkpoint")
+
+        bench.recovery.answer, bench.store.answer = kept, save
+        async with following(bench) as follower:
+            await asyncio.sleep(1)
+            others = {"a", "b"} - {saved.shard}
+            assert bench.fetched == others and not follower.held.is_set(), "the others go on"
+            await asyncio.sleep(5)
+            assert follower.held.is_set()
+            assert bench.fetched == {"a", "b", "c"}
+            assert bench.first_positions() == {"a": HORIZON, "b": "5", "c": HORIZON}
+        assert f"gap after reading {sorted(others)}" in order
+        (gap,) = [gap for gap in bench.recovery.gaps.values() if gap.table == "orders"]
+        assert words in gap.reason and (gap.shard, gap.begin, gap.end) == (
+            saved.shard,
+            saved.mark.read_until,
+            1_000.0,
+        )
+        last = {each.shard: each.mark for each in bench.store.rows}
+        assert last[saved.shard].finished is (saved.shard == "gone")
+        assert bench.metrics.registry.get_sample_value("dyncdc_gaps_total", {"table": "orders"}) == 1
+
+    run(work())
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_k7_a_shard_whose_position_turns_out_lost_while_it_is_read_is_looked_up(listed: bool) -> None:
+    async def work() -> None:
+        bench = Bench([shard("a"), shard("b")])
+        async with following(bench) as follower:
+            await asyncio.sleep(5)
+            normal, gone = bench.source.answer, 1
+
+            async def lost(of: Shard, after: Position) -> RawChunk:
+                nonlocal gone
+                if of.id == "a" and gone:
+                    gone -= 1
+                    raise PositionLostError("reading shard a: it was deleted")
+                assert normal is not None
+                return await normal(of, after)
+
+            bench.source.answer = lost
+            if not listed:
+                bench.source.pages = [[shard("b")]]
+            await asyncio.sleep(5)
+            assert follower.held.is_set()
+            assert {gap.shard for gap in bench.recovery.gaps.values()} == {"a"}
+            assert ("a" in {pump._shard.id for pump in follower.pumps()}) is listed
+            assert "b" in {pump._shard.id for pump in follower.pumps()}
+        assert [each.mark.finished for each in bench.store.rows if each.shard == "a"][-1] is not listed
+
+    run(work())
+
+
+def test_a_shard_that_is_lost_over_and_over_is_not_looked_up_all_the_time() -> None:
+    async def lost(of: Shard, after: Position) -> RawChunk:
+        await asyncio.sleep(0.01)
+        raise PositionLostError("reading shard a: it was deleted")
+
+    async def work() -> None:
+        bench = Bench([shard("a")])
+        bench.source.answer = lost
+        async with following(bench):
+            await asyncio.sleep(LIST_INTERVAL_SECONDS * 4)
+        assert len(bench.source.fetched) < 10
+
+    run(work())
+
+
+def test_k8_a_shard_that_was_not_read_for_longer_than_the_retention_is_lost_before_it_is_read_on() -> None:
+    async def work() -> None:
+        bench = Bench([shard("a")])
+        async with following(bench):
+            await asyncio.sleep(5)
+            bench.source.retention_seconds = 100.0
+            normal = bench.source.answer
+            assert normal is not None
+
+            async def frozen(of: Shard, after: Position) -> RawChunk:
+                await asyncio.sleep(200)
+                raise RetryableError("no answer")
+
+            bench.source.answer = frozen
+            await asyncio.sleep(10)
+            bench.source.answer = normal
+            fetched = len(bench.source.fetched)
+            await asyncio.sleep(250)
+            assert bench.source.fetched[fetched][1] == HORIZON
+        assert "not read for" in next(iter(bench.recovery.gaps.values())).reason
+
+    run(work())
+
+
+def test_k13_a_source_that_is_gone_ends_the_life_after_its_positions_are_written_down() -> None:
+    async def work() -> None:
+        bench = Bench([shard("a")], saved=(row("a", 5), row("old", 9, finished=True)))
+
+        async def gone(number: int) -> None:
+            raise PositionLostError("listing shards: the stream was deleted and created anew")
+
+        with pytest.raises(SourceLostError, match="created anew"):
             async with following(bench):
-                await asyncio.sleep(10)
-        assert "a" not in bench.fetched, "Kinesis would go on at the horizon without a word"
+                await asyncio.sleep(5)
+                bench.source.before_page = gone
+                await asyncio.sleep(LIST_INTERVAL_SECONDS)
+        assert {(gap.table, gap.shard, gap.position) for gap in bench.recovery.gaps.values()} == {
+            ("orders", "a", "5"),
+            ("accounts", "a", "5"),
+        }
+
+    run(work())
+
+
+@pytest.mark.parametrize("before", [Followed("orders", SourceId("stream@0"), 1, 900.0), None])
+def test_k13_a_source_that_took_the_place_of_another_is_read_from_its_horizon(before: Followed | None) -> None:
+    async def work() -> None:
+        bench = Bench([shard("a")])
+        bench.source.start = Position("AT_TIMESTAMP:1000.0")
+        if before is not None:
+            bench.recovery.tables["orders"] = before
+        async with following(bench):
+            await asyncio.sleep(5)
+            assert bench.first_positions() == {"a": HORIZON if before else "AT_TIMESTAMP:1000.0"}
+        assert bench.recovery.tables["orders"].source == SOURCE
+        reasons = [gap.reason for gap in bench.recovery.gaps.values()]
+        assert reasons == (["the stream was deleted and created anew"] if before else [])
 
     run(work())
 

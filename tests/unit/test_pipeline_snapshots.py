@@ -8,7 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from pipeline_parts import MemoryCheckpoints, MemorySink, OneRowEach, ScriptedSource, checkpointer_of, chunk, writer_of
+from pipeline_parts import (
+    MemoryCheckpoints,
+    MemorySink,
+    OneRowEach,
+    ScriptedSource,
+    checkpointer_of,
+    chunk,
+    writer_of,
+)
+from recovery_parts import MemoryGhosts, MemoryRecovery
 from virtual_time import run
 
 from dyncdc.errors import CorruptSnapshotError, FatalError
@@ -16,6 +25,7 @@ from dyncdc.model import Export, Position, RawChunk, Shard, ShardId, Snapshot, S
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.pump import Engine
 from dyncdc.pipeline.readers import Readers
+from dyncdc.pipeline.recovery import Policy, Recovery
 from dyncdc.pipeline.snapshots import SnapshotLoader, SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
@@ -99,12 +109,20 @@ class Bench:
         self.checkpoints = MemoryCheckpoints()
         self.sink = MemorySink()
         self.held = asyncio.Event()
+        self.stream = ScriptedSource()
+        self.recovery = MemoryRecovery()
+        self.ghosts = MemoryGhosts()
+        self.past = float("inf")
+        """Up to which instant the stream has been read."""
         self.versions: list[int] = []
         self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
 
     def for_snapshot(self, table: str, version: int) -> OneRowEach:
         self.versions.append(version)
         return OneRowEach()
+
+    def read_past(self, instant: float) -> bool:
+        return self.past > instant
 
     @property
     def states(self) -> list[str]:
@@ -121,13 +139,26 @@ async def loading(bench: Bench) -> AsyncIterator[SnapshotLoader]:
     try:
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(engine, checkpointer, tasks)
+            policy = Policy(tables={SourceId("stream@1"): ["orders"]})
+            recovery = Recovery(bench.recovery, policy, Metrics(), bench.progress)
+            await recovery.begin([bench.stream], bench.store, checkpointer)
             loader = SnapshotLoader(
-                bench.plan, bench.origin, bench.store, bench, readers, checkpointer, engine, bench.held.wait
+                bench.plan,
+                bench.origin,
+                bench.store,
+                bench,
+                readers,
+                checkpointer,
+                engine,
+                bench,
+                recovery,
+                bench.ghosts,
             )
             running = [
                 tasks.create_task(writer.run(), name="writer"),
                 tasks.create_task(checkpointer.run(), name="checkpointer"),
                 tasks.create_task(loader.run(), name="loader"),
+                tasks.create_task(recovery.poll(), name="requests"),
             ]
             yield loader
             for task in running:
@@ -163,6 +194,7 @@ def test_an_export_is_asked_for_when_the_stream_has_covered_the_table_for_long_e
             "exporting",
             "exporting",
             "loading",
+            *(["sweeping"] if had_rows else []),
             "complete",
         ]
         assert bench.origin.tokens == [bench.store.saved[0].id]

@@ -201,10 +201,15 @@ class Kinesis:
             raise AwsError("ResourceInUseException", message)
         return stream
 
+    def _retention_hours(self, stream: Stream) -> float:
+        """In whole hours, as AWS says it; a fraction where the settings shorten it."""
+        shortened = self.settings.retention_seconds
+        return shortened / 3600 if shortened else stream.retention_hours
+
     def _describe(self, stream: Stream) -> Wire:
         return {
             **_summary(stream),
-            "RetentionPeriodHours": stream.retention_hours,
+            "RetentionPeriodHours": self._retention_hours(stream),
             "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
             "EncryptionType": "NONE",
         }

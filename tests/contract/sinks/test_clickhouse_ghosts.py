@@ -71,7 +71,9 @@ async def shop_of(clickhouse: ClickHouse, *, range_rows: int = 3, **options: obj
     return Shop(clickhouse, spec, range_rows=range_rows)
 
 
-async def test_s5_keys_older_than_the_snapshot_are_deleted_and_those_in_it_or_newer_stay(clickhouse: ClickHouse) -> None:
+async def test_s5_keys_older_than_the_snapshot_are_deleted_and_those_in_it_or_newer_stay(
+    clickhouse: ClickHouse,
+) -> None:
     shop = await shop_of(clickhouse)
     await shop.insert(("ghost", "1", S - 10, 0), ("in it", "1", S - 10, 0), ("changed", "1", S - 10, 0))
     await shop.insert(("in it", "1", S, 0), ("new", "1", S + 5, 0), ("changed", "1", S, 0), ("changed", "1", S + 1, 0))

@@ -1,0 +1,140 @@
+"""Exporting: from a snapshot's first row to an export that can be read. Waits for coverage, asks once, follows up."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from ..errors import CorruptSnapshotError, FatalError
+from ..model import Snapshot
+from ..telemetry.progress import TaskProgress
+from .ports import Origin
+from .recovery import Recovery
+from .snapshot_plan import Coverage, Journal, SnapshotPlan
+
+POLL_FIRST_SECONDS = 0.5
+POLL_CEILING_SECONDS = 20.0
+"""Pauses between two looks at an export: AWS takes minutes, a local one less than a second."""
+
+
+class Exporting:
+    """The first two states of a table's snapshots: ``waiting`` and ``exporting``."""
+
+    def __init__(
+        self, plan: SnapshotPlan, origin: Origin, journal: Journal, coverage: Coverage, recovery: Recovery
+    ) -> None:
+        self._plan = plan
+        self._origin = origin
+        self._journal = journal
+        self._coverage = coverage
+        self._recovery = recovery
+
+    async def run(self, snapshot: Snapshot, version_floor: int, task: TaskProgress) -> Snapshot:
+        """Return the snapshot once it can be loaded. ``version_floor`` (microseconds): its rows must be newer.
+
+        Raises CorruptSnapshotError when there will be no export, FatalError for a given one that is too old.
+        """
+        if snapshot.state == "waiting":
+            snapshot = await self._ask(await self._cover(snapshot, version_floor, task))
+        if snapshot.state == "exporting":
+            snapshot = await self._exported(snapshot, version_floor, task)
+        return snapshot
+
+    async def _cover(self, snapshot: Snapshot, version_floor: int, task: TaskProgress) -> Snapshot:
+        """Wait until an export asked for now shows nothing older than what the stream brings."""
+        if self._plan.export_arn:
+            return await self._seen_active(snapshot, task)
+        while True:
+            snapshot = await self._seen_active(snapshot, task)
+            now = await self._journal.retry(self._origin.covered_at)
+            if now is None or self._lost_until > snapshot.covered_from:  # what was covered has a hole now
+                snapshot = replace(snapshot, covered_from=0.0)
+                await self._journal.save(snapshot)
+                continue
+            # Rows of a later snapshot must win over those of an earlier one.
+            newer = version_floor / 1_000_000 + self._plan.margin_seconds + 1.0 if version_floor else 0.0
+            missing = max(snapshot.covered_from + self._needed_seconds(snapshot), newer) - now
+            if missing <= 0:
+                return snapshot
+            task.waiting_for(f"{missing:.0f} s of stream before the export", for_seconds=missing)
+            await asyncio.sleep(min(missing, 5.0))
+
+    def _needed_seconds(self, snapshot: Snapshot) -> float:
+        """How far the export must lie behind the start of coverage; rows from elsewhere may be as old as the margin."""
+        return self._plan.settle_seconds + (self._plan.margin_seconds if snapshot.had_rows else 0.0)
+
+    async def _seen_active(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot:
+        while not snapshot.covered_from:
+            task.waiting_for("positions in the stream")
+            await self._coverage.held.wait()
+            seen = await self._journal.retry(self._origin.covered_at)
+            if seen is None or seen < self._lost_until or not self._coverage.held.is_set():
+                task.waiting_for("the table's streaming destination to become ACTIVE")
+                await asyncio.sleep(1.0)
+                continue
+            snapshot = replace(snapshot, covered_from=seen)
+            await self._journal.save(snapshot)
+        return snapshot
+
+    @property
+    def _lost_until(self) -> float:
+        """Until when changes of the table were lost: coverage can begin only then."""
+        return max((gap.end for gap in self._recovery.gaps(self._plan.table)), default=0.0)
+
+    async def _ask(self, snapshot: Snapshot) -> Snapshot:
+        """Make AWS export the table, once: the row is durable before the call, and the call carries its id."""
+        if not self._plan.export_arn:
+            snapshot = replace(snapshot, state="exporting")
+            await self._journal.save(snapshot)
+            return snapshot
+        export = await self._journal.retry(lambda: self._origin.describe_export(self._plan.export_arn))
+        missing = snapshot.covered_from + self._needed_seconds(snapshot) - export.export_time
+        if missing > 0:
+            if not self._plan.accept_gap:
+                raise FatalError(
+                    f"loading {self._plan.table}: the given export is {missing:.0f} s too old: what changed between it"
+                    " and the first position in the stream would be missing",
+                    hint="make an export now, while dyncdc runs, or set snapshot.accept_gap = true to take the gap",
+                )
+            begin, end = export.export_time - self._plan.margin_seconds, snapshot.covered_from
+            await self._journal.accept_gap(self._plan.table, export.arn, begin, end)
+        snapshot = replace(snapshot, state="exporting", export_arn=export.arn)
+        await self._journal.save(snapshot)
+        return snapshot
+
+    async def _exported(self, snapshot: Snapshot, version_floor: int, task: TaskProgress) -> Snapshot:
+        """Wait for AWS to finish the export."""
+        export = await self._journal.retry(
+            (lambda: self._origin.describe_export(snapshot.export_arn))
+            if snapshot.export_arn
+            else (lambda: self._origin.request_export(snapshot.id))
+        )
+        snapshot = replace(
+            snapshot,
+            export_arn=export.arn,
+            export_time=export.export_time,
+            version=int((export.export_time - self._plan.margin_seconds) * 1_000_000),
+        )
+        if snapshot.version <= version_floor:
+            await self._journal.save(replace(snapshot, state="failed", version=0))
+            raise CorruptSnapshotError(
+                f"exporting {self._plan.table}: the export is not newer than the snapshot before it",
+                hint="ask for a snapshot once more",
+            )
+        await self._journal.save(snapshot)
+        pause_seconds = POLL_FIRST_SECONDS
+        while export.status == "IN_PROGRESS":
+            task.moved()
+            task.waiting_for("AWS to export the table")
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 1.5, POLL_CEILING_SECONDS)
+            export = await self._journal.retry(lambda: self._origin.describe_export(snapshot.export_arn))
+        if export.status == "FAILED":
+            await self._journal.save(replace(snapshot, state="failed"))
+            raise CorruptSnapshotError(
+                f"exporting {self._plan.table}: AWS gave up: {export.failure}",
+                hint=f"mend it, then run `dyncdc snapshot {self._plan.table}` or restart: that asks for another",
+            )
+        snapshot = replace(snapshot, state="loading")
+        await self._journal.save(snapshot)
+        return snapshot

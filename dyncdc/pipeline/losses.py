@@ -1,0 +1,66 @@
+"""Losses as gaps: what a lost position costs, and what nobody has read when a life begins. Pure decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+
+from ..model import Followed, Gap, Mark, Position, ShardId, Snapshot, SourceId
+from .lineage import LostPosition
+
+
+def gaps_of(tables: Iterable[str], source: SourceId, lost: Iterable[LostPosition], now: float) -> list[Gap]:
+    """Return a gap for every table that a lost position concerns. ``now``: from here on reading goes on."""
+    positions = list(lost)
+    return [
+        Gap(table, source, loss.shard, loss.mark.read_until, now, loss.mark.position, loss.reason)
+        for table in tables
+        for loss in positions
+    ]
+
+
+def lost_with_source(marks: Mapping[ShardId, Mark], reason: str) -> list[LostPosition]:
+    """Return every position that is lost when the whole source is."""
+    return [LostPosition(shard, mark, reason) for shard, mark in marks.items() if not mark.finished]
+
+
+def missed_since(
+    before: Followed, source: SourceId, newest_epoch: int, marks: Mapping[ShardId, Mark], now: float
+) -> Iterator[Gap]:
+    """Yield what a table misses that was followed ``before`` and is to be followed on ``source`` now.
+
+    ``marks``: what is saved of the source that it was followed on. ``newest_epoch``: of the lives that have read
+    ``source``; one younger than the table's read it without the table.
+    """
+    if before.source != source:
+        words = _replaced(before.source, source)
+        lost = lost_with_source(marks, words)
+        if not lost:
+            lost = [LostPosition(ShardId(""), Mark(Position(""), before.at), words)]
+        yield from gaps_of([before.table], before.source, lost, now)
+    elif before.epoch < newest_epoch:
+        yield Gap(before.table, source, "", before.at, now, "", "the stream was read without the table for a while")
+
+
+def _replaced(before: str, source: str) -> str:
+    if before.rpartition("@")[0] == source.rpartition("@")[0]:
+        return "the stream was deleted and created anew"
+    return f"the table was read from another stream, {before.rpartition('@')[0]}"
+
+
+def needs_snapshot(snapshot: Snapshot, gaps: Iterable[Gap]) -> bool:
+    """Whether a gap ends after the instant from which a snapshot's table was covered: it cannot close that gap."""
+    return any(not gap.accepted and gap.end > snapshot.covered_from for gap in gaps)
+
+
+def in_words(gap: Gap) -> str:
+    """Say what is missing, and why, on one line."""
+    begin = "its first change" if not gap.begin else instant(gap.begin)
+    where = f"shard {gap.shard}, " if gap.shard else ""
+    after = f" (after position {gap.position})" if gap.position.isdecimal() else ""
+    return f"changes of {gap.table} between {begin} and {instant(gap.end)}{after} may be missing: {where}{gap.reason}"
+
+
+def instant(seconds: float) -> str:
+    """A time for people, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

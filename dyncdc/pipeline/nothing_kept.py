@@ -1,0 +1,45 @@
+"""Stores of a pipeline that keeps nothing of losses: they end with the life. Without snapshots that costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..model import Followed, Gap, Request, SourceId
+from .ports import Swept
+
+
+class NothingKept:
+    """Implements ``RecoveryStore`` and ``Ghosts`` by forgetting."""
+
+    async def server_time(self) -> float:
+        """No time."""
+        return 0.0
+
+    async def open_gaps(self) -> Sequence[Gap]:
+        """None."""
+        return ()
+
+    async def save_gaps(self, gaps: Sequence[Gap], *, recovered_at: float | None = None) -> None:
+        """Forget them."""
+
+    async def open_requests(self) -> Sequence[Request]:
+        """None."""
+        return ()
+
+    async def finish_requests(self, requests: Sequence[Request], done_at: float) -> None:
+        """Forget them."""
+
+    async def followed(self) -> Sequence[Followed]:
+        """None."""
+        return ()
+
+    async def save_followed(self, tables: Sequence[Followed]) -> None:
+        """Forget them."""
+
+    async def open_letters(self, snapshot: SourceId) -> int:
+        """None."""
+        return 0
+
+    async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
+        """Sweep nothing."""
+        return Swept(0, None)

@@ -1,0 +1,205 @@
+"""Recovery: what was lost, made durable and told before anything else happens, until a snapshot has made it good.
+
+It decides whether the pipeline may go on after a loss; it reads nothing and loads nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
+
+from ..errors import FatalError, RetryableError
+from ..model import Followed, Gap, Request, Snapshot, SourceId
+from ..telemetry.metrics import Metrics
+from ..telemetry.progress import Progress
+from .checkpointer import Checkpointer
+from .lineage import LostPosition
+from .losses import gaps_of, in_words, missed_since
+from .ports import RecoveryStore, SnapshotStore, Source
+from .retry import Backoff, retry_for_ever
+
+T = TypeVar("T")
+
+REQUEST_POLL_SECONDS = 2.0
+"""Pause between two looks for requests: one small query."""
+
+
+class SourceLostError(FatalError):
+    """A stream that was read is gone for ever, and its gap is durable. Another life can read what took its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What may be done about a loss, by DynamoDB table.
+
+    ``tables``: what each source carries. ``unrepeatable``: why a table cannot be loaded again, where it cannot.
+    ``destinations``: UUIDs of the tables that are loaded; one that no snapshot was begun for has nothing to lose.
+    """
+
+    on_lost_position: Literal["resnapshot", "stop"] = "stop"
+    tables: Mapping[SourceId, Sequence[str]] = field(default_factory=dict)
+    unrepeatable: Mapping[str, str] = field(default_factory=dict)
+    destinations: Mapping[str, str] = field(default_factory=dict)
+
+
+class Recovery:
+    """Gaps and requests of one life. The loaders ask it what to do, the followers tell it what is lost."""
+
+    def __init__(self, store: RecoveryStore, policy: Policy, metrics: Metrics, progress: Progress) -> None:
+        self._store = store
+        self._policy = policy
+        self._metrics = metrics
+        self._progress = progress
+        self._gaps: dict[tuple[str, str, str, int], Gap] = {}
+        self._requests: dict[str, Request] = {}
+        self._closed: set[str] = set()
+        """Requests that are done or ignored: a look that was under way may still show them."""
+        self._wanted: dict[str, asyncio.Event] = {}
+
+    async def begin(self, sources: Sequence[Source], snapshots: SnapshotStore, checkpointer: Checkpointer) -> None:
+        """Find what was lost between the last life and this one. Once, after the checkpoints and before any reading.
+
+        Raises FatalError when a loss may not, or cannot, be made good.
+        """
+        self._gaps = {gap.key: gap for gap in await self._retry(self._store.open_gaps)}
+        self._take(await self._retry(self._store.open_requests))
+        before = {row.table: row for row in await self._retry(self._store.followed)}
+        known = await self._retry(snapshots.load) if before else ()
+        begun = {(snapshot.table, snapshot.destination_uuid) for snapshot in known}
+        gaps: list[Gap] = []
+        followed: list[Followed] = []
+        for source in sources:
+            for table in self._policy.tables.get(source.id, ()):
+                followed.append(Followed(table, source.id, checkpointer.epoch, source.server_time))
+                uuid = self._policy.destinations.get(table)
+                if table in before and (uuid is None or (table, uuid) in begun):
+                    newest, marks = checkpointer.newest_epoch(source.id), checkpointer.saved(before[table].source)
+                    gaps += missed_since(before[table], source.id, newest, marks, source.server_time)
+        await self._record(gaps)
+        self._enforce({row.table for row in followed})
+        await self._retry(lambda: self._store.save_followed(followed))
+
+    async def notice(self, source: Source, lost: Sequence[LostPosition]) -> None:
+        """Make lost positions durable as gaps, and tell. Only after it has returned may reading go on elsewhere.
+
+        Raises FatalError when the loss may not, or cannot, be made good.
+        """
+        tables = self._policy.tables.get(source.id, ())
+        await self._record(gaps_of(tables, source.id, lost, source.server_time))
+        self._enforce(tables)
+
+    async def _record(self, gaps: Sequence[Gap]) -> None:
+        if not gaps:
+            return
+        now = await self._retry(self._store.server_time)
+        stamped = [
+            replace(gap, noticed_at=self._gaps[gap.key].noticed_at if gap.key in self._gaps else now) for gap in gaps
+        ]
+        await self._retry(lambda: self._store.save_gaps(stamped))
+        for gap in stamped:
+            if gap.key not in self._gaps:
+                self._metrics.gaps.labels(gap.table).inc()
+                self._progress.alarm(
+                    "position lost", table=gap.table, shard=gap.shard, position=gap.position, gap=in_words(gap)
+                )
+            self._gaps[gap.key] = gap
+            self.wanted(gap.table).set()
+
+    def _enforce(self, tables: Collection[str]) -> None:
+        """Stop unless every open gap of these tables can be made good, and somebody wants that."""
+        for gap in self._gaps.values():
+            if gap.table not in tables or gap.accepted:
+                continue
+            why_not = self._policy.unrepeatable.get(gap.table)
+            if why_not is not None:
+                raise FatalError(
+                    f"{in_words(gap)}; a fresh snapshot would bring them, but {why_not}",
+                    hint='set snapshot.method = "export" with a bucket, or "scan"; or go on without them under another'
+                    " `pipeline` name",
+                )
+            if self._policy.on_lost_position == "stop" and self.request(gap.table) is None:
+                raise FatalError(
+                    in_words(gap),
+                    hint=f"run `dyncdc snapshot {gap.table}` and start again,"
+                    ' or set kinesis.on_lost_position = "resnapshot"',
+                )
+
+    def recovering(self, source: SourceId) -> bool:
+        """Whether a table of ``source`` has an open gap: then all that the source still holds is read."""
+        tables = self._policy.tables.get(source, ())
+        return any(gap.table in tables and not gap.accepted for gap in self._gaps.values())
+
+    def gaps(self, table: str) -> list[Gap]:
+        """The table's open gaps that a snapshot has to close."""
+        return [gap for gap in self._gaps.values() if gap.table == table and not gap.accepted]
+
+    def request(self, table: str) -> Request | None:
+        """The newest request for a snapshot of a table that nobody has answered."""
+        if table in self._policy.unrepeatable:
+            return None
+        mine = [request for request in self._requests.values() if request.table == table]
+        return max(mine, key=lambda request: (request.requested_at, request.id), default=None)
+
+    def wanted(self, table: str) -> asyncio.Event:
+        """Set whenever there may be a reason for another snapshot of a table; whoever looks clears it."""
+        return self._wanted.setdefault(table, asyncio.Event())
+
+    async def completed(self, snapshot: Snapshot) -> None:
+        """Close what a complete snapshot has made good: gaps that end before its coverage, requests up to its own."""
+        healed = [
+            gap
+            for gap in self._gaps.values()
+            if gap.table == snapshot.table and gap.end <= snapshot.covered_from and gap.source != snapshot.export_arn
+        ]
+        answered = self._requests.get(snapshot.request)
+        done = [
+            request
+            for request in self._requests.values()
+            if answered is not None
+            and request.table == snapshot.table
+            and (request.requested_at, request.id) <= (answered.requested_at, answered.id)
+        ]
+        if not healed and not done:
+            return
+        now = await self._retry(self._store.server_time)
+        await self._retry(lambda: self._store.save_gaps(healed, recovered_at=now))
+        for gap in healed:
+            del self._gaps[gap.key]
+            self._progress.tell("gap recovered", table=gap.table, shard=gap.shard, snapshot=snapshot.id)
+        await self._retry(lambda: self._store.finish_requests(done, now))
+        for request in done:
+            del self._requests[request.id]
+            self._closed.add(request.id)
+            self._progress.tell("request done", table=request.table, request=request.id, snapshot=snapshot.id)
+
+    async def poll(self) -> None:
+        """Look for requests until cancelled."""
+        with self._progress.task("requests") as task:
+            while True:
+                task.waiting_for("requests", for_seconds=REQUEST_POLL_SECONDS)
+                await asyncio.sleep(REQUEST_POLL_SECONDS)
+                self._take(await self._retry(self._store.open_requests))
+                task.moved()
+
+    def _take(self, requests: Sequence[Request]) -> None:
+        known = {table for tables in self._policy.tables.values() for table in tables}
+        for request in requests:
+            if request.id in self._requests or request.id in self._closed or request.table not in known:
+                continue
+            why_not = self._policy.unrepeatable.get(request.table)
+            if why_not is not None:
+                self._closed.add(request.id)
+                self._progress.tell("request ignored", table=request.table, request=request.id, reason=why_not)
+                continue
+            self._requests[request.id] = request
+            self._progress.tell("snapshot requested", table=request.table, request=request.id)
+            self.wanted(request.table).set()
+
+    async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
+        def on_retry(error: RetryableError, pause_seconds: float) -> None:
+            self._metrics.retry("recovery", error)
+            self._progress.report("recovery", error, pause_seconds)
+
+        return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

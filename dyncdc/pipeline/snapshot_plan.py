@@ -1,0 +1,80 @@
+"""What the steps of a snapshot share: its rules, the coverage of its stream, the journal that makes steps durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from ..errors import RetryableError
+from ..model import Snapshot
+from .ports import SnapshotStore
+from .pump import Engine
+from .retry import Backoff, retry_for_ever
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPlan:
+    """What is to be loaded, and under which rules (SEMANTICS: export time is fuzzy by a minute either way).
+
+    ``table`` is the DynamoDB table's name. ``destination_uuid`` and ``had_rows``: see Snapshot. ``sweeps``: keys that a
+    snapshot does not hold are marked as deleted, in a destination that had rows.
+    """
+
+    table: str
+    destination_uuid: str
+    had_rows: bool
+    margin_seconds: float
+    settle_seconds: float
+    export_arn: str = ""
+    accept_gap: bool = False
+    sweeps: bool = True
+
+
+class Coverage(Protocol):
+    """How far the stream is that carries the table's changes."""
+
+    @property
+    def held(self) -> asyncio.Event:
+        """Set while every shard has a durable position."""
+
+    def read_past(self, instant: float) -> bool:
+        """Whether all that the stream held before ``instant`` (seconds, server clock) is durable in the destination."""
+
+
+class Journal:
+    """Writes down the states of one table's snapshots, and repeats what may succeed later."""
+
+    def __init__(self, store: SnapshotStore, engine: Engine, name: str) -> None:
+        self._store = store
+        self._engine = engine
+        self._name = name
+
+    async def load(self, plan: SnapshotPlan) -> list[Snapshot]:
+        """All snapshots of the plan's destination, the oldest first."""
+        return [
+            snapshot
+            for snapshot in await self.retry(self._store.load)
+            if snapshot.table == plan.table and snapshot.destination_uuid == plan.destination_uuid
+        ]
+
+    async def save(self, snapshot: Snapshot) -> None:
+        """Make a snapshot's new state durable."""
+        await self.retry(lambda: self._store.save(snapshot))
+        self._engine.progress.tell("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
+
+    async def accept_gap(self, table: str, source: str, begin: float, end: float) -> None:
+        """Write down a gap that the user takes."""
+        await self.retry(lambda: self._store.record_gap(table, source, begin, end))
+
+    async def retry(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Repeat ``operation`` while it raises RetryableError."""
+
+        def on_retry(error: RetryableError, pause_seconds: float) -> None:
+            self._engine.metrics.retry("snapshot", error)
+            self._engine.progress.report(self._name, error, pause_seconds)
+
+        return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
