@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from ipaddress import ip_address
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -75,9 +76,17 @@ class AwsConfig(Section):
 
     @property
     def local(self) -> bool:
-        """Whether the endpoint is not AWS itself: then AWS's own inexactness of export times need not be waited for."""
-        host = urlsplit(self.endpoint_url or "").hostname or "amazonaws.com"
-        return not f".{host}".endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        """Whether the endpoint is on this machine: there export times are exact, and need not be waited for.
+
+        Any other name may lead to AWS, through a proxy or a private link.
+        """
+        host = urlsplit(self.endpoint_url or "").hostname or ""
+        if host == "localhost" or host.endswith((".localhost", ".localstack.cloud")):
+            return True
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return False
 
 
 class ClickHouseConfig(Section):
@@ -194,7 +203,11 @@ class LogConfig(Section):
 
 
 class DeadLettersConfig(Section):
-    """When too many dead letters stop the daemon."""
+    """When too many dead letters stop the daemon: it exits 1, and a restart stops at the same record again."""
 
-    max_ratio: float = Field(default=0.05, gt=0, le=1, description="share of the last 10,000 records")
-    max_run: int = Field(default=1000, gt=0, description="dead letters in a row")
+    max_ratio: float = Field(
+        default=0.05, gt=0, le=1, description="most dead letters among the last 10,000 records, once there were so many"
+    )
+    max_run: int = Field(
+        default=1000, gt=0, description="most dead letters in a row, of one shard or refused by one destination"
+    )

@@ -33,7 +33,6 @@ UNAVAILABLE: Mapping[str, Refused] = {
     "clickhouse.key_file": _ANY,
     "kinesis.fan_out": _value(True),
     "limits.workers": _above(1),
-    "dead_letters": _ANY,
     "tables.history": _ANY,
     "tables.exclude": _ANY,
     "tables.mask": _ANY,
