@@ -50,7 +50,12 @@ def test_a_daemon_killed_at_any_moment_ends_equal(place: Place, seed: int) -> No
     preloaded = {str(key): make_item(rng, key) for key in (make_key(rng, KEYS) for _ in range(KEYS))}
     place.aws.put_all(items, list(preloaded.values()))
     place.aws.put_all(accounts, [make_account(rng, number) for number in range(60)])
-    config = place.configure([place.entry(items, columns=COLUMNS), place.entry(accounts)])
+    config = place.configure(
+        [place.entry(items, columns=COLUMNS), place.entry(accounts)],
+        # rows wait far longer than positions: a position that overtakes its rows loses them at almost every kill
+        batch={"max_age_seconds": 0.6},
+        checkpoint={"interval_seconds": 0.1},
+    )
     daemon = place.daemon(config)
 
     with Load(place.aws, items, accounts, seed=seed, keys=KEYS, pause_seconds=0.008) as load:
