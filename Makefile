@@ -3,6 +3,7 @@
 #
 #   make demo                 the whole thing, without AWS, Docker or configuration
 #   make test                 all tests            (make test ARGS="-k ledger -x")
+#   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
 #   make check                lint, format, types, layers
 #   make docs                 write the generated parts of docs/ anew
 #   make lock                 resolve the dependencies anew
@@ -18,7 +19,9 @@ UV := $(BIN)/uv --quiet
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock'
 
-.PHONY: help demo test check docs lock upgrade clean
+SEEDS ?= 20
+
+.PHONY: help demo test torture check docs lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,6 +32,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
+
+torture: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,133 @@
+"""``python -m torture``: runs seeds, each in a process of its own, and prints the fault matrix.
+
+Exit 0 only if every history ended without a difference and, in a long run, every fault was injected often enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from e2e.harness import die_with_parent
+
+from . import matrix
+from .history import Outcome, run
+from .plan import make_plan
+from .world import has_scan
+
+LONGEST_SECONDS = 150.0
+"""One history, at most: then it is killed, with everything it started, and counts as failed."""
+
+OUTCOME = "outcome.json"
+
+
+def main() -> int:
+    """Run what the arguments say."""
+    arguments = _arguments()
+    if arguments.directory:
+        return _one(arguments.seed, Path(arguments.directory))
+    seeds = (
+        [arguments.seed] if arguments.seed is not None else range(arguments.first, arguments.first + arguments.seeds)
+    )
+    root = Path(tempfile.mkdtemp(prefix="dyncdc-torture-"))
+    began = time.monotonic()
+    outcomes = []
+    for outcome in _run_all(list(seeds), arguments.jobs, root, keep=arguments.keep):
+        outcomes.append(outcome)
+        print(_said(outcome, root), flush=True)
+    if not any(root.iterdir()):
+        root.rmdir()
+    print(f"\n{len(outcomes)} histories in {time.monotonic() - began:,.0f} s, {arguments.jobs} at a time\n")
+    print("\n".join(matrix.lines(outcomes)))
+    return _verdict(outcomes)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="torture", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="how many (default 20)")
+    parser.add_argument("--first", type=int, default=1, help="the first of them (default 1)")
+    parser.add_argument("--seed", type=int, help="this one only")
+    parser.add_argument("--jobs", type=int, default=2, help="histories at a time (default 2)")
+    parser.add_argument("--keep", action="store_true", help="keep the directories of histories that went well, too")
+    parser.add_argument("--directory", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _one(seed: int, directory: Path) -> int:
+    """Run one history in this process."""
+    outcome = run(make_plan(seed, scan=has_scan()), directory)
+    (directory / OUTCOME).write_text(json.dumps(outcome.document()))
+    return 1 if outcome.failure else 0
+
+
+def _run_all(seeds: Sequence[int], jobs: int, root: Path, *, keep: bool) -> Iterator[Outcome]:
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(_spawn, seed, root, keep=keep) for seed in seeds]
+        for done in as_completed(running):
+            yield done.result()
+
+
+def _spawn(seed: int, root: Path, *, keep: bool) -> Outcome:
+    """Run one history in a child; what it has started dies with it."""
+    directory = root / f"seed-{seed}"
+    directory.mkdir()
+    with (directory / "output.txt").open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "torture", "--seed", str(seed), "--directory", str(directory)],
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+            start_new_session=True,
+        )
+        try:
+            child.wait(LONGEST_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.kill(child.pid, signal.SIGABRT)  # faulthandler says where every thread is
+            child.wait()
+    try:
+        outcome = Outcome(**json.loads((directory / OUTCOME).read_text()))
+    except FileNotFoundError:
+        outcome = Outcome(seed, failure=f"it ended with {child.returncode} and without an outcome")
+    if not outcome.failure and not keep:
+        shutil.rmtree(directory, ignore_errors=True)
+    return outcome
+
+
+def _said(outcome: Outcome, root: Path) -> str:
+    text = (
+        f"seed {outcome.seed:>4}  {outcome.seconds:>5.1f} s  {outcome.changes:>6,} changes  {outcome.items:>5,} items  "
+    )
+    if not outcome.failure:
+        return text + "equal"
+    where = root / f"seed-{outcome.seed}"
+    return f"{text}FAILED: {outcome.failure}\n    make torture SEED={outcome.seed}; its logs are in {where}"
+
+
+def _verdict(outcomes: Sequence[Outcome]) -> int:
+    failed = sorted(outcome.seed for outcome in outcomes if outcome.failure)
+    missing = matrix.too_few(outcomes)
+    if failed:
+        print(f"\nFAILED: seeds {', '.join(map(str, failed))}")
+    for kind in missing:
+        print(f"\nTOO FEW: {kind}")
+    if not failed and not missing:
+        print("\nEQUAL: no differences")
+    return 1 if failed or missing else 0
+
+
+if __name__ == "__main__":
+    import faulthandler
+
+    faulthandler.enable()
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""Disturb: what each kind of fault does to a world. A function returns when its spell is over."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from chaos import ChaosProxy
+from e2e.harness import wait_until
+
+from . import kinds
+from .plan import Spell
+from .world import DRAIN_SECONDS, World, replacement
+
+LONGEST_FREEZE_SECONDS = 3.0
+DRAIN_FAILED = "draining within"
+PRECISIONS = {"MILLISECOND": "MICROSECOND", "MICROSECOND": "MILLISECOND"}
+
+READS = ("GetRecords", "GetShardIterator", "ListShards", "DescribeStreamSummary")
+TABLE_READS = ("DescribeTable", "DescribeKinesisStreamingDestination", "DescribeExport", "Scan")
+WRITES = ("PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem")
+OBJECT_READ = "GetObject"
+
+
+def disturb(world: World, spell: Spell) -> None:
+    """Do what a spell says, and count it."""
+    if spell.kind in AWS_FAULTS:
+        _fail_calls(world, spell)
+    else:
+        world.counted[spell.kind] += DISTURBANCES[spell.kind](world, spell)
+
+
+def check_alive(world: World) -> None:
+    """The daemon never ends by itself."""
+    assert world.daemon.running, f"the daemon ended by itself: {world.daemon.tail()}"
+
+
+def terminate(world: World) -> None:
+    """SIGTERM: the daemon drains, or says that it could not in time, and ends."""
+    check_alive(world)
+    daemon = world.daemon
+    listening = daemon.get("/livez")[0] != 0
+    daemon.signal(signal.SIGTERM)
+    try:
+        code = daemon.wait(DRAIN_SECONDS + 15.0)
+    except AssertionError:
+        daemon.signal(signal.SIGUSR1)  # see witness/sitecustomize.py
+        world.sleep(1.0)
+        raise AssertionError(f"it does not end after SIGTERM; its tasks are in {daemon.log}") from None
+    if code == -signal.SIGTERM and not listening:
+        return  # it had not come as far as to listen to signals
+    assert code == 0 or (code == 1 and DRAIN_FAILED in daemon.tail()), f"SIGTERM: exit {code}: {daemon.tail()}"
+
+
+# --- the daemon ---
+
+
+def kill_daemon(world: World, spell: Spell) -> int:
+    check_alive(world)
+    world.daemon.kill()
+    world.sleep(spell.seconds * spell.strength)
+    world.daemon.start()
+    # at times it is killed again while it starts; mostly it gets to work first
+    if spell.strength > 0.3:
+        world.daemon.wait_ready()
+    return 1
+
+
+def terminate_daemon(world: World, spell: Spell) -> int:
+    terminate(world)
+    world.daemon.start()
+    if spell.strength > 0.3:
+        world.daemon.wait_ready()
+    return 1
+
+
+def freeze_daemon(world: World, spell: Spell) -> int:
+    check_alive(world)
+    world.freeze(world.daemon.pid, spell.seconds * LONGEST_FREEZE_SECONDS / 1.2)
+    return 1
+
+
+def replace_daemon(world: World, spell: Spell) -> int:
+    """Freeze the daemon, let another one take over, and wake it: it must stop and say so."""
+    check_alive(world)
+    old, new = world.daemon, replacement(world)
+    old.signal(signal.SIGSTOP)
+    try:
+        new.start()
+        new.wait_ready()
+        world.sleep(spell.seconds)
+    finally:
+        old.signal(signal.SIGCONT)
+    world.daemon = new
+    assert old.wait(20) == 1, f"a daemon that was replaced: {old.tail()}"
+    assert "took over" in old.tail(), old.tail()
+    return 1
+
+
+# --- ClickHouse and the network ---
+
+
+def freeze_clickhouse(world: World, spell: Spell) -> int:
+    world.freeze(world.server.pid, spell.seconds * LONGEST_FREEZE_SECONDS / 1.2)
+    return 1
+
+
+def kill_clickhouse(world: World, spell: Spell) -> int:
+    world.server.kill()
+    try:
+        world.sleep(spell.seconds)
+    finally:
+        world.loop.call(world.server.start())
+    return 1
+
+
+def reset(proxy: Callable[[World], ChaosProxy]) -> Callable[[World, Spell], int]:
+    def act(world: World, spell: Spell) -> int:
+        times = 1 + int(spell.strength * 4)
+        for _ in range(times):
+            world.loop.soon(proxy(world).reset_connections)
+            world.sleep(spell.seconds / times)
+        return times
+
+    return act
+
+
+def switched(proxy: Callable[[World], ChaosProxy], change: Callable[[Spell], dict[str, Any]]) -> Any:
+    """Turn switches of a proxy for the length of the spell."""
+
+    def act(world: World, spell: Spell) -> int:
+        for name, value in change(spell).items():
+            setattr(proxy(world), name, value)
+        try:
+            world.sleep(spell.seconds)
+        finally:
+            proxy(world).heal()
+        return 1
+
+    return act
+
+
+def _aws(world: World) -> ChaosProxy:
+    return world.to_aws
+
+
+def _clickhouse(world: World) -> ChaosProxy:
+    return world.to_clickhouse
+
+
+# --- the stream ---
+
+
+def split(world: World, spell: Spell) -> int:
+    if len(world.aws.open_shards(world.place.name)) > 5:
+        world.counted[kinds.MERGE] += merge(world, spell)
+        return 0
+    world.aws.split_first(world.place.name)
+    return 1
+
+
+def merge(world: World, spell: Spell) -> int:
+    if len(world.aws.open_shards(world.place.name)) < 2:
+        world.counted[kinds.SPLIT] += split(world, spell)
+        return 0
+    world.aws.merge_last(world.place.name)
+    return 1
+
+
+def change_unit(world: World, spell: Spell) -> int:
+    """Switch the time stamps of one table to the other unit, or of all.
+
+    Nobody writes at the instant of the switch: within one millisecond around it no record says which came first.
+    """
+    tables = sorted(world.names.values())
+    chosen = tables if spell.strength > 0.6 else [tables[int(spell.strength * 5) % len(tables)]]
+    with world.writes.pause:
+        world.sleep(0.003)
+        for table in chosen:
+            (now,) = _destinations(world, table)
+            world.aws.dynamodb.update_kinesis_streaming_destination(
+                TableName=table,
+                StreamArn=world.stream_arn,
+                UpdateKinesisStreamingConfiguration={
+                    "ApproximateCreationDateTimePrecision": PRECISIONS[now["ApproximateCreationDateTimePrecision"]]
+                },
+            )
+        for table in chosen:
+            wait_until(
+                lambda name=table: _destinations(world, name)[0]["DestinationStatus"] == "ACTIVE",  # type: ignore[misc]
+                10,
+                "the new unit is in force",
+                pause_seconds=0.02,
+            )
+        world.sleep(0.003)
+    return len(chosen)
+
+
+def _destinations(world: World, table: str) -> Any:
+    return world.aws.dynamodb.describe_kinesis_streaming_destination(TableName=table)["KinesisDataStreamDestinations"]
+
+
+# --- AWS ---
+
+
+def _errors(codes: dict[str, tuple[str, int]]) -> dict[str, list[Any]]:
+    return {operation: [{"error": code, "status": status}] for operation, (code, status) in codes.items()}
+
+
+_THROUGHPUT = ("ProvisionedThroughputExceededException", 400)
+_LIMIT = ("LimitExceededException", 400)
+_THROTTLING = ("ThrottlingException", 400)
+
+AWS_FAULTS: dict[str, dict[str, list[Any]]] = {
+    kinds.THROTTLED: _errors(
+        {
+            "GetRecords": _THROUGHPUT,
+            "GetShardIterator": _THROUGHPUT,
+            "ListShards": _LIMIT,
+            "DescribeStreamSummary": _LIMIT,
+            "DescribeTable": _THROTTLING,
+            "DescribeKinesisStreamingDestination": _THROTTLING,
+            "DescribeExport": _THROTTLING,
+            "Scan": _THROUGHPUT,
+            OBJECT_READ: ("SlowDown", 503),
+        }
+    ),
+    kinds.SERVER_ERROR: _errors(
+        {
+            **dict.fromkeys(READS, ("InternalFailure", 500)),
+            **dict.fromkeys(TABLE_READS, ("InternalServerError", 500)),
+            OBJECT_READ: ("InternalError", 500),
+        }
+    ),
+    kinds.DROPPED: {key: ["drop"] for key in (*READS, *TABLE_READS, OBJECT_READ)},
+    kinds.TRUNCATED: {key: [{"cut": 0}, {"cut": 30}, {"cut": 500}] for key in (*READS, *TABLE_READS, OBJECT_READ)},
+    kinds.STALE: {key: [{"hold": 0.2}, {"hold": 0.9}] for key in (*READS, *TABLE_READS, OBJECT_READ)},
+    kinds.EMPTY: {"GetRecords": [{"empty": True}]},
+    kinds.EXPIRED: {"GetRecords": [{"error": "ExpiredIteratorException"}]},
+    kinds.APPLIED: {key: [{"error": "InternalServerError", "status": 500, "apply": True}] for key in WRITES},
+}
+
+
+def _fail_calls(world: World, spell: Spell) -> None:
+    """Let calls of AWS fail for the length of the spell; count those that did."""
+    before = _injected(world, spell)
+    probability = 0.1 + 0.2 * spell.strength if spell.kind == kinds.APPLIED else 0.2 + 0.7 * spell.strength
+    for number, (operation, faults) in enumerate(AWS_FAULTS[spell.kind].items()):
+        world.aws.inject(operation, *faults, probability=probability, seed=world.plan.seed * 100 + number)
+    if spell.kind == kinds.EXPIRED:  # and really old ones: of shards that rest
+        world.aws.set(iterator_ttl_seconds=0.25)
+    try:
+        world.sleep(spell.seconds)
+    finally:
+        for operation in AWS_FAULTS[spell.kind]:
+            world.aws.control("DELETE", f"faults?operation={operation}")
+        if spell.kind == kinds.EXPIRED:
+            world.aws.set(iterator_ttl_seconds=300.0)
+        world.counted[spell.kind] += _injected(world, spell) - before
+
+
+def _injected(world: World, spell: Spell) -> int:
+    injected = world.aws.control("GET", "injected")
+    return sum(injected.get(operation, 0) for operation in AWS_FAULTS[spell.kind])
+
+
+DISTURBANCES: dict[str, Callable[[World, Spell], int]] = {
+    kinds.DAEMON_KILLED: kill_daemon,
+    kinds.DAEMON_TERMINATED: terminate_daemon,
+    kinds.DAEMON_FROZEN: freeze_daemon,
+    kinds.ZOMBIE: replace_daemon,
+    kinds.CLICKHOUSE_FROZEN: freeze_clickhouse,
+    kinds.CLICKHOUSE_KILLED: kill_clickhouse,
+    kinds.CLICKHOUSE_RESET: reset(_clickhouse),
+    kinds.CLICKHOUSE_LATE: switched(_clickhouse, lambda spell: {"latency_seconds": 0.05 + 0.3 * spell.strength}),
+    kinds.CLICKHOUSE_SILENT: switched(_clickhouse, lambda spell: {"blackhole": True}),
+    kinds.CLICKHOUSE_CUT: switched(_clickhouse, lambda spell: {"cut_after_bytes": int(10 + 1500 * spell.strength)}),
+    kinds.NET_RESET: reset(_aws),
+    kinds.NET_LATE: switched(_aws, lambda spell: {"latency_seconds": 0.05 + 0.3 * spell.strength}),
+    kinds.NET_SILENT: switched(_aws, lambda spell: {"blackhole": True}),
+    kinds.SPLIT: split,
+    kinds.MERGE: merge,
+    kinds.UNIT: change_unit,
+}

@@ -1,0 +1,77 @@
+"""Names of everything that goes wrong, as the fault matrix shows them."""
+
+from __future__ import annotations
+
+DAEMON_KILLED = "daemon: SIGKILL, started again"
+DAEMON_TERMINATED = "daemon: SIGTERM, started again"
+DAEMON_FROZEN = "daemon: SIGSTOP"
+ZOMBIE = "daemon: SIGSTOP, replaced, woken"
+CLICKHOUSE_FROZEN = "ClickHouse: SIGSTOP"
+CLICKHOUSE_KILLED = "ClickHouse: SIGKILL, started again"
+CLICKHOUSE_RESET = "ClickHouse: connections reset"
+CLICKHOUSE_LATE = "ClickHouse: answers late"
+CLICKHOUSE_SILENT = "ClickHouse: network blackhole"
+CLICKHOUSE_CUT = "ClickHouse: answers cut"
+NET_RESET = "AWS: connections reset"
+NET_LATE = "AWS: network slow"
+NET_SILENT = "AWS: network blackhole"
+PROCESS_KINDS = (
+    DAEMON_KILLED,
+    DAEMON_TERMINATED,
+    DAEMON_FROZEN,
+    ZOMBIE,
+    CLICKHOUSE_FROZEN,
+    CLICKHOUSE_KILLED,
+    CLICKHOUSE_RESET,
+    CLICKHOUSE_LATE,
+    CLICKHOUSE_SILENT,
+    CLICKHOUSE_CUT,
+    NET_RESET,
+    NET_LATE,
+    NET_SILENT,
+)
+
+THROTTLED = "AWS: throttled"
+SERVER_ERROR = "AWS: 5xx"
+DROPPED = "AWS: call dropped"
+TRUNCATED = "AWS: answer truncated"
+STALE = "AWS: answer late and stale"
+EMPTY = "AWS: GetRecords empty before data"
+EXPIRED = "AWS: iterator expired"
+APPLIED = "AWS: applied, then failed"
+AWS_KINDS = (THROTTLED, SERVER_ERROR, DROPPED, TRUNCATED, STALE, EMPTY, EXPIRED, APPLIED)
+
+SPLIT = "stream: shard split"
+MERGE = "stream: shards merged"
+UNIT = "stream: time unit changed"
+STREAM_KINDS = (SPLIT, MERGE, UNIT)
+
+SLOW_EXPORT = "AWS: export slow"
+EXPORT_APPLIED = "AWS: export started, then failed"
+DUPLICATE = "records: delivered twice"
+TIE = "records: same key, same time"
+RECREATED = "records: deleted, created again"
+EXPIRED_ITEM = "records: deleted by TTL"
+BAD = "records: no change event"
+SNAPSHOT_EXPORT = "snapshot: export"
+SNAPSHOT_SCAN = "snapshot: scan"
+
+LEAST = 20
+"""Injections of a kind without which a long run proves nothing about it."""
+LONG_RUN = 50
+"""Histories from which on LEAST is demanded."""
+
+REQUIRED = (
+    *PROCESS_KINDS,
+    *AWS_KINDS,
+    *STREAM_KINDS,
+    SLOW_EXPORT,
+    EXPORT_APPLIED,
+    DUPLICATE,
+    TIE,
+    RECREATED,
+    EXPIRED_ITEM,
+    BAD,
+    SNAPSHOT_EXPORT,
+)
+"""In the order of the matrix."""

@@ -1,0 +1,207 @@
+"""World: the real things of one history - local AWS, ClickHouse, proxies before both, tables, the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import importlib.util
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from chaos import ChaosProxy
+from e2e.aws import Aws
+from e2e.harness import ClickHouseHttp, Daemon, environment, free_port
+from e2e.place import Place
+
+from dyncdc.local.aws import LocalAws
+from dyncdc.local.clickhouse import LocalClickHouse
+
+from .plan import SCAN, Plan
+from .writes import KEY_SCHEMAS, TABLE_COLUMNS, TTL_ATTRIBUTE, Writes
+
+T = TypeVar("T")
+
+DRAIN_SECONDS = 5.0
+
+
+class Loop:
+    """An event loop in a thread, for what is asynchronous: proxies and servers."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[object, object, T], seconds: float = 60.0) -> T:
+        """Run to the end and return the answer."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
+
+    def soon(self, work: Any) -> None:
+        """Run a plain function in the loop."""
+        self._loop.call_soon_threadsafe(work)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+
+@dataclass
+class World:
+    """One history's own everything. ``counted`` is what was really done, by kind."""
+
+    plan: Plan
+    loop: Loop
+    local_aws: LocalAws
+    server: LocalClickHouse
+    to_aws: ChaosProxy
+    to_clickhouse: ChaosProxy
+    aws: Aws
+    place: Place
+    names: dict[str, str]
+    writes: Writes
+    daemon: Daemon
+    config: Path
+    stream_arn: str
+    counted: Counter[str] = field(default_factory=Counter)
+    giving_up: threading.Event = field(default_factory=threading.Event)
+    """Set when something has gone wrong: nobody needs to go on."""
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep; at once over when the history is."""
+        if self.giving_up.wait(seconds):
+            raise Abandoned
+
+    def freeze(self, pid: int, seconds: float) -> None:
+        """Stop a process for a while."""
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            self.sleep(seconds)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def heal(self) -> None:
+        """Turn everything off that was turned on."""
+        for proxy in (self.to_aws, self.to_clickhouse):
+            self.loop.soon(proxy.heal)
+        self.aws.clear_faults()
+        self.aws.set(iterator_ttl_seconds=300.0, export_delay_seconds=0.2, duplicate_probability=0.0)
+
+
+class Abandoned(Exception):
+    """The history ends because another part of it has failed."""
+
+
+@contextlib.contextmanager
+def make_world(plan: Plan, directory: Path) -> Iterator[World]:
+    """Start the servers and proxies, make stream, tables and configuration, write the first items."""
+    with contextlib.ExitStack() as stack:
+        loop = Loop()
+        stack.callback(loop.close)
+        aws_server = LocalAws(settings={"seed": plan.seed, "ttl_sweep_seconds": 0.5, "export_files": 6})
+        server = LocalClickHouse(directory / "clickhouse")
+        stack.callback(lambda: loop.call(_stop(aws_server, server)))
+        loop.call(_start(aws_server, server))
+        aws_url = urlsplit(aws_server.endpoint_url)
+        to_aws = _proxy(loop, stack, str(aws_url.hostname), aws_url.port or 80)
+        to_clickhouse = _proxy(loop, stack, "127.0.0.1", server.tcp_port)
+        os.environ["AWS_ENDPOINT_URL"] = aws_server.endpoint_url
+        os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")
+        os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
+        aws = Aws(aws_server.endpoint_url, local=True)
+        stack.callback(aws.close)
+        place = Place(f"torture{plan.seed}", directory, aws, server)
+        ClickHouseHttp(server.http_port).run(f"CREATE DATABASE {place.name}")
+        stream_arn = place.make_stream(plan.shards)
+        names = {one.label: place.make_table(one.label, KEY_SCHEMAS[one.label]) for one in plan.tables}
+        aws.dynamodb.update_time_to_live(
+            TableName=names["sessions"],
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
+        )
+        writes = Writes(aws, plan, names)
+        writes.preload()
+        for one in plan.tables:
+            aws.send_changes(names[one.label], stream_arn, one.precision)
+        config = _configure(plan, place, names, to_aws, to_clickhouse)
+        daemon = place.daemon(config)
+        daemon.environment = _with_witness(daemon.environment)
+        stack.callback(_kill_all, place)
+        yield World(
+            plan, loop, aws_server, server, to_aws, to_clickhouse, aws, place, names, writes, daemon, config, stream_arn
+        )
+
+
+async def _start(aws: LocalAws, server: LocalClickHouse) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(aws.start())
+        tasks.create_task(server.start())
+
+
+async def _stop(aws: LocalAws, server: LocalClickHouse) -> None:
+    server.kill()
+    await aws.stop()
+
+
+def _kill_all(place: Place) -> None:
+    for daemon in place.daemons:
+        daemon.kill()
+
+
+def _proxy(loop: Loop, stack: contextlib.ExitStack, host: str, port: int) -> ChaosProxy:
+    proxy = ChaosProxy(host, port)
+    running = proxy.running()
+    loop.call(running.__aenter__())
+    stack.callback(lambda: loop.call(running.__aexit__(None, None, None)))
+    return proxy
+
+
+def _configure(plan: Plan, place: Place, names: dict[str, str], to_aws: ChaosProxy, to_clickhouse: ChaosProxy) -> Path:
+    entries = []
+    for one in plan.tables:
+        options: dict[str, Any] = {}
+        if one.label in TABLE_COLUMNS:
+            options["columns"] = TABLE_COLUMNS[one.label]
+        if one.method == SCAN:
+            options["snapshot"] = {"method": "scan", "segments": 3, "settle_seconds": 0.5}
+        entries.append(place.entry(names[one.label], **options))
+    return place.configure(
+        entries,
+        aws={"endpoint_url": to_aws.url},
+        clickhouse={
+            "url": f"clickhouse://default@127.0.0.1:{to_clickhouse.listening_port}/{place.name}",
+            "insert_timeout_seconds": 2.0,
+        },
+        run={"shutdown_seconds": DRAIN_SECONDS},
+    )
+
+
+def replacement(world: World) -> Daemon:
+    """A second daemon with the same configuration, but for the port of its pages."""
+    port = free_port()
+    made = Daemon(world.config, port, _with_witness(environment()) | {"DYNCDC_HTTP__LISTEN": f"127.0.0.1:{port}"})
+    world.place.daemons.append(made)
+    return made
+
+
+def _with_witness(variables: dict[str, str]) -> dict[str, str]:
+    path = [str(Path(__file__).parent / "witness"), variables.get("PYTHONPATH", "")]
+    return variables | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
+def stamp() -> str:
+    """The time of day, for the diary."""
+    return datetime.datetime.now(datetime.UTC).strftime("%H:%M:%S.%f")[:-3]
+
+
+def has_scan() -> bool:
+    """Whether this version can load a table by a scan."""
+    return importlib.util.find_spec("dyncdc.sources.scan") is not None

@@ -1,0 +1,242 @@
+"""Writes: the live load of one history on three tables with hot keys, bursts, re-creations, TTL and odd values."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from e2e.aws import Aws, Item
+from e2e.load import COLUMNS, make_account, make_item, make_key
+
+from .plan import Plan
+
+PAUSE_SECONDS = 0.008
+APART_SECONDS = 0.0015
+"""Between two writes where duplicates are about: the same key must not tie within a millisecond."""
+
+TTL_ATTRIBUTE = "expires"
+ACCOUNTS = 80
+SESSIONS = 60
+KEY_SCHEMAS = {"items": {"pk": "S", "n": "N"}, "accounts": {"id": "S"}, "sessions": {"token": "B", "number": "N"}}
+SESSION_COLUMNS: list[dict[str, Any]] = [
+    {"attribute": "token", "type": "String", "from": "B"},
+    {"attribute": "number", "type": "String", "from": "N"},
+    {"attribute": "expires", "type": "Nullable(Int64)"},
+    {"attribute": "state", "type": "Nullable(String)"},
+    {"attribute": "data", "type": "Nullable(String)", "from": "M"},
+]
+TABLE_COLUMNS: dict[str, list[dict[str, Any]]] = {"items": COLUMNS, "sessions": SESSION_COLUMNS}
+"""``accounts`` has none: its columns are inferred."""
+
+NUMBERS = ("0", "-7", "12345678901234567890", "12345678901234567891", "0.1", "1E-130", "9.99E+125", "-1.50")
+
+
+NAMES = [
+    "a.b",
+    "`",
+    "'",
+    "😀",
+    "Name",
+    "name",
+    "_version",
+    "_deleted",
+    "_spill",
+    "9",
+    "",
+    " ",
+    "SELECT",
+    "address.city",
+]
+TOP_NAMES = [name for name in NAMES if name]
+
+
+def odd_value(rng: random.Random, *, plain: bool = False, depth: int = 0) -> dict[str, Any]:
+    """Any DynamoDB value, the odd ones first of all. ``plain``: only what JSON text can say."""
+    makers: dict[str, Callable[[], Any]] = {
+        "S": lambda: rng.choice(
+            ("", " ", "\x00", "\u2028", "😀" * 3, "'\"\\`\t\r\n", "null", "x" * rng.randrange(900))
+        ),
+        "N": lambda: rng.choice(
+            (*NUMBERS, f"{rng.randrange(10**38)}", f"-{rng.randrange(10**9)}E-{rng.randrange(90)}")
+        ),
+        "BOOL": lambda: rng.random() < 0.5,
+        "NULL": lambda: True,
+        "L": lambda: [inner() for _ in range(rng.randrange(4))],
+        "M": lambda: {name: inner() for name in rng.sample(NAMES, rng.randrange(4))},
+    }
+    if not plain:
+        makers |= {
+            "B": lambda: rng.choice((b"", b"\x00", b"\xff\xfe", rng.randbytes(rng.randrange(60)))),
+            "SS": lambda: rng.sample(["", "b", "a", "ß", "B", "10", "9"], rng.randint(1, 5)),
+            "NS": lambda: rng.sample(NUMBERS, rng.randint(1, 4)),
+            "BS": lambda: rng.sample([b"", b"a", b"\xff", b"\x00\x01"], rng.randint(1, 3)),
+        }
+
+    def inner() -> dict[str, Any]:
+        return odd_value(rng, plain=plain, depth=depth + 1)
+
+    kinds = sorted(makers) if depth < 4 else sorted(makers.keys() - {"L", "M"})
+    kind = rng.choice(kinds)
+    return {kind: makers[kind]()}
+
+
+def odd_item(rng: random.Random, key: Item) -> Item:
+    """An item of odd names and values, over the columns as well."""
+    names = rng.sample([*TOP_NAMES, "age", "price", "tags", "nums", "blob", "address", "notes"], rng.randint(1, 8))
+    # what a column holds as JSON text is compared as JSON
+    return {**key, **{name: odd_value(rng, plain=name == "notes") for name in names}}
+
+
+def session_key(rng: random.Random) -> Item:
+    """A key of binary and a number of up to 38 digits: some differ in the last digit only."""
+    number = rng.randrange(SESSIONS)
+    digits = ("1", "-2", "0.5", "12345678901234567890123456789012345678", "12345678901234567890123456789012345679")
+    return {"token": {"B": bytes([number % 7, 0xFF, 0x00])}, "number": {"N": digits[number % len(digits)]}}
+
+
+def make_session(rng: random.Random, key: Item) -> Item:
+    """An item that may expire while the history lasts."""
+    expires = int(time.time()) + rng.choice([0, 1, 2, 3, 3600])
+    item: dict[str, Any] = {
+        **key,
+        "state": {"S": f"s{rng.randrange(10**6)}"},
+        "data": {"M": {"x": odd_value(rng, plain=True)}},
+    }
+    return {**item, TTL_ATTRIBUTE: {"N": str(expires)}} if rng.random() < 0.7 else item
+
+
+class Writes:
+    """The load: ``with`` starts and stops it. ``pause`` is held while nobody may write."""
+
+    def __init__(self, aws: Aws, plan: Plan, names: dict[str, str]) -> None:
+        self._aws = aws
+        self._plan = plan
+        self._names = names
+        self._rng = random.Random(f"writes {plan.seed}")
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="writes", daemon=True)
+        self._together = ThreadPoolExecutor(4, thread_name_prefix="burst")
+        self.pause = threading.Lock()
+        self.changes = 0
+
+    def __enter__(self) -> Writes:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop writing. Raises what made a write fail."""
+        self._stop.set()
+        self._thread.join(30)
+        self._together.shutdown()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def preload(self) -> None:
+        """Write what is there before the daemon first starts."""
+        rng = self._rng
+        items = {str(key): make_item(rng, key) for key in (make_key(rng, self._plan.keys) for _ in range(600))}
+        self._put_all("items", list(items.values())[: self._plan.preloaded])
+        if self._plan.preloaded:
+            self._put_all("accounts", [make_account(rng, number) for number in range(0, ACCOUNTS, 2)])
+            sessions = {str(key): make_session(rng, key) for key in (session_key(rng) for _ in range(30))}
+            self._put_all("sessions", list(sessions.values()))
+        else:  # inference wants to see something
+            self._put("accounts", make_account(rng, 0))
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                with self.pause:
+                    self.changes += self._turn()
+                time.sleep(PAUSE_SECONDS)
+        except BaseException as error:
+            self._failure = error
+
+    def _turn(self) -> int:
+        rng = self._rng
+        table = rng.choices(("items", "accounts", "sessions"), (6, 2, 2))[0]
+        key, make = self._shape(table)
+        turn = rng.random()
+        if turn < 0.35:
+            self._put(table, make())
+            return 1
+        if turn < 0.5 and table == "items":
+            self._update(key)
+            return 1
+        if turn < 0.65:
+            self._delete(table, key)
+            return 1
+        if turn < 0.78:
+            self._delete(table, key)
+            self._put(table, make())
+            return 2
+        if turn < 0.9 and self._plan.ties:
+            return self._burst(table, key, make)
+        keys = {str(one): item for one, item in (self._fresh(table) for _ in range(12))}
+        self._put_all(table, list(keys.values()))
+        return len(keys)
+
+    def _shape(self, table: str) -> tuple[Item, Callable[[], Item]]:
+        rng = self._rng
+        if table == "items":
+            key = make_key(rng, self._plan.keys)
+            return key, lambda: odd_item(rng, key) if rng.random() < 0.25 else make_item(rng, key)
+        if table == "accounts":
+            number = rng.randrange(ACCOUNTS)
+            return {"id": {"S": f"account-{number}"}}, lambda: make_account(rng, number)
+        key = session_key(rng)
+        return key, lambda: make_session(rng, key)
+
+    def _fresh(self, table: str) -> tuple[Item, Item]:
+        key, make = self._shape(table)
+        return key, make()
+
+    def _burst(self, table: str, key: Item, make: Callable[[], Item]) -> int:
+        """Change one key a few times at once; nobody but DynamoDB knows in which order."""
+        wanted = [make() if self._rng.random() < 0.7 else None for _ in range(4)]
+        jobs = [
+            self._together.submit(self._delete, table, key)
+            if item is None
+            else self._together.submit(self._put, table, item)
+            for item in wanted
+        ]
+        for job in jobs:
+            job.result()
+        return len(jobs)
+
+    def _put(self, table: str, item: Item) -> None:
+        self._aws.put(self._names[table], item)
+        self._keep_apart()
+
+    def _put_all(self, table: str, items: list[Item]) -> None:
+        self._aws.put_all(self._names[table], items)
+        self._keep_apart()
+
+    def _delete(self, table: str, key: Item) -> None:
+        self._aws.dynamodb.delete_item(TableName=self._names[table], Key=key)
+        self._keep_apart()
+
+    def _update(self, key: Item) -> None:
+        self._aws.dynamodb.update_item(
+            TableName=self._names["items"],
+            Key=key,
+            UpdateExpression="SET age = :age, first_name = :name REMOVE price",
+            ExpressionAttributeValues={
+                ":age": {"N": str(self._rng.randrange(400))},
+                ":name": {"S": f"u{self._rng.random()}"},
+            },
+        )
+        self._keep_apart()
+
+    def _keep_apart(self) -> None:
+        if not self._plan.ties:
+            time.sleep(APART_SECONDS)
