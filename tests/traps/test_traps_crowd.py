@@ -1,0 +1,115 @@
+"""Many shards at once, in virtual time: the idle ones cost little, and the busy ones starve nobody.
+
+Each test says which wrong code it would catch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+
+from pipeline_parts import MemorySink, OneRowEach, ScriptedSource, chunk, shard, writer_of
+from virtual_time import run
+
+from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard
+from dyncdc.pipeline.budget import ByteBudget
+from dyncdc.pipeline.ledger import ShardLedger
+from dyncdc.pipeline.pump import IDLE_CALLS_PER_SECOND, Engine, Pump
+from dyncdc.pipeline.writer import BatchLimits
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+
+class Crowd:
+    """Pumps of many shards over one scripted source."""
+
+    def __init__(self, *, capacity_bytes: int, sink: MemorySink | None = None) -> None:
+        self.source = ScriptedSource()
+        self.budget = ByteBudget(capacity_bytes)
+        self.writer = writer_of(sink or MemorySink(), self.budget, BatchLimits(10**6, 2**20, 0.5))
+        progress = Progress(clock=lambda: asyncio.get_running_loop().time())
+        self.engine = Engine(self.budget, self.writer, Metrics(), progress, lambda: 1_000.0)
+
+    async def live(self, shards: list[Shard], seconds: float) -> None:
+        """Read them all for so long."""
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self.writer.run(), name="writer")]
+            for each in shards:
+                pump = Pump(self.engine, self.source, OneRowEach(), ShardLedger(each, Mark(HORIZON), persisted=None))
+                running.append(tasks.create_task(self._read(pump), name=pump.name))
+            await asyncio.sleep(seconds)
+            assert not self.engine.progress.stuck()
+            for task in running:
+                task.cancel()
+
+    async def _read(self, pump: Pump) -> None:
+        await pump.run()
+
+
+def test_k16_ten_thousand_idle_shards_take_a_bounded_number_of_calls() -> None:
+    """Catches: a loop per shard at the pace of a single one: 10,000 calls a second, and the core is gone."""
+    shards, seconds = 10_000, 60.0
+
+    async def work() -> None:
+        crowd = Crowd(capacity_bytes=64 * 2**20)
+        await crowd.live([shard(f"s{number}") for number in range(shards)], seconds)
+        calls = Counter(name for name, _, _ in crowd.source.fetched)
+        assert len(calls) == shards
+        assert min(calls.values()) >= 2, "nobody is forgotten"
+        assert sum(calls.values()) <= shards + 1.1 * IDLE_CALLS_PER_SECOND * seconds
+        assert crowd.budget.held_bytes == 0
+
+    run(work())
+
+
+def test_k16_one_busy_shard_among_thousands_keeps_its_pace() -> None:
+    """Catches: a crowd's pause that slows down the shards that have something to say."""
+
+    async def work() -> None:
+        crowd = Crowd(capacity_bytes=64 * 2**20)
+
+        async def answer(of: Shard, after: Position) -> RawChunk:
+            await asyncio.sleep(0.01)
+            if of.id != "busy":
+                return chunk(of, [], after)
+            return chunk(of, [b"x"], "1" if after == HORIZON else str(int(after) + 1))
+
+        crowd.source.answer = answer
+        await crowd.live([shard(f"s{number}") for number in range(3000)] + [shard("busy")], 20.0)
+        assert sum(1 for name, _, _ in crowd.source.fetched if name == "busy") >= 0.8 * 20.0 / 0.26
+
+    run(work())
+
+
+def test_c15_a_shard_that_is_always_full_starves_no_other() -> None:
+    """Catches: budget or turns for whoever asks first and most: the 99 would wait for the backlog of the one."""
+    seconds = 60.0
+
+    async def work() -> None:
+        read_at: defaultdict[str, list[float]] = defaultdict(list)
+
+        async def slowly(_: Block) -> None:
+            await asyncio.sleep(0.2)
+
+        crowd = Crowd(capacity_bytes=4 * 2**20, sink=MemorySink(slowly))
+
+        async def answer(of: Shard, after: Position) -> RawChunk:
+            await asyncio.sleep(0.01)
+            read_at[of.id].append(asyncio.get_running_loop().time())
+            if of.id != "hot":
+                return chunk(of, [], after)
+            end = "1" if after == HORIZON else str(int(after) + 1)
+            return chunk(of, [b"x" * 250_000] * 4, end, behind_seconds=3600.0)
+
+        crowd.source.answer = answer
+        await crowd.live([shard("hot"), *(shard(f"idle {number}") for number in range(99))], seconds)
+        longest = max(
+            after - before
+            for name, times in read_at.items()
+            if name != "hot"
+            for before, after in zip([0.0, *times], [*times, seconds], strict=True)
+        )
+        assert longest < 5.0, longest
+        assert len(read_at["hot"]) > 30
+
+    run(work())
