@@ -14,6 +14,7 @@ from .demo import demo
 from .exits import DONE, FATAL, SIGNAL_BASE, USAGE, complain, exit_code
 from .local_aws import local_aws
 from .run import run
+from .snapshot import snapshot
 from .status import status
 from .verify import verify
 
@@ -24,7 +25,7 @@ def cli() -> None:
     """Keeps ClickHouse tables equal to DynamoDB tables: first by a snapshot, then by every change."""
 
 
-for command in (demo, local_aws, check, ddl, run, status, verify):
+for command in (demo, local_aws, check, ddl, run, status, snapshot, verify):
     cli.add_command(command)
 
 

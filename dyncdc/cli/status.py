@@ -51,6 +51,10 @@ def _show(found: Status) -> None:
     console.print(f"pipeline {found.pipeline}, daemon {found.daemon}", highlight=False)
     for note in found.notes:
         console.print(f"note: {note}", highlight=False)
+    for gap in found.gaps:
+        console.print(f"gap{' (accepted)' if gap.accepted else ''}: {gap.words}", highlight=False, markup=False)
+    for name in found.requested:
+        console.print(f"requested: a snapshot of {name}", highlight=False, markup=False)
     tables = Table("table", "destination", "snapshot", "rows stored", "lag", "complete until", "dead letters")
     for table in found.tables:
         files = f" {table.files_done}/{table.files} files" if table.files else ""
@@ -90,4 +94,4 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _instant(seconds: float | None) -> str:
-    return "not yet" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%m-%d %H:%M:%SZ")
+    return "not yet" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

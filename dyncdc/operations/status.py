@@ -10,10 +10,14 @@ from dataclasses import dataclass, field, replace
 from ..app.world import World
 from ..config import Config, TableConfig
 from ..errors import DyncdcError
-from ..model import Checkpoint, Shard, Snapshot, SourceId
+from ..model import Checkpoint, Gap, Shard, Snapshot, SourceId
+from ..pipeline.losses import in_words
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.dead_letters import ClickHouseDeadLetters
 from ..sinks.names import quote_text
+from ..sinks.own_tables import CHECKPOINTS
+from ..sinks.recovery import ClickHouseRecovery
+from ..sinks.tables import read_table
 from ..sources.kinesis import KinesisSource, open_stream
 
 STREAM_DELAY_SECONDS = 60.0
@@ -51,6 +55,23 @@ class TableStatus:
     complete_until: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class GapStatus:
+    """Changes that were lost and that no snapshot has brought back yet. Seconds since the epoch.
+
+    ``accepted``: the user took the gap; nothing is done about it until somebody asks for a snapshot.
+    """
+
+    table: str
+    source: str
+    shard: str
+    begin: float
+    end: float
+    noticed_at: float
+    accepted: bool
+    words: str
+
+
 @dataclass(slots=True)
 class Status:
     """What ``status`` shows. ``daemon``: what its health page says, or that it does not answer."""
@@ -60,6 +81,9 @@ class Status:
     tables: list[TableStatus] = field(default_factory=list)
     shards: list[ShardStatus] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    gaps: list[GapStatus] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+    """Tables for which somebody has asked for a snapshot that is not complete yet."""
 
 
 def daemon_state(config: Config) -> str:
@@ -81,8 +105,15 @@ async def read_status(world: World, daemon: str) -> Status:
     """Collect everything. Raises FatalError when ClickHouse does not answer; AWS may be away, then lags are unknown."""
     config = world.config
     status = Status(config.pipeline, daemon)
+    if await world.patience(lambda: read_table(world.clickhouse, CHECKPOINTS)) is None:
+        status.notes.append("never started: this database holds nothing of dyncdc yet; start it with `dyncdc run`")
+        return status
     checkpoints = await world.patience(ClickHouseCheckpoints(world.clickhouse, config.pipeline).load)
     snapshots = await world.patience(ClickHouseSnapshots(world.clickhouse, config.pipeline).load)
+    recovery = ClickHouseRecovery(world.clickhouse, config.pipeline)
+    gaps = await world.patience(recovery.open_gaps)
+    status.gaps = [_gap(gap) for gap in gaps]
+    status.requested = sorted({request.table for request in await world.patience(recovery.open_requests)})
     streams: dict[str, tuple[KinesisSource | None, list[Checkpoint]]] = {}
     for name in dict.fromkeys(map(config.stream_of, config.tables)):
         source = await _source(world, name, status)
@@ -94,9 +125,13 @@ async def read_status(world: World, daemon: str) -> Status:
     for table in config.tables:
         rows = streams[config.stream_of(table)][1]
         status.tables.append(
-            await _table(world, table, rows, streams[config.stream_of(table)][0], checkpoints, snapshots)
+            await _table(world, table, rows, streams[config.stream_of(table)][0], checkpoints, snapshots, gaps)
         )
     return status
+
+
+def _gap(gap: Gap) -> GapStatus:
+    return GapStatus(gap.table, gap.source, gap.shard, gap.begin, gap.end, gap.noticed_at, gap.accepted, in_words(gap))
 
 
 async def _source(world: World, name: str, status: Status) -> KinesisSource | None:
@@ -148,14 +183,23 @@ async def _table(
     source: KinesisSource | None,
     checkpoints: Sequence[Checkpoint],
     snapshots: Sequence[Snapshot],
+    gaps: Sequence[Gap],
 ) -> TableStatus:
     snapshot = next((found for found in reversed(snapshots) if found.table == table.dynamodb), None)
     files = [row for row in checkpoints if snapshot is not None and row.source == SourceId(snapshot.id)]
     lags = [lag for row in rows if not row.mark.finished and (lag := _lag(row, source)) is not None]
     read_until = [row.mark.read_until for row in rows if not row.mark.finished]
-    loaded = table.snapshot.method == "none" or (snapshot is not None and snapshot.state == "complete")
-    complete_until = min(read_until) - STREAM_DELAY_SECONDS if loaded and read_until and all(read_until) else None
+    # While a table is loaded again it is as complete as it was.
+    loaded = table.snapshot.method == "none" or any(
+        snapshot is not None and found.state == "complete" and found.destination_uuid == snapshot.destination_uuid
+        for found in snapshots
+        if found.table == table.dynamodb
+    )
     letters = ClickHouseDeadLetters(world.clickhouse, world.config.pipeline)
+    buried = await world.patience(lambda: letters.count_open(table=table.dynamodb))
+    # An open gap or letter holds it back: something before now is known to be missing.
+    whole = loaded and not buried and all(gap.table != table.dynamodb for gap in gaps)
+    complete_until = min(read_until) - STREAM_DELAY_SECONDS if whole and read_until and all(read_until) else None
     return TableStatus(
         table.dynamodb,
         table.destination,
@@ -167,7 +211,7 @@ async def _table(
             "SELECT total_rows FROM system.tables WHERE database = currentDatabase()"
             f" AND name = {quote_text(table.destination)}",
         ),
-        await world.patience(lambda: letters.count_open(table=table.dynamodb)),
+        buried,
         max(lags, default=None),
         complete_until,
     )
