@@ -5,7 +5,7 @@ Values only: no I/O, no asyncio, no third party.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NewType
 
@@ -226,4 +226,3 @@ class Export:
     """Of a scan; 0 for an export."""
 
 
-Labels = Mapping[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ..config import TableConfig
@@ -19,6 +19,7 @@ from ..sinks.mapping import (
 )
 from ..sinks.own_tables import own_statements
 from ..sinks.tables import DELETED_COLUMN, ExistingTable, Refusal, has_rows, read_table, refusals
+from ..sinks.views import view_name, view_state
 from .world import World
 
 SAMPLE_ITEMS = 1000
@@ -72,11 +73,25 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
     description = await world.patience(lambda: world.tables.describe(config.dynamodb))
     existing = await world.patience(lambda: read_table(world.clickhouse, config.destination))
     if existing is not None:
-        return _existing(config, description.keys, existing)
+        return await _with_view(world, _existing(config, description.keys, existing))
     version_type = await _version_type(world, config)
     spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
-    return Planned(config, spec, None, [create_table(spec), create_view(spec)])
+    return await _with_view(world, Planned(config, spec, None, [create_table(spec)]))
+
+
+async def _with_view(world: World, planned: Planned) -> Planned:
+    """Add the view where it is missing or out of date; what is not ours under its name is never replaced."""
+    spec = planned.spec
+    state = await world.patience(lambda: view_state(world.clickhouse, spec, planned.existing))
+    if state == "foreign":
+        taken = Refusal(
+            f"{view_name(spec)} exists and is not its view", "rename it, or give tables.clickhouse another name"
+        )
+        return replace(planned, refused=(*planned.refused, taken))
+    if state != "current":
+        planned.statements.append(create_view(spec))
+    return planned
 
 
 async def _version_type(world: World, config: TableConfig) -> str:
@@ -108,7 +123,7 @@ def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: Existing
     found = tuple(refusals(table, spec))
     if not found:
         compile_table(spec)
-    return Planned(config, spec, table, [create_view(spec)], offers, notes, found)
+    return Planned(config, spec, table, [], offers, notes, found)
 
 
 async def prepare(world: World, planned: Sequence[Planned]) -> list[Prepared]:

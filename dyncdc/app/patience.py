@@ -38,7 +38,7 @@ class Patience:
                 answer = await retry_for_ever(operation, backoff=Backoff(ceiling_seconds=5.0), on_retry=on_retry)
         except TimeoutError:
             if not last:
-                raise FatalError(f"starting: no answer within {self.seconds:.0f} s") from None
+                raise FatalError(f"{self.task.name}: no answer within {self.seconds:.0f} s") from None
             raise FatalError(f"{last[0]} (tried for {self.seconds:.0f} s)", hint=last[0].hint) from None
         self.task.moved()
         return answer

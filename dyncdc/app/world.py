@@ -32,7 +32,8 @@ class World:
 
 def open_aws(config: Config) -> AbstractAsyncContextManager[AwsClients]:
     """Clients for the configured region and endpoint. Raises ConfigError; nothing is called yet."""
-    return open_clients(config.aws.region, endpoint_url=config.aws.endpoint_url)
+    aws = config.aws
+    return open_clients(aws.region, endpoint_url=aws.endpoint_url, role_arn=aws.role_arn, external_id=aws.external_id)
 
 
 @asynccontextmanager

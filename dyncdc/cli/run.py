@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..app import run_daemon
+from ..telemetry.logging import configure_logging
 from .options import config_option, debug_option, json_option, load, run_async
 
 
@@ -15,5 +16,6 @@ from .options import config_option, debug_option, json_option, load, run_async
 @debug_option
 def run(config_file: str | None, once: bool, as_json: bool, debug: bool) -> int:
     """Replicate until told to stop (SIGTERM drains)."""
-    del as_json, debug  # the daemon prints nothing; its log is JSON when stderr is no terminal
-    return run_async(run_daemon(load(config_file), once=once))
+    config = load(config_file)
+    configure_logging("debug" if debug else config.log.level, "json" if as_json else config.log.format)
+    return run_async(run_daemon(config, once=once))

@@ -66,6 +66,12 @@ class AwsConfig(Section):
     role_arn: Text | None = Field(default=None, description="role to assume")
     external_id: Text | None = Field(default=None, description="external id for the role")
 
+    @model_validator(mode="after")
+    def _combinations(self) -> AwsConfig:
+        if self.external_id and not self.role_arn:
+            raise ValueError("external_id means nothing without role_arn")
+        return self
+
     @field_validator("endpoint_url")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:

@@ -26,8 +26,6 @@ def _above(limit: int) -> Refused:
 
 
 UNAVAILABLE: Mapping[str, Refused] = {
-    "aws.role_arn": _ANY,
-    "aws.external_id": _ANY,
     "clickhouse.cluster": _ANY,
     "clickhouse.cert_file": _ANY,
     "clickhouse.key_file": _ANY,

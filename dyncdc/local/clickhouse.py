@@ -106,7 +106,12 @@ class LocalClickHouse:
         """
         if self.running:
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"starting ClickHouse on {self.directory}: {error.strerror}", hint="name a directory that it can write"
+            ) from None
         with self._sole_starter():
             await self._start()
         try:

@@ -108,7 +108,7 @@ async def _describe(kinesis: Any, stream: str, special: dict[str, Verdict]) -> t
 def start_from(start: str | datetime, now: float) -> Position:
     """The configured start as a position. LATEST becomes the time ``now``, so that children of a reshard have no gap.
 
-    Raises ConfigError for a text that is neither a keyword nor an RFC 3339 time.
+    Raises ConfigError for a text that is neither a keyword nor an RFC 3339 time, and for a time to come.
     """
     if start == HORIZON:
         return HORIZON
@@ -122,6 +122,10 @@ def start_from(start: str | datetime, now: float) -> Position:
         raise ConfigError(
             f"reading kinesis.start: {start!s} is not a start",
             hint='use "TRIM_HORIZON", "LATEST" or an RFC 3339 time such as "2026-01-31T12:00:00Z"',
+        )
+    if at.timestamp() > now:
+        raise ConfigError(
+            f"reading kinesis.start: {at.isoformat()} is in the future", hint='use "LATEST" to start from now on'
         )
     return Position(f"{AT_TIMESTAMP}{at.timestamp():.3f}")
 

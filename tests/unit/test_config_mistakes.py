@@ -121,8 +121,6 @@ def test_an_unknown_key_is_named_before_what_follows_from_it() -> None:
 
 
 REFUSED = {
-    "aws.role_arn": "[aws]\nrole_arn = 'r'",
-    "aws.external_id": "[aws]\nexternal_id = 'r'",
     "limits.workers": "[limits]\nworkers = 2",
     "clickhouse.cluster": "cluster = 'main'",
     "clickhouse.cert_file": "cert_file = 'c'",
