@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from ..errors import CorruptSnapshotError, FatalError
+from ..errors import ConfigError, CorruptSnapshotError
 from ..model import Snapshot
 from ..telemetry.progress import TaskProgress
 from .ports import Origin
@@ -32,7 +32,7 @@ class Exporting:
     async def run(self, snapshot: Snapshot, version_floor: int, task: TaskProgress) -> Snapshot:
         """Return the snapshot once it can be loaded. ``version_floor`` (microseconds): its rows must be newer.
 
-        Raises CorruptSnapshotError when there will be no export, FatalError for a given one that is too old.
+        Raises CorruptSnapshotError when there will be no export, ConfigError for a given one that is too old.
         """
         if snapshot.state == "waiting":
             snapshot = await self._ask(await self._cover(snapshot, version_floor, task))
@@ -48,7 +48,8 @@ class Exporting:
             snapshot = await self._seen_active(snapshot, task)
             now = await self._journal.retry(self._origin.covered_at)
             if now is None or self._lost_until > snapshot.covered_from:  # what was covered has a hole now
-                snapshot = replace(snapshot, covered_from=0.0)
+                # Changes that were read before the hole may be younger than an export at the usual distance would say.
+                snapshot = replace(snapshot, covered_from=0.0, had_rows=True)
                 await self._journal.save(snapshot)
                 continue
             # Rows of a later snapshot must win over those of an earlier one.
@@ -91,10 +92,10 @@ class Exporting:
         missing = snapshot.covered_from + self._needed_seconds(snapshot) - export.export_time
         if missing > 0:
             if not self._plan.accept_gap:
-                raise FatalError(
+                raise ConfigError(
                     f"loading {self._plan.table}: the given export is {missing:.0f} s too old: what changed between it"
                     " and the first position in the stream would be missing",
-                    hint="make an export now, while dyncdc runs, or set snapshot.accept_gap = true to take the gap",
+                    hint="make another export now and name it, or set snapshot.accept_gap = true to take the gap",
                 )
             begin, end = export.export_time - self._plan.margin_seconds, snapshot.covered_from
             await self._journal.accept_gap(self._plan.table, export.arn, begin, end)

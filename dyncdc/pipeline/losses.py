@@ -25,12 +25,19 @@ def lost_with_source(marks: Mapping[ShardId, Mark], reason: str) -> list[LostPos
 
 
 def missed_since(
-    before: Followed, source: SourceId, newest_epoch: int, marks: Mapping[ShardId, Mark], now: float
+    before: Followed,
+    source: SourceId,
+    newest_epoch: int,
+    marks: Mapping[ShardId, Mark],
+    now: float,
+    *,
+    held: bool,
 ) -> Iterator[Gap]:
     """Yield what a table misses that was followed ``before`` and is to be followed on ``source`` now.
 
     ``marks``: what is saved of the source that it was followed on. ``newest_epoch``: of the lives that have read
-    ``source``; one younger than the table's read it without the table.
+    ``source``; one younger than the table's read it without the table. ``held``: a former life is known to have saved
+    its positions.
     """
     if before.source != source:
         words = _replaced(before.source, source)
@@ -38,6 +45,8 @@ def missed_since(
         if not lost:
             lost = [LostPosition(ShardId(""), Mark(Position(""), before.at), words)]
         yield from gaps_of([before.table], before.source, lost, now)
+    elif held and not marks:
+        yield Gap(before.table, source, "", before.at, now, "", "the checkpoints of the stream are gone")
     elif before.epoch < newest_epoch:
         yield Gap(before.table, source, "", before.at, now, "", "the stream was read without the table for a while")
 

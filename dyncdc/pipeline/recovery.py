@@ -68,6 +68,8 @@ class Recovery:
         before = {row.table: row for row in await self._retry(self._store.followed)}
         known = await self._retry(snapshots.load) if before else ()
         begun = {(snapshot.table, snapshot.destination_uuid) for snapshot in known}
+        # Nothing is asked of AWS before the positions in the stream are saved.
+        held = {snapshot.table for snapshot in known if snapshot.export_arn}
         gaps: list[Gap] = []
         followed: list[Followed] = []
         for source in sources:
@@ -76,7 +78,9 @@ class Recovery:
                 uuid = self._policy.destinations.get(table)
                 if table in before and (uuid is None or (table, uuid) in begun):
                     newest, marks = checkpointer.newest_epoch(source.id), checkpointer.saved(before[table].source)
-                    gaps += missed_since(before[table], source.id, newest, marks, source.server_time)
+                    gaps += missed_since(
+                        before[table], source.id, newest, marks, source.server_time, held=table in held
+                    )
         await self._record(gaps)
         self._enforce({row.table for row in followed})
         await self._retry(lambda: self._store.save_followed(followed))

@@ -288,7 +288,7 @@ def test_an_export_from_before_the_stream_was_read_is_refused_unless_the_gap_is_
 ) -> None:
     time.sleep(1.1)  # the server's clock shows whole seconds
     refused = {**export.entry, "snapshot": {**export.entry["snapshot"], "accept_gap": False}}
-    assert_refused(once(place, [refused]), FATAL, re.escape(export.entry["dynamodb"]), "too old", "accept_gap")
+    assert_refused(once(place, [refused]), USAGE, re.escape(export.entry["dynamodb"]), "too old", "accept_gap")
     assert loaded_by_snapshot(place) == 0
     done = once(place, [export.entry])
     assert (done.code, done.complaints) == (0, []), done

@@ -1,0 +1,33 @@
+"""What a table misses when a life begins: decisions of dyncdc.pipeline.losses."""
+
+from __future__ import annotations
+
+from dyncdc.model import Followed, Mark, Position, ShardId, SourceId
+from dyncdc.pipeline.losses import missed_since
+
+STREAM = SourceId("arn:stream/s@1")
+BEFORE = Followed("orders", STREAM, epoch=5, at=100.0)
+MARKS = {ShardId("shard-0"): Mark(Position("12"), 90.0)}
+
+
+def test_a_table_that_every_life_has_followed_misses_nothing() -> None:
+    assert not list(missed_since(BEFORE, STREAM, 5, MARKS, 200.0, held=True))
+
+
+def test_a_table_left_out_by_a_later_life_misses_what_that_life_has_read() -> None:
+    (gap,) = missed_since(BEFORE, STREAM, 6, MARKS, 200.0, held=True)
+    assert (gap.table, gap.begin, gap.end) == ("orders", 100.0, 200.0)
+
+
+def test_k13_a_stream_made_anew_loses_every_position_of_the_old_one() -> None:
+    (gap,) = missed_since(BEFORE, SourceId("arn:stream/s@2"), 5, MARKS, 200.0, held=True)
+    assert (gap.shard, gap.begin, gap.position) == ("shard-0", 90.0, "12") and "anew" in gap.reason
+
+
+def test_checkpoints_that_are_gone_are_a_loss_and_no_fresh_start() -> None:
+    (gap,) = missed_since(BEFORE, STREAM, 0, {}, 200.0, held=True)
+    assert (gap.begin, gap.end) == (100.0, 200.0) and "checkpoints" in gap.reason
+
+
+def test_a_life_that_ended_before_it_saved_a_position_has_lost_nothing() -> None:
+    assert not list(missed_since(BEFORE, STREAM, 0, {}, 200.0, held=False))
