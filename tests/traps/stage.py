@@ -125,6 +125,11 @@ class Stage:
         """What a reader sees: the items of a destination's view, in order."""
         return self.clickhouse.rows(f"SELECT {columns} FROM {table}_current ORDER BY ALL")
 
+    def count(self, table: str = "orders") -> int:
+        """How many items a reader sees; 0 while the view is not there yet."""
+        view = f"{table}_current"
+        return self.clickhouse.number(f"SELECT count() FROM {view}") if view in self.clickhouse.tables() else 0
+
     def merged(self, table: str = "orders", columns: str = "*") -> list[list[object]]:
         """The winning row of every key, tombstones included (which FINAL would hide)."""
         self.clickhouse.run(f"OPTIMIZE TABLE {table} FINAL")
@@ -134,6 +139,11 @@ class Stage:
         """The sum of a metric's samples that carry these labels, of the life beside the test."""
         daemon = self.place.daemon(self.place.directory / "config.toml")
         return await asyncio.to_thread(daemon.metric, name, **labels)
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of the life beside the test."""
+        daemon = self.place.daemon(self.place.directory / "config.toml")
+        return await asyncio.to_thread(daemon.get, path)
 
     async def await_metric(self, name: str, least: float, **labels: str) -> float:
         """Wait until a metric of the life beside the test is at least so much, and return it."""

@@ -107,7 +107,7 @@ async def time_a_reshard(stage: Stage, table: str) -> None:
     aws = stage.place.aws
     async with stage.living():
         stage.put(change(table, "INSERT", now(), item("before")))
-        await until(lambda: "orders" in stage.clickhouse.tables() and len(stage.rows()) == 1, 10, "it reads")
+        await until(lambda: stage.count() == 1, 10, "it reads")
         await asyncio.sleep(1.0)  # as seldom as an idle shard is asked
         lists = aws.calls("ListShards")
         begun = time.monotonic()
@@ -134,7 +134,7 @@ async def read_with_expiring_iterators(stage: Stage, table: str) -> None:
         for turn in range(4):
             stage.put_all([change(table, "INSERT", now(), item(f"k{turn} {number}")) for number in range(30)])
             await asyncio.sleep(0.5)
-        await until(lambda: "orders" in stage.clickhouse.tables() and len(stage.rows()) == 120, 10, "all is there")
+        await until(lambda: stage.count() == 120, 10, "all is there")
         assert await stage.metric("dyncdc_records_read_total", table=table) == 120, "read more than once"
     assert stage.place.aws.calls("GetShardIterator") > 3
 
@@ -183,7 +183,7 @@ def test_k15_refused_reads_in_the_middle_move_no_checkpoint_and_end_by_themselve
 async def refuse_for_a_while(stage: Stage, table: str, code: str) -> None:
     async with stage.living():
         stage.put(change(table, "INSERT", now(), item("before")))
-        await until(lambda: "orders" in stage.clickhouse.tables() and len(stage.rows()) == 1, 10, "it reads")
+        await until(lambda: stage.count() == 1, 10, "it reads")
         await until(lambda: all(position.isdecimal() for position in positions(stage).values()), 5, "it has saved")
         saved = positions(stage)
         stage.place.aws.inject("GetRecords", {"error": code, "message": "the key says no"}, probability=1.0)

@@ -176,8 +176,7 @@ def test_o5_a_delete_that_is_delivered_again_never_beats_a_later_insert(stage: S
 async def die_when(stage: Stage, condition: Any) -> None:
     """Live until ``condition``, then end like a process that is killed."""
     async with stage.living():
-        await until(lambda: "orders" in stage.clickhouse.tables(), 10, "the table is there")
-        await until(condition, 10, "the rows are there")
+        await until(lambda: stage.count() and condition(), 10, "the rows are there")
 
 
 def test_o6_a_replayed_insert_stays_deleted_even_after_merges(stage: Stage) -> None:
