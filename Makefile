@@ -4,6 +4,7 @@
 #   make demo                 the whole thing, without AWS, Docker or configuration
 #   make test                 all tests            (make test ARGS="-k ledger -x")
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
+#   make mutants              plants known bugs, one at a time, and shows by what each is noticed
 #   make check                lint, format, types, layers
 #   make docs                 write the generated parts of docs/ anew
 #   make lock                 resolve the dependencies anew
@@ -21,7 +22,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 
 SEEDS ?= 20
 
-.PHONY: help demo test torture check docs lock upgrade clean
+.PHONY: help demo test torture mutants check docs lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -35,6 +36,9 @@ test: $(STAMP)
 
 torture: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+mutants: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python -m simulation.noticing
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -51,6 +51,8 @@ class ClickHouse:
     """Where the first checkpoint of each source stood."""
     export_files: dict[str, int] = field(default_factory=dict)
     gaps: int = 0
+    had_rows: set[str] = field(default_factory=set)
+    """Tables with rows that were there before the first life."""
     statements: int = 0
 
     def apply(self, block: Block, token: str) -> None:

@@ -22,13 +22,16 @@ from dyncdc.pipeline.coordinator import Coordinator
 from dyncdc.pipeline.exporting import Exporting
 from dyncdc.pipeline.follower import StreamFollower
 from dyncdc.pipeline.ledger import Receipt, ShardLedger
+from dyncdc.pipeline.ports import Swept
 from dyncdc.pipeline.pump import Pump
 from dyncdc.pipeline.readers import Readers
 from dyncdc.pipeline.snapshots import SnapshotLoader
+from dyncdc.pipeline.sweeping import Sweeping
 from dyncdc.pipeline.writer import Writer
 
 from .fake_aws import FakeStream
 from .fake_clickhouse import ClickHouse, SinkClient
+from .fake_ghosts import GhostsClient
 from .world import ShardLog
 
 _numbers = itertools.count()
@@ -364,6 +367,47 @@ def once_ends_without_the_tip(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Coordinator, "_at_tip", lambda self, follower, begun, instant: True)
 
 
+def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
+    """What a later snapshot has not shown yet counts as deleted while its files are still read."""
+    original = SnapshotLoader._load
+
+    async def load(self: SnapshotLoader, source: Any, snapshot: Any, task: Any) -> None:
+        if snapshot.had_rows:
+            await self._sweeping.run(snapshot, task)
+        await original(self, source, snapshot, task)
+
+    patch.setattr(SnapshotLoader, "_load", load)
+
+
+def ghosts_left(patch: pytest.MonkeyPatch) -> None:
+    """A later snapshot ends without a look at what it does not hold."""
+
+    async def run(self: Sweeping, snapshot: Any, task: Any) -> None:
+        return
+
+    patch.setattr(Sweeping, "run", run)
+
+
+def swept_one_range_only(patch: pytest.MonkeyPatch) -> None:
+    """The sweep ends after its first range of keys."""
+    original = GhostsClient.sweep
+
+    async def sweep(self: GhostsClient, table: str, version: int, after: tuple[str, ...]) -> Swept:
+        return replace(await original(self, table, version, after), upto=None)
+
+    patch.setattr(GhostsClient, "sweep", sweep)
+
+
+def old_epoch_wins(patch: pytest.MonkeyPatch) -> None:
+    """Of a shard's rows the one of the oldest process counts."""
+
+    def winners(self: ClickHouse) -> dict[tuple[Any, Any], Any]:
+        rows = sorted(self.checkpoints, key=lambda row: (row.mark.finished, -row.epoch, row.ordinal))
+        return {(row.source, row.shard): row for row in rows}
+
+    patch.setattr(ClickHouse, "winners", winners)
+
+
 ALL: tuple[Plant, ...] = (
     highest_acknowledged,
     last_answer_dropped,
@@ -390,4 +434,8 @@ ALL: tuple[Plant, ...] = (
     good_rows_split_away,
     refused_rows_forgotten,
     once_ends_without_the_tip,
+    ghosts_before_the_last_file,
+    ghosts_left,
+    swept_one_range_only,
+    old_epoch_wins,
 )

@@ -21,17 +21,29 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 
 from .fake_aws import Exports, FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder, garbage_id
-from .fake_clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient, position_index, refused_id
+from .fake_clickhouse import (
+    Bury,
+    CheckpointClient,
+    ClickHouse,
+    Row,
+    SinkClient,
+    SnapshotClient,
+    position_index,
+    refused_id,
+)
+from .fake_ghosts import GhostsClient
 from .life import Faults, Life, PowerCut, Violation, server_time
-from .world import Change, World, build
+from .world import EPOCH, Change, World, build
 
 STREAM_POINTS = ("after fetch", "after insert", "before save", "while saving", "after save", "before release")
+SWEEP_POINTS = ("snapshot sweeping", "while sweeping")
 SNAPSHOT_POINTS = (
     "after file fetch",
     "export requested",
     "snapshot waiting",
     "snapshot exporting",
     "snapshot loading",
+    *SWEEP_POINTS,
     "snapshot complete",
 )
 SETTLE_SECONDS = 4.0
@@ -79,6 +91,7 @@ def _prepare(seed: int, cut_point: str | None) -> Simulation:
     server = ClickHouse(world)
     corrupt = rng.random() < 0.06
     exports = {table: Exports(world, server, table, corrupt=corrupt) for table in world.snapshots}
+    _leave_rows(world, server)
     everything_loaded = all(table in world.snapshots for stream in world.streams for table in stream.tables)
     starts = ["TRIM_HORIZON", "TRIM_HORIZON", "LATEST", "AT_TIMESTAMP:1699999990.0"]
     outages = [(begin, begin + rng.uniform(2.0, 15.0)) for begin in (rng.uniform(0.0, 25.0),) if rng.random() < 0.3]
@@ -99,6 +112,22 @@ def _prepare(seed: int, cut_point: str | None) -> Simulation:
         rng.choice([64 * 2**10, 256 * 2**10, 8 * 2**20]),
         cut_point,
     )
+
+
+def _leave_rows(world: World, server: ClickHouse) -> None:
+    """Put old rows into the destinations of some tables that are to be loaded: stale items, and ghosts of others."""
+    rng = random.Random(f"rows of {world.seed}")
+    for table, active_at in world.snapshots.items():
+        if rng.random() < 0.6:
+            continue
+        server.had_rows.add(table)
+        rows = server.tables.setdefault(table, {})
+        for change in world.history[table]:
+            if change.at < active_at and not change.deleted and rng.random() < 0.5:
+                rows[change.key] = Row(change.version, change.number, change.payload, False)
+        for number in range(rng.randint(0, 12)):
+            version = int((EPOCH - 9000.0 + number) * 1_000_000)
+            rows[f"ghost{number}"] = Row(version, -1, "gone", False)
 
 
 def _no_faults() -> Faults:
@@ -151,7 +180,8 @@ async def _live(simulation: Simulation, end: str) -> None:
 def _power_cut(simulation: Simulation) -> PowerCut:
     rng = simulation.rng
     if simulation.cut_point is None and simulation.exports and rng.random() < 0.4:
-        return PowerCut(rng.choice(SNAPSHOT_POINTS), 1)
+        sweeps = simulation.server.had_rows and rng.random() < 0.3
+        return PowerCut(rng.choice(SWEEP_POINTS if sweeps else SNAPSHOT_POINTS), 1)
     return PowerCut(simulation.cut_point or rng.choice(STREAM_POINTS), rng.randint(1, 6))
 
 
@@ -222,8 +252,9 @@ async def _process(
     for stream in simulation.world.streams:
         for table in stream.tables:
             if table in simulation.exports:
-                plan = SnapshotPlan(table, "uuid", False, MARGIN_SECONDS, SETTLE_SECONDS)
-                origin = FakeOrigin(simulation.exports[table], life, settle_seconds=SETTLE_SECONDS)
+                plan = SnapshotPlan(table, "uuid", table in server.had_rows, MARGIN_SECONDS, SETTLE_SECONDS)
+                needed = SETTLE_SECONDS + (MARGIN_SECONDS if plan.had_rows else 0.0)
+                origin = FakeOrigin(simulation.exports[table], life, settle_seconds=needed)
                 snapshots.append(SnapshotTask(plan, origin, streams[stream.id]))
     await replicate(
         [StreamTask(streams[stream.id], StreamDecoder(stream.tables, life)) for stream in simulation.world.streams],
@@ -234,6 +265,7 @@ async def _process(
             SnapshotClient(server, life),
             FakeSnapshotDecoders(life),
             Bury(),
+            ghosts=GhostsClient(server, life),
         ),
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once),
         draining=draining,
@@ -268,7 +300,8 @@ def _differences(simulation: Simulation) -> list[str]:
             want = None if change.deleted else (change.number, change.payload)
             if (None if row is None else (row.number, row.payload)) != want:
                 found.append(f"{table}.{key} is {row}, should be {change}")
-        found += [f"{table}.{key} never existed" for key in final.keys() - last.keys()]
+        if table in complete or table not in simulation.server.had_rows:
+            found += [f"{table}.{key} never existed" for key in final.keys() - last.keys()]
     return found
 
 

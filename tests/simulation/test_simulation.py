@@ -23,7 +23,7 @@ def test_every_life_and_death_ends_with_the_destination_equal_to_the_source(firs
 def test_the_power_is_cut_at_every_named_point() -> None:
     counted: Counter[str] = Counter()
     points = {f"cut: {point}" for point in (*STREAM_POINTS, *SNAPSHOT_POINTS)}
-    for seed in range(SEEDS, SEEDS + 100):
+    for seed in range(SEEDS, SEEDS + 300):
         counted += run(seed)
         if points <= counted.keys():
             return

@@ -1,0 +1,47 @@
+"""The sweep of a later snapshot over the fake ClickHouse, with its faults and probes."""
+
+from __future__ import annotations
+
+from dyncdc.errors import RetryableError
+from dyncdc.model import SourceId
+from dyncdc.pipeline.ports import Swept
+
+from .fake_clickhouse import ClickHouse, Row
+from .life import Life
+
+
+class GhostsClient:
+    """The sweep of a later snapshot as one life sees it: nothing may be taken for deleted before the last file."""
+
+    RANGE_KEYS = 7
+
+    def __init__(self, server: ClickHouse, life: Life) -> None:
+        self._server = server
+        self._life = life
+
+    async def open_letters(self, snapshot: SourceId) -> int:
+        await self._life.takes(0.001, 0.05)
+        if self._life.happens(self._life.faults.save_failed):
+            raise RetryableError("counting dead letters: no answer")
+        return 0
+
+    async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
+        life, server = self._life, self._server
+        self._probe(table, version)
+        await life.takes(0.001, 0.05)
+        if life.happens(life.faults.save_failed):
+            raise RetryableError("sweeping: no answer")
+        rows = server.tables.get(table, {})
+        keys = sorted(key for key in rows if (key,) > after)[: self.RANGE_KEYS]
+        ghosts = [key for key in keys if rows[key].version < version and not rows[key].deleted]
+        rows.update((key, Row(version - 1, -1, "", True)) for key in ghosts)
+        await life.reach("while sweeping")
+        return Swept(len(ghosts), (keys[-1],) if len(keys) == self.RANGE_KEYS else None)
+
+    def _probe(self, table: str, version: int) -> None:
+        server = self._server
+        (snapshot,) = (one for one in server.snapshots.values() if one.table == table)
+        if len(server.finished(snapshot.id)) != server.export_files.get(snapshot.export_arn):
+            raise self._life.violated(f"{table} is swept before the last file of its snapshot")
+        if snapshot.version != version or table not in server.had_rows:
+            raise self._life.violated(f"{table} is swept for no snapshot of its own")

@@ -1,0 +1,16 @@
+"""Change records in any order, over again and in both units give the last state of every item, seed by seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import records
+
+SEEDS = 300
+CHUNK = 100
+
+
+@pytest.mark.parametrize("first_seed", range(0, SEEDS, CHUNK))
+def test_records_in_any_order_and_over_again_end_in_the_last_state(first_seed: int) -> None:
+    for seed in range(first_seed, first_seed + CHUNK):
+        records.run(seed)  # an error names its seed
