@@ -107,7 +107,7 @@ def test_every_case_is_read_back_exactly_from_clickhouse(server: LocalClickHouse
 @pytest.mark.timeout(60)
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(found=st.lists(items(WIDE), min_size=1, max_size=10))
-def test_any_item_is_read_back_exactly_from_clickhouse(server: LocalClickHouse, found: list[Any]) -> None:
+def test_t1_any_item_is_read_back_exactly_from_clickhouse(server: LocalClickHouse, found: list[Any]) -> None:
     rows = stored(server, WIDE, *found)
     assert len(rows) == len(found)
     for item, (*texts, spill) in zip(found, rows, strict=True):

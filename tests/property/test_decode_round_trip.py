@@ -48,7 +48,7 @@ def read_rows(spec: TableSpec, block: Block) -> list[tuple[list[str | None], str
 
 @quick
 @given(items(WIDE))
-def test_any_item_reads_back_exactly(item: dict[str, Any]) -> None:
+def test_t1_any_item_reads_back_exactly(item: dict[str, Any]) -> None:
     result = decoded(WIDE, item)
     assert result.dead == {}
     [(texts, spill)] = read_rows(WIDE, result.blocks[0])

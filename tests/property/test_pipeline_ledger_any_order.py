@@ -12,7 +12,7 @@ from dyncdc.model import HORIZON
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_the_frontier_never_passes_an_unacknowledged_chunk(parts: list[int], rng: random.Random) -> None:
+def test_c3_the_frontier_never_passes_an_unacknowledged_chunk(parts: list[int], rng: random.Random) -> None:
     ledger = ledger_of()
     released: list[int] = []
     receipts = [

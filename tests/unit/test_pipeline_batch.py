@@ -10,12 +10,12 @@ from dyncdc.model import Block
 from dyncdc.pipeline.batch import collapse, join, split, statement, take
 
 
-def test_the_greater_version_of_a_key_survives_whatever_the_order() -> None:
+def test_o1_the_greater_version_of_a_key_survives_whatever_the_order() -> None:
     found = collapse([block("t", ("a", 2, "new"), ("b", 1, "b")), block("t", ("a", 1, "old"))])
     assert [values(x) for x in found] == [[("a", "new"), ("b", "b")]]
 
 
-def test_among_equal_versions_the_last_delivered_survives() -> None:
+def test_o3_among_equal_versions_the_last_delivered_survives() -> None:
     found = collapse([block("t", ("a", 1, "first"), ("a", 1, "second")), block("t", ("a", 1, "third"))])
     assert [values(x) for x in found] == [[("a", "third")]]
 

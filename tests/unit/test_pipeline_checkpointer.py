@@ -127,7 +127,7 @@ def test_a_save_cancelled_anywhere_leaves_the_books_as_they_were_or_complete(ste
     run(work())
 
 
-def test_another_process_with_a_higher_epoch_has_taken_over() -> None:
+def test_c8_another_process_with_a_higher_epoch_has_taken_over() -> None:
     async def work() -> None:
         store = MemoryCheckpoints()
         checkpointer = await loaded(store)

@@ -98,7 +98,7 @@ def row(name: str, position: object, *, finished: bool = False, read_until: floa
     return Checkpoint(SOURCE, ShardId(name), mark(position, finished=finished, read_until=read_until), 1, 1)
 
 
-def test_children_start_as_soon_as_their_parent_is_persisted_without_a_list() -> None:
+def test_k5_children_start_as_soon_as_their_parent_is_persisted_without_a_list() -> None:
     async def work() -> None:
         bench = Bench([shard("p")])
         async with following(bench):
@@ -130,7 +130,7 @@ def test_a_shard_that_was_read_to_its_end_is_not_read_again_while_that_waits_to_
     run(work())
 
 
-def test_the_child_of_a_merge_waits_for_a_parent_that_no_list_has_shown_yet() -> None:
+def test_k2_the_child_of_a_merge_waits_for_a_parent_that_no_list_has_shown_yet() -> None:
     async def work() -> None:
         bench = Bench([shard("a"), shard("b")])
         async with following(bench):
@@ -147,7 +147,7 @@ def test_the_child_of_a_merge_waits_for_a_parent_that_no_list_has_shown_yet() ->
     run(work())
 
 
-def test_a_parent_on_a_later_page_than_its_child_is_waited_for() -> None:
+def test_k1_a_parent_on_a_later_page_than_its_child_is_waited_for() -> None:
     async def work() -> None:
         bench = Bench([shard("a")])
         async with following(bench):
@@ -174,7 +174,7 @@ def test_the_child_of_an_expired_parent_is_read() -> None:
     run(work())
 
 
-def test_a_page_that_fails_delays_only_what_it_would_have_shown() -> None:
+def test_k11_a_page_that_fails_delays_only_what_it_would_have_shown() -> None:
     async def work() -> None:
         bench = Bench([shard("a")], [shard("b")])
         failing = True
@@ -195,7 +195,7 @@ def test_a_page_that_fails_delays_only_what_it_would_have_shown() -> None:
     run(work())
 
 
-def test_a_start_at_a_time_is_saved_for_all_shards_before_the_first_read() -> None:
+def test_k4_a_start_at_a_time_is_saved_for_all_shards_before_the_first_read() -> None:
     async def work() -> None:
         bench = Bench([shard("a")], [shard("b")])
         bench.source.start = Position("AT_TIMESTAMP:1000.0")
@@ -222,7 +222,7 @@ def test_a_start_at_a_time_is_saved_for_all_shards_before_the_first_read() -> No
     run(work())
 
 
-def test_a_known_source_starts_new_shards_at_their_horizon() -> None:
+def test_k4_a_known_source_starts_new_shards_at_their_horizon() -> None:
     async def work() -> None:
         bench = Bench([shard("a"), shard("new")], saved=(row("a", 5),))
         bench.source.start = Position("AT_TIMESTAMP:1000.0")

@@ -13,7 +13,7 @@ def nothing() -> None:
     """Release nothing."""
 
 
-def test_the_frontier_waits_for_the_oldest_chunk() -> None:
+def test_c3_the_frontier_waits_for_the_oldest_chunk() -> None:
     ledger = ledger_of()
     first, second = ledger.track(mark(1), 1, nothing), ledger.track(mark(2), 1, nothing)
     second.ack()

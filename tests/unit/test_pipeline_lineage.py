@@ -16,13 +16,13 @@ def ids(*names: str) -> set[ShardId]:
     return {ShardId(name) for name in names}
 
 
-def test_a_child_waits_until_its_parent_is_finished() -> None:
+def test_k1_a_child_waits_until_its_parent_is_finished() -> None:
     shards = listed(shard("p"), shard("c", "p"))
     assert [x.id for x in ready(shards, ids(), ids("p"), complete=True)] == []
     assert [x.id for x in ready(shards, ids("p"), ids(), complete=True)] == ["c"]
 
 
-def test_the_child_of_a_merge_waits_for_both_parents() -> None:
+def test_k2_the_child_of_a_merge_waits_for_both_parents() -> None:
     shards = listed(shard("p"), shard("q"), shard("c", "p", "q"))
     assert [x.id for x in ready(shards, ids("p"), ids("q"), complete=True)] == []
     assert [x.id for x in ready(shards, ids("p", "q"), ids(), complete=True)] == ["c"]

@@ -123,7 +123,7 @@ def test_a_pump_cancelled_while_it_waits_for_the_budget_takes_nothing(steps: int
     run(work())
 
 
-def test_with_a_stalled_sink_fetching_stops_by_itself_at_the_budget() -> None:
+def test_c9_with_a_stalled_sink_fetching_stops_by_itself_at_the_budget() -> None:
     async def never(_: object) -> None:
         await asyncio.sleep(10**6)
 
@@ -227,7 +227,7 @@ def test_a_fatal_error_gives_back_what_was_reserved() -> None:
     run(work())
 
 
-def test_hundreds_of_idle_shards_reserve_little_at_a_time() -> None:
+def test_k16_hundreds_of_idle_shards_reserve_little_at_a_time() -> None:
     async def work() -> None:
         bench = Bench(capacity_bytes=100 * 2**20)
         async with asyncio.TaskGroup() as tasks:
@@ -255,7 +255,7 @@ def test_a_small_ceiling_bounds_the_first_fetch_too() -> None:
     assert FetchSize(ceiling_bytes=1_000).want_bytes == 1_000
 
 
-def test_an_idle_shard_is_asked_less_and_less_often_and_a_busy_one_at_once_again() -> None:
+def test_k16_an_idle_shard_is_asked_less_and_less_often_and_a_busy_one_at_once_again() -> None:
     pace, empty = Pace(0.25), chunk(shard(), [], "1")
     pauses = [pace.after(empty) for _ in range(6)]
     assert pauses == sorted(pauses) and pauses[0] == pytest.approx(0.375) and pauses[-1] == 1.0

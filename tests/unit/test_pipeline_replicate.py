@@ -195,7 +195,7 @@ def test_an_error_ends_the_life_as_itself_and_skips_the_drain() -> None:
     run(work())
 
 
-def test_another_owner_ends_the_life() -> None:
+def test_c7_another_owner_ends_the_life() -> None:
     async def work() -> None:
         bench = Bench()
 

@@ -179,7 +179,7 @@ async def load(bench: Bench) -> SnapshotLoader:
 
 
 @pytest.mark.parametrize(("had_rows", "seconds"), [(False, 60.0), (True, 360.0)])
-def test_an_export_is_asked_for_when_the_stream_has_covered_the_table_for_long_enough(
+def test_s3_an_export_is_asked_for_when_the_stream_has_covered_the_table_for_long_enough(
     had_rows: bool, seconds: float
 ) -> None:
     async def work() -> None:
@@ -204,7 +204,7 @@ def test_an_export_is_asked_for_when_the_stream_has_covered_the_table_for_long_e
     run(work())
 
 
-def test_a_destination_that_was_switched_off_in_between_is_covered_anew() -> None:
+def test_s3_a_destination_that_was_switched_off_in_between_is_covered_anew() -> None:
     async def work() -> None:
         bench = Bench()
         bench.origin.off = (40.0, 500.0)
@@ -244,7 +244,7 @@ def test_a_restart_goes_on_with_the_same_snapshot(seconds: float) -> None:
     run(work())
 
 
-def test_a_given_export_older_than_the_coverage_is_refused_or_its_gap_recorded() -> None:
+def test_s3_a_given_export_older_than_the_coverage_is_refused_or_its_gap_recorded() -> None:
     async def work() -> None:
         plan = replace(PLAN, export_arn="arn:given")
         bench = Bench(plan)
@@ -279,7 +279,7 @@ def test_a_failed_export_is_named_and_the_next_start_asks_for_another() -> None:
     run(work())
 
 
-def test_a_corrupt_file_stops_alone_and_the_snapshot_stays_unfinished() -> None:
+def test_s7_a_corrupt_file_stops_alone_and_the_snapshot_stays_unfinished() -> None:
     async def work() -> None:
         bench = Bench()
         bench.origin.corrupt = True

@@ -201,7 +201,7 @@ def failing(bench: Bench, failures: int) -> Callable[[Block], Coroutine[object, 
     return answer
 
 
-def test_a_retry_sends_the_same_rows_under_the_same_token_and_the_next_block_another() -> None:
+def test_c2_a_retry_sends_the_same_rows_under_the_same_token_and_the_next_block_another() -> None:
     async def work() -> None:
         async with running(Bench()) as bench:
             bench.sink.answer = failing(bench, 5)
@@ -218,7 +218,7 @@ def test_a_retry_sends_the_same_rows_under_the_same_token_and_the_next_block_ano
     run(work())
 
 
-def test_nothing_is_acknowledged_while_an_insert_fails() -> None:
+def test_c3_nothing_is_acknowledged_while_an_insert_fails() -> None:
     async def work() -> None:
         async with running(Bench()) as bench:
             bench.sink.answer = failing(bench, 10**9)

@@ -109,7 +109,7 @@ async def test_an_applied_write_can_lose_its_answer(clients: Any, name: str, fau
     assert "Item" in await clients.dynamodb.get_item(TableName=name, Key={"pk": {"S": "a"}})
 
 
-async def test_s3_can_fail_and_stop_in_the_middle(clients: Any, name: str, faults: Switch) -> None:
+async def test_a_bucket_can_fail_and_stop_in_the_middle(clients: Any, name: str, faults: Switch) -> None:
     await clients.s3.create_bucket(Bucket=name)
     await clients.s3.put_object(Bucket=name, Key="a/b c.gz", Body=b"0123456789" * 100)
     await faults("GetObject", [{"error": "SlowDown", "status": 503}, {"cut": 100}], contains=name)

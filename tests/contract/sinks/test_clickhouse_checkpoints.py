@@ -39,7 +39,7 @@ async def test_what_was_saved_is_loaded(tables: ClickHouse) -> None:
     assert found == {each.shard: each for each in rows}
 
 
-async def test_the_greatest_rank_wins_in_any_order_of_arrival(tables: ClickHouse) -> None:
+async def test_c7_the_greatest_rank_wins_in_any_order_of_arrival(tables: ClickHouse) -> None:
     rows = [row(10, epoch=1, ordinal=9), row(20, epoch=2, ordinal=1), row(30, epoch=2, ordinal=2)]
     for number, order in enumerate(itertools.permutations(rows)):
         store = ClickHouseCheckpoints(tables, f"p{number}")

@@ -122,7 +122,7 @@ async def test_a_query_is_given_up_after_its_time(clickhouse: ClickHouse) -> Non
     await client.close()
 
 
-async def test_a_frozen_server_is_retryable_within_the_time_limit_and_recovers(tmp_path: Path) -> None:
+async def test_c14_a_frozen_server_is_retryable_within_the_time_limit_and_recovers(tmp_path: Path) -> None:
     async with own_server(tmp_path, timeout_seconds=0.5) as (server, client):
         assert await client.fetch("SELECT 1") == [(1,)]
         os.kill(server.pid, signal.SIGSTOP)
@@ -137,7 +137,7 @@ async def test_a_frozen_server_is_retryable_within_the_time_limit_and_recovers(t
         assert await client.fetch("SELECT 1") == [(1,)]
 
 
-async def test_a_killed_server_is_retryable_until_it_is_back(tmp_path: Path) -> None:
+async def test_c9_a_killed_server_is_retryable_until_it_is_back(tmp_path: Path) -> None:
     async with own_server(tmp_path) as (server, client):
         assert await client.fetch("SELECT 1") == [(1,)]
         running = asyncio.create_task(client.fetch("SELECT sleep(3)"))
@@ -230,7 +230,7 @@ async def test_errors_name_no_value_of_a_statement(clickhouse: ClickHouse) -> No
         ("SELECT throwIf(1)", UnknownCodeError),
     ],
 )
-async def test_codes_become_what_to_do(clickhouse: ClickHouse, sql: str, expected: type[DyncdcError]) -> None:
+async def test_c9_codes_become_what_to_do(clickhouse: ClickHouse, sql: str, expected: type[DyncdcError]) -> None:
     await clickhouse.execute("CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a")
     assert type(await error_of(clickhouse, sql)) is expected
 

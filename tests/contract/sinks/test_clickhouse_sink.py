@@ -185,7 +185,7 @@ async def test_dead_letters_fit_their_table_whatever_their_bytes(clickhouse: Cli
     assert rows == [(raw.hex().upper(), "not_json", None, 1)]
 
 
-async def test_an_insert_into_a_frozen_server_may_have_been_applied_and_its_repetition_adds_nothing(
+async def test_c2_an_insert_into_a_frozen_server_may_have_been_applied_and_its_repetition_adds_nothing(
     tmp_path: Path,
 ) -> None:
     async with LocalClickHouse(tmp_path) as server:

@@ -31,7 +31,7 @@ RICH = item(
 )
 
 
-async def test_equal_tables_are_equal_whatever_the_order_of_sets_and_the_text_of_numbers(shop: Shop) -> None:
+async def test_t4_equal_tables_are_equal_whatever_the_order_of_sets_and_the_text_of_numbers(shop: Shop) -> None:
     await shop.put_source(RICH, item("a", 1, tags={"SS": ["y", "x"]}, total={"N": "1.50"}, n={"NS": ["2", "1E+1"]}))
     await shop.put_destination(RICH)
     await shop.put_destination(item("a", 1, tags={"SS": ["x", "y"]}, total={"N": "1.5"}, n={"NS": ["10", "2.0"]}))
