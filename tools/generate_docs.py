@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md and docs/configuration.md from the code; a test compares them. Run by `make docs`."""
+"""Writes the pages of docs/ that list things, from the code; tests compare them. Run by `make docs`."""
 
 from __future__ import annotations
 
@@ -102,7 +102,10 @@ def _meaning(path: str, field: FieldInfo) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write all pages."""
+    import list_traps
+
+    list_traps.main()
     (DOCS / "metrics.md").write_text(metrics_page(), encoding="utf-8")
     (DOCS / "configuration.md").write_text(configuration_page(), encoding="utf-8")
 

@@ -49,10 +49,6 @@ def connect(place: Place, port: int = 0, **options: Any) -> ClickHouse:
     return ClickHouse(url, **{"timeout_seconds": 5.0} | options)
 
 
-def url_through(proxy: ChaosProxy, stage: Stage) -> dict[str, str]:
-    return {"url": f"clickhouse://default@127.0.0.1:{proxy.listening_port}/{stage.place.name}"}
-
-
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("point", [*STREAM_POINTS, *SNAPSHOT_POINTS])
 def test_c1_the_power_is_cut_at_every_step_and_nothing_is_lost(point: str) -> None:
