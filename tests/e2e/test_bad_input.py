@@ -231,7 +231,7 @@ def one_item_more(content: bytes) -> bytes:
     [corrupt, lambda content: content[:-12], one_item_more],
     ids=["corrupt", "truncated", "forged"],
 )
-def test_a_spoilt_data_file_is_named_and_the_others_stand(
+def test_s7_a_spoilt_data_file_is_named_and_the_others_stand(
     place: Place, export: FinishedExport, spoil: Callable[[bytes], bytes]
 ) -> None:
     export.write(export.victim, spoil(export.read(export.victim)))
@@ -248,13 +248,13 @@ def test_a_spoilt_data_file_is_named_and_the_others_stand(
     assert [export.victim] not in finished
 
 
-def test_a_missing_data_file_is_named(place: Place, export: FinishedExport) -> None:
+def test_s7_a_missing_data_file_is_named(place: Place, export: FinishedExport) -> None:
     export.aws.s3.delete_object(Bucket=export.bucket, Key=export.victim)
     assert_refused(once(place, [export.entry]), FATAL, re.escape(export.victim))
     assert snapshot_state(place) != "complete"
 
 
-def test_the_daemon_goes_on_following_the_stream_beside_a_spoilt_file(place: Place, export: FinishedExport) -> None:
+def test_s7_the_daemon_goes_on_following_the_stream_beside_a_spoilt_file(place: Place, export: FinishedExport) -> None:
     export.write(export.victim, corrupt(export.read(export.victim)))
     with running(place.daemon(place.configure([export.entry]))) as daemon:
         wait_until(lambda: daemon.get("/healthz")[0] == 503, 15, f"health is red: {daemon.tail()}")
@@ -265,7 +265,7 @@ def test_the_daemon_goes_on_following_the_stream_beside_a_spoilt_file(place: Pla
         assert daemon.terminate() == 0, daemon.tail()
 
 
-def test_a_manifest_that_does_not_match_its_checksum_loads_nothing(place: Place, export: FinishedExport) -> None:
+def test_s7_a_manifest_that_does_not_match_its_checksum_loads_nothing(place: Place, export: FinishedExport) -> None:
     key = export.files_key
     export.write(key, export.read(key).replace(b'"itemCount":', b'"itemCount": ', 1))
     assert_refused(once(place, [export.entry]), FATAL, re.escape(key), "checksum")
@@ -273,7 +273,7 @@ def test_a_manifest_that_does_not_match_its_checksum_loads_nothing(place: Place,
     assert snapshot_state(place) != "complete"
 
 
-def test_a_manifest_whose_counts_disagree_loads_nothing(place: Place, export: FinishedExport) -> None:
+def test_s7_a_manifest_whose_counts_disagree_loads_nothing(place: Place, export: FinishedExport) -> None:
     lines = export.read(export.files_key).splitlines(keepends=True)
     shorter = b"".join(lines[:-1])
     export.write(export.files_key, shorter)
@@ -283,7 +283,7 @@ def test_a_manifest_whose_counts_disagree_loads_nothing(place: Place, export: Fi
     assert loaded_by_snapshot(place) == 0
 
 
-def test_an_export_from_before_the_stream_was_read_is_refused_unless_the_gap_is_accepted(
+def test_s3_an_export_from_before_the_stream_was_read_is_refused_unless_the_gap_is_accepted(
     place: Place, export: FinishedExport
 ) -> None:
     time.sleep(1.1)  # the server's clock shows whole seconds

@@ -51,7 +51,7 @@ def test_the_guides_table_works_unchanged(place: Place) -> None:
     assert place.clickhouse.value("SHOW CREATE TABLE users") == before
 
 
-def test_an_age_of_300_is_a_dead_letter_and_never_44(place: Place) -> None:
+def test_t2_an_age_of_300_is_a_dead_letter_and_never_44(place: Place) -> None:
     table = make_guide_table(place)
     place.aws.put(table, person(1, "300"))
     with running(place.daemon(place.configure([place.entry(table, **PLAIN)]))) as daemon:
@@ -90,7 +90,7 @@ def test_deletes_work_with_a_deleted_column(place: Place, engine: str) -> None:
         assert daemon.terminate() == 0, daemon.tail()
 
 
-def test_tables_share_a_stream_and_an_unconfigured_one_is_ignored(place: Place) -> None:
+def test_o12_tables_share_a_stream_and_an_unconfigured_one_is_ignored(place: Place) -> None:
     stream = place.make_stream(shards=2)
     one, two, stranger = (place.make_table(label, {"id": "S"}, stream) for label in ("one", "two", "stranger"))
     entries = [place.entry(one), place.entry(two, clickhouse="zwei", nested="json")]

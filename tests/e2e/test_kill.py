@@ -38,7 +38,7 @@ def live_and_die(daemon: Daemon, rng: random.Random, longest_seconds: float) -> 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_daemon_killed_at_any_moment_ends_equal(place: Place, seed: int) -> None:
+def test_c1_a_daemon_killed_at_any_moment_ends_equal(place: Place, seed: int) -> None:
     rng = random.Random(seed)
     ties = seed % 2 == 0
     # Duplicates and ties at once are the documented limit of a version without a total order.

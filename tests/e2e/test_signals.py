@@ -32,7 +32,7 @@ def load(place: Place, tables: tuple[str, str]) -> Iterator[Load]:
         yield writing
 
 
-def test_sigterm_under_load_saves_and_the_next_start_goes_on_from_there(
+def test_c12_sigterm_under_load_saves_and_the_next_start_goes_on_from_there(
     place: Place, tables: tuple[str, str], load: Load
 ) -> None:
     items, accounts = tables
@@ -64,7 +64,7 @@ def test_sigint_drains_too(place: Place, tables: tuple[str, str], load: Load) ->
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_second_signal_cuts_the_drain_short(
+def test_c12_a_second_signal_cuts_the_drain_short(
     place: Place, tables: tuple[str, str], load: Load, number: signal.Signals, code: int
 ) -> None:
     items, _ = tables
@@ -82,7 +82,9 @@ def test_a_second_signal_cuts_the_drain_short(
             assert time.monotonic() - started < 2.0
 
 
-def test_a_drain_that_takes_too_long_is_given_up_with_exit_1(place: Place, tables: tuple[str, str], load: Load) -> None:
+def test_c12_a_drain_that_takes_too_long_is_given_up_with_exit_1(
+    place: Place, tables: tuple[str, str], load: Load
+) -> None:
     items, _ = tables
     daemon = place.daemon(place.configure([place.entry(items, columns=COLUMNS)], run={"shutdown_seconds": 1.5}))
     with running(daemon):

@@ -20,7 +20,7 @@ def test_every_life_and_death_ends_with_the_destination_equal_to_the_source(firs
     assert counted["ended: once"] and counted["ended: drain"] and counted["cut: any time"]
 
 
-def test_the_power_is_cut_at_every_named_point() -> None:
+def test_c1_the_power_is_cut_at_every_named_point() -> None:
     counted: Counter[str] = Counter()
     points = {f"cut: {point}" for point in (*STREAM_POINTS, *SNAPSHOT_POINTS)}
     for seed in range(SEEDS, SEEDS + 300):
