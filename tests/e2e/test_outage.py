@@ -87,6 +87,7 @@ def backlogged(place: Place) -> Iterator[tuple[Daemon, str]]:
         yield daemon, table
 
 
+@pytest.mark.timeout(300)
 def test_a_frozen_clickhouse_stops_reading_within_the_memory_limit(
     place: Place, backlogged: tuple[Daemon, str]
 ) -> None:
