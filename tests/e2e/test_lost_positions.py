@@ -1,4 +1,4 @@
-"""Lost positions with the real process: expired records, a shard that is gone, a stream made anew, and what heals them."""
+"""Lost positions with the real process: expired records, a shard that is gone, a stream made anew, and the healing."""
 
 from __future__ import annotations
 
@@ -95,19 +95,16 @@ def test_k8_stop_says_what_is_missing_and_a_request_lets_it_go_on(place: Place) 
         assert last.startswith(f"dyncdc: changes of {table} between ")
         assert f"dyncdc snapshot {table}" in last
     assert gaps(place, "uniqExact(`from`)") == [["1"]]
-    status = place.command("status", "-c", config)
-    assert f"gap: changes of {table} between" in status.out
     asked = place.command("snapshot", table, "-c", config)
     assert asked.code == 0, asked
-    assert "requested: a snapshot" in place.command("status", "-c", config).out
+    status = place.command("status", "-c", config).out
+    assert f"gap: changes of {table} between" in status
+    assert "requested: a snapshot" in status
     daemon.start()
     wait_until(lambda: recovered(place), 30, f"the gap is recovered: {daemon.tail()}")
     place.aws.set(retention_seconds=0.0)
     assert_equal_within(10, place.aws, place.clickhouse, table)
     assert place.clickhouse.number("SELECT count() FROM dyncdc_requests WHERE done_at IS NOT NULL") == 1
-    assert daemon.terminate() == 0, daemon.tail()
-    again = daemon.start()
-    again.wait_ready()
     assert daemon.terminate() == 0, daemon.tail()
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from pipeline_parts import (
@@ -21,7 +22,19 @@ from recovery_parts import MemoryGhosts, MemoryRecovery
 from virtual_time import run
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
-from dyncdc.model import Checkpoint, Export, Mark, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
+from dyncdc.model import (
+    Checkpoint,
+    Export,
+    Gap,
+    Mark,
+    Position,
+    RawChunk,
+    Request,
+    Shard,
+    ShardId,
+    Snapshot,
+    SourceId,
+)
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.pump import Engine
 from dyncdc.pipeline.readers import Readers
@@ -114,6 +127,7 @@ class Bench:
         self.stream = ScriptedSource()
         self.recovery = MemoryRecovery()
         self.ghosts = MemoryGhosts()
+        self.on_lost_position: Literal["resnapshot", "stop"] = "stop"
         self.past = float("inf")
         """Up to which instant the stream has been read."""
         self.versions: list[int] = []
@@ -141,7 +155,7 @@ async def loading(bench: Bench) -> AsyncIterator[SnapshotLoader]:
     try:
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(engine, checkpointer, tasks)
-            policy = Policy(tables={SourceId("stream@1"): ["orders"]})
+            policy = Policy(bench.on_lost_position, {SourceId("stream@1"): ["orders"]})
             recovery = Recovery(bench.recovery, policy, Metrics(), bench.progress)
             await recovery.begin([bench.stream], bench.store, checkpointer)
             loader = SnapshotLoader(
@@ -290,5 +304,238 @@ def test_s7_a_corrupt_file_stops_alone_and_the_snapshot_stays_unfinished() -> No
         bench.origin.corrupt = False
         assert (await load(bench)).failure is None, "a mended file is read by the next start, and only that"
         assert bench.states[-1] == "complete" and len(bench.origin.tokens) == 1
+
+    run(work())
+
+
+def ask(bench: Bench, name: str) -> Request:
+    request = Request(name, "orders", now())
+    bench.recovery.requests.append(request)
+    return request
+
+
+async def load_again(bench: Bench, name: str) -> None:
+    """Complete a first snapshot, then one that somebody asks for."""
+    await load(bench)
+    ask(bench, name)
+    await load(bench)
+
+
+def test_s6_a_request_has_a_live_table_loaded_again_and_is_done_at_its_end() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.held.set()
+        async with loading(bench) as loader:
+            await loader.ended.wait()
+            request = ask(bench, "r1")
+            await asyncio.sleep(5)
+            assert not loader.ended.is_set(), "it is seen while it runs"
+            await loader.ended.wait()
+            assert bench.recovery.done == [request]
+        first, second = await bench.store.load()
+        assert (second.request, second.had_rows, second.state) == ("r1", True, "complete")
+        assert second.version > first.version
+        assert bench.ghosts.swept == [("orders", second.version, after) for after in ((), ("1",), ("2",))]
+
+    run(work())
+
+
+def test_s6_a_request_is_answered_by_a_snapshot_begun_after_it_and_later_requests_by_one_more() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.held.set()
+        async with loading(bench) as loader:
+            await asyncio.sleep(65)
+            assert bench.states[-1] == "exporting"
+            requests = [ask(bench, "r1"), ask(bench, "r2")]
+            await asyncio.sleep(30)
+            await loader.ended.wait()
+            assert bench.recovery.done == requests
+        assert [snapshot.request for snapshot in await bench.store.load()] == ["", "r2"]
+
+    run(work())
+
+
+@pytest.mark.parametrize("seconds", [0.5, 359.0, 362.0, 371.5, 373.0])
+def test_s6_an_interrupted_snapshot_on_request_is_gone_on_with(seconds: float) -> None:
+    async def work() -> None:
+        bench = Bench()
+        await load(bench)
+        ask(bench, "r1")
+        async with loading(bench):
+            await asyncio.sleep(seconds)
+        await load(bench)
+        assert [snapshot.state for snapshot in await bench.store.load()] == ["complete", "complete"]
+        assert len(bench.origin.tokens) == 2 and len(bench.recovery.done) == 1
+
+    run(work())
+
+
+def test_s5_the_first_load_of_an_empty_destination_sweeps_nothing_and_that_of_another_does() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await load(bench)
+        assert bench.ghosts.swept == []
+        adopted = Bench(replace(PLAN, had_rows=True))
+        await load(adopted)
+        assert len(adopted.ghosts.swept) == 3
+        ignored = Bench(replace(PLAN, had_rows=True, sweeps=False))
+        await load(ignored)
+        assert ignored.ghosts.swept == [] and "sweeping" not in ignored.states
+
+    run(work())
+
+
+def test_s5_an_unfinished_snapshot_deletes_nothing() -> None:
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=True))
+        bench.origin.corrupt = True
+        loader = await load(bench)
+        assert loader.failure is not None and bench.states[-1] == "loading"
+        assert bench.ghosts.swept == []
+
+    run(work())
+
+
+def test_s5_nothing_is_swept_before_the_last_file_is_persisted_as_finished() -> None:
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=True))
+
+        async def swept() -> None:
+            finished = {row.shard for row in bench.checkpoints.rows if row.mark.finished}
+            assert len(finished) == 6 and bench.states[-1] == "sweeping"
+
+        bench.ghosts.answer = swept
+        await load(bench)
+        assert len(bench.ghosts.swept) == 3
+
+    run(work())
+
+
+def test_s5_a_sweep_waits_for_older_changes_that_the_stream_still_holds() -> None:
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=True))
+        bench.held.set()
+        bench.past = BEGUN
+        async with loading(bench) as loader:
+            await asyncio.sleep(1_000)
+            assert bench.states[-1] == "sweeping" and bench.ghosts.swept == []
+            assert bench.progress.stuck() == []
+            bench.past = now()
+            await asyncio.sleep(5)
+            assert loader.ended.is_set() and bench.states[-1] == "complete"
+
+    run(work())
+
+
+def test_s5_nothing_is_swept_while_an_item_of_the_snapshot_is_a_dead_letter() -> None:
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=True))
+        bench.ghosts.letters = 2
+        bench.held.set()
+        async with loading(bench) as loader:
+            await loader.ended.wait()
+            assert "2 items" in str(loader.failure) and bench.ghosts.swept == []
+            assert [task.name for task in bench.progress.stuck()] == ["snapshot:orders"]
+            await asyncio.sleep(100)
+            bench.ghosts.letters = 0
+            await asyncio.sleep(10)
+            assert loader.failure is None and loader.ended.is_set() and bench.states[-1] == "complete"
+            assert bench.progress.stuck() == []
+
+    run(work())
+
+
+def test_s5_a_sweep_that_is_cut_short_goes_on_at_the_next_start() -> None:
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=True))
+        bench.held.set()
+
+        async def slow() -> None:
+            await asyncio.sleep(20)
+
+        bench.ghosts.answer = slow
+        async with loading(bench):
+            await asyncio.sleep(410)
+            assert bench.states[-1] == "sweeping" and bench.ghosts.swept
+        bench.ghosts.swept.clear()
+        await load(bench)
+        assert [after for _, _, after in bench.ghosts.swept] == [(), ("1",), ("2",)]
+        assert len(bench.origin.tokens) == 1
+
+    run(work())
+
+
+def lose(bench: Bench, end: float) -> Gap:
+    gap = Gap("orders", "stream@1", "s", end - 100.0, end)
+    bench.recovery.gaps[gap.key] = gap
+    return gap
+
+
+def test_k8_a_gap_is_recovered_by_a_snapshot_that_was_covered_after_it_and_only_at_its_end() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.on_lost_position = "resnapshot"
+        await load(bench)
+        gap = lose(bench, now() + 50.0)
+        async with loading(bench) as loader:
+            await asyncio.sleep(300)
+            assert bench.recovery.recovered == []
+            await loader.ended.wait()
+        assert bench.recovery.recovered == [gap]
+        second = (await bench.store.load())[-1]
+        assert second.covered_from >= gap.end and second.had_rows and bench.ghosts.swept
+        assert second.export_time - second.covered_from >= 360.0
+
+    run(work())
+
+
+@pytest.mark.parametrize("seconds", [1.0, 65.0, 70.0])
+def test_k8_a_snapshot_under_way_at_the_time_of_the_loss_does_not_count(seconds: float) -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.on_lost_position = "resnapshot"
+        bench.held.set()
+        async with loading(bench):
+            await asyncio.sleep(seconds)
+        gap = lose(bench, now() + 1.0)
+        await load(bench)
+        assert bench.recovery.recovered == [gap]
+        *_, last = await bench.store.load()
+        assert last.state == "complete" and last.covered_from >= gap.end
+        assert bench.states.count("complete") == 1
+
+    run(work())
+
+
+def test_s6_a_snapshot_that_is_not_newer_than_the_one_before_is_never_taken() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await load(bench)
+        first = bench.origin.asked_at
+        bench.plan = replace(PLAN, margin_seconds=2_000.0)
+        ask(bench, "r1")
+        await load(bench)
+        one, two = await bench.store.load()
+        assert two.version > one.version
+        assert bench.origin.asked_at >= first + 1_700.0
+
+    run(work())
+
+
+def test_a_snapshot_that_failed_is_followed_by_the_one_that_somebody_asks_for() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.origin.corrupt = True
+        bench.held.set()
+        async with loading(bench) as loader:
+            await loader.ended.wait()
+            bench.origin.corrupt = False
+            request = ask(bench, "r1")
+            await asyncio.sleep(5)
+            assert not loader.ended.is_set() and loader.failure is None
+            await loader.ended.wait()
+            assert bench.recovery.done == [request]
+        assert [snapshot.state for snapshot in await bench.store.load()] == ["failed", "complete"]
 
     run(work())
