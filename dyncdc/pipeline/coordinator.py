@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..errors import DyncdcError
 from .checkpointer import Checkpointer
+from .destination_watch import DestinationWatch
 from .follower import StreamFollower
 from .ports import Decoder, Ghosts, Origin, RecoveryStore, SnapshotDecoders, SnapshotStore, Source
 from .pump import Engine
@@ -90,9 +91,11 @@ class Coordinator:
             self._watch(readers)
             followers = self._followers(readers)
             loaders = self._loaders(readers, followers)
+            watches = self._watches()
             running = [
                 *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in followers.values()),
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
+                *(tasks.create_task(watch.run(), name=watch.name) for watch in watches),
                 *([tasks.create_task(self._recovery.poll(), name="requests")] if loaders else ()),
             ]
             if once:
@@ -130,6 +133,12 @@ class Coordinator:
                 self._ghosts,
             )
             for snapshot in self._snapshots
+        ]
+
+    def _watches(self) -> list[DestinationWatch]:
+        return [
+            DestinationWatch(task.plan.table, task.stream.id, task.origin, self._recovery, self._engine)
+            for task in self._snapshots
         ]
 
     async def _until_done(self, followers: Mapping[str, StreamFollower], loaders: Sequence[SnapshotLoader]) -> None:

@@ -94,6 +94,11 @@ class Recovery:
         await self._record(gaps_of(tables, source.id, lost, source.server_time))
         self._enforce(tables)
 
+    async def missed(self, gaps: Sequence[Gap]) -> None:
+        """Make gaps durable that are no lost positions, and tell. Raises FatalError as ``notice`` does."""
+        await self._record(gaps)
+        self._enforce({gap.table for gap in gaps})
+
     async def _record(self, gaps: Sequence[Gap]) -> None:
         if not gaps:
             return
