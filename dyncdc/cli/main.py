@@ -10,6 +10,7 @@ from .. import __version__
 from ..pipeline.coordinator import first_error
 from .check import check
 from .ddl import ddl
+from .dead_letters import dead_letters
 from .demo import demo
 from .exits import DONE, FATAL, SIGNAL_BASE, USAGE, complain, exit_code
 from .local_aws import local_aws
@@ -25,7 +26,7 @@ def cli() -> None:
     """Keeps ClickHouse tables equal to DynamoDB tables: first by a snapshot, then by every change."""
 
 
-for command in (demo, local_aws, check, ddl, run, status, snapshot, verify):
+for command in (demo, local_aws, check, ddl, run, status, snapshot, verify, dead_letters):
     cli.add_command(command)
 
 

@@ -32,8 +32,8 @@ IDS_PER_STATEMENT: Final = 1_000
 _COPIED: Final = "id, pipeline, `table`, reason, `column`, {error}, source, shard, position, raw, received_at"
 _TIME: Final = "toUnixTimestamp64Micro"
 _FIELDS: Final = (
-    "id, any(`table`), any(reason), any(`column`), argMax(error, isNotNull(replayed_at)), any(source), any(shard),"
-    f" any(position), {_TIME}(min(received_at)), {_TIME}(max(replayed_at))"
+    "id, any(`table`), any(reason), any(`column`), argMax(error, ifNull(replayed_at, toDateTime64(0, 6))), any(source),"
+    f" any(shard), any(position), {_TIME}(min(received_at)), {_TIME}(max(replayed_at))"
 )
 
 
@@ -105,7 +105,8 @@ class ClickHouseDeadLetters:
         limited = f"LIMIT {limit}" if limit is not None else ""
         rows = await self._clickhouse.fetch(
             f"SELECT {_FIELDS}{', any(raw)' if with_raw else ''} FROM {DEAD_LETTERS} WHERE {where}"
-            f" GROUP BY id {having} ORDER BY min(received_at) DESC, id {limited}",
+            f" GROUP BY id {having} ORDER BY min(received_at) DESC, any(source), any(shard),"
+            f" length(any(position)) DESC, any(position) DESC, id {limited}",
             doing="reading dead letters",
         )
         return [_letter(row) for row in rows]

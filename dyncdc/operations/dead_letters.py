@@ -1,0 +1,80 @@
+"""``dyncdc dead-letters``: which records could not become rows, one of them whole, and closing them for good."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from ..app.patience import Patience, limited
+from ..app.world import open_clickhouse
+from ..config import Config
+from ..errors import ConfigError
+from ..sinks.dead_letters import ClickHouseDeadLetters, Letter
+
+SHORT_ID = 12
+"""Digits of an id that a list shows. Any beginning that only one letter has will do where an id is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Some letters, newest first, without their records; ``open`` is how many are open in all."""
+
+    letters: Sequence[Letter]
+    open: int
+
+
+class LetterBox:
+    """The letters of one pipeline, for one command."""
+
+    def __init__(self, store: ClickHouseDeadLetters, patience: Patience) -> None:
+        self._store = store
+        self._patience = patience
+
+    async def list(self, *, table: str | None, closed: bool, limit: int) -> Listed:
+        """List letters; with ``closed`` those too that were replayed or dropped."""
+        letters = await self._patience(lambda: self._store.find(table=table, only_open=not closed, limit=limit))
+        return Listed(letters, await self._patience(lambda: self._store.count_open(table=table)))
+
+    async def show(self, given: str) -> Letter:
+        """One letter with its record. Raises ConfigError when no letter, or more than one, begins with ``given``."""
+        return await self._one(given, with_raw=True)
+
+    async def select(self, given: Sequence[str], *, table: str | None) -> Sequence[Letter]:
+        """The letters meant by ids, or all open ones, or those of one table. Raises ConfigError."""
+        if given:
+            found = {letter.id: letter for letter in [await self._one(each) for each in given]}
+            strangers = [letter.id for letter in found.values() if table is not None and letter.table != table]
+            if strangers:
+                raise ConfigError(f"finding dead letter {strangers[0]}: it is not of table {table}")
+            return list(found.values())
+        return await self._patience(lambda: self._store.find(table=table))
+
+    async def drop(self, letters: Sequence[Letter]) -> int:
+        """Close letters for good, unreplayed; return how many of them were open."""
+        ids = [letter.id for letter in letters if letter.replayed_at is None]
+        await self._patience(lambda: self._store.close(ids, dropped=True))
+        return len(ids)
+
+    async def _one(self, given: str, *, with_raw: bool = False) -> Letter:
+        if not given:
+            raise ConfigError("finding a dead letter: its id is empty", hint="`dyncdc dead-letters list` shows ids")
+        found = await self._patience(
+            lambda: self._store.find(prefix=given, only_open=False, limit=2, with_raw=with_raw)
+        )
+        if not found:
+            raise ConfigError(
+                f"finding dead letter {given}: this pipeline has none of that id",
+                hint="`dyncdc dead-letters list --all` shows ids",
+            )
+        if len(found) > 1:
+            raise ConfigError(f"finding dead letter {given}: several ids begin so", hint="give more of its digits")
+        return found[0]
+
+
+@asynccontextmanager
+async def open_letters(config: Config) -> AsyncIterator[LetterBox]:
+    """The letters of the configured pipeline. Raises ConfigError, FatalError."""
+    with limited(config, "dead-letters") as patience:
+        async with open_clickhouse(config, patience) as clickhouse:
+            yield LetterBox(ClickHouseDeadLetters(clickhouse, config.pipeline), patience)

@@ -1,0 +1,233 @@
+"""``dyncdc dead-letters replay``: records become rows after all, by the present mapping and at their original version.
+
+A record's version comes from the record, a snapshot line's from its snapshot, so rows that are newer keep winning.
+Where a row of the same version stands already, nobody can tell which is newer: the item itself is read again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+
+from ..app.destinations import plan_table, run_statements
+from ..app.refused import ROW
+from ..app.world import World
+from ..config import Config
+from ..decode.attributes import Item, canonical
+from ..decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
+from ..decode.decoders import SnapshotDecoder, StreamDecoder, block_of
+from ..decode.envelope import read_change, read_export_line
+from ..decode.plan import TablePlan, compile_table
+from ..decode.undecodable import Undecodable
+from ..errors import ConfigError, RejectedRowsError
+from ..model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
+from ..pipeline.batch import join
+from ..pipeline.ports import Decoder
+from ..sinks.checkpoints import ClickHouseSnapshots
+from ..sinks.clickhouse import ClickHouseSink
+from ..sinks.dead_letters import HALT, ClickHouseDeadLetters, Letter
+from .ties import tied_rows
+
+LETTERS_AT_ONCE: Final = 50
+"""Records in memory at a time: of the largest kind some 1.4 MB each."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What came of it. ``failed``: why, by the id of the letter; those stay open."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class _CannotReplay(Exception):
+    """Why one letter stays."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A letter that decodes now. ``block`` has its one row, or is None where there is nothing to write."""
+
+    letter: Letter
+    plan: TablePlan
+    block: Block | None
+    key: Item | None
+    """DynamoDB's key, None where the record is gone and only its row was kept."""
+
+
+async def replay_letters(world: World, letters: Sequence[Letter]) -> Replayed:
+    """Replay letters in the order in which their records were delivered. Raises ConfigError, FatalError."""
+    replay = await _Replay.prepare(world)
+    ordered = sorted(letters, key=lambda letter: (letter.source, letter.shard, len(letter.position), letter.position))
+    for first in range(0, len(ordered), LETTERS_AT_ONCE):
+        await replay.some([letter.id for letter in ordered[first : first + LETTERS_AT_ONCE]])
+    return replay.result
+
+
+class _Replay:
+    def __init__(self, world: World, plans: Mapping[str, TablePlan], snapshots: Mapping[str, Snapshot]) -> None:
+        self._world = world
+        self._plans = plans
+        self._snapshots = snapshots
+        self._store = ClickHouseDeadLetters(world.clickhouse, world.config.pipeline)
+        self._sink = ClickHouseSink(world.clickhouse)
+        self._token = f"{world.config.pipeline}/replay/{uuid.uuid4().hex}"
+        self._statements = 0
+        self.result = Replayed()
+
+    @classmethod
+    async def prepare(cls, world: World) -> _Replay:
+        """Read the present mapping of every table, and every snapshot's version. Raises ConfigError."""
+        plans = {}
+        for table in world.config.tables:
+            planned = await plan_table(world, table)
+            refusal = planned.refusal()
+            if refusal is not None:
+                raise refusal
+            if planned.exists:
+                # A view that is older than an ALTER would show what is replayed wrapped into the old types.
+                await run_statements(world, planned.statements)
+                plans[table.dynamodb] = compile_table(planned.spec)
+        snapshots = await world.patience(ClickHouseSnapshots(world.clickhouse, world.config.pipeline).load)
+        return cls(world, plans, {snapshot.id: snapshot for snapshot in snapshots})
+
+    async def some(self, ids: Sequence[str]) -> None:
+        """Replay some letters: first the rows are durable, then their letters are closed."""
+        letters = await self._world.patience(lambda: self._store.find(ids=ids, only_open=False, with_raw=True))
+        by_id = {letter.id: letter for letter in letters}
+        pending = []
+        for letter in (by_id[each] for each in ids if each in by_id):
+            try:
+                pending.append(self._decode(letter))
+            except _CannotReplay as why:
+                self.result.failed[letter.id] = str(why)
+        await self._settle_ties(pending)
+        written = [each for each in pending if each.letter.id not in self.result.failed]
+        for group in _by_statement(each for each in written if each.block is not None):
+            await self._insert(group)
+        done = [each.letter.id for each in written if each.letter.id not in self.result.failed]
+        await self._world.patience(lambda: self._store.close(done))
+        self.result.done += done
+
+    def _decode(self, letter: Letter) -> _Pending:
+        raw = letter.raw or b""
+        if letter.reason == HALT:
+            raise _CannotReplay("it stands for the daemon's stop: mend the cause, raise the limit, or drop it")
+        if letter.reason.startswith("refused") and raw.startswith(b'{"%b":' % ROW.encode()):
+            return self._kept_row(letter, raw)
+        decoder, is_snapshot = self._decoder(letter)
+        shard = Shard(SourceId(letter.source), ShardId(letter.shard))
+        position = Position(letter.position)
+        (decoded,) = decoder.decode(RawChunk(shard, [raw], [position], position, len(raw), 0.0))
+        blocks = {block.table: block for block in decoded.blocks}
+        if DEAD_LETTER_TABLE in blocks:
+            buried, errors = decoded.buried[0], blocks[DEAD_LETTER_TABLE].cells[DEAD_LETTER_COLUMNS.index("error")]
+            column = f" in column {buried.column}" if buried.column else ""
+            raise _CannotReplay(f"{buried.reason}{column}: {orjson.loads(errors)}")
+        (table,) = decoded.records
+        plan = self._plans.get(table)
+        if plan is None:
+            raise _CannotReplay(f"the configuration has no table {table}, or ClickHouse not its destination")
+        image = read_export_line(raw) if is_snapshot else read_change(raw).keys
+        key = {name.name: canonical(image[name.name]) for name in plan.spec.keys}
+        return _Pending(letter, plan, blocks.get(plan.destination), key)
+
+    def _decoder(self, letter: Letter) -> tuple[Decoder, bool]:
+        """The decoder of a letter's source, and whether that was a snapshot."""
+        pipeline = self._world.config.pipeline
+        snapshot = self._snapshots.get(letter.source)
+        if snapshot is None:
+            if not letter.source.startswith("arn:"):
+                raise _CannotReplay("its snapshot is not known any more, and with it the version")
+            return StreamDecoder(self._plans, pipeline=pipeline), False
+        plan = self._plans.get(snapshot.table)
+        if plan is None:
+            raise _CannotReplay(f"the configuration has no table {snapshot.table}, or ClickHouse not its destination")
+        return SnapshotDecoder(plan, snapshot.version, pipeline=pipeline), True
+
+    def _kept_row(self, letter: Letter, raw: bytes) -> _Pending:
+        """A row that was kept instead of its record: it goes where it was to go, as it was."""
+        row = orjson.loads(raw)[ROW]
+        plan = self._plans.get(letter.table)
+        if plan is None or plan.destination != row["table"]:
+            raise _CannotReplay(f"the row is for {row['table']}, which is no destination of the configuration any more")
+        columns = row["columns"]
+        version = int(columns[plan.spec.version_column])
+        cells = [orjson.dumps(value) for value in columns.values()]
+        return _Pending(letter, plan, Block(plan.destination, tuple(columns), cells, 1, versions=[version]), None)
+
+    async def _settle_ties(self, pending: Sequence[_Pending]) -> None:
+        """Where a row of the same version stands, write the item as it is now instead."""
+        for plan in {id(each.plan): each.plan for each in pending if not each.plan.wide_version}.values():
+            mine = [each for each in pending if each.plan is plan and each.block is not None]
+            blocks = [each.block for each in mine if each.block is not None]
+            tied = await self._world.patience(lambda: tied_rows(self._world.clickhouse, plan.spec, blocks))  # noqa: B023
+            for number in tied:
+                if mine[number].key is None:
+                    self.result.failed[mine[number].letter.id] = (
+                        "a row of the same version stands already, and the record is gone: `dyncdc verify` tells"
+                        " whether the item differs"
+                    )
+            await self._read_items([mine[number] for number in tied if mine[number].key is not None])
+
+    async def _read_items(self, tied: Sequence[_Pending]) -> None:
+        if not tied:
+            return
+        plan = tied[0].plan
+        keys = {_text(each.key): each.key for each in tied if each.key is not None}
+        found = await self._world.patience(lambda: self._world.tables.get_items(plan.source_table, list(keys.values())))
+        items: dict[bytes, Item] = {}
+        for item in found:
+            items[_text({name.name: canonical(item[name.name]) for name in plan.spec.keys})] = item
+        for each in tied:
+            if each.key is None or each.block is None:
+                continue
+            now, version = items.get(_text(each.key)), each.block.versions[0]
+            try:
+                if now is not None:
+                    each.block = block_of(plan, [plan.upsert(now, version)])
+                else:
+                    each.block = block_of(plan, [plan.tombstone(each.key, version)]) if plan.keeps_deletes else None
+            except Undecodable as why:
+                self.result.failed[each.letter.id] = f"the item, read again because of a tie: {why.detail}"
+
+    async def _insert(self, group: Sequence[_Pending]) -> None:
+        """Insert rows of one destination, halving until those that are refused stand alone."""
+        block = join([each.block for each in group if each.block is not None])
+        self._statements += 1
+        token = f"{self._token}/{self._statements}"
+        try:
+            await self._world.patience(lambda: self._sink.insert(block, token))
+        except RejectedRowsError as error:
+            if len(group) == 1:
+                self.result.failed[group[0].letter.id] = str(error)
+                return
+            middle = len(group) // 2
+            await self._insert(group[:middle])
+            await self._insert(group[middle:])
+
+
+def _text(key: Item) -> bytes:
+    return orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
+
+
+def _by_statement(pending: Iterator[_Pending]) -> Iterator[list[_Pending]]:
+    """Rows that go into one statement: of one destination and the same columns, in their order."""
+    groups: dict[tuple[str, tuple[str, ...]], list[_Pending]] = {}
+    for each in pending:
+        if each.block is not None:
+            groups.setdefault((each.block.table, each.block.columns), []).append(each)
+    yield from groups.values()
+
+
+def check_table(config: Config, table: str | None) -> None:
+    """Refuse a table that the configuration does not have. Raises ConfigError."""
+    names = [each.dynamodb for each in config.tables]
+    if table is not None and table not in names:
+        raise ConfigError(
+            f"replaying dead letters of {table}: the configuration has no such table", hint=f"it has {', '.join(names)}"
+        )
