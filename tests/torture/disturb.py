@@ -85,6 +85,7 @@ def replace_daemon(world: World, spell: Spell) -> int:
     """Freeze the daemon, let another one take over, and wake it: it must stop and say so."""
     check_alive(world)
     old, new = world.daemon, replacement(world)
+    old.wait_ready()  # or it would be the later one
     old.signal(signal.SIGSTOP)
     try:
         new.start()
