@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
 
-from .harness import Daemon, Ended, running, wait_until
+from dyncdc.cli.main import run_cli
+
+from .harness import Daemon, Ended, environment, running, wait_until
 from .place import Place
 
 FATAL, USAGE = 1, 2
@@ -66,9 +70,14 @@ class Users:
         found: list[dict[str, Any]] = json.loads(done.out)["dead_letters"]
         return found[::-1]
 
-    def command(self, *arguments: str, config: Any = None) -> Ended:
-        """``dyncdc dead-letters ...``."""
-        return self.place.command("dead-letters", *arguments, "-c", str(config or self.config))
+    def command(self, *arguments: str) -> Ended:
+        """``dyncdc dead-letters ...``, in this process: starting one takes seconds, and there are many."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name, value in environment().items():
+                patch.setenv(name, value)
+            code = run_cli(["dead-letters", *arguments, "-c", str(self.config)])
+        return Ended(code, out.getvalue(), err.getvalue())
 
     @property
     def config(self) -> Any:
@@ -128,7 +137,7 @@ def test_a_bad_record_is_listed_shown_and_after_the_mapping_is_mended_replayed(u
     assert again.out.count("misfit in column age") == 3
 
     place.clickhouse.run("ALTER TABLE users MODIFY COLUMN age Int16")
-    done = users.command("replay", "--table", table)
+    done = place.command("dead-letters", "replay", "--table", table, "-c", str(users.config))
     assert (done.code, done.out.splitlines()) == (0, ["3 replayed, 0 stay"]), done
     assert users.ages() == {"p1": 300, "p2": 301, "p3": 33}, "nothing newer is overwritten"
     users.verify()
