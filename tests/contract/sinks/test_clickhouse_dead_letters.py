@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.decode.dead_letters import DeadLetters
+from dyncdc.errors import FatalError
+from dyncdc.model import Position, ShardId, SourceId
+from dyncdc.pipeline.diversion import Halt
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
@@ -88,3 +91,25 @@ async def test_open_letters_are_counted_once_by_source_and_by_table(tables: Clic
     await store.close([(await store.find(table="users"))[0].id])
     assert await store.count_open(source="snapshot-1") == 0
     assert len(await store.find(limit=1)) == 1
+
+
+async def test_why_a_life_stopped_is_kept_until_it_is_closed(tables: ClickHouse) -> None:
+    store = ClickHouseDeadLetters(tables, "p")
+    halt = Halt("h1", "max_ratio", 0.05, "too many", SourceId("s@1"), ShardId("shard"), Position("9"), "orders", "age")
+    refused = replace(halt, id="h2", limit="max_run", value=1000.0, column="", refused=True)
+    await store.save_halt(halt)
+    await store.save_halt(refused)
+    await write(tables, "7")
+    assert sorted(await store.open_halts(), key=lambda found: found.id) == [halt, refused]
+    assert await ClickHouseDeadLetters(tables, "another").open_halts() == []
+    await store.close_halt(halt)
+    assert await store.open_halts() == [refused]
+    await store.close(["h2"], dropped=True)
+    assert await store.open_halts() == [], "dropping it lets the daemon try again"
+
+
+async def test_a_halt_that_somebody_edited_is_refused_with_advice(tables: ClickHouse) -> None:
+    await tables.execute(f"INSERT INTO {DEAD_LETTERS} (id, pipeline, reason) VALUES ('h1', 'p', 'limit_reached')")
+    with pytest.raises(FatalError, match="dead letter h1") as caught:
+        await ClickHouseDeadLetters(tables, "p").open_halts()
+    assert "dead-letters drop h1" in caught.value.hint
