@@ -205,12 +205,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """Which source a table's changes were read from by the life of ``epoch``, which began at ``at`` (seconds)."""
+    """Which source a table's changes were read from by the life of ``epoch``, which began at ``at`` (seconds).
+
+    ``held``: every shard of the source has had a durable position at the same time, in this life or an earlier one.
+    """
 
     table: str
     source: SourceId
     epoch: int
     at: float
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,5 +228,3 @@ class Export:
     failure: str = ""
     segments: int = 0
     """Of a scan; 0 for an export."""
-
-

@@ -39,6 +39,7 @@ class Checkpointer:
         self._saved_at: dict[tuple[SourceId, ShardId], float] = {}
         self._loaded: dict[SourceId, dict[ShardId, Mark]] = {}
         self._finished: dict[SourceId, set[ShardId]] = {}
+        self._ends: dict[tuple[SourceId, ShardId], float] = {}
         self._epochs: dict[SourceId, int] = {}
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -53,13 +54,21 @@ class Checkpointer:
             self._loaded.setdefault(row.source, {})[row.shard] = row.mark
             self._epochs[row.source] = max(self._epochs.get(row.source, 0), row.epoch)
             if row.mark.finished:
-                self._finished.setdefault(row.source, set()).add(row.shard)
+                self._finish(row.source, row.shard, row.mark)
         seen = max((row.epoch for row in rows), default=0)
         self.epoch = max(int(await self._store.server_time() * 1_000_000), seen + 1)
 
     def saved(self, source: SourceId) -> Mapping[ShardId, Mark]:
         """What the store held for a source at the start."""
         return self._loaded.get(source, {})
+
+    def known_shards(self, source: SourceId) -> set[ShardId]:
+        """Every shard of a source that has a row, or is about to get one."""
+        return {
+            *self.saved(source),
+            *self.finished(source),
+            *(shard for owner, shard in self.ledgers if owner == source),
+        }
 
     def newest_epoch(self, source: SourceId) -> int:
         """The greatest epoch that the store held for a source at the start, 0 when it held none."""
@@ -80,6 +89,14 @@ class Checkpointer:
     def finished(self, source: SourceId) -> Collection[ShardId]:
         """Shards of a source that are persisted as finished."""
         return self._finished.get(source, frozenset())
+
+    def read_until(self, source: SourceId, shard: ShardId) -> float | None:
+        """Up to when a finished shard was read, and so what its children have not lost; None for any other."""
+        return self._ends.get((source, shard))
+
+    def _finish(self, source: SourceId, shard: ShardId, mark: Mark) -> None:
+        self._finished.setdefault(source, set()).add(shard)
+        self._ends[source, shard] = mark.read_until
 
     def open(self, shard: Shard, start: Mark) -> ShardLedger:
         """Begin to follow a shard. Its first row is written by the next save, before anything else is known of it."""
@@ -152,7 +169,7 @@ class Checkpointer:
         ledger.persisted = mark
         self._saved_at[shard.source, shard.id] = now
         if mark.finished:
-            self._finished.setdefault(shard.source, set()).add(shard.id)
+            self._finish(shard.source, shard.id, mark)
             self.ledgers.pop((shard.source, shard.id), None)
             del self._saved_at[shard.source, shard.id]
 

@@ -142,16 +142,26 @@ class Coordinator:
         ]
 
     async def _until_done(self, followers: Mapping[str, StreamFollower], loaders: Sequence[SnapshotLoader]) -> None:
-        for loader in loaders:
-            await loader.ended.wait()
-            if loader.failure is not None:
-                raise loader.failure
-        for follower in followers.values():
-            await follower.held.wait()
-        begun = asyncio.get_running_loop().time()
-        instants = {follower: follower.source.server_time for follower in followers.values()}
-        # The tip is a state of many pumps, not an event: look now and then.
-        while not all(self._at_tip(follower, begun, instant) for follower, instant in instants.items()):  # noqa: ASYNC110
+        """Return when all that was wanted is loaded and the tip that came after it is reached.
+
+        A loss may be noticed at any time until then; it takes both back.
+        """
+        while True:
+            for follower in followers.values():
+                await follower.held.wait()
+            for loader in loaders:
+                await loader.ended.wait()
+                if loader.failure is not None:
+                    raise loader.failure
+            begun = asyncio.get_running_loop().time()
+            instants = {follower: follower.source.server_time for follower in followers.values()}
+            # The tip is a state of many pumps, not an event: look now and then.
+            while not all(self._at_tip(follower, begun, instant) for follower, instant in instants.items()):  # noqa: ASYNC110
+                await asyncio.sleep(TIP_POLL_SECONDS)
+            if all(loader.idle for loader in loaders) and all(
+                follower.held.is_set() for follower in followers.values()
+            ):
+                return
             await asyncio.sleep(TIP_POLL_SECONDS)
 
     def _at_tip(self, follower: StreamFollower, begun: float, instant: float) -> bool:

@@ -6,13 +6,13 @@ Parents before children, nothing skipped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import PositionLostError, RetryableError
 from ..model import HORIZON, Mark, RawChunk, Shard, ShardId
 from .checkpointer import Checkpointer
-from .lineage import LostPosition, lost_positions, ready
+from .lineage import LostPosition, lost_positions, ready, unread_parents
 from .losses import lost_with_source
 from .ports import Decoder, Source
 from .pump import Engine, Pump
@@ -90,6 +90,8 @@ class StreamFollower:
                         self._engine.progress.report(self._name, error, pause_seconds)
                         next_list = loop.time() + pause_seconds
                 self._release()
+                if self.held.is_set():
+                    await self._recovery.held(self.source.id)
                 task.moved()
                 task.waiting_for("the next list of shards", for_seconds=self._list_interval_seconds)
                 try:
@@ -100,6 +102,8 @@ class StreamFollower:
 
     async def _discover(self) -> None:
         seen: set[ShardId] = set()
+        held_before = self._recovery.was_held(self.source.id)
+        known = self._checkpointer.known_shards(self.source.id) if held_before else set()
         self._complete = self._list_now = False
         try:
             async for page in self.source.list_shards():
@@ -107,16 +111,17 @@ class StreamFollower:
                     seen.add(shard.id)
                     self._listed[shard.id] = shard
                 if not self._fresh or self._starts_at_horizon():
-                    self._follow()
+                    self._follow(but=unread_parents(self._listed, known).values() if known else ())
                     self._release()
         except PositionLostError as error:
             await self._lose_everything(error)
-        self._named -= seen
+        # A child that no list has shown is believed to be there, until its reading fails for the second time.
+        self._named -= seen | (self._suspects.keys() & self._restarted_at.keys())
         self._read -= set(self._checkpointer.finished(self.source.id))
         present = seen | self._named | self._read | self._readers.running(self.source.id)
         for gone in self._listed.keys() - present:
             del self._listed[gone]
-        await self._give_up_lost(present)
+        await self._give_up_lost(self._lost(present, known))
         self._complete = not self._list_now
         self._follow()
 
@@ -124,13 +129,12 @@ class StreamFollower:
         """Whether shards may be followed before the list is complete: nothing depends on which were there first."""
         return all(self.source.start_position(shard) == HORIZON for shard in self._listed.values())
 
-    async def _give_up_lost(self, present: Collection[ShardId]) -> None:
+    async def _give_up_lost(self, lost: Sequence[LostPosition]) -> None:
         """Look at every position once a list is complete; go on elsewhere where one is lost, after its gap is durable.
 
         A shard that is still there is read from its horizon. One that is gone counts as finished, so that its children
         need not wait for it.
         """
-        lost = list(self._lost(present))
         if not lost:
             return
         await self._recovery.notice(self.source, lost)
@@ -144,17 +148,22 @@ class StreamFollower:
             self._checkpointer.restart(shard, mark)
             self._restarted_at[loss.shard] = asyncio.get_running_loop().time()
 
-    def _lost(self, present: Collection[ShardId]) -> list[LostPosition]:
+    def _lost(self, present: Collection[ShardId], known: Collection[ShardId]) -> list[LostPosition]:
         marks = dict(self._checkpointer.saved(self.source.id))
         for (source, shard), ledger in self._checkpointer.ledgers.items():
             if source == self.source.id:
                 marks[shard] = self._read_so_far(shard, ledger.frontier)
-        for shard in self._checkpointer.finished(self.source.id):
+        for shard in (*self._checkpointer.finished(self.source.id), *self._read):
             marks.pop(shard, None)
         lost = {loss.shard: loss for loss in self._expired(marks, present)}
         for shard, error in self._suspects.items():
             if shard in marks and shard not in lost:
                 lost[shard] = LostPosition(shard, marks[shard], str(error))
+        if known:  # else the source was never held before, and nothing of it is missed
+            latest = max((mark.read_until for mark in self._checkpointer.saved(self.source.id).values()), default=0.0)
+            for shard, child in unread_parents(self._listed, known).items():
+                reason = f"it came and went unread; its child {child} tells of it"
+                lost[shard] = LostPosition(shard, Mark(HORIZON, latest), reason)
         return list(lost.values())
 
     def _read_so_far(self, shard: ShardId, frontier: Mark) -> Mark:
@@ -183,18 +192,27 @@ class StreamFollower:
             self._list_now = True
             self._wake.set()
 
-    def _follow(self) -> None:
-        """Give every listed shard its row. A fresh source starts as configured, all else at the horizon."""
+    def _follow(self, but: Collection[ShardId] = ()) -> None:
+        """Give every listed shard its row. A fresh source starts as configured, all else at the horizon.
+
+        ``but``: shards that tell of a loss get theirs only after the loss is written down, or it would be forgotten.
+        """
         saved = self._checkpointer.saved(self.source.id)
         finished = self._checkpointer.finished(self.source.id)
         for shard in self._listed.values():
-            if shard.id in finished:
+            if shard.id in finished or shard.id in but:
                 continue
             mark = saved.get(shard.id)
             if mark is None:
-                position = self.source.start_position(shard) if self._fresh else HORIZON
-                mark = Mark(position, self.source.server_time)
+                mark = self._first_mark(shard)
             self._readers.follow(shard, mark)
+
+    def _first_mark(self, shard: Shard) -> Mark:
+        """Where a new shard begins. One whose parents ended long ago may have lost its first records unread."""
+        if self._fresh:
+            return Mark(self.source.start_position(shard), self.source.server_time)
+        ends = [self._checkpointer.read_until(self.source.id, parent) for parent in shard.parents]
+        return Mark(HORIZON, min((end for end in ends if end), default=self.source.server_time))
 
     def _release(self) -> None:
         """Start every shard whose turn has come. Starts beyond the horizon are saved before the first read."""

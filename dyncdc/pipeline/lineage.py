@@ -31,6 +31,21 @@ def ready(
     ]
 
 
+def unread_parents(listed: Mapping[ShardId, Shard], known: Collection[ShardId]) -> dict[ShardId, ShardId]:
+    """Return shards that came and went between two looks at a stream, each with the child that tells of it.
+
+    ``known``: every shard that ever had a row. A shard that is new and whose parent is neither listed nor known had a
+    parent that nobody has read.
+    """
+    return {
+        parent: shard.id
+        for shard in listed.values()
+        if shard.id not in known
+        for parent in shard.parents
+        if parent not in listed and parent not in known
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class LostPosition:
     """A position that can never be read again, and why, in words."""

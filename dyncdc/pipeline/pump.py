@@ -118,6 +118,8 @@ class Pump:
         self._read_at = float("inf")
         self._behind_seconds = 0.0
         """How far reading lagged behind the tip at loop time ``_read_at``."""
+        self._read_before = ledger.frontier.read_until
+        """As ``read_until``, without the last answer: what follows a shard's end may have begun as early as that."""
         self.read_until = 0.0
         """How far the shard has been read (not: made durable), by the server's clock."""
 
@@ -133,6 +135,8 @@ class Pump:
 
     async def run(self) -> RawChunk:
         """Read until the shard closes; return its last chunk, without the records.
+
+        Its ``read_until`` is that of the answer before: the shard's children may hold records as old as that.
 
         Raises PositionLostError, CorruptSnapshotError, FatalError. Everything that was put stays valid.
         """
@@ -150,7 +154,7 @@ class Pump:
                         continue
                     after = chunk.end
                     if chunk.closed:
-                        return chunk
+                        return replace(chunk, read_until=self._read_before or chunk.read_until)
                     pause_seconds = self._pace.after(chunk, least_idle_seconds=crowd.least_idle_seconds)
                     if pause_seconds > 0.0:
                         task.waiting_for("new records", for_seconds=pause_seconds)
@@ -205,6 +209,7 @@ class Pump:
         self._read_at, self._behind_seconds = begun, chunk.behind_seconds
         self._backoff.reset()
         self._size.learn(chunk.nbytes)
+        self._read_before = self.read_until or self._read_before
         self.read_until = max(self.read_until, chunk.read_until)
         if chunk.at_tip:
             self.tip_seen_at = begun
@@ -259,7 +264,7 @@ class Pump:
             self._engine.writer.put(block, receipt)
         if chunk.closed:
             # Behind the data: it cannot overtake what was read before it.
-            self._ledger.track(Mark(chunk.end, chunk.read_until, finished=True), 0, lambda: None)
+            self._ledger.track(Mark(chunk.end, self._read_before or chunk.read_until, finished=True), 0, lambda: None)
             self._engine.writer.hurry(self._decoder.tables)
 
     async def _rest(self, error: RetryableError) -> None:

@@ -57,6 +57,7 @@ class Recovery:
         self._closed: set[str] = set()
         """Requests that are done or ignored: a look that was under way may still show them."""
         self._wanted: dict[str, asyncio.Event] = {}
+        self._followed: dict[str, Followed] = {}
 
     async def begin(self, sources: Sequence[Source], snapshots: SnapshotStore, checkpointer: Checkpointer) -> None:
         """Find what was lost between the last life and this one. Once, after the checkpoints and before any reading.
@@ -74,16 +75,35 @@ class Recovery:
         followed: list[Followed] = []
         for source in sources:
             for table in self._policy.tables.get(source.id, ()):
-                followed.append(Followed(table, source.id, checkpointer.epoch, source.server_time))
+                same = table in before and before[table].source == source.id
+                was_held = same and before[table].held
+                followed.append(Followed(table, source.id, checkpointer.epoch, source.server_time, was_held))
                 uuid = self._policy.destinations.get(table)
                 if table in before and (uuid is None or (table, uuid) in begun):
                     newest, marks = checkpointer.newest_epoch(source.id), checkpointer.saved(before[table].source)
                     gaps += missed_since(
-                        before[table], source.id, newest, marks, source.server_time, held=table in held
+                        before[table],
+                        source.id,
+                        newest,
+                        marks,
+                        source.server_time,
+                        held=before[table].held or table in held,
                     )
         await self._record(gaps)
         self._enforce({row.table for row in followed})
         await self._retry(lambda: self._store.save_followed(followed))
+        self._followed = {row.table: row for row in followed}
+
+    def was_held(self, source: SourceId) -> bool:
+        """Whether all that a source held has been followed before: what is missing since is a loss."""
+        return any(row.held for row in self._followed.values() if row.source == source)
+
+    async def held(self, source: SourceId) -> None:
+        """Remember that every shard of a source has a durable position."""
+        rows = [replace(row, held=True) for row in self._followed.values() if row.source == source and not row.held]
+        if rows:
+            await self._retry(lambda: self._store.save_followed(rows))
+            self._followed.update((row.table, row) for row in rows)
 
     async def notice(self, source: Source, lost: Sequence[LostPosition]) -> None:
         """Make lost positions durable as gaps, and tell. Only after it has returned may reading go on elsewhere.

@@ -66,6 +66,11 @@ class SnapshotLoader:
         """The task's name in health and logs."""
         return f"snapshot:{self._plan.table}"
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to load, as far as is known, or it has failed."""
+        return self.ended.is_set() and not self._recovery.wanted(self._plan.table).is_set()
+
     async def run(self) -> None:
         """Load the table whenever that is wanted, from wherever a former life left it, until cancelled.
 

@@ -50,7 +50,7 @@ _STATEMENTS: Final = (
     # Which stream each table is read from, written by every life before it reads: a table that comes back from another
     # stream, or was left out for a while, has changes that nobody read.
     f"""CREATE TABLE IF NOT EXISTS {FOLLOWED} (
-  pipeline String, table String, source String, epoch UInt64, followed_at DateTime64(6, 'UTC')
+  pipeline String, table String, source String, epoch UInt64, held UInt8, followed_at DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree(epoch) ORDER BY (pipeline, table) {_WINDOW}""",
 )
 

@@ -115,11 +115,15 @@ class ClickHouseRecovery:
     async def followed(self) -> Sequence[Followed]:
         """For each table, the life that followed it last."""
         rows = await self._clickhouse.fetch(
-            f"SELECT `table`, argMax(source, epoch), max(epoch), {_MICRO}(argMax(followed_at, epoch))"
+            f"SELECT `table`, argMax(source, (epoch, held)), max(epoch), {_MICRO}(argMax(followed_at, (epoch, held))),"
+            " argMax(held, (epoch, held))"
             f" FROM {FOLLOWED} WHERE {self._mine} GROUP BY `table` ORDER BY `table`",
             doing="loading which streams the tables were read from",
         )
-        return [Followed(table, SourceId(source), epoch, at / MICROSECONDS) for table, source, epoch, at in rows]
+        return [
+            Followed(table, SourceId(source), epoch, at / MICROSECONDS, bool(held))
+            for table, source, epoch, at, held in rows
+        ]
 
     async def save_followed(self, tables: Sequence[Followed]) -> None:
         """Append what this life follows."""
@@ -131,6 +135,7 @@ class ClickHouseRecovery:
                 "table": row.table,
                 "source": row.source,
                 "epoch": row.epoch,
+                "held": int(row.held),
                 "followed_at": time_text(row.at),
             }
             for row in tables
