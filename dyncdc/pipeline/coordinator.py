@@ -167,7 +167,7 @@ class Coordinator:
     def _at_tip(self, follower: StreamFollower, begun: float, instant: float) -> bool:
         """Whether every shard of a stream was read up to the instant at which the tip was taken."""
         return not follower.pending() and all(
-            pump.tip_seen_at >= begun or pump.read_until >= instant + TIP_MARGIN_SECONDS for pump in follower.pumps()
+            pump.tip_seen_at >= begun or pump.put_until >= instant + TIP_MARGIN_SECONDS for pump in follower.pumps()
         )
 
 

@@ -114,7 +114,9 @@ class Pump:
         self._pace = Pace(source.pause_seconds)
         self._size = FetchSize(ceiling_bytes=engine.fetch_ceiling_bytes)
         self.tip_seen_at = float("-inf")
-        """Loop time at which the last fetch that reached the tip was begun."""
+        """Loop time at which the last fetch that reached the tip was begun. All of it is with the writer."""
+        self.put_until = 0.0
+        """As ``read_until``, but for what is with the writer."""
         self._read_at = float("inf")
         self._behind_seconds = 0.0
         """How far reading lagged behind the tip at loop time ``_read_at``."""
@@ -184,6 +186,10 @@ class Pump:
             reservation.release()
             raise
         self._hand_over(chunk, blocks, reservation)
+        # Only now: ``--once`` ends the pump when it has seen the tip, and what came with it must be with the writer.
+        self.put_until = max(self.put_until, chunk.read_until)
+        if chunk.at_tip:
+            self.tip_seen_at = self._read_at
         task.moved()
         return replace(chunk, records=(), positions=())
 
@@ -211,8 +217,6 @@ class Pump:
         self._size.learn(chunk.nbytes)
         self._read_before = self.read_until or self._read_before
         self.read_until = max(self.read_until, chunk.read_until)
-        if chunk.at_tip:
-            self.tip_seen_at = begun
         self._engine.metrics.fetched(
             self._source.label,
             self._shard.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline_parts import MemorySink, OneRowEach, ScriptedSource, chunk, ledger
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Mark, Position, RawChunk, Shard
+from dyncdc.model import HORIZON, Decoded, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.ledger import ShardLedger
 from dyncdc.pipeline.pump import DECODE_COST, FETCH_COST, Engine, FetchSize, Pace, Pump
@@ -261,3 +262,33 @@ def test_k16_an_idle_shard_is_asked_less_and_less_often_and_a_busy_one_at_once_a
     assert pauses == sorted(pauses) and pauses[0] == pytest.approx(0.375) and pauses[-1] == 1.0
     assert pace.after(chunk(shard(), [b"x"], "2")) == 0.25
     assert pace.after(chunk(shard(), [], "2", behind_seconds=3.0)) == 0.25, "empty answers behind the tip mean nothing"
+
+
+def test_the_tip_is_seen_only_when_what_came_with_it_is_with_the_writer() -> None:
+    """Whoever waits for the tip may end the pump as soon as it is seen: ``--once`` does."""
+
+    async def work() -> None:
+        bench = Bench()
+
+        async def answer(of: Shard, after: Position) -> RawChunk:
+            return chunk(of, [b"a"] if after == HORIZON else [], "1")
+
+        bench.source.answer = answer
+        pump = bench.pump()
+        seen: list[tuple[float, float, int]] = []
+
+        class Watched(OneRowEach):
+            def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
+                for decoded in super().decode(chunk):
+                    seen.append((pump.tip_seen_at, pump.put_until, bench.put()[0]))
+                    yield decoded
+
+        pump._decoder = Watched()
+        running = asyncio.create_task(pump.run())
+        await asyncio.sleep(0.1)
+        assert seen == [(float("-inf"), 0.0, 0)]
+        assert pump.tip_seen_at >= 0.0
+        assert (pump.put_until, bench.put()[0]) == (1_000.0, 1)
+        running.cancel()
+
+    run(work())
