@@ -19,6 +19,7 @@ from e2e.place import Place
 
 from dyncdc.app import run_daemon
 from dyncdc.config import load_config
+from dyncdc.operations.verify import verify_table
 
 LIFE_SECONDS = 40.0
 """Nothing here takes longer, unless it hangs."""
@@ -151,6 +152,14 @@ class Stage:
             while (found := await self.metric(name, **labels)) < least:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return found
+
+    def verify(self, table: str) -> str:
+        """The verdict of ``dyncdc verify`` on a table that is quiet."""
+
+        async def compare() -> str:
+            return (await verify_table(load_config(self.configure()), table, pauses_seconds=(0.05,))).verdict
+
+        return asyncio.run(compare())
 
     def letters(self) -> list[dict[str, object]]:
         """The dead letters."""
