@@ -177,13 +177,13 @@ class Checkpointer:
         """Save at every interval until stopped. Failed saves are repeated; the frontier waits in the ledgers."""
         with self._progress.task("checkpointer") as task:
             while not self._stopping.is_set():
-                self._wanted.clear()
                 task.waiting_for("the next interval", for_seconds=self._interval_seconds)
                 try:
                     async with asyncio.timeout(self._interval_seconds):
                         await self._wanted.wait()
                 except TimeoutError:
                     pass  # the interval is over: that is what we wait for
+                self._wanted.clear()  # not after the save: what is wanted while it lasts would wait an interval
                 task.waiting_for("ClickHouse to take the checkpoints")
                 try:
                     with self._metrics.stage("checkpoint"):

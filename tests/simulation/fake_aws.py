@@ -28,6 +28,9 @@ class FakeStream:
         self._start = Position(f"AT_TIMESTAMP:{server_time():.6f}" if start == "LATEST" else start)
         self._finished_at_start = server.finished(script.id)
         self._reading: set[str] = set()
+        self._ended: dict[str, float] = {}
+        """When the last answer of a shard was given."""
+        self._begun: set[str] = set()
         self.server_time = server_time()
 
     @property
@@ -104,6 +107,11 @@ class FakeStream:
         missing = {parent for parent in log.parents if parent in self._script.shards}
         if missing - self._server.finished(self._script.id):
             raise life.violated(f"{log.id} is fetched before its parents are persisted as finished")
+        if log.id not in self._begun and log.parents and log.parents <= self._ended.keys():
+            pause_seconds = asyncio.get_running_loop().time() - max(self._ended[parent] for parent in log.parents)
+            if pause_seconds > life.longest_pause_seconds:
+                raise life.violated(f"reading {log.id} began {pause_seconds:.1f} s after its parents had ended")
+        self._begun.add(log.id)
 
     def _answer(self, shard: Shard, log: ShardLog, after: Position, want_bytes: int) -> RawChunk:
         life = self._life
@@ -117,6 +125,8 @@ class FakeStream:
             taken.pop()
         rest = begin + len(taken)
         closed = rest == len(log.entries) and log.closed <= now and life.happens(0.7)
+        if closed:
+            self._ended[log.id] = now
         behind_seconds = 0.0 if rest >= upto else max(0.001, now - log.arrivals[rest])
         if not closed and rest >= upto and log.closed <= now:
             behind_seconds = 0.001  # drained, but the answer does not say so yet

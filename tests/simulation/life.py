@@ -47,6 +47,8 @@ class Life:
     faults: Faults
     violations: list[str]
     cut: PowerCut | None = None
+    longest_pause_seconds: float = float("inf")
+    """From the last answer of a shard's parents to its first fetch, at most."""
     dead: bool = False
     task: asyncio.Task[None] | None = None
     rng: random.Random = field(init=False)

@@ -408,6 +408,37 @@ def old_epoch_wins(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ClickHouse, "winners", winners)
 
 
+def finished_during_a_save_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A shard that ends while checkpoints are saved waits for the next interval."""
+    original = Checkpointer.save
+
+    async def save(self: Checkpointer) -> None:
+        try:
+            await original(self)
+        finally:
+            self._wanted.clear()
+
+    patch.setattr(Checkpointer, "save", save)
+
+
+def nobody_hurries(patch: pytest.MonkeyPatch) -> None:
+    """The last records of a shard wait until their batch is old."""
+    patch.setattr(Writer, "hurry", lambda self, tables: None)
+
+
+def children_found_by_lists_only(patch: pytest.MonkeyPatch) -> None:
+    """The children that a shard's last answer names are left for the next list."""
+    original = StreamFollower._ended
+
+    def ended(self: StreamFollower, last: RawChunk | None) -> None:
+        original(self, None if last is None else replace(last, children=()))
+
+    patch.setattr(StreamFollower, "_ended", ended)
+
+
+PAUSES: tuple[Plant, ...] = (finished_during_a_save_forgotten, nobody_hurries, children_found_by_lists_only)
+"""Noticed by the time that passes, in quiet lives: the end state is right."""
+
 ALL: tuple[Plant, ...] = (
     highest_acknowledged,
     last_answer_dropped,

@@ -13,7 +13,7 @@ from .life import Violation
 
 SEEDS = 150
 
-MUTANTS: tuple[mutants.Plant, ...] = (*mutants.ALL, *decode_mutants.ALL)
+MUTANTS: tuple[mutants.Plant, ...] = (*mutants.ALL, *mutants.PAUSES, *decode_mutants.ALL)
 
 
 def notice(plant: mutants.Plant, patch: pytest.MonkeyPatch) -> tuple[int, str] | None:
@@ -30,6 +30,8 @@ def notice(plant: mutants.Plant, patch: pytest.MonkeyPatch) -> tuple[int, str] |
 def _run(plant: mutants.Plant) -> Callable[[int], object]:
     if plant in decode_mutants.ALL:
         return records.run
+    if plant in mutants.PAUSES:
+        return lambda seed: simulate.run(seed, quiet=True)
     # A finished row that lands after the next process has started is rare; there, everybody dies while saving.
     cut_point = "while saving" if plant is mutants.finished_not_sticky else None
     return lambda seed: simulate.run(seed, cut_point=cut_point)

@@ -48,6 +48,10 @@ SNAPSHOT_POINTS = (
 )
 SETTLE_SECONDS = 4.0
 MARGIN_SECONDS = 6.0
+QUIET_SECONDS = 25.0
+LONGEST_PAUSE_SECONDS = 2.0
+"""Of a quiet life, between a shard's end and its children: a few inserts and saves, never an interval."""
+
 LONGEST_LIFE_SECONDS = 600.0
 """Of virtual time. Whoever is not done by then never will be."""
 
@@ -66,19 +70,25 @@ class Simulation:
     batch: BatchLimits
     budget_bytes: int
     cut_point: str | None = None
+    checkpoint_seconds: float = 1.0
+    longest_pause_seconds: float = float("inf")
     violations: list[str] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
 
 
-def run(seed: int, *, cut_point: str | None = None) -> Counter[str]:
+def run(seed: int, *, cut_point: str | None = None, quiet: bool = False) -> Counter[str]:
     """Run one seed in virtual time. Raises Violation; returns what was counted.
 
-    ``cut_point``: let every life but the last end there.
+    ``cut_point``: let every life but the last end there. ``quiet``: no faults, and so little hurry by itself that only
+    what is done at once at a shard's end keeps its children from waiting.
     """
     random.seed(seed)  # the jitter of the code under test
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
-        return virtual_time.run(_simulate(_prepare(seed, cut_point)))
+        simulation = _prepare(seed, cut_point)
+        if quiet:
+            _calm(simulation)
+        return virtual_time.run(_simulate(simulation))
     except Violation as error:
         raise Violation(f"seed {seed}: {error}") from error
     finally:
@@ -112,6 +122,15 @@ def _prepare(seed: int, cut_point: str | None) -> Simulation:
         rng.choice([64 * 2**10, 256 * 2**10, 8 * 2**20]),
         cut_point,
     )
+
+
+def _calm(simulation: Simulation) -> None:
+    """Nothing fails, nothing is full, and nothing is written for its age for a long time."""
+    simulation.faults = _no_faults()
+    simulation.batch = BatchLimits(max_rows=100_000, max_bytes=32 * 2**20, max_age_seconds=QUIET_SECONDS)
+    simulation.budget_bytes = 32 * 2**20
+    simulation.checkpoint_seconds = QUIET_SECONDS
+    simulation.longest_pause_seconds = LONGEST_PAUSE_SECONDS
 
 
 def _leave_rows(world: World, server: ClickHouse) -> None:
@@ -159,6 +178,7 @@ async def _live(simulation: Simulation, end: str) -> None:
     life = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
     if end == "power cut at a point":
         life.cut = _power_cut(simulation)
+    life.longest_pause_seconds = simulation.longest_pause_seconds
     draining = asyncio.Event()
     metrics = Metrics()
     born = asyncio.get_running_loop().time()
@@ -267,7 +287,13 @@ async def _process(
             Bury(),
             ghosts=GhostsClient(server, life),
         ),
-        Settings("sim", simulation.batch, simulation.budget_bytes, once=once),
+        Settings(
+            "sim",
+            simulation.batch,
+            simulation.budget_bytes,
+            checkpoint_interval_seconds=simulation.checkpoint_seconds,
+            once=once,
+        ),
         draining=draining,
         metrics=metrics,
         progress=Progress(clock=asyncio.get_running_loop().time),

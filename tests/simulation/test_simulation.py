@@ -30,5 +30,10 @@ def test_c1_the_power_is_cut_at_every_named_point() -> None:
     raise AssertionError(f"never reached: {sorted(points - counted.keys())}")
 
 
+def test_children_are_read_as_soon_as_their_parents_have_ended() -> None:
+    for seed in range(60):
+        run(seed, quiet=True)
+
+
 def test_a_seed_replays_exactly() -> None:
     assert run(7) == run(7)

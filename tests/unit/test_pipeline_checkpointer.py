@@ -244,3 +244,25 @@ def test_stopping_ends_the_task_within_the_save_under_way() -> None:
         assert len(store.saves) == 1
 
     run(work())
+
+
+def test_a_shard_that_ends_during_a_save_does_not_wait_for_the_next_interval() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = checkpointer_of(store, interval_seconds=50.0)
+        await checkpointer.load()
+
+        async def slow() -> None:
+            await asyncio.sleep(1)
+
+        async def use() -> None:
+            store.answer = slow
+            ledger = checkpointer.open(shard(), Mark(HORIZON))
+            await asyncio.sleep(0.5)
+            ledger.track(mark(3, finished=True), 0, nothing)  # the first save is under way, without it
+            await asyncio.sleep(2)
+            assert checkpointer.finished(SOURCE) == {"s"}
+
+        await _run_for(checkpointer, use)
+
+    run(work())
