@@ -388,6 +388,41 @@ def test_k13_a_source_that_is_gone_ends_the_life_after_its_positions_are_written
     run(work())
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_k3_a_shard_that_came_and_went_between_two_lives_is_a_loss_once_all_was_held(held: bool) -> None:
+    async def work() -> None:
+        bench = Bench([shard("new", "lost"), shard("b")], saved=(row("old", 5, finished=True), row("b", 5)))
+        for table in ("orders", "accounts"):
+            bench.recovery.tables[table] = Followed(table, SOURCE, 1, 900.0, held)
+
+        async def kept() -> None:
+            assert "new" not in {each.shard for each in bench.store.rows}, "else nothing would tell of it any more"
+
+        bench.recovery.answer = kept
+        async with following(bench):
+            await asyncio.sleep(5)
+            assert bench.first_positions()["new"] == HORIZON
+        assert {gap.shard for gap in bench.recovery.gaps.values()} == ({"lost"} if held else set())
+        assert all(followed.held for followed in bench.recovery.tables.values())
+        async with following(bench):
+            await asyncio.sleep(5)
+        assert len(bench.recovery.gaps) == (2 if held else 0), "and not again"
+
+    run(work())
+
+
+def test_k3_a_child_that_is_found_long_after_its_parent_ended_has_lost_its_first_records() -> None:
+    async def work() -> None:
+        ended = row("p", 5, finished=True, read_until=1_000.0 - 90_000.0)
+        bench = Bench([shard("c", "p")], saved=(ended,))
+        async with following(bench):
+            await asyncio.sleep(5)
+            assert bench.fetched == {"c"}
+        assert {gap.shard for gap in bench.recovery.gaps.values()} == {"c"}
+
+    run(work())
+
+
 @pytest.mark.parametrize("before", [Followed("orders", SourceId("stream@0"), 1, 900.0), None])
 def test_k13_a_source_that_took_the_place_of_another_is_read_from_its_horizon(before: Followed | None) -> None:
     async def work() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline_parts import mark, shard
 
 from dyncdc.model import Shard, ShardId
-from dyncdc.pipeline.lineage import lost_positions, ready
+from dyncdc.pipeline.lineage import lost_positions, ready, unread_parents
 
 
 def listed(*shards: Shard) -> dict[ShardId, Shard]:
@@ -51,3 +51,9 @@ def test_a_position_is_lost_when_it_was_last_read_before_the_retention() -> None
 def test_an_unfinished_shard_that_is_no_longer_listed_is_lost_and_a_finished_one_is_not() -> None:
     saved = {ShardId("s"): mark(5, read_until=1_000.0), ShardId("f"): mark(5, read_until=1.0, finished=True)}
     assert [lost.shard for lost in lost_positions(saved, ids(), retention_seconds=1e9, now=1_000.0)] == ["s"]
+
+
+def test_k3_a_shard_that_came_and_went_unread_is_told_of_by_its_child() -> None:
+    listed = {one.id: one for one in (shard("new", "lost"), shard("old", "forgotten"), shard("c", "p"), shard("p"))}
+    assert unread_parents(listed, ids("old", "p")) == {"lost": "new"}
+    assert unread_parents(listed, ids("old", "p", "lost")) == {}

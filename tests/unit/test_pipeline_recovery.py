@@ -1,0 +1,172 @@
+"""Recovery: what may be done about a loss, and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Literal
+
+import pytest
+from pipeline_parts import SOURCE, MemoryCheckpoints, ScriptedSource, checkpointer_of, mark
+from recovery_parts import MemoryRecovery, NoSnapshots
+from virtual_time import run
+
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.model import Checkpoint, Followed, Gap, Request, ShardId, Snapshot, SourceId
+from dyncdc.pipeline.lineage import LostPosition
+from dyncdc.pipeline.recovery import REQUEST_POLL_SECONDS, Policy, Recovery
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+LOST = [LostPosition(ShardId("s"), mark(7, read_until=900.0), "expired")]
+GAP = Gap("orders", SOURCE, "s", 900.0, 1_000.0, "7", "expired", noticed_at=5.0)
+
+
+class Bench:
+    def __init__(
+        self,
+        on_lost_position: Literal["resnapshot", "stop"] = "resnapshot",
+        unrepeatable: Mapping[str, str] | None = None,
+        saved: tuple[Checkpoint, ...] = (),
+    ) -> None:
+        self.store = MemoryRecovery()
+        self.source = ScriptedSource()
+        self.metrics = Metrics()
+        self.checkpointer = checkpointer_of(MemoryCheckpoints(saved))
+        policy = Policy(on_lost_position, {SOURCE: ["orders"]}, unrepeatable or {})
+        self.recovery = Recovery(self.store, policy, self.metrics, Progress())
+
+    async def begin(self) -> Recovery:
+        await self.checkpointer.load()
+        await self.recovery.begin([self.source], NoSnapshots(), self.checkpointer)
+        return self.recovery
+
+
+def test_a_loss_under_stop_ends_the_life_until_somebody_asks_for_a_snapshot() -> None:
+    async def work() -> None:
+        bench = Bench("stop")
+        recovery = await bench.begin()
+        with pytest.raises(FatalError, match="changes of orders between"):
+            await recovery.notice(bench.source, LOST)
+        assert len(bench.store.gaps) == 1, "it is written down all the same"
+        again = Bench("stop")
+        again.store.gaps = bench.store.gaps
+        with pytest.raises(FatalError, match="changes of orders between"):
+            await again.begin()
+        again.store.requests = [Request("r", "orders", 1.0)]
+        await again.begin()
+
+    run(work())
+
+
+@pytest.mark.parametrize("mode", ["stop", "resnapshot"])
+def test_a_table_that_cannot_be_loaded_again_ends_the_life_whatever_is_wanted(
+    mode: Literal["stop", "resnapshot"],
+) -> None:
+    async def work() -> None:
+        bench = Bench(mode, {"orders": 'its snapshot.method is "none"'})
+        bench.store.requests = [Request("r", "orders", 1.0)]
+        recovery = await bench.begin()
+        assert recovery.request("orders") is None
+        with pytest.raises(FatalError, match=r'but its snapshot.method is "none"'):
+            await recovery.notice(bench.source, LOST)
+
+    run(work())
+
+
+def test_the_same_loss_is_counted_once_and_its_gap_ends_when_it_was_last_noticed() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.store.gaps = {GAP.key: GAP}
+        recovery = await bench.begin()
+        bench.source.server_time = 2_000.0
+        await recovery.notice(bench.source, LOST)
+        (gap,) = bench.store.gaps.values()
+        assert (gap.begin, gap.end, gap.noticed_at) == (900.0, 2_000.0, 5.0)
+        assert not bench.metrics.registry.get_sample_value("dyncdc_gaps_total", {"table": "orders"})
+
+    run(work())
+
+
+def test_an_accepted_gap_stops_nothing_and_is_closed_by_a_later_snapshot_only() -> None:
+    async def work() -> None:
+        bench = Bench("stop")
+        accepted = Gap("orders", "arn:given", "", 1.0, 500.0, accepted=True)
+        bench.store.gaps = {accepted.key: accepted}
+        recovery = await bench.begin()
+        assert recovery.gaps("orders") == [] and not recovery.recovering(SOURCE)
+        first = Snapshot("a", "orders", "complete", "uuid", "arn:given", 490.0, covered_from=500.0)
+        await recovery.completed(first)
+        assert bench.store.recovered == [], "this is the snapshot that left it"
+        await recovery.completed(Snapshot("b", "orders", "complete", "uuid", "arn:new", covered_from=600.0))
+        assert bench.store.recovered == [accepted]
+
+    run(work())
+
+
+def test_a_request_is_seen_while_it_runs_and_not_again_once_it_is_done() -> None:
+    async def work() -> None:
+        bench = Bench()
+        recovery = await bench.begin()
+        request = Request("r", "orders", 1.0)
+        async with asyncio.TaskGroup() as tasks:
+            polling = tasks.create_task(recovery.poll(), name="poll")
+            await asyncio.sleep(REQUEST_POLL_SECONDS)
+            bench.store.requests += [request, Request("x", "unknown", 1.0)]
+            async with asyncio.timeout(REQUEST_POLL_SECONDS * 2):
+                await recovery.wanted("orders").wait()
+            assert recovery.request("orders") == request and recovery.request("unknown") is None
+            recovery.wanted("orders").clear()
+            await recovery.completed(Snapshot("a", "orders", "complete", "uuid", request="r"))
+            bench.store.done.clear()  # a look that began before still shows it
+            await asyncio.sleep(REQUEST_POLL_SECONDS * 2)
+            assert recovery.request("orders") is None and not recovery.wanted("orders").is_set()
+            polling.cancel()
+
+    run(work())
+
+
+def test_a_gap_is_written_down_however_long_clickhouse_is_away() -> None:
+    async def work() -> None:
+        bench = Bench()
+        recovery = await bench.begin()
+
+        async def away() -> None:
+            raise RetryableError("no answer")
+
+        bench.store.answer = away
+        async with asyncio.TaskGroup() as tasks:
+            noticing = tasks.create_task(recovery.notice(bench.source, LOST), name="notice")
+            await asyncio.sleep(1_000)
+            assert not noticing.done() and bench.store.gaps == {}
+            bench.store.answer = None
+        assert len(bench.store.gaps) == 1
+
+    run(work())
+
+
+def test_k13_what_was_lost_between_two_lives_is_found_before_anything_is_read() -> None:
+    async def work() -> None:
+        old = SourceId("stream@0")
+        bench = Bench(saved=(Checkpoint(old, ShardId("s"), mark(7, read_until=900.0), 1, 1),))
+        bench.store.tables["orders"] = Followed("orders", old, 1, 800.0)
+        recovery = await bench.begin()
+        (gap,) = bench.store.gaps.values()
+        assert (gap.source, gap.shard, gap.position, gap.begin, gap.end) == (old, "s", "7", 900.0, 1_000.0)
+        assert recovery.recovering(SOURCE) and recovery.gaps("orders") == [gap]
+        assert bench.store.tables["orders"].source == SOURCE
+        assert bench.store.tables["orders"].epoch == bench.checkpointer.epoch
+
+    run(work())
+
+
+def test_k13_under_stop_the_next_start_finds_it_again() -> None:
+    async def work() -> None:
+        bench = Bench("stop")
+        bench.store.tables["orders"] = Followed("orders", SourceId("stream@0"), 1, 800.0)
+        for _ in range(2):
+            with pytest.raises(FatalError, match="created anew"):
+                await bench.begin()
+        assert len(bench.store.gaps) == 1 and bench.store.tables["orders"].source == "stream@0"
+
+    run(work())
