@@ -8,7 +8,7 @@ from typing import cast
 from ..model import Checkpoint, Mark, Position, ShardId, Snapshot, SnapshotState, SourceId
 from .connection import ClickHouse
 from .names import quote_text
-from .own_rows import MICROSECONDS, append_rows, time_text
+from .own_rows import MICROSECONDS, append_rows, catch_up, time_text
 from .own_tables import ACCEPTED, CHECKPOINTS, GAPS, SNAPSHOTS
 
 ORDINAL_BITS = 64
@@ -23,6 +23,7 @@ class ClickHouseCheckpoints:
 
     async def load(self) -> Sequence[Checkpoint]:
         """Every shard's winning row. ``epoch`` is the greatest that any row of the shard carries."""
+        await catch_up(self._clickhouse, CHECKPOINTS)
         rows = await self._clickhouse.fetch(
             "SELECT source, shard, argMax(position, (finished, rank)), max(finished),"
             " argMax(toUnixTimestamp64Micro(read_until), (finished, rank)), max(epoch),"
@@ -93,6 +94,7 @@ class ClickHouseSnapshots:
 
     async def load(self) -> Sequence[Snapshot]:
         """The newest row of every snapshot, oldest snapshot first."""
+        await catch_up(self._clickhouse, SNAPSHOTS)
         fields = "table, state, destination_uuid, export_arn, toUnixTimestamp64Micro(export_time), version, segments,"
         rows = await self._clickhouse.fetch(
             f"SELECT id, max(revision), argMax(({fields} toUnixTimestamp64Micro(covered_from), had_rows, request),"

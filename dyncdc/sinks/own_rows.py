@@ -1,4 +1,6 @@
-"""How rows of dyncdc's own tables are written: JSON by column, times as text in UTC."""
+"""How rows of dyncdc's own tables are written and read: JSON by column, times as text in UTC, never from a replica that
+lags.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import Final
 import orjson
 
 from .connection import ClickHouse
-from .names import quote_name
+from .names import quote_name, quote_text
 
 MICROSECONDS: Final = 1_000_000
 
@@ -24,3 +26,16 @@ async def append_rows(clickhouse: ClickHouse, table: str, rows: Sequence[Mapping
     columns = ", ".join(map(quote_name, rows[0]))
     values = b"\n".join(map(orjson.dumps, rows)).decode()
     await clickhouse.execute(f"INSERT INTO {table} ({columns}) FORMAT JSONEachRow {values}", doing=doing)
+
+
+async def catch_up(clickhouse: ClickHouse, table: str) -> None:
+    """Wait until the replica that we are connected to has all rows that any replica has acknowledged.
+
+    A position from before the last save would only be read again; a table that looks empty would mean a fresh start.
+    """
+    rows = await clickhouse.fetch(
+        f"SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = {quote_text(table)}",
+        doing=f"looking at {table}",
+    )
+    if rows and str(rows[0][0]).startswith(("Replicated", "Shared")):
+        await clickhouse.execute(f"SYSTEM SYNC REPLICA {table}", doing=f"waiting for this replica of {table}")

@@ -9,7 +9,7 @@ from typing import Final
 from ..model import Followed, Gap, Request, SourceId
 from .connection import ClickHouse
 from .names import quote_text
-from .own_rows import MICROSECONDS, append_rows, time_text
+from .own_rows import MICROSECONDS, append_rows, catch_up, time_text
 from .own_tables import ACCEPTED, FOLLOWED, GAPS, REQUESTS
 
 SNAPSHOT: Final = "snapshot"
@@ -36,6 +36,7 @@ class ClickHouseRecovery:
 
     async def open_gaps(self) -> Sequence[Gap]:
         """Every gap without a ``recovered_at``, the earliest first."""
+        await catch_up(self._clickhouse, GAPS)
         rows = await self._clickhouse.fetch(
             f"SELECT `table`, source, shard, {_MICRO}(`from`) AS begin, {_MICRO}(max(`to`)), argMax(position, `to`),"
             f" argMax(reason, `to`), {_MICRO}(min(noticed_at)) FROM {GAPS} WHERE {self._mine}"
@@ -114,6 +115,7 @@ class ClickHouseRecovery:
 
     async def followed(self) -> Sequence[Followed]:
         """For each table, the life that followed it last."""
+        await catch_up(self._clickhouse, FOLLOWED)
         rows = await self._clickhouse.fetch(
             f"SELECT `table`, argMax(source, (epoch, held)), max(epoch), {_MICRO}(argMax(followed_at, (epoch, held))),"
             " argMax(held, (epoch, held))"

@@ -170,3 +170,14 @@ def test_k13_under_stop_the_next_start_finds_it_again() -> None:
         assert len(bench.store.gaps) == 1 and bench.store.tables["orders"].source == "stream@0"
 
     run(work())
+
+
+def test_c6_a_known_source_without_checkpoints_is_a_loss_and_never_a_fresh_start() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.store.tables["orders"] = Followed("orders", SOURCE, 1, 800.0, held=True)
+        recovery = await bench.begin()
+        (gap,) = bench.store.gaps.values()
+        assert "checkpoints" in gap.reason and recovery.recovering(SOURCE)
+
+    run(work())

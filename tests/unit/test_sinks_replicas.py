@@ -1,0 +1,65 @@
+"""dyncdc's own tables are never read from a replica that lags."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import pytest
+
+from dyncdc.errors import RetryableError
+from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.recovery import ClickHouseRecovery
+
+Load = Callable[[ClickHouse], Awaitable[object]]
+LOADS: dict[str, Load] = {
+    "dyncdc_checkpoints": lambda clickhouse: ClickHouseCheckpoints(clickhouse, "p").load(),
+    "dyncdc_snapshots": lambda clickhouse: ClickHouseSnapshots(clickhouse, "p").load(),
+    "dyncdc_gaps": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").open_gaps(),
+    "dyncdc_followed": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").followed(),
+}
+
+
+class Replica:
+    """A server that says which engine its tables have, and whether it has caught up."""
+
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+        self.behind = False
+        self.statements: list[str] = []
+
+    async def fetch(self, sql: str, *, settings: Mapping[str, object] | None = None, doing: str = "") -> list[Any]:
+        if "system.tables" in sql:
+            return [(self.engine,)]
+        self.statements.append(sql.partition(" ")[0])
+        return []
+
+    async def execute(self, sql: str, *, settings: Mapping[str, object] | None = None, doing: str = "") -> None:
+        self.statements.append(sql)
+        if self.behind:
+            raise RetryableError("waiting for this replica: no answer in 60 s")
+
+
+@pytest.mark.parametrize("table", LOADS)
+@pytest.mark.parametrize("engine", ["ReplicatedReplacingMergeTree", "SharedReplacingMergeTree"])
+async def test_c6_what_is_loaded_from_a_replica_is_waited_for(engine: str, table: str) -> None:
+    replica = Replica(engine)
+    await LOADS[table](cast(ClickHouse, replica))
+    assert replica.statements == [f"SYSTEM SYNC REPLICA {table}", "SELECT"]
+
+
+@pytest.mark.parametrize("table", LOADS)
+async def test_c6_a_replica_that_does_not_catch_up_is_never_believed(table: str) -> None:
+    replica = Replica("ReplicatedReplacingMergeTree")
+    replica.behind = True
+    with pytest.raises(RetryableError):
+        await LOADS[table](cast(ClickHouse, replica))
+    assert "SELECT" not in replica.statements
+
+
+@pytest.mark.parametrize("table", LOADS)
+async def test_a_table_without_replicas_is_read_at_once(table: str) -> None:
+    replica = Replica("ReplacingMergeTree")
+    await LOADS[table](cast(ClickHouse, replica))
+    assert replica.statements == ["SELECT"]
