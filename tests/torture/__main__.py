@@ -23,7 +23,6 @@ from e2e.harness import die_with_parent
 from . import matrix
 from .history import Outcome, run
 from .plan import make_plan
-from .world import has_scan
 
 LONGEST_SECONDS = 150.0
 """One history, at most: then it is killed, with everything it started, and counts as failed."""
@@ -42,14 +41,22 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="dyncdc-torture-"))
     began = time.monotonic()
     outcomes = []
-    for outcome in _run_all(list(seeds), arguments.jobs, root, keep=arguments.keep):
-        outcomes.append(outcome)
-        print(_said(outcome, root), flush=True)
+    interrupted = False
+    try:
+        for outcome in _run_all(list(seeds), arguments.jobs, root, keep=arguments.keep):
+            outcomes.append(outcome)
+            print(_said(outcome, root), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
     if not any(root.iterdir()):
         root.rmdir()
     print(f"\n{len(outcomes)} histories in {time.monotonic() - began:,.0f} s, {arguments.jobs} at a time\n")
     print("\n".join(matrix.lines(outcomes)))
-    return _verdict(outcomes)
+    code = _verdict(outcomes)
+    if interrupted:
+        sys.stdout.flush()
+        os._exit(code or 130)  # histories under way end with this process
+    return code
 
 
 def _arguments() -> argparse.Namespace:
@@ -65,16 +72,17 @@ def _arguments() -> argparse.Namespace:
 
 def _one(seed: int, directory: Path) -> int:
     """Run one history in this process."""
-    outcome = run(make_plan(seed, scan=has_scan()), directory)
+    outcome = run(make_plan(seed), directory)
     (directory / OUTCOME).write_text(json.dumps(outcome.document()))
     return 1 if outcome.failure else 0
 
 
 def _run_all(seeds: Sequence[int], jobs: int, root: Path, *, keep: bool) -> Iterator[Outcome]:
-    with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(_spawn, seed, root, keep=keep) for seed in seeds]
-        for done in as_completed(running):
-            yield done.result()
+    pool = ThreadPoolExecutor(jobs)  # its threads outlive their children: these die with the thread that started them
+    running = [pool.submit(_spawn, seed, root, keep=keep) for seed in seeds]
+    for done in as_completed(running):
+        yield done.result()
+    pool.shutdown()
 
 
 def _spawn(seed: int, root: Path, *, keep: bool) -> Outcome:

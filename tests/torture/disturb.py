@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 
 from chaos import ChaosProxy
 from e2e.harness import wait_until
 
+from dyncdc.config import load_config
+from dyncdc.operations.snapshot import request_snapshot
+
 from . import kinds
 from .plan import Spell
-from .world import DRAIN_SECONDS, World, replacement
+from .world import DRAIN_SECONDS, MARGIN_SECONDS, World, replacement
 
 LONGEST_FREEZE_SECONDS = 3.0
+SOMEHOW_ATTEMPTS = 20
+LOST_SECONDS = MARGIN_SECONDS + 1.0
 DRAIN_FAILED = "draining within"
 PRECISIONS = {"MILLISECOND": "MICROSECOND", "MICROSECOND": "MILLISECOND"}
 
@@ -198,6 +205,48 @@ def change_unit(world: World, spell: Spell) -> int:
     return len(chosen)
 
 
+GHOSTS = {
+    "items": "(pk, n, _version) SELECT concat('ghost-', toString(number)), number, 1 FROM numbers(3)",
+    "accounts": "(id, _version) SELECT concat('ghost-', toString(number)), 1 FROM numbers(3)",
+    "sessions": "(token, number, _version) SELECT 'Z2hvc3Q=', toString(number), 1 FROM numbers(3)",
+}
+"""Rows of items that never were."""
+
+
+def load_again(world: World, spell: Spell) -> int:
+    """Take rows from a table and put others into it, and ask for another snapshot, which mends both."""
+    label = sorted(GHOSTS)[int(spell.strength * 100) % len(GHOSTS)]
+    table = world.names[label]
+    clickhouse = world.place.clickhouse
+    for statement in (
+        f"INSERT INTO {label} {GHOSTS[label]}",
+        f"ALTER TABLE {label} DELETE WHERE cityHash64(_version) % 3 = 0 AND {_older_than(LOST_SECONDS)}"
+        " SETTINGS mutations_sync = 1",
+    ):
+        if not _run_somehow(world, lambda sql=statement: clickhouse.run(sql)):  # type: ignore[misc]
+            return 0
+    request = request_snapshot(load_config(str(world.direct_config)), table)
+    world.requested[table] = world.loop.call(request)
+    return 1
+
+
+def _older_than(seconds: float) -> str:
+    """A condition on versions of either kind. A snapshot mends what is older than its margin; the rest is the stream's."""
+    microseconds = int((time.time() - seconds) * 1_000_000)
+    return f"toFloat64(_version) < {microseconds} * if(toTypeName(_version) = 'UInt256', pow(2, 192), 1)"
+
+
+def _run_somehow(world: World, statement: Callable[[], None]) -> bool:
+    """Run a statement; ClickHouse may be down just now, and at first there is no table."""
+    for _ in range(SOMEHOW_ATTEMPTS):
+        try:
+            statement()
+            return True
+        except (AssertionError, OSError, HTTPException):
+            world.sleep(0.5)
+    return False
+
+
 def _destinations(world: World, table: str) -> Any:
     return world.aws.dynamodb.describe_kinesis_streaming_destination(TableName=table)["KinesisDataStreamDestinations"]
 
@@ -283,4 +332,5 @@ DISTURBANCES: dict[str, Callable[[World, Spell], int]] = {
     kinds.SPLIT: split,
     kinds.MERGE: merge,
     kinds.UNIT: change_unit,
+    kinds.SNAPSHOT_AGAIN: load_again,
 }

@@ -44,7 +44,8 @@ AWS_KINDS = (THROTTLED, SERVER_ERROR, DROPPED, TRUNCATED, STALE, EMPTY, EXPIRED,
 SPLIT = "stream: shard split"
 MERGE = "stream: shards merged"
 UNIT = "stream: time unit changed"
-STREAM_KINDS = (SPLIT, MERGE, UNIT)
+SNAPSHOT_AGAIN = "snapshot: again, over rows lost and ghosts"
+STREAM_KINDS = (SPLIT, MERGE, UNIT, SNAPSHOT_AGAIN)
 
 SLOW_EXPORT = "AWS: export slow"
 EXPORT_APPLIED = "AWS: export started, then failed"
@@ -73,5 +74,6 @@ REQUIRED = (
     EXPIRED_ITEM,
     BAD,
     SNAPSHOT_EXPORT,
+    SNAPSHOT_SCAN,
 )
 """In the order of the matrix."""

@@ -10,7 +10,7 @@ from .kinds import AWS_KINDS, PROCESS_KINDS, STREAM_KINDS, ZOMBIE
 
 PROCESS_SPELLS = 6
 AWS_SPELLS = 5
-STREAM_TURNS = 3
+STREAM_TURNS = 4
 EXPORT, SCAN = "export", "scan"
 
 
@@ -71,11 +71,11 @@ class Plan:
             yield from (f"{name}: {spell}" for spell in spells)
 
 
-def make_plan(seed: int, *, scan: bool) -> Plan:
-    """Make the plan of ``seed``. ``scan``: this version can load tables by a scan as well."""
+def make_plan(seed: int) -> Plan:
+    """Make the plan of ``seed``."""
     rng = random.Random(f"torture {seed}")
     ties = seed % 2 == 0
-    methods = [EXPORT, EXPORT, SCAN] if scan else [EXPORT]
+    methods = [EXPORT, EXPORT, SCAN]
     # At least one table is born with microseconds, at least one with milliseconds (its version is a total order).
     precisions = ["MICROSECOND", rng.choice(["MICROSECOND", "MILLISECOND"]), "MILLISECOND"]
     rng.shuffle(precisions)
@@ -95,7 +95,7 @@ def make_plan(seed: int, *, scan: bool) -> Plan:
         disturbed_start=rng.random() < 0.4,
         process=tuple(_spells(rng, seed, PROCESS_KINDS, PROCESS_SPELLS, (0.1, 0.7), without=(ZOMBIE,) if ties else ())),
         aws=tuple(_spells(rng, seed, AWS_KINDS, AWS_SPELLS, (0.0, 0.5))),
-        stream=tuple(_spells(rng, seed, STREAM_KINDS, STREAM_TURNS, (0.5, 2.0))),
+        stream=tuple(_spells(rng, seed, STREAM_KINDS, STREAM_TURNS, (0.3, 1.5))),
     )
 
 

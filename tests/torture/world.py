@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import importlib.util
 import os
 import signal
 import threading
@@ -30,6 +29,8 @@ from .writes import KEY_SCHEMAS, TABLE_COLUMNS, TTL_ATTRIBUTE, Writes
 T = TypeVar("T")
 
 DRAIN_SECONDS = 5.0
+MARGIN_SECONDS = 2.0
+"""Exports of the local AWS show one instant; servers tell the time in whole seconds."""
 
 
 class Loop:
@@ -70,7 +71,11 @@ class World:
     writes: Writes
     daemon: Daemon
     config: Path
+    direct_config: Path
+    """The same, without proxies between."""
     stream_arn: str
+    requested: dict[str, str] = field(default_factory=dict)
+    """The last request for another snapshot, by table."""
     counted: Counter[str] = field(default_factory=Counter)
     giving_up: threading.Event = field(default_factory=threading.Event)
     """Set when something has gone wrong: nobody needs to go on."""
@@ -131,12 +136,26 @@ def make_world(plan: Plan, directory: Path) -> Iterator[World]:
         writes.preload()
         for one in plan.tables:
             aws.send_changes(names[one.label], stream_arn, one.precision)
-        config = _configure(plan, place, names, to_aws, to_clickhouse)
+        direct_config = _configure(plan, place, names, aws_server.endpoint_url, server.tcp_port, "direct")
+        config = _configure(plan, place, names, to_aws.url, to_clickhouse.listening_port, "config")
         daemon = place.daemon(config)
         daemon.environment = _with_witness(daemon.environment)
         stack.callback(_kill_all, place)
         yield World(
-            plan, loop, aws_server, server, to_aws, to_clickhouse, aws, place, names, writes, daemon, config, stream_arn
+            plan,
+            loop,
+            aws_server,
+            server,
+            to_aws,
+            to_clickhouse,
+            aws,
+            place,
+            names,
+            writes,
+            daemon,
+            config,
+            direct_config,
+            stream_arn,
         )
 
 
@@ -164,20 +183,22 @@ def _proxy(loop: Loop, stack: contextlib.ExitStack, host: str, port: int) -> Cha
     return proxy
 
 
-def _configure(plan: Plan, place: Place, names: dict[str, str], to_aws: ChaosProxy, to_clickhouse: ChaosProxy) -> Path:
+def _configure(plan: Plan, place: Place, names: dict[str, str], aws_url: str, clickhouse_port: int, label: str) -> Path:
     entries = []
     for one in plan.tables:
-        options: dict[str, Any] = {}
+        entry = place.entry(names[one.label])
         if one.label in TABLE_COLUMNS:
-            options["columns"] = TABLE_COLUMNS[one.label]
+            entry["columns"] = TABLE_COLUMNS[one.label]
         if one.method == SCAN:
-            options["snapshot"] = {"method": "scan", "segments": 3, "settle_seconds": 0.5}
-        entries.append(place.entry(names[one.label], **options))
+            entry["snapshot"] = {"method": "scan", "segments": 3, "settle_seconds": 0.5}
+        entry["snapshot"]["margin_seconds"] = MARGIN_SECONDS
+        entries.append(entry)
     return place.configure(
         entries,
-        aws={"endpoint_url": to_aws.url},
+        label,
+        aws={"endpoint_url": aws_url},
         clickhouse={
-            "url": f"clickhouse://default@127.0.0.1:{to_clickhouse.listening_port}/{place.name}",
+            "url": f"clickhouse://default@127.0.0.1:{clickhouse_port}/{place.name}",
             "insert_timeout_seconds": 2.0,
         },
         run={"shutdown_seconds": DRAIN_SECONDS},
@@ -200,8 +221,3 @@ def _with_witness(variables: dict[str, str]) -> dict[str, str]:
 def stamp() -> str:
     """The time of day, for the diary."""
     return datetime.datetime.now(datetime.UTC).strftime("%H:%M:%S.%f")[:-3]
-
-
-def has_scan() -> bool:
-    """Whether this version can load a table by a scan."""
-    return importlib.util.find_spec("dyncdc.sources.scan") is not None
