@@ -5,6 +5,7 @@
 #   make test                 all tests            (make test ARGS="-k ledger -x")
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
+#   make bench-recovery       seconds from SIGKILL to the next new row, and of the pause in reading at a reshard
 #   make check                lint, format, types, layers
 #   make docs                 write the generated parts of docs/ anew
 #   make lock                 resolve the dependencies anew
@@ -22,7 +23,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 
 SEEDS ?= 20
 
-.PHONY: help demo test torture mutants check docs lock upgrade clean
+.PHONY: help demo test torture mutants bench-recovery check docs lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +37,9 @@ test: $(STAMP)
 
 torture: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+bench-recovery: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python benchmarks/recovery.py $(ARGS)
 
 mutants: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m simulation.noticing

@@ -231,7 +231,7 @@ def load_again(world: World, spell: Spell) -> int:
 
 
 def _older_than(seconds: float) -> str:
-    """A condition on versions of either kind. A snapshot mends what is older than its margin; the rest is the stream's."""
+    """A condition on versions of either kind. A snapshot mends what is older than its margin."""
     microseconds = int((time.time() - seconds) * 1_000_000)
     return f"toFloat64(_version) < {microseconds} * if(toTypeName(_version) = 'UInt256', pow(2, 192), 1)"
 
