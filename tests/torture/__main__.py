@@ -35,22 +35,26 @@ def main() -> int:
     arguments = _arguments()
     if arguments.directory:
         return _one(arguments.seed, Path(arguments.directory))
-    seeds = (
-        [arguments.seed] if arguments.seed is not None else range(arguments.first, arguments.first + arguments.seeds)
-    )
+    seeds = list(range(arguments.first, arguments.first + arguments.seeds))
+    if arguments.seed is not None:
+        seeds = [arguments.seed]
     root = Path(tempfile.mkdtemp(prefix="dyncdc-torture-"))
     began = time.monotonic()
-    outcomes = []
+    outcomes = _read(arguments.into)
+    done = {outcome.seed for outcome in outcomes}
+    seeds = [seed for seed in seeds if seed not in done]
     interrupted = False
     try:
-        for outcome in _run_all(list(seeds), arguments.jobs, root, keep=arguments.keep):
+        for outcome in _run_all(seeds, arguments.jobs, root, keep=arguments.keep):
             outcomes.append(outcome)
+            _write(arguments.into, outcome)
             print(_said(outcome, root), flush=True)
     except KeyboardInterrupt:
         interrupted = True
     if not any(root.iterdir()):
         root.rmdir()
-    print(f"\n{len(outcomes)} histories in {time.monotonic() - began:,.0f} s, {arguments.jobs} at a time\n")
+    seconds, new = time.monotonic() - began, len(outcomes) - len(done)
+    print(f"\n{len(outcomes)} histories, {new} of them now, in {seconds:,.0f} s, {arguments.jobs} at a time\n")
     print("\n".join(matrix.lines(outcomes)))
     code = _verdict(outcomes)
     if interrupted:
@@ -66,6 +70,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--jobs", type=int, default=2, help="histories at a time (default 2)")
     parser.add_argument("--keep", action="store_true", help="keep the directories of histories that went well, too")
+    parser.add_argument(
+        "--into", type=Path, help="file that outcomes are added to; seeds that it holds are not run again"
+    )
     parser.add_argument("--directory", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -110,6 +117,18 @@ def _spawn(seed: int, root: Path, *, keep: bool) -> Outcome:
     if not outcome.failure and not keep:
         shutil.rmtree(directory, ignore_errors=True)
     return outcome
+
+
+def _read(file: Path | None) -> list[Outcome]:
+    if file is None or not file.exists():
+        return []
+    return [Outcome(**json.loads(line)) for line in file.read_text().splitlines()]
+
+
+def _write(file: Path | None, outcome: Outcome) -> None:
+    if file is not None:
+        with file.open("a") as lines:
+            lines.write(json.dumps(outcome.document()) + "\n")
 
 
 def _said(outcome: Outcome, root: Path) -> str:
