@@ -61,6 +61,11 @@ def _streams(
         tables.setdefault(sources[world.config.stream_of(table.config)].id, []).append(table)
     unique = {source.id: source for source in sources.values()}
     return [
-        StreamTask(source, decoders.for_stream(tables[id_]), [table.spec.source_table for table in tables[id_]])
+        StreamTask(
+            source,
+            decoders.for_stream(tables[id_]),
+            [table.spec.source_table for table in tables[id_]],
+            {table.spec.source_table: table.created for table in tables[id_]},
+        )
         for id_, source in unique.items()
     ]

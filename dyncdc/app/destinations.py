@@ -38,6 +38,8 @@ class Planned:
     notes: list[str] = field(default_factory=list)
     refused: tuple[Refusal, ...] = ()
     """Why an existing table would lose rows; empty when it is safe."""
+    created: float = 0.0
+    """When DynamoDB made the table, in seconds since the epoch."""
 
     def refusal(self) -> ConfigError | None:
         """The error that says so, None when it is safe."""
@@ -57,12 +59,16 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A destination that is there and safe. ``had_rows``: it was not empty when this process started."""
+    """A destination that is there and safe. ``had_rows``: it was not empty when this process started.
+
+    ``created``: when DynamoDB made the table that it mirrors, in seconds since the epoch.
+    """
 
     config: TableConfig
     spec: TableSpec
     uuid: str
     had_rows: bool
+    created: float = 0.0
 
 
 async def plan_table(world: World, config: TableConfig) -> Planned:
@@ -73,11 +79,12 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
     description = await world.patience(lambda: world.tables.describe(config.dynamodb))
     existing = await world.patience(lambda: read_table(world.clickhouse, config.destination))
     if existing is not None:
-        return await _with_view(world, _existing(config, description.keys, existing))
+        planned = _existing(config, description.keys, existing)
+        return await _with_view(world, replace(planned, created=description.created))
     version_type = await _version_type(world, config)
     spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
-    return await _with_view(world, Planned(config, spec, None, [create_table(spec)]))
+    return await _with_view(world, Planned(config, spec, None, [create_table(spec)], created=description.created))
 
 
 async def _with_view(world: World, planned: Planned) -> Planned:
@@ -147,4 +154,4 @@ async def _prepared(world: World, plan: Planned) -> Prepared:
     # Read back, so that what is inserted fits the table as it is, whoever made it.
     spec = existing_table_spec(plan.config, plan.spec.keys, table)
     rows = await world.patience(lambda: has_rows(world.clickhouse, plan.config.destination))
-    return Prepared(plan.config, spec, table.uuid, rows)
+    return Prepared(plan.config, spec, table.uuid, rows, plan.created)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import DyncdcError
@@ -26,11 +26,15 @@ source's clock is known as of its last answer only."""
 
 @dataclass(frozen=True, slots=True)
 class StreamTask:
-    """One stream to follow, with the decoder of all tables on it. ``tables``: DynamoDB's names of them."""
+    """One stream to follow, with the decoder of all tables on it.
+
+    ``tables``: DynamoDB's names of them. ``created``: when it made each, in seconds since the epoch.
+    """
 
     source: Source
     decoder: Decoder
     tables: Sequence[str] = ()
+    created: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ class Coordinator:
             elif plans[table].export_arn:
                 unrepeatable[table] = "its snapshot.export_arn names one export for ever"
         destinations = {table: plan.destination_uuid for table, plan in plans.items()}
-        return Policy(on_lost_position, tables, unrepeatable, destinations)
+        created = {table: at for stream in self._streams for table, at in stream.created.items()}
+        return Policy(on_lost_position, tables, unrepeatable, destinations, created)
 
     async def run(self, *, once: bool = False) -> None:
         """Read for ever, or, with ``once``, until the snapshots are complete and every shard was read to its tip.

@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from ..model import Followed, Gap, Mark, Position, ShardId, Snapshot, SourceId
 from .lineage import LostPosition
 
+CLOCKS_DIFFER_SECONDS = 60.0
+"""Kinesis and DynamoDB tell the time by clocks of their own, and Kinesis in whole seconds."""
+
 
 def gaps_of(tables: Iterable[str], source: SourceId, lost: Iterable[LostPosition], now: float) -> list[Gap]:
     """Return a gap for every table that a lost position concerns. ``now``: from here on reading goes on."""
@@ -32,12 +35,13 @@ def missed_since(
     now: float,
     *,
     held: bool,
+    created: float = 0.0,
 ) -> Iterator[Gap]:
     """Yield what a table misses that was followed ``before`` and is to be followed on ``source`` now.
 
     ``marks``: what is saved of the source that it was followed on. ``newest_epoch``: of the lives that have read
     ``source``; one younger than the table's read it without the table. ``held``: a former life is known to have saved
-    its positions.
+    its positions. ``created``: when DynamoDB made the table, in seconds.
     """
     if before.source != source:
         words = _replaced(before.source, source)
@@ -45,6 +49,8 @@ def missed_since(
         if not lost:
             lost = [LostPosition(ShardId(""), Mark(Position(""), before.at), words)]
         yield from gaps_of([before.table], before.source, lost, now)
+    elif created > before.at + CLOCKS_DIFFER_SECONDS:
+        yield Gap(before.table, source, "", before.at, now, "", "the table was deleted and created anew")
     elif held and not marks:
         yield Gap(before.table, source, "", before.at, now, "", "the checkpoints of the stream are gone")
     elif before.epoch < newest_epoch:

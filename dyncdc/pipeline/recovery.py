@@ -36,12 +36,14 @@ class Policy:
 
     ``tables``: what each source carries. ``unrepeatable``: why a table cannot be loaded again, where it cannot.
     ``destinations``: UUIDs of the tables that are loaded; one that no snapshot was begun for has nothing to lose.
+    ``created``: when DynamoDB made the tables, in seconds since the epoch.
     """
 
     on_lost_position: Literal["resnapshot", "stop"] = "stop"
     tables: Mapping[SourceId, Sequence[str]] = field(default_factory=dict)
     unrepeatable: Mapping[str, str] = field(default_factory=dict)
     destinations: Mapping[str, str] = field(default_factory=dict)
+    created: Mapping[str, float] = field(default_factory=dict)
 
 
 class Recovery:
@@ -88,6 +90,7 @@ class Recovery:
                         marks,
                         source.server_time,
                         held=before[table].held or table in held,
+                        created=self._policy.created.get(table, 0.0),
                     )
         await self._record(gaps)
         self._enforce({row.table for row in followed})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -41,6 +42,8 @@ class TableDescription:
     """HASH, then RANGE."""
     item_count: int
     size_bytes: int
+    created: float = 0.0
+    """Seconds since the epoch; a table made anew under its name has another time. 0 when DynamoDB does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class _Table(msgspec.Struct):
     AttributeDefinitions: list[_Definition]
     ItemCount: int = 0
     TableSizeBytes: int = 0
+    CreationDateTime: datetime | None = None
 
 
 class _Identity(msgspec.Struct):
@@ -106,8 +110,9 @@ class Tables:
         if not ordered or any(key.AttributeName not in types for key in ordered):
             raise RetryableError(f"describing table {table}: the answer does not define its key")
         keys = tuple(KeyAttribute(key.AttributeName, types[key.AttributeName]) for key in ordered)
+        created = found.CreationDateTime.timestamp() if found.CreationDateTime else 0.0
         return TableDescription(
-            found.TableName, found.TableArn, found.TableStatus, keys, found.ItemCount, found.TableSizeBytes
+            found.TableName, found.TableArn, found.TableStatus, keys, found.ItemCount, found.TableSizeBytes, created
         )
 
     async def destinations(self, table: str) -> tuple[Sequence[Destination], float]:
