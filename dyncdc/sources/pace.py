@@ -13,8 +13,9 @@ ANSWER_MAX_BYTES = 10 * 2**20
 SHARD_BYTES_PER_SECOND = 2 * 2**20
 """Source: Kinesis quotas, read throughput of a shard. After a larger answer calls fail until it is paid for."""
 
-UNSEEN_LIMIT_RECORDS = 2
-"""A shard nothing is known about: its records may be 1 MiB each, and hundreds of shards start at once."""
+UNSEEN_RECORD_BYTES = 16 * 1024
+UNSEEN_LIMIT_RECORDS = 256
+"""A shard nothing is known about starts small: its records may be 1 MiB each, and hundreds of shards start at once."""
 
 FLOOR_BYTES = 1024
 
@@ -34,7 +35,7 @@ class Pace:
         """Records to ask for, so that the answer holds about ``want_bytes`` and no throttling follows."""
         room = min(float(want_bytes), self.ceiling_bytes)
         if not self.record_bytes:
-            return UNSEEN_LIMIT_RECORDS
+            return max(1, min(int(room / UNSEEN_RECORD_BYTES), UNSEEN_LIMIT_RECORDS))
         return max(1, min(int(room / self.record_bytes), LIMIT_MAX_RECORDS))
 
     def answered(self, records: int, nbytes: int) -> None:

@@ -185,7 +185,9 @@ def test_a_body_that_is_no_answer_is_retried(body: bytes) -> None:
 
 
 def test_a_new_shard_starts_small_whatever_is_wanted() -> None:
-    assert Pace().limit(50 * 2**20) == Pace().limit(1) == 2  # each may be 1 MiB
+    assert Pace().limit(50 * 2**20) == 256
+    assert Pace().limit(32 * 1024) == 2  # what a shard begins with; each may be 1 MiB
+    assert Pace().limit(1) == 1
 
 
 def test_the_limit_follows_the_size_of_records_seen() -> None:

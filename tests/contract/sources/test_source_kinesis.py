@@ -21,12 +21,6 @@ MIDDLE = str(2**127)
 WANT_BYTES = 1_000_000
 
 
-@pytest.fixture(autouse=True)
-def _large_first_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shard nothing is known about is asked for two records; what is tested here wants more of them at once."""
-    monkeypatch.setattr("dyncdc.sources.pace.UNSEEN_LIMIT_RECORDS", 256)
-
-
 async def make(clients: AwsClients, shards: int = 1) -> None:
     await clients.kinesis.create_stream(StreamName=STREAM, ShardCount=shards)
 
