@@ -18,6 +18,12 @@ INSERT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 LATENCY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 INSERT_ROWS = (1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000)
 
+TABLES_SEEN = 200
+"""Tables that records may name and that get a label of their own; those beyond share ``OTHER_TABLES``."""
+
+OTHER_TABLES = "(others)"
+"""No DynamoDB table can have this name."""
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody reads
 
 
@@ -89,6 +95,7 @@ class Metrics:
         self.build.labels(__version__).set(1)
         self._described = tuple(described)
         self._stuck: Callable[[], Iterable[str]] = tuple
+        self._seen_tables: set[str] = set()
 
     def described(self) -> tuple[tuple[str, str, tuple[str, ...], str], ...]:
         """Name, kind, labels and help of every metric, in the order of their definition: for the documentation."""
@@ -103,6 +110,7 @@ class Metrics:
 
     def declare(self, table: str, destination: str) -> None:
         """Start a table's counters at 0, so that the first increase is seen as one. ``table`` is DynamoDB's."""
+        self._seen_tables.add(table)
         for counter in (self.records_read, self.spilled_values, self.snapshot_rows, self.gaps):
             counter.labels(table)
         self.rows_written.labels(destination)
@@ -147,13 +155,21 @@ class Metrics:
     def decoded(self, decoded: Decoded) -> None:
         """Count what became of a sub-batch."""
         for table, records in decoded.records.items():
-            self.records_read.labels(table).inc(records)
+            self.records_read.labels(self._bounded(table)).inc(records)
             if decoded.snapshot:
                 self.snapshot_rows.labels(table).inc(records)
         for table, values in decoded.spilled.items():
             self.spilled_values.labels(table).inc(values)
         for (table, reason), letters in decoded.dead.items():
             self.dead_letters.labels(table, reason).inc(letters)
+
+    def _bounded(self, table: str) -> str:
+        """A label for a table's name as a record has it: what a stream says is not bounded, labels are."""
+        if table not in self._seen_tables:
+            if len(self._seen_tables) >= TABLES_SEEN:
+                return OTHER_TABLES
+            self._seen_tables.add(table)
+        return table
 
     def inserted(self, table: str, rows: int, seconds: float, now: float) -> None:
         """Record one acknowledged insert."""

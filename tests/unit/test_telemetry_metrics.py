@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dyncdc.model import Decoded
-from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.metrics import OTHER_TABLES, TABLES_SEEN, Metrics
 
 CONTRACT = {
     "records_read_total": ["table"],
@@ -65,6 +65,19 @@ def test_counts_are_taken_per_sub_batch() -> None:
     assert sample("dyncdc_dead_letters_total", {"table": "orders", "reason": "not_json"}) == 1
     assert sample("dyncdc_rows_written_total", {"table": "orders_ch"}) == 4
     assert sample("dyncdc_last_insert_timestamp_seconds", {"table": "orders_ch"}) == 7.0
+
+
+def test_o12_names_of_unknown_tables_make_a_bounded_number_of_series() -> None:
+    metrics = Metrics()
+    for number in range(TABLES_SEEN * 3):
+        metrics.decoded(Decoded(records={f"unknown-{number}": 1}))
+    metrics.declare("orders", "orders_ch")
+    metrics.decoded(Decoded(records={"orders": 5}))
+    sample = metrics.registry.get_sample_value
+    assert sample("dyncdc_records_read_total", {"table": "unknown-0"}) == 1
+    assert sample("dyncdc_records_read_total", {"table": OTHER_TABLES}) == TABLES_SEEN * 2
+    assert sample("dyncdc_records_read_total", {"table": "orders"}) == 5, "configured tables have theirs in any case"
+    assert metrics.render().count(b"dyncdc_records_read_total{") == TABLES_SEEN + 2
 
 
 def test_a_table_that_is_not_complete_has_no_instant() -> None:
