@@ -88,7 +88,7 @@ def backlogged(place: Place) -> Iterator[tuple[Daemon, str]]:
 
 
 @pytest.mark.timeout(300)
-def test_a_frozen_clickhouse_stops_reading_within_the_memory_limit(
+def test_c14_a_frozen_clickhouse_stops_reading_within_the_memory_limit(
     place: Place, backlogged: tuple[Daemon, str]
 ) -> None:
     daemon, table = backlogged
@@ -136,7 +136,7 @@ def loaded(place: Place) -> tuple[Daemon, Load, str]:
     return daemon, Load(place.aws, items, accounts, seed=11, keys=800, pause_seconds=0.004), items
 
 
-def test_clickhouse_killed_and_started_again_under_load_ends_equal(
+def test_c9_clickhouse_killed_and_started_again_under_load_ends_equal(
     place: Place, loaded: tuple[Daemon, Load, str]
 ) -> None:
     daemon, load, items = loaded
