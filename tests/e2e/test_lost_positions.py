@@ -189,12 +189,3 @@ def test_s6_a_snapshot_on_request_heals_stale_rows_and_ghosts_and_leaves_newer_o
         )
     verdict = place.command("verify", table, "-c", config)
     assert verdict.code == 0, verdict
-
-
-def test_a_snapshot_of_a_table_that_is_not_there_or_cannot_be_loaded_is_refused(place: Place) -> None:
-    table = place.make_table("things", {"id": "S"}, place.make_stream())
-    config = str(place.configure([place.entry(table, snapshot={"method": "none"})]))
-    for name in ("unknown", table):
-        refused = place.command("snapshot", name, "-c", config)
-        assert refused.code == 2, refused
-        assert name in refused.err

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from . import decode_mutants, mutants, records, simulate
+from . import decode_mutants, losing, losing_mutants, mutants, records, simulate
 from .life import Violation
 
-SEEDS = 150
+SEEDS = 400
 
-MUTANTS: tuple[mutants.Plant, ...] = (*mutants.ALL, *mutants.PAUSES, *decode_mutants.ALL)
+MUTANTS: tuple[mutants.Plant, ...] = (*mutants.ALL, *mutants.PAUSES, *decode_mutants.ALL, *losing_mutants.ALL)
 
 
 def notice(plant: mutants.Plant, patch: pytest.MonkeyPatch) -> tuple[int, str] | None:
@@ -30,6 +30,8 @@ def notice(plant: mutants.Plant, patch: pytest.MonkeyPatch) -> tuple[int, str] |
 def _run(plant: mutants.Plant) -> Callable[[int], object]:
     if plant in decode_mutants.ALL:
         return records.run
+    if plant in losing_mutants.ALL:
+        return losing.run
     if plant in mutants.PAUSES:
         return lambda seed: simulate.run(seed, quiet=True)
     # A finished row that lands after the next process has started is rare; there, everybody dies while saving.

@@ -1,0 +1,75 @@
+"""Bugs planted one at a time where losses are noticed and made good: lives that lose positions must notice each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from dyncdc.model import Gap, Snapshot
+from dyncdc.pipeline import choice
+from dyncdc.pipeline.follower import StreamFollower
+from dyncdc.pipeline.ports import Swept
+from dyncdc.pipeline.recovery import Recovery
+
+from .losing import LossyGhosts
+
+
+def lost_positions_read_on(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether a position can still be read; Kinesis goes on at the horizon without a word."""
+    patch.setattr(StreamFollower, "_expired", lambda self, marks, present: [])
+
+
+def any_snapshot_closes_a_gap(patch: pytest.MonkeyPatch) -> None:
+    """Whatever snapshot is there is good enough."""
+
+    def needs_snapshot(snapshot: Snapshot, gaps: Sequence[Gap]) -> bool:
+        return False
+
+    async def completed(self: Recovery, snapshot: Snapshot) -> None:
+        healed = [gap for gap in self._gaps.values() if gap.table == snapshot.table]
+        await self._retry(lambda: self._store.save_gaps(healed, recovered_at=1.0))
+        for gap in healed:
+            del self._gaps[gap.key]
+        await self._retry(lambda: self._store.finish_requests(list(self._requests.values()), 1.0))
+        self._closed.update(self._requests)
+        self._requests.clear()
+
+    patch.setattr(choice, "needs_snapshot", needs_snapshot)
+    patch.setattr(Recovery, "completed", completed)
+
+
+def ghosts_stay(patch: pytest.MonkeyPatch) -> None:
+    """What a later snapshot does not hold is left where it is."""
+
+    async def sweep(self: LossyGhosts, *_: Any) -> Swept:
+        return Swept(0, None)
+
+    patch.setattr(LossyGhosts, "sweep", sweep)
+
+
+def stream_never_followed_before(patch: pytest.MonkeyPatch) -> None:
+    """A stream that was made anew is read like one that was never read."""
+    original = Recovery.begin
+
+    async def begin(self: Recovery, *arguments: Any) -> None:
+        followed = self._store.followed
+
+        async def nothing() -> list[Any]:
+            await followed()
+            return []
+
+        vars(self._store)["followed"] = nothing
+        await original(self, *arguments)
+
+    patch.setattr(Recovery, "begin", begin)
+
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+ALL: tuple[Plant, ...] = (
+    lost_positions_read_on,
+    any_snapshot_closes_a_gap,
+    ghosts_stay,
+    stream_never_followed_before,
+)
