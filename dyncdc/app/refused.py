@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 import orjson
 
 from ..decode.dead_letters import DeadLetters
+from ..decode.encodings import load_cells
 from ..model import Block, Buried
 from ..pipeline.burial import RefusedRow
 
@@ -16,7 +18,10 @@ REFUSED: Final = "refused_by_clickhouse"
 """Reason of such a letter. Its ``raw`` is the record, as in any other; where that could not be read again, the row."""
 
 ROW: Final = "dyncdc_row"
-"""The only member of a ``raw`` that is a row: ``{"dyncdc_row": {"table": destination, "columns": {name: value}}}``."""
+"""The only member of a ``raw`` that is a row: ``{"dyncdc_row": {"table": destination, "columns": {name: value}}}``.
+
+Values that are no text at all (raw bytes) stand in base64 in a further member, ``base64``.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,21 @@ class RefusedRows:
 
 def row_as_raw(block: Block) -> bytes:
     """Return a block's only row as what a letter holds instead of a record that is gone."""
-    names = map(orjson.dumps, block.columns)
-    columns = b",".join(b"%b:%b" % pair for pair in zip(names, block.cells, strict=True))
-    return b'{"%b":{"table":%b,"columns":{%b}}}' % (ROW.encode(), orjson.dumps(block.table), columns)
+    plain: list[bytes] = []
+    encoded: dict[str, str] = {}
+    for name, cell in zip(block.columns, block.cells, strict=True):
+        (value,) = load_cells(cell)
+        if isinstance(value, bytes):
+            encoded[name] = base64.b64encode(value).decode()
+        else:
+            plain.append(b"%b:%b" % (orjson.dumps(name), cell))
+    rest = b',"base64":' + orjson.dumps(encoded) if encoded else b""
+    return b'{"%b":{"table":%b,"columns":{%b}%b}}' % (ROW.encode(), orjson.dumps(block.table), b",".join(plain), rest)
+
+
+def row_of_raw(raw: bytes) -> tuple[str, dict[str, object]]:
+    """Return what such a letter holds: the destination, and the values by column; raw bytes as bytes."""
+    row = orjson.loads(raw)[ROW]
+    values: dict[str, object] = dict(row["columns"])
+    values |= {name: base64.b64decode(text) for name, text in row.get("base64", {}).items()}
+    return str(row["table"]), values

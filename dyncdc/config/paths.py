@@ -7,6 +7,7 @@ def parse_attribute_path(text: str) -> tuple[str, ...]:
     r"""Split ``customer.city`` into its names; ``'"a.b".c'`` is ``("a.b", "c")``.
 
     Dots step into maps. A name in double quotes may hold dots; inside quotes ``\"`` is a quote and ``\\`` a backslash.
+    ``""`` is the empty name, which an attribute cannot have, but a key of a map can.
 
     Raises:
         ValueError: an empty name, an unclosed quote, or text after a closing quote.
@@ -14,8 +15,9 @@ def parse_attribute_path(text: str) -> tuple[str, ...]:
     names: list[str] = []
     at = 0
     while True:
-        name, at = _quoted(text, at + 1) if text[at : at + 1] == '"' else _plain(text, at)
-        if not name:
+        quoted = text[at : at + 1] == '"'
+        name, at = _quoted(text, at + 1) if quoted else _plain(text, at)
+        if not name and not (quoted and names):
             raise ValueError(f"attribute path has an empty name at character {at + 1}")
         names.append(name)
         if at == len(text):
@@ -27,7 +29,7 @@ def parse_attribute_path(text: str) -> tuple[str, ...]:
 
 def format_attribute_path(path: tuple[str, ...]) -> str:
     """Write a path as text that ``parse_attribute_path`` reads back; names are quoted only where they must be."""
-    return ".".join(_quote(name) if "." in name or name.startswith('"') else name for name in path)
+    return ".".join(_quote(name) if "." in name or name.startswith('"') or not name else name for name in path)
 
 
 def _plain(text: str, at: int) -> tuple[str, int]:

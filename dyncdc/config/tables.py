@@ -117,6 +117,9 @@ class ColumnConfig(Section):
         description="DynamoDB type, or list of types, it takes; default: by the column's type",
     )
     lossy: bool = Field(default=False, description="true: do not also keep in the spill what this column blurs")
+    encoding: Literal["", "typed", "raw"] = Field(
+        default="", description="of a String: typed (DynamoDB's typed JSON of any value) or raw (the bytes of a binary)"
+    )
 
     @field_validator("attribute")
     @classmethod
@@ -163,7 +166,8 @@ class TableConfig(Section):
     max_columns: int = Field(default=1000, gt=0, description="most columns that inference makes")
     snapshot: SnapshotConfig = Field(description="how the table is loaded first")
     nested: Literal["flatten", "json", "typed"] = Field(
-        default="flatten", description="what inference makes of maps: flatten (columns a_b), json (text) or typed"
+        default="flatten",
+        description="what inference makes of maps: flatten (columns a_b), json (text) or typed (JSON)",
     )
     flatten_depth: int = Field(default=1, ge=1, le=32, description="levels of maps that become columns")
     evolve: Literal["add_columns", "spill"] = Field(

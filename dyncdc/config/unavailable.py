@@ -35,7 +35,6 @@ UNAVAILABLE: Mapping[str, Refused] = {
     "tables.exclude": _ANY,
     "tables.mask": _ANY,
     "tables.mask_key_env": _ANY,
-    "tables.nested": _value("typed"),
     "tables.evolve": _value("add_columns"),
     "tables.ttl_deletes": _value("keep"),
 }

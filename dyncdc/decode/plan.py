@@ -47,6 +47,7 @@ class _Column:
     label: str
     encoders: Encoders
     own: str
+    """The type that a value has unless the spill says otherwise; "" where the cell itself says it."""
     default: bytes
     nullable: bool
     lossy: bool
@@ -85,7 +86,7 @@ class TablePlan:
         self._keys = keys
         self._key_names = frozenset(key.attribute for key in keys)
         self._root = root
-        self._defaults = [compile_type(column.type).default for column in spec.columns]
+        self._defaults = [compile_type(column.type, column.encoding).default for column in spec.columns]
         self._defaults += [b'""'] * (len(columns) - len(self._defaults))
         self._spill = columns.index(spec.spill_column) if spec.spill_column else None
         self._version = columns.index(spec.version_column)
@@ -209,7 +210,7 @@ class TablePlan:
                 else self._misfit(column, tag, "exactly (lossy = true would accept it)")
             )
         # A value that looks like an absent one, or like one of another type, is told apart by the spill alone.
-        return _SPILL if tag != column.own or cell == column.default else _HELD
+        return _SPILL if (tag != column.own and column.own) or cell == column.default else _HELD
 
     def _misfit(self, column: _Column, tag: str, how: str = "exactly") -> int:
         if self._spill is None:
@@ -230,7 +231,7 @@ def compile_table(spec: TableSpec) -> TablePlan:
     keys: dict[str, _KeyColumn] = {}
     attributes = {key.name: key for key in spec.keys}
     for index, column in enumerate(spec.columns):
-        codec = compile_type(column.type)
+        codec = compile_type(column.type, column.encoding)
         if column.key:
             key = _key_column(spec, index, column, codec, attributes)
             if keys.setdefault(key.attribute, key) is not key:
@@ -271,6 +272,9 @@ def _key_column(
     attribute = attributes.get(column.path[0]) if len(column.path) == 1 else None
     if attribute is None:
         raise _unusable(spec, column, "a key column takes exactly one key attribute")
+    if column.encoding:
+        hint = "other columns may take the key's attribute in any encoding"
+        raise _unusable(spec, column, f"a key column has no encoding ({column.encoding!r})", hint)
     encode = codec.encoders.get(attribute.type)
     if encode is None or codec.nullable or not codec.injective or column.takes != (attribute.type,):
         raise _unusable(
@@ -296,6 +300,7 @@ def _add_column(spec: TableSpec, root: dict[str, _Node], index: int, column: Col
     for name in column.path[1:]:
         node = node.children.setdefault(name, _Node())
     encoders: dict[str, Encoder] = {tag: codec.encoders[tag] for tag in column.takes if tag != "NULL"}
+    own = "" if column.encoding == "typed" else column.takes[0]
     node.columns.append(
-        _Column(index, column.name, column.type, encoders, column.takes[0], codec.default, codec.nullable, column.lossy)
+        _Column(index, column.name, column.type, encoders, own, codec.default, codec.nullable, column.lossy)
     )

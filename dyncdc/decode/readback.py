@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import decimal
 import ipaddress
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from .attributes import TypedValue
-from .spec import ColumnSpec
+from .spec import ColumnSpec, Encoding
 from .typetext import TypeNode, parse_type
 
 _EXACT: Final = decimal.Context(prec=400, Emin=-999, Emax=999)
@@ -44,6 +45,8 @@ def readback_expression(column: ColumnSpec) -> str:
     """Return the expression that gives a column's value as exact text, or NULL; arrays and maps as JSON of texts."""
     node = parse_type(column.type)
     name = quote_identifier(column.name)
+    if column.encoding == "raw":
+        return f"base64Encode({name})"
     if node.name in ("Array", "Map", "JSON"):
         return f"toJSONString({_textual(node, name, 0)})"
     return _textual(node, name, 0)
@@ -68,12 +71,15 @@ class Reader:
 
     node: TypeNode
     tag: str
+    encoding: Encoding = ""
 
     def is_default(self, text: str) -> bool:
         """Whether this text is what the column shows for an absent attribute, when it cannot be NULL."""
         kind = self.node.name
         if self.node.nullable:
             return False
+        if self.encoding == "raw":
+            return base64.b64decode(text).strip(b"\0") == b""
         if kind in _DEFAULT_TEXTS:
             return text == _DEFAULT_TEXTS[kind]
         if kind == "String":
@@ -90,11 +96,13 @@ class Reader:
 
     def read(self, text: str) -> TypedValue:
         """Return the typed value that the text means, in the column's own DynamoDB type."""
+        if self.encoding == "typed":
+            return cast(TypedValue, json.loads(text))
         return {self.tag: self._payload(text)}
 
     def read_or_default(self, text: str) -> TypedValue:
         """Like ``read``, also for an empty text where the type has no such value, as for numbers kept as text."""
-        empty = self.node.name == "String" and text == "" and self.tag not in ("S", "B")
+        empty = self.node.name == "String" and text == "" and (self.tag not in ("S", "B") or self.encoding == "typed")
         return {"NULL": True} if empty else self.read(text)
 
     def _payload(self, text: str) -> object:
@@ -106,9 +114,9 @@ class Reader:
         return _scalar(self.node, self.tag, text)
 
 
-def column_reader(type_text: str, tag: str) -> Reader:
+def column_reader(type_text: str, tag: str, encoding: Encoding = "") -> Reader:
     """Return the reader of a column of this type whose own DynamoDB type is ``tag``. Raises ConfigError."""
-    return Reader(parse_type(type_text), tag)
+    return Reader(parse_type(type_text), tag, encoding)
 
 
 def _typed(document: object) -> TypedValue:

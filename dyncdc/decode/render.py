@@ -32,7 +32,7 @@ class RowRenderer:
     def __init__(self, spec: TableSpec) -> None:
         self._has_spill = bool(spec.spill_column)
         self._columns: list[tuple[ColumnSpec, Reader]] = [
-            (column, column_reader(column.type, column.takes[0])) for column in spec.columns
+            (column, column_reader(column.type, column.takes[0], column.encoding)) for column in spec.columns
         ]
         self.expressions: tuple[str, ...] = tuple(map(readback_expression, spec.columns))
 
@@ -64,7 +64,8 @@ class RowRenderer:
     def _tells_less(self, column: ColumnSpec, value: TypedValue | None) -> bool:
         if column.key:
             return False
-        return column.lossy or not (self._has_spill or (value is not None and len(column.takes) == 1))
+        says_its_type = len(column.takes) == 1 or column.encoding == "typed"
+        return column.lossy or not (self._has_spill or (value is not None and says_its_type))
 
     def differences(self, source: Mapping[str, object], values: Sequence[str | None], spill: str) -> list[str]:
         """Return the attributes in which a source item and its row differ, as far as the row can tell, sorted.
@@ -82,7 +83,7 @@ class RowRenderer:
         """Without a spill, attributes without a column are not told, and NULL or a default stands for absent, too."""
         found = []
         for (column, reader), text in zip(self._columns, values, strict=True):
-            if column.lossy or (len(column.takes) > 1 and not column.key):
+            if column.lossy or (len(column.takes) > 1 and not column.key and column.encoding != "typed"):
                 continue
             value = _at(source, column.path)
             told = None if text is None else canonical(reader.read_or_default(text))

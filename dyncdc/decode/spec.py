@@ -7,6 +7,9 @@ from typing import Literal
 
 AttributeType = Literal["S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"]
 
+Encoding = Literal["", "typed", "raw"]
+"""How a String column holds its values: by their type (""), as DynamoDB's typed JSON, or (B only) as raw bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class KeyAttribute:
@@ -22,7 +25,8 @@ class ColumnSpec:
 
     ``path`` is the attribute's name, then map keys. ``type`` is the ClickHouse type as ``system.columns`` prints it.
     ``takes`` names the DynamoDB types it accepts; the first is its own, values of a further one also go to the spill.
-    ``lossy``: do not also keep in the spill what this column blurs.
+    ``lossy``: do not also keep in the spill what this column blurs. ``encoding``: "" except where a String column holds
+    DynamoDB's typed JSON of whatever it takes ("typed"), or the bytes themselves of B ("raw").
     """
 
     name: str
@@ -31,6 +35,7 @@ class ColumnSpec:
     takes: tuple[AttributeType, ...]
     lossy: bool = False
     key: bool = False
+    encoding: Encoding = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 import orjson
@@ -22,7 +22,8 @@ from .attributes import (
     unpack,
 )
 from .cells import Encoder, Encoders, Inexact
-from .spec import AttributeType
+from .encodings import TYPED_TYPES, raw_encoder, typed_encoder
+from .spec import AttributeType, Encoding
 from .typetext import TypeNode, parse_type
 
 NULL_CELL: Final = b"null"
@@ -57,14 +58,26 @@ class Codec:
         return encoder(payload) if encoder is not None else None
 
 
-def compile_type(text: str) -> Codec:
-    """Compile a type's codec. Raises ConfigError for a type that no attribute can fill."""
-    return _compile(parse_type(text), text)
+def compile_type(text: str, encoding: Encoding = "") -> Codec:
+    """Compile a type's codec. Raises ConfigError for a type that no attribute can fill, or not in this encoding."""
+    codec = _compile(parse_type(text), text)
+    if not encoding:
+        return codec
+    kind = codec.node.name
+    if kind != "String" and not (kind == "FixedString" and encoding == "raw"):
+        raise ConfigError(
+            f"using the column type {text!r} with encoding = {encoding!r}", hint="only a String column has an encoding"
+        )
+    if encoding == "raw":
+        nbytes = codec.node.numbers[0] if kind == "FixedString" else None
+        return replace(codec, encoders={"B": raw_encoder(nbytes)}, own="B")
+    return replace(codec, encoders={tag: typed_encoder(tag) for tag in TYPED_TYPES})
 
 
-def default_takes(text: str) -> tuple[AttributeType, ...]:
+def default_takes(text: str, encoding: Encoding = "") -> tuple[AttributeType, ...]:
     """Return the DynamoDB types a column of this type takes unless its mapping names others. Raises ConfigError."""
-    return (compile_type(text).own,)
+    codec = compile_type(text, encoding)
+    return TYPED_TYPES if encoding == "typed" else (codec.own,)
 
 
 def _compile(node: TypeNode, text: str) -> Codec:

@@ -14,12 +14,13 @@ from typing import Final
 import orjson
 
 from ..app.destinations import plan_table, run_statements
-from ..app.refused import ROW
+from ..app.refused import ROW, row_of_raw
 from ..app.world import World
 from ..config import Config
 from ..decode.attributes import Item, canonical
 from ..decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from ..decode.decoders import SnapshotDecoder, StreamDecoder, block_of
+from ..decode.encodings import dump_cells
 from ..decode.envelope import read_change, read_export_line
 from ..decode.plan import TablePlan, compile_table
 from ..decode.undecodable import Undecodable
@@ -151,13 +152,12 @@ class _Replay:
 
     def _kept_row(self, letter: Letter, raw: bytes) -> _Pending:
         """A row that was kept instead of its record: it goes where it was to go, as it was."""
-        row = orjson.loads(raw)[ROW]
+        destination, columns = row_of_raw(raw)
         plan = self._plans.get(letter.table)
-        if plan is None or plan.destination != row["table"]:
-            raise _CannotReplay(f"the row is for {row['table']}, which is no destination of the configuration any more")
-        columns = row["columns"]
-        version = int(columns[plan.spec.version_column])
-        cells = [orjson.dumps(value) for value in columns.values()]
+        if plan is None or plan.destination != destination:
+            raise _CannotReplay(f"the row is for {destination}, which is no destination of the configuration any more")
+        version = int(str(columns[plan.spec.version_column]))
+        cells = [dump_cells([value]) for value in columns.values()]
         return _Pending(letter, plan, Block(plan.destination, tuple(columns), cells, 1, versions=[version]), None)
 
     async def _settle_ties(self, pending: Sequence[_Pending]) -> None:

@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TypeVar
 
-import orjson
-
+from ..decode.encodings import dump_cells, load_cells
 from ..model import Block
 
 T = TypeVar("T")
@@ -58,8 +57,8 @@ def take(block: Block, rows: Sequence[int]) -> Block:
 
 
 def _take(cell: bytes, rows: Sequence[int]) -> bytes:
-    values = orjson.loads(b"[" + cell + b"]")
-    return orjson.dumps([values[row] for row in rows])[1:-1]
+    values = load_cells(cell)
+    return dump_cells([values[row] for row in rows])
 
 
 def split(parts: Sequence[tuple[Block, T]]) -> tuple[list[tuple[Block, T]], list[tuple[Block, T]]]:

@@ -8,7 +8,7 @@ from typing import Final, cast, get_args
 import orjson
 
 from ..config.paths import format_attribute_path, parse_attribute_path
-from ..decode.spec import AttributeType, ColumnSpec
+from ..decode.spec import AttributeType, ColumnSpec, Encoding
 
 _PREFIX: Final = "dyncdc "
 _TYPES: Final = frozenset(get_args(AttributeType))
@@ -21,6 +21,7 @@ class Origin:
     path: tuple[str, ...]
     takes: tuple[AttributeType, ...]
     lossy: bool = False
+    encoding: Encoding = ""
 
 
 def column_comment(column: ColumnSpec) -> str:
@@ -28,6 +29,8 @@ def column_comment(column: ColumnSpec) -> str:
     content: dict[str, object] = {"attribute": format_attribute_path(column.path), "from": list(column.takes)}
     if column.lossy:
         content["lossy"] = True
+    if column.encoding:
+        content["encoding"] = column.encoding
     return _PREFIX + orjson.dumps(content).decode()
 
 
@@ -40,6 +43,9 @@ def read_comment(comment: str) -> Origin | None:
         path = parse_attribute_path(content["attribute"])
         takes = tuple(content["from"])
         lossy = content.get("lossy") is True
+        encoding = content.get("encoding", "")
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # somebody else's, or edited by hand: the column's name then decides
-    return Origin(path, cast("tuple[AttributeType, ...]", takes), lossy) if takes and _TYPES.issuperset(takes) else None
+    if not takes or not _TYPES.issuperset(takes) or encoding not in get_args(Encoding):
+        return None
+    return Origin(path, cast("tuple[AttributeType, ...]", takes), lossy, cast(Encoding, encoding))

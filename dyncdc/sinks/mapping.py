@@ -113,8 +113,12 @@ def _configured(config: TableConfig, keys: Sequence[KeyAttribute]) -> tuple[Colu
     columns = []
     for column in config.column_list:
         key = types.get(column.path[0]) if len(column.path) == 1 else None
-        takes: tuple[AttributeType, ...] = column.takes or ((key,) if key else default_takes(column.type))
-        columns.append(ColumnSpec(column.column, column.type, column.path, takes, column.lossy, key is not None))
+        takes: tuple[AttributeType, ...] = column.takes or (
+            (key,) if key else default_takes(column.type, column.encoding)
+        )
+        columns.append(
+            ColumnSpec(column.column, column.type, column.path, takes, column.lossy, key is not None, column.encoding)
+        )
     return tuple(columns)
 
 
@@ -154,5 +158,5 @@ def _own_column(column: ExistingColumn, keys: Mapping[str, AttributeType]) -> Co
         takes = origin.takes if origin is not None else (key,) if key else default_takes(column.type)
     except ConfigError:
         return None
-    lossy = origin.lossy if origin is not None else False
-    return ColumnSpec(column.name, column.type, path, takes, lossy, key is not None)
+    found = ColumnSpec(column.name, column.type, path, takes, key=key is not None)
+    return replace(found, lossy=origin.lossy, encoding=origin.encoding) if origin is not None else found

@@ -130,7 +130,6 @@ REFUSED = {
     "tables.exclude": "exclude = ['a']",
     "tables.mask": "mask = ['a']",
     "tables.mask_key_env": "mask_key_env = 'K'",
-    "tables.nested": "nested = 'typed'",
     "tables.evolve": "evolve = 'add_columns'",
     "tables.ttl_deletes": "ttl_deletes = 'keep'",
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.decode.infer import infer_columns
+from dyncdc.decode.infer import infer, infer_columns
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import KeyAttribute, TableSpec
 
@@ -74,7 +74,7 @@ def test_maps_are_flattened_to_the_asked_depth() -> None:
     ]
     assert [name for name, _, _ in inferred(NESTED, flatten_depth=2)] == ["x_city", "x_geo_lat", "x_tags"]
     assert inferred(NESTED, flatten_depth=0) == inferred(NESTED, nested="json") == [("x", "Nullable(String)", ("M",))]
-    assert inferred(NESTED, nested="typed") == []
+    assert inferred(NESTED, nested="typed") == [("x", "Nullable(String)", ("M",))]
 
 
 def test_a_map_used_as_a_dictionary_stays_one_column() -> None:
@@ -103,3 +103,33 @@ def test_t10_a_flattened_name_never_takes_an_attributes_place() -> None:
 def test_inferred_columns_compile() -> None:
     columns = infer_columns(ID, [{"id": {"S": "a"}, "x": NESTED, "y": {"N": "1"}}])
     assert compile_table(TableSpec("t", "t", ID, columns)).columns[-3:] == ("_spill", "_version", "_deleted")
+
+
+def test_typed_maps_and_lists_are_columns_of_typed_json() -> None:
+    sample = [{"id": {"S": "a"}, "m": NESTED, "l": {"L": [{"S": "a"}, {"N": "1"}]}}]
+    found = infer_columns(ID, sample, nested="typed")
+    assert [(column.name, column.takes, column.encoding) for column in found[1:]] == [
+        ("l", ("L",), "typed"),
+        ("m", ("M",), "typed"),
+    ]
+
+
+def test_lists_with_nulls_are_arrays_of_what_else_is_in_them() -> None:
+    assert inferred({"L": [{"NULL": True}, {"N": "1"}]}) == [("x", "Array(Nullable(Int64))", ("L",))]
+    assert inferred({"L": [{"NULL": True}]}) == [("x", "Nullable(String)", ("L",))]
+
+
+def test_an_inference_tells_how_often_each_type_occurred_and_why() -> None:
+    sample: list[dict[str, Any]] = [{"id": {"S": str(index)}, "x": {"N": "1"}, "m": NESTED} for index in range(3)]
+    sample += [{"id": {"S": "z"}, "x": {"S": "one"}}, {"id": {"S": "y"}, "x": {"NULL": True}, "n": {"NULL": True}}]
+    found = infer(ID, sample, max_columns=4)
+    assert found.items == 5 and len(found.columns) == 4
+    by_path = {observation.path: observation for observation in found.observations}
+    assert (by_path["id",].times, by_path["id",].types) == (5, (("S", 5),))
+    x = by_path["x",]
+    assert (x.times, x.types) == (5, (("N", 3), ("NULL", 1), ("S", 1)))
+    assert x.column is not None and "64 bits" in x.why and "most frequent" in x.why
+    assert by_path["m",].column is None and "flattened" in by_path["m",].why
+    assert "NULL" in by_path["n",].why
+    assert by_path["m", "tags"].column is None and "max_columns" in by_path["m", "tags"].why
+    assert [each.column for each in found.observations if each.column] == list(found.columns)

@@ -75,7 +75,11 @@ class Destination:
         found = {f"attribute {column.path[0]!r} (lossy column)" for column in spec.columns if column.lossy}
         if not spec.spill_column:
             found.add("attributes without a column (the table has no spill column)")
-            mixed = [column.path[0] for column in spec.columns if len(column.takes) > 1 and not column.key]
+            mixed = [
+                column.path[0]
+                for column in spec.columns
+                if len(column.takes) > 1 and not column.key and column.encoding != "typed"
+            ]
             found |= {f"attribute {name!r} (several types in one column)" for name in mixed}
         if spec.deletes == "ignore":
             found.add('items deleted in DynamoDB (deletes = "ignore")')

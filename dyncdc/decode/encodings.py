@@ -1,0 +1,62 @@
+"""String columns that hold something else than their type suggests: DynamoDB's typed JSON, or the raw bytes of B.
+
+Raw bytes travel as the bytes of a JSON text that need not be UTF-8: ClickHouse takes them as they are (measured on
+26.9), and whoever parses such a cell must use ``load_cells``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, cast
+
+import orjson
+
+from .attributes import binary, canonical
+from .cells import Encoder
+from .spec import AttributeType
+
+TYPED_TYPES: Final[tuple[AttributeType, ...]] = ("S", "N", "B", "BOOL", "SS", "NS", "BS", "L", "M")
+"""What a column of typed JSON takes unless its mapping names less."""
+
+
+def typed_encoder(tag: str) -> Encoder:
+    """Values of one type into the canonical typed JSON text: ``{"N":"1"}``. Exact for every value."""
+
+    def encode(payload: object) -> bytes:
+        text = orjson.dumps(canonical({tag: payload}), option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(text.decode())
+
+    return encode
+
+
+def raw_encoder(nbytes: int | None) -> Encoder:
+    """B as its bytes; ``nbytes`` of a FixedString, which must be filled exactly and pads with zeros."""
+
+    def encode(payload: object) -> bytes | None:
+        found = binary(payload)
+        if nbytes is not None and (len(found) != nbytes or found.endswith(b"\0")):
+            return None
+        return _raw_text(orjson.dumps(found.decode("latin-1")))
+
+    return encode
+
+
+def load_cells(cells: bytes) -> list[object]:
+    """Parse cells joined by commas, as ``dump_cells`` writes them again, byte by byte."""
+    try:
+        return cast("list[object]", orjson.loads(b"[" + cells + b"]"))
+    except orjson.JSONDecodeError:  # a byte is a character of its own: nothing here is escaped but ASCII
+        loaded = orjson.loads("[" + cells.decode("latin-1") + "]")
+        return [each if each is None else str(each).encode("latin-1") for each in loaded]
+
+
+def dump_cells(values: Sequence[object]) -> bytes:
+    """Write cells joined by commas; ``bytes`` as raw bytes."""
+    if not any(type(value) is bytes for value in values):
+        return orjson.dumps(values)[1:-1]
+    texts = [value.decode("latin-1") if type(value) is bytes else value for value in values]
+    return _raw_text(orjson.dumps(texts))[1:-1]
+
+
+def _raw_text(utf8: bytes) -> bytes:
+    return utf8.decode().encode("latin-1")
