@@ -6,6 +6,8 @@
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
 #   make bench-recovery       seconds from SIGKILL to the next new row, and of the pause in reading at a reshard
+#   make tools                what the tests of deploy/ check with: promtool, hadolint, schemas of Kubernetes and others
+#   make alerts               a real Prometheus over a real daemon while faults are injected: which alerts fire
 #   make check                lint, format, types, layers
 #   make docs                 write the generated parts of docs/ anew
 #   make lock                 resolve the dependencies anew
@@ -14,6 +16,7 @@
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := .tools
 # the first of these that starts and is new enough; `make PYTHON=...` overrides
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
@@ -23,7 +26,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 
 SEEDS ?= 20
 
-.PHONY: help demo test torture mutants bench-recovery check docs lock upgrade clean
+.PHONY: help demo test torture mutants bench-recovery tools alerts check docs lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +43,19 @@ torture: $(STAMP)
 
 bench-recovery: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python benchmarks/recovery.py $(ARGS)
+
+# optional: tests that need a tool that is not there are skipped
+tools: $(TOOLS)/.installed
+
+$(TOOLS)/.installed: $(STAMP) requirements/tools.lock requirements/fetch-prometheus.sh
+	@echo "installing into $(TOOLS)"
+	@$(TOOLS)/bin/python -c '' 2>/dev/null || { rm -rf $(TOOLS) && $(BIN)/python -m venv --without-pip $(TOOLS); }
+	@$(UV) pip install --python $(TOOLS)/bin/python --require-hashes --no-deps -r requirements/tools.lock
+	@sh requirements/fetch-prometheus.sh $(TOOLS)
+	@touch $@
+
+alerts: $(STAMP) tools
+	@DYNCDC_ALERTS=1 $(BIN)/python -m pytest tests/deploy/test_alerts_fire.py $(ARGS)
 
 mutants: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m simulation.noticing
@@ -60,12 +76,13 @@ lock: $(STAMP)
 	$(COMPILE) --constraint requirements/all.lock pyproject.toml requirements/build.in \
 		--output-file requirements/runtime.lock
 	$(COMPILE) requirements/uv.in --output-file requirements/uv.lock
+	$(COMPILE) $(LOCK_ARGS) requirements/tools.in --output-file requirements/tools.lock
 
 upgrade:
 	@$(MAKE) lock LOCK_ARGS=--upgrade
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A first line of pip for uv itself, pinned by hash; uv for the rest: a fifth of pip's time.
 # The project is installed without build isolation, with the pinned setuptools: nothing unpinned is fetched.

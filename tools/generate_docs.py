@@ -21,7 +21,9 @@ METRICS_HEAD = f"""{NOTE}
 # Metrics
 
 At `http://127.0.0.1:9108/metrics` (`http.listen`), Prometheus text. `shard` stands on gauges only; its series end with
-the shard. `table` is DynamoDB's where the metric is about reading, ClickHouse's where it is about writing.
+the shard. `table` is DynamoDB's where the metric is about reading, ClickHouse's where it is about writing. Beside these
+there are `dyncdc_process_*`: memory, CPU time, open files and start of the process, as prometheus-client has them.
+Alert rules and a dashboard over them are in `deploy/`; `docs/operations/alerts.md` says what to do about each alert.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
