@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..pipeline.coordinator import SnapshotTask, StreamTask
 from ..sources.kinesis import KinesisSource
 from .decoders import Decoders
-from .destinations import Prepared, plan_table, prepare
+from .destinations import Prepared, check_clickhouse, plan_table, prepare
 from .streams import open_streams, snapshot_origin, snapshot_plan
 from .world import World
 
@@ -29,6 +29,7 @@ class Assembly:
 async def assemble(world: World) -> Assembly:
     """Check all that the configuration names, then create what is missing. Raises ConfigError, FatalError."""
     config = world.config
+    await check_clickhouse(world)
     planned = [await plan_table(world, table) for table in config.tables]
     for plan in planned:
         refusal = plan.refusal()

@@ -10,6 +10,8 @@ from ..config import TableConfig
 from ..decode.plan import compile_table
 from ..decode.spec import KeyAttribute, TableSpec
 from ..errors import ConfigError
+from ..sinks.cluster import check_cluster, is_replicated, present_tables
+from ..sinks.connection import ClickHouse
 from ..sinks.ddl import add_deleted_column, create_table, create_view
 from ..sinks.mapping import (
     existing_table_spec,
@@ -17,9 +19,10 @@ from ..sinks.mapping import (
     offered_statements,
     unfilled_columns,
 )
-from ..sinks.own_tables import own_statements
+from ..sinks.own_tables import own_statements, own_tables
 from ..sinks.tables import DELETED_COLUMN, ExistingTable, Refusal, has_rows, read_table, refusals
 from ..sinks.views import view_name, view_state
+from .patience import Patience
 from .world import World
 
 SAMPLE_ITEMS = 1000
@@ -71,6 +74,13 @@ class Prepared:
     created: float = 0.0
 
 
+async def check_clickhouse(world: World) -> None:
+    """Look at what concerns all destinations: the cluster, when one is named. Raises ConfigError."""
+    cluster = world.cluster
+    if cluster:
+        await world.patience(lambda: check_cluster(world.clickhouse, cluster))
+
+
 async def plan_table(world: World, config: TableConfig) -> Planned:
     """Find the mapping of one table; changes nothing.
 
@@ -79,12 +89,13 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
     description = await world.patience(lambda: world.tables.describe(config.dynamodb))
     existing = await world.patience(lambda: read_table(world.clickhouse, config.destination))
     if existing is not None:
-        planned = _existing(config, description.keys, existing)
+        planned = _existing(config, description.keys, existing, world.cluster)
         return await _with_view(world, replace(planned, created=description.created))
     version_type = await _version_type(world, config)
     spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
-    return await _with_view(world, Planned(config, spec, None, [create_table(spec)], created=description.created))
+    statements = [create_table(spec, world.cluster)]
+    return await _with_view(world, Planned(config, spec, None, statements, created=description.created))
 
 
 async def _with_view(world: World, planned: Planned) -> Planned:
@@ -97,7 +108,7 @@ async def _with_view(world: World, planned: Planned) -> Planned:
         )
         return replace(planned, refused=(*planned.refused, taken))
     if state != "current":
-        planned.statements.append(create_view(spec))
+        planned.statements.append(create_view(spec, world.cluster))
     return planned
 
 
@@ -115,19 +126,19 @@ async def _sample(world: World, config: TableConfig) -> Sequence[Mapping[str, ob
     return await world.patience(lambda: world.tables.sample(config.dynamodb, SAMPLE_ITEMS))
 
 
-def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> Planned:
+def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, cluster: str | None) -> Planned:
     spec = existing_table_spec(config, keys, table)
-    offers = offered_statements(config, table, spec)
+    offers = offered_statements(config, table, spec, cluster)
     notes = []
     if spec.deletes == "ignore" and not spec.deleted_column:
-        offers.append(add_deleted_column(table.name, config.metadata.deleted or DELETED_COLUMN))
+        offers.append(add_deleted_column(table.name, config.metadata.deleted or DELETED_COLUMN, cluster))
         notes.append('deleted items stay (deletes = "ignore"): `dyncdc ddl` has the column that would mark them')
     if not spec.spill_column:
         notes.append("no spill column: attributes without a column are left out, misfits become dead letters")
     empty = unfilled_columns(table, spec)
     if empty:
         notes.append(f"nothing fills {', '.join(empty)}: they keep their defaults")
-    found = tuple(refusals(table, spec))
+    found = tuple(refusals(table, spec, cluster))
     if not found:
         compile_table(spec)
     return Planned(config, spec, table, [], offers, notes, found)
@@ -135,8 +146,27 @@ def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: Existing
 
 async def prepare(world: World, planned: Sequence[Planned]) -> list[Prepared]:
     """Make what is missing and return every destination, ready to be written."""
-    await run_statements(world, [*own_statements(), *(text for plan in planned for text in plan.statements)])
+    own = await own_tables_to_make(world.clickhouse, world.patience, world.cluster)
+    await run_statements(world, [*own, *(text for plan in planned for text in plan.statements)])
     return [await _prepared(world, plan) for plan in planned]
+
+
+async def own_tables_to_make(clickhouse: ClickHouse, patience: Patience, cluster: str | None) -> list[str]:
+    """Statements for dyncdc's own tables; of a cluster only if one is missing here. Raises ConfigError.
+
+    A statement for every server of a cluster waits for each: one that is down must not keep the others from starting.
+    """
+    if cluster:
+        present = await patience(lambda: present_tables(clickhouse, own_tables()))
+        alone = [name for name, engine in present.items() if not is_replicated(engine)]
+        if alone:
+            raise ConfigError(
+                f"using clickhouse.cluster {cluster}: {', '.join(alone)} are of one server only",
+                hint="they were made without the cluster: use another database, or drop them and begin anew",
+            )
+        if len(present) == len(own_tables()):
+            return []
+    return own_statements(cluster)
 
 
 async def run_statements(world: World, statements: Sequence[str]) -> None:

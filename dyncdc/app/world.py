@@ -25,6 +25,11 @@ class World:
     patience: Patience
 
     @property
+    def cluster(self) -> str | None:
+        """The cluster that every statement about tables is for, None for this server alone."""
+        return self.config.clickhouse.cluster
+
+    @property
     def tables(self) -> Tables:
         """DynamoDB's side."""
         return Tables(self.aws.dynamodb)

@@ -107,7 +107,9 @@ class ClickHouseConfig(Section):
         default=None, description="name of the environment variable that holds the password"
     )
     password_file: Text | None = Field(default=None, description="file that holds the password")
-    cluster: Text | None = Field(default=None, description="ON CLUSTER and Replicated engines")
+    cluster: Text | None = Field(
+        default=None, description="cluster of one shard: tables are made ON CLUSTER, with Replicated engines"
+    )
     compression: Literal["lz4", "none"] = Field(
         default="lz4", description="compression of data blocks, lz4 or none; the text of inserts travels as it is"
     )

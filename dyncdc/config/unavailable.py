@@ -26,7 +26,6 @@ def _above(limit: int) -> Refused:
 
 
 UNAVAILABLE: Mapping[str, Refused] = {
-    "clickhouse.cluster": _ANY,
     "clickhouse.cert_file": _ANY,
     "clickhouse.key_file": _ANY,
     "kinesis.fan_out": _value(True),

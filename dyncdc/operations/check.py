@@ -11,6 +11,7 @@ from ..app.streams import destination_states, enable_destination_command, snapsh
 from ..app.world import World, open_aws, open_clickhouse
 from ..config import Config, TableConfig
 from ..errors import DyncdcError
+from ..sinks.cluster import check_cluster
 from ..sinks.connection import ClickHouse
 from ..sources.aws import AwsClients
 from ..sources.kinesis import KinesisSource, open_stream
@@ -68,6 +69,13 @@ class Checker:
             self._say("error", "clickhouse", f"version {version} is too old", "upgrade to 23.8 or newer")
         else:
             self._say("ok", "clickhouse", f"{self._config.clickhouse.url} answers, version {version}")
+        cluster = self._config.clickhouse.cluster
+        if cluster:
+            await self._cluster(clickhouse, cluster)
+
+    async def _cluster(self, clickhouse: ClickHouse, cluster: str) -> None:
+        if await self._try("clickhouse", lambda: self._valid(lambda: check_cluster(clickhouse, cluster))):
+            self._say("ok", "clickhouse", f"cluster {cluster} has one shard")
 
     async def _aws(self, clickhouse: ClickHouse | None) -> None:
         try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..app.destinations import own_tables_to_make
 from ..app.patience import limited
 from ..app.world import open_clickhouse
 from ..config import Config, TableConfig
 from ..errors import ConfigError
-from ..sinks.own_tables import own_statements
 from ..sinks.recovery import ClickHouseRecovery
 
 
@@ -20,7 +20,7 @@ async def request_snapshot(config: Config, table: str) -> str:
     _refuse(_configured(config, table))
     with limited(config, "snapshot") as patience:
         async with open_clickhouse(config, patience) as clickhouse:
-            for statement in own_statements():
+            for statement in await own_tables_to_make(clickhouse, patience, config.clickhouse.cluster):
                 await patience(partial(clickhouse.execute, statement, doing="creating tables"))
             return await patience(lambda: ClickHouseRecovery(clickhouse, config.pipeline).request(table))
 

@@ -161,7 +161,9 @@ class ClickHouse:
 
     def _settings(self, settings: Settings) -> dict[str, object]:
         # Synchronous always; and no zstd, which is the server's default choice, from a client that reads lz4 only.
-        return {"async_insert": 0, "network_compression_method": "LZ4", **settings}
+        # Of a replicated table, a majority has what was acknowledged; other tables ignore that.
+        always = {"async_insert": 0, "insert_quorum": "auto", "network_compression_method": "LZ4"}
+        return {**always, **settings}
 
 
 def _check_ca_file(ca_file: str | None) -> None:

@@ -1,4 +1,7 @@
-"""Statements that create destinations, their views and the columns that an older table lacks. Pure text."""
+"""Statements that create destinations, their views and the columns that an older table lacks. Pure text.
+
+With ``cluster`` (``clickhouse.cluster``) each is for every server of it, and tables are replicated between them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Final
 
 from ..decode.spec import ColumnSpec, TableSpec
 from .comments import column_comment
-from .names import qualified, quote_name, quote_text
+from .names import on_cluster, qualified, quote_name, quote_text
 
 DEDUPLICATION_WINDOW: Final = 1000
 """Inserts whose tokens ClickHouse remembers; without it a table that is not replicated ignores tokens."""
@@ -14,7 +17,19 @@ DEDUPLICATION_WINDOW: Final = 1000
 VIEW_SUFFIX: Final = "_current"
 
 
-def create_table(spec: TableSpec) -> str:
+def engine(name: str, arguments: str, cluster: str | None = None) -> str:
+    """Return an engine's clause. Of a replicated table the server's own defaults name path and replica."""
+    full = f"Replicated{name}" if cluster else name
+    return f"{full}({arguments})" if arguments else full
+
+
+def deduplication(cluster: str | None = None) -> str:
+    """Return the SETTINGS clause by which a table remembers the tokens of its inserts."""
+    kind = "replicated" if cluster else "non_replicated"
+    return f"SETTINGS {kind}_deduplication_window = {DEDUPLICATION_WINDOW}"
+
+
+def create_table(spec: TableSpec, cluster: str | None = None) -> str:
     """Return the statement that creates a destination, harmless when it exists."""
     lines = [_column_line(column) for column in spec.columns]
     if spec.spill_column:
@@ -26,13 +41,12 @@ def create_table(spec: TableSpec) -> str:
     arguments = ", ".join(quote_name(name) for name in (spec.version_column, spec.deleted_column) if name)
     order = ", ".join(map(quote_name, key_columns(spec)))
     return (
-        f"CREATE TABLE IF NOT EXISTS {qualified(spec.destination)} (\n  {columns}\n)"
-        f" ENGINE = ReplacingMergeTree({arguments}) ORDER BY ({order})"
-        f" SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}"
+        f"CREATE TABLE IF NOT EXISTS {qualified(spec.destination)}{on_cluster(cluster)} (\n  {columns}\n)"
+        f" ENGINE = {engine('ReplacingMergeTree', arguments, cluster)} ORDER BY ({order}) {deduplication(cluster)}"
     )
 
 
-def create_view(spec: TableSpec) -> str:
+def create_view(spec: TableSpec, cluster: str | None = None) -> str:
     """Return the statement that makes a destination's view anew: the items as they are, without dyncdc's own columns.
 
     A view keeps the columns it was made with, so it is made again after every change of its table.
@@ -40,19 +54,20 @@ def create_view(spec: TableSpec) -> str:
     hidden = [name for name in (spec.spill_column, spec.version_column, spec.deleted_column) if name]
     alive = f" WHERE {quote_name(spec.deleted_column)} = 0" if spec.deleted_column else ""
     return (
-        f"CREATE OR REPLACE VIEW {qualified(spec.destination + VIEW_SUFFIX)} AS"
+        f"CREATE OR REPLACE VIEW {qualified(spec.destination + VIEW_SUFFIX)}{on_cluster(cluster)} AS"
         f" SELECT * EXCEPT ({', '.join(map(quote_name, hidden))}) FROM {qualified(spec.destination)} FINAL{alive}"
     )
 
 
-def add_column(destination: str, column: ColumnSpec) -> str:
+def add_column(destination: str, column: ColumnSpec, cluster: str | None = None) -> str:
     """Return the statement that gives a table a column, harmless when it has one of that name."""
-    return f"ALTER TABLE {qualified(destination)} ADD COLUMN IF NOT EXISTS {_column_line(column)}"
+    return f"ALTER TABLE {qualified(destination)}{on_cluster(cluster)} ADD COLUMN IF NOT EXISTS {_column_line(column)}"
 
 
-def add_deleted_column(destination: str, column: str) -> str:
+def add_deleted_column(destination: str, column: str, cluster: str | None = None) -> str:
     """Return the statement that gives an older table the column that marks deleted items."""
-    return f"ALTER TABLE {qualified(destination)} ADD COLUMN IF NOT EXISTS {quote_name(column)} UInt8"
+    table = f"{qualified(destination)}{on_cluster(cluster)}"
+    return f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {quote_name(column)} UInt8"
 
 
 def key_columns(spec: TableSpec) -> tuple[str, ...]:

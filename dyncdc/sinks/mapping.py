@@ -76,11 +76,14 @@ def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table
     )
 
 
-def offered_statements(config: TableConfig, table: ExistingTable, spec: TableSpec) -> list[str]:
+def offered_statements(
+    config: TableConfig, table: ExistingTable, spec: TableSpec, cluster: str | None = None
+) -> list[str]:
     """Return the statements that would give an existing table the columns it lacks; each harmless when repeated."""
-    statements = [add_column(table.name, column) for column in spec.columns if table.column(column.name) is None]
+    missing = [column for column in spec.columns if table.column(column.name) is None]
+    statements = [add_column(table.name, column, cluster) for column in missing]
     if spec.deletes == "tombstone" and not spec.deleted_column:
-        statements.append(add_deleted_column(table.name, config.metadata.deleted or DELETED_COLUMN))
+        statements.append(add_deleted_column(table.name, config.metadata.deleted or DELETED_COLUMN, cluster))
     return statements
 
 

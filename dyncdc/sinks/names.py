@@ -18,3 +18,8 @@ def quote_text(text: str) -> str:
 def qualified(table: str, database: str = "") -> str:
     """Return a table's name, in the connection's database unless another is named. Dots in it are part of the name."""
     return f"{quote_name(database)}.{quote_name(table)}" if database else quote_name(table)
+
+
+def on_cluster(cluster: str | None) -> str:
+    """Return the clause that runs a statement on every server of a cluster; nothing without one."""
+    return f" ON CLUSTER {quote_name(cluster)}" if cluster else ""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
+
+from .ddl import deduplication, engine
+from .names import on_cluster
 
 CHECKPOINTS: Final = "dyncdc_checkpoints"
 SNAPSHOTS: Final = "dyncdc_snapshots"
@@ -14,47 +18,60 @@ FOLLOWED: Final = "dyncdc_followed"
 ACCEPTED: Final = "accepted"
 """Reason of a gap that the user took (``accept_gap``): nothing is done about it."""
 
-_WINDOW = "SETTINGS non_replicated_deduplication_window = 1000"
+_HEAD: Final = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
+_ENGINE: Final = re.compile(r"ENGINE = (\w+)(?:\((\w*)\))?")
 
 _STATEMENTS: Final = (
     # finished is part of the key: the row that says so survives every later row, whatever its rank.
     f"""CREATE TABLE IF NOT EXISTS {CHECKPOINTS} (
   pipeline String, source String, shard String, position String, finished UInt8, read_until DateTime64(6, 'UTC'),
   epoch UInt64, ordinal UInt64, rank UInt128, member UInt32, saved_at DateTime64(6, 'UTC') DEFAULT now64(6)
-) ENGINE = ReplacingMergeTree(rank) ORDER BY (pipeline, source, shard, finished) {_WINDOW}""",
+) ENGINE = ReplacingMergeTree(rank) ORDER BY (pipeline, source, shard, finished)""",
     f"""CREATE TABLE IF NOT EXISTS {SNAPSHOTS} (
   id String, pipeline String, table String, state LowCardinality(String), export_arn String,
   export_time DateTime64(6, 'UTC'), version Int64, segments UInt32, destination_uuid String,
   covered_from DateTime64(6, 'UTC'), had_rows UInt8, request String, revision UInt64,
   updated_at DateTime64(6, 'UTC') DEFAULT now64(6)
-) ENGINE = ReplacingMergeTree(revision) ORDER BY (pipeline, id, revision) {_WINDOW}""",
+) ENGINE = ReplacingMergeTree(revision) ORDER BY (pipeline, id, revision)""",
     # Append-only: a letter is open while no row of its id has a replayed_at. That is part of the key, so that a record
     # read again after a crash cannot open its letter anew. raw is base64 of the bytes as they were read.
     f"""CREATE TABLE IF NOT EXISTS {DEAD_LETTERS} (
   id String, pipeline String, table String, reason LowCardinality(String), column String, error String, source String,
   shard String, position String, raw String, received_at DateTime64(6, 'UTC') DEFAULT now64(6),
   replayed_at Nullable(DateTime64(6, 'UTC'))
-) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(replayed_at)) {_WINDOW}""",
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(replayed_at))""",
     # Append-only: a gap is open while no row of it has a recovered_at, which is part of the key. position, with source
     # and shard, says after what changes are missing.
     f"""CREATE TABLE IF NOT EXISTS {GAPS} (
   pipeline String, table String, source String, shard String, from DateTime64(6, 'UTC'), to DateTime64(6, 'UTC'),
   position String, reason String, noticed_at DateTime64(6, 'UTC') DEFAULT now64(6),
   recovered_at Nullable(DateTime64(6, 'UTC'))
-) ENGINE = ReplacingMergeTree ORDER BY (pipeline, table, source, shard, from, isNotNull(recovered_at)) {_WINDOW}""",
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, table, source, shard, from, isNotNull(recovered_at))""",
     # A request is open while no row of its id has a done_at.
     f"""CREATE TABLE IF NOT EXISTS {REQUESTS} (
   id String, pipeline String, table String, kind LowCardinality(String),
   requested_at DateTime64(6, 'UTC') DEFAULT now64(6), done_at Nullable(DateTime64(6, 'UTC'))
-) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(done_at)) {_WINDOW}""",
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(done_at))""",
     # Which stream each table is read from, written by every life before it reads: a table that comes back from another
     # stream, or was left out for a while, has changes that nobody read.
     f"""CREATE TABLE IF NOT EXISTS {FOLLOWED} (
   pipeline String, table String, source String, epoch UInt64, held UInt8, followed_at DateTime64(6, 'UTC')
-) ENGINE = ReplacingMergeTree(epoch) ORDER BY (pipeline, table) {_WINDOW}""",
+) ENGINE = ReplacingMergeTree(epoch) ORDER BY (pipeline, table)""",
 )
 
 
-def own_statements() -> list[str]:
+def own_tables() -> list[str]:
+    """Names of these tables."""
+    return [name for statement in _STATEMENTS for name in _HEAD.findall(statement)]
+
+
+def own_statements(cluster: str | None = None) -> list[str]:
     """Statements that make these tables where they are missing. Harmless when repeated."""
-    return list(_STATEMENTS)
+    return [_completed(statement, cluster) for statement in _STATEMENTS]
+
+
+def _completed(statement: str, cluster: str | None) -> str:
+    """The statement with what depends on the cluster: where it runs, the engine, how tokens are remembered."""
+    placed = _HEAD.sub(lambda found: found[0] + on_cluster(cluster), statement)
+    kept = _ENGINE.sub(lambda found: f"ENGINE = {engine(found[1], found[2] or '', cluster)}", placed)
+    return f"{kept} {deduplication(cluster)}"

@@ -9,6 +9,7 @@ from typing import Final
 
 from ..config.paths import format_attribute_path
 from ..decode.spec import TableSpec
+from .cluster import is_replicated
 from .connection import ClickHouse
 from .ddl import add_column, add_deleted_column, key_columns
 from .names import qualified, quote_text
@@ -123,11 +124,15 @@ class Refusal:
     todo: str
 
 
-def refusals(table: ExistingTable, spec: TableSpec) -> list[Refusal]:
+def refusals(table: ExistingTable, spec: TableSpec, cluster: str | None = None) -> list[Refusal]:
     """Return every reason why a table cannot keep the rows of ``spec`` right; empty when it is safe."""
     if not _ENGINE.fullmatch(table.engine):
         return [Refusal(f"its engine is {table.engine}", "use a ReplacingMergeTree(version, deleted) table")]
-    return [*_of_version(table, spec), *_of_keys(table, spec), *_of_deletes(table, spec), *_of_columns(table, spec)]
+    found = [*_of_version(table, spec), *_of_keys(table, spec), *_of_deletes(table, spec), *_of_columns(table, spec)]
+    if cluster and not is_replicated(table.engine):
+        todo = "use a ReplicatedReplacingMergeTree table, or leave clickhouse.cluster out"
+        found.append(Refusal(f"its engine is {table.engine}: only one server of cluster {cluster} has its rows", todo))
+    return found
 
 
 def _of_version(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:

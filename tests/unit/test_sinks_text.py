@@ -140,6 +140,24 @@ def test_replicated_and_shared_tables_are_safe(engine: str) -> None:
     assert refusals(found, existing_table_spec(config(deletes="ignore"), KEYS, found)) == []
 
 
+@pytest.mark.parametrize(("engine", "words"), [("ReplacingMergeTree(v)", ["only one server"]), ("Replicated", [])])
+def test_of_a_cluster_every_server_must_have_the_rows(engine: str, words: list[str]) -> None:
+    full = engine if "(" in engine else "ReplicatedReplacingMergeTree('/a', 'b', v)"
+    columns = (ExistingColumn("pk", "String"), ExistingColumn("sk", "Int64"), ExistingColumn("v", "Int64"))
+    found = table(full, *columns)
+    spec = existing_table_spec(config(deletes="ignore"), KEYS, found)
+    reasons = [refusal.reason for refusal in refusals(found, spec, "main")]
+    assert len(reasons) == len(words)
+    assert all(word in reason for word, reason in zip(words, reasons, strict=True))
+
+
+def test_a_destination_of_a_cluster_is_replicated() -> None:
+    text = create_table(TableSpec("orders", "orders", KEYS, (PK, SK)), "main")
+    assert text.startswith("CREATE TABLE IF NOT EXISTS `orders` ON CLUSTER `main` (")
+    assert "ENGINE = ReplicatedReplacingMergeTree(`_version`, `_deleted`) ORDER BY (`pk`, `sk`)" in text
+    assert text.endswith("SETTINGS replicated_deduplication_window = 1000")
+
+
 def test_configured_columns_win_and_missing_keys_are_put_in_front() -> None:
     columns = [
         {"attribute": "customer.city", "type": "LowCardinality(String)"},
