@@ -154,7 +154,7 @@ class Snapshot:
     the ClickHouse table it was made for: a re-created table has another one and needs another snapshot.
     ``covered_from`` is the instant (seconds, server clock) from which the stream is read for the table without a break.
     ``had_rows``: the destination may not have been empty when this snapshot was begun. ``request``: the id of the
-    request that it answers.
+    request that it answers. ``epoch``: of the life that wrote this state; that of the greatest counts.
     """
 
     id: str
@@ -168,6 +168,7 @@ class Snapshot:
     covered_from: float = 0.0
     had_rows: bool = False
     request: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)

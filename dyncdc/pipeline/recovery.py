@@ -81,7 +81,9 @@ class Recovery:
                 was_held = same and before[table].held
                 followed.append(Followed(table, source.id, checkpointer.epoch, source.server_time, was_held))
                 uuid = self._policy.destinations.get(table)
-                if table in before and (uuid is None or (table, uuid) in begun):
+                # A row of a later life: we were frozen between two reads and are replaced; what we know is old.
+                stale = table in before and before[table].epoch > checkpointer.epoch
+                if table in before and not stale and (uuid is None or (table, uuid) in begun):
                     newest, marks = checkpointer.newest_epoch(source.id), checkpointer.saved(before[table].source)
                     gaps += missed_since(
                         before[table],

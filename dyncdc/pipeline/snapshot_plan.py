@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from ..errors import RetryableError
@@ -48,10 +48,11 @@ class Coverage(Protocol):
 class Journal:
     """Writes down the states of one table's snapshots, and repeats what may succeed later."""
 
-    def __init__(self, store: SnapshotStore, engine: Engine, name: str) -> None:
+    def __init__(self, store: SnapshotStore, engine: Engine, name: str, *, epoch: int) -> None:
         self._store = store
         self._engine = engine
         self._name = name
+        self._epoch = epoch
 
     async def load(self, plan: SnapshotPlan) -> list[Snapshot]:
         """All snapshots of the plan's destination, the oldest first."""
@@ -63,7 +64,7 @@ class Journal:
 
     async def save(self, snapshot: Snapshot) -> None:
         """Make a snapshot's new state durable."""
-        await self.retry(lambda: self._store.save(snapshot))
+        await self.retry(lambda: self._store.save(replace(snapshot, epoch=self._epoch)))
         self._engine.progress.tell("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
 
     async def accept_gap(self, table: str, source: str, begin: float, end: float) -> None:

@@ -51,7 +51,7 @@ class SnapshotLoader:
         self._checkpointer = checkpointer
         self._engine = engine
         self._recovery = recovery
-        self._journal = Journal(store, engine, self.name)
+        self._journal = Journal(store, engine, self.name, epoch=checkpointer.epoch)
         self._exporting = Exporting(plan, origin, self._journal, coverage, recovery)
         self._sweeping = Sweeping(ghosts, self._journal, coverage, engine, self._blocked)
         self._version_floor = 0

@@ -90,22 +90,21 @@ class ClickHouseSnapshots:
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
-        self._revisions: dict[str, int] = {}
+        self._saves: dict[str, int] = {}
 
     async def load(self) -> Sequence[Snapshot]:
         """The newest row of every snapshot, oldest snapshot first."""
         await catch_up(self._clickhouse, SNAPSHOTS)
         fields = "table, state, destination_uuid, export_arn, toUnixTimestamp64Micro(export_time), version, segments,"
         rows = await self._clickhouse.fetch(
-            f"SELECT id, max(revision), argMax(({fields} toUnixTimestamp64Micro(covered_from), had_rows, request),"
+            f"SELECT id, argMax(({fields} toUnixTimestamp64Micro(covered_from), had_rows, request),"
             " revision)"
             f" FROM {SNAPSHOTS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY id ORDER BY min(updated_at), id",
             doing="loading snapshots",
         )
         found = []
-        for id_, revision, values in rows:
+        for id_, values in rows:
             table, state, uuid, arn, export_time, version, segments, covered_from, had_rows, request = values
-            self._revisions[id_] = int(revision)
             found.append(
                 Snapshot(
                     id_,
@@ -124,8 +123,8 @@ class ClickHouseSnapshots:
         return found
 
     async def save(self, snapshot: Snapshot) -> None:
-        """Append the snapshot's new state. Only this process writes it, so revisions count up here."""
-        revision = self._revisions.get(snapshot.id, 0) + 1
+        """Append the snapshot's new state. What a life of a lower epoch still writes does not count."""
+        number = self._saves.get(snapshot.id, 0) + 1
         row = {
             "id": snapshot.id,
             "pipeline": self._pipeline,
@@ -139,10 +138,10 @@ class ClickHouseSnapshots:
             "covered_from": time_text(snapshot.covered_from),
             "had_rows": int(snapshot.had_rows),
             "request": snapshot.request,
-            "revision": revision,
+            "revision": str(snapshot.epoch << ORDINAL_BITS | number),
         }
         await append_rows(self._clickhouse, SNAPSHOTS, [row], doing=f"saving the snapshot of {snapshot.table}")
-        self._revisions[snapshot.id] = revision
+        self._saves[snapshot.id] = number
 
     async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
         """Append a gap that the user has accepted; ``begin`` and ``end`` in seconds."""

@@ -30,7 +30,7 @@ _STATEMENTS: Final = (
     f"""CREATE TABLE IF NOT EXISTS {SNAPSHOTS} (
   id String, pipeline String, table String, state LowCardinality(String), export_arn String,
   export_time DateTime64(6, 'UTC'), version Int64, segments UInt32, destination_uuid String,
-  covered_from DateTime64(6, 'UTC'), had_rows UInt8, request String, revision UInt64,
+  covered_from DateTime64(6, 'UTC'), had_rows UInt8, request String, revision UInt128,
   updated_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(revision) ORDER BY (pipeline, id, revision)""",
     # Append-only: a letter is open while no row of its id has a replayed_at. That is part of the key, so that a record

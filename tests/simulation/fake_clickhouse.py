@@ -309,7 +309,9 @@ class SnapshotClient:
             files = self._server.export_files[snapshot.export_arn]
             if len(self._server.finished(snapshot.id)) != files:
                 raise life.violated(f"the snapshot of {snapshot.table} was complete before its last file")
-        self._server.snapshots[snapshot.id] = snapshot
+        known = self._server.snapshots.get(snapshot.id)
+        if known is None or known.epoch <= snapshot.epoch:
+            self._server.snapshots[snapshot.id] = snapshot
         await life.reach(f"snapshot {snapshot.state}")
         if life.happens(life.faults.save_unanswered):
             raise RetryableError("saving a snapshot: timed out")

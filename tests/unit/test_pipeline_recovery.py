@@ -181,3 +181,14 @@ def test_c6_a_known_source_without_checkpoints_is_a_loss_and_never_a_fresh_start
         assert "checkpoints" in gap.reason and recovery.recovering(SOURCE)
 
     run(work())
+
+
+def test_c7_a_life_that_was_frozen_and_replaced_while_it_began_takes_nothing_for_lost() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.checkpointer.load()  # before the successor had saved anything
+        bench.store.tables["orders"] = Followed("orders", SOURCE, bench.checkpointer.epoch + 1, 800.0, held=True)
+        await bench.recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
+        assert not bench.store.gaps
+
+    run(work())

@@ -105,8 +105,19 @@ async def test_snapshots_come_back_newest_row_each_and_oldest_first(tables: Clic
     assert await ClickHouseSnapshots(tables, "p").load() == [first, second]
     again = ClickHouseSnapshots(tables, "p")
     await again.load()
-    await again.save(replace(first, state="failed"))
+    await again.save(replace(first, state="failed", epoch=1))
     assert [each.state for each in await store.load()] == ["failed", "exporting"]
+
+
+async def test_c7_a_frozen_life_that_wakes_cannot_undo_what_its_successor_wrote(tables: ClickHouse) -> None:
+    frozen, successor = ClickHouseSnapshots(tables, "p"), ClickHouseSnapshots(tables, "p")
+    snapshot = Snapshot("a", "orders", "waiting", "uuid-1")
+    for state in ("waiting", "exporting"):
+        await frozen.save(replace(snapshot, state=state, epoch=7))
+    await successor.save(replace(snapshot, state="complete", epoch=8))
+    for state in ("exporting", "loading", "sweeping"):
+        await frozen.save(replace(snapshot, state=state, epoch=7))
+    assert [each.state for each in await successor.load()] == ["complete"]
 
 
 async def test_gaps_are_kept(tables: ClickHouse) -> None:
