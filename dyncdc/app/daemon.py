@@ -154,7 +154,12 @@ class _Daemon:
             checkpoints=ClickHouseCheckpoints(world.clickhouse, pipeline),
             snapshots=ClickHouseSnapshots(world.clickhouse, pipeline),
             decoders=assembly.decoders,
-            bury=RefusedRows(pipeline, tables, lambda table, why: self._metrics.dead_letters.labels(table, why).inc()),
+            bury=RefusedRows(
+                pipeline,
+                tables,
+                lambda table, why: self._metrics.dead_letters.labels(table, why).inc(),
+                assembly.decoders.keepable,
+            ),
             halts=ClickHouseDeadLetters(world.clickhouse, pipeline),
             recovery=ClickHouseRecovery(world.clickhouse, pipeline),
             ghosts=ClickHouseGhosts(

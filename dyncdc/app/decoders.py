@@ -28,6 +28,11 @@ class Decoders:
         plans = {table.spec.source_table: self.plans[table.spec.source_table] for table in tables}
         return StreamDecoder(plans, pipeline=self.pipeline)
 
+    def keepable(self, table: str, record: bytes) -> bytes:
+        """What a dead letter may keep of a record of one table."""
+        plan = self.plans.get(table)
+        return record if plan is None else plan.keepable(record)
+
     def for_snapshot(self, table: str, version: int) -> Decoder:
         """The decoder of one table's snapshot; ``version`` in microseconds."""
         return SnapshotDecoder(self.plans[table], version, pipeline=self.pipeline)

@@ -31,6 +31,8 @@ class RefusedRows:
     pipeline: str
     tables: Mapping[str, str]
     count: Callable[[str, str], None] = field(default=lambda _table, _reason: None)
+    keepable: Callable[[str, bytes], bytes] = field(default=lambda _table, record: record)
+    """What a letter may keep of a record of a table: not what is masked or left out."""
 
     def name(self, row: RefusedRow) -> Buried:
         """What the letter will say."""
@@ -47,7 +49,7 @@ class RefusedRows:
             column=letter.column,
             error=str(row.error),
             position=letter.position,
-            raw=row_as_raw(row.block) if record is None else record,
+            raw=row_as_raw(row.block) if record is None else self.keepable(letter.table, record),
         )
         self.count(letter.table, letter.reason)
         block = letters.block()

@@ -16,6 +16,9 @@ from .mistakes import first_mistake
 from .root import Config
 from .unavailable import find_unavailable
 
+MASK_KEY_BYTES = 16
+"""A shorter key could be tried out, and with it every hashed address or number."""
+
 DEFAULT_FILE = "config.toml"
 
 
@@ -23,7 +26,8 @@ def load_config(path: str | os.PathLike[str] | None = None, environ: Mapping[str
     """Read and check the configuration.
 
     ``path`` wins over ``DYNCDC_CONFIG``, which wins over ``./config.toml``. Single keys are overridden by
-    ``DYNCDC_SECTION__KEY``. ``password_env`` and ``password_file`` are resolved here, into ``clickhouse.url.password``.
+    ``DYNCDC_SECTION__KEY``. ``password_env`` and ``password_file`` are resolved here, into ``clickhouse.url.password``,
+    and ``mask_key_env`` into ``mask_key`` of its table.
 
     Raises:
         ConfigError: for whatever is wrong, one line.
@@ -48,7 +52,7 @@ def parse_config(text: str, environ: Mapping[str, str], *, name: str = DEFAULT_F
         mistake = first_mistake(Config, error)
         where = variables.get(mistake.key, name)
         raise ConfigError(f"reading {where}: {mistake.text}", hint=mistake.hint) from None
-    return _with_password(config, environ, name)
+    return _with_mask_keys(_with_password(config, environ, name), environ, name)
 
 
 def _read(file: Path) -> str:
@@ -77,6 +81,27 @@ def _with_password(config: Config, environ: Mapping[str, str], name: str) -> Con
         return config
     url = replace(clickhouse.url, password=password)
     return config.model_copy(update={"clickhouse": clickhouse.model_copy(update={"url": url})})
+
+
+def _with_mask_keys(config: Config, environ: Mapping[str, str], name: str) -> Config:
+    if not any(table.mask_key_env for table in config.tables):
+        return config
+    tables = tuple(
+        table.with_mask_key(_mask_key(index, table.mask_key_env, environ, name)) if table.mask_key_env else table
+        for index, table in enumerate(config.tables)
+    )
+    return config.model_copy(update={"tables": tables})
+
+
+def _mask_key(index: int, variable: str, environ: Mapping[str, str], name: str) -> bytes:
+    key = environ.get(variable, "").encode("utf-8", "surrogateescape")
+    if len(key) < MASK_KEY_BYTES:
+        found = "is too short" if key else "is not set"
+        raise ConfigError(
+            f"reading {name}: tables[{index}].mask_key_env: environment variable {variable} {found}",
+            hint=f"{MASK_KEY_BYTES} bytes or more, the same for ever: `openssl rand -hex 32` makes one",
+        )
+    return key
 
 
 def _read_secret(file: str, name: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
+from .hidden import check_hidden
 from .paths import parse_attribute_path
 from .sections import Section, Text, check_stream
 
@@ -160,9 +161,13 @@ class TableConfig(Section):
     clickhouse: str = Field(default="", description="ClickHouse table; default: the same name")
     stream: str | None = Field(default=None, description="name or ARN of the stream; default: kinesis.stream")
     history: Text | None = Field(default=None, description="table that also keeps every change")
-    exclude: Names = Field(default=(), description="attributes to leave out")
-    mask: Names = Field(default=(), description="attributes to mask")
-    mask_key_env: Text | None = Field(default=None, description="environment variable that holds the masking key")
+    exclude: Names = Field(default=(), description="attributes, or paths into maps, to leave out everywhere")
+    mask: Names = Field(
+        default=(), description="attributes, or paths into maps, to replace by a keyed hash (HMAC-SHA-256) everywhere"
+    )
+    mask_key_env: Text | None = Field(
+        default=None, description="environment variable that holds the key of mask, 16 bytes or more"
+    )
     max_columns: int = Field(default=1000, gt=0, description="most columns that inference makes")
     snapshot: SnapshotConfig = Field(description="how the table is loaded first")
     nested: Literal["flatten", "json", "typed"] = Field(
@@ -186,6 +191,7 @@ class TableConfig(Section):
     )
     metadata: MetadataConfig = Field(default=MetadataConfig(), description="names of the columns that dyncdc keeps")
 
+    _mask_key: bytes = PrivateAttr(default=b"")
     _stream = field_validator("stream")(check_stream)
 
     @field_validator("dynamodb")
@@ -195,8 +201,18 @@ class TableConfig(Section):
             raise ValueError("must be the name of a DynamoDB table: 3 to 255 of a-z A-Z 0-9 _ . -")
         return value
 
+    @field_validator("exclude", "mask")
+    @classmethod
+    def _are_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for path in value:
+            parse_attribute_path(path)
+        return value
+
     @model_validator(mode="after")
     def _combinations(self) -> TableConfig:
+        if bool(self.mask) != (self.mask_key_env is not None):
+            raise ValueError("mask and mask_key_env need each other: the hash of what is masked has a key")
+        check_hidden(self.exclude, self.mask, (column.path for column in self.column_list))
         if not self.metadata.deleted and self.deletes == "tombstone":
             raise ValueError('without a metadata.deleted column, deletes must be "ignore"')
         if self.columns == "infer":
@@ -207,6 +223,17 @@ class TableConfig(Section):
                 raise ValueError(f"column {column.column} is named twice")
             taken.append(column.column)
         return self
+
+    def with_mask_key(self, key: bytes) -> TableConfig:
+        """Return this table with the key that ``mask_key_env`` stands for. It is never shown or written anywhere."""
+        table = self.model_copy()
+        table._mask_key = key
+        return table
+
+    @property
+    def mask_key(self) -> bytes:
+        """The key that ``mask_key_env`` stands for, b"" without one."""
+        return self._mask_key
 
     @property
     def destination(self) -> str:

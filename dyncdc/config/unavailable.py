@@ -31,9 +31,6 @@ UNAVAILABLE: Mapping[str, Refused] = {
     "kinesis.fan_out": _value(True),
     "limits.workers": _above(1),
     "tables.history": _ANY,
-    "tables.exclude": _ANY,
-    "tables.mask": _ANY,
-    "tables.mask_key_env": _ANY,
     "tables.evolve": _value("add_columns"),
     "tables.ttl_deletes": _value("keep"),
 }

@@ -12,6 +12,7 @@ from .cells import compact
 from .dead_letters import DEAD_LETTER_TABLE, DeadLetters
 from .envelope import Change, read_change, read_export_line, table_of
 from .plan import Row, TablePlan
+from .redacted_records import withheld
 from .undecodable import TOO_DEEP, Undecodable
 
 SUB_BATCH_ROWS: Final = 250
@@ -115,7 +116,7 @@ class StreamDecoder:
             batch.count(table)
             if table in self._plans or not table:  # another's table may break its own records as it likes
                 batch.decoded.judged += 1
-                batch.bury(table, failure, position, record)
+                batch.bury(table, failure, position, self._keepable(table, record))
             return
         table = change.table
         batch.count(table)
@@ -126,9 +127,17 @@ class StreamDecoder:
         try:
             self._add_change(plan, change, position, batch)
         except Undecodable as failure:
-            batch.bury(table, failure, position, record)
+            batch.bury(table, failure, position, plan.keepable(record))
         except RecursionError:
-            batch.bury(table, Undecodable(TOO_DEEP, "reading a change record: nested too deep"), position, record)
+            deep = Undecodable(TOO_DEEP, "reading a change record: nested too deep")
+            batch.bury(table, deep, position, plan.keepable(record))
+
+    def _keepable(self, table: str, record: bytes) -> bytes:
+        """What may be kept of a broken record: next to nothing where it could be one of a table with masked parts."""
+        plan = self._plans.get(table)
+        if plan is not None:
+            return plan.keepable(record)
+        return withheld(record) if any(each.redacts for each in self._plans.values()) else record
 
     def _add_change(self, plan: TablePlan, change: Change, position: Position, batch: _Batch) -> None:
         microseconds = change.version
@@ -169,7 +178,7 @@ class SnapshotDecoder:
         try:
             batch.add(plan, plan.upsert(read_export_line(line), self._version), position)
         except Undecodable as failure:
-            batch.bury(plan.source_table, failure, position, line)
+            batch.bury(plan.source_table, failure, position, plan.keepable(line))
         except RecursionError:
             deep = Undecodable(TOO_DEEP, "reading a line of an export: nested too deep")
-            batch.bury(plan.source_table, deep, position, line)
+            batch.bury(plan.source_table, deep, position, plan.keepable(line))

@@ -5,7 +5,8 @@ This is the exact path. A faster one may stand beside it, but must give the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +15,8 @@ import orjson
 from ..errors import ConfigError
 from .attributes import TypedValue, canonical, null, spill_text, unpack
 from .cells import Encoder, Encoders, compact
+from .redacted_records import redacted_record
+from .refusals import check_redaction, check_table, unusable
 from .spec import ColumnSpec, KeyAttribute, TableSpec
 from .types import Codec, compile_type
 from .undecodable import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, Undecodable
@@ -83,6 +86,7 @@ class TablePlan:
         self.columns = columns
         self.keeps_deletes = spec.deletes == "tombstone"
         self.wide_version = spec.version_type == "UInt256"
+        self._redaction = spec.redaction
         self._keys = keys
         self._key_names = frozenset(key.attribute for key in keys)
         self._root = root
@@ -91,6 +95,28 @@ class TablePlan:
         self._spill = columns.index(spec.spill_column) if spec.spill_column else None
         self._version = columns.index(spec.version_column)
         self._deleted = columns.index(spec.deleted_column) if spec.deleted_column else None
+
+    def redact(self, image: Mapping[str, object]) -> Mapping[str, object]:
+        """Return what may be kept of an image: without what the table leaves out or masks. ``upsert`` does so itself.
+
+        Raises Undecodable for what is no DynamoDB value.
+        """
+        return self._redaction.apply(image) if self._redaction else image
+
+    @property
+    def redacts(self) -> bool:
+        """Whether the table leaves out or masks anything."""
+        return bool(self._redaction)
+
+    def keepable(self, record: bytes) -> bytes:
+        """Return what a dead letter may keep of a change record or of a line of an export."""
+        return redacted_record(record, self._redaction, self._key_names) if self._redaction else record
+
+    def of_masked(self, masked: Iterable[tuple[str, ...]]) -> TablePlan:
+        """Return this plan for items in which these paths are masked already: records that a dead letter kept."""
+        plan = copy(self)
+        plan._redaction = self._redaction.without_masks(masked)
+        return plan
 
     def version(self, microseconds: int, position: str = "") -> int:
         """Return a row's version; ``position`` is the record's sequence number, "" for rows of a snapshot.
@@ -122,6 +148,7 @@ class TablePlan:
             self._check_key_names(keys)
             if any(image.get(name) != value for name, value in keys.items()):
                 raise Undecodable(BAD_ENVELOPE, "the record's key is not that of its image")
+        image = self.redact(image)
         cells = self._defaults.copy()
         row = Row(self._fill_keys(image, cells), cells, version)
         rest: dict[str, TypedValue] = {}
@@ -226,7 +253,8 @@ def compile_table(spec: TableSpec) -> TablePlan:
     """Compile a table's plan. Raises ConfigError naming the column that cannot work."""
     names = [column.name for column in spec.columns]
     names += [name for name in (spec.spill_column, spec.version_column, spec.deleted_column) if name]
-    _check_table(spec, names)
+    check_table(spec, names)
+    check_redaction(spec)
     root: dict[str, _Node] = {}
     keys: dict[str, _KeyColumn] = {}
     attributes = {key.name: key for key in spec.keys}
@@ -235,7 +263,7 @@ def compile_table(spec: TableSpec) -> TablePlan:
         if column.key:
             key = _key_column(spec, index, column, codec, attributes)
             if keys.setdefault(key.attribute, key) is not key:
-                raise _unusable(spec, column, f"two key columns take the attribute {key.attribute!r}")
+                raise unusable(spec, column, f"two key columns take the attribute {key.attribute!r}")
         else:
             _add_column(spec, root, index, column, codec)
     missing = [key.name for key in spec.keys if key.name not in keys]
@@ -246,38 +274,18 @@ def compile_table(spec: TableSpec) -> TablePlan:
     return TablePlan(spec, tuple(names), [keys[key.name] for key in spec.keys], root)
 
 
-def _check_table(spec: TableSpec, names: list[str]) -> None:
-    where = f"mapping {spec.source_table} to {spec.destination}"
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise ConfigError(f"{where}: two columns are named {repeated!r}", hint="column names must differ")
-    if not spec.version_column or spec.version_type not in ("Int64", "UInt64", "UInt256"):
-        raise ConfigError(
-            f"{where}: the version column is {spec.version_column!r} {spec.version_type}",
-            hint="it must be Int64 or UInt64 (microseconds), or UInt256 (microseconds and sequence number)",
-        )
-    if spec.deletes == "tombstone" and not spec.deleted_column:
-        raise ConfigError(
-            f"{where}: no column for deletes", hint='add a _deleted UInt8 column or set deletes = "ignore"'
-        )
-
-
-def _unusable(spec: TableSpec, column: ColumnSpec, why: str, hint: str = "") -> ConfigError:
-    return ConfigError(f"mapping {spec.source_table} to {spec.destination}, column {column.name!r}: {why}", hint=hint)
-
-
 def _key_column(
     spec: TableSpec, index: int, column: ColumnSpec, codec: Codec, attributes: dict[str, KeyAttribute]
 ) -> _KeyColumn:
     attribute = attributes.get(column.path[0]) if len(column.path) == 1 else None
     if attribute is None:
-        raise _unusable(spec, column, "a key column takes exactly one key attribute")
+        raise unusable(spec, column, "a key column takes exactly one key attribute")
     if column.encoding:
         hint = "other columns may take the key's attribute in any encoding"
-        raise _unusable(spec, column, f"a key column has no encoding ({column.encoding!r})", hint)
+        raise unusable(spec, column, f"a key column has no encoding ({column.encoding!r})", hint)
     encode = codec.encoders.get(attribute.type)
     if encode is None or codec.nullable or not codec.injective or column.takes != (attribute.type,):
-        raise _unusable(
+        raise unusable(
             spec,
             column,
             f"{column.type} cannot hold the {attribute.type} key attribute {attribute.name!r} without blurring it",
@@ -290,12 +298,10 @@ def _add_column(spec: TableSpec, root: dict[str, _Node], index: int, column: Col
     strange = [tag for tag in column.takes if tag != "NULL" and tag not in codec.encoders]
     if strange or not column.takes or not column.path:
         found = strange[0] if strange else "nothing"
-        raise _unusable(
-            spec, column, f"{column.type} cannot hold {found}", hint=f"it takes {', '.join(codec.encoders)}"
-        )
+        raise unusable(spec, column, f"{column.type} cannot hold {found}", hint=f"it takes {', '.join(codec.encoders)}")
     if codec.node.name == "JSON" and not column.lossy and not spec.spill_column:
         hint = "set lossy = true, use String, or add a _spill String column"
-        raise _unusable(spec, column, "JSON blurs every map, and the table has no spill column", hint=hint)
+        raise unusable(spec, column, "JSON blurs every map, and the table has no spill column", hint=hint)
     node = root.setdefault(column.path[0], _Node())
     for name in column.path[1:]:
         node = node.children.setdefault(name, _Node())

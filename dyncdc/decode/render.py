@@ -31,6 +31,7 @@ class RowRenderer:
 
     def __init__(self, spec: TableSpec) -> None:
         self._has_spill = bool(spec.spill_column)
+        self._redaction = spec.redaction
         self._columns: list[tuple[ColumnSpec, Reader]] = [
             (column, column_reader(column.type, column.takes[0], column.encoding)) for column in spec.columns
         ]
@@ -70,8 +71,11 @@ class RowRenderer:
     def differences(self, source: Mapping[str, object], values: Sequence[str | None], spill: str) -> list[str]:
         """Return the attributes in which a source item and its row differ, as far as the row can tell, sorted.
 
+        What the table leaves out or masks is left out of, or masked in, the source item first.
+
         Raises Undecodable when the source item holds something that DynamoDB does not have.
         """
+        source = self._redaction.apply(source)
         if not self._has_spill:
             return sorted(set(self._differing_columns(source, values)))
         rendered = self.render(values, spill)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .redaction import NOTHING_HIDDEN, Redaction
+
 AttributeType = Literal["S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"]
 
 Encoding = Literal["", "typed", "raw"]
@@ -53,3 +55,5 @@ class TableSpec:
     deleted_column: str = "_deleted"
     spill_column: str = "_spill"
     deletes: Literal["tombstone", "ignore"] = "tombstone"
+    redaction: Redaction = NOTHING_HIDDEN
+    """What is left out of every item, or masked, before anything looks at it."""

@@ -23,6 +23,8 @@ from ..decode.decoders import SnapshotDecoder, StreamDecoder, block_of
 from ..decode.encodings import dump_cells
 from ..decode.envelope import read_change, read_export_line
 from ..decode.plan import TablePlan, compile_table
+from ..decode.redacted_records import is_withheld, masked_paths
+from ..decode.redaction import Path
 from ..decode.undecodable import Undecodable
 from ..errors import ConfigError, RejectedRowsError
 from ..model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
@@ -120,7 +122,11 @@ class _Replay:
             raise _CannotReplay("it stands for the daemon's stop: mend the cause, raise the limit, or drop it")
         if letter.reason.startswith("refused") and raw.startswith(b'{"%b":' % ROW.encode()):
             return self._kept_row(letter, raw)
-        decoder, is_snapshot = self._decoder(letter)
+        if is_withheld(raw):
+            raise _CannotReplay(
+                "its record was not kept, as what its table leaves out or masks could not be found in it"
+            )
+        decoder, is_snapshot = self._decoder(letter, masked_paths(raw))
         shard = Shard(SourceId(letter.source), ShardId(letter.shard))
         position = Position(letter.position)
         (decoded,) = decoder.decode(RawChunk(shard, [raw], [position], position, len(raw), 0.0))
@@ -137,15 +143,16 @@ class _Replay:
         key = {name.name: canonical(image[name.name]) for name in plan.spec.keys}
         return _Pending(letter, plan, blocks.get(plan.destination), key)
 
-    def _decoder(self, letter: Letter) -> tuple[Decoder, bool]:
-        """The decoder of a letter's source, and whether that was a snapshot."""
+    def _decoder(self, letter: Letter, masked: Sequence[Path]) -> tuple[Decoder, bool]:
+        """The decoder of a letter's source, and whether that was a snapshot. ``masked``: in the letter already."""
+        plans = {table: plan.of_masked(masked) for table, plan in self._plans.items()} if masked else self._plans
         pipeline = self._world.config.pipeline
         snapshot = self._snapshots.get(letter.source)
         if snapshot is None:
             if not letter.source.startswith("arn:"):
                 raise _CannotReplay("its snapshot is not known any more, and with it the version")
-            return StreamDecoder(self._plans, pipeline=pipeline), False
-        plan = self._plans.get(snapshot.table)
+            return StreamDecoder(plans, pipeline=pipeline), False
+        plan = plans.get(snapshot.table)
         if plan is None:
             raise _CannotReplay(f"the configuration has no table {snapshot.table}, or ClickHouse not its destination")
         return SnapshotDecoder(plan, snapshot.version, pipeline=pipeline), True

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..config import TableConfig
+from ..config.paths import parse_attribute_path
 from ..decode.infer import infer_columns
 from ..decode.naming import RESERVED_NAMES
+from ..decode.redaction import Redaction
 from ..decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ..decode.types import default_takes
 from ..errors import ConfigError
@@ -29,9 +31,10 @@ def new_table_spec(
     """
     metadata = config.metadata
     own = {metadata.version, metadata.deleted, metadata.spill} - {""}
+    redaction = redaction_of(config)
     inferred = infer_columns(
         keys,
-        sample,
+        map(redaction.apply, sample),
         nested=config.nested,
         flatten_depth=config.flatten_depth,
         max_columns=config.max_columns,
@@ -49,7 +52,14 @@ def new_table_spec(
         metadata.deleted,
         metadata.spill,
         config.deletes,
+        redaction_of(config),
     )
+
+
+def redaction_of(config: TableConfig) -> Redaction:
+    """Return what a table leaves out and masks."""
+    exclude, mask = (tuple(map(parse_attribute_path, texts)) for texts in (config.exclude, config.mask))
+    return Redaction(exclude, mask, config.mask_key)
 
 
 def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> TableSpec:
@@ -59,7 +69,8 @@ def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table
     Metadata columns that the configuration does not name are found by the engine; those the table lacks are "".
     """
     version, deleted, spill = _metadata(config, table)
-    own = _own(table, keys, {version, deleted, spill})
+    redaction = redaction_of(config)
+    own = tuple(column for column in _own(table, keys, {version, deleted, spill}) if not redaction.hides(column.path))
     columns = _configured(config, keys)
     columns = _with_keys(columns, keys, own) if columns else own
     found = table.column(version)
@@ -73,6 +84,7 @@ def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table
         deleted,
         spill,
         config.deletes,
+        redaction_of(config),
     )
 
 

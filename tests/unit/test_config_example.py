@@ -59,7 +59,7 @@ def test_each_default_in_the_example_is_the_default_of_the_code() -> None:
     for key, commented, value in keys_in_example():
         default = fields[key].default
         if commented and not fields[key].is_required() and default is not None:
-            shown = str(default) if key == "http.listen" else default
+            shown = str(default) if key == "http.listen" else list(default) if isinstance(default, tuple) else default
             assert (key, value, type(value)) == (key, shown, type(shown))
 
 

@@ -108,11 +108,33 @@ def mistake(text: str, environ: dict[str, str] | None = None) -> str:
             MINIMAL + TABLE + "[[tables.columns]]\nattribute = '_version'\ntype = 'String'",
             "column _version is named twice",
         ),
+        (MINIMAL + TABLE + "mask = ['a']", "mask and mask_key_env need each other"),
+        (MINIMAL + TABLE + "mask_key_env = 'K'", "mask and mask_key_env need each other"),
+        (MINIMAL + TABLE + "mask_key_env = 'K'\nmask = ['a']", "environment variable K is not set"),
+        (MINIMAL + TABLE + "exclude = ['a', 'a.b']", "exclude a holds exclude a.b: keep one of them"),
+        (MINIMAL + TABLE + "exclude = ['a.b', 'a.b']", "a.b is named twice in exclude"),
+        (
+            MINIMAL + TABLE + "exclude = ['a']\nmask = ['a.\"b.c\"']\nmask_key_env = 'K'",
+            'exclude a holds mask a."b.c": keep one of them',
+        ),
+        (MINIMAL + TABLE + "exclude = ['a..b']", "empty name"),
+        (
+            MINIMAL + TABLE + "exclude = ['a']\n[[tables.columns]]\nattribute = 'a.b'\ntype = 'String'",
+            "a column takes a.b, and exclude a leaves nothing there",
+        ),
         ("pipeline = \n", "not TOML: Invalid value (at line 1"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_its_key(text: str, expected: str) -> None:
     assert expected in mistake(text)
+
+
+def test_a_masking_key_is_long_enough_and_never_shown() -> None:
+    text = MINIMAL + TABLE + "mask_key_env = 'K'\nmask = ['a']"
+    assert "environment variable K is too short" in mistake(text, {"K": "123456789012345"})
+    config = parse_config(text, {"K": "sixteen bytes or"})
+    assert config.tables[0].mask_key == b"sixteen bytes or"
+    assert "sixteen" not in repr(config) + config.model_dump_json()
 
 
 def test_an_unknown_key_is_named_before_what_follows_from_it() -> None:
@@ -126,9 +148,6 @@ REFUSED = {
     "clickhouse.key_file": "key_file = 'k'",
     "kinesis.fan_out": "fan_out = true",
     "tables.history": "history = 'h'",
-    "tables.exclude": "exclude = ['a']",
-    "tables.mask": "mask = ['a']",
-    "tables.mask_key_env": "mask_key_env = 'K'",
     "tables.evolve": "evolve = 'add_columns'",
     "tables.ttl_deletes": "ttl_deletes = 'keep'",
 }
