@@ -13,6 +13,7 @@ from ..sources.kinesis import KinesisSource, open_stream
 from ..sources.scan import ScanOrigin
 from ..sources.tables import Destination, Tables
 from .destinations import Prepared
+from .switched_off import note_switched_off
 from .world import World
 
 
@@ -31,7 +32,7 @@ async def open_streams(world: World) -> dict[str, KinesisSource]:
                 poll_interval_seconds=config.kinesis.poll_interval_seconds,
             )
             sources[name] = await world.patience(opening)
-        await _check_destination(world, table.dynamodb, sources[name])
+        await _check_destination(world, table, sources[name])
     return sources
 
 
@@ -41,14 +42,16 @@ async def destination_states(aws: AwsClients, table: str, source: KinesisSource)
     return [found for found in destinations if found.stream_arn == source.arn]
 
 
-async def _check_destination(world: World, table: str, source: KinesisSource) -> None:
+async def _check_destination(world: World, table: TableConfig, source: KinesisSource) -> None:
     """Refuse a table whose changes never reach the stream. Raises ConfigError."""
-    states = [found.status for found in await world.patience(lambda: destination_states(world.aws, table, source))]
+    name = table.dynamodb
+    states = [found.status for found in await world.patience(lambda: destination_states(world.aws, name, source))]
     if not any(state in ("ACTIVE", "ENABLING", "UPDATING") for state in states):
+        await note_switched_off(world, table, source)
         raise ConfigError(
-            f"reading {table}: its changes do not go to stream {source.label}"
+            f"reading {name}: its changes do not go to stream {source.label}"
             + (f" (the destination is {states[0]})" if states else ""),
-            hint=enable_destination_command(table, source.arn),
+            hint=enable_destination_command(name, source.arn),
         )
 
 

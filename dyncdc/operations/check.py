@@ -16,7 +16,7 @@ from ..sinks.connection import ClickHouse
 from ..sources.aws import AwsClients
 from ..sources.kinesis import KinesisSource, open_stream
 from ..sources.read_capacity import UNIT_BYTES
-from ..sources.tables import TableDescription, Tables
+from ..sources.tables import DELIVERING, TableDescription, Tables
 from .findings import Finding, Level
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ class Checker:
             self._say("error", subject, f"changes do not go to {source.label}", todo)
             return
         state = states[0]
-        if state.status not in ("ACTIVE", "UPDATING"):
+        if state.status not in DELIVERING:
             self._say(
                 "error" if state.status != "ENABLING" else "warning", subject, f"the destination is {state.status}"
             )

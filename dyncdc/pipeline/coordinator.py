@@ -142,7 +142,7 @@ class Coordinator:
 
     def _watches(self) -> list[DestinationWatch]:
         return [
-            DestinationWatch(task.plan.table, task.stream.id, task.origin, self._recovery, self._engine)
+            DestinationWatch(task.plan.table, task.stream, task.origin, self._recovery, self._engine)
             for task in self._snapshots
         ]
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 
-from ..errors import RetryableError
-from ..model import Gap, SourceId
+from ..errors import ConfigError, FatalError, RetryableError
+from ..model import Gap
 from ..telemetry.progress import TaskProgress
-from .ports import Origin
+from .ports import Origin, Source
 from .pump import Engine
 from .recovery import Recovery
 
@@ -18,12 +18,17 @@ WATCH_INTERVAL_SECONDS = 60.0
 """A destination switched off and on again between two looks is not noticed: AWS keeps no record of it."""
 
 OFF = "its changes do not reach the stream: the streaming destination is not ACTIVE"
+WAS_OFF = "its streaming destination was off"
 
 
 class DestinationWatch:
-    """One table's streaming destination, from when it was first seen ACTIVE."""
+    """One table's streaming destination, from when it was first seen ACTIVE, by whichever life.
 
-    def __init__(self, table: str, source: SourceId, origin: Origin, recovery: Recovery, engine: Engine) -> None:
+    The gap is durable as soon as the destination is seen off: whoever is restarted meanwhile finds it ACTIVE again, and
+    nothing else would tell.
+    """
+
+    def __init__(self, table: str, source: Source, origin: Origin, recovery: Recovery, engine: Engine) -> None:
         self._table = table
         self._source = source
         self._origin = origin
@@ -46,22 +51,41 @@ class DestinationWatch:
                 await asyncio.sleep(WATCH_INTERVAL_SECONDS)
 
     async def _look(self, task: TaskProgress) -> None:
+        failure = ""
         try:
             seen = await self._origin.covered_at()
         except RetryableError as error:  # AWS is away: that says nothing about the destination
             self._engine.metrics.retry("destination", error)
             self._engine.progress.report(self.name, error, WATCH_INTERVAL_SECONDS)
             return
+        except FatalError as error:  # nor does it when we may not look; everything else goes on
+            task.failed(self._trouble(error))
+            return
+        except ConfigError as error:  # the table is gone, and its destination with it
+            seen, failure = None, self._trouble(error)
         task.moved()
         if seen is None:
-            if self._active_at and not self._off:
-                self._off = True
-                task.failed(OFF)
-                self._engine.progress.alarm("destination off", table=self._table)
+            await self._switched_off()
+            task.failed(failure or (OFF if self._off else ""))
             return
         if self._off:
-            gap = Gap(self._table, self._source, "", self._active_at, seen, reason="its streaming destination was off")
-            await self._recovery.missed([gap])
+            await self._missed_until(seen)
             self._off = False
-            task.failed("")
+        task.failed("")
         self._active_at = seen
+
+    async def _switched_off(self) -> None:
+        self._active_at = self._active_at or self._recovery.covered(self._table)
+        if self._active_at and not self._off:
+            self._off = True
+            self._engine.progress.alarm("destination off", table=self._table)
+            # It was switched off after it was last seen: coverage that began before does not close this gap.
+            await self._missed_until(max(self._source.server_time, self._active_at + 1.0))
+
+    async def _missed_until(self, instant: float) -> None:
+        await self._recovery.missed([Gap(self._table, self._source.id, "", self._active_at, instant, reason=WAS_OFF)])
+
+    def _trouble(self, error: FatalError | ConfigError) -> str:
+        self._engine.metrics.error("destination", error)
+        self._engine.progress.report(self.name, error, WATCH_INTERVAL_SECONDS)
+        return str(error)

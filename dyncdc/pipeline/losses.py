@@ -11,6 +11,9 @@ from .lineage import LostPosition
 CLOCKS_DIFFER_SECONDS = 60.0
 """Kinesis and DynamoDB tell the time by clocks of their own, and Kinesis in whole seconds."""
 
+NOTICED_WITHIN_SECONDS = 120.0
+"""A destination that was switched off longer before the end of a life was seen off by it, and its gap is there."""
+
 
 def gaps_of(tables: Iterable[str], source: SourceId, lost: Iterable[LostPosition], now: float) -> list[Gap]:
     """Return a gap for every table that a lost position concerns. ``now``: from here on reading goes on."""
@@ -55,6 +58,14 @@ def missed_since(
         yield Gap(before.table, source, "", before.at, now, "", "the checkpoints of the stream are gone")
     elif before.epoch < newest_epoch:
         yield Gap(before.table, source, "", before.at, now, "", "the stream was read without the table for a while")
+
+
+def last_covered(before: Followed, marks: Mapping[ShardId, Mark]) -> float:
+    """Up to when a table that was covered has surely sent its changes to the stream.
+
+    A life notices within a minute that it does not; ``marks`` say how long the last one lived.
+    """
+    return max(before.at, max((mark.read_until for mark in marks.values()), default=0.0) - NOTICED_WITHIN_SECONDS)
 
 
 def _replaced(before: str, source: str) -> str:

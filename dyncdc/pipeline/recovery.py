@@ -16,7 +16,7 @@ from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from .checkpointer import Checkpointer
 from .lineage import LostPosition
-from .losses import gaps_of, in_words, missed_since
+from .losses import gaps_of, in_words, last_covered, missed_since
 from .ports import RecoveryStore, SnapshotStore, Source
 from .retry import Backoff, retry_for_ever
 
@@ -60,6 +60,7 @@ class Recovery:
         """Requests that are done or ignored: a look that was under way may still show them."""
         self._wanted: dict[str, asyncio.Event] = {}
         self._followed: dict[str, Followed] = {}
+        self._covered: dict[str, float] = {}
 
     async def begin(self, sources: Sequence[Source], snapshots: SnapshotStore, checkpointer: Checkpointer) -> None:
         """Find what was lost between the last life and this one. Once, after the checkpoints and before any reading.
@@ -73,6 +74,7 @@ class Recovery:
         begun = {(snapshot.table, snapshot.destination_uuid) for snapshot in known}
         # Nothing is asked of AWS before the positions in the stream are saved.
         held = {snapshot.table for snapshot in known if snapshot.export_arn}
+        loaded = {(snapshot.table, snapshot.destination_uuid) for snapshot in known if snapshot.covered_from}
         gaps: list[Gap] = []
         followed: list[Followed] = []
         for source in sources:
@@ -81,6 +83,8 @@ class Recovery:
                 was_held = same and before[table].held
                 followed.append(Followed(table, source.id, checkpointer.epoch, source.server_time, was_held))
                 uuid = self._policy.destinations.get(table)
+                if same and (table, uuid) in loaded:
+                    self._covered[table] = last_covered(before[table], checkpointer.saved(source.id))
                 # A row of a later life: we were frozen between two reads and are replaced; what we know is old.
                 stale = table in before and before[table].epoch > checkpointer.epoch
                 if table in before and not stale and (uuid is None or (table, uuid) in begun):
@@ -98,6 +102,10 @@ class Recovery:
         self._enforce({row.table for row in followed})
         await self._retry(lambda: self._store.save_followed(followed))
         self._followed = {row.table: row for row in followed}
+
+    def covered(self, table: str) -> float:
+        """Up to when, at least, a table sent its changes to the stream in former lives; 0 if that is unknown."""
+        return self._covered.get(table, 0.0)
 
     def was_held(self, source: SourceId) -> bool:
         """Whether all that a source held has been followed before: what is missing since is a loss."""

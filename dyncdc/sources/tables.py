@@ -21,6 +21,9 @@ BATCH_GET_KEYS = 100
 UNPROCESSED_ROUNDS = 8
 UNPROCESSED_PAUSE_SECONDS = 0.05
 
+DELIVERING = frozenset({"ACTIVE", "UPDATING"})
+"""States of a streaming destination in which every change reaches the stream."""
+
 TABLE_UNKNOWN: Mapping[str, Verdict] = dict.fromkeys(
     ("ResourceNotFoundException", "TableNotFoundException"),
     (ConfigError, "correct tables.dynamodb and aws.region; `aws dynamodb list-tables` shows what there is"),
@@ -126,9 +129,12 @@ class Tables:
         return destinations, server_time(response)
 
     async def covered_at(self, table: str, stream_arn: str) -> float | None:
-        """Server time of an answer that showed the table's destination on that stream ACTIVE, else None."""
+        """Server time of an answer that showed the table's destination on that stream ACTIVE, else None.
+
+        UPDATING counts as ACTIVE: the precision of the times changes, and the changes flow all the while.
+        """
         destinations, now = await self.destinations(table)
-        active = [found for found in destinations if found.stream_arn == stream_arn and found.status == "ACTIVE"]
+        active = [found for found in destinations if found.stream_arn == stream_arn and found.status in DELIVERING]
         return now if active else None
 
     async def identity(self, table: str) -> tuple[str, float]:

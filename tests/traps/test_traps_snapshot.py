@@ -10,6 +10,12 @@ import random
 import time
 from typing import Any
 
+import pytest
+from e2e.harness import wait_until
+
+from dyncdc.errors import ConfigError
+from dyncdc.pipeline import destination_watch
+
 from .stage import Stage, change, now, until
 
 COLUMNS = {"id": "String", "value": "Nullable(String)"}
@@ -92,6 +98,45 @@ def test_s3_an_accepted_gap_is_written_down_and_verify_finds_what_was_lost(stage
     assert table == name
     assert str(begin) < str(end)
     assert stage.verify(name) == "DIFFERENT items=2 differing=1"
+
+
+@pytest.mark.parametrize("seen_by", ["a life", "a refused start"])
+def test_s3_what_a_destination_did_not_send_is_loaded_again_though_it_is_back_at_the_next_start(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, seen_by: str
+) -> None:
+    """Catches: a destination seen off and forgotten by the restart, after which it is ACTIVE and looks as if it had
+    always been.
+    """
+    items = [item("changed", "old"), item("deleted"), item("same")]
+    table = stage.table(columns=COLUMNS, items=items, snapshot=export(stage) | {"margin_seconds": 1.0})
+    stage.once()
+    dynamodb, streaming = stage.place.aws.dynamodb, {"TableName": table, "StreamArn": stage.stream()}
+
+    def destination() -> str:
+        (found,) = dynamodb.describe_kinesis_streaming_destination(TableName=table)["KinesisDataStreamDestinations"]
+        return str(found["DestinationStatus"])
+
+    dynamodb.disable_kinesis_streaming_destination(**streaming)
+    wait_until(lambda: destination() == "DISABLED", 5, "it is off")
+    stage.place.aws.put(table, item("changed", "new"))
+    dynamodb.delete_item(TableName=table, Key={"id": {"S": "deleted"}})
+    if seen_by == "a refused start":
+        with pytest.raises(ConfigError, match="its changes do not go to stream"):
+            stage.once()
+    stage.place.aws.set(enabling_delay_seconds=2.0)
+    dynamodb.enable_kinesis_streaming_destination(**streaming)
+    if seen_by == "a life":
+        monkeypatch.setattr(destination_watch, "WATCH_INTERVAL_SECONDS", 0.1)
+        asyncio.run(see_it_off(stage))
+    wait_until(lambda: destination() == "ACTIVE", 5, "it is on again")
+    stage.once()
+    assert stage.rows() == [["changed", "new"], ["same", ""]]
+    assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps WHERE recovered_at IS NOT NULL") == 1
+
+
+async def see_it_off(stage: Stage) -> None:
+    async with stage.living():
+        await until(lambda: stage.clickhouse.number("SELECT count() FROM dyncdc_gaps"), 10, "the gap is written down")
 
 
 def test_s4_updates_made_while_the_snapshot_loads_win(stage: Stage) -> None:

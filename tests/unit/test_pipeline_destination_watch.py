@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from pipeline_parts import SOURCE, MemorySink, ScriptedSource, writer_of
-from recovery_parts import MemoryRecovery
+import pytest
+from pipeline_parts import SOURCE, MemoryCheckpoints, MemorySink, ScriptedSource, checkpointer_of, writer_of
+from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
-from dyncdc.errors import RetryableError
-from dyncdc.model import SourceId
+from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
+from dyncdc.model import Checkpoint, Followed, Mark, Position, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.destination_watch import DestinationWatch
 from dyncdc.pipeline.pump import Engine
@@ -17,31 +18,55 @@ from dyncdc.pipeline.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 
+AWAY = RetryableError("describing the destination: timed out")
+
 
 def now() -> float:
     return 1_000.0 + asyncio.get_running_loop().time()
 
 
+State = bool | DyncdcError
+
+
+class LoadedBefore(NoSnapshots):
+    """One complete snapshot."""
+
+    async def load(self) -> list[Snapshot]:
+        return [Snapshot("s", "orders", "complete", "uuid", "arn", covered_from=400.0)]
+
+
 class Switch:
-    """Answers as the destination is; ``None`` means that AWS does not answer."""
+    """Answers as the destination is; an error is what AWS answers instead."""
 
     def __init__(self) -> None:
-        self.active: bool | None = True
+        self.active: State = True
 
     async def covered_at(self) -> float | None:
-        if self.active is None:
-            raise RetryableError("describing the destination: timed out")
+        if isinstance(self.active, DyncdcError):
+            raise self.active
         return now() if self.active else None
 
 
-async def watched(switch: Switch, script: list[tuple[float, bool | None]]) -> tuple[MemoryRecovery, list[list[str]]]:
-    """Run a watch while ``script`` says how the destination is from when on; return the gaps and what was stuck."""
+async def watched(
+    switch: Switch, script: list[tuple[float, State]], former: bool = False
+) -> tuple[MemoryRecovery, list[list[str]]]:
+    """Run a watch while ``script`` says how the destination is from when on; return the gaps and what was stuck.
+
+    ``former``: a life before this one has loaded the table, and has read the stream up to 900 s.
+    """
     store, progress = MemoryRecovery(), Progress(clock=lambda: asyncio.get_running_loop().time())
     budget = ByteBudget(1)
     engine = Engine(budget, writer_of(MemorySink(), budget), Metrics(), progress, now)
-    policy = Policy("resnapshot", {SourceId(SOURCE): ["orders"]})
+    policy = Policy("resnapshot", {SourceId(SOURCE): ["orders"]}, destinations={"orders": "uuid"})
     recovery = Recovery(store, policy, engine.metrics, progress)
-    watch = DestinationWatch("orders", ScriptedSource.id, switch, recovery, engine)  # type: ignore[arg-type]
+    source = ScriptedSource()
+    if former:
+        store.tables["orders"] = Followed("orders", source.id, 1, 500.0, held=True)
+        saved = Checkpoint(source.id, ShardId("shard-0"), Mark(Position("1"), 900.0), 1)
+        checkpointer = checkpointer_of(MemoryCheckpoints([saved]))
+        await checkpointer.load()
+        await recovery.begin([source], LoadedBefore(), checkpointer)
+    watch = DestinationWatch("orders", source, switch, recovery, engine)  # type: ignore[arg-type]
     stuck: list[list[str]] = []
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(watch.run())
@@ -71,5 +96,29 @@ def test_a_destination_that_is_still_being_enabled_is_no_loss() -> None:
 
 
 def test_an_outage_of_aws_says_nothing_about_the_destination() -> None:
-    store, _ = run(watched(Switch(), [(130.0, True), (130.0, None), (130.0, True)]))
+    store, _ = run(watched(Switch(), [(130.0, True), (130.0, AWAY), (130.0, True)]))
     assert not store.gaps
+
+
+def test_s3_a_destination_seen_off_is_a_gap_at_once_so_that_a_restart_cannot_forget_it() -> None:
+    store, _ = run(watched(Switch(), [(130.0, True), (70.0, False)]))
+    (gap,) = store.gaps.values()
+    assert gap.begin < gap.end
+
+
+@pytest.mark.parametrize(("state", "gaps"), [(False, 1), (True, 0)])
+def test_s3_a_destination_that_is_off_as_a_later_life_begins_was_switched_off(state: State, gaps: int) -> None:
+    store, stuck = run(watched(Switch(), [(130.0, state), (130.0, True)], former=True))
+    assert len(store.gaps) == gaps and stuck[1] == []
+    assert all(gap.begin == 780.0 and gap.end > 1_100.0 for gap in store.gaps.values())
+
+
+def test_s3_a_table_that_is_gone_is_named_and_a_gap_and_ends_nothing_else() -> None:
+    store, stuck = run(watched(Switch(), [(130.0, True), (130.0, ConfigError("describing: no such table"))]))
+    assert len(store.gaps) == 1 and stuck == [[], ["destination:orders"]]
+
+
+def test_s3_a_destination_that_we_may_not_look_at_is_named_and_no_loss() -> None:
+    denied = FatalError("describing the destination: AccessDenied")
+    store, stuck = run(watched(Switch(), [(130.0, True), (130.0, denied), (130.0, True)]))
+    assert not store.gaps and stuck == [[], ["destination:orders"], []]

@@ -247,3 +247,16 @@ async def test_s3_a_table_is_covered_once_its_destination_on_our_stream_is_activ
     assert at is not None
     assert abs(at - time.time()) < 2
     assert await bench.origin(stream_arn=bench.stream_arn + "-other").covered_at() is None
+
+
+async def test_s3_a_destination_whose_precision_is_being_switched_still_covers(bench: Bench) -> None:
+    arn = bench.stream_arn
+    await bench.clients.dynamodb.enable_kinesis_streaming_destination(TableName=bench.table, StreamArn=arn)
+    await asyncio.sleep(0.1)
+    switched = await bench.clients.dynamodb.update_kinesis_streaming_destination(
+        TableName=bench.table,
+        StreamArn=arn,
+        UpdateKinesisStreamingConfiguration={"ApproximateCreationDateTimePrecision": "MICROSECOND"},
+    )
+    assert switched["DestinationStatus"] == "UPDATING"
+    assert await bench.origin().covered_at() is not None, "or the switch that check asks for would look like a loss"

@@ -1,0 +1,47 @@
+"""A start that is refused because a table's destination is off is the only one to see it: its gap is written down.
+
+Once somebody has switched it on again, AWS says nothing of the time in between.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..config import TableConfig
+from ..model import Gap
+from ..pipeline.destination_watch import WAS_OFF
+from ..pipeline.losses import last_covered
+from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from ..sinks.own_tables import FOLLOWED
+from ..sinks.recovery import ClickHouseRecovery
+from ..sinks.tables import read_table
+from ..sources.kinesis import KinesisSource
+from .world import World
+
+
+async def note_switched_off(world: World, table: TableConfig, source: KinesisSource) -> None:
+    """Write the gap of a table that was loaded and followed on ``source`` before; no other has anything to lose."""
+    clickhouse, pipeline = world.clickhouse, world.config.pipeline
+    if await world.patience(lambda: read_table(clickhouse, FOLLOWED)) is None:
+        return
+    destination = await world.patience(lambda: read_table(clickhouse, table.destination))
+    recovery = ClickHouseRecovery(clickhouse, pipeline)
+    followed = [
+        row
+        for row in await world.patience(recovery.followed)
+        if row.table == table.dynamodb and row.source == source.id
+    ]
+    loaded = [
+        snapshot
+        for snapshot in await world.patience(ClickHouseSnapshots(clickhouse, pipeline).load)
+        if snapshot.table == table.dynamodb and snapshot.covered_from
+        if destination is not None and snapshot.destination_uuid == destination.uuid
+    ]
+    if not followed or not loaded:
+        return
+    rows = await world.patience(ClickHouseCheckpoints(clickhouse, pipeline).load)
+    begin = last_covered(followed[0], {row.shard: row.mark for row in rows if row.source == source.id})
+    noticed_at = await world.patience(recovery.server_time)
+    end = max(source.server_time, begin + 1.0)
+    gap = Gap(table.dynamodb, source.id, "", begin, end, reason=WAS_OFF, noticed_at=noticed_at)
+    await world.patience(partial(recovery.save_gaps, [gap]))
