@@ -68,6 +68,8 @@ check: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python tools/generate_docs.py
+	$(BIN)/python tools/generate_dashboard.py
+	$(BIN)/python tools/generate_deploy.py
 
 # all.lock is everything; runtime.lock is what the container image gets, held to the same versions
 lock: $(STAMP)

@@ -22,16 +22,19 @@ def tool(name: str) -> str:
     return found
 
 
-def ran(name: str, *arguments: str | Path, cwd: Path = ROOT, stdin: str | None = None) -> str:
+def ran(name: str, *arguments: str | Path, stdin: str | None = None) -> str:
     """Run a tool that must find nothing wrong; return all it said."""
-    done = subprocess.run(
-        [tool(name), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        input=stdin,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    return _ran(tool(name), *map(str, arguments), stdin=stdin)
+
+
+def ran_python(*arguments: str | Path, stdin: str | None = None) -> str:
+    """Run Python with the packages of `make tools`, as ``ran`` does."""
+    if not (OURS / "python").exists():
+        pytest.skip("no packages of `make tools` here")
+    return _ran(str(OURS / "python"), *map(str, arguments), stdin=stdin)
+
+
+def _ran(*command: str, stdin: str | None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, input=stdin, timeout=60, check=False)
+    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
