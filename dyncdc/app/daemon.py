@@ -105,7 +105,8 @@ class _Daemon:
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
                 for table in assembly.tables:
-                    self._metrics.declare(table.spec.source_table, table.spec.destination)
+                    for name in filter(None, (table.spec.destination, table.spec.history)):
+                        self._metrics.declare(table.spec.source_table, name)
                 while not await self._live(world, assembly):
                     with ExitStack() as again:
                         world.patience = self._patience(again)
@@ -148,6 +149,7 @@ class _Daemon:
         config, pipeline = self._config, self._config.pipeline
         shares = share_memory(config.limits.memory_bytes)
         tables = {table.spec.destination: table.spec.source_table for table in assembly.tables}
+        tables |= {table.spec.history: table.spec.source_table for table in assembly.tables if table.spec.history}
         sink = ClickHouseSink(world.clickhouse)
         destination = Destination(
             sink=sink,

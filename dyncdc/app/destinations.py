@@ -12,7 +12,8 @@ from ..decode.spec import KeyAttribute, TableSpec
 from ..errors import ConfigError
 from ..sinks.cluster import check_cluster, is_replicated, present_tables
 from ..sinks.connection import ClickHouse
-from ..sinks.ddl import add_deleted_column, create_table, create_view
+from ..sinks.ddl import add_mark_column, create_table, create_view
+from ..sinks.history import create_history, history_refusals
 from ..sinks.mapping import (
     existing_table_spec,
     new_table_spec,
@@ -90,12 +91,25 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
     existing = await world.patience(lambda: read_table(world.clickhouse, config.destination))
     if existing is not None:
         planned = _existing(config, description.keys, existing, world.cluster)
-        return await _with_view(world, replace(planned, created=description.created))
+        planned = await _with_history(world, replace(planned, created=description.created))
+        return await _with_view(world, planned)
     version_type = await _version_type(world, config)
     spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
-    statements = [create_table(spec, world.cluster)]
-    return await _with_view(world, Planned(config, spec, None, statements, created=description.created))
+    planned = Planned(config, spec, None, [create_table(spec, world.cluster)], created=description.created)
+    return await _with_view(world, await _with_history(world, planned))
+
+
+async def _with_history(world: World, planned: Planned) -> Planned:
+    """Add the history where it is missing; one that exists must be safe."""
+    spec = planned.spec
+    if not spec.history:
+        return planned
+    existing = await world.patience(lambda: read_table(world.clickhouse, spec.history))
+    if existing is None:
+        planned.statements.append(create_history(spec, world.cluster))
+        return planned
+    return replace(planned, refused=(*planned.refused, *history_refusals(existing, spec)))
 
 
 async def _with_view(world: World, planned: Planned) -> Planned:
@@ -131,7 +145,7 @@ def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: Existing
     offers = offered_statements(config, table, spec, cluster)
     notes = []
     if spec.deletes == "ignore" and not spec.deleted_column:
-        offers.append(add_deleted_column(table.name, config.metadata.deleted or DELETED_COLUMN, cluster))
+        offers.append(add_mark_column(table.name, config.metadata.deleted or DELETED_COLUMN, cluster))
         notes.append('deleted items stay (deletes = "ignore"): `dyncdc ddl` has the column that would mark them')
     if not spec.spill_column:
         notes.append("no spill column: attributes without a column are left out, misfits become dead letters")

@@ -70,9 +70,20 @@ class Config(Section):
                 raise ValueError(f"tables[{index}].clickhouse: names with {OWN_TABLE_PREFIX} are kept for dyncdc's own")
             sources.add(table.dynamodb)
             destinations.add(table.destination)
+        for index, table in enumerate(self.tables):
+            if table.history is not None:
+                self._check_history(index, table.history, destinations)
+                destinations.add(table.history)
         for name in sorted(destinations):
             if name + VIEW_SUFFIX in destinations:
                 raise ValueError(f"the destination {name}{VIEW_SUFFIX} is also the name of the view over {name}")
+
+    @staticmethod
+    def _check_history(index: int, history: str, taken: set[str]) -> None:
+        if history in taken:
+            raise ValueError(f"tables[{index}].history: {history} is already the name of another table")
+        if history.startswith(OWN_TABLE_PREFIX):
+            raise ValueError(f"tables[{index}].history: names with {OWN_TABLE_PREFIX} are kept for dyncdc's own")
 
     def stream_of(self, table: TableConfig) -> str:
         """The stream, name or ARN, that carries a table's changes."""

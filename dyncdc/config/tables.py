@@ -97,12 +97,15 @@ class MetadataConfig(Section):
     spill: str = Field(
         default="_spill", description='column for what has no column or does not fit; "" if the table has none'
     )
+    expired: str = Field(
+        default="_expired", description='column that marks expired items that were kept; "" if the table has none'
+    )
 
     @model_validator(mode="after")
     def _combinations(self) -> MetadataConfig:
-        names = [name for name in (self.version, self.deleted, self.spill) if name]
+        names = [name for name in (self.version, self.deleted, self.spill, self.expired) if name]
         if len(set(names)) < len(names):
-            raise ValueError("version, deleted and spill must name different columns")
+            raise ValueError("version, deleted, spill and expired must name different columns")
         return self
 
 
@@ -160,7 +163,7 @@ class TableConfig(Section):
     dynamodb: str = Field(description="DynamoDB table")
     clickhouse: str = Field(default="", description="ClickHouse table; default: the same name")
     stream: str | None = Field(default=None, description="name or ARN of the stream; default: kinesis.stream")
-    history: Text | None = Field(default=None, description="table that also keeps every change")
+    history: Text | None = Field(default=None, description="table that keeps every change, beside the destination")
     exclude: Names = Field(default=(), description="attributes, or paths into maps, to leave out everywhere")
     mask: Names = Field(
         default=(), description="attributes, or paths into maps, to replace by a keyed hash (HMAC-SHA-256) everywhere"
@@ -182,7 +185,8 @@ class TableConfig(Section):
         default="tombstone", description="what a delete does: tombstone (marks the row) or ignore (it stays)"
     )
     ttl_deletes: Literal["delete", "keep"] = Field(
-        default="delete", description="what a TTL delete does: delete or keep"
+        default="delete",
+        description="what a TTL delete does: delete (as any other) or keep (the row stays, marked as expired)",
     )
     columns: Columns = Field(
         default="infer",
@@ -215,9 +219,12 @@ class TableConfig(Section):
         check_hidden(self.exclude, self.mask, (column.path for column in self.column_list))
         if not self.metadata.deleted and self.deletes == "tombstone":
             raise ValueError('without a metadata.deleted column, deletes must be "ignore"')
+        if not self.metadata.expired and self.ttl_deletes == "keep":
+            raise ValueError('without a metadata.expired column, ttl_deletes must be "delete"')
         if self.columns == "infer":
             return self
         taken = [name for name in (self.metadata.version, self.metadata.deleted, self.metadata.spill) if name]
+        taken += [self.metadata.expired] if self.ttl_deletes == "keep" else []
         for column in self.columns:
             if column.column in taken:
                 raise ValueError(f"column {column.column} is named twice")
@@ -239,6 +246,11 @@ class TableConfig(Section):
     def destination(self) -> str:
         """The ClickHouse table's name."""
         return self.clickhouse or self.dynamodb
+
+    @property
+    def base_microseconds(self) -> int:
+        """How long after its version a snapshot's row is known to hold: its margin, and the minute of its time."""
+        return int((self.snapshot.margin_seconds + AWS_EXPORT_FUZZ_SECONDS) * 1_000_000)
 
     @property
     def column_list(self) -> tuple[ColumnConfig, ...]:

@@ -30,9 +30,7 @@ UNAVAILABLE: Mapping[str, Refused] = {
     "clickhouse.key_file": _ANY,
     "kinesis.fan_out": _value(True),
     "limits.workers": _above(1),
-    "tables.history": _ANY,
     "tables.evolve": _value("add_columns"),
-    "tables.ttl_deletes": _value("keep"),
 }
 """Key path to which of its values are refused. To bring a feature in, delete its line."""
 

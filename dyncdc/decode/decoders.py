@@ -11,6 +11,7 @@ from ..model import Block, Buried, Decoded, Position, RawChunk
 from .cells import compact
 from .dead_letters import DEAD_LETTER_TABLE, DeadLetters
 from .envelope import Change, read_change, read_export_line, table_of
+from .history import HistoryPlan
 from .plan import Row, TablePlan
 from .redacted_records import withheld
 from .undecodable import TOO_DEEP, Undecodable
@@ -25,7 +26,9 @@ class _Batch:
     def __init__(self, pipeline: str, chunk: RawChunk) -> None:
         self.decoded = Decoded()
         self.dead = DeadLetters(pipeline, chunk.shard.source, chunk.shard.id)
+        self.shard = chunk.shard
         self._rows: dict[str, tuple[TablePlan, list[Row], list[Position]]] = {}
+        self._history: dict[str, tuple[HistoryPlan, list[list[bytes]], list[Position]]] = {}
         self._created: dict[str, float] = {}
 
     def count(self, table: str) -> None:
@@ -36,6 +39,12 @@ class _Batch:
         if found is None:
             found = self._rows[plan.source_table] = (plan, [], [])
         found[1].append(row)
+        found[2].append(position)
+
+    def append(self, history: HistoryPlan, cells: list[bytes], position: Position) -> None:
+        """Add a row to a history."""
+        found = self._history.setdefault(history.table, (history, [], []))
+        found[1].append(cells)
         found[2].append(position)
 
     def stamp(self, plan: TablePlan, microseconds: int) -> None:
@@ -70,6 +79,12 @@ class _Batch:
             ):
                 if number:
                     counter[table] = counter.get(table, 0) + number
+        for history, changes, positions in self._history.values():
+            cells = [compact(column) for column in zip(*changes, strict=True)]
+            # No keys: its rows never replace each other, so nothing may be collapsed.
+            block = Block(history.table, history.columns, cells, len(changes))
+            block.positions = orjson.dumps(positions)[1:-1]
+            decoded.blocks.append(block)
         letters = self.dead.block()
         if letters is not None:
             decoded.blocks.append(letters)
@@ -97,8 +112,8 @@ class StreamDecoder:
 
     @property
     def tables(self) -> Collection[str]:
-        """Destination tables it may fill, the dead-letter table included."""
-        return {*(plan.destination for plan in self._plans.values()), DEAD_LETTER_TABLE}
+        """Destination tables it may fill, histories and the dead-letter table included."""
+        return {*(table for plan in self._plans.values() for table in tables_of(plan)), DEAD_LETTER_TABLE}
 
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
@@ -142,11 +157,30 @@ class StreamDecoder:
     def _add_change(self, plan: TablePlan, change: Change, position: Position, batch: _Batch) -> None:
         microseconds = change.version
         version = plan.version(microseconds, position)
-        if change.event_name != "REMOVE":
-            batch.add(plan, plan.upsert(change.new_image, version, change.keys), position)
-        elif plan.keeps_deletes:
-            batch.add(plan, plan.tombstone(change.keys, version), position)
+        row = _row_of(plan, change, version)
+        history = plan.history
+        if history is not None:
+            # Both rows or none: a record that becomes a dead letter is in neither table until it is replayed.
+            cells = (row or plan.tombstone(change.keys, version)).cells
+            cells = history.change(cells, change, plan.redact, microseconds, position, batch.shard.id)
+            batch.append(history, cells, position)
+        if row is not None:
+            batch.add(plan, row, position)
         batch.stamp(plan, microseconds)
+
+
+def _row_of(plan: TablePlan, change: Change, version: int) -> Row | None:
+    """Return what a change makes of its item's row, None where the table's policies keep it out."""
+    if change.event_name != "REMOVE":
+        return plan.upsert(change.new_image, version, change.keys)
+    if plan.keeps_expired and change.by_ttl:
+        return plan.expired(change.old_image, version, change.keys)
+    return plan.tombstone(change.keys, version) if plan.keeps_deletes else None
+
+
+def tables_of(plan: TablePlan) -> tuple[str, ...]:
+    """Return the tables that a plan fills: the destination, and the history where it has one."""
+    return (plan.destination,) if plan.history is None else (plan.destination, plan.history.table)
 
 
 class SnapshotDecoder:
@@ -154,13 +188,14 @@ class SnapshotDecoder:
 
     def __init__(self, plan: TablePlan, version: int, *, pipeline: str) -> None:
         self._plan = plan
+        self._microseconds = version
         self._version = plan.version(version)
         self._pipeline = pipeline
 
     @property
     def tables(self) -> Collection[str]:
-        """Destination tables it may fill, the dead-letter table included."""
-        return {self._plan.destination, DEAD_LETTER_TABLE}
+        """Destination tables it may fill, a history and the dead-letter table included."""
+        return {*tables_of(self._plan), DEAD_LETTER_TABLE}
 
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
@@ -176,9 +211,18 @@ class SnapshotDecoder:
         batch.count(plan.source_table)
         batch.decoded.judged += 1
         try:
-            batch.add(plan, plan.upsert(read_export_line(line), self._version), position)
+            self._add_item(read_export_line(line), position, batch)
         except Undecodable as failure:
             batch.bury(plan.source_table, failure, position, plan.keepable(line))
         except RecursionError:
             deep = Undecodable(TOO_DEEP, "reading a line of an export: nested too deep")
             batch.bury(plan.source_table, deep, position, plan.keepable(line))
+
+    def _add_item(self, item: Mapping[str, object], position: Position, batch: _Batch) -> None:
+        plan = self._plan
+        row = plan.upsert(item, self._version)
+        if plan.history is not None:
+            kept, shard = plan.redact(item), batch.shard
+            cells = plan.history.base(row.cells, kept, self._microseconds, shard.source, shard.id)
+            batch.append(plan.history, cells, position)
+        batch.add(plan, row, position)

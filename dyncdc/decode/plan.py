@@ -15,6 +15,7 @@ import orjson
 from ..errors import ConfigError
 from .attributes import TypedValue, canonical, null, spill_text, unpack
 from .cells import Encoder, Encoders, compact
+from .history import HistoryPlan
 from .redacted_records import redacted_record
 from .refusals import check_redaction, check_table, unusable
 from .spec import ColumnSpec, KeyAttribute, TableSpec
@@ -85,8 +86,10 @@ class TablePlan:
         self.destination = spec.destination
         self.columns = columns
         self.keeps_deletes = spec.deletes == "tombstone"
+        self.keeps_expired = spec.ttl_deletes == "keep"
         self.wide_version = spec.version_type == "UInt256"
         self._redaction = spec.redaction
+        self.history = HistoryPlan(spec, [key.index for key in keys]) if spec.history else None
         self._keys = keys
         self._key_names = frozenset(key.attribute for key in keys)
         self._root = root
@@ -95,6 +98,7 @@ class TablePlan:
         self._spill = columns.index(spec.spill_column) if spec.spill_column else None
         self._version = columns.index(spec.version_column)
         self._deleted = columns.index(spec.deleted_column) if spec.deleted_column else None
+        self._expired = columns.index(spec.expired_column) if spec.expired_column else None
 
     def redact(self, image: Mapping[str, object]) -> Mapping[str, object]:
         """Return what may be kept of an image: without what the table leaves out or masks. ``upsert`` does so itself.
@@ -142,6 +146,14 @@ class TablePlan:
         self._stamp(cells, version, b"1")
         return row
 
+    def expired(self, image: Mapping[str, object] | None, version: int, keys: Mapping[str, object]) -> Row:
+        """Return the row of an item whose time had come, as it was. Raises Undecodable, also without an image."""
+        if image is None or self._expired is None:
+            raise Undecodable(BAD_ENVELOPE, "a TTL delete without OldImage cannot be kept")
+        row = self.upsert(image, version, keys)
+        row.cells[self._expired] = b"1"
+        return row
+
     def upsert(self, image: Mapping[str, object], version: int, keys: Mapping[str, object] | None = None) -> Row:
         """Return the row of an item; ``keys``, where the record names them apart, must agree. Raises Undecodable."""
         if keys is not None:
@@ -173,6 +185,8 @@ class TablePlan:
         cells[self._version] = b'"%d"' % version if self.wide_version else b"%d" % version
         if self._deleted is not None:
             cells[self._deleted] = deleted
+        if self._expired is not None:
+            cells[self._expired] = b"0"
 
     def _check_key_names(self, keys: Mapping[str, object]) -> None:
         if keys.keys() != self._key_names:  # the table was dropped and made again with another key
@@ -252,7 +266,8 @@ _TYPES: Final = frozenset({"S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L",
 def compile_table(spec: TableSpec) -> TablePlan:
     """Compile a table's plan. Raises ConfigError naming the column that cannot work."""
     names = [column.name for column in spec.columns]
-    names += [name for name in (spec.spill_column, spec.version_column, spec.deleted_column) if name]
+    own = spec.spill_column, spec.version_column, spec.deleted_column, spec.expired_column
+    names += [name for name in own if name]
     check_table(spec, names)
     check_redaction(spec)
     root: dict[str, _Node] = {}

@@ -22,6 +22,10 @@ def check_table(spec: TableSpec, names: list[str]) -> None:
         raise ConfigError(
             f"{where}: no column for deletes", hint='add a _deleted UInt8 column or set deletes = "ignore"'
         )
+    if spec.ttl_deletes == "keep" and not spec.expired_column:
+        raise ConfigError(
+            f"{where}: no column for expired items", hint='add an _expired UInt8 column or set ttl_deletes = "delete"'
+        )
 
 
 def check_redaction(spec: TableSpec) -> None:

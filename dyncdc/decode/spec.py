@@ -57,3 +57,10 @@ class TableSpec:
     deletes: Literal["tombstone", "ignore"] = "tombstone"
     redaction: Redaction = NOTHING_HIDDEN
     """What is left out of every item, or masked, before anything looks at it."""
+    ttl_deletes: Literal["delete", "keep"] = "delete"
+    """``keep``: an item that DynamoDB deletes because its time has come stays, with ``expired_column`` set to 1."""
+    expired_column: str = ""
+    history: str = ""
+    """Table that keeps every change, "" for none."""
+    base_microseconds: int = 0
+    """How long after its version a snapshot's row is known to hold: the margin, and the minute of an export's time."""

@@ -161,5 +161,7 @@ class Checker:
             self._say("ok", subject, f"exists and is safe, {len(planned.spec.columns)} columns mapped")
         else:
             self._say("ok", subject, f"will be created with {len(planned.spec.columns)} columns")
+        if planned.spec.history and refusal is None:
+            self._say("ok", f"history {planned.spec.history}", "keeps every change of " + table.dynamodb)
         for text in planned.notes:
             self._say("warning", subject, text)

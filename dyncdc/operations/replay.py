@@ -19,7 +19,7 @@ from ..app.world import World
 from ..config import Config
 from ..decode.attributes import Item, canonical
 from ..decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
-from ..decode.decoders import SnapshotDecoder, StreamDecoder, block_of
+from ..decode.decoders import SnapshotDecoder, StreamDecoder, block_of, tables_of
 from ..decode.encodings import dump_cells
 from ..decode.envelope import read_change, read_export_line
 from ..decode.plan import TablePlan, compile_table
@@ -60,6 +60,14 @@ class _Pending:
     block: Block | None
     key: Item | None
     """DynamoDB's key, None where the record is gone and only its row was kept."""
+    history: Block | None = None
+    """The row of its history, which has no ties: a change that is there already replaces itself."""
+    kept: bool = False
+    """A TTL delete that leaves the item in the table: that it is gone from DynamoDB takes nothing back."""
+
+
+_Row = tuple[_Pending, Block]
+"""A letter, and a block of one row that it becomes."""
 
 
 async def replay_letters(world: World, letters: Sequence[Letter]) -> Replayed:
@@ -110,7 +118,8 @@ class _Replay:
                 self.result.failed[letter.id] = str(why)
         await self._settle_ties(pending)
         written = [each for each in pending if each.letter.id not in self.result.failed]
-        for group in _by_statement(each for each in written if each.block is not None):
+        rows = [(each, block) for each in written for block in (each.block, each.history) if block is not None]
+        for group in _by_statement(rows):
             await self._insert(group)
         done = [each.letter.id for each in written if each.letter.id not in self.result.failed]
         await self._world.patience(lambda: self._store.close(done))
@@ -139,9 +148,11 @@ class _Replay:
         plan = self._plans.get(table)
         if plan is None:
             raise _CannotReplay(f"the configuration has no table {table}, or ClickHouse not its destination")
-        image = read_export_line(raw) if is_snapshot else read_change(raw).keys
+        change = None if is_snapshot else read_change(raw)
+        image = read_export_line(raw) if change is None else change.keys
         key = {name.name: canonical(image[name.name]) for name in plan.spec.keys}
-        return _Pending(letter, plan, blocks.get(plan.destination), key)
+        kept = plan.keeps_expired and change is not None and change.event_name == "REMOVE" and change.by_ttl
+        return _Pending(letter, plan, blocks.get(plan.destination), key, blocks.get(plan.spec.history), kept)
 
     def _decoder(self, letter: Letter, masked: Sequence[Path]) -> tuple[Decoder, bool]:
         """The decoder of a letter's source, and whether that was a snapshot. ``masked``: in the letter already."""
@@ -161,10 +172,12 @@ class _Replay:
         """A row that was kept instead of its record: it goes where it was to go, as it was."""
         destination, columns = row_of_raw(raw)
         plan = self._plans.get(letter.table)
-        if plan is None or plan.destination != destination:
+        if plan is None or destination not in tables_of(plan):
             raise _CannotReplay(f"the row is for {destination}, which is no destination of the configuration any more")
-        version = int(str(columns[plan.spec.version_column]))
         cells = [dump_cells([value]) for value in columns.values()]
+        if destination == plan.spec.history:
+            return _Pending(letter, plan, None, None, Block(destination, tuple(columns), cells, 1))
+        version = int(str(columns[plan.spec.version_column]))
         return _Pending(letter, plan, Block(plan.destination, tuple(columns), cells, 1, versions=[version]), None)
 
     async def _settle_ties(self, pending: Sequence[_Pending]) -> None:
@@ -197,21 +210,21 @@ class _Replay:
             try:
                 if now is not None:
                     each.block = block_of(plan, [plan.upsert(now, version)])
-                else:
+                elif not each.kept:
                     each.block = block_of(plan, [plan.tombstone(each.key, version)]) if plan.keeps_deletes else None
             except Undecodable as why:
                 self.result.failed[each.letter.id] = f"the item, read again because of a tie: {why.detail}"
 
-    async def _insert(self, group: Sequence[_Pending]) -> None:
-        """Insert rows of one destination, halving until those that are refused stand alone."""
-        block = join([each.block for each in group if each.block is not None])
+    async def _insert(self, group: Sequence[_Row]) -> None:
+        """Insert rows of one table, halving until those that are refused stand alone."""
+        block = join([block for _, block in group])
         self._statements += 1
         token = f"{self._token}/{self._statements}"
         try:
             await self._world.patience(lambda: self._sink.insert(block, token))
         except RejectedRowsError as error:
             if len(group) == 1:
-                self.result.failed[group[0].letter.id] = str(error)
+                self.result.failed[group[0][0].letter.id] = str(error)
                 return
             middle = len(group) // 2
             await self._insert(group[:middle])
@@ -222,12 +235,11 @@ def _text(key: Item) -> bytes:
     return orjson.dumps(key, option=orjson.OPT_SORT_KEYS)
 
 
-def _by_statement(pending: Iterator[_Pending]) -> Iterator[list[_Pending]]:
-    """Rows that go into one statement: of one destination and the same columns, in their order."""
-    groups: dict[tuple[str, tuple[str, ...]], list[_Pending]] = {}
-    for each in pending:
-        if each.block is not None:
-            groups.setdefault((each.block.table, each.block.columns), []).append(each)
+def _by_statement(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    """Rows that go into one statement: of one table and the same columns, in their order."""
+    groups: dict[tuple[str, tuple[str, ...]], list[_Row]] = {}
+    for pending, block in rows:
+        groups.setdefault((block.table, block.columns), []).append((pending, block))
     yield from groups.values()
 
 

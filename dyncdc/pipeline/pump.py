@@ -203,7 +203,7 @@ class Pump:
             chunk = await self._fetch(after)
             reservation.resize(chunk.nbytes * DECODE_COST)
             task.moved()
-            return chunk, await self._decode(chunk)
+            return chunk, await self._decode(chunk, reservation)
         finally:
             self._engine.writer.fetching -= 1
 
@@ -246,13 +246,17 @@ class Pump:
         retention_seconds = self._source.retention_seconds
         return None if retention_seconds is None else retention_seconds - chunk.behind_seconds
 
-    async def _decode(self, chunk: RawChunk) -> list[Block]:
+    async def _decode(self, chunk: RawChunk, reservation: Reservation) -> list[Block]:
         """Decode in sub-batches, giving the loop a turn after each. Raises LimitReached for too many dead letters."""
         blocks: list[Block] = []
         judged, buried = 0, list[Buried]()
+        held = chunk.nbytes
         with self._engine.metrics.stage("decode"):
             for decoded in self._decoder.decode(chunk):
                 blocks += decoded.blocks
+                held += sum(block.nbytes for block in decoded.blocks)
+                if held > reservation.nbytes:  # a history holds each image once more
+                    reservation.resize(held)
                 buried += (replace(letter, ordinal=judged + letter.ordinal) for letter in decoded.buried)
                 judged += decoded.judged
                 self._engine.metrics.decoded(decoded)

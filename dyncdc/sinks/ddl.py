@@ -37,6 +37,8 @@ def create_table(spec: TableSpec, cluster: str | None = None) -> str:
     lines.append(f"{quote_name(spec.version_column)} {spec.version_type}")
     if spec.deleted_column:
         lines.append(f"{quote_name(spec.deleted_column)} UInt8")
+    if spec.expired_column:
+        lines.append(f"{quote_name(spec.expired_column)} UInt8")
     columns = ",\n  ".join(lines)
     arguments = ", ".join(quote_name(name) for name in (spec.version_column, spec.deleted_column) if name)
     order = ", ".join(map(quote_name, key_columns(spec)))
@@ -49,6 +51,7 @@ def create_table(spec: TableSpec, cluster: str | None = None) -> str:
 def create_view(spec: TableSpec, cluster: str | None = None) -> str:
     """Return the statement that makes a destination's view anew: the items as they are, without dyncdc's own columns.
 
+    Expired items that are kept are in it, and so is the column that tells them.
     A view keeps the columns it was made with, so it is made again after every change of its table.
     """
     hidden = [name for name in (spec.spill_column, spec.version_column, spec.deleted_column) if name]
@@ -64,8 +67,8 @@ def add_column(destination: str, column: ColumnSpec, cluster: str | None = None)
     return f"ALTER TABLE {qualified(destination)}{on_cluster(cluster)} ADD COLUMN IF NOT EXISTS {_column_line(column)}"
 
 
-def add_deleted_column(destination: str, column: str, cluster: str | None = None) -> str:
-    """Return the statement that gives an older table the column that marks deleted items."""
+def add_mark_column(destination: str, column: str, cluster: str | None = None) -> str:
+    """Return the statement that gives an older table the column that marks deleted, or expired, items."""
     table = f"{qualified(destination)}{on_cluster(cluster)}"
     return f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {quote_name(column)} UInt8"
 

@@ -16,6 +16,7 @@ from ..pipeline.ports import Swept
 from .connection import ClickHouse
 from .ddl import key_columns
 from .dead_letters import ClickHouseDeadLetters
+from .history import vanished
 from .names import qualified, quote_name, quote_text
 from .tables import read_table
 
@@ -68,6 +69,12 @@ class ClickHouseGhosts:
         doing = f"looking for deleted items in {spec.destination}"
         ((rows,),) = await self._clickhouse.fetch(f"SELECT count() {ghosts}", settings=READ_SETTINGS, doing=doing)
         if rows:
+            if spec.history:  # first: once they are marked as deleted nobody finds them again
+                await self._clickhouse.execute(
+                    vanished(spec, version, ghosts),
+                    settings=WRITE_SETTINGS,
+                    doing=f"adding {rows:,} deleted items to {spec.history}",
+                )
             await self._clickhouse.execute(
                 tombstones(spec, keys, version, ghosts),
                 settings=WRITE_SETTINGS,
@@ -114,7 +121,9 @@ def full_version(spec: TableSpec, version: int) -> int:
 
 def _older(spec: TableSpec, version: int) -> list[str]:
     limit = _version_literal(spec, full_version(spec, version))
-    return [f"{quote_name(spec.version_column)} < {limit}", f"{quote_name(spec.deleted_column)} = 0"]
+    marks = [name for name in (spec.deleted_column, spec.expired_column) if name]
+    # an expired item that is kept is in no later snapshot
+    return [f"{quote_name(spec.version_column)} < {limit}", *(f"{quote_name(name)} = 0" for name in marks)]
 
 
 def _version_literal(spec: TableSpec, version: int) -> str:

@@ -14,7 +14,7 @@ from ..decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ..decode.types import default_takes
 from ..errors import ConfigError
 from .comments import read_comment
-from .ddl import add_column, add_deleted_column
+from .ddl import add_column, add_mark_column
 from .tables import DELETED_COLUMN, VERSION_TYPES, ExistingColumn, ExistingTable
 
 
@@ -30,7 +30,7 @@ def new_table_spec(
     ``sample``: items in DynamoDB's typed JSON. ``version_type``: UInt256 where the stream stamps milliseconds.
     """
     metadata = config.metadata
-    own = {metadata.version, metadata.deleted, metadata.spill} - {""}
+    own = {metadata.version, metadata.deleted, metadata.spill, metadata.expired} - {""}
     redaction = redaction_of(config)
     inferred = infer_columns(
         keys,
@@ -53,6 +53,10 @@ def new_table_spec(
         metadata.spill,
         config.deletes,
         redaction_of(config),
+        config.ttl_deletes,
+        metadata.expired if config.ttl_deletes == "keep" else "",
+        config.history or "",
+        config.base_microseconds,
     )
 
 
@@ -69,8 +73,10 @@ def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table
     Metadata columns that the configuration does not name are found by the engine; those the table lacks are "".
     """
     version, deleted, spill = _metadata(config, table)
+    expired = _expired(config, table)
     redaction = redaction_of(config)
-    own = tuple(column for column in _own(table, keys, {version, deleted, spill}) if not redaction.hides(column.path))
+    own = _own(table, keys, {version, deleted, spill, expired})
+    own = tuple(column for column in own if not redaction.hides(column.path))
     columns = _configured(config, keys)
     columns = _with_keys(columns, keys, own) if columns else own
     found = table.column(version)
@@ -85,6 +91,10 @@ def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table
         spill,
         config.deletes,
         redaction_of(config),
+        config.ttl_deletes,
+        expired,
+        config.history or "",
+        config.base_microseconds,
     )
 
 
@@ -95,13 +105,16 @@ def offered_statements(
     missing = [column for column in spec.columns if table.column(column.name) is None]
     statements = [add_column(table.name, column, cluster) for column in missing]
     if spec.deletes == "tombstone" and not spec.deleted_column:
-        statements.append(add_deleted_column(table.name, config.metadata.deleted or DELETED_COLUMN, cluster))
+        statements.append(add_mark_column(table.name, config.metadata.deleted or DELETED_COLUMN, cluster))
+    if spec.expired_column and table.column(spec.expired_column) is None:
+        statements.append(add_mark_column(table.name, spec.expired_column, cluster))
     return statements
 
 
 def unfilled_columns(table: ExistingTable, spec: TableSpec) -> list[str]:
     """Return the columns of an existing table that nothing fills: they keep their default in every row."""
-    filled = {column.name for column in spec.columns} | {spec.version_column, spec.deleted_column, spec.spill_column}
+    own = {spec.version_column, spec.deleted_column, spec.spill_column, spec.expired_column}
+    filled = {column.name for column in spec.columns} | own
     return [column.name for column in table.columns if not column.computed and column.name not in filled]
 
 
@@ -113,6 +126,15 @@ def _metadata(config: TableConfig, table: ExistingTable) -> tuple[str, str, str]
     if "deleted" in given or not deleted:
         deleted = metadata.deleted if table.column(metadata.deleted) is not None else ""
     return version, deleted, metadata.spill if table.column(metadata.spill) is not None else ""
+
+
+def _expired(config: TableConfig, table: ExistingTable) -> str:
+    """Name of the column that marks expired items. Those that were kept stay so when ``ttl_deletes`` changes."""
+    name = config.metadata.expired
+    if config.ttl_deletes == "keep":
+        return name
+    column = table.column(name) if name else None
+    return name if column is not None and column.type == "UInt8" and read_comment(column.comment) is None else ""
 
 
 def _version_type(column_type: str) -> str:

@@ -11,13 +11,14 @@ from ..config.paths import format_attribute_path
 from ..decode.spec import TableSpec
 from .cluster import is_replicated
 from .connection import ClickHouse
-from .ddl import add_column, add_deleted_column, key_columns
+from .ddl import add_column, add_mark_column, key_columns
 from .names import qualified, quote_text
 
 DELETED_COLUMN: Final = "_deleted"
 VERSION_TYPES: Final = frozenset({"Int64", "UInt64", "Int128", "UInt128", "Int256", "UInt256"})
 
-_ENGINE: Final = re.compile(r"(?:Replicated|Shared)?ReplacingMergeTree")
+ENGINE: Final = re.compile(r"(?:Replicated|Shared)?ReplacingMergeTree")
+"""Engines in which a row that comes again replaces itself."""
 _CLEANUP: Final = re.compile(
     r"clean_deleted_rows = 'Always'|enable_replacing_merge_with_cleanup_for_min_age_to_force_merge = (?:1|true)"
 )
@@ -126,7 +127,7 @@ class Refusal:
 
 def refusals(table: ExistingTable, spec: TableSpec, cluster: str | None = None) -> list[Refusal]:
     """Return every reason why a table cannot keep the rows of ``spec`` right; empty when it is safe."""
-    if not _ENGINE.fullmatch(table.engine):
+    if not ENGINE.fullmatch(table.engine):
         return [Refusal(f"its engine is {table.engine}", "use a ReplacingMergeTree(version, deleted) table")]
     found = [*_of_version(table, spec), *_of_keys(table, spec), *_of_deletes(table, spec), *_of_columns(table, spec)]
     if cluster and not is_replicated(table.engine):
@@ -176,11 +177,15 @@ def _of_keys(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
 def _of_deletes(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
     given = table.engine_columns[1] if len(table.engine_columns) > 1 else ""
     if spec.deletes == "tombstone" and not spec.deleted_column:
-        statement = add_deleted_column(table.name, given or DELETED_COLUMN)
+        statement = add_mark_column(table.name, given or DELETED_COLUMN)
         yield Refusal("it has no column that marks deleted items", f'set deletes = "ignore", or run: {statement}')
     elif given and spec.deleted_column not in ("", given):
         yield Refusal(f"its engine hides rows by {given}", f'set tables.metadata.deleted = "{given}"')
-    for name, wanted in ((spec.deleted_column, "UInt8"), (spec.spill_column, "String")):
+    if spec.ttl_deletes == "keep" and spec.expired_column and table.column(spec.expired_column) is None:
+        statement = add_mark_column(table.name, spec.expired_column)
+        yield Refusal("it has no column that marks expired items", f'set ttl_deletes = "delete", or run: {statement}')
+    own = (spec.deleted_column, "UInt8"), (spec.spill_column, "String"), (spec.expired_column, "UInt8")
+    for name, wanted in own:
         column = table.column(name) if name else None
         if column is not None and column.type != wanted:
             yield Refusal(f"its column {name} is {column.type}", f"it must be {wanted}")

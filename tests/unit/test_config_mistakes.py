@@ -147,9 +147,7 @@ REFUSED = {
     "clickhouse.cert_file": "cert_file = 'c'",
     "clickhouse.key_file": "key_file = 'k'",
     "kinesis.fan_out": "fan_out = true",
-    "tables.history": "history = 'h'",
     "tables.evolve": "evolve = 'add_columns'",
-    "tables.ttl_deletes": "ttl_deletes = 'keep'",
 }
 
 

@@ -65,7 +65,9 @@ class Destination:
         names = ", ".join(quote_identifier(key.spec.name) for key in self._keys)
         self._key_tuple = f"({names})" if len(self._keys) == 1 else f"tuple({names})"
         self._bucket = f"cityHash64({names}) % {BUCKETS}"
-        alive = f"{quote_identifier(spec.deleted_column)} = 0" if spec.deleted_column else "1"
+        # DynamoDB has neither deleted items nor expired ones, which ``ttl_deletes = "keep"`` leaves in the table
+        marks = [name for name in (spec.deleted_column, spec.expired_column) if name]
+        alive = " AND ".join(f"{quote_identifier(name)} = 0" for name in marks) or "1"
         self._rows = f"FROM {quote_identifier(spec.destination)} FINAL WHERE {alive}"
 
     @property
@@ -83,6 +85,8 @@ class Destination:
             found |= {f"attribute {name!r} (several types in one column)" for name in mixed}
         if spec.deletes == "ignore":
             found.add('items deleted in DynamoDB (deletes = "ignore")')
+        if spec.expired_column:
+            found.add(f"expired items that were kept ({spec.expired_column} = 1)")
         return tuple(sorted(found))
 
     def key_of(self, item: Mapping[str, object]) -> Item:

@@ -10,7 +10,7 @@ from dyncdc.config.tables import TableConfig
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import add_deleted_column, create_table, create_view
+from dyncdc.sinks.ddl import add_mark_column, create_table, create_view
 from dyncdc.sinks.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
 from dyncdc.sinks.tables import ExistingTable, has_rows, read_table, refusals
 
@@ -104,8 +104,8 @@ async def test_the_guides_table_with_deletes_is_refused_until_it_has_the_offered
     table = await existing(clickhouse, GUIDE)
     spec = existing_table_spec(config(), KEYS, table)
     (refusal,) = refusals(table, spec)
-    assert add_deleted_column("users", "_deleted") in refusal.todo
-    assert offered_statements(config(), table, spec) == [add_deleted_column("users", "_deleted")]
+    assert add_mark_column("users", "_deleted") in refusal.todo
+    assert offered_statements(config(), table, spec) == [add_mark_column("users", "_deleted")]
     table = await existing(clickhouse, *offered_statements(config(), table, spec))
     spec = existing_table_spec(config(), KEYS, table)
     assert refusals(table, spec) == []
