@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,8 @@ from dyncdc.errors import ConfigError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.sinks.cluster import check_cluster, is_replicated, present_tables
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import add_column, add_deleted_column, create_table, create_view
+from dyncdc.sinks.ddl import add_column, add_mark_column, create_table, create_view
+from dyncdc.sinks.history import create_history
 from dyncdc.sinks.names import quote_text
 from dyncdc.sinks.own_tables import own_statements, own_tables
 
@@ -28,8 +30,9 @@ CLUSTER = "ma in"
 STATEMENTS = [
     create_table(SPEC, CLUSTER),
     create_view(SPEC, CLUSTER),
+    create_history(replace(SPEC, history="or`ders_history"), CLUSTER),
     add_column("orders", ColumnSpec("n", "Nullable(Int64)", ("n",), ("N",)), CLUSTER),
-    add_deleted_column("orders", "_deleted", CLUSTER),
+    add_mark_column("orders", "_deleted", CLUSTER),
     *own_statements(CLUSTER),
 ]
 
