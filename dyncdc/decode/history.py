@@ -78,8 +78,8 @@ class HistoryPlan:
     ) -> list[bytes]:
         """Return the row of a change; ``cells``: of its row in the destination, tombstones included.
 
-        ``redact`` returns what may be kept of an image; ``position`` is the record's sequence number. Raises Undecodable
-        for an image that is none.
+        ``redact`` returns what may be kept of an image; ``position`` is the record's sequence number. Raises
+        Undecodable for an image that is none.
         """
         if not (position.isascii() and position.isdigit() and len(position) < 64):
             raise Undecodable(BAD_VERSION, "the record's position is not a sequence number")

@@ -188,6 +188,24 @@ def test_o2_a_dead_letter_is_in_the_history_once_it_is_replayed(stage: Stage) ->
     ]
 
 
+def test_what_is_left_out_or_masked_is_in_no_image(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: a history that keeps what the destination may not."""
+    monkeypatch.setenv("MASK", "sixteen bytes or more")
+    hidden = {"exclude": ["secret"], "mask": ["mail"], "mask_key_env": "MASK"}
+    loaded = item("loaded", "v") | {"secret": {"S": "HIDDEN"}, "mail": {"S": "HIDDEN"}}
+    export = {"method": "export", "bucket": stage.place.bucket, "settle_seconds": 0.5}
+    table = stage.table(columns=COLUMNS, items=[loaded], history="orders_history", snapshot=export, **hidden)
+    t = now()
+    old = loaded | {"id": {"S": "a"}}
+    stage.put(change(table, "INSERT", t, old), modify(table, t + 1, old, old), change(table, "REMOVE", t + 2, old))
+    stage.once()
+    assert stage.clickhouse.number("SELECT count() FROM orders_history FINAL") == 4
+    images = "SELECT arrayJoin([old_image, new_image]) AS i FROM orders_history WHERE i != ''"
+    for image in (str(row[0]) for row in stage.clickhouse.rows(images)):
+        assert "HIDDEN" not in image and "secret" not in image
+        assert len(json.loads(image)["mail"]["S"]) == 64
+
+
 def test_k1_the_history_has_an_items_changes_in_their_order_over_a_reshard(stage: Stage) -> None:
     """Catches: an order by arrival, or by the text of sequence numbers; children read beside their parents."""
     table = stage.table(columns=COLUMNS, history="orders_history", precision="MILLISECOND")
