@@ -79,7 +79,7 @@ class Reader:
         if self.node.nullable:
             return False
         if self.encoding == "raw":
-            return base64.b64decode(text).strip(b"\0") == b""
+            return text == "" or (kind == "FixedString" and not base64.b64decode(text).strip(b"\0"))
         if kind in _DEFAULT_TEXTS:
             return text == _DEFAULT_TEXTS[kind]
         if kind == "String":

@@ -1,0 +1,65 @@
+"""Columns of typed JSON and of raw bytes: what they take, what they refuse, and their way through a dead letter."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from dyncdc.app.refused import row_as_raw, row_of_raw
+from dyncdc.config.paths import format_attribute_path, parse_attribute_path
+from dyncdc.decode.plan import compile_table
+from dyncdc.decode.spec import ColumnSpec, Encoding, KeyAttribute, TableSpec
+from dyncdc.decode.types import compile_type, default_takes
+from dyncdc.errors import ConfigError
+from dyncdc.model import Block
+from dyncdc.sinks.comments import column_comment, read_comment
+
+
+def test_raw_bytes_are_the_bytes_and_nothing_else() -> None:
+    encode = compile_type("String", "raw").encode
+    assert encode({"B": "AP8i"}) == b'"\\u0000\xff\\""'
+    assert encode({"S": "a"}) is None
+    fixed = compile_type("Nullable(FixedString(2))", "raw").encode
+    assert fixed({"B": "AP8="}) == b'"\\u0000\xff"' and fixed({"B": "/wA="}) is None and fixed({"B": "/w=="}) is None
+
+
+def test_typed_json_takes_every_type_and_tells_it() -> None:
+    encode = compile_type("String", "typed").encode
+    cell = encode({"M": {"b": {"SS": ["y", "x"]}, "a": {"N": "1.0"}}})
+    assert cell is not None and orjson.loads(cell) == '{"M":{"a":{"N":"1"},"b":{"SS":["x","y"]}}}'
+    assert len(default_takes("String", "typed")) == 9 and default_takes("String", "raw") == ("B",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding"), [("Int8", "typed"), ("Array(String)", "raw"), ("FixedString(4)", "typed"), ("JSON", "typed")]
+)
+def test_only_a_string_has_an_encoding(kind: str, encoding: Encoding) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compile_type(kind, encoding)
+    assert "only a String" in caught.value.hint
+
+
+def test_a_key_has_no_encoding() -> None:
+    column = ColumnSpec("id", "String", ("id",), ("B",), key=True, encoding="raw")
+    with pytest.raises(ConfigError, match="a key column has no encoding"):
+        compile_table(TableSpec("t", "t", (KeyAttribute("id", "B"),), (column,)))
+
+
+def test_a_column_remembers_its_encoding() -> None:
+    column = ColumnSpec("x", "String", ("x",), ("B",), encoding="raw")
+    origin = read_comment(column_comment(column))
+    assert origin is not None and origin.encoding == "raw"
+    assert read_comment(column_comment(column).replace("raw", "cooked")) is None
+
+
+@pytest.mark.parametrize("path", [("m", ""), ("m", "", "x"), ('"', "."), ("a.b", 'c"d\\'), ("😀\n", "x" * 60_000)])
+def test_any_path_is_written_and_read_again(path: tuple[str, ...]) -> None:
+    assert parse_attribute_path(format_attribute_path(path)) == path
+    origin = read_comment(column_comment(ColumnSpec("x", "String", path, ("S",))))
+    assert origin is not None and origin.path == path
+
+
+def test_a_row_with_raw_bytes_is_kept_and_found_again_in_a_letter() -> None:
+    cells = [b'"a"', b'"\xff\\u0000"', b"null", b'{"a":"1"}']
+    kept = row_as_raw(Block("t", ("id", "raw", "none", "map"), cells, 1))
+    assert row_of_raw(kept) == ("t", {"id": "a", "raw": b"\xff\0", "none": None, "map": {"a": "1"}})
