@@ -95,7 +95,7 @@ class Coordinator:
             readers = Readers(self._engine, self._checkpointer, tasks)
             self._watch(readers)
             followers = self._followers(readers)
-            loaders = self._loaders(readers, followers)
+            loaders = self._loaders(readers, followers, patient=not once)
             watches = self._watches()
             running = [
                 *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in followers.values()),
@@ -123,7 +123,9 @@ class Coordinator:
             for stream in self._streams
         }
 
-    def _loaders(self, readers: Readers, followers: Mapping[str, StreamFollower]) -> list[SnapshotLoader]:
+    def _loaders(
+        self, readers: Readers, followers: Mapping[str, StreamFollower], *, patient: bool
+    ) -> list[SnapshotLoader]:
         return [
             SnapshotLoader(
                 snapshot.plan,
@@ -136,6 +138,7 @@ class Coordinator:
                 followers[snapshot.stream.id],
                 self._recovery,
                 self._ghosts,
+                patient=patient,
             )
             for snapshot in self._snapshots
         ]

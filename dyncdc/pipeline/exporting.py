@@ -32,10 +32,11 @@ class Exporting:
     async def run(self, snapshot: Snapshot, version_floor: int, task: TaskProgress) -> Snapshot:
         """Return the snapshot once it can be loaded. ``version_floor`` (microseconds): its rows must be newer.
 
-        Raises CorruptSnapshotError when there will be no export, ConfigError for a given one that is too old.
+        Raises CorruptSnapshotError when there will be no export, ConfigError for a given one that is too old, and what
+        ``Journal.ask`` does not wait for.
         """
         if snapshot.state == "waiting":
-            snapshot = await self._ask(await self._cover(snapshot, version_floor, task))
+            snapshot = await self._ask(await self._cover(snapshot, version_floor, task), task)
         if snapshot.state == "exporting":
             snapshot = await self._exported(snapshot, version_floor, task)
         return snapshot
@@ -46,7 +47,7 @@ class Exporting:
             return await self._seen_active(snapshot, task)
         while True:
             snapshot = await self._seen_active(snapshot, task)
-            now = await self._journal.retry(self._origin.covered_at)
+            now = await self._journal.ask(self._origin.covered_at, task)
             if now is None or self._lost_until > snapshot.covered_from:  # what was covered has a hole now
                 # Changes that were read before the hole may be younger than an export at the usual distance would say.
                 snapshot = replace(snapshot, covered_from=0.0, had_rows=True)
@@ -68,7 +69,7 @@ class Exporting:
         while not snapshot.covered_from:
             task.waiting_for("positions in the stream")
             await self._coverage.held.wait()
-            seen = await self._journal.retry(self._origin.covered_at)
+            seen = await self._journal.ask(self._origin.covered_at, task)
             if seen is None or seen < self._lost_until or not self._coverage.held.is_set():
                 task.waiting_for("the table's streaming destination to become ACTIVE")
                 await asyncio.sleep(1.0)
@@ -82,13 +83,13 @@ class Exporting:
         """Until when changes of the table were lost: coverage can begin only then."""
         return max((gap.end for gap in self._recovery.gaps(self._plan.table)), default=0.0)
 
-    async def _ask(self, snapshot: Snapshot) -> Snapshot:
+    async def _ask(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot:
         """Make AWS export the table, once: the row is durable before the call, and the call carries its id."""
         if not self._plan.export_arn:
             snapshot = replace(snapshot, state="exporting")
             await self._journal.save(snapshot)
             return snapshot
-        export = await self._journal.retry(lambda: self._origin.describe_export(self._plan.export_arn))
+        export = await self._journal.ask(lambda: self._origin.describe_export(self._plan.export_arn), task)
         missing = snapshot.covered_from + self._needed_seconds(snapshot) - export.export_time
         if missing > 0:
             if not self._plan.accept_gap:
@@ -105,15 +106,17 @@ class Exporting:
 
     async def _exported(self, snapshot: Snapshot, version_floor: int, task: TaskProgress) -> Snapshot:
         """Wait for AWS to finish the export."""
-        export = await self._journal.retry(
+        export = await self._journal.ask(
             (lambda: self._origin.describe_export(snapshot.export_arn))
             if snapshot.export_arn
-            else (lambda: self._origin.request_export(snapshot.id))
+            else (lambda: self._origin.request_export(snapshot.id)),
+            task,
         )
         snapshot = replace(
             snapshot,
             export_arn=export.arn,
             export_time=export.export_time,
+            segments=export.segments,
             version=int((export.export_time - self._plan.margin_seconds) * 1_000_000),
         )
         if snapshot.version <= version_floor:
@@ -129,7 +132,7 @@ class Exporting:
             task.waiting_for("AWS to export the table")
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(pause_seconds * 1.5, POLL_CEILING_SECONDS)
-            export = await self._journal.retry(lambda: self._origin.describe_export(snapshot.export_arn))
+            export = await self._journal.ask(lambda: self._origin.describe_export(snapshot.export_arn), task)
         if export.status == "FAILED":
             await self._journal.save(replace(snapshot, state="failed"))
             raise CorruptSnapshotError(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ..errors import PositionLostError, RetryableError
+from ..errors import ConfigError, FatalError, PositionLostError, RetryableError
 from ..model import Block, Buried, Mark, Position, RawChunk
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress, TaskProgress
@@ -14,7 +14,7 @@ from .budget import ByteBudget, Reservation
 from .diversion import Diversion
 from .ledger import ShardLedger
 from .ports import Decoder, Rereading, Source
-from .retry import Backoff
+from .retry import Backoff, may_be_mended
 from .writer import Writer
 
 FETCH_COST = 4
@@ -102,12 +102,15 @@ class Engine:
 class Pump:
     """Reads one shard to its end. Cancel it to stop it: it gives back what it holds and tracks nothing half-read."""
 
-    def __init__(self, engine: Engine, source: Source, decoder: Decoder, ledger: ShardLedger) -> None:
+    def __init__(
+        self, engine: Engine, source: Source, decoder: Decoder, ledger: ShardLedger, *, patient: bool = False
+    ) -> None:
         self._engine = engine
         self._source = source
         self._decoder = decoder
         self._ledger = ledger
         self._shard = ledger.shard
+        self._patient = patient
         if isinstance(source, Rereading):
             engine.writer.sources[source.id] = source
         self._backoff = Backoff(first_seconds=0.2)
@@ -200,18 +203,25 @@ class Pump:
         self._engine.writer.fetching += 1
         try:
             task.waiting_for("the source")
-            chunk = await self._fetch(after)
+            chunk = await self._fetch(after, task)
             reservation.resize(chunk.nbytes * DECODE_COST)
             task.moved()
             return chunk, await self._decode(chunk, reservation)
         finally:
             self._engine.writer.fetching -= 1
 
-    async def _fetch(self, after: Position) -> RawChunk:
+    async def _fetch(self, after: Position, task: TaskProgress) -> RawChunk:
         begun = asyncio.get_running_loop().time()
         self._refuse_expired(begun)
         with self._engine.metrics.stage("fetch"):
-            chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
+            try:
+                chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
+            except (ConfigError, FatalError) as error:
+                if not self._patient or not may_be_mended(error):
+                    raise
+                task.failed(str(error))
+                raise RetryableError(str(error), hint=error.hint) from error
+        task.failed("")
         self._read_at, self._behind_seconds = begun, chunk.behind_seconds
         self._backoff.reset()
         self._size.learn(chunk.nbytes)

@@ -40,13 +40,16 @@ class Readers:
         decoder: Decoder,
         on_end: Callable[[RawChunk | None], None],
         on_lost: Callable[[ShardId, PositionLostError], None] | None = None,
+        *,
+        patient: bool = False,
     ) -> None:
         """Read a followed shard. ``on_end`` gets its last chunk, or None when the shard was given up.
 
         ``on_lost`` is called instead when its position is lost; without it that ends everything.
+        ``patient``: what AWS refuses is asked for again until somebody has mended it.
         """
         key = shard.source, shard.id
-        pump = Pump(self._engine, source, decoder, self._checkpointer.ledgers[key])
+        pump = Pump(self._engine, source, decoder, self._checkpointer.ledgers[key], patient=patient)
         self.pumps[key] = pump
         task = self._tasks.create_task(self._run(pump, shard, on_end, on_lost), name=pump.name)
         self._running[key] = task

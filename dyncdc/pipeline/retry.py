@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..errors import RetryableError
+from ..errors import DyncdcError, RetryableError
 
 T = TypeVar("T")
 
@@ -34,6 +34,14 @@ class Backoff:
         ceiling = min(self.ceiling_seconds, self.first_seconds * 2.0 ** min(self.failures, 30))
         self.failures += 1
         return self.uniform(0.0, ceiling)
+
+
+def may_be_mended(error: DyncdcError) -> bool:
+    """Whether this is what a service has answered, so that it may answer otherwise once a person has acted.
+
+    What we found wrong ourselves, without a cause, stays wrong.
+    """
+    return error.__cause__ is not None
 
 
 async def retry_for_ever(

@@ -7,13 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from ..errors import RetryableError
+from ..errors import ConfigError, FatalError, RetryableError
 from ..model import Snapshot
+from ..telemetry.progress import TaskProgress
 from .ports import SnapshotStore
 from .pump import Engine
-from .retry import Backoff, retry_for_ever
+from .retry import Backoff, may_be_mended, retry_for_ever
 
 T = TypeVar("T")
+
+REFUSED_PAUSE_SECONDS = 30.0
+"""Until AWS is asked again for what it has refused: a person has to mend that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,12 @@ class Coverage(Protocol):
 class Journal:
     """Writes down the states of one table's snapshots, and repeats what may succeed later."""
 
-    def __init__(self, store: SnapshotStore, engine: Engine, name: str, *, epoch: int) -> None:
+    def __init__(self, store: SnapshotStore, engine: Engine, name: str, *, epoch: int, patient: bool = True) -> None:
         self._store = store
         self._engine = engine
         self._name = name
         self._epoch = epoch
+        self._patient = patient
 
     async def load(self, plan: SnapshotPlan) -> list[Snapshot]:
         """All snapshots of the plan's destination, the oldest first."""
@@ -70,6 +75,26 @@ class Journal:
     async def accept_gap(self, table: str, source: str, begin: float, end: float) -> None:
         """Write down a gap that the user takes."""
         await self.retry(lambda: self._store.record_gap(table, source, begin, end))
+
+    async def ask(self, operation: Callable[[], Awaitable[T]], task: TaskProgress) -> T:
+        """Ask AWS, and ask again while it refuses: the bucket or the permission of one table must not end the others.
+
+        Health names what is refused. Raises ConfigError and FatalError at once where nobody is patient (``--once``),
+        and for what no answer of AWS has caused.
+        """
+        while True:
+            try:
+                answer = await self.retry(operation)
+            except (ConfigError, FatalError) as error:
+                if not self._patient or not may_be_mended(error):
+                    raise
+                self._engine.metrics.error("snapshot", error)
+                self._engine.progress.report(self._name, error, REFUSED_PAUSE_SECONDS)
+                task.failed(str(error))
+                await asyncio.sleep(REFUSED_PAUSE_SECONDS)
+            else:
+                task.failed("")
+                return answer
 
     async def retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Repeat ``operation`` while it raises RetryableError."""

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import replace
 
 from ..errors import CorruptSnapshotError, DyncdcError
-from ..model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
+from ..model import HORIZON, Export, Gap, Mark, RawChunk, Request, Shard, ShardId, Snapshot, SourceId
 from ..telemetry.progress import TaskProgress
 from .checkpointer import Checkpointer
 from .choice import choose, version_floor
@@ -43,6 +43,8 @@ class SnapshotLoader:
         coverage: Coverage,
         recovery: Recovery,
         ghosts: Ghosts,
+        *,
+        patient: bool = True,
     ) -> None:
         self._plan = plan
         self._origin = origin
@@ -51,7 +53,8 @@ class SnapshotLoader:
         self._checkpointer = checkpointer
         self._engine = engine
         self._recovery = recovery
-        self._journal = Journal(store, engine, self.name, epoch=checkpointer.epoch)
+        self._patient = patient
+        self._journal = Journal(store, engine, self.name, epoch=checkpointer.epoch, patient=patient)
         self._exporting = Exporting(plan, origin, self._journal, coverage, recovery)
         self._sweeping = Sweeping(ghosts, self._journal, coverage, engine, self._blocked)
         self._version_floor = 0
@@ -74,7 +77,8 @@ class SnapshotLoader:
     async def run(self) -> None:
         """Load the table whenever that is wanted, from wherever a former life left it, until cancelled.
 
-        A snapshot that fails for good stays unfinished, named by health, until somebody asks for another.
+        A snapshot that fails for good stays unfinished, named by health, until somebody asks for another, or more is
+        lost.
         """
         wanted = self._recovery.wanted(self._plan.table)
         while True:
@@ -107,9 +111,9 @@ class SnapshotLoader:
         task.failed("")
 
     async def _asked_again(self, wanted: asyncio.Event) -> None:
-        """Wait until somebody asks for another snapshot than the one that has failed, and give that one up."""
-        before = self._recovery.request(self._plan.table)
-        while (request := self._recovery.request(self._plan.table)) is None or request == before:
+        """Wait for a reason for another snapshot than the one that has failed had, and give that one up."""
+        before = self._reasons()
+        while self._reasons() <= before:
             await wanted.wait()
             wanted.clear()
         for snapshot in (await self._journal.load(self._plan))[-1:]:
@@ -118,6 +122,10 @@ class SnapshotLoader:
             self._readers.abandon(SourceId(snapshot.id))
         self.failure = None
         self.ended.clear()
+
+    def _reasons(self) -> set[Request | Gap]:
+        request = self._recovery.request(self._plan.table)
+        return {*self._recovery.gaps(self._plan.table), *([request] if request is not None else ())}
 
     async def _serve(self, task: TaskProgress) -> None:
         """Bring one snapshot after the other to its end, until no other is wanted."""
@@ -156,7 +164,7 @@ class SnapshotLoader:
     async def _bring_to_end(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot:
         snapshot = await self._exporting.run(snapshot, self._version_floor, task)
         if snapshot.state == "loading":
-            source = await self._open(snapshot)
+            source = await self._open(snapshot, task)
             try:
                 await self._load(source, snapshot, task)
             finally:
@@ -171,11 +179,11 @@ class SnapshotLoader:
             await self._journal.save(snapshot)
         return snapshot
 
-    async def _open(self, snapshot: Snapshot) -> Source:
+    async def _open(self, snapshot: Snapshot, task: TaskProgress) -> Source:
         export = Export(snapshot.export_arn, "COMPLETED", snapshot.export_time)
         try:
             # Filed under the snapshot's id: the same export may be loaded again, into a table that was made anew.
-            return await self._journal.retry(lambda: self._origin.open_export(export, SourceId(snapshot.id)))
+            return await self._journal.ask(lambda: self._origin.open_export(export, SourceId(snapshot.id)), task)
         except CorruptSnapshotError:
             await self._journal.save(replace(snapshot, state="failed"))
             raise
@@ -207,7 +215,7 @@ class SnapshotLoader:
                 raise broken[0]
             free = FILES_AT_ONCE - sum(1 for owner, _ in self._readers.pumps if owner == source.id)
             for shard in todo[: max(0, free)]:
-                self._readers.start(source, shard, decoder, ended)
+                self._readers.start(source, shard, decoder, ended, patient=self._patient)
             del todo[: max(0, free)]
             task.waiting_for("its files")
             await self._wake.wait()

@@ -109,7 +109,9 @@ def test_s11_pages_older_than_the_changes_that_came_first_change_nothing(place: 
     place.aws.put_all(items, [make_item(rng, key) for key in keys])
     place.aws.inject("Scan", {"hold": 3.0}, contains=OURS, probability=1.0)
     before = place.aws.calls("Scan")
-    config = place.configure([place.entry(items, columns=COLUMNS, snapshot=scan(segments=1))])
+    # a budget large enough for all of the table in the first page, so that each of its items is the old one
+    snapshot = scan(segments=1, read_capacity_units=40_000.0)
+    config = place.configure([place.entry(items, columns=COLUMNS, snapshot=snapshot)])
     with running(place.daemon(config)) as daemon:
         wait_until(lambda: place.aws.calls("Scan") > before + 1, 20, f"a page is on its way: {daemon.tail()}")
         place.aws.put_all(items, [make_item(rng, key) for key in keys[:20]])

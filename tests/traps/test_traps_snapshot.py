@@ -14,7 +14,7 @@ import pytest
 from e2e.harness import wait_until
 
 from dyncdc.errors import ConfigError
-from dyncdc.pipeline import destination_watch
+from dyncdc.pipeline import destination_watch, losses
 
 from .stage import Stage, change, now, until
 
@@ -139,6 +139,23 @@ async def see_it_off(stage: Stage) -> None:
         await until(lambda: stage.clickhouse.number("SELECT count() FROM dyncdc_gaps"), 10, "the gap is written down")
 
 
+def test_o13_items_of_a_table_that_was_made_anew_meanwhile_are_swept(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches: a table known by its name alone: the items of the one that was deleted would stay for ever."""
+    items = [item("only in the old one"), item("in both", "old")]
+    table = stage.table(columns=COLUMNS, items=items, snapshot=export(stage) | {"margin_seconds": 1.0})
+    stage.once()
+    monkeypatch.setattr(losses, "CLOCKS_DIFFER_SECONDS", 0.0)
+    time.sleep(1.1)  # AWS dates its answers in whole seconds
+    stage.place.aws.dynamodb.delete_table(TableName=table)  # which sends no changes
+    stage.place.aws.make_table(table, {"id": "S"})
+    stage.place.aws.put(table, item("in both", "new"))
+    stage.place.aws.send_changes(table, stage.stream())
+    stage.once()
+    assert stage.rows() == [["in both", "new"]]
+
+
 def test_s4_updates_made_while_the_snapshot_loads_win(stage: Stage) -> None:
     """Catches: snapshot rows at the time at which they are loaded; a stream read before or after, not beside."""
     names = [f"k{number}" for number in range(40)]
@@ -234,3 +251,26 @@ async def stream_beside_a_stuck_load(stage: Stage, table: str) -> None:
         await until(lambda: stage.clickhouse.number(saved), 5, "its position is saved")
         headroom = await stage.metric("dyncdc_retention_headroom_seconds")
         assert 24 * 3600 - 60 < headroom <= 24 * 3600
+
+
+def test_k15_a_bucket_that_may_not_be_read_any_more_stops_neither_the_stream_nor_the_daemon(stage: Stage) -> None:
+    """Catches: a daemon that ends, for all tables, because of the bucket of one; a load that nobody hears of."""
+    table = stage.table(columns=COLUMNS, items=[item("a", "exported")], snapshot=export(stage))
+    denied = {"error": "AccessDenied", "status": 403}
+    stage.place.aws.inject("GetObject", denied, contains="/data/", probability=1.0)
+    asyncio.run(stream_beside_a_refused_load(stage, table))
+
+
+async def stream_beside_a_refused_load(stage: Stage, table: str) -> None:
+    async with stage.living() as life:
+        await until_state(stage, "loading")
+        await stage.await_metric("dyncdc_retries_total", 2, stage="fetch")
+        stage.place.aws.put(table, item("b", "new"))
+        await until(lambda: stage.rows() == [["b", "new"]], 5, "the stream is read")
+        status, text = await stage.page("/healthz")
+        assert status == 503 and "AccessDenied" in text, text
+        assert not life.done()
+        stage.place.aws.clear_faults()
+        await until_state(stage, "complete")
+        assert stage.rows() == [["a", "exported"], ["b", "new"]]
+        assert (await stage.page("/healthz"))[0] == 200

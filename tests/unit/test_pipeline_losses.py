@@ -31,3 +31,9 @@ def test_checkpoints_that_are_gone_are_a_loss_and_no_fresh_start() -> None:
 
 def test_a_life_that_ended_before_it_saved_a_position_has_lost_nothing() -> None:
     assert not list(missed_since(BEFORE, STREAM, 0, {}, 200.0, held=False))
+
+
+def test_o13_a_table_made_anew_under_its_name_is_a_loss_that_a_snapshot_has_to_make_good() -> None:
+    (gap,) = missed_since(BEFORE, STREAM, 5, MARKS, 900.0, held=True, created=500.0)
+    assert (gap.begin, gap.end) == (100.0, 900.0) and "created anew" in gap.reason
+    assert not list(missed_since(BEFORE, STREAM, 5, MARKS, 900.0, held=True, created=100.0)), "the clocks may differ"

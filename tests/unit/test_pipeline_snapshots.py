@@ -21,7 +21,7 @@ from pipeline_parts import (
 from recovery_parts import MemoryGhosts, MemoryRecovery
 from virtual_time import run
 
-from dyncdc.errors import ConfigError, CorruptSnapshotError
+from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError
 from dyncdc.model import (
     Checkpoint,
     Export,
@@ -78,12 +78,19 @@ class ScriptedOrigin:
         self.given: Export | None = None
         self.outcome = "COMPLETED"
         self.corrupt = False
+        self.refuses = ""
+        """The call that AWS refuses."""
+
+    def refuse(self, call: str) -> None:
+        if self.refuses == call:
+            raise FatalError(f"{call}: AccessDenied") from OSError("what the service has answered")
 
     async def covered_at(self) -> float | None:
         elapsed = now() - BEGUN
         return now() if elapsed >= self.active_from and not self.off[0] <= elapsed < self.off[1] else None
 
     async def request_export(self, token: str) -> Export:
+        self.refuse("exporting")
         if token not in self.tokens:
             self.tokens.append(token)
             self.asked_at = now()
@@ -98,12 +105,14 @@ class ScriptedOrigin:
         return replace(export, status="FAILED" if self.outcome == "FAILED" else "COMPLETED", failure="no room")
 
     async def open_export(self, export: Export, source: SourceId) -> ScriptedSource:
+        self.refuse("reading the manifest")
         files = ScriptedSource([[Shard(source, ShardId(f"file-{n}")) for n in range(6)]])
         files.id = source
         files.retention_seconds = None
 
         async def answer(of: Shard, after: Position) -> RawChunk:
             await asyncio.sleep(0.01)
+            self.refuse("reading a file")
             if self.corrupt and of.id == "file-2":
                 raise CorruptSnapshotError("reading file-2: its checksum is another one")
             return chunk(of, [b"x"], "1", closed=True)
@@ -146,7 +155,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def loading(bench: Bench) -> AsyncIterator[SnapshotLoader]:
+async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[SnapshotLoader]:
     budget = ByteBudget(10**7)
     writer = writer_of(bench.sink, budget)
     checkpointer = checkpointer_of(bench.checkpoints)
@@ -169,6 +178,7 @@ async def loading(bench: Bench) -> AsyncIterator[SnapshotLoader]:
                 bench,
                 recovery,
                 bench.ghosts,
+                patient=patient,
             )
             running = [
                 tasks.create_task(writer.run(), name="writer"),
@@ -289,6 +299,36 @@ def test_a_failed_export_is_named_and_the_next_start_asks_for_another() -> None:
         bench.origin.outcome = "COMPLETED"
         assert (await load(bench)).failure is None
         assert len(bench.origin.tokens) == 2
+
+    run(work())
+
+
+@pytest.mark.parametrize("call", ["exporting", "reading the manifest", "reading a file"])
+def test_what_aws_refuses_is_named_and_asked_for_again_until_somebody_has_mended_it(call: str) -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.origin.refuses = call
+        bench.held.set()
+        async with loading(bench) as loader:
+            await asyncio.sleep(600)
+            assert any(call in task.reason for task in bench.progress.stuck()) and not loader.ended.is_set()
+            bench.origin.refuses = ""
+            await loader.ended.wait()
+            assert loader.failure is None and not bench.progress.stuck()
+        assert bench.states[-1] == "complete" and len(bench.origin.tokens) == 1
+
+    run(work())
+
+
+@pytest.mark.parametrize("call", ["exporting", "reading the manifest", "reading a file"])
+def test_once_does_not_wait_for_what_aws_refuses(call: str) -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.origin.refuses = call
+        bench.held.set()
+        with pytest.raises(FatalError, match=call):
+            async with loading(bench, patient=False):
+                await asyncio.sleep(600)
 
     run(work())
 
@@ -536,6 +576,27 @@ def test_a_snapshot_that_failed_is_followed_by_the_one_that_somebody_asks_for() 
             assert not loader.ended.is_set() and loader.failure is None
             await loader.ended.wait()
             assert bench.recovery.done == [request]
+        assert [snapshot.state for snapshot in await bench.store.load()] == ["failed", "complete"]
+
+    run(work())
+
+
+def test_k8_a_loss_after_a_snapshot_that_failed_has_another_one_taken() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.on_lost_position = "resnapshot"
+        bench.origin.corrupt = True
+        bench.held.set()
+        async with loading(bench) as loader:
+            await loader.ended.wait()
+            await asyncio.sleep(600)
+            assert len(bench.origin.tokens) == 1, "not over and over for the same reason"
+            bench.origin.corrupt = False
+            lost = Gap("orders", "stream@1", "shard-0", BEGUN, now(), "7", "it expired")
+            await loader._recovery.missed([lost])
+            await asyncio.sleep(1)
+            await loader.ended.wait()
+            assert [gap.key for gap in bench.recovery.recovered] == [lost.key]
         assert [snapshot.state for snapshot in await bench.store.load()] == ["failed", "complete"]
 
     run(work())
