@@ -13,6 +13,7 @@ from .ddl import ddl
 from .dead_letters import dead_letters
 from .demo import demo
 from .exits import DONE, FATAL, SIGNAL_BASE, USAGE, complain, exit_code
+from .init import init
 from .local_aws import local_aws
 from .run import run
 from .snapshot import snapshot
@@ -26,7 +27,7 @@ def cli() -> None:
     """Keeps ClickHouse tables equal to DynamoDB tables: first by a snapshot, then by every change."""
 
 
-for command in (demo, local_aws, check, ddl, run, status, snapshot, verify, dead_letters):
+for command in (demo, local_aws, init, check, ddl, run, status, snapshot, verify, dead_letters):
     cli.add_command(command)
 
 

@@ -1,0 +1,44 @@
+"""What Kinesis says of a stream before anyone reads it: its name in full, its state, the key that encrypts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ..errors import ConfigError
+from .aws_errors import aws_call
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """One stream. ``key``: the KMS key of the account's own that encrypts it, "" for none or AWS's."""
+
+    name: str
+    arn: str
+    status: str
+    retention_hours: float
+    key: str = ""
+
+
+class _Summary(msgspec.Struct):
+    StreamName: str
+    StreamARN: str
+    StreamStatus: str
+    RetentionPeriodHours: float
+    EncryptionType: str | None = None
+    KeyId: str | None = None
+
+
+async def read_stream_facts(kinesis: Any, stream: str) -> StreamFacts:
+    """Describe a stream, by name or ARN. Raises ConfigError when there is none."""
+    by = {"StreamARN": stream} if stream.startswith("arn:") else {"StreamName": stream}
+    unknown = (ConfigError, "correct the stream's name and the region; `aws kinesis list-streams` shows what there is")
+    async with aws_call(f"describing stream {stream}", {"ResourceNotFoundException": unknown}):
+        response = await kinesis.describe_stream_summary(**by)
+        found = msgspec.convert(response.get("StreamDescriptionSummary"), _Summary)
+    key = found.KeyId or "" if found.EncryptionType == "KMS" else ""
+    if key.endswith("alias/aws/kinesis"):
+        key = ""
+    return StreamFacts(found.StreamName, found.StreamARN, found.StreamStatus, found.RetentionPeriodHours, key)
