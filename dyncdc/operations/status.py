@@ -143,19 +143,28 @@ async def _source(world: World, name: str, status: Status) -> KinesisSource | No
 
 
 async def _brought_up_to_date(source: KinesisSource, rows: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """Ask Kinesis what lies behind each position: an idle shard's row is written once a minute only."""
+    """Ask Kinesis what lies behind each position: an idle shard's row is written once a minute only.
+
+    Not where an empty answer says nothing: behind a shard's end its children may hold something, and behind a position
+    that has expired Kinesis shows what came later.
+    """
     found: list[Checkpoint] = []
     for row in rows:
-        if not row.mark.finished and len(found) < PROBED_SHARDS:
+        if not row.mark.finished and len(found) < PROBED_SHARDS and not _expired(row, source):
             try:
                 chunk = await source.fetch(Shard(row.source, row.shard), row.mark.position, PROBE_BYTES)
             except DyncdcError:
                 found.append(row)  # the row alone then says how far it is
                 continue
-            if chunk.at_tip and not chunk.records:
+            if chunk.at_tip and not chunk.records and not chunk.closed:
                 row = replace(row, mark=replace(row.mark, read_until=source.server_time))
         found.append(row)
     return found
+
+
+def _expired(row: Checkpoint, source: KinesisSource) -> bool:
+    retention, lag = source.retention_seconds, _lag(row, source)
+    return retention is not None and lag is not None and lag > retention
 
 
 def _shards(name: str, source: KinesisSource | None, rows: Sequence[Checkpoint]) -> list[ShardStatus]:
@@ -197,8 +206,11 @@ async def _table(
     )
     letters = ClickHouseDeadLetters(world.clickhouse, world.config.pipeline)
     buried = await world.patience(lambda: letters.count_open(table=table.dynamodb))
+    # A record that does not name its table may be of any on the stream.
+    stream = source.id if source is not None else ""
+    stray = await world.patience(lambda: letters.count_open(table="", source=stream))
     # An open gap or letter holds it back: something before now is known to be missing.
-    whole = loaded and not buried and all(gap.table != table.dynamodb for gap in gaps)
+    whole = loaded and not buried and not stray and all(gap.table != table.dynamodb for gap in gaps)
     complete_until = min(read_until) - STREAM_DELAY_SECONDS if whole and read_until and all(read_until) else None
     return TableStatus(
         table.dynamodb,
