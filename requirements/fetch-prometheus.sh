@@ -7,7 +7,7 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 if (cd "$work" && apt-get -qq download prometheus && dpkg -x prometheus_*.deb unpacked) 2>"$work/why"; then
-	cp "$work/unpacked/usr/bin/prometheus" "$work/unpacked/usr/bin/promtool" "$into/bin/"
+	install -m 755 "$work/unpacked/usr/bin/prometheus" "$work/unpacked/usr/bin/promtool" "$into/bin/"
 else
 	tail -n 3 "$work/why" >&2
 	echo "make: no prometheus to be had here: the tests of rules are skipped (Debian: apt-get install prometheus)" >&2
