@@ -25,6 +25,9 @@ CLIENT_NAME = "dyncdc"
 _FAILURES = (ClickHouseException, OSError, EOFError, RuntimeError, ValueError, IndexError, struct.error)
 """asynch also lets through what parsing a cut answer raises; uvloop raises RuntimeError on a closed socket."""
 
+MAX_QUERY_BYTES = 64 * 2**20
+"""Of a statement without its data. A table's columns name their attributes in full: 64 KB each, at the worst."""
+
 STREAM_BLOCK_ROWS = 8192
 """Rows of a streamed result in memory at a time, wide rows apart."""
 
@@ -162,7 +165,12 @@ class ClickHouse:
     def _settings(self, settings: Settings) -> dict[str, object]:
         # Synchronous always; and no zstd, which is the server's default choice, from a client that reads lz4 only.
         # Of a replicated table, a majority has what was acknowledged; other tables ignore that.
-        always = {"async_insert": 0, "insert_quorum": "auto", "network_compression_method": "LZ4"}
+        always = {
+            "async_insert": 0,
+            "insert_quorum": "auto",
+            "network_compression_method": "LZ4",
+            "max_query_size": MAX_QUERY_BYTES,
+        }
         return {**always, **settings}
 
 
