@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from ..model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from .aws_errors import ThrottledError, Verdict, aws_call
 from .items import key_json, raw_items_of, sdk_key
 from .read_capacity import PageSize, ReadCapacity, units_of
+from .scan_pages import PagesRead
 from .tables import TABLE_UNKNOWN
 
 END = Position("END")
@@ -97,6 +98,7 @@ class ScanSource:
         self._segments = {ShardId(f"segment-{number}"): number for number in range(segments)}
         self._capacity = capacity
         self._sizes: dict[ShardId, PageSize] = {}
+        self._pages = PagesRead()
 
     @property
     def id(self) -> SourceId:
@@ -147,7 +149,26 @@ class ScanSource:
         records = await _lines(page.items)
         chunk = _chunk(shard, page.last or END, records, closed=page.last is None)
         size.answered(len(records), chunk.nbytes, page.units)
+        self._pages.add(shard.id, after, limit, chunk.positions)
         return chunk
+
+    async def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncGenerator[tuple[Position, bytes], None]:
+        """Yield the items at ``positions`` that are as they were, by the pages that held them, within the budget."""
+        missing = set(positions)
+        for page in self._pages.holding(shard.id, positions):
+            size = self._sizes.get(shard.id) or PageSize()
+            admitted = size.units(page.limit)
+            if not await self._capacity.admit(admitted):
+                raise RetryableError(f"scanning table {self._label} again: the budget of read capacity has no room")
+            request = self._request(shard, page.after) | {"Limit": page.limit}
+            records = await _lines((await self._scan(request, admitted)).items)
+            for record in records:
+                position = _position(record)
+                if position in missing:
+                    missing.remove(position)
+                    yield position, record
+            if not missing:
+                return
 
     def _request(self, shard: Shard, after: Position) -> dict[str, Any]:
         number = self._segments.get(shard.id)
@@ -193,9 +214,13 @@ async def _lines(items: Sequence[msgspec.Raw]) -> list[bytes]:
     return lines
 
 
-def _chunk(shard: Shard, end: Position, records: Sequence[bytes], *, closed: bool = False) -> RawChunk:
+def _position(record: bytes) -> Position:
     """A record's position is a digest of it: equal when it is read again, however the pages then fall."""
-    positions = [Position(hashlib.blake2b(record, digest_size=12).hexdigest()) for record in records]
+    return Position(hashlib.blake2b(record, digest_size=12).hexdigest())
+
+
+def _chunk(shard: Shard, end: Position, records: Sequence[bytes], *, closed: bool = False) -> RawChunk:
+    positions = [_position(record) for record in records]
     nbytes = sum(map(len, records)) + len(records) * LINE_OVERHEAD_BYTES
     return RawChunk(
         shard=shard,

@@ -6,6 +6,7 @@ Each test says which wrong code it would catch.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import random
 import signal
@@ -466,3 +467,18 @@ def test_c16_a_new_batch_size_and_a_new_table_keep_the_old_positions(stage: Stag
 
     asyncio.run(read())
     assert len(stage.rows()) == 11
+
+
+def test_c10_a_row_of_a_scan_that_clickhouse_refuses_leaves_its_item_in_the_letter(stage: Stage) -> None:
+    """Catches: a letter that holds the row only, though the item is still there to be read again."""
+    stage.clickhouse.run(
+        "CREATE TABLE orders (id String, value Nullable(String), _spill String, _version Int64, _deleted UInt8,"
+        " CONSTRAINT short CHECK length(value) < 5) ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY id"
+    )
+    items = [item(f"k{number}", "too long" if number == 30 else "ok") for number in range(60)]
+    scan = {"method": "scan", "settle_seconds": 0.5, "margin_seconds": 1.0, "segments": 2}
+    stage.table(items=items, snapshot=scan)
+    stage.once()
+    assert stage.count() == 59
+    (letter,) = stage.letters()
+    assert json.loads(base64.b64decode(str(letter["raw"]))) == {"Item": items[30]}

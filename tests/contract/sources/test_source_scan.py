@@ -547,3 +547,21 @@ async def test_a_line_of_a_scan_says_what_a_line_of_an_export_says(bench: Bench,
         for lines in (found, wanted)
     ]
     assert rows[0] == rows[1]
+
+
+async def test_items_are_read_again_beside_the_scan_by_their_positions(bench: Bench) -> None:
+    source = await bench.source(segments=2)
+    read: dict[Shard, list[tuple[Position, bytes]]] = {}
+    for shard in await segments_of(source):
+        chunks = await read_on(source, shard, want_bytes=WANT_BYTES)
+        read[shard] = [pair for chunk in chunks for pair in zip(chunk.positions, chunk.records, strict=True)]
+        source.forget(shard)  # its last rows may still be on their way
+    for shard, pairs in read.items():
+        some = pairs[:: len(pairs) // 7]
+        gone = Position("0" * 24)
+        wanted = [position for position, _ in some]
+        assert [found async for found in source.reread(shard, [*wanted, gone])] == some
+    (shard, pairs), *_ = read.items()
+    changed = json.loads(pairs[0][1])["Item"]
+    await bench.put([changed | {"x": {"S": "another one"}}])
+    assert [found async for found in source.reread(shard, [pairs[0][0]])] == [], "it is not what was read"
