@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..pipeline.coordinator import SnapshotTask, StreamTask
 from ..sources.kinesis import KinesisSource
+from .columns import LiveColumns
 from .decoders import Decoders
 from .destinations import Prepared, check_clickhouse, plan_table, prepare
 from .streams import open_streams, snapshot_origin, snapshot_plan
@@ -24,6 +25,7 @@ class Assembly:
     streams: Sequence[StreamTask]
     snapshots: Sequence[SnapshotTask]
     decoders: Decoders
+    columns: LiveColumns
 
 
 async def assemble(world: World) -> Assembly:
@@ -50,7 +52,8 @@ async def assemble(world: World) -> Assembly:
         for table in prepared
         if table.config.dynamodb in origins
     ]
-    return Assembly(prepared, _streams(world, prepared, sources, decoders), snapshots, decoders)
+    columns = LiveColumns.of(world, prepared, decoders)
+    return Assembly(prepared, _streams(world, prepared, sources, decoders), snapshots, decoders, columns)
 
 
 def _streams(

@@ -14,6 +14,7 @@ from ..config import Config
 from ..errors import ConfigError
 from ..pipeline.coordinator import first_error
 from ..pipeline.diversion import DiversionLimits
+from ..pipeline.evolving import DestinationChangedError
 from ..pipeline.recovery import SourceLostError
 from ..pipeline.replicate import Destination, Settings, replicate
 from ..pipeline.writer import BatchLimits
@@ -136,10 +137,13 @@ class _Daemon:
                 await asyncio.sleep(REOPEN_SECONDS)
 
     async def _live(self, world: World, assembly: Assembly) -> bool:
-        """Live one life; return whether it was the last. One that ends with its stream is followed by another."""
+        """Live one life; return whether it was the last.
+
+        One that ends with its stream, or with what its rows were made for, is followed by another.
+        """
         try:
             await self._replicate(world, assembly)
-        except SourceLostError as error:
+        except (SourceLostError, DestinationChangedError) as error:
             self.replicating = False
             self._progress.report("replicate", error, REOPEN_SECONDS)
             return self._stop.draining.is_set()
@@ -150,7 +154,7 @@ class _Daemon:
         shares = share_memory(config.limits.memory_bytes)
         tables = {table.spec.destination: table.spec.source_table for table in assembly.tables}
         tables |= {table.spec.history: table.spec.source_table for table in assembly.tables if table.spec.history}
-        sink = ClickHouseSink(world.clickhouse)
+        sink = ClickHouseSink(world.clickhouse, assembly.columns.watch)
         destination = Destination(
             sink=sink,
             checkpoints=ClickHouseCheckpoints(world.clickhouse, pipeline),
@@ -163,6 +167,7 @@ class _Daemon:
                 assembly.decoders.keepable,
             ),
             halts=ClickHouseDeadLetters(world.clickhouse, pipeline),
+            evolving=assembly.columns.evolving,
             recovery=ClickHouseRecovery(world.clickhouse, pipeline),
             ghosts=ClickHouseGhosts(
                 world.clickhouse, pipeline, {table.spec.source_table: table.spec for table in assembly.tables}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from ..decode.decoders import SnapshotDecoder, StreamDecoder
 from ..decode.plan import TablePlan, compile_table
@@ -13,10 +13,12 @@ from .destinations import Prepared
 
 @dataclass(frozen=True, slots=True)
 class Decoders:
-    """Compiled plans by DynamoDB table."""
+    """Compiled plans by DynamoDB table, and the decoders that work by them."""
 
     pipeline: str
-    plans: Mapping[str, TablePlan]
+    plans: dict[str, TablePlan]
+    _streams: list[dict[str, TablePlan]] = field(default_factory=list)
+    _snapshots: list[SnapshotDecoder] = field(default_factory=list)
 
     @classmethod
     def of(cls, pipeline: str, prepared: Iterable[Prepared]) -> Decoders:
@@ -26,6 +28,7 @@ class Decoders:
     def for_stream(self, tables: Iterable[Prepared]) -> Decoder:
         """The decoder of a stream that carries these tables."""
         plans = {table.spec.source_table: self.plans[table.spec.source_table] for table in tables}
+        self._streams.append(plans)
         return StreamDecoder(plans, pipeline=self.pipeline)
 
     def keepable(self, table: str, record: bytes) -> bytes:
@@ -35,4 +38,15 @@ class Decoders:
 
     def for_snapshot(self, table: str, version: int) -> Decoder:
         """The decoder of one table's snapshot; ``version`` in microseconds."""
-        return SnapshotDecoder(self.plans[table], version, pipeline=self.pipeline)
+        decoder = SnapshotDecoder(self.plans[table], version, pipeline=self.pipeline)
+        self._snapshots.append(decoder)
+        return decoder
+
+    def exchange(self, table: str, plan: TablePlan) -> None:
+        """Let every decoder go on with this plan, from its next sub-batch on."""
+        for plans in (self.plans, *self._streams):
+            if table in plans:
+                plans[table] = plan
+        for decoder in self._snapshots:
+            if decoder.plan.source_table == table:
+                decoder.plan = plan

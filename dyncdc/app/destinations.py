@@ -70,9 +70,14 @@ class Prepared:
 
     config: TableConfig
     spec: TableSpec
-    uuid: str
+    table: ExistingTable
     had_rows: bool
     created: float = 0.0
+
+    @property
+    def uuid(self) -> str:
+        """What ClickHouse tells the table from any other of its name by."""
+        return self.table.uuid
 
 
 async def check_clickhouse(world: World) -> None:
@@ -140,6 +145,13 @@ async def _sample(world: World, config: TableConfig) -> Sequence[Mapping[str, ob
     return await world.patience(lambda: world.tables.sample(config.dynamodb, SAMPLE_ITEMS))
 
 
+def _of_evolve(config: TableConfig, spec: TableSpec) -> Sequence[Refusal]:
+    if config.evolve == "spill" or spec.spill_column or "evolve" not in config.model_fields_set:
+        return ()
+    todo = f'set evolve = "spill", or give it a column {config.metadata.spill or "_spill"} String'
+    return [Refusal('it has no spill column, from which evolve = "add_columns" reads older rows', todo)]
+
+
 def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, cluster: str | None) -> Planned:
     spec = existing_table_spec(config, keys, table)
     offers = offered_statements(config, table, spec, cluster)
@@ -152,7 +164,7 @@ def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: Existing
     empty = unfilled_columns(table, spec)
     if empty:
         notes.append(f"nothing fills {', '.join(empty)}: they keep their defaults")
-    found = tuple(refusals(table, spec, cluster))
+    found = (*refusals(table, spec, cluster), *_of_evolve(config, spec))
     if not found:
         compile_table(spec)
     return Planned(config, spec, table, [], offers, notes, found)
@@ -198,4 +210,4 @@ async def _prepared(world: World, plan: Planned) -> Prepared:
     # Read back, so that what is inserted fits the table as it is, whoever made it.
     spec = existing_table_spec(plan.config, plan.spec.keys, table)
     rows = await world.patience(lambda: has_rows(world.clickhouse, plan.config.destination))
-    return Prepared(plan.config, spec, table.uuid, rows, plan.created)
+    return Prepared(plan.config, spec, table, rows, plan.created)

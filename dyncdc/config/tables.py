@@ -179,7 +179,8 @@ class TableConfig(Section):
     )
     flatten_depth: int = Field(default=1, ge=1, le=32, description="levels of maps that become columns")
     evolve: Literal["add_columns", "spill"] = Field(
-        default="spill", description="where new attributes go: spill or add_columns"
+        default="add_columns",
+        description="where new attributes go: add_columns (each becomes a column, older rows included) or spill",
     )
     deletes: Literal["tombstone", "ignore"] = Field(
         default="tombstone", description="what a delete does: tombstone (marks the row) or ignore (it stays)"
@@ -217,6 +218,8 @@ class TableConfig(Section):
         if bool(self.mask) != (self.mask_key_env is not None):
             raise ValueError("mask and mask_key_env need each other: the hash of what is masked has a key")
         check_hidden(self.exclude, self.mask, (column.path for column in self.column_list))
+        if not self.metadata.spill and self.evolve == "add_columns" and "evolve" in self.model_fields_set:
+            raise ValueError('evolve = "add_columns" needs a metadata.spill column: older rows are read from it')
         if not self.metadata.deleted and self.deletes == "tombstone":
             raise ValueError('without a metadata.deleted column, deletes must be "ignore"')
         if not self.metadata.expired and self.ttl_deletes == "keep":

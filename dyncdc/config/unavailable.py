@@ -30,7 +30,6 @@ UNAVAILABLE: Mapping[str, Refused] = {
     "clickhouse.key_file": _ANY,
     "kinesis.fan_out": _value(True),
     "limits.workers": _above(1),
-    "tables.evolve": _value("add_columns"),
 }
 """Key path to which of its values are refused. To bring a feature in, delete its line."""
 

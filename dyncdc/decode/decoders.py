@@ -107,7 +107,8 @@ class StreamDecoder:
     """Change records of one stream, which may carry several tables; those without a plan are counted only."""
 
     def __init__(self, plans: Mapping[str, TablePlan], *, pipeline: str) -> None:
-        self._plans = dict(plans)
+        """``plans`` may be exchanged for those of more columns between two sub-batches, not within one."""
+        self._plans = plans
         self._pipeline = pipeline
 
     @property
@@ -187,7 +188,8 @@ class SnapshotDecoder:
     """Lines of an export, or items of a scan in the same form, all at one version (microseconds)."""
 
     def __init__(self, plan: TablePlan, version: int, *, pipeline: str) -> None:
-        self._plan = plan
+        self.plan = plan
+        """May be exchanged for that of more columns between two sub-batches, not within one."""
         self._microseconds = version
         self._version = plan.version(version)
         self._pipeline = pipeline
@@ -195,7 +197,7 @@ class SnapshotDecoder:
     @property
     def tables(self) -> Collection[str]:
         """Destination tables it may fill, a history and the dead-letter table included."""
-        return {*tables_of(self._plan), DEAD_LETTER_TABLE}
+        return {*tables_of(self.plan), DEAD_LETTER_TABLE}
 
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
@@ -207,7 +209,7 @@ class SnapshotDecoder:
             yield batch.close()
 
     def _decode_line(self, line: bytes, position: Position, batch: _Batch) -> None:
-        plan = self._plan
+        plan = self.plan
         batch.count(plan.source_table)
         batch.decoded.judged += 1
         try:
@@ -219,7 +221,7 @@ class SnapshotDecoder:
             batch.bury(plan.source_table, deep, position, plan.keepable(line))
 
     def _add_item(self, item: Mapping[str, object], position: Position, batch: _Batch) -> None:
-        plan = self._plan
+        plan = self.plan
         row = plan.upsert(item, self._version)
         if plan.history is not None:
             kept, shard = plan.redact(item), batch.shard

@@ -154,9 +154,32 @@ class _Place:
         )
 
 
+class Sample:
+    """What items were seen to hold, by place: names, types and the range of numbers, no values.
+
+    ``nested`` and ``flatten_depth``: as ``infer`` takes them.
+    """
+
+    def __init__(self, *, nested: Nested = "flatten", flatten_depth: int = 1) -> None:
+        self.nested: Nested = nested
+        self.root = _Seen()
+        self.items = 0
+        self._depth = 1 + (flatten_depth if nested == "flatten" else 0)
+
+    def note(self, item: Mapping[str, object]) -> None:
+        """Take note of an item in DynamoDB's typed JSON."""
+        self.items += 1
+        self.root.note({"M": item}, self._depth)
+
+    @property
+    def names(self) -> int:
+        """How many attributes were seen."""
+        return len(self.root.children)
+
+
 def infer(
     keys: Sequence[KeyAttribute],
-    sample: Iterable[Mapping[str, object]],
+    sample: Iterable[Mapping[str, object]] | Sample,
     *,
     nested: Nested = "flatten",
     flatten_depth: int = 1,
@@ -168,11 +191,13 @@ def infer(
     The most frequent attributes win. ``nested``: maps become columns down to ``flatten_depth`` levels, or one column of
     JSON text, or ("typed") one of DynamoDB's own JSON. ``reserved`` are names that no column may have. The same items
     in any order give the same answer. Excluding and masking are up to the caller: ``Redaction.apply`` on each item.
+    A ``Sample`` brings its own ``nested`` and depth.
     """
-    root, items = _Seen(), 0
-    for item in sample:
-        items += 1
-        root.note({"M": item}, 1 + (flatten_depth if nested == "flatten" else 0))
+    if not isinstance(sample, Sample):
+        given, sample = sample, Sample(nested=nested, flatten_depth=flatten_depth)
+        for item in given:
+            sample.note(item)
+    root, items, nested = sample.root, sample.items, sample.nested
     key_names = {key.name for key in keys}
     places = [
         place
@@ -202,7 +227,7 @@ def infer(
 
 def infer_columns(
     keys: Sequence[KeyAttribute],
-    sample: Iterable[Mapping[str, object]],
+    sample: Iterable[Mapping[str, object]] | Sample,
     *,
     nested: Nested = "flatten",
     flatten_depth: int = 1,

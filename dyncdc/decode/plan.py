@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from .attributes import TypedValue, canonical, null, spill_text, unpack
 from .cells import Encoder, Encoders, compact
 from .history import HistoryPlan
+from .newcomers import Newcomers
 from .redacted_records import redacted_record
 from .refusals import check_redaction, check_table, unusable
 from .spec import ColumnSpec, KeyAttribute, TableSpec
@@ -90,6 +91,8 @@ class TablePlan:
         self.wide_version = spec.version_type == "UInt256"
         self._redaction = spec.redaction
         self.history = HistoryPlan(spec, [key.index for key in keys]) if spec.history else None
+        self.newcomers: Newcomers | None = None
+        """Who is told of attributes without a column, where they may become columns."""
         self._keys = keys
         self._key_names = frozenset(key.attribute for key in keys)
         self._root = root
@@ -178,6 +181,8 @@ class TablePlan:
         if rest and self._spill is not None:
             cells[self._spill] = orjson.dumps(spill_text(rest))
             row.spilled = len(rest)
+            if self.newcomers is not None:
+                self.newcomers.look(rest)
         self._stamp(cells, version, b"0")
         return row
 

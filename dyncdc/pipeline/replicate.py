@@ -20,6 +20,7 @@ from .burial import Bury
 from .checkpointer import Checkpointer
 from .coordinator import Coordinator, SnapshotTask, StreamTask, first_error
 from .diversion import Diversion, DiversionLimits, Halt, LimitReached
+from .evolving import Evolving
 from .nothing_kept import NothingKept
 from .ports import CheckpointStore, Ghosts, HaltStore, RecoveryStore, Sink, SnapshotDecoders, SnapshotStore
 from .pump import Engine
@@ -43,6 +44,8 @@ class Destination:
     """None: what stopped a life is forgotten with it."""
     recovery: RecoveryStore = field(default_factory=NothingKept)
     ghosts: Ghosts = field(default_factory=NothingKept)
+    evolving: Evolving | None = None
+    """None: no table gets columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,9 @@ async def replicate(
     """Keep the destination equal to the streams' tables until ``draining`` is set or, with ``once``, all is done.
 
     Returns after a clean drain. ``on_ready`` is called once the checkpoints are loaded. Leaving by exception or
-    cancellation skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError (a
-    SourceLostError when another life could go on), with ``once`` also what made a snapshot fail.
+    cancellation skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError
+    (SourceLostError, DestinationChangedError when another life could go on), with ``once`` also what made a snapshot
+    fail.
     """
     life = _Life(destination, settings, draining=draining, metrics=metrics, progress=progress, clock=clock)
     try:
@@ -147,9 +151,14 @@ class _Life:
             closing = saving.create_task(self._close_mended(), name="halts")
             async with asyncio.TaskGroup() as writing:
                 writing.create_task(writer.run(), name="writer")
+                evolving = self._destination.evolving
+                if evolving is not None:
+                    writing.create_task(evolving.run(self._metrics, self._progress), name="columns")
                 reading = coordinator.run(once=self._settings.once)
                 await _unless(self._draining, reading, name="coordinator", on_end=lambda: self._limit(deadline))
                 writer.drain()
+                if evolving is not None:
+                    evolving.stop()
             self._checkpointer.stop()
             closing.cancel()
         await self._retry_checkpoints("the last checkpoints", self._checkpointer.save)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..errors import RetryableError
+from ..errors import RejectedRowsError, RetryableError
 from ..model import Block
-from .codes import TableGoneError
+from .codes import SchemaChangedError, TableGoneError, UnknownCodeError
+from .column_watch import ColumnWatch
 from .connection import ClickHouse
 from .names import qualified, quote_name
 from .own_tables import DEAD_LETTERS
@@ -27,17 +28,32 @@ INSERT_SETTINGS: Final = {"date_time_input_format": "best_effort"}
 class ClickHouseSink:
     """Implements ``ports.Sink``."""
 
-    def __init__(self, clickhouse: ClickHouse) -> None:
+    def __init__(self, clickhouse: ClickHouse, watch: ColumnWatch | None = None) -> None:
+        """``watch``: tells whether the destinations are still what their rows are made for."""
         self._clickhouse = clickhouse
+        self._watch = watch
 
     async def insert(self, block: Block, token: str) -> None:
         """Insert the block's rows under a deduplication token. Returning means durable.
 
         Raises RetryableError (which includes "timed out, may have been applied", SchemaChangedError, and a dead-letter
-        table that is gone: everything else goes on meanwhile), RejectedRowsError, FatalError.
+        table that is gone: everything else goes on meanwhile), RejectedRowsError, FatalError, and of these
+        DestinationChangedError when the block was made for another table than there is.
         """
         if not block.rows:
             return
+        try:
+            await self._insert(block, token)
+        except (SchemaChangedError, RejectedRowsError, UnknownCodeError, TableGoneError):
+            await self._check(block)  # a row is not to blame for a column that was changed under it
+            raise
+        await self._check(block)
+
+    async def _check(self, block: Block) -> None:
+        if self._watch is not None:
+            await self._watch.check(block)
+
+    async def _insert(self, block: Block, token: str) -> None:
         try:
             await self._clickhouse.execute(
                 insert_statement(block),

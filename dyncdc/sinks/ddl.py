@@ -31,7 +31,7 @@ def deduplication(cluster: str | None = None) -> str:
 
 def create_table(spec: TableSpec, cluster: str | None = None) -> str:
     """Return the statement that creates a destination, harmless when it exists."""
-    lines = [_column_line(column) for column in spec.columns]
+    lines = [column_line(column) for column in spec.columns]
     if spec.spill_column:
         lines.append(f"{quote_name(spec.spill_column)} String")
     lines.append(f"{quote_name(spec.version_column)} {spec.version_type}")
@@ -64,7 +64,7 @@ def create_view(spec: TableSpec, cluster: str | None = None) -> str:
 
 def add_column(destination: str, column: ColumnSpec, cluster: str | None = None) -> str:
     """Return the statement that gives a table a column, harmless when it has one of that name."""
-    return f"ALTER TABLE {qualified(destination)}{on_cluster(cluster)} ADD COLUMN IF NOT EXISTS {_column_line(column)}"
+    return f"ALTER TABLE {qualified(destination)}{on_cluster(cluster)} ADD COLUMN IF NOT EXISTS {column_line(column)}"
 
 
 def add_mark_column(destination: str, column: str, cluster: str | None = None) -> str:
@@ -79,5 +79,7 @@ def key_columns(spec: TableSpec) -> tuple[str, ...]:
     return tuple(by_attribute[key.name] for key in spec.keys if key.name in by_attribute)
 
 
-def _column_line(column: ColumnSpec) -> str:
-    return f"{quote_name(column.name)} {column.type} COMMENT {quote_text(column_comment(column))}"
+def column_line(column: ColumnSpec, default: str = "") -> str:
+    """Return a column as CREATE and ALTER declare it; ``default``: the expression of its DEFAULT."""
+    given = f" DEFAULT {default}" if default else ""
+    return f"{quote_name(column.name)} {column.type}{given} COMMENT {quote_text(column_comment(column))}"

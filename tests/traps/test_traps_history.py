@@ -102,7 +102,7 @@ def test_o9_changes_that_change_nothing_are_each_in_the_history(stage: Stage) ->
 def test_o10_expired_items_are_kept_and_told_from_deleted_ones(stage: Stage, deletes: str) -> None:
     """Catches: a TTL delete taken for a user's; a kept item that a replay, a put or a policy gets wrong."""
     columns = COLUMNS | {"n": "Nullable(Int64)"}
-    options = {"history": "orders_history", "ttl_deletes": "keep", "deletes": deletes}
+    options = {"history": "orders_history", "ttl_deletes": "keep", "deletes": deletes, "evolve": "spill"}
     table = stage.table(columns=columns, items=[item("alive", "again")], **options)
     t = now()
     records = []

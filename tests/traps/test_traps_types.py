@@ -278,7 +278,7 @@ def test_t11_an_attribute_that_changes_its_type_within_a_batch_loses_nothing(sta
 
 def test_t12_an_attribute_without_a_column_is_in_the_spill_whatever_columns_appear_meanwhile(stage: Stage) -> None:
     """Catches: unknown attributes dropped; a cached list of columns under which a value becomes its default."""
-    table = stage.table(columns={"id": "String", "v": "Nullable(String)"})
+    table = stage.table(columns={"id": "String", "v": "Nullable(String)"}, evolve="spill")
     at = now()
 
     def item(key: str) -> dict[str, Any]:

@@ -147,7 +147,6 @@ REFUSED = {
     "clickhouse.cert_file": "cert_file = 'c'",
     "clickhouse.key_file": "key_file = 'k'",
     "kinesis.fan_out": "fan_out = true",
-    "tables.evolve": "evolve = 'add_columns'",
 }
 
 

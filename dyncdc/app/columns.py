@@ -1,0 +1,94 @@
+"""The destinations' columns while the pipeline runs: added, looked at again, and the plans that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..decode.newcomers import Newcomers
+from ..decode.plan import compile_table
+from ..decode.spec import ColumnSpec, TableSpec
+from ..errors import ConfigError
+from ..pipeline.evolving import DestinationChangedError, Evolved, Evolving
+from ..sinks.codes import TableGoneError
+from ..sinks.column_watch import ColumnWatch
+from ..sinks.connection import ClickHouse
+from ..sinks.evolution import refresh_view, run_add_columns
+from ..sinks.mapping import existing_table_spec
+from ..sinks.tables import ExistingTable, read_table, refusals
+from .decoders import Decoders
+from .destinations import Prepared
+from .world import World
+
+
+@dataclass(slots=True)
+class LiveColumns:
+    """Implements ``evolving.Columns`` over ClickHouse. Of one life."""
+
+    clickhouse: ClickHouse
+    cluster: str | None
+    decoders: Decoders
+    prepared: dict[str, Prepared]
+    evolved: dict[str, Evolved] = field(default_factory=dict)
+    watch: ColumnWatch = field(init=False)
+    evolving: Evolving = field(init=False)
+
+    @classmethod
+    def of(cls, world: World, prepared: Sequence[Prepared], decoders: Decoders) -> LiveColumns:
+        """Watch every table, and evolve those that are to get columns."""
+        columns = cls(world.clickhouse, world.cluster, decoders, {table.spec.source_table: table for table in prepared})
+        columns.evolving = Evolving(columns, columns.evolved)
+        names = {table.spec.destination: table.spec.source_table for table in prepared}
+        columns.watch = ColumnWatch(world.clickhouse, lambda destination: columns.evolving.changed(names[destination]))
+        for table in prepared:
+            if table.config.evolve == "add_columns" and table.spec.spill_column:
+                newcomers = Newcomers(
+                    nested=table.config.nested,
+                    flatten_depth=table.config.flatten_depth,
+                    on_news=columns.evolving.note,
+                )
+                columns.evolved[table.spec.source_table] = Evolved(newcomers, table.config.max_columns)
+            columns._settle(table.spec, table.table)
+        return columns
+
+    async def add(self, table: str, columns: Sequence[ColumnSpec]) -> None:
+        """See ``evolving.Columns``."""
+        spec = self.prepared[table].spec
+        try:
+            await run_add_columns(self.clickhouse, spec.destination, columns, spec.spill_column, self.cluster)
+        except TableGoneError as error:
+            raise DestinationChangedError(str(error), hint=error.hint) from None
+        await self.look_again(table)
+
+    async def look_again(self, table: str) -> None:
+        """See ``evolving.Columns``."""
+        prepared = self.prepared[table]
+        destination = prepared.spec.destination
+        existing = await read_table(self.clickhouse, destination)
+        if existing is None or existing.uuid != prepared.uuid:
+            raise DestinationChangedError(f"reading the columns of {destination}: it is gone, or was made anew")
+        spec = existing_table_spec(prepared.config, prepared.spec.keys, existing)
+        refused = refusals(existing, spec, self.cluster)
+        if refused:
+            raise DestinationChangedError(f"reading the columns of {destination}: {refused[0].reason}")
+        self._exchange(spec, existing)
+        await refresh_view(self.clickhouse, spec, existing, self.cluster)
+
+    def _exchange(self, spec: TableSpec, table: ExistingTable) -> None:
+        """Rows are made by the new mapping from now on: only after its columns have been seen to be there."""
+        try:
+            plan = compile_table(spec)
+        except ConfigError as error:
+            raise DestinationChangedError(str(error), hint=error.hint) from None
+        self.decoders.exchange(spec.source_table, plan)
+        self._settle(spec, table)
+
+    def _settle(self, spec: TableSpec, table: ExistingTable) -> None:
+        types = {column.name: column.type for column in table.columns if not column.computed}
+        self.watch.expect(spec.destination, table.uuid, types)
+        evolved = self.evolved.get(spec.source_table)
+        if evolved is not None:
+            evolved.columns = spec.columns
+            evolved.taken = [column.name for column in table.columns]
+            evolved.newcomers.settle(spec.columns)
+            self.decoders.plans[spec.source_table].newcomers = evolved.newcomers

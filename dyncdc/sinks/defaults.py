@@ -1,0 +1,214 @@
+"""DEFAULT expressions: what a column added over the spill shows for rows that were written before it. Pure text.
+
+Each gives what the decoder would have put into the column, or NULL (or the column's default) where it would not have,
+and also where ClickHouse cannot say it exactly: the value is in the spill then. None ever raises: it runs in inserts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..decode.spec import ColumnSpec
+from ..decode.typetext import TypeNode, parse_type
+from .names import quote_name, quote_text
+
+JSON_LEVELS: Final = 4
+"""Maps and lists inside each other that become JSON text; older rows with deeper ones show NULL. Each level costs
+1.6 KB of the table's definition."""
+
+_SET_ELEMENTS: Final = {"SS": "S", "NS": "N", "BS": "B"}
+_TEXT_TAGS: Final = frozenset({"S", "N", "B"})
+_MOMENT: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,18})?Z\\z"
+_UNSURE: Final = "'\\\\u'"
+"""The escape that orjson and ClickHouse may write in different ways: a JSON text that has one is left in the spill."""
+
+
+def default_expression(column: ColumnSpec, spill: str) -> str | None:
+    """Return the expression for an attribute's column over the spill column ``spill``; None when there is none.
+
+    ``column.takes`` beyond the first type is left in the spill.
+    """
+    node = parse_type(column.type)
+    steps: list[str] = [column.path[0]]
+    for name in column.path[1:]:
+        steps += ["M", name]
+    place = ", ".join([quote_name(spill), *map(quote_text, steps)])
+    if column.encoding:
+        return _encoded(column, node, place)
+    return _column(node, column.takes[0], place, column.type)
+
+
+def _encoded(column: ColumnSpec, node: TypeNode, place: str) -> str | None:
+    if node.name != "String":
+        return None
+    if column.encoding == "raw":
+        payload = _payload(place, "B")
+        found = f"if(isNull({payload}), NULL, base64Decode(ifNull({payload}, '')))"
+    else:
+        raw = f"JSONExtractRaw({place})"
+        known = " OR ".join(f"JSONHas({place}, '{tag}')" for tag in column.takes)
+        found = f"if(({known}) AND position({raw}, {_UNSURE}) = 0, {raw}, NULL)"
+    return found if node.nullable else f"ifNull({found}, '')"
+
+
+def _column(node: TypeNode, tag: str, place: str, kind: str) -> str | None:
+    if node.name == "Array":
+        return _array(node, tag, place)
+    if node.name == "Map":
+        return _map(node, tag, place)
+    if node.name == "String" and tag in ("M", "L", *_SET_ELEMENTS):
+        found: str | None = _json_text(f"JSONExtractRaw({place})", tag)
+    else:
+        found = _scalar(node, tag, _payload(place, tag))
+    if found is None or node.nullable:
+        return found
+    return f"ifNull({found}, defaultValueOfTypeName({quote_text(kind)}))"
+
+
+def _payload(place: str, tag: str) -> str:
+    """The payload of a typed value: its text, or a Bool; NULL where there is none of this type."""
+    kind = "Nullable(Bool)" if tag == "BOOL" else "Nullable(String)"
+    return f"JSONExtract({place}, '{tag}', '{kind}')"
+
+
+def _array(node: TypeNode, tag: str, place: str) -> str | None:
+    inner = node.arguments[0]
+    if tag in _SET_ELEMENTS:
+        members = f"JSONExtract({place}, '{tag}', 'Array(String)')"
+        if inner.name == "String" and not inner.nullable:
+            return members
+        value, extra = _scalar(inner, _SET_ELEMENTS[tag], "x"), ""
+    else:
+        members = f"JSONExtractArrayRaw({place}, 'L')"
+        value, extra = _element(inner)
+    if tag not in (*_SET_ELEMENTS, "L") or value is None:
+        return None
+    kept = value if inner.nullable else f"assumeNotNull({value})"
+    return f"if(arrayExists(x -> isNull({value}){extra}, {members}), [], arrayMap(x -> {kept}, {members}))"
+
+
+def _map(node: TypeNode, tag: str, place: str) -> str | None:
+    inner = node.arguments[1]
+    value, extra = _element(inner)
+    if tag != "M" or value is None or node.arguments[0].name != "String":
+        return None
+    entries = f"JSONExtractKeysAndValuesRaw({place}, 'M')"
+    values = f"arrayMap(x -> x.2, {entries})"
+    kept = value if inner.nullable else f"assumeNotNull({value})"
+    fitting = f"if(arrayExists(x -> isNull({value}){extra}, {values}), [], {entries})"
+    keys = f"arrayMap(x -> x.1, {fitting})"
+    return f"mapFromArrays({keys}, arrayMap(x -> {kept}, arrayMap(x -> x.2, {fitting})))"
+
+
+def _element(inner: TypeNode) -> tuple[str | None, str]:
+    """The value of one element ``x``, raw typed JSON, and what else must hold for it to be a misfit."""
+    if inner.name in ("Array", "Map"):
+        return None, ""
+    numeric = inner.name.startswith(("Int", "UInt", "Decimal", "Float"))
+    own = "BOOL" if inner.name == "Bool" else "N" if numeric else "S"
+    return _scalar(inner, own, _payload("x", own)), " AND NOT JSONHas(x, 'NULL')" if inner.nullable else ""
+
+
+def _scalar(node: TypeNode, tag: str, x: str) -> str | None:
+    """The value of a scalar column, NULL for a misfit; ``x`` is the payload."""
+    if tag == "BOOL":
+        return {"Bool": x, "String": f"toString({x})", "UInt8": f"CAST({x} AS Nullable(UInt8))"}.get(node.name)
+    if tag not in _TEXT_TAGS:
+        return None
+    if node.name == "String":
+        return x
+    return _of_number(node, x) if tag == "N" else _of_text(node, x) if tag == "S" else None
+
+
+def _same(value: str, x: str) -> str:
+    """A value only if it is written exactly as it came."""
+    return f"if(toString({value}) = {x}, {value}, NULL)"
+
+
+def _of_number(node: TypeNode, x: str) -> str | None:
+    if node.name.startswith(("Int", "UInt")):
+        return _same(f"to{node.name}OrNull({x})", x)
+    if node.name.startswith("Decimal"):
+        return _decimal(node, x)
+    if node.name in ("Float32", "Float64"):
+        value = f"JSONExtract(concat('[', {x}, ']'), 1, 'Nullable(Float64)')"
+        value = value if node.name == "Float64" else f"toFloat32({value})"
+        return f"if(({value} = 0) = ({x} = '0') AND isFinite({value}), {value}, NULL)"
+    if node.name == "Bool":
+        return f"multiIf({x} = '0', CAST(false AS Nullable(Bool)), {x} = '1', true, NULL)"
+    if node.name == "DateTime":
+        seconds = f"toUInt32OrNull({x})"
+        return f"if(toString({seconds}) = {x}, toDateTime({seconds}, 'UTC'), NULL)"
+    return None
+
+
+def _decimal(node: TypeNode, x: str) -> str | None:
+    widths = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
+    given = (widths[node.name], *node.numbers) if node.name in widths else node.numbers
+    precision, scale = (*given, 0)[:2]
+    whole, fraction = precision - scale, f"([.][0-9]{{1,{scale}}})?" if scale else ""
+    digits = f"(0|[1-9][0-9]{{0,{whole - 1}}})" if whole else "0"
+    bits = next(bits for bits, most in ((32, 9), (64, 18), (128, 38), (256, 76)) if precision <= most)
+    return f"if(match({x}, '^-?{digits}{fraction}\\\\z'), toDecimal{bits}OrNull({x}, {scale}), NULL)"
+
+
+def _of_text(node: TypeNode, x: str) -> str | None:
+    if node.name in ("UUID", "IPv4", "Date", "Date32"):
+        return _same(f"to{node.name}OrNull({x})", x)
+    if node.name == "IPv6":
+        return f"if(position({x}, '.') = 0, {_same(f'toIPv6OrNull({x})', x)}, NULL)"
+    if node.name.startswith("Enum"):
+        return _enum(node, x)
+    if node.name in ("DateTime", "DateTime64"):
+        return _moment(node, x)
+    return None
+
+
+def _enum(node: TypeNode, x: str) -> str:
+    names = ", ".join(map(quote_text, node.texts))
+    values = ", ".join(f"{quote_text(name)} = {value}" for name, value in zip(node.texts, node.numbers, strict=True))
+    known = f"ifNull({x} IN ({names}), 0)"
+    # an unknown name would raise, also where its result is not taken
+    return f"if({known}, CAST(if({known}, {x}, {quote_text(node.texts[0])}) AS Nullable({node.name}({values}))), NULL)"
+
+
+def _moment(node: TypeNode, x: str) -> str:
+    digits = 0 if node.name == "DateTime" else node.numbers[0] if node.numbers else 3
+    whole = f"concat(substring({x}, 1, 10), ' ', substring({x}, 12, 8)"
+    if node.name == "DateTime":
+        value, text = f"parseDateTimeBestEffortOrNull({x}, 'UTC')", f"{whole})"
+    else:
+        value = f"parseDateTime64BestEffortOrNull({x}, {digits}, 'UTC')"
+        fraction = f"rightPad(substring(replaceOne({x}, 'Z', ''), 21, {digits}), {digits}, '0')"
+        text = f"{whole}, '.', {fraction})" if digits else f"{whole})"
+    rest = f"match(substring({x}, {21 + digits}), '^[.]?0*Z?\\\\z')"
+    return f"if(match({x}, {quote_text(_MOMENT)}) AND {rest} AND toString({value}) = {text}, {value}, NULL)"
+
+
+def _json_text(raw: str, tag: str) -> str:
+    """Plain JSON text of a typed value, as ``attributes.plain_text`` writes it; NULL where that is not sure."""
+    text = _plain("v", JSON_LEVELS)
+    made = f"arrayMap(v -> if(JSONHas(v, '{tag}'), {text}, NULL), [{raw}])[1]"
+    return f"if(position({made}, {_UNSURE}) > 0, NULL, {made})"
+
+
+def _plain(v: str, levels: int) -> str:
+    tag = f"JSONExtractKeys({v})[1]"
+    parts = f"JSONExtractKeysAndValuesRaw({v}, 'M')"
+    members = f"JSONExtractArrayRaw({v}, 'L')"
+    if levels:
+        inner = _plain(f"v{levels}", levels - 1)
+        key = f"if(k{levels} = '', '', concat(replaceAll(k{levels}, '\\\\/', '/'), ':'))"
+        both = f"arrayConcat(arrayMap(x -> (toJSONString(x.1), x.2), {parts}), arrayMap(x -> ('', x), {members}))"
+        content = (
+            f"arrayStringConcat(arrayMap((k{levels}, v{levels}) -> concat({key}, {inner}),"
+            f" arrayMap(x -> x.1, {both}), arrayMap(x -> x.2, {both})), ',')"
+        )
+    else:
+        content = f"if(empty({parts}) AND empty({members}), '', {_UNSURE})"
+    numbers = f"arrayStringConcat(JSONExtract({v}, 'NS', 'Array(String)'), ',')"
+    return (
+        f"multiIf({tag} IN ('M', 'L'), concat(if({tag} = 'M', '{{', '['), {content}, if({tag} = 'M', '}}', ']')),"
+        f" {tag} = 'N', JSONExtractString({v}, 'N'), {tag} = 'NULL', 'null', {tag} = 'NS', concat('[', {numbers}, ']'),"
+        f" JSONExtractRaw({v}, {tag}))"
+    )

@@ -1,0 +1,66 @@
+"""Columns added over the spill: the statements, and what the server says of a table's columns afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ..decode.spec import ColumnSpec, TableSpec
+from ..errors import FatalError
+from .connection import ClickHouse
+from .ddl import column_line, create_view
+from .defaults import default_expression
+from .names import on_cluster, qualified
+from .tables import ExistingTable
+from .views import view_name, view_state
+
+STATEMENT_CHARS: Final = 100_000
+"""One ALTER holds about so much text: ClickHouse parses 256 KB of it, and 50,000 nodes, unless told otherwise."""
+
+VIEW_ATTEMPTS: Final = 5
+"""Another member may add columns while the view is made: then it is made once more."""
+
+
+def add_columns(
+    destination: str, columns: Sequence[ColumnSpec], spill: str, cluster: str | None = None
+) -> Iterator[str]:
+    """Yield the statements that give a table columns which show what its rows hold in the spill.
+
+    Each is harmless when repeated, and changes no data. Raises FatalError for a type that has no expression.
+    """
+    head = f"ALTER TABLE {qualified(destination)}{on_cluster(cluster)} "
+    parts: list[str] = []
+    for column in columns:
+        expression = default_expression(column, spill)
+        if expression is None:
+            raise FatalError(
+                f"adding column {column.name} to {destination}: {column.type} cannot be read from the spill",
+                hint="give it another type",
+            )
+        part = f"ADD COLUMN IF NOT EXISTS {column_line(column, expression)}"
+        if parts and sum(map(len, parts)) + len(part) > STATEMENT_CHARS:
+            yield head + ", ".join(parts)
+            parts = []
+        parts.append(part)
+    if parts:
+        yield head + ", ".join(parts)
+
+
+async def run_add_columns(
+    clickhouse: ClickHouse, destination: str, columns: Sequence[ColumnSpec], spill: str, cluster: str | None = None
+) -> None:
+    """Add the columns. Raises as ``ClickHouse`` does."""
+    for statement in add_columns(destination, columns, spill, cluster):
+        # a single attribute's name may have 64 KB, and stands in the statement several times
+        settings = {"max_query_size": 2**22}
+        await clickhouse.execute(statement, settings=settings, doing=f"adding columns to {destination}")
+
+
+async def refresh_view(
+    clickhouse: ClickHouse, spec: TableSpec, table: ExistingTable, cluster: str | None = None
+) -> None:
+    """Make the view anew where it does not show all columns; what is not ours under its name is left alone."""
+    for _ in range(VIEW_ATTEMPTS):
+        if await view_state(clickhouse, spec, table) not in ("stale", "missing"):
+            return
+        await clickhouse.execute(create_view(spec, cluster), doing=f"making {view_name(spec)} anew")
