@@ -5,7 +5,7 @@ Values only: no I/O, no asyncio, no third party.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NewType
 
@@ -216,6 +216,30 @@ class Followed:
     epoch: int
     at: float
     held: bool = False
+    empty: str = ""
+    """UUID of the destination that held no rows when the first life that follows the table into it began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One row of ``dyncdc_members``: a process that has a part of a pipeline, number ``member`` of ``members``.
+
+    ``seen_at`` and ``age_seconds`` by the store's own clock. ``tables``: DynamoDB's names of those that it follows.
+    ``left``: it has ended in order. ``trouble``: by snapshot, why it cannot finish its part of it.
+    """
+
+    member: int
+    members: int
+    epoch: int
+    seen_at: float = 0.0
+    age_seconds: float = 0.0
+    tables: tuple[str, ...] = ()
+    left: bool = False
+    trouble: Mapping[str, str] = field(default_factory=dict)
+
+    def follows(self, tables: Iterable[str]) -> bool:
+        """Whether it follows all of these tables."""
+        return set(tables) <= set(self.tables)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from dyncdc.pipeline.burial import RefusedRow
 from dyncdc.pipeline.checkpointer import Checkpointer
 from dyncdc.pipeline.diversion import Diversion
 from dyncdc.pipeline.ledger import ShardLedger
+from dyncdc.pipeline.membership import Division, Membership
+from dyncdc.pipeline.nothing_kept import NothingKept
 from dyncdc.pipeline.writer import BatchLimits, Writer
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
@@ -82,9 +84,13 @@ class MemoryCheckpoints:
         self.saves.append(list(rows))
         self.rows += rows
 
-    async def newest_epoch(self, sources: Collection[SourceId]) -> int:
+    async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
         await asyncio.sleep(0)
-        return max((row.epoch for row in self.rows if row.source in sources), default=0)
+        return [row for row in self.rows if row.source in sources]
+
+    async def newest_epoch(self, shards: Collection[tuple[SourceId, ShardId]]) -> int:
+        await asyncio.sleep(0)
+        return max((row.epoch for row in self.rows if (row.source, row.shard) in shards), default=0)
 
     async def server_time(self) -> float:
         return self.now
@@ -201,6 +207,11 @@ def checkpointer_of(store: MemoryCheckpoints, *, interval_seconds: float = 1.0) 
     )
 
 
+def sole_member() -> Membership:
+    """Make the membership of a process that is alone."""
+    return Membership(Division(), NothingKept(), (), Metrics(), Progress())
+
+
 def ledger_of(name: str = "s") -> ShardLedger:
     """Make the ledger of a shard that is read from its beginning."""
     return ShardLedger(shard(name), Mark(HORIZON), persisted=None)
@@ -227,6 +238,7 @@ __all__ = [
     "mark",
     "run",
     "shard",
+    "sole_member",
     "values",
     "writer_of",
 ]

@@ -39,7 +39,7 @@ async def assemble(world: World) -> Assembly:
             raise refusal
     sources = await open_streams(world)
     origins = {
-        table.dynamodb: snapshot_origin(world.aws, table, sources[config.stream_of(table)])
+        table.dynamodb: snapshot_origin(world.aws, table, sources[config.stream_of(table)], world.division)
         for table in config.tables
         if table.snapshot.method != "none"
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
+from pathlib import Path
 
 import structlog
 
@@ -15,6 +16,7 @@ from ..errors import ConfigError
 from ..pipeline.coordinator import first_error
 from ..pipeline.diversion import DiversionLimits
 from ..pipeline.evolving import DestinationChangedError
+from ..pipeline.membership import Division
 from ..pipeline.recovery import SourceLostError
 from ..pipeline.replicate import Destination, Settings, replicate
 from ..pipeline.writer import BatchLimits
@@ -22,6 +24,7 @@ from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.clickhouse import ClickHouseSink
 from ..sinks.dead_letters import ClickHouseDeadLetters
 from ..sinks.ghosts import ClickHouseGhosts
+from ..sinks.members import ClickHouseMembers
 from ..sinks.recovery import ClickHouseRecovery
 from ..sources.aws_errors import CredentialsError
 from ..telemetry.http import HttpPages, Readiness, serve_http
@@ -45,14 +48,18 @@ REOPEN_SECONDS = 2.0
 """Pause between two looks for a stream that takes the place of a lost one."""
 
 
-async def run_daemon(config: Config, *, once: bool) -> int:
+async def run_daemon(
+    config: Config, *, once: bool, division: Division | None = None, worker: Path | None = None
+) -> int:
     """Replicate until a signal, or with ``once`` until all is done; return the exit code.
+
+    ``division``: which member of the pipeline it is. ``worker``: the socket for its pages when a supervisor started it.
 
     Raises ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
     """
     stop = Stop()
-    stop.listen()
-    daemon = _Daemon(config, stop, once=once)
+    stop.listen(worker=worker is not None)
+    daemon = _Daemon(config, stop, division or Division(), worker, once=once)
     try:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
@@ -77,9 +84,11 @@ async def _watch(stop: Stop, daemon: _Daemon, work: asyncio.Task[None]) -> None:
 class _Daemon:
     """One process's life. Everything it opens is closed in the opposite order, whatever happens."""
 
-    def __init__(self, config: Config, stop: Stop, *, once: bool) -> None:
+    def __init__(self, config: Config, stop: Stop, division: Division, worker: Path | None, *, once: bool) -> None:
         self._config = config
         self._stop = stop
+        self._division = division
+        self._worker = worker
         self._once = once
         self._metrics = Metrics()
         self._progress = Progress(stuck_after_seconds=config.run.stuck_after_seconds)
@@ -91,17 +100,24 @@ class _Daemon:
     async def run(self) -> None:
         """Serve, start, replicate."""
         listen = self._config.http.listen
-        pages = HttpPages(self._metrics, self._progress, self._readiness)
-        async with serve_http(listen.host, listen.port, pages) as port, asyncio.TaskGroup() as tasks:
+        pages = HttpPages(self._metrics, self._progress, self._readiness).application()
+        where = str(self._worker) if self._worker is not None else (listen.host, listen.port)
+        async with serve_http(where, pages) as port, asyncio.TaskGroup() as tasks:
             watchdog = tasks.create_task(feed_watchdog(), name="watchdog")
-            _log.info("started", version=__version__, pipeline=self._config.pipeline, http_port=port)
+            _log.info(
+                "started",
+                version=__version__,
+                pipeline=self._config.pipeline,
+                member=str(self._division),
+                http_port=port,
+            )
             await self._work()
             watchdog.cancel()
         _log.info("stopped")
 
     async def _work(self) -> None:
         with ExitStack() as starting:
-            async with open_world(self._config, self._patience(starting), own=True) as world:
+            async with self._world(starting) as world:
                 assembly = await self._assemble(world)
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
@@ -112,6 +128,11 @@ class _Daemon:
                     with ExitStack() as again:
                         world.patience = self._patience(again)
                         assembly = await self._assemble_again(world)
+
+    def _world(self, starting: ExitStack) -> AbstractAsyncContextManager[World]:
+        """A local ClickHouse is this process's own; that of workers is their supervisor's."""
+        own = self._worker is None
+        return open_world(self._config, self._patience(starting), own=own, division=self._division)
 
     def _patience(self, starting: ExitStack) -> Patience:
         """Health names the start until ``starting`` is closed."""
@@ -166,6 +187,7 @@ class _Daemon:
                 lambda table, why: self._metrics.dead_letters.labels(table, why).inc(),
                 assembly.decoders.keepable,
             ),
+            members=ClickHouseMembers(world.clickhouse, pipeline),
             halts=ClickHouseDeadLetters(world.clickhouse, pipeline),
             evolving=assembly.columns.evolving,
             recovery=ClickHouseRecovery(world.clickhouse, pipeline),
@@ -187,6 +209,7 @@ class _Daemon:
             fetch_ceiling_bytes=shares.fetch_ceiling_bytes,
             checkpoint_interval_seconds=config.checkpoint.interval_seconds,
             drain_seconds=config.run.shutdown_seconds,
+            division=self._division,
             once=self._once,
             on_lost_position=config.kinesis.on_lost_position,
             diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),

@@ -1,4 +1,8 @@
-"""Signals into events: the first asks for a drain, the second cuts it short."""
+"""Signals into events: the first asks for a drain, the second cuts it short.
+
+A worker hears of a stop from its supervisor, and perhaps from whoever signals a whole group of processes as well; so it
+drains however often it is asked, and only SIGQUIT, which nobody else sends, cuts it short.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,22 @@ class Stop:
     cut: asyncio.Event = field(default_factory=asyncio.Event)
     signal_number: int = 0
 
-    def listen(self) -> None:
-        """Take SIGTERM and SIGINT over. Only in the main thread."""
+    def listen(self, *, worker: bool = False) -> None:
+        """Take SIGTERM and SIGINT over, and in a worker SIGQUIT. Only in the main thread."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._received, number)
+            loop.add_signal_handler(number, self._asked if worker else self._received, number)
+        if worker:
+            loop.add_signal_handler(signal.SIGQUIT, self._cut_short, signal.SIGQUIT)
+
+    def _asked(self, number: int) -> None:
+        self.signal_number = number
+        self.draining.set()
+
+    def _cut_short(self, number: int) -> None:
+        self.signal_number = number
+        self.draining.set()
+        self.cut.set()
 
     def _received(self, number: int) -> None:
         self.signal_number = number

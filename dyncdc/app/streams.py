@@ -6,6 +6,7 @@ from functools import partial
 
 from ..config import TableConfig
 from ..errors import ConfigError
+from ..pipeline.membership import Division
 from ..pipeline.snapshots import SnapshotPlan
 from ..sources.aws import AwsClients
 from ..sources.export import ExportOrigin
@@ -63,8 +64,13 @@ def enable_destination_command(table: str, stream_arn: str) -> str:
     )
 
 
-def snapshot_origin(aws: AwsClients, table: TableConfig, source: KinesisSource) -> ExportOrigin | ScanOrigin:
-    """The AWS side of a table's snapshot (not ``none``); ``validate`` it before the first use."""
+def snapshot_origin(
+    aws: AwsClients, table: TableConfig, source: KinesisSource, division: Division | None = None
+) -> ExportOrigin | ScanOrigin:
+    """The AWS side of a table's snapshot (not ``none``); ``validate`` it before the first use.
+
+    ``division``: the members that share a scan's read capacity.
+    """
     options = table.snapshot
     if options.method == "scan":
         return ScanOrigin(
@@ -73,6 +79,7 @@ def snapshot_origin(aws: AwsClients, table: TableConfig, source: KinesisSource) 
             stream_arn=source.arn,
             segments=options.segments,
             read_capacity_units=options.read_capacity_units,
+            division=division or Division(),
         )
     return ExportOrigin(
         aws,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..config import ClickHouseUrl, Config
 from ..local.clickhouse import open_local
+from ..pipeline.membership import Division
 from ..sinks.connection import ClickHouse
 from ..sources.aws import AwsClients, open_clients
 from ..sources.tables import Tables
@@ -23,6 +24,8 @@ class World:
     aws: AwsClients
     clickhouse: ClickHouse
     patience: Patience
+    division: Division = field(default_factory=Division)
+    """Which member of the pipeline this process is."""
 
     @property
     def cluster(self) -> str | None:
@@ -73,7 +76,9 @@ async def open_clickhouse(config: Config, patience: Patience, *, own: bool = Fal
 
 
 @asynccontextmanager
-async def open_world(config: Config, patience: Patience, *, own: bool = False) -> AsyncIterator[World]:
+async def open_world(
+    config: Config, patience: Patience, *, own: bool = False, division: Division | None = None
+) -> AsyncIterator[World]:
     """Open both sides; AWS is first asked by whoever needs it. ``own``: see ``open_clickhouse``."""
     async with open_clickhouse(config, patience, own=own) as clickhouse, open_aws(config) as aws:
-        yield World(config, aws, clickhouse, patience)
+        yield World(config, aws, clickhouse, patience, division or Division())

@@ -13,11 +13,15 @@ USAGE = 2
 CHECK_FAILED = 3
 DIFFERENT = 4
 SIGNAL_BASE = 128
+CRASHED = 70
+"""Of a worker only: it ended by an error of its own making; its supervisor starts it again. Source: sysexits.h."""
 
 
-def exit_code(error: BaseException) -> int:
-    """The code a supervisor sees: 2 means that restarting cannot help."""
-    return USAGE if isinstance(error, ConfigError) else FATAL
+def exit_code(error: BaseException, *, worker: bool = False) -> int:
+    """The code a supervisor sees: 2 means that restarting cannot help. ``worker``: the supervisor is our own."""
+    if isinstance(error, ConfigError):
+        return USAGE
+    return CRASHED if worker and not isinstance(error, DyncdcError) else FATAL
 
 
 def complain(error: BaseException, *, debug: bool) -> None:

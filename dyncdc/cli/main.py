@@ -49,5 +49,5 @@ def run_cli(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last stop: whatever it is becomes one line and an exit code
         cause = first_error(error)
         complain(cause, debug=debug)
-        return exit_code(cause) if isinstance(cause, Exception) else FATAL
+        return exit_code(cause, worker="--worker" in arguments) if isinstance(cause, Exception) else FATAL
     return result if isinstance(result, int) else DONE

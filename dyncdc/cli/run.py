@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-import click
+from pathlib import Path
 
-from ..app import run_daemon
+import click
+import structlog
+
+from ..app import run_daemon, run_workers
+from ..app.workers import be_worker
+from ..pipeline.membership import Division
 from ..telemetry.logging import configure_logging
 from .options import config_option, debug_option, json_option, load, run_async
 
 
 @click.command()
 @click.option("--once", is_flag=True, help="Stop when snapshots are complete and every shard was read to its tip.")
+@click.option(
+    "--member",
+    metavar="I/N",
+    envvar="DYNCDC_MEMBER",
+    help="Be number I (from 0) of N processes that share the pipeline; also DYNCDC_MEMBER.",
+)
+@click.option("--worker", metavar="SOCKET", hidden=True, help="Be a worker: only for the supervisor of limits.workers.")
 @config_option
 @json_option
 @debug_option
-def run(config_file: str | None, once: bool, as_json: bool, debug: bool) -> int:
+def run(config_file: str | None, once: bool, member: str | None, worker: str | None, as_json: bool, debug: bool) -> int:
     """Replicate until told to stop (SIGTERM drains)."""
+    division = Division.parse(member) if member else Division()
+    if worker is not None:
+        be_worker()
     config = load(config_file)
     configure_logging("debug" if debug else config.log.level, "json" if as_json else config.log.format)
-    return run_async(run_daemon(config, once=once))
+    if division.shared:
+        structlog.contextvars.bind_contextvars(member=str(division))
+    if worker is not None:
+        return run_async(run_daemon(config, once=once, division=division, worker=Path(worker)))
+    if config.limits.workers > 1:
+        arguments = [
+            *(("--config", config_file) if config_file else ()),
+            *(("--once",) if once else ()),
+            *(("--json",) if as_json else ()),
+            *(("--debug",) if debug else ()),
+        ]
+        return run_async(run_workers(config, division, arguments, once=once))
+    return run_async(run_daemon(config, once=once, division=division))

@@ -49,6 +49,9 @@ async def _read(config: Config) -> Status:
 def _show(found: Status) -> None:
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print(f"pipeline {found.pipeline}, daemon {found.daemon}", highlight=False)
+    if found.members and (len(found.members) > 1 or found.members[0].member != "0/1"):
+        members = ", ".join(f"{one.member}{'' if one.alive else ' (not running)'}" for one in found.members)
+        console.print(f"members {members}", highlight=False)
     for note in found.notes:
         console.print(f"note: {note}", highlight=False)
     for gap in found.gaps:

@@ -21,15 +21,10 @@ def _value(refused: object) -> Refused:
     return Refused(str(refused).lower(), lambda value: value == refused)
 
 
-def _above(limit: int) -> Refused:
-    return Refused(f"more than {limit}", lambda value: isinstance(value, int) and value > limit)
-
-
 UNAVAILABLE: Mapping[str, Refused] = {
     "clickhouse.cert_file": _ANY,
     "clickhouse.key_file": _ANY,
     "kinesis.fan_out": _value(True),
-    "limits.workers": _above(1),
 }
 """Key path to which of its values are refused. To bring a feature in, delete its line."""
 

@@ -12,10 +12,12 @@ from ..config import Config, TableConfig
 from ..errors import DyncdcError
 from ..model import Checkpoint, Gap, Shard, Snapshot, SourceId
 from ..pipeline.losses import in_words
+from ..pipeline.membership import alive
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.dead_letters import ClickHouseDeadLetters
+from ..sinks.members import ClickHouseMembers
 from ..sinks.names import quote_text
-from ..sinks.own_tables import CHECKPOINTS
+from ..sinks.own_tables import CHECKPOINTS, MEMBERS
 from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.tables import read_table
 from ..sources.kinesis import KinesisSource, open_stream
@@ -72,6 +74,15 @@ class GapStatus:
     words: str
 
 
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One process of the pipeline, as it says of itself. ``seen_seconds``: since then, by ClickHouse's clock."""
+
+    member: str
+    seen_seconds: float
+    alive: bool
+
+
 @dataclass(slots=True)
 class Status:
     """What ``status`` shows. ``daemon``: what its health page says, or that it does not answer."""
@@ -84,6 +95,8 @@ class Status:
     gaps: list[GapStatus] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
     """Tables for which somebody has asked for a snapshot that is not complete yet."""
+    members: list[MemberStatus] = field(default_factory=list)
+    """Those of the newest division; of others only who is alive."""
 
 
 def daemon_state(config: Config) -> str:
@@ -114,6 +127,7 @@ async def read_status(world: World, daemon: str) -> Status:
     gaps = await world.patience(recovery.open_gaps)
     status.gaps = [_gap(gap) for gap in gaps]
     status.requested = sorted({request.table for request in await world.patience(recovery.open_requests)})
+    status.members = await _members(world)
     streams: dict[str, tuple[KinesisSource | None, list[Checkpoint]]] = {}
     for name in dict.fromkeys(map(config.stream_of, config.tables)):
         source = await _source(world, name, status)
@@ -128,6 +142,19 @@ async def read_status(world: World, daemon: str) -> Status:
             await _table(world, table, rows, streams[config.stream_of(table)][0], checkpoints, snapshots, gaps)
         )
     return status
+
+
+async def _members(world: World) -> list[MemberStatus]:
+    if await world.patience(lambda: read_table(world.clickhouse, MEMBERS)) is None:
+        return []
+    found = await world.patience(ClickHouseMembers(world.clickhouse, world.config.pipeline).members)
+    newest = max((one.epoch, one.members) for one in found)[1] if found else 0
+    living = alive(found)
+    return [
+        MemberStatus(f"{one.member}/{one.members}", max(0.0, one.age_seconds), one in living)
+        for one in found
+        if one.members == newest or one in living
+    ]
 
 
 def _gap(gap: Gap) -> GapStatus:

@@ -45,7 +45,12 @@ class Checkpointer:
         self._wanted = asyncio.Event()
         self.ledgers: dict[tuple[SourceId, ShardId], ShardLedger] = {}
         self.epoch = 0
+        self.watched: set[SourceId] = set()
+        """Sources of which it matters what other members have saved."""
         self._on_saved: list[Callable[[], None]] = []
+        self._on_ended_elsewhere: list[Callable[[Collection[SourceId]], None]] = []
+        self._due: set[SourceId] = set()
+        """Sources whose next save is not for the heartbeat to decide."""
 
     async def load(self) -> None:
         """Read all checkpoints of the pipeline and take an epoch above every one seen. Once, before the first shard."""
@@ -58,8 +63,35 @@ class Checkpointer:
         seen = max((row.epoch for row in rows), default=0)
         self.epoch = max(int(await self._store.server_time() * 1_000_000), seen + 1)
 
+    async def look(self, sources: Collection[SourceId]) -> None:
+        """Take up what other members have saved of these sources. Raises RetryableError, FatalError."""
+        ended: set[SourceId] = set()
+        moved = False
+        for row in await self._store.look(sources):
+            if (row.source, row.shard) in self.ledgers or row.shard in self.finished(row.source):
+                continue
+            marks = self._loaded.setdefault(row.source, {})
+            before = marks.get(row.shard)
+            if row.mark.finished:
+                self._finish(row.source, row.shard, row.mark)
+                ended.add(row.source)
+            elif before is not None and before.read_until >= row.mark.read_until:
+                continue  # nothing new, or a replica that lags
+            marks[row.shard] = row.mark
+            moved = True
+        if ended:
+            for tell in self._on_ended_elsewhere:
+                tell(ended)
+        if moved:
+            for callback in self._on_saved:
+                callback()
+
+    def on_ended_elsewhere(self, callback: Callable[[Collection[SourceId]], None]) -> None:
+        """Call ``callback`` with the sources of which shards turn out to have been finished by other members."""
+        self._on_ended_elsewhere.append(callback)
+
     def saved(self, source: SourceId) -> Mapping[ShardId, Mark]:
-        """What the store held for a source at the start."""
+        """What the store held for a source at the start; of shards that are not read here, at the last look."""
         return self._loaded.get(source, {})
 
     def known_shards(self, source: SourceId) -> set[ShardId]:
@@ -114,6 +146,10 @@ class Checkpointer:
         self.ledgers[shard.source, shard.id] = ShardLedger(shard, start, persisted=None, on_finished=self._wanted.set)
         self._wanted.set()
 
+    def heartbeat(self, source: SourceId) -> None:
+        """Save with the next save how far every shard of a source is read: somebody waits for it."""
+        self._due.add(source)
+
     def abandon(self, source: SourceId) -> None:
         """Stop following the shards of a source that nobody reads any more."""
         for owner, shard in [key for key in self.ledgers if key[0] == source]:
@@ -136,13 +172,14 @@ class Checkpointer:
         dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._is_dirty(ledger, now)]
         if not dirty:
             return
-        newest = await self._store.newest_epoch({ledger.shard.source for ledger, _ in dirty})
+        newest = await self._store.newest_epoch({(ledger.shard.source, ledger.shard.id) for ledger, _ in dirty})
         if newest > self.epoch:
             raise FatalError(
                 f"saving checkpoints: another dyncdc process with this pipeline name took over"
                 f" (its epoch {newest}, ours {self.epoch})",
                 hint="run one process per pipeline, or give this one another `pipeline` name",
             )
+        self._due.clear()
         self._ordinal += 1
         await self._store.save(self._rows(dirty))
         for ledger, mark in dirty:
@@ -160,6 +197,8 @@ class Checkpointer:
     def _is_dirty(self, ledger: ShardLedger, now: float) -> bool:
         mark, before = ledger.frontier, ledger.persisted
         if before is None or mark.position != before.position or mark.finished != before.finished:
+            return True
+        if ledger.shard.source in self._due and mark.read_until != before.read_until:
             return True
         saved_at = self._saved_at.get((ledger.shard.source, ledger.shard.id), -HEARTBEAT_SECONDS)
         return mark.read_until != before.read_until and now - saved_at >= HEARTBEAT_SECONDS

@@ -11,11 +11,15 @@ from ..errors import DyncdcError
 from .checkpointer import Checkpointer
 from .destination_watch import DestinationWatch
 from .follower import StreamFollower
+from .loading import Loading
+from .membership import Membership
+from .others import Others
 from .ports import Decoder, Ghosts, Origin, RecoveryStore, SnapshotDecoders, SnapshotStore, Source
 from .pump import Engine
 from .readers import Readers
 from .recovery import Policy, Recovery
-from .snapshot_plan import SnapshotPlan
+from .shares import SnapshotShare
+from .snapshot_plan import Journal, SnapshotPlan
 from .snapshots import SnapshotLoader
 
 TIP_POLL_SECONDS = 0.1
@@ -60,6 +64,7 @@ class Coordinator:
         engine: Engine,
         recovery: RecoveryStore,
         ghosts: Ghosts,
+        membership: Membership,
         on_lost_position: Literal["resnapshot", "stop"],
     ) -> None:
         self._streams = streams
@@ -69,7 +74,9 @@ class Coordinator:
         self._checkpointer = checkpointer
         self._engine = engine
         self._ghosts = ghosts
-        self._recovery = Recovery(recovery, self._policy(on_lost_position), engine.metrics, engine.progress)
+        self._membership = membership
+        policy = self._policy(on_lost_position)
+        self._recovery = Recovery(recovery, policy, engine.metrics, engine.progress, membership)
 
     def _policy(self, on_lost_position: Literal["resnapshot", "stop"]) -> Policy:
         plans = {snapshot.plan.table: snapshot.plan for snapshot in self._snapshots}
@@ -82,7 +89,10 @@ class Coordinator:
                 unrepeatable[table] = "its snapshot.export_arn names one export for ever"
         destinations = {table: plan.destination_uuid for table, plan in plans.items()}
         created = {table: at for stream in self._streams for table, at in stream.created.items()}
-        return Policy(on_lost_position, tables, unrepeatable, destinations, created)
+        # One process knows what it has written itself; of several, each may find rows of another.
+        shared = self._membership.division.shared
+        empty = {table for table, plan in plans.items() if shared and not plan.had_rows}
+        return Policy(on_lost_position, tables, unrepeatable, destinations, created, empty)
 
     async def run(self, *, once: bool = False) -> None:
         """Read for ever, or, with ``once``, until the snapshots are complete and every shard was read to its tip.
@@ -93,15 +103,17 @@ class Coordinator:
         await self._recovery.begin([stream.source for stream in self._streams], self._store, self._checkpointer)
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(self._engine, self._checkpointer, tasks)
-            self._watch(readers)
             followers = self._followers(readers)
+            self._watch(readers, followers)
             loaders = self._loaders(readers, followers, patient=not once)
-            watches = self._watches()
+            watches = self._watches() if self._membership.division.leads else []
+            others = Others(self._checkpointer, self._engine)
             running = [
                 *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in followers.values()),
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
                 *(tasks.create_task(watch.run(), name=watch.name) for watch in watches),
                 *([tasks.create_task(self._recovery.poll(), name="requests")] if loaders else ()),
+                *([tasks.create_task(others.run(), name="others")] if self._membership.division.shared else ()),
             ]
             if once:
                 await self._until_done(followers, loaders)
@@ -109,39 +121,58 @@ class Coordinator:
                     task.cancel()
                 readers.cancel()
 
-    def _watch(self, readers: Readers) -> None:
+    def _watch(self, readers: Readers, followers: Mapping[str, StreamFollower]) -> None:
         watch, ledgers = self._engine.metrics.watch_shards, self._checkpointer.ledgers
         watch("reading", lambda: len(readers.pumps))
         watch("waiting", lambda: len(ledgers.keys() - readers.pumps.keys() - readers.failed.keys()))
         watch("failed", lambda: len(readers.failed))
+        unowned = self._membership.unowned
+        watch("unowned", lambda: sum(unowned(follower.elsewhere()) for follower in followers.values()))
 
     def _followers(self, readers: Readers) -> Mapping[str, StreamFollower]:
         return {
             stream.source.id: StreamFollower(
-                stream.source, stream.decoder, readers, self._checkpointer, self._engine, self._recovery
+                stream.source,
+                stream.decoder,
+                readers,
+                self._checkpointer,
+                self._engine,
+                self._recovery,
+                self._membership,
+                stream.tables,
             )
             for stream in self._streams
         }
 
     def _loaders(
         self, readers: Readers, followers: Mapping[str, StreamFollower], *, patient: bool
-    ) -> list[SnapshotLoader]:
-        return [
-            SnapshotLoader(
-                snapshot.plan,
-                snapshot.origin,
-                self._store,
-                self._decoders,
-                readers,
-                self._checkpointer,
-                self._engine,
-                followers[snapshot.stream.id],
-                self._recovery,
-                self._ghosts,
-                patient=patient,
+    ) -> list[SnapshotLoader | SnapshotShare]:
+        return [self._loader(task, readers, followers[task.stream.id], patient) for task in self._snapshots]
+
+    def _loader(
+        self, task: SnapshotTask, readers: Readers, follower: StreamFollower, patient: bool
+    ) -> SnapshotLoader | SnapshotShare:
+        """Member 0 begins snapshots and ends them, the others lend it a hand."""
+        plan, engine, recovery, membership = task.plan, self._engine, self._recovery, self._membership
+        journal = Journal(self._store, engine, plan.task, epoch=self._checkpointer.epoch, patient=patient)
+        loading = Loading(
+            plan.table,
+            task.origin,
+            journal,
+            self._decoders,
+            readers,
+            self._checkpointer,
+            engine,
+            membership,
+            patient=patient,
+        )
+        if membership.division.leads:
+            return SnapshotLoader(
+                plan, task.origin, journal, loading, readers, engine, follower, recovery, self._ghosts, membership
             )
-            for snapshot in self._snapshots
-        ]
+        return SnapshotShare(
+            plan, task.stream.id, journal, loading, readers, self._checkpointer, engine, recovery, membership
+        )
 
     def _watches(self) -> list[DestinationWatch]:
         return [
@@ -149,7 +180,9 @@ class Coordinator:
             for task in self._snapshots
         ]
 
-    async def _until_done(self, followers: Mapping[str, StreamFollower], loaders: Sequence[SnapshotLoader]) -> None:
+    async def _until_done(
+        self, followers: Mapping[str, StreamFollower], loaders: Sequence[SnapshotLoader | SnapshotShare]
+    ) -> None:
         """Return when all that was wanted is loaded and the tip that came after it is reached.
 
         A loss may be noticed at any time until then; it takes both back.
@@ -163,6 +196,9 @@ class Coordinator:
                     raise loader.failure
             begun = asyncio.get_running_loop().time()
             instants = {follower: follower.source.server_time for follower in followers.values()}
+            if self._membership.division.shared:  # what other members' shards have left to us, only a list tells
+                for follower in followers.values():
+                    follower.relist()
             # The tip is a state of many pumps, not an event: look now and then.
             while not all(self._at_tip(follower, begun, instant) for follower, instant in instants.items()):  # noqa: ASYNC110
                 await asyncio.sleep(TIP_POLL_SECONDS)
@@ -174,6 +210,8 @@ class Coordinator:
 
     def _at_tip(self, follower: StreamFollower, begun: float, instant: float) -> bool:
         """Whether every shard of a stream was read up to the instant at which the tip was taken."""
+        if self._membership.division.shared and follower.listed_at < begun:
+            return False
         return not follower.pending() and all(
             pump.tip_seen_at >= begun or pump.put_until >= instant + TIP_MARGIN_SECONDS for pump in follower.pumps()
         )

@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import PositionLostError, RetryableError
-from ..model import HORIZON, Mark, RawChunk, Shard, ShardId
+from ..model import HORIZON, Mark, RawChunk, Shard, ShardId, SourceId
 from .checkpointer import Checkpointer
 from .lineage import LostPosition, lost_positions, ready, unread_parents
 from .losses import lost_with_source
+from .membership import Membership
 from .ports import Decoder, Source
 from .pump import Engine, Pump
 from .readers import Readers
@@ -35,6 +36,8 @@ class StreamFollower:
         checkpointer: Checkpointer,
         engine: Engine,
         recovery: Recovery,
+        membership: Membership,
+        tables: Collection[str] = (),
         *,
         list_interval_seconds: float = LIST_INTERVAL_SECONDS,
     ) -> None:
@@ -44,6 +47,8 @@ class StreamFollower:
         self._checkpointer = checkpointer
         self._engine = engine
         self._recovery = recovery
+        self._membership = membership
+        self._tables = tables
         self._list_interval_seconds = list_interval_seconds
         self._listed: dict[ShardId, Shard] = {}
         self._named: set[ShardId] = set()
@@ -55,13 +60,38 @@ class StreamFollower:
         self._list_now = True
         self._wake = asyncio.Event()
         # After a loss all that is still there is read, whatever start is configured.
-        self._fresh = not checkpointer.saved(source.id) and not recovery.recovering(source.id)
+        self._fresh = self._begins_here() and not recovery.recovering(source.id)
         self._suspects: dict[ShardId, PositionLostError] = {}
         """Shards whose reading failed because their position is lost, until a list has shown what became of them."""
         self._restarted_at: dict[ShardId, float] = {}
         self.held = asyncio.Event()
         """Set while every listed shard has a row in the checkpoints: from then on nothing can be missed."""
+        self.listed_at = float("-inf")
+        """Loop time at which the last complete list was begun."""
+        checkpointer.watched.add(source.id)
         checkpointer.on_saved(self._wake.set)
+        checkpointer.on_ended_elsewhere(self._ended_elsewhere)
+        membership.on_seen(self._wake.set)
+
+    def _begins_here(self) -> bool:
+        """Whether the source was never read: by this member, where others have begun before it."""
+        saved = self._checkpointer.saved(self.source.id)
+        if not self._membership.division.shared or self._recovery.was_held(self.source.id):
+            return not saved
+        return not any(self._owns(Shard(self.source.id, shard)) for shard in saved)
+
+    def _owns(self, shard: Shard) -> bool:
+        return self._membership.division.owns(shard)
+
+    def _ended_elsewhere(self, sources: Collection[SourceId]) -> None:
+        """Only the list tells which children other members' shards have left to us."""
+        if self.source.id in sources:
+            self.relist()
+
+    def relist(self) -> None:
+        """List the shards now."""
+        self._list_now = True
+        self._wake.set()
 
     @property
     def _name(self) -> str:
@@ -101,6 +131,7 @@ class StreamFollower:
                     continue
 
     async def _discover(self) -> None:
+        begun = asyncio.get_running_loop().time()
         seen: set[ShardId] = set()
         held_before = self._recovery.was_held(self.source.id)
         known = self._checkpointer.known_shards(self.source.id) if held_before else set()
@@ -111,19 +142,38 @@ class StreamFollower:
                     seen.add(shard.id)
                     self._listed[shard.id] = shard
                 if not self._fresh or self._starts_at_horizon():
-                    self._follow(but=unread_parents(self._listed, known).values() if known else ())
+                    self._follow(but=self._unread_parents(known).values() if known else ())
                     self._release()
         except PositionLostError as error:
             await self._lose_everything(error)
         # A child that no list has shown is believed to be there, until its reading fails for the second time.
         self._named -= seen | (self._suspects.keys() & self._restarted_at.keys())
         self._read -= set(self._checkpointer.finished(self.source.id))
-        present = seen | self._named | self._read | self._readers.running(self.source.id)
+        elsewhere = self._read_elsewhere()
+        for other in elsewhere:  # listed no more, but its reader is not done: its children wait
+            self._listed.setdefault(other, Shard(self.source.id, other))
+        present = seen | self._named | self._read | self._readers.running(self.source.id) | elsewhere
         for gone in self._listed.keys() - present:
             del self._listed[gone]
         await self._give_up_lost(self._lost(present, known))
         self._complete = not self._list_now
+        if self._complete:
+            self.listed_at = begun
         self._follow()
+
+    def _read_elsewhere(self) -> set[ShardId]:
+        """Shards that other members have begun and not finished. Only they can say that one is lost."""
+        finished = self._checkpointer.finished(self.source.id)
+        return {
+            shard
+            for shard in self._checkpointer.saved(self.source.id)
+            if shard not in finished and not self._owns(Shard(self.source.id, shard))
+        }
+
+    def _unread_parents(self, known: Collection[ShardId]) -> dict[ShardId, ShardId]:
+        """Shards that came and went unread. Who owns a child that tells of it notices."""
+        others = {shard.id for shard in self._listed.values() if not self._owns(shard)}
+        return unread_parents(self._listed, {*known, *others})
 
     def _starts_at_horizon(self) -> bool:
         """Whether shards may be followed before the list is complete: nothing depends on which were there first."""
@@ -153,7 +203,7 @@ class StreamFollower:
         for (source, shard), ledger in self._checkpointer.ledgers.items():
             if source == self.source.id:
                 marks[shard] = self._read_so_far(shard, ledger.frontier)
-        for shard in (*self._checkpointer.finished(self.source.id), *self._read):
+        for shard in (*self._checkpointer.finished(self.source.id), *self._read, *self._read_elsewhere()):
             marks.pop(shard, None)
         lost = {loss.shard: loss for loss in self._expired(marks, present)}
         for shard, error in self._suspects.items():
@@ -161,7 +211,7 @@ class StreamFollower:
                 lost[shard] = LostPosition(shard, marks[shard], str(error))
         if known:  # else the source was never held before, and nothing of it is missed
             latest = max((mark.read_until for mark in self._checkpointer.saved(self.source.id).values()), default=0.0)
-            for shard, child in unread_parents(self._listed, known).items():
+            for shard, child in self._unread_parents(known).items():
                 reason = f"it came and went unread; its child {child} tells of it"
                 lost[shard] = LostPosition(shard, Mark(HORIZON, latest), reason)
         return list(lost.values())
@@ -180,7 +230,9 @@ class StreamFollower:
 
     async def _lose_everything(self, error: PositionLostError) -> None:
         """The source is gone: write down what that costs. What has taken its place is for another life to read."""
-        lost = lost_with_source(self._checkpointer.positions(self.source.id), str(error))
+        marks = self._checkpointer.positions(self.source.id)
+        mine = {shard: mark for shard, mark in marks.items() if self._owns(Shard(self.source.id, shard))}
+        lost = lost_with_source(mine, str(error))
         await self._recovery.notice(self.source, lost)
         raise SourceLostError(str(error), hint=error.hint) from error
 
@@ -200,7 +252,7 @@ class StreamFollower:
         saved = self._checkpointer.saved(self.source.id)
         finished = self._checkpointer.finished(self.source.id)
         for shard in self._listed.values():
-            if shard.id in finished or shard.id in but:
+            if shard.id in finished or shard.id in but or not self._owns(shard):
                 continue
             mark = saved.get(shard.id)
             if mark is None:
@@ -208,8 +260,11 @@ class StreamFollower:
             self._readers.follow(shard, mark)
 
     def _first_mark(self, shard: Shard) -> Mark:
-        """Where a new shard begins. One whose parents ended long ago may have lost its first records unread."""
-        if self._fresh:
+        """Where a new shard begins. One whose parents ended long ago may have lost its first records unread.
+
+        A child of what another member has begun is read from its beginning, like every child.
+        """
+        if self._fresh and not shard.parents & self._checkpointer.saved(self.source.id).keys():
             return Mark(self.source.start_position(shard), self.source.server_time)
         ends = [self._checkpointer.read_until(self.source.id, parent) for parent in shard.parents]
         return Mark(HORIZON, min((end for end in ends if end), default=self.source.server_time))
@@ -218,7 +273,8 @@ class StreamFollower:
         """Start every shard whose turn has come. Starts beyond the horizon are saved before the first read."""
         if self._complete and self._checkpointer.held(self.source.id):
             self._fresh = False
-            self.held.set()
+            if self._held_elsewhere():
+                self.held.set()
         finished = self._checkpointer.finished(self.source.id)
         busy = self._readers.running(self.source.id) | self._read | self._suspects.keys()
         for shard in ready(self._listed, finished, busy, complete=self._complete):
@@ -242,7 +298,8 @@ class StreamFollower:
         if child.id not in self._listed:
             self._named.add(child.id)
             self._listed[child.id] = child
-        self._readers.follow(child, Mark(HORIZON, read_until))
+        if self._owns(child):
+            self._readers.follow(child, Mark(HORIZON, read_until))
         if child.parents - self._listed.keys() - set(self._checkpointer.finished(self.source.id)):
             # The other parent of a merge may be younger than our last list, and not expired at all.
             self._complete, self._list_now = False, True
@@ -250,13 +307,36 @@ class StreamFollower:
     def read_past(self, instant: float) -> bool:
         """Whether all that the source held before ``instant`` (seconds, server clock) is durable in the destination."""
         mine = [ledger for (source, _), ledger in self._checkpointer.ledgers.items() if source == self.source.id]
-        return self.held.is_set() and not self.pending() and all(ledger.read_until > instant for ledger in mine)
+        if not self.held.is_set() or self.pending() or not all(ledger.read_until > instant for ledger in mine):
+            return False
+        saved = self._checkpointer.saved(self.source.id)
+        return self._held_elsewhere() and all(saved[shard].read_until > instant for shard in self._read_elsewhere())
 
     def pumps(self) -> list[Pump]:
         """Pumps of this stream that run now."""
         return [pump for (source, _), pump in self._readers.pumps.items() if source == self.source.id]
 
     def pending(self) -> bool:
-        """Whether a listed shard is neither finished nor being read."""
+        """Whether a listed shard of this member is neither finished nor being read."""
+        busy = {*self._checkpointer.finished(self.source.id), *self._readers.running(self.source.id)}
+        waiting = [shard for shard in self._listed.values() if shard.id not in busy and self._owns(shard)]
+        return any(not self._never_ready(shard) for shard in waiting)
+
+    def _never_ready(self, shard: Shard) -> bool:
+        """Whether a parent's owner has ended in order (``--once``) before the parent had: it is beyond the tip."""
         finished = self._checkpointer.finished(self.source.id)
-        return bool(self._listed.keys() - set(finished) - self._readers.running(self.source.id))
+        return any(
+            not self._membership.division.owns(Shard(self.source.id, parent))
+            and self._membership.owner_left(self.source.id, parent)
+            for parent in shard.parents - set(finished)
+        )
+
+    def elsewhere(self) -> list[Shard]:
+        """Shards of other members that are not finished, as far as is known here."""
+        finished = self._checkpointer.finished(self.source.id)
+        return [shard for shard in self._listed.values() if shard.id not in finished and not self._owns(shard)]
+
+    def _held_elsewhere(self) -> bool:
+        """Whether all other members are there, follow the same tables, and have a row for each of their shards."""
+        rows = self._checkpointer.saved(self.source.id).keys()
+        return self._membership.all_follow(self._tables) and all(shard.id in rows for shard in self.elsewhere())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..model import Followed, Gap, Request, SourceId
+from ..model import Followed, Gap, Member, Request, SourceId
 from .ports import Swept
 
 
 class NothingKept:
-    """Implements ``RecoveryStore`` and ``Ghosts`` by forgetting."""
+    """Implements ``RecoveryStore``, ``MemberStore`` and ``Ghosts`` by forgetting."""
 
     async def server_time(self) -> float:
         """No time."""
@@ -35,6 +35,13 @@ class NothingKept:
 
     async def save_followed(self, tables: Sequence[Followed]) -> None:
         """Forget them."""
+
+    async def members(self) -> Sequence[Member]:
+        """None."""
+        return ()
+
+    async def save_member(self, member: Member) -> None:
+        """Forget it."""
 
     async def open_letters(self, snapshot: SourceId) -> int:
         """None."""

@@ -13,10 +13,12 @@ from ..model import (
     Export,
     Followed,
     Gap,
+    Member,
     Position,
     RawChunk,
     Request,
     Shard,
+    ShardId,
     Snapshot,
     SourceId,
 )
@@ -112,11 +114,27 @@ class CheckpointStore(Protocol):
     async def save(self, rows: Sequence[Checkpoint]) -> None:
         """Append rows in one insert. Raises RetryableError, FatalError."""
 
-    async def newest_epoch(self, sources: Collection[SourceId]) -> int:
-        """The greatest epoch that any row of these sources carries, 0 when there is none."""
+    async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
+        """As ``load``, of these sources only and without waiting for a replica that lags: perhaps behind, never ahead.
+
+        Raises RetryableError, FatalError.
+        """
+
+    async def newest_epoch(self, shards: Collection[tuple[SourceId, ShardId]]) -> int:
+        """The greatest epoch that any row of these shards carries, 0 when there is none."""
 
     async def server_time(self) -> float:
         """Seconds since the epoch by the store's own clock."""
+
+
+class MemberStore(Protocol):
+    """``dyncdc_members``. Every call raises RetryableError, FatalError."""
+
+    async def members(self) -> Sequence[Member]:
+        """The newest row of every member of every division: of the greatest epoch, those that have left included."""
+
+    async def save_member(self, member: Member) -> None:
+        """Append this process's row, seen now by the store's own clock."""
 
 
 class SnapshotStore(Protocol):

@@ -72,6 +72,10 @@ class Readers:
             task.cancel()
             await asyncio.wait({task})
 
+    def failed_of(self, source: SourceId) -> list[CorruptSnapshotError]:
+        """Why shards of a source were given up."""
+        return [error for (owner, _), error in self.failed.items() if owner == source]
+
     def abandon(self, source: SourceId) -> None:
         """Forget a source that has failed and will not be read again; none of its pumps may be running."""
         for key in [key for key in self.failed if key[0] == source]:

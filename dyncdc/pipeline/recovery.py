@@ -17,6 +17,7 @@ from ..telemetry.progress import Progress
 from .checkpointer import Checkpointer
 from .lineage import LostPosition
 from .losses import gaps_of, in_words, last_covered, missed_since
+from .membership import Membership
 from .ports import RecoveryStore, SnapshotStore, Source
 from .retry import Backoff, retry_for_ever
 
@@ -44,17 +45,29 @@ class Policy:
     unrepeatable: Mapping[str, str] = field(default_factory=dict)
     destinations: Mapping[str, str] = field(default_factory=dict)
     created: Mapping[str, float] = field(default_factory=dict)
+    empty: Collection[str] = ()
+    """Tables whose destination holds no rows."""
 
 
 class Recovery:
     """Gaps and requests of one life. The loaders ask it what to do, the followers tell it what is lost."""
 
-    def __init__(self, store: RecoveryStore, policy: Policy, metrics: Metrics, progress: Progress) -> None:
+    def __init__(
+        self,
+        store: RecoveryStore,
+        policy: Policy,
+        metrics: Metrics,
+        progress: Progress,
+        membership: Membership,
+    ) -> None:
+        self._membership = membership
         self._store = store
         self._policy = policy
         self._metrics = metrics
         self._progress = progress
         self._gaps: dict[tuple[str, str, str, int], Gap] = {}
+        self._recovered: dict[tuple[str, str, str, int], float] = {}
+        """Gaps that this life has closed, and where they ended: a look that was under way may still show them."""
         self._requests: dict[str, Request] = {}
         self._closed: set[str] = set()
         """Requests that are done or ignored: a look that was under way may still show them."""
@@ -81,12 +94,13 @@ class Recovery:
             for table in self._policy.tables.get(source.id, ()):
                 same = table in before and before[table].source == source.id
                 was_held = same and before[table].held
-                followed.append(Followed(table, source.id, checkpointer.epoch, source.server_time, was_held))
                 uuid = self._policy.destinations.get(table)
                 if same and (table, uuid) in loaded:
                     self._covered[table] = last_covered(before[table], checkpointer.saved(source.id))
                 # A row of a later life: we were frozen between two reads and are replaced; what we know is old.
                 stale = table in before and before[table].epoch > checkpointer.epoch
+                empty = self._empty(table, uuid or "", before.get(table))
+                followed.append(Followed(table, source.id, checkpointer.epoch, source.server_time, was_held, empty))
                 if table in before and not stale and (uuid is None or (table, uuid) in begun):
                     newest, marks = checkpointer.newest_epoch(source.id), checkpointer.saved(before[table].source)
                     gaps += missed_since(
@@ -106,6 +120,15 @@ class Recovery:
     def covered(self, table: str) -> float:
         """Up to when, at least, a table sent its changes to the stream in former lives; 0 if that is unknown."""
         return self._covered.get(table, 0.0)
+
+    def _empty(self, table: str, uuid: str, before: Followed | None) -> str:
+        """The destination's UUID if it held no rows when somebody first followed the table into it."""
+        return uuid if table in self._policy.empty or (before is not None and before.empty == uuid) else ""
+
+    def was_empty(self, table: str, uuid: str) -> bool:
+        """Whether a destination held no rows before this pipeline: what another member has written since is ours."""
+        row = self._followed.get(table)
+        return row is not None and row.empty == uuid
 
     def was_held(self, source: SourceId) -> bool:
         """Whether all that a source held has been followed before: what is missing since is a loss."""
@@ -209,6 +232,7 @@ class Recovery:
         await self._retry(lambda: self._store.save_gaps(healed, recovered_at=now))
         for gap in healed:
             del self._gaps[gap.key]
+            self._recovered[gap.key] = gap.end
             self._progress.tell("gap recovered", table=gap.table, shard=gap.shard, snapshot=snapshot.id)
         await self._retry(lambda: self._store.finish_requests(done, now))
         for request in done:
@@ -217,13 +241,40 @@ class Recovery:
             self._progress.tell("request done", table=request.table, request=request.id, snapshot=snapshot.id)
 
     async def poll(self) -> None:
-        """Look for requests until cancelled."""
+        """Look for requests, and for the gaps that other members have noticed, until cancelled.
+
+        Raises FatalError for a gap that may not, or cannot, be made good.
+        """
         with self._progress.task("requests") as task:
             while True:
                 task.waiting_for("requests", for_seconds=REQUEST_POLL_SECONDS)
                 await asyncio.sleep(REQUEST_POLL_SECONDS)
-                self._take(await self._retry(self._store.open_requests))
+                requests = await self._retry(self._store.open_requests)
+                self._take(requests)
+                if self._membership.division.shared:
+                    self._forget({request.id for request in requests})
+                    await self._adopt()
                 task.moved()
+
+    async def _adopt(self) -> None:
+        """Take up what the other members have noticed; where member 0 closes gaps, let go of what it has closed."""
+        before = set(self._gaps)
+        gaps = {gap.key: gap for gap in await self._retry(self._store.open_gaps)}
+        for gap in gaps.values():
+            mine = self._gaps.get(gap.key)
+            if (mine is None or mine.end < gap.end) and self._recovered.get(gap.key, -1.0) < gap.end:
+                self._gaps[gap.key] = gap
+                self.wanted(gap.table).set()
+        if not self._membership.division.leads:
+            for key in before - gaps.keys():
+                self._gaps.pop(key, None)
+        self._enforce({table for tables in self._policy.tables.values() for table in tables})
+
+    def _forget(self, still_open: Collection[str]) -> None:
+        """Let go of requests that member 0 has answered."""
+        if not self._membership.division.leads:
+            for id_ in self._requests.keys() - still_open:
+                del self._requests[id_]
 
     def _take(self, requests: Sequence[Request]) -> None:
         known = {table for tables in self._policy.tables.values() for table in tables}

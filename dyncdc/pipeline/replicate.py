@@ -6,7 +6,7 @@ Composes and nests (sink > checkpointer > writer > readers) and keeps the drain'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,12 +21,23 @@ from .checkpointer import Checkpointer
 from .coordinator import Coordinator, SnapshotTask, StreamTask, first_error
 from .diversion import Diversion, DiversionLimits, Halt, LimitReached
 from .evolving import Evolving
+from .membership import Division, Membership
 from .nothing_kept import NothingKept
-from .ports import CheckpointStore, Ghosts, HaltStore, RecoveryStore, Sink, SnapshotDecoders, SnapshotStore
+from .ports import (
+    CheckpointStore,
+    Ghosts,
+    HaltStore,
+    MemberStore,
+    RecoveryStore,
+    Sink,
+    SnapshotDecoders,
+    SnapshotStore,
+)
 from .pump import Engine
 from .retry import Backoff, retry_for_ever
 from .writer import BatchLimits, Writer
 
+LEAVE_SECONDS = 2.0
 KEEP_SECONDS = 10.0
 """How long a life that ends by too many dead letters tries to tell the next one."""
 
@@ -46,6 +57,7 @@ class Destination:
     ghosts: Ghosts = field(default_factory=NothingKept)
     evolving: Evolving | None = None
     """None: no table gets columns."""
+    members: MemberStore = field(default_factory=NothingKept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,7 @@ class Settings:
     fetch_ceiling_bytes: int = 2 * 2**20
     checkpoint_interval_seconds: float = 1.0
     drain_seconds: float = 25.0
-    member: int = 0
+    division: Division = field(default_factory=Division)
     once: bool = False
     on_lost_position: Literal["resnapshot", "stop"] = "stop"
     diversion: DiversionLimits = field(default_factory=DiversionLimits)
@@ -83,7 +95,8 @@ async def replicate(
     (SourceLostError, DestinationChangedError when another life could go on), with ``once`` also what made a snapshot
     fail.
     """
-    life = _Life(destination, settings, draining=draining, metrics=metrics, progress=progress, clock=clock)
+    tables = {table for stream in streams for table in stream.tables}
+    life = _Life(destination, settings, tables, draining=draining, metrics=metrics, progress=progress, clock=clock)
     try:
         await life.run(streams, snapshots, on_ready)
     except BaseExceptionGroup as group:
@@ -100,6 +113,7 @@ class _Life:
         self,
         destination: Destination,
         settings: Settings,
+        tables: Collection[str],
         *,
         draining: asyncio.Event,
         metrics: Metrics,
@@ -121,15 +135,15 @@ class _Life:
             metrics=metrics,
             progress=progress,
             clock=clock,
-            member=settings.member,
+            member=settings.division.member,
         )
+        self._membership = Membership(settings.division, destination.members, tables, metrics, progress)
         metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
 
     async def run(
         self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], on_ready: Callable[[], None]
     ) -> None:
-        loading = self._retry_checkpoints("loading checkpoints", self._load)
-        if not await _unless(self._draining, loading, name="checkpointer", on_end=lambda: None):
+        if not await _unless(self._draining, self._begin(), name="checkpointer", on_end=lambda: None):
             return
         on_ready()
         writer = self._writer()
@@ -146,6 +160,16 @@ class _Life:
 
     async def _run(self, coordinator: Coordinator, writer: Writer, deadline: asyncio.Timeout) -> None:
         """Nested, so that each part outlives everything that feeds it; an exception in any of them ends all."""
+        async with asyncio.TaskGroup() as belonging:
+            seen = belonging.create_task(self._membership.run(), name="members")
+            await self._work(coordinator, writer, deadline)
+            await self._retry_checkpoints("the last checkpoints", self._checkpointer.save)
+            seen.cancel()
+        with suppress(RetryableError, TimeoutError):  # whoever comes next then waits until our row is old
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._membership.leave()
+
+    async def _work(self, coordinator: Coordinator, writer: Writer, deadline: asyncio.Timeout) -> None:
         async with asyncio.TaskGroup() as saving:
             saving.create_task(self._checkpointer.run(), name="checkpointer")
             closing = saving.create_task(self._close_mended(), name="halts")
@@ -161,7 +185,12 @@ class _Life:
                     evolving.stop()
             self._checkpointer.stop()
             closing.cancel()
-        await self._retry_checkpoints("the last checkpoints", self._checkpointer.save)
+
+    async def _begin(self) -> None:
+        """Wait until no other division is there, load what it has saved, take an epoch, and be a member."""
+        await self._membership.alone()
+        await self._retry_checkpoints("loading checkpoints", self._load)
+        await self._membership.join(self._checkpointer.epoch)
 
     async def _load(self) -> None:
         await self._checkpointer.load()
@@ -199,7 +228,7 @@ class _Life:
             self._destination.sink,
             self._budget,
             settings.batch,
-            token_prefix=f"{settings.pipeline}/{settings.member}/{checkpointer.epoch}",
+            token_prefix=f"{settings.pipeline}/{settings.division.member}/{checkpointer.epoch}",
             bury=self._destination.bury,
             metrics=self._metrics,
             progress=self._progress,
@@ -227,6 +256,7 @@ class _Life:
             ),
             recovery=self._destination.recovery,
             ghosts=self._destination.ghosts,
+            membership=self._membership,
             on_lost_position=self._settings.on_lost_position,
         )
 

@@ -37,6 +37,11 @@ class SnapshotPlan:
     accept_gap: bool = False
     sweeps: bool = True
 
+    @property
+    def task(self) -> str:
+        """The name of the task that loads the table, in health and logs."""
+        return f"snapshot:{self.table}"
+
 
 class Coverage(Protocol):
     """How far the stream is that carries the table's changes."""

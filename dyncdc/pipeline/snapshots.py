@@ -1,6 +1,7 @@
 """SnapshotLoader: loads one table, and again when that is wanted, one snapshot after the other.
 
-Every step is durable before the next. Which snapshot is wanted is decided in ``choice``.
+Every step is durable before the next. Which snapshot is wanted is decided in ``choice``. In member 0 only; what the
+others do is in ``shares``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import uuid
 from dataclasses import replace
 
 from ..errors import CorruptSnapshotError, DyncdcError
-from ..model import HORIZON, Export, Gap, Mark, RawChunk, Request, Shard, ShardId, Snapshot, SourceId
+from ..model import Gap, Request, Snapshot, SourceId
 from ..telemetry.progress import TaskProgress
-from .checkpointer import Checkpointer
 from .choice import choose, version_floor
 from .exporting import Exporting
-from .ports import Ghosts, Origin, SnapshotDecoders, SnapshotStore, Source
+from .loading import Loaded, Loading
+from .membership import Membership
+from .ports import Ghosts, Origin
 from .pump import Engine
 from .readers import Readers
 from .recovery import Recovery
@@ -23,9 +25,6 @@ from .snapshot_plan import Coverage, Journal, SnapshotPlan
 from .sweeping import Sweeping
 
 __all__ = ["SnapshotLoader", "SnapshotPlan"]
-
-FILES_AT_ONCE = 4
-"""Export files read at the same time. More would not be faster on one core, and each holds an open download."""
 
 
 class SnapshotLoader:
@@ -35,39 +34,34 @@ class SnapshotLoader:
         self,
         plan: SnapshotPlan,
         origin: Origin,
-        store: SnapshotStore,
-        decoders: SnapshotDecoders,
+        journal: Journal,
+        loading: Loading,
         readers: Readers,
-        checkpointer: Checkpointer,
         engine: Engine,
         coverage: Coverage,
         recovery: Recovery,
         ghosts: Ghosts,
-        *,
-        patient: bool = True,
+        membership: Membership,
     ) -> None:
         self._plan = plan
-        self._origin = origin
-        self._decoders = decoders
+        self._loading = loading
         self._readers = readers
-        self._checkpointer = checkpointer
         self._engine = engine
         self._recovery = recovery
-        self._patient = patient
-        self._journal = Journal(store, engine, self.name, epoch=checkpointer.epoch, patient=patient)
+        self._membership = membership
+        self._journal = journal
         self._exporting = Exporting(plan, origin, self._journal, coverage, recovery)
         self._sweeping = Sweeping(ghosts, self._journal, coverage, engine, self._blocked)
         self._version_floor = 0
-        self._wake = asyncio.Event()
+        self._known_reasons: set[Request | Gap] = set()
         self.ended = asyncio.Event()
         """Set while nothing is left to load, or when that failed: then ``failure`` says why."""
         self.failure: DyncdcError | None = None
-        checkpointer.on_saved(self._wake.set)
 
     @property
     def name(self) -> str:
         """The task's name in health and logs."""
-        return f"snapshot:{self._plan.table}"
+        return self._plan.task
 
     @property
     def idle(self) -> bool:
@@ -106,6 +100,8 @@ class SnapshotLoader:
         if error is not None:
             self._fail(error, task)
             return
+        if self.failure is None:
+            return
         self.failure = None
         self.ended.clear()
         task.failed("")
@@ -134,8 +130,9 @@ class SnapshotLoader:
             if snapshot is None:
                 self._engine.metrics.snapshot_progress(self._plan.table, 1.0)
                 return
-            snapshot = await self._bring_to_end(snapshot, task)
-            await self._recovery.completed(snapshot)
+            brought = await self._bring_to_end(snapshot, task)
+            if brought is not None:
+                await self._recovery.completed(brought)
 
     async def _next(self) -> Snapshot | None:
         """Return the snapshot to go on with, begun if need be; None when the table has all that is wanted."""
@@ -152,7 +149,9 @@ class SnapshotLoader:
             await self._journal.save(replace(choice.superseded, state="failed"))
         snapshot = choice.go_on
         if snapshot is None:
-            had_rows = self._plan.had_rows or bool(known) or bool(gaps)
+            # Rows that came from the stream since this pipeline began, through any member, are no rows of before.
+            had_rows = self._plan.had_rows and not self._recovery.was_empty(table, self._plan.destination_uuid)
+            had_rows = had_rows or bool(known) or bool(gaps)
             snapshot = Snapshot(uuid.uuid4().hex, table, "waiting", self._plan.destination_uuid, had_rows=had_rows)
             if request is not None:
                 snapshot = replace(snapshot, had_rows=True, request=request.id)
@@ -161,14 +160,14 @@ class SnapshotLoader:
         self._version_floor = version_floor(known, snapshot)
         return snapshot
 
-    async def _bring_to_end(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot:
+    async def _bring_to_end(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot | None:
+        """Return the complete snapshot; None when it was given up for another."""
         snapshot = await self._exporting.run(snapshot, self._version_floor, task)
         if snapshot.state == "loading":
-            source = await self._open(snapshot, task)
-            try:
-                await self._load(source, snapshot, task)
-            finally:
-                await source.close()
+            if not await self._load(snapshot, task):
+                await self._journal.save(replace(snapshot, state="failed"))
+                self._readers.abandon(SourceId(snapshot.id))
+                return None
             # An empty destination has no ghosts: what is in it came from the snapshot or from changes after it.
             sweeps = self._plan.sweeps and snapshot.had_rows
             snapshot = replace(snapshot, state="sweeping" if sweeps else "complete")
@@ -179,43 +178,38 @@ class SnapshotLoader:
             await self._journal.save(snapshot)
         return snapshot
 
-    async def _open(self, snapshot: Snapshot, task: TaskProgress) -> Source:
-        export = Export(snapshot.export_arn, "COMPLETED", snapshot.export_time)
+    async def _load(self, snapshot: Snapshot, task: TaskProgress) -> bool:
+        """Load every file that is not persisted as finished; return when all are, of all members.
+
+        False when this snapshot cannot be completed by another member, and somebody has asked for another.
+        """
+        complete = False
+
+        async def over(loaded: Loaded) -> bool:
+            nonlocal complete
+            complete = loaded.done == loaded.files
+            if loaded.broken and not loaded.mine:
+                raise loaded.broken[0]
+            return complete or (not loaded.mine and self._given_up(snapshot, task))
+
         try:
-            # Filed under the snapshot's id: the same export may be loaded again, into a table that was made anew.
-            return await self._journal.ask(lambda: self._origin.open_export(export, SourceId(snapshot.id)), task)
+            await self._loading.run(snapshot, task, over)
         except CorruptSnapshotError:
-            await self._journal.save(replace(snapshot, state="failed"))
+            if not self._readers.failed_of(SourceId(snapshot.id)):  # the manifests, not a file
+                await self._journal.save(replace(snapshot, state="failed"))
             raise
+        self._blocked(None, task)
+        return complete
 
-    async def _files(self, source: Source) -> dict[ShardId, Shard]:
-        return {shard.id: shard async for page in source.list_shards() for shard in page}
-
-    async def _load(self, source: Source, snapshot: Snapshot, task: TaskProgress) -> None:
-        """Read every file that is not persisted as finished; return when all are."""
-        files = await self._journal.retry(lambda: self._files(source))
-        decoder = self._decoders.for_snapshot(self._plan.table, snapshot.version)
-        saved = self._checkpointer.saved(source.id)
-        todo = [shard for shard in files.values() if shard.id not in self._checkpointer.finished(source.id)]
-        for shard in todo:
-            self._readers.follow(shard, saved.get(shard.id, Mark(HORIZON)))
-
-        def ended(_: RawChunk | None) -> None:
-            self._wake.set()
-
-        while True:
-            self._wake.clear()
-            done = len(self._checkpointer.finished(source.id))
-            self._engine.metrics.snapshot_progress(self._plan.table, done / len(files) if files else 1.0)
-            task.moved()
-            if done == len(files):
-                return
-            broken = [error for (owner, _), error in self._readers.failed.items() if owner == source.id]
-            if broken and done + len(broken) == len(files):
-                raise broken[0]
-            free = FILES_AT_ONCE - sum(1 for owner, _ in self._readers.pumps if owner == source.id)
-            for shard in todo[: max(0, free)]:
-                self._readers.start(source, shard, decoder, ended, patient=self._patient)
-            del todo[: max(0, free)]
-            task.waiting_for("its files")
-            await self._wake.wait()
+    def _given_up(self, snapshot: Snapshot, task: TaskProgress) -> bool:
+        """Say what keeps other members from finishing their files; whether there is a reason for another snapshot."""
+        troubles = self._membership.troubles(SourceId(snapshot.id))
+        if not troubles:
+            self._blocked(None, task)
+            return False
+        if self.failure is None:
+            self._known_reasons = self._reasons()
+            who = self._membership.division.members
+            words = "; ".join(f"member {member}/{who}: {trouble}" for member, trouble in sorted(troubles.items()))
+            self._blocked(CorruptSnapshotError(words), task)
+        return not self._reasons() <= self._known_reasons

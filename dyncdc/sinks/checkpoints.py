@@ -13,6 +13,9 @@ from .own_tables import ACCEPTED, CHECKPOINTS, GAPS, SNAPSHOTS
 
 ORDINAL_BITS = 64
 
+SHARDS_A_QUERY = 500
+"""A statement may have 256 KiB; the key of an export's file up to 1 KiB is unusual, 100 bytes are usual."""
+
 
 class ClickHouseCheckpoints:
     """``dyncdc_checkpoints`` of one pipeline. The greatest (finished, rank) of a shard wins: finished is sticky."""
@@ -24,12 +27,22 @@ class ClickHouseCheckpoints:
     async def load(self) -> Sequence[Checkpoint]:
         """Every shard's winning row. ``epoch`` is the greatest that any row of the shard carries."""
         await catch_up(self._clickhouse, CHECKPOINTS)
+        return await self._winners("", "loading checkpoints")
+
+    async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
+        """As ``load``, of some sources, as this replica has them."""
+        if not sources:
+            return []
+        names = ", ".join(map(quote_text, sources))
+        return await self._winners(f" AND source IN ({names})", "looking at the checkpoints of other members")
+
+    async def _winners(self, where: str, doing: str) -> list[Checkpoint]:
         rows = await self._clickhouse.fetch(
             "SELECT source, shard, argMax(position, (finished, rank)), max(finished),"
             " argMax(toUnixTimestamp64Micro(read_until), (finished, rank)), max(epoch),"
             " argMax(ordinal, (finished, rank)), argMax(member, (finished, rank))"
-            f" FROM {CHECKPOINTS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY source, shard",
-            doing="loading checkpoints",
+            f" FROM {CHECKPOINTS} WHERE pipeline = {quote_text(self._pipeline)}{where} GROUP BY source, shard",
+            doing=doing,
         )
         return [
             Checkpoint(
@@ -66,17 +79,24 @@ class ClickHouseCheckpoints:
             doing=f"saving {len(rows)} checkpoints",
         )
 
-    async def newest_epoch(self, sources: Collection[SourceId]) -> int:
-        """The greatest epoch that any row of these sources carries, 0 when there is none."""
-        if not sources:
-            return 0
-        names = ", ".join(quote_text(source) for source in sources)
-        where = f"pipeline = {quote_text(self._pipeline)} AND source IN ({names})"
-        rows = await self._clickhouse.fetch(
-            f"SELECT max(epoch) FROM {CHECKPOINTS} WHERE {where}",
-            doing="looking for a newer epoch",
-        )
-        return int(rows[0][0])
+    async def newest_epoch(self, shards: Collection[tuple[SourceId, ShardId]]) -> int:
+        """The greatest epoch that any row of these shards carries, 0 when there is none."""
+        asked = sorted(shards)
+        newest = 0
+        for first in range(0, len(asked), SHARDS_A_QUERY):
+            by_source: dict[SourceId, list[str]] = {}
+            for source, shard in asked[first : first + SHARDS_A_QUERY]:
+                by_source.setdefault(source, []).append(quote_text(shard))
+            where = " OR ".join(
+                f"(source = {quote_text(source)} AND shard IN ({', '.join(names)}))"
+                for source, names in by_source.items()
+            )
+            rows = await self._clickhouse.fetch(
+                f"SELECT max(epoch) FROM {CHECKPOINTS} WHERE pipeline = {quote_text(self._pipeline)} AND ({where})",
+                doing="looking for a newer epoch",
+            )
+            newest = max(newest, int(rows[0][0]))
+        return newest
 
     async def server_time(self) -> float:
         """Seconds since the epoch by ClickHouse's clock."""

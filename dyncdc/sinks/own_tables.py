@@ -14,6 +14,7 @@ DEAD_LETTERS: Final = "dyncdc_dead_letters"
 GAPS: Final = "dyncdc_gaps"
 REQUESTS: Final = "dyncdc_requests"
 FOLLOWED: Final = "dyncdc_followed"
+MEMBERS: Final = "dyncdc_members"
 
 ACCEPTED: Final = "accepted"
 """Reason of a gap that the user took (``accept_gap``): nothing is done about it."""
@@ -55,8 +56,16 @@ _STATEMENTS: Final = (
     # Which stream each table is read from, written by every life before it reads: a table that comes back from another
     # stream, or was left out for a while, has changes that nobody read.
     f"""CREATE TABLE IF NOT EXISTS {FOLLOWED} (
-  pipeline String, table String, source String, epoch UInt64, held UInt8, followed_at DateTime64(6, 'UTC')
+  pipeline String, table String, source String, epoch UInt64, held UInt8, empty String,
+  followed_at DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree(epoch) ORDER BY (pipeline, table)""",
+    # Who works on a pipeline. A process that was taken for dead and comes back cannot hide the one in its place: the
+    # epoch is part of the key.
+    f"""CREATE TABLE IF NOT EXISTS {MEMBERS} (
+  pipeline String, member UInt32, n UInt32, epoch UInt64, beat UInt64, tables Array(String), gone UInt8,
+  trouble String, seen_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree(seen_at) ORDER BY (pipeline, n, member, epoch)
+TTL toDateTime(seen_at) + INTERVAL 30 DAY""",
 )
 
 

@@ -118,13 +118,13 @@ class ClickHouseRecovery:
         await catch_up(self._clickhouse, FOLLOWED)
         rows = await self._clickhouse.fetch(
             f"SELECT `table`, argMax(source, (epoch, held)), max(epoch), {_MICRO}(argMax(followed_at, (epoch, held))),"
-            " argMax(held, (epoch, held))"
+            " argMax(held, (epoch, held)), argMax(empty, (epoch, held))"
             f" FROM {FOLLOWED} WHERE {self._mine} GROUP BY `table` ORDER BY `table`",
             doing="loading which streams the tables were read from",
         )
         return [
-            Followed(table, SourceId(source), epoch, at / MICROSECONDS, bool(held))
-            for table, source, epoch, at, held in rows
+            Followed(table, SourceId(source), epoch, at / MICROSECONDS, bool(held), empty)
+            for table, source, epoch, at, held, empty in rows
         ]
 
     async def save_followed(self, tables: Sequence[Followed]) -> None:
@@ -138,6 +138,7 @@ class ClickHouseRecovery:
                 "source": row.source,
                 "epoch": row.epoch,
                 "held": int(row.held),
+                "empty": row.empty,
                 "followed_at": time_text(row.at),
             }
             for row in tables

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError, CorruptSnapshotError
 from ..model import Export, SourceId
+from ..pipeline.membership import Division
 from .aws import AwsClients
 from .read_capacity import ReadCapacity
-from .scan_segments import ScanSource
+from .scan_segments import ScanSource, segment_ids
 from .tables import Tables
 
 _NAME = re.compile(r"scan/(?P<token>[^/]+)/(?P<segments>[1-9][0-9]{0,6})/(?P<table_id>[^/]*)", re.ASCII)
@@ -37,7 +38,14 @@ class ScanOrigin:
     """Scans of one table. ``segments`` counts for a scan that begins; one that runs keeps its own."""
 
     def __init__(
-        self, clients: AwsClients, table: str, *, stream_arn: str, segments: int, read_capacity_units: float
+        self,
+        clients: AwsClients,
+        table: str,
+        *,
+        stream_arn: str,
+        segments: int,
+        read_capacity_units: float,
+        division: Division | None = None,
     ) -> None:
         self._clients = clients
         self._tables = Tables(clients.dynamodb)
@@ -45,6 +53,7 @@ class ScanOrigin:
         self._stream_arn = stream_arn
         self._segments = segments
         self._read_capacity_units = read_capacity_units
+        self._division = division or Division()
 
     async def validate(self) -> None:
         """Find out beforehand whether the table can be scanned, by reading one item of it.
@@ -78,8 +87,14 @@ class ScanOrigin:
                 f"scanning table {self._table}: it was deleted and made anew since the scan began",
                 hint="restart dyncdc; it then begins another snapshot",
             )
-        capacity = ReadCapacity(self._read_capacity_units, asyncio.get_running_loop().time)
+        capacity = ReadCapacity(self._read_capacity_units * self._share(scan, source), asyncio.get_running_loop().time)
         return ScanSource(self._clients.dynamodb, source, self._table, scan.segments, capacity)
+
+    def _share(self, scan: _Scan, source: SourceId) -> float:
+        """Which part of the read capacity is ours: that of our segments, so that all members keep within the whole."""
+        owners = self._division.owners(source, segment_ids(scan.segments)).values()
+        mine = sum(1 for owner in owners if owner == self._division.member)
+        return max(mine, 1) / scan.segments  # without a segment nothing is read
 
     def _parse(self, name: str) -> _Scan:
         found = _NAME.fullmatch(name)

@@ -88,6 +88,11 @@ def start_key(position: Position) -> dict[str, dict[str, Any]] | None:
     raise FatalError("resuming a scan: the position is not a key", hint=_EDITED)
 
 
+def segment_ids(segments: int) -> list[ShardId]:
+    """The segments of a scan by number, as checkpoints name them."""
+    return [ShardId(f"segment-{number}") for number in range(segments)]
+
+
 class ScanSource:
     """The segments of one scan. ``label`` is the table's name; ``segments`` must be what the scan was begun with."""
 
@@ -95,7 +100,7 @@ class ScanSource:
         self._dynamodb = dynamodb
         self._id = source
         self._label = label
-        self._segments = {ShardId(f"segment-{number}"): number for number in range(segments)}
+        self._segments = {segment: number for number, segment in enumerate(segment_ids(segments))}
         self._capacity = capacity
         self._sizes: dict[ShardId, PageSize] = {}
         self._pages = PagesRead()

@@ -25,6 +25,11 @@ _INDEX = f"""dyncdc {__version__}
 """
 
 
+def index_page() -> str:
+    """What there is to see."""
+    return _INDEX
+
+
 @dataclass(slots=True)
 class Readiness:
     """The steps that must be done before this process is ready, each ticked off once."""
@@ -93,19 +98,23 @@ class HttpPages:
 
 
 @asynccontextmanager
-async def serve_http(host: str, port: int, pages: HttpPages) -> AsyncIterator[int]:
-    """Serve while the block runs; yields the port, which is another one when 0 was asked for.
+async def serve_http(where: tuple[str, int] | str, pages: web.Application) -> AsyncIterator[int]:
+    """Serve while the block runs. ``where``: host and port, or the path of a socket.
 
-    Raises ConfigError when the address cannot be bound.
+    Yields the port, which is another one when 0 was asked for, and 0 for a socket. Raises ConfigError when the address
+    cannot be bound.
     """
-    runner = web.AppRunner(pages.application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    runner = web.AppRunner(pages, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        if isinstance(where, str):
+            await web.UnixSite(runner, where).start()
+            yield 0
+            return
         try:
-            await site.start()
+            await web.TCPSite(runner, *where).start()
         except OSError as error:
-            raise _cannot_bind(host, port, error) from error
+            raise _cannot_bind(*where, error) from error
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

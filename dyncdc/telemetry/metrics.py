@@ -64,6 +64,9 @@ class Metrics:
         self.retries = counter("retries", "Attempts that failed and were repeated.", "stage")
         self.snapshot_rows = counter("snapshot_rows", "Items of snapshots read, by DynamoDB table.", "table")
         self.gaps = counter("gaps", "Times that changes of the table were lost before they were read.", "table")
+        self.worker_restarts = counter(
+            "worker_restarts", "Times that a worker ended unasked and was started again (`limits.workers` above 1)."
+        )
         self.stage_seconds = counter(
             "stage_seconds",
             "Time spent per stage (fetch, decode, budget_wait, insert, checkpoint, idle), summed over all tasks.",

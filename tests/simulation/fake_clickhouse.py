@@ -215,9 +215,16 @@ class CheckpointClient:
             raise RetryableError("loading checkpoints: no answer")
         return list(self._server.winners().values())
 
-    async def newest_epoch(self, sources: Collection[SourceId]) -> int:
+    async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
         await self._life.takes(0.001, 0.05)
-        return max((row.epoch for row in self._server.checkpoints if row.source in sources), default=0)
+        if self._life.happens(self._life.faults.save_failed):
+            raise RetryableError("looking at checkpoints: no answer")
+        return [row for row in self._server.winners().values() if row.source in sources]
+
+    async def newest_epoch(self, shards: Collection[tuple[SourceId, ShardId]]) -> int:
+        await self._life.takes(0.001, 0.05)
+        rows = self._server.checkpoints
+        return max((row.epoch for row in rows if (row.source, row.shard) in shards), default=0)
 
     async def server_time(self) -> float:
         await self._life.takes(0.001, 0.01)

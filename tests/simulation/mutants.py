@@ -22,6 +22,7 @@ from dyncdc.pipeline.coordinator import Coordinator
 from dyncdc.pipeline.exporting import Exporting
 from dyncdc.pipeline.follower import StreamFollower
 from dyncdc.pipeline.ledger import Receipt, ShardLedger
+from dyncdc.pipeline.loading import Loading
 from dyncdc.pipeline.ports import Swept
 from dyncdc.pipeline.pump import Pump
 from dyncdc.pipeline.readers import Readers
@@ -290,14 +291,14 @@ def ties_turned(patch: pytest.MonkeyPatch) -> None:
 
 def complete_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
     """A snapshot ends when all its files but one are durable."""
-    original = SnapshotLoader._files
+    original = Loading._files
 
-    async def files(self: SnapshotLoader, source: Any) -> dict[ShardId, Shard]:
+    async def files(self: Loading, source: Any) -> dict[ShardId, Shard]:
         found = await original(self, source)
         found.popitem()
         return found
 
-    patch.setattr(SnapshotLoader, "_files", files)
+    patch.setattr(Loading, "_files", files)
 
 
 def finished_not_sticky(patch: pytest.MonkeyPatch) -> None:
@@ -371,10 +372,10 @@ def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
     """What a later snapshot has not shown yet counts as deleted while its files are still read."""
     original = SnapshotLoader._load
 
-    async def load(self: SnapshotLoader, source: Any, snapshot: Any, task: Any) -> None:
+    async def load(self: SnapshotLoader, snapshot: Any, task: Any) -> bool:
         if snapshot.had_rows:
             await self._sweeping.run(snapshot, task)
-        await original(self, source, snapshot, task)
+        return await original(self, snapshot, task)
 
     patch.setattr(SnapshotLoader, "_load", load)
 

@@ -143,7 +143,6 @@ def test_an_unknown_key_is_named_before_what_follows_from_it() -> None:
 
 
 REFUSED = {
-    "limits.workers": "[limits]\nworkers = 2",
     "clickhouse.cert_file": "cert_file = 'c'",
     "clickhouse.key_file": "key_file = 'k'",
     "kinesis.fan_out": "fan_out = true",

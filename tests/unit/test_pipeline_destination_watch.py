@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from pipeline_parts import SOURCE, MemoryCheckpoints, MemorySink, ScriptedSource, checkpointer_of, writer_of
+from pipeline_parts import (
+    SOURCE,
+    MemoryCheckpoints,
+    MemorySink,
+    ScriptedSource,
+    checkpointer_of,
+    sole_member,
+    writer_of,
+)
 from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
@@ -58,7 +66,7 @@ async def watched(
     budget = ByteBudget(1)
     engine = Engine(budget, writer_of(MemorySink(), budget), Metrics(), progress, now)
     policy = Policy("resnapshot", {SourceId(SOURCE): ["orders"]}, destinations={"orders": "uuid"})
-    recovery = Recovery(store, policy, engine.metrics, progress)
+    recovery = Recovery(store, policy, engine.metrics, progress, sole_member())
     source = ScriptedSource()
     if former:
         store.tables["orders"] = Followed("orders", source.id, 1, 500.0, held=True)

@@ -18,6 +18,7 @@ from pipeline_parts import (
     chunk,
     mark,
     shard,
+    sole_member,
     writer_of,
 )
 from recovery_parts import MemoryRecovery, NoSnapshots
@@ -78,9 +79,11 @@ async def following(bench: Bench) -> AsyncIterator[StreamFollower]:
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(engine, bench.checkpointer, tasks)
             policy = Policy(bench.on_lost_position, {SOURCE: ["orders", "accounts"]})
-            recovery = Recovery(bench.recovery, policy, bench.metrics, Progress())
+            recovery = Recovery(bench.recovery, policy, bench.metrics, Progress(), sole_member())
             await recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
-            follower = StreamFollower(bench.source, OneRowEach(), readers, bench.checkpointer, engine, recovery)
+            follower = StreamFollower(
+                bench.source, OneRowEach(), readers, bench.checkpointer, engine, recovery, sole_member()
+            )
             running = [
                 tasks.create_task(bench.writer.run(), name="writer"),
                 tasks.create_task(bench.checkpointer.run(), name="checkpointer"),

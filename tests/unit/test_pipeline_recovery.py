@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import pytest
-from pipeline_parts import SOURCE, MemoryCheckpoints, ScriptedSource, checkpointer_of, mark
+from pipeline_parts import SOURCE, MemoryCheckpoints, ScriptedSource, checkpointer_of, mark, sole_member
 from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
@@ -34,7 +34,7 @@ class Bench:
         self.metrics = Metrics()
         self.checkpointer = checkpointer_of(MemoryCheckpoints(saved))
         policy = Policy(on_lost_position, {SOURCE: ["orders"]}, unrepeatable or {})
-        self.recovery = Recovery(self.store, policy, self.metrics, Progress())
+        self.recovery = Recovery(self.store, policy, self.metrics, Progress(), sole_member())
 
     async def begin(self) -> Recovery:
         await self.checkpointer.load()

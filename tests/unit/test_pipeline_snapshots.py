@@ -16,6 +16,7 @@ from pipeline_parts import (
     ScriptedSource,
     checkpointer_of,
     chunk,
+    sole_member,
     writer_of,
 )
 from recovery_parts import MemoryGhosts, MemoryRecovery
@@ -36,9 +37,11 @@ from dyncdc.model import (
     SourceId,
 )
 from dyncdc.pipeline.budget import ByteBudget
+from dyncdc.pipeline.loading import Loading
 from dyncdc.pipeline.pump import Engine
 from dyncdc.pipeline.readers import Readers
 from dyncdc.pipeline.recovery import Policy, Recovery
+from dyncdc.pipeline.snapshot_plan import Journal
 from dyncdc.pipeline.snapshots import SnapshotLoader, SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
@@ -165,20 +168,15 @@ async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[Snapsh
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(engine, checkpointer, tasks)
             policy = Policy(bench.on_lost_position, {SourceId("stream@1"): ["orders"]})
-            recovery = Recovery(bench.recovery, policy, Metrics(), bench.progress)
+            recovery = Recovery(bench.recovery, policy, Metrics(), bench.progress, sole_member())
             await recovery.begin([bench.stream], bench.store, checkpointer)
+            journal = Journal(bench.store, engine, bench.plan.task, epoch=checkpointer.epoch, patient=patient)
+            alone = sole_member()
+            files = Loading(
+                "orders", bench.origin, journal, bench, readers, checkpointer, engine, alone, patient=patient
+            )
             loader = SnapshotLoader(
-                bench.plan,
-                bench.origin,
-                bench.store,
-                bench,
-                readers,
-                checkpointer,
-                engine,
-                bench,
-                recovery,
-                bench.ghosts,
-                patient=patient,
+                bench.plan, bench.origin, journal, files, readers, engine, bench, recovery, bench.ghosts, alone
             )
             running = [
                 tasks.create_task(writer.run(), name="writer"),

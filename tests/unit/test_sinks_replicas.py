@@ -10,6 +10,7 @@ import pytest
 from dyncdc.errors import RetryableError
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.members import ClickHouseMembers
 from dyncdc.sinks.recovery import ClickHouseRecovery
 
 Load = Callable[[ClickHouse], Awaitable[object]]
@@ -17,6 +18,7 @@ LOADS: dict[str, Load] = {
     "dyncdc_checkpoints": lambda clickhouse: ClickHouseCheckpoints(clickhouse, "p").load(),
     "dyncdc_snapshots": lambda clickhouse: ClickHouseSnapshots(clickhouse, "p").load(),
     "dyncdc_gaps": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").open_gaps(),
+    "dyncdc_members": lambda clickhouse: ClickHouseMembers(clickhouse, "p").members(),
     "dyncdc_followed": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").followed(),
 }
 

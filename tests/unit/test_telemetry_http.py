@@ -35,7 +35,7 @@ async def site() -> AsyncIterator[Site]:
     metrics.watch_stuck(lambda: [task.name for task in progress.stuck()])
     async with (
         aiohttp.ClientSession() as session,
-        serve_http("127.0.0.1", 0, HttpPages(metrics, progress, readiness)) as port,
+        serve_http(("127.0.0.1", 0), HttpPages(metrics, progress, readiness).application()) as port,
     ):
         there = Site(session, port, metrics, progress, readiness)
         yield there
@@ -74,12 +74,12 @@ async def test_metrics_are_prometheus_text_and_the_front_page_points_to_them(sit
 async def test_a_port_in_use_is_a_configuration_error(site: Site) -> None:
     pages = HttpPages(site.metrics, site.progress, site.readiness)
     with pytest.raises(ConfigError, match=rf"binding http\.listen 127\.0\.0\.1:{site.port}: the port is in use"):
-        async with serve_http("127.0.0.1", site.port, pages):
+        async with serve_http(("127.0.0.1", site.port), pages.application()):
             pass
 
 
 async def test_a_foreign_address_is_a_configuration_error(site: Site) -> None:
     pages = HttpPages(site.metrics, site.progress, site.readiness)
     with pytest.raises(ConfigError, match="not an address of this machine"):
-        async with serve_http("192.0.2.1", 0, pages):
+        async with serve_http(("192.0.2.1", 0), pages.application()):
             pass

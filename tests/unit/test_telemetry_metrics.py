@@ -6,6 +6,7 @@ from dyncdc.model import Decoded
 from dyncdc.telemetry.metrics import OTHER_TABLES, TABLES_SEEN, Metrics
 
 CONTRACT = {
+    "worker_restarts_total": [],
     "records_read_total": ["table"],
     "rows_written_total": ["table"],
     "dead_letters_total": ["table", "reason"],

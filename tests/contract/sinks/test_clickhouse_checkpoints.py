@@ -63,17 +63,27 @@ async def test_pipelines_share_nothing(tables: ClickHouse) -> None:
     one, other = ClickHouseCheckpoints(tables, "one"), ClickHouseCheckpoints(tables, "other")
     await one.save([row(1)])
     assert await other.load() == []
-    assert await other.newest_epoch({SOURCE}) == 0
+    assert await other.newest_epoch({(SOURCE, ShardId(SHARD))}) == 0
 
 
-async def test_the_newest_epoch_of_some_sources_is_found_at_once_after_a_save(tables: ClickHouse) -> None:
+async def test_the_newest_epoch_is_that_of_the_shards_asked_for_at_once_after_a_save(tables: ClickHouse) -> None:
     store = ClickHouseCheckpoints(tables, "p")
-    assert await store.newest_epoch({SOURCE}) == 0
+    mine, other = (SOURCE, ShardId(SHARD)), (SOURCE, ShardId("b"))
+    assert await store.newest_epoch({mine}) == 0
     await store.save([row(1, epoch=5), row(1, epoch=7, shard="b")])
-    assert await store.newest_epoch({SOURCE}) == 7
-    assert await store.newest_epoch({SOURCE, SourceId("x")}) == 7
-    assert await store.newest_epoch({SourceId("x")}) == 0
+    assert await store.newest_epoch({mine}) == 5, "another member's later start is no take-over"
+    assert await store.newest_epoch({mine, other, (SourceId("x"), ShardId(SHARD))}) == 7
+    assert await store.newest_epoch({(SourceId("x"), ShardId("b"))}) == 0
     assert await store.newest_epoch(set()) == 0
+    many = {(SOURCE, ShardId(f"file/with/a/long/key-{number:0200}")) for number in range(3000)}
+    assert await store.newest_epoch(many | {other}) == 7
+
+
+async def test_a_look_shows_what_is_saved_of_some_sources(tables: ClickHouse) -> None:
+    store = ClickHouseCheckpoints(tables, "p")
+    await store.save([row(1), replace(row(2), source=SourceId("y"))])
+    assert [each.source for each in await store.look([SourceId("y"), SourceId("z")])] == ["y"]
+    assert await store.look([]) == []
 
 
 async def test_a_thousand_shards_are_one_insert(tables: ClickHouse) -> None:

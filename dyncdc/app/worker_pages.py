@@ -1,0 +1,137 @@
+"""The pages of a daemon with workers: each is asked over its own socket, and the answers become one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+from aiohttp import web
+
+from ..telemetry.http import METRICS_TYPE, index_page
+from ..telemetry.merge import MergedMetrics
+from ..telemetry.progress import Progress
+
+ASK_SECONDS = 2.0
+
+
+class WorkerState(Protocol):
+    """What the pages need to know of a worker."""
+
+    @property
+    def number(self) -> int:
+        """Which it is, from 0."""
+
+    @property
+    def socket(self) -> Path:
+        """Where it answers."""
+
+    @property
+    def absence(self) -> str:
+        """Why it does not run, "" while it does."""
+
+
+class Answers:
+    """Asks workers. ``None`` where one does not answer in time."""
+
+    def __init__(self, workers: Sequence[WorkerState]) -> None:
+        self.workers = workers
+
+    async def ask(self, path: str) -> Mapping[int, tuple[int, str] | None]:
+        """Status and text of a page, by worker."""
+        answers = await asyncio.gather(*(self._ask(worker, path) for worker in self.workers))
+        return {worker.number: answer for worker, answer in zip(self.workers, answers, strict=True)}
+
+    async def _ask(self, worker: WorkerState, path: str) -> tuple[int, str] | None:
+        timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
+        try:
+            connector = aiohttp.UnixConnector(str(worker.socket))
+            async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+                async with session.get(f"http://worker{path}") as answer:
+                    return answer.status, await answer.text()
+        except (OSError, TimeoutError, aiohttp.ClientError):
+            return None
+
+
+class WorkerPages:
+    """The combined pages of all workers."""
+
+    def __init__(self, answers: Answers, merged: MergedMetrics) -> None:
+        self._answers = answers
+        self._merged = merged
+        self._starting: Progress | None = None
+        self.restarts = 0
+
+    def watch_start(self, progress: Progress) -> None:
+        """Answer with what the supervisor itself does first."""
+        self._starting = progress
+
+    def started(self) -> None:
+        """Answer with what the workers say from now on."""
+        self._starting = None
+
+    def application(self) -> web.Application:
+        """Return the routes."""
+        application = web.Application()
+        routes = {"/": self._index, "/metrics": self._metrics, "/livez": self._livez, "/healthz": self._healthz}
+        application.add_routes([web.get(path, page) for path, page in routes.items()])
+        application.add_routes([web.get("/readyz", self._readyz)])
+        return application
+
+    async def _index(self, _: web.Request) -> web.Response:
+        return web.Response(text=index_page())
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        answers = await self._answers.ask("/metrics")
+        texts = {number: answer[1] for number, answer in answers.items() if answer is not None}
+        body = self._merged.render(texts, len(self._answers.workers), self.restarts)
+        return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        """A worker that is being started is the supervisor's business; one whose loop stands still is not."""
+        answers = await self._answers.ask("/livez")
+        silent = [worker for worker in self._answers.workers if not worker.absence and answers[worker.number] is None]
+        text = "".join(f"worker {worker.number} does not answer\n" for worker in silent)
+        return web.Response(text=text or "live\n", status=503 if silent else 200)
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        lines = await self.unhealthy()
+        status = 503 if lines else 200
+        if "application/json" in request.headers.get("Accept", ""):
+            document = {"status": "stuck" if lines else "healthy", "stuck": [{"task": line} for line in lines]}
+            return web.json_response(document, status=status)
+        return web.Response(text="".join(f"{line}\n" for line in lines) or "healthy\n", status=status)
+
+    async def unhealthy(self) -> list[str]:
+        """What is stuck, on a line each."""
+        if self._starting is not None:
+            return [str(task) for task in self._starting.stuck()]
+        answers = await self._answers.ask("/healthz")
+        lines: list[str] = []
+        for worker in self._answers.workers:
+            answer = answers[worker.number]
+            if worker.absence:
+                lines.append(f"worker {worker.number}: {worker.absence}")
+            elif answer is None:
+                lines.append(f"worker {worker.number}: does not answer")
+            elif answer[0] != 200:
+                lines += [f"worker {worker.number}: {line}" for line in answer[1].splitlines()]
+        return lines
+
+    async def missing(self) -> list[str]:
+        """What must still be done before all workers are ready, on a line each."""
+        if self._starting is not None:
+            return ["not yet: destinations checked"]
+        lines: list[str] = []
+        for number, answer in (await self._answers.ask("/readyz")).items():
+            if answer is None:
+                lines.append(f"worker {number}: not yet: started")
+            elif answer[0] != 200:
+                lines += [f"worker {number}: {line}" for line in answer[1].splitlines()]
+        return lines
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        lines = await self.missing()
+        return web.Response(text="".join(f"{line}\n" for line in lines) or "ready\n", status=503 if lines else 200)

@@ -1,0 +1,263 @@
+"""``limits.workers``: a supervisor of processes on this machine, each a member of the pipeline. It moves no data.
+
+It checks the configuration and makes the tables once, before the first worker; then it starts workers, starts a dead
+one again, passes signals on, and answers for all. A worker that ends on purpose (exit 1 or 2) ends them all: what it
+says would be true for the one in its place too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from .. import __version__
+from ..config import Config
+from ..config.sections import MINIMUM_MEMORY_BYTES
+from ..errors import ConfigError, FatalError
+from ..pipeline.coordinator import first_error
+from ..pipeline.membership import Division
+from ..pipeline.retry import Backoff
+from ..sources.aws_errors import CredentialsError
+from ..telemetry.http import serve_http
+from ..telemetry.merge import MergedMetrics
+from ..telemetry.progress import Progress
+from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
+from .assembly import assemble
+from .patience import Patience
+from .signals import Stop
+from .worker_pages import Answers, WorkerPages
+from .world import open_world
+
+_log = structlog.get_logger("dyncdc")
+
+SUPERVISOR = "DYNCDC_SUPERVISOR"
+"""Environment variable of a worker: process id of whoever started it."""
+
+PR_SET_PDEATHSIG = 1
+LONG_LIFE_SECONDS = 60.0
+"""Who lived so long is started again at once; who dies sooner waits longer each time."""
+
+READY_POLL_SECONDS = 0.25
+GRACE_SECONDS = 5.0
+"""Beyond its own deadline, before a worker that does not end is killed."""
+
+CUT_SECONDS = 2.0
+SIGNAL_BASE = 128
+DRAINED = (0, -signal.SIGTERM)
+"""A worker that had no handler for SIGTERM yet had nothing to drain either."""
+
+ENDS_ALL = (1, 2)
+OURS = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "DYNCDC_MEMBER")
+"""Environment variables that are not for workers: only the supervisor talks to systemd."""
+
+
+def be_worker() -> None:
+    """Die with the supervisor, however that ends. In a worker, first of all. Source: prctl(2), PR_SET_PDEATHSIG."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.environ.get(SUPERVISOR, str(os.getppid())) != str(os.getppid()):
+        raise FatalError("starting a worker: its supervisor has ended")
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One worker, as often as it is started."""
+
+    number: int
+    division: Division
+    socket: Path
+    process: asyncio.subprocess.Process | None = None
+    absence: str = "not started yet"
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal it, if it runs."""
+        if self.process is not None and self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+
+async def run_workers(config: Config, division: Division, arguments: Sequence[str], *, once: bool) -> int:
+    """Supervise until a signal, or with ``once`` until all workers are done; return the exit code.
+
+    ``division``: whose part the workers share. ``arguments``: of ``dyncdc run``, for each worker. Raises ConfigError,
+    FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
+    """
+    if config.limits.memory_bytes // config.limits.workers < MINIMUM_MEMORY_BYTES:
+        raise ConfigError(
+            f"sharing limits.memory_bytes among {config.limits.workers} workers: each would have less than"
+            f" {MINIMUM_MEMORY_BYTES:,} bytes",
+            hint="raise limits.memory_bytes, or lower limits.workers",
+        )
+    stop = Stop()
+    stop.listen()
+    with tempfile.TemporaryDirectory(prefix="dyncdc-") as directory:
+        supervisor = _Supervisor(config, division, arguments, stop, Path(directory), once=once)
+        try:
+            return await supervisor.run()
+        except BaseExceptionGroup as group:
+            raise first_error(group) from group
+
+
+class _Supervisor:
+    """All workers of one daemon. Whatever way it ends, none of them is left."""
+
+    def __init__(
+        self,
+        config: Config,
+        division: Division,
+        arguments: Sequence[str],
+        stop: Stop,
+        directory: Path,
+        *,
+        once: bool,
+    ) -> None:
+        self._config = config
+        self._arguments = arguments
+        self._stop = stop
+        self._once = once
+        count = config.limits.workers
+        self._workers = [
+            _Worker(number, division.part(number, count), directory / f"{number}.sock") for number in range(count)
+        ]
+        self._merged = MergedMetrics()
+        self._pages = WorkerPages(Answers(self._workers), self._merged)
+        self._code = 0
+        self._supervising = False
+        self._ending = asyncio.Event()
+        """No worker is started any more."""
+
+    async def run(self) -> int:
+        """Serve, prepare, supervise; return the exit code."""
+        listen = self._config.http.listen
+        async with serve_http((listen.host, listen.port), self._pages.application()) as port:
+            _log.info(
+                "started",
+                version=__version__,
+                pipeline=self._config.pipeline,
+                workers=len(self._workers),
+                http_port=port,
+            )
+            async with asyncio.TaskGroup() as tasks:
+                work = tasks.create_task(self._work(), name="workers")
+                helpers = [
+                    tasks.create_task(feed_watchdog(), name="watchdog"),
+                    tasks.create_task(self._pass_on(work), name="signals"),
+                ]
+                work.add_done_callback(lambda _: [helper.cancel() for helper in helpers])
+        _log.info("stopped")
+        return SIGNAL_BASE + self._stop.signal_number if self._stop.cut.is_set() else self._code
+
+    async def _work(self) -> None:
+        progress = Progress(stuck_after_seconds=self._config.run.stuck_after_seconds)
+        with progress.task("start") as task:
+            patience = Patience(self._config.run.startup_timeout_seconds if self._once else None, progress, task)
+            self._pages.watch_start(progress)
+            # Held for as long as workers run: a local ClickHouse is ours, and theirs to use.
+            async with open_world(self._config, patience, own=True) as world:
+                try:
+                    await assemble(world)
+                except CredentialsError as error:  # at start they cannot mend themselves
+                    raise ConfigError(str(error), hint=error.hint) from error
+                self._supervising = True
+                self._pages.started()
+                await self._supervise()
+
+    async def _supervise(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                ready = tasks.create_task(self._tell_ready(), name="ready")
+                keeping = [
+                    tasks.create_task(self._keep(worker), name=f"worker:{worker.number}") for worker in self._workers
+                ]
+                await asyncio.wait(keeping)
+                ready.cancel()
+        finally:
+            for worker in self._workers:
+                worker.send(signal.SIGKILL)
+
+    async def _tell_ready(self) -> None:
+        while await self._pages.missing():  # noqa: ASYNC110 - only the workers know
+            await asyncio.sleep(READY_POLL_SECONDS)
+        notify(READY)
+        _log.info("ready")
+
+    async def _keep(self, worker: _Worker) -> None:
+        """Keep one worker running until all is done, or must end."""
+        loop = asyncio.get_running_loop()
+        backoff = Backoff(first_seconds=1.0, ceiling_seconds=30.0)
+        while not self._ending.is_set():
+            born = loop.time()
+            code = await self._live(worker)
+            self._merged.died(worker.number)
+            worker.absence = f"ended with {code}"
+            if code in ENDS_ALL:
+                self._code = self._code or code
+                self._end(signal.SIGTERM)
+                return
+            if self._ending.is_set():
+                self._code = self._code or (0 if code in DRAINED else 1)
+                return
+            if self._once and code == 0:
+                return
+            if loop.time() - born > LONG_LIFE_SECONDS:
+                backoff.reset()
+            pause_seconds = backoff.next_seconds()
+            self._pages.restarts += 1
+            _log.error("worker died", worker=worker.number, exit_code=code, pause_seconds=round(pause_seconds, 3))
+            worker.absence += ", is started again"
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_seconds):
+                    await self._ending.wait()
+
+    async def _live(self, worker: _Worker) -> int:
+        """Start a worker and wait for its end; return its exit code, negative for a signal."""
+        share = self._config.limits.memory_bytes // len(self._workers)
+        environment = {name: text for name, text in os.environ.items() if name not in OURS}
+        environment |= {SUPERVISOR: str(os.getpid()), "DYNCDC_LIMITS__MEMORY_BYTES": str(share)}
+        worker.socket.unlink(missing_ok=True)
+        division = str(worker.division)
+        # A session of its own: Ctrl-C on the terminal is for us, and we pass it on.
+        process = worker.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "dyncdc", "run", "--member", division, "--worker", str(worker.socket), *self._arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        worker.absence = ""
+        _log.info("worker started", worker=worker.number, member=division, pid=process.pid)
+        if self._ending.is_set():
+            worker.send(signal.SIGTERM)
+        return await process.wait()
+
+    async def _pass_on(self, work: asyncio.Task[None]) -> None:
+        """The first signal drains all workers, or ends a start at once; the second ends them at once."""
+        await self._stop.draining.wait()
+        notify(STOPPING)
+        _log.info("stopping", signal=self._stop.signal_number)
+        if not self._supervising:
+            work.cancel()
+            return
+        self._end(signal.SIGTERM)
+        await self._stop.cut.wait()
+        self._end(signal.SIGQUIT)
+        await asyncio.sleep(CUT_SECONDS)
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        """Start no worker any more, and signal those that run; after their own deadline they are killed."""
+        if not self._ending.is_set():
+            seconds = self._config.run.shutdown_seconds + GRACE_SECONDS
+            asyncio.get_running_loop().call_later(seconds, self._end, signal.SIGKILL)
+        self._ending.set()
+        for worker in self._workers:
+            worker.send(number)
