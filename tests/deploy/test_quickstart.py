@@ -84,7 +84,7 @@ def test_the_commands_of_the_page_replicate_a_table(aws: Aws, granted: LocalClic
     here = ClickHouseHttp(granted.http_port, "analytics")
     assert here.number("SELECT count() FROM orders_current") == ITEMS
     policies = {path.name: path.read_text() for path in tmp_path.glob("dyncdc-*.json")}
-    assert len(policies) == 3 and not any("${" in text for text in policies.values())
+    assert len(policies) == 4 and not any("${" in text for text in policies.values())
 
 
 def test_ten_steps_are_ten() -> None:

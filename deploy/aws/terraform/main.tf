@@ -56,7 +56,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "exports" {
     status = "Enabled"
 
     filter {
-      prefix = var.export_prefix
+      prefix = "${var.export_prefix}/"
     }
 
     expiration {
@@ -96,7 +96,7 @@ resource "aws_iam_role" "dyncdc" {
 }
 
 resource "aws_iam_role_policy" "dyncdc" {
-  for_each = toset(["stream", "export", "verify"])
+  for_each = toset(["stream", "sample", "export", "verify"])
 
   name = each.key
   role = aws_iam_role.dyncdc.id

@@ -22,9 +22,9 @@ variable "export_bucket" {
 }
 
 variable "export_prefix" {
-  description = "As snapshot.prefix in the configuration"
+  description = "As snapshot.prefix in the configuration, without slashes around it"
   type        = string
-  default     = "dyncdc/"
+  default     = "dyncdc"
 }
 
 variable "trusted_principals" {
