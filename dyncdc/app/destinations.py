@@ -22,6 +22,7 @@ from ..sinks.mapping import (
 )
 from ..sinks.own_tables import own_statements, own_tables
 from ..sinks.tables import DELETED_COLUMN, ExistingTable, Refusal, has_rows, read_table, refusals
+from ..sinks.versions import implausible, is_foreign, read_versions
 from ..sinks.views import view_name, view_state
 from .patience import Patience
 from .world import World
@@ -96,13 +97,23 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
     existing = await world.patience(lambda: read_table(world.clickhouse, config.destination))
     if existing is not None:
         planned = _existing(config, description.keys, existing, world.cluster)
-        planned = await _with_history(world, replace(planned, created=description.created))
+        planned = await _with_versions(world, replace(planned, created=description.created), existing)
+        planned = await _with_history(world, planned)
         return await _with_view(world, planned)
     version_type = await _version_type(world, config)
     spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
     planned = Planned(config, spec, None, [create_table(spec, world.cluster)], created=description.created)
     return await _with_view(world, await _with_history(world, planned))
+
+
+async def _with_versions(world: World, planned: Planned, table: ExistingTable) -> Planned:
+    """Look at the versions that somebody else wrote: what is greater than ours can never be replaced."""
+    if planned.refused or not is_foreign(table):
+        return planned
+    versions = await world.patience(lambda: read_versions(world.clickhouse, table))
+    found = implausible(planned.spec, versions) if versions is not None else ()
+    return replace(planned, refused=tuple(found))
 
 
 async def _with_history(world: World, planned: Planned) -> Planned:
@@ -164,6 +175,9 @@ def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: Existing
     empty = unfilled_columns(table, spec)
     if empty:
         notes.append(f"nothing fills {', '.join(empty)}: they keep their defaults")
+    if table.hazards.constraints:
+        names = ", ".join(table.hazards.constraints)
+        notes.append(f"its constraints ({names}) hold for rows of deletes too: what violates one becomes a dead letter")
     found = (*refusals(table, spec, cluster), *_of_evolve(config, spec))
     if not found:
         compile_table(spec)

@@ -12,7 +12,16 @@ from ..decode.spec import TableSpec
 from .cluster import is_replicated
 from .connection import ClickHouse
 from .ddl import add_column, add_mark_column, key_columns
-from .names import qualified, quote_text
+from .hazards import Hazards, find_hazards, split_list
+from .names import qualified, quote_name, quote_text
+
+_USE_REPLACING: Final = "use a ReplacingMergeTree(version, deleted) table"
+_OTHER_ENGINES: Final = {
+    "Distributed": "name the table that it is made of, of a cluster of one shard: over several, keys would never meet",
+    "View": "name the table that it reads, or another one",
+    "MaterializedView": "name the table that it writes to, or another one",
+    "CollapsingMergeTree": "a deleted item is no sign of -1 here; use a ReplacingMergeTree(version, deleted) table",
+}
 
 DELETED_COLUMN: Final = "_deleted"
 VERSION_TYPES: Final = frozenset({"Int64", "UInt64", "Int128", "UInt128", "Int256", "UInt256"})
@@ -37,6 +46,7 @@ class ExistingColumn:
     comment: str = ""
     computed: bool = False
     in_partition_key: bool = False
+    in_sorting_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,12 @@ class ExistingTable:
     sorting_key: str
     partition_key: str
     columns: tuple[ExistingColumn, ...]
+    create_query: str = ""
+
+    @property
+    def hazards(self) -> Hazards:
+        """What the definition holds that takes rows away or shows old ones."""
+        return find_hazards(self.engine_full, self.create_query)
 
     def column(self, name: str) -> ExistingColumn | None:
         """Return the column of that name, None when there is none."""
@@ -87,28 +103,28 @@ class ExistingTable:
 async def read_table(clickhouse: ClickHouse, name: str) -> ExistingTable | None:
     """Read how a table of the connection's database is now, None when there is none. Also after every ALTER."""
     rows = await clickhouse.fetch(
-        "SELECT toString(uuid), engine, engine_full, sorting_key, partition_key FROM system.tables"
+        "SELECT toString(uuid), engine, engine_full, sorting_key, partition_key, create_table_query FROM system.tables"
         f" WHERE database = currentDatabase() AND name = {quote_text(name)}",
         doing=f"reading the definition of {name}",
     )
     if not rows:
         return None
-    uuid, engine, engine_full, sorting_key, partition_key = rows[0]
-    return ExistingTable(
-        name, uuid, engine, engine_full, sorting_key, partition_key, await read_columns(clickhouse, name)
-    )
+    uuid, engine, engine_full, sorting_key, partition_key, create_query = rows[0]
+    columns = await read_columns(clickhouse, name)
+    return ExistingTable(name, uuid, engine, engine_full, sorting_key, partition_key, columns, create_query)
 
 
 async def read_columns(clickhouse: ClickHouse, name: str) -> tuple[ExistingColumn, ...]:
     """Read the columns of a table as they are now, in their order."""
     rows = await clickhouse.fetch(
-        "SELECT name, type, comment, default_kind IN ('MATERIALIZED', 'ALIAS', 'EPHEMERAL'), is_in_partition_key"
+        "SELECT name, type, comment, default_kind IN ('MATERIALIZED', 'ALIAS', 'EPHEMERAL'), is_in_partition_key,"
+        " is_in_sorting_key"
         f" FROM system.columns WHERE database = currentDatabase() AND table = {quote_text(name)} ORDER BY position",
         doing=f"reading the columns of {name}",
     )
     return tuple(
-        ExistingColumn(column, kind, comment, bool(computed), bool(in_partition_key))
-        for column, kind, comment, computed, in_partition_key in rows
+        ExistingColumn(column, kind, comment, bool(computed), bool(in_partition_key), bool(in_sorting_key))
+        for column, kind, comment, computed, in_partition_key, in_sorting_key in rows
     )
 
 
@@ -128,8 +144,9 @@ class Refusal:
 def refusals(table: ExistingTable, spec: TableSpec, cluster: str | None = None) -> list[Refusal]:
     """Return every reason why a table cannot keep the rows of ``spec`` right; empty when it is safe."""
     if not ENGINE.fullmatch(table.engine):
-        return [Refusal(f"its engine is {table.engine}", "use a ReplacingMergeTree(version, deleted) table")]
+        return [Refusal(f"its engine is {table.engine}", _OTHER_ENGINES.get(table.engine, _USE_REPLACING))]
     found = [*_of_version(table, spec), *_of_keys(table, spec), *_of_deletes(table, spec), *_of_columns(table, spec)]
+    found += _of_hazards(table)
     if cluster and not is_replicated(table.engine):
         todo = "use a ReplicatedReplacingMergeTree table, or leave clickhouse.cluster out"
         found.append(Refusal(f"its engine is {table.engine}: only one server of cluster {cluster} has its rows", todo))
@@ -138,17 +155,17 @@ def refusals(table: ExistingTable, spec: TableSpec, cluster: str | None = None) 
 
 def _of_version(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
     if not table.engine_columns:
-        yield Refusal(
-            "its ReplacingMergeTree has no version column", "use a ReplacingMergeTree(version, deleted) table"
-        )
+        yield Refusal("its ReplacingMergeTree has no version column", _USE_REPLACING)
         return
     version = table.engine_columns[0]
     if version != spec.version_column:
         yield Refusal(f"its version column is {version}", f'set tables.metadata.version = "{version}"')
         return
     column = table.column(version)
+    if column is not None and column.computed:
+        yield Refusal(f"its version column {version} is computed", "it must be a plain column, which dyncdc fills")
     if column is not None and column.type not in VERSION_TYPES:
-        yield Refusal(f"its version column {version} is {column.type}", "microseconds need Int64 or wider: use that")
+        yield Refusal(f"its version column {version} is {column.type}", _version_todo(table, version))
 
 
 def _of_keys(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
@@ -159,7 +176,7 @@ def _of_keys(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
         yield Refusal(f"it has no column for the key attribute {', '.join(missing)}", todo)
         return
     keys = key_columns(spec)
-    if table.sorting_columns is None or set(table.sorting_columns) != set(keys):
+    if not _sorted_by(table, keys):
         wanted = ", ".join(keys)
         yield Refusal(
             f"its ORDER BY is ({table.sorting_key}), not exactly the key ({wanted}): different items would replace each"
@@ -172,6 +189,40 @@ def _of_keys(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
             " different partitions never replace each other",
             "use a table without PARTITION BY, or partitioned by key attributes only",
         )
+
+
+def _sorted_by(table: ExistingTable, keys: tuple[str, ...]) -> bool:
+    """Whether ORDER BY tells the keys apart, and nothing else. Expressions over keys alone may stand beside them."""
+    if table.sorting_columns is not None:
+        return set(table.sorting_columns) == set(keys)
+    listed = {_unquoted(each) for each in split_list(table.sorting_key)}
+    return listed.issuperset(keys) and all(column.name in keys for column in table.columns if column.in_sorting_key)
+
+
+def _version_todo(table: ExistingTable, version: str) -> str:
+    return (
+        "microseconds need a whole number of 64 bits or more, and a version column cannot be changed: make a table with"
+        f" {quote_name(version)} Int64 and copy: INSERT INTO new SELECT * FROM {qualified(table.name)} FINAL"
+    )
+
+
+def _of_hazards(table: ExistingTable) -> Iterator[Refusal]:
+    found, name = table.hazards, qualified(table.name)
+    if found.row_ttl:
+        yield Refusal(
+            f"its TTL removes rows ({found.row_ttl}): the newest of an item may go and an older one show again, and a"
+            " deleted item come back",
+            f"run: ALTER TABLE {name} REMOVE TTL (DynamoDB's own TTL deletes items here too)",
+        )
+    for column in found.column_ttls:
+        todo = f"run: ALTER TABLE {name} MODIFY COLUMN {quote_name(column)} REMOVE TTL"
+        yield Refusal(f"the TTL of its column {column} takes values away", todo)
+    for projection in found.projections:
+        todo = (
+            f"run: ALTER TABLE {name} DROP PROJECTION {quote_name(projection)}, or"
+            f" ALTER TABLE {name} MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild'"
+        )
+        yield Refusal(f"its projection {projection} may show rows that were replaced", todo)
 
 
 def _of_deletes(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
@@ -187,6 +238,8 @@ def _of_deletes(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
     own = (spec.deleted_column, "UInt8"), (spec.spill_column, "String"), (spec.expired_column, "UInt8")
     for name, wanted in own:
         column = table.column(name) if name else None
+        if column is not None and column.computed:
+            yield Refusal(f"its column {name} is computed", "it must be a plain column, which dyncdc fills")
         if column is not None and column.type != wanted:
             yield Refusal(f"its column {name} is {column.type}", f"it must be {wanted}")
     cleanup = _CLEANUP.search(table.engine_full)

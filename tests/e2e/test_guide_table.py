@@ -90,6 +90,16 @@ def test_deletes_work_with_a_deleted_column(place: Place, engine: str) -> None:
         assert daemon.terminate() == 0, daemon.tail()
 
 
+def test_a_table_whose_versions_nothing_would_win_over_is_refused(place: Place) -> None:
+    table = make_guide_table(place)
+    place.clickhouse.run("INSERT INTO users VALUES ('a', 'x', 1, 1767225600000000000)")
+    ended = place.command("run", "--once", "-c", str(place.configure([place.entry(table, **PLAIN)])))
+    assert ended.code == 2
+    (line,) = ended.complaints
+    assert "they look like nanoseconds" in line
+    assert place.clickhouse.tables() == {"users"}, "nothing was made"
+
+
 def test_o12_tables_share_a_stream_and_an_unconfigured_one_is_ignored(place: Place) -> None:
     stream = place.make_stream(shards=2)
     one, two, stranger = (place.make_table(label, {"id": "S"}, stream) for label in ("one", "two", "stranger"))

@@ -13,6 +13,7 @@ from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.ddl import add_mark_column, create_table, create_view
 from dyncdc.sinks.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
 from dyncdc.sinks.tables import ExistingTable, has_rows, read_table, refusals
+from dyncdc.sinks.versions import implausible, is_foreign, read_versions, unit_of
 
 KEYS = (KeyAttribute("id", "S"),)
 GUIDE = (
@@ -129,6 +130,18 @@ async def test_the_guides_table_with_deletes_is_refused_until_it_has_the_offered
         ("Memory", "its engine is Memory"),
         ("AggregatingMergeTree ORDER BY id", "its engine is AggregatingMergeTree"),
         ("Join(ANY, LEFT, id)", "its engine is Join"),
+        ("ReplacingMergeTree(v) ORDER BY (cityHash64(id, age), id)", "not exactly the key"),
+        (
+            "ReplacingMergeTree(v) ORDER BY id TTL at + INTERVAL 10 YEAR",
+            "its TTL removes rows (at + toI",
+        ),
+        (
+            "ReplacingMergeTree(v) ORDER BY id TTL at + INTERVAL 1 DAY RECOMPRESS CODEC(ZSTD(3)),"
+            " at + INTERVAL 1 YEAR DELETE WHERE age = 1 SETTINGS index_granularity = 1024",
+            "its TTL removes rows",
+        ),
+        ("ReplacingMergeTree(made) ORDER BY id", "its version column made is computed"),
+        ("ReplacingMergeTree(v, mark) ORDER BY id", "its column mark is computed"),
         (
             "ReplacingMergeTree(v) ORDER BY id SETTINGS min_age_to_force_merge_seconds = 1,"
             " allow_experimental_replacing_merge_with_cleanup = 1,"
@@ -138,7 +151,10 @@ async def test_the_guides_table_with_deletes_is_refused_until_it_has_the_offered
     ],
 )
 async def test_unsafe_tables_are_refused_with_the_reason(clickhouse: ClickHouse, engine: str, reason: str) -> None:
-    columns = "id String, age Int8, narrow UInt32, at DateTime, v Int64"
+    columns = (
+        "id String, age Int8, narrow UInt32, at DateTime, v Int64, made Int64 MATERIALIZED toInt64(age),"
+        " mark UInt8 MATERIALIZED 0"
+    )
     found = await reasons(clickhouse, f"CREATE TABLE users ({columns}) ENGINE = {engine}", deletes="ignore")
     assert len(found) == 1
     assert reason in found[0]
@@ -150,7 +166,9 @@ async def test_unsafe_tables_are_refused_with_the_reason(clickhouse: ClickHouse,
         "ReplacingMergeTree(v) ORDER BY id",
         "ReplacingMergeTree(v, gone) ORDER BY (id)",
         "ReplacingMergeTree(w) PARTITION BY cityHash64(id) % 8 ORDER BY id",
-        "ReplacingMergeTree(u) PRIMARY KEY id ORDER BY id TTL at + INTERVAL 10 YEAR SETTINGS index_granularity = 1024",
+        "ReplacingMergeTree(u) PRIMARY KEY id ORDER BY id TTL at + INTERVAL 1 DAY RECOMPRESS CODEC(ZSTD(3))"
+        " SETTINGS index_granularity = 1024",
+        "ReplacingMergeTree(v) ORDER BY (cityHash64(id) % 8, id)",
     ],
 )
 async def test_safe_tables_are_taken_as_they_are(clickhouse: ClickHouse, engine: str) -> None:
@@ -163,6 +181,78 @@ async def test_safe_tables_are_taken_as_they_are(clickhouse: ClickHouse, engine:
     assert "m" not in {column.name for column in spec.columns}
     assert "t" in unfilled_columns(table, spec)
     compile_table(spec)
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ("id String, note String DEFAULT 'no TTL ''here', at DateTime, v Int64", ""),
+        ("id String, note String TTL at + INTERVAL 1 DAY, at DateTime, v Int64", "the TTL of its column note"),
+        (
+            "id String, `TTL x, (` String, at DateTime, v Int64, INDEX i id TYPE minmax, n String COMMENT 'TTL at'",
+            "",
+        ),
+        ("id String, v Int64, CONSTRAINT c CHECK v > 0", ""),
+    ],
+)
+async def test_what_takes_values_away_is_found_and_what_only_looks_like_it_is_not(
+    clickhouse: ClickHouse, columns: str, reason: str
+) -> None:
+    create = f"CREATE TABLE users ({columns}) ENGINE = ReplacingMergeTree(v) ORDER BY id"
+    assert [reason in found for found in await reasons(clickhouse, create, deletes="ignore")] == [True] * bool(reason)
+
+
+@pytest.mark.parametrize(("mode", "safe"), [("ignore", False), ("rebuild", True), ("drop", True)])
+async def test_a_projection_must_follow_what_is_replaced(clickhouse: ClickHouse, mode: str, safe: bool) -> None:
+    create = (
+        "CREATE TABLE users (id String, age Int8, v Int64, PROJECTION `by age` (SELECT * ORDER BY age))"
+        f" ENGINE = ReplacingMergeTree(v) ORDER BY id SETTINGS deduplicate_merge_projection_mode = '{mode}'"
+    )
+    found = await reasons(clickhouse, create, deletes="ignore")
+    assert found == ([] if safe else ["its projection by age may show rows that were replaced"])
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "safe"),
+    [
+        ("('a', 0)", "", True),
+        ("('a', 0), ('b', 1767225600000)", "milliseconds", True),
+        ("('a', 1767225600000000)", "microseconds", True),
+        ("('a', 1767225600)", "seconds", True),
+        ("('a', 1767225600000000000)", "nanoseconds", False),
+        ("('a', 9223372036854775807)", "", False),
+    ],
+)
+async def test_versions_that_ours_would_never_win_over_are_refused(
+    clickhouse: ClickHouse, values: str, unit: str, safe: bool
+) -> None:
+    table = await existing(clickhouse, GUIDE, f"INSERT INTO users (id, version) VALUES {values}")
+    assert is_foreign(table)
+    versions = await read_versions(clickhouse, table)
+    assert versions is not None
+    assert unit_of(versions.greatest, versions.now) == unit
+    found = implausible(existing_table_spec(config(deletes="ignore"), KEYS, table), versions)
+    assert len(found) == (not safe)
+    assert all(unit in refusal.reason for refusal in found)
+
+
+async def test_a_wide_version_counts_microseconds_above_the_sequence_number(clickhouse: ClickHouse) -> None:
+    create = "CREATE TABLE users (id String, v UInt256) ENGINE = ReplacingMergeTree(v) ORDER BY id"
+    for value, safe in (("1767225600000000", True), ("1767225600000000 * bitShiftLeft(toUInt256(1), 192)", True)):
+        table = await existing(
+            clickhouse, "DROP TABLE IF EXISTS users", create, f"INSERT INTO users SELECT 'a', {value}"
+        )
+        versions = await read_versions(clickhouse, table)
+        assert versions is not None
+        assert (implausible(existing_table_spec(config(deletes="ignore"), KEYS, table), versions) == ()) == safe
+
+
+async def test_what_is_not_the_table_itself_is_refused_with_where_to_look(clickhouse: ClickHouse) -> None:
+    await clickhouse.execute(GUIDE)
+    await clickhouse.execute("CREATE VIEW seen AS SELECT * FROM users")
+    table = await existing(clickhouse, table="seen")
+    (refusal,) = refusals(table, existing_table_spec(config(deletes="ignore"), KEYS, table))
+    assert "name the table that it reads" in refusal.todo
 
 
 async def test_several_key_attributes_may_be_sorted_in_any_order(clickhouse: ClickHouse) -> None:
