@@ -210,6 +210,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "ops",
         ),
         Panel("Stuck tasks", "By name.", {"{{instance}} {{task}}": "dyncdc_stuck_tasks{W}"}, stacked=True),
+        Panel(
+            "Worker restarts",
+            "With limits.workers: workers that ended and were started again.",
+            {"{{instance}}": "increase(dyncdc_worker_restarts_total{W}[$__rate_interval])"},
+        ),
         Panel("Shards", "By state.", {"{{state}}": "sum by (state) (dyncdc_shards{W})"}),
         Panel(
             "Since the last checkpoint",
