@@ -63,7 +63,8 @@ class Sweeping:
                 error = CorruptSnapshotError(
                     f"loading {snapshot.table}: {letters:,} items of its snapshot are dead letters, so nothing is"
                     " taken for deleted yet",
-                    hint="replay or drop them: `dyncdc dead-letters list`; the snapshot then completes by itself",
+                    hint="replay them, or drop them: an item that was dropped then counts as deleted (`dyncdc"
+                    " dead-letters list`); the snapshot completes by itself",
                 )
                 self._blocked(error, task)
                 told = True
