@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
 from ..errors import ConfigError
 from .attributes import TypedValue, canonical, null, spill_text, unpack
-from .cells import Encoder, Encoders, compact
+from .cells import compact
 from .history import HistoryPlan
 from .newcomers import Newcomers
+from .places import Column, KeyColumn, Node, add_column, key_column
 from .redacted_records import redacted_record
 from .refusals import check_redaction, check_table, unusable
-from .spec import ColumnSpec, KeyAttribute, TableSpec
-from .types import Codec, compile_type
+from .spec import TableSpec
+from .types import compile_type
 from .undecodable import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, Undecodable
 
 SEQUENCE_BITS: Final = 192
@@ -45,43 +46,10 @@ class Row:
     """Attributes, or parts of them, without a column, in a table without a spill."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    index: int
-    name: str
-    label: str
-    encoders: Encoders
-    own: str
-    """The type that a value has unless the spill says otherwise; "" where the cell itself says it."""
-    default: bytes
-    nullable: bool
-    lossy: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _KeyColumn:
-    index: int
-    name: str
-    label: str
-    attribute: str
-    tag: str
-    encode: Encoder
-
-
-@dataclass(slots=True)
-class _Node:
-    """A place in the item: the columns it fills, and the places below it when it is a map."""
-
-    columns: list[_Column] = field(default_factory=list)
-    children: dict[str, _Node] = field(default_factory=dict)
-
-
 class TablePlan:
     """Makes rows of one table. Made by ``compile_table``; holds no state between rows."""
 
-    def __init__(
-        self, spec: TableSpec, columns: tuple[str, ...], keys: list[_KeyColumn], root: dict[str, _Node]
-    ) -> None:
+    def __init__(self, spec: TableSpec, columns: tuple[str, ...], keys: list[KeyColumn], root: dict[str, Node]) -> None:
         self.spec = spec
         self.source_table = spec.source_table
         self.destination = spec.destination
@@ -212,7 +180,7 @@ class TablePlan:
             found.append(cell)
         return compact(found)
 
-    def _fill(self, node: _Node, tag: str, payload: object, row: Row) -> int:
+    def _fill(self, node: Node, tag: str, payload: object, row: Row) -> int:
         """Write the cells that a value fills, and return whether they say everything about it."""
         state = 0
         for column in node.columns:
@@ -224,7 +192,7 @@ class TablePlan:
                 row.outside += self._spill is None
         return state
 
-    def _fill_children(self, node: _Node, payload: dict[str, object], row: Row) -> int:
+    def _fill_children(self, node: Node, payload: dict[str, object], row: Row) -> int:
         state = _HELD if payload else 0
         for name, value in payload.items():
             child = node.children.get(name)
@@ -236,7 +204,7 @@ class TablePlan:
             state = (state & found & _HELD) | ((state | found) & _SPILL)
         return state
 
-    def _fill_column(self, column: _Column, tag: str, payload: object, cells: list[bytes]) -> int:
+    def _fill_column(self, column: Column, tag: str, payload: object, cells: list[bytes]) -> int:
         if tag == "NULL":
             null(payload)
             if not column.nullable:
@@ -258,7 +226,7 @@ class TablePlan:
         # A value that looks like an absent one, or like one of another type, is told apart by the spill alone.
         return _SPILL if (tag != column.own and column.own) or cell == column.default else _HELD
 
-    def _misfit(self, column: _Column, tag: str, how: str = "exactly") -> int:
+    def _misfit(self, column: Column, tag: str, how: str = "exactly") -> int:
         if self._spill is None:
             found = f"a value of type {tag}" if tag in _TYPES else "a value"
             raise Undecodable(MISFIT, f"{found} does not fit {column.label} {how}", column=column.name)
@@ -275,58 +243,20 @@ def compile_table(spec: TableSpec) -> TablePlan:
     names += [name for name in own if name]
     check_table(spec, names)
     check_redaction(spec)
-    root: dict[str, _Node] = {}
-    keys: dict[str, _KeyColumn] = {}
+    root: dict[str, Node] = {}
+    keys: dict[str, KeyColumn] = {}
     attributes = {key.name: key for key in spec.keys}
     for index, column in enumerate(spec.columns):
         codec = compile_type(column.type, column.encoding)
         if column.key:
-            key = _key_column(spec, index, column, codec, attributes)
+            key = key_column(spec, index, column, codec, attributes)
             if keys.setdefault(key.attribute, key) is not key:
                 raise unusable(spec, column, f"two key columns take the attribute {key.attribute!r}")
         else:
-            _add_column(spec, root, index, column, codec)
+            add_column(spec, root, index, column, codec)
     missing = [key.name for key in spec.keys if key.name not in keys]
     if missing:
         where = f"mapping {spec.source_table} to {spec.destination}"
         hint = "every key attribute needs a column of its own in ORDER BY"
         raise ConfigError(f"{where}: no column takes the key attribute {missing[0]!r}", hint=hint)
     return TablePlan(spec, tuple(names), [keys[key.name] for key in spec.keys], root)
-
-
-def _key_column(
-    spec: TableSpec, index: int, column: ColumnSpec, codec: Codec, attributes: dict[str, KeyAttribute]
-) -> _KeyColumn:
-    attribute = attributes.get(column.path[0]) if len(column.path) == 1 else None
-    if attribute is None:
-        raise unusable(spec, column, "a key column takes exactly one key attribute")
-    if column.encoding:
-        hint = "other columns may take the key's attribute in any encoding"
-        raise unusable(spec, column, f"a key column has no encoding ({column.encoding!r})", hint)
-    encode = codec.encoders.get(attribute.type)
-    if encode is None or codec.nullable or not codec.injective or column.takes != (attribute.type,):
-        raise unusable(
-            spec,
-            column,
-            f"{column.type} cannot hold the {attribute.type} key attribute {attribute.name!r} without blurring it",
-            hint="a key is a String, or for N an integer or Decimal column; never Nullable",
-        )
-    return _KeyColumn(index, column.name, column.type, attribute.name, attribute.type, encode)
-
-
-def _add_column(spec: TableSpec, root: dict[str, _Node], index: int, column: ColumnSpec, codec: Codec) -> None:
-    strange = [tag for tag in column.takes if tag != "NULL" and tag not in codec.encoders]
-    if strange or not column.takes or not column.path:
-        found = strange[0] if strange else "nothing"
-        raise unusable(spec, column, f"{column.type} cannot hold {found}", hint=f"it takes {', '.join(codec.encoders)}")
-    if codec.node.name == "JSON" and not column.lossy and not spec.spill_column:
-        hint = "set lossy = true, use String, or add a _spill String column"
-        raise unusable(spec, column, "JSON blurs every map, and the table has no spill column", hint=hint)
-    node = root.setdefault(column.path[0], _Node())
-    for name in column.path[1:]:
-        node = node.children.setdefault(name, _Node())
-    encoders: dict[str, Encoder] = {tag: codec.encoders[tag] for tag in column.takes if tag != "NULL"}
-    own = "" if column.encoding == "typed" else column.takes[0]
-    node.columns.append(
-        _Column(index, column.name, column.type, encoders, own, codec.default, codec.nullable, column.lossy)
-    )
