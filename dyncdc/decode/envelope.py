@@ -102,7 +102,7 @@ class Change:
 def read_change(record: bytes) -> Change:
     """Read the envelope of one Kinesis record. Raises Undecodable."""
     try:
-        return Change(_read_record(record))
+        found = _read_record(record)
     except msgspec.ValidationError as error:
         # The message names a path and JSON types, never what was found there.
         raise Undecodable(BAD_ENVELOPE, f"reading a change record: {_without_values(error)}") from None
@@ -110,6 +110,9 @@ def read_change(record: bytes) -> Change:
         raise Undecodable(TOO_DEEP, "reading a change record: nested too deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise Undecodable(NOT_JSON, "reading a change record: not JSON in UTF-8") from None
+    if not found.table_name:
+        raise Undecodable(BAD_ENVELOPE, "reading a change record: it names no table")
+    return Change(found)
 
 
 def read_export_line(line: bytes) -> Image:

@@ -211,6 +211,7 @@ def body(**fields: Any) -> dict[str, Any]:
         without("tableName"),
         record() | {"eventName": "TRUNCATE"},
         record() | {"tableName": 5},
+        record() | {"tableName": ""},
         body(NewImage="absent"),
         body(NewImage=None),
         body(NewImage=[]),
