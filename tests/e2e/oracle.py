@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -58,9 +59,13 @@ def read_columns(clickhouse: ClickHouseHttp, table: str) -> list[Column]:
     columns = []
     for name, kind, comment in found:
         origin = json.loads(str(comment).removeprefix("dyncdc "))
-        path = tuple(origin["attribute"].split("."))  # no attribute of these tests holds a dot
-        columns.append(Column(str(name), str(kind), path, tuple(origin["from"])))
+        columns.append(Column(str(name), str(kind), _path(origin["attribute"]), tuple(origin["from"])))
     return columns
+
+
+def _path(text: str) -> tuple[str, ...]:
+    """Names separated by dots; those that hold anything else than letters, digits, _ and - are quoted as in JSON."""
+    return tuple(json.loads(name) if name[0] == '"' else name for name in re.findall(r'"(?:[^"\\]|\\.)*"|[^.]+', text))
 
 
 def differences(
@@ -114,6 +119,9 @@ def _compare(
     item: Item, row: Mapping[str, Any], spill: Mapping[str, Any], columns: Sequence[Column], keys: Sequence[str]
 ) -> list[str]:
     found = []
+    missing = [column.name for column in columns if column.name not in row]
+    if missing:
+        return [f"the view does not show the columns {missing}"]
     for column in columns:
         wanted = _normal(_expected(column, _at(item, column.path)), column)
         there = _normal(row[column.name], column)
