@@ -245,7 +245,9 @@ def _plain(value: Mapping[str, Any]) -> Any:
         return int(number) if number == number.to_integral_value() else float(number)
     if tag == "NULL":
         return None
-    return payload
+    if tag in ("SS", "NS", "BS"):
+        return sorted((_plain({tag[0]: element}) for element in payload), key=str)
+    return base64.b64encode(payload).decode() if tag == "B" else payload
 
 
 def _canonical(value: Mapping[str, Any]) -> Any:

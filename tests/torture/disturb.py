@@ -43,8 +43,8 @@ def check_alive(world: World) -> None:
     assert world.daemon.running, f"the daemon ended by itself: {world.daemon.tail()}"
 
 
-def terminate(world: World) -> None:
-    """SIGTERM: the daemon drains, or says that it could not in time, and ends."""
+def terminate(world: World) -> bool:
+    """SIGTERM: the daemon drains, or says that it could not in time, and ends. Return whether it drained."""
     check_alive(world)
     daemon = world.daemon
     listening = daemon.get("/livez")[0] != 0
@@ -56,8 +56,9 @@ def terminate(world: World) -> None:
         world.sleep(1.0)
         raise AssertionError(f"it does not end after SIGTERM; its tasks are in {daemon.log}") from None
     if code == -signal.SIGTERM and not listening:
-        return  # it had not come as far as to listen to signals
+        return False  # it had not come as far as to listen to signals
     assert code == 0 or (code == 1 and DRAIN_FAILED in daemon.tail()), f"SIGTERM: exit {code}: {daemon.tail()}"
+    return code == 0
 
 
 # --- the daemon ---
