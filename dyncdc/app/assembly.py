@@ -48,7 +48,11 @@ async def assemble(world: World) -> Assembly:
     prepared = await prepare(world, planned)
     decoders = Decoders.of(config.pipeline, prepared)
     snapshots = [
-        SnapshotTask(snapshot_plan(table), origins[table.config.dynamodb], sources[config.stream_of(table.config)])
+        SnapshotTask(
+            snapshot_plan(table, world.clickhouse),
+            origins[table.config.dynamodb],
+            sources[config.stream_of(table.config)],
+        )
         for table in prepared
         if table.config.dynamodb in origins
     ]

@@ -36,6 +36,7 @@ from .memory import INSERTS_IN_FLIGHT, share_memory
 from .patience import Patience
 from .refused import RefusedRows
 from .signals import Stop
+from .tombstones import cleaning
 from .world import World, open_world
 
 _log = structlog.get_logger("dyncdc")
@@ -216,17 +217,18 @@ class _Daemon:
         )
         gc.freeze()  # what the start has made lives for ever: collections need not look at it
         self.replicating = True
-        await replicate(
-            assembly.streams,
-            assembly.snapshots,
-            destination,
-            settings,
-            draining=self._stop.draining,
-            metrics=self._metrics,
-            progress=self._progress,
-            clock=time.time,
-            on_ready=self._ready,
-        )
+        async with cleaning(world, assembly, self._progress):
+            await replicate(
+                assembly.streams,
+                assembly.snapshots,
+                destination,
+                settings,
+                draining=self._stop.draining,
+                metrics=self._metrics,
+                progress=self._progress,
+                clock=time.time,
+                on_ready=self._ready,
+            )
 
     def _ready(self) -> None:
         self._readiness.done(CHECKPOINTS_LOADED)

@@ -8,6 +8,8 @@ from ..config import TableConfig
 from ..errors import ConfigError
 from ..pipeline.membership import Division
 from ..pipeline.snapshots import SnapshotPlan
+from ..sinks.connection import ClickHouse
+from ..sinks.tombstones import cleaned_before
 from ..sources.aws import AwsClients
 from ..sources.export import ExportOrigin
 from ..sources.kinesis import KinesisSource, open_stream
@@ -91,7 +93,7 @@ def snapshot_origin(
     )
 
 
-def snapshot_plan(table: Prepared) -> SnapshotPlan:
+def snapshot_plan(table: Prepared, clickhouse: ClickHouse) -> SnapshotPlan:
     """The rules by which a table is loaded."""
     options = table.config.snapshot
     return SnapshotPlan(
@@ -103,4 +105,5 @@ def snapshot_plan(table: Prepared) -> SnapshotPlan:
         export_arn=options.export_arn or "",
         accept_gap=options.accept_gap,
         sweeps=table.spec.deletes != "ignore" and table.spec.deleted_column != "",
+        cleaned_before=partial(cleaned_before, clickhouse, table.uuid),
     )

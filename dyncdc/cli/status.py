@@ -58,6 +58,11 @@ def _show(found: Status) -> None:
         console.print(f"gap{' (accepted)' if gap.accepted else ''}: {gap.words}", highlight=False, markup=False)
     for name in found.requested:
         console.print(f"requested: a snapshot of {name}", highlight=False, markup=False)
+    for table in found.tables:
+        if table.tombstones is not None:
+            upto = "none yet" if table.cleaned_before is None else f"those before {_instant(table.cleaned_before)}"
+            line = f"tombstones of {table.destination}: {table.tombstones:,}; cleaned up: {upto}"
+            console.print(line, highlight=False, markup=False)
     tables = Table("table", "destination", "snapshot", "rows stored", "lag", "complete until", "dead letters")
     for table in found.tables:
         files = f" {table.files_done}/{table.files} files" if table.files else ""

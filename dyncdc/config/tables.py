@@ -189,6 +189,9 @@ class TableConfig(Section):
         default="delete",
         description="what a TTL delete does: delete (as any other) or keep (the row stays, marked as expired)",
     )
+    clean_tombstones: bool = Field(
+        default=False, description="true: delete tombstones once nothing can bring back what they hold down"
+    )
     columns: Columns = Field(
         default="infer",
         description="infer (an existing table: its columns, by name; else from the key schema and a sample) or a list "
@@ -222,6 +225,8 @@ class TableConfig(Section):
             raise ValueError('evolve = "add_columns" needs a metadata.spill column: older rows are read from it')
         if not self.metadata.deleted and self.deletes == "tombstone":
             raise ValueError('without a metadata.deleted column, deletes must be "ignore"')
+        if self.clean_tombstones and self.deletes == "ignore":
+            raise ValueError('with deletes = "ignore" there are no tombstones for clean_tombstones')
         if not self.metadata.expired and self.ttl_deletes == "keep":
             raise ValueError('without a metadata.expired column, ttl_deletes must be "delete"')
         if self.columns == "infer":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import orjson
@@ -22,7 +23,7 @@ from ..decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from ..decode.decoders import SnapshotDecoder, StreamDecoder, block_of, tables_of
 from ..decode.encodings import dump_cells
 from ..decode.envelope import read_change, read_export_line
-from ..decode.plan import TablePlan, compile_table
+from ..decode.plan import SEQUENCE_BITS, TablePlan, compile_table
 from ..decode.redacted_records import is_withheld, masked_paths
 from ..decode.redaction import Path
 from ..decode.undecodable import Undecodable
@@ -33,6 +34,7 @@ from ..pipeline.ports import Decoder
 from ..sinks.checkpoints import ClickHouseSnapshots
 from ..sinks.clickhouse import ClickHouseSink
 from ..sinks.dead_letters import HALT, ClickHouseDeadLetters, Letter
+from ..sinks.tombstones import cleaned_before
 from .ties import tied_rows
 
 LETTERS_AT_ONCE: Final = 50
@@ -80,31 +82,43 @@ async def replay_letters(world: World, letters: Sequence[Letter]) -> Replayed:
 
 
 class _Replay:
-    def __init__(self, world: World, plans: Mapping[str, TablePlan], snapshots: Mapping[str, Snapshot]) -> None:
+    def __init__(
+        self,
+        world: World,
+        plans: Mapping[str, TablePlan],
+        snapshots: Mapping[str, Snapshot],
+        cleaned: Mapping[str, int],
+    ) -> None:
         self._world = world
         self._plans = plans
         self._snapshots = snapshots
         self._store = ClickHouseDeadLetters(world.clickhouse, world.config.pipeline)
         self._sink = ClickHouseSink(world.clickhouse)
         self._token = f"{world.config.pipeline}/replay/{uuid.uuid4().hex}"
+        self._cleaned = cleaned
+        """Below which version tables have no tombstones any more; those whose tombstones stay are not in it."""
         self._statements = 0
         self.result = Replayed()
 
     @classmethod
     async def prepare(cls, world: World) -> _Replay:
         """Read the present mapping of every table, and every snapshot's version. Raises ConfigError."""
-        plans = {}
+        plans: dict[str, TablePlan] = {}
+        cleaned: dict[str, int] = {}
         for table in world.config.tables:
             planned = await plan_table(world, table)
             refusal = planned.refusal()
             if refusal is not None:
                 raise refusal
-            if planned.exists:
+            if planned.existing is not None:
+                before = await world.patience(partial(cleaned_before, world.clickhouse, planned.existing.uuid))
+                if before or table.clean_tombstones:
+                    cleaned[table.dynamodb] = before
                 # A view that is older than an ALTER would show what is replayed wrapped into the old types.
                 await run_statements(world, planned.statements)
                 plans[table.dynamodb] = compile_table(planned.spec)
         snapshots = await world.patience(ClickHouseSnapshots(world.clickhouse, world.config.pipeline).load)
-        return cls(world, plans, {snapshot.id: snapshot for snapshot in snapshots})
+        return cls(world, plans, {snapshot.id: snapshot for snapshot in snapshots}, cleaned)
 
     async def some(self, ids: Sequence[str]) -> None:
         """Replay some letters: first the rows are durable, then their letters are closed."""
@@ -181,18 +195,28 @@ class _Replay:
         return _Pending(letter, plan, Block(plan.destination, tuple(columns), cells, 1, versions=[version]), None)
 
     async def _settle_ties(self, pending: Sequence[_Pending]) -> None:
-        """Where a row of the same version stands, write the item as it is now instead."""
-        for plan in {id(each.plan): each.plan for each in pending if not each.plan.wide_version}.values():
+        """Write the item as it is now where a row of the same version stands, or where the delete of it may be gone."""
+        for plan in {id(each.plan): each.plan for each in pending}.values():
             mine = [each for each in pending if each.plan is plan and each.block is not None]
-            blocks = [each.block for each in mine if each.block is not None]
+            blocks = [each.block for each in mine if each.block is not None and not plan.wide_version]
             tied = await self._world.patience(lambda: tied_rows(self._world.clickhouse, plan.spec, blocks))  # noqa: B023
-            for number in tied:
+            settled = {number: "a row of the same version stands already" for number in tied}
+            for number, each in enumerate(mine):
+                if self._outdated(each):
+                    settled[number] = "it is older than the tombstones that were cleaned up"
+            for number, why in settled.items():
                 if mine[number].key is None:
-                    self.result.failed[mine[number].letter.id] = (
-                        "a row of the same version stands already, and the record is gone: `dyncdc verify` tells"
-                        " whether the item differs"
-                    )
-            await self._read_items([mine[number] for number in tied if mine[number].key is not None])
+                    verify = "`dyncdc verify` tells whether the item differs"
+                    self.result.failed[mine[number].letter.id] = f"{why}, and the record is gone: {verify}"
+            await self._read_items([mine[number] for number in sorted(settled) if mine[number].key is not None])
+
+    def _outdated(self, each: _Pending) -> bool:
+        """Whether a newer delete of the item may have left nothing behind. None does while a letter is open."""
+        cleaned = self._cleaned.get(each.plan.source_table)
+        if cleaned is None or each.block is None:
+            return False
+        version = each.block.versions[0] >> (SEQUENCE_BITS if each.plan.wide_version else 0)
+        return version < cleaned or each.letter.replayed_at is not None
 
     async def _read_items(self, tied: Sequence[_Pending]) -> None:
         if not tied:

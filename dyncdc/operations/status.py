@@ -15,11 +15,13 @@ from ..pipeline.losses import in_words
 from ..pipeline.membership import alive
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.dead_letters import ClickHouseDeadLetters
+from ..sinks.mapping import existing_table_spec
 from ..sinks.members import ClickHouseMembers
 from ..sinks.names import quote_text
 from ..sinks.own_tables import CHECKPOINTS, MEMBERS
 from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.tables import read_table
+from ..sinks.tombstones import cleaned_before, count_tombstones
 from ..sources.kinesis import KinesisSource, open_stream
 
 STREAM_DELAY_SECONDS = 60.0
@@ -55,6 +57,10 @@ class TableStatus:
     dead_letters: int
     lag_seconds: float | None
     complete_until: float | None
+    tombstones: int | None = None
+    """How many there are; None where they are not cleaned up."""
+    cleaned_before: float | None = None
+    """Those older than this are gone. Seconds since the epoch; None as long as none were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +259,19 @@ async def _table(
         buried,
         max(lags, default=None),
         complete_until,
+        *await _tombstones(world, table),
     )
+
+
+async def _tombstones(world: World, table: TableConfig) -> tuple[int | None, float | None]:
+    """How many there are of a table in which they are cleaned up, and up to when (seconds) that was done."""
+    existing = await world.patience(lambda: read_table(world.clickhouse, table.destination))
+    if existing is None or not table.clean_tombstones:
+        return None, None
+    spec = existing_table_spec(table, (), existing)
+    before = await world.patience(lambda: cleaned_before(world.clickhouse, existing.uuid))
+    count = await world.patience(lambda: count_tombstones(world.clickhouse, spec))
+    return count, before / 1_000_000 if before else None
 
 
 async def _count(world: World, sql: str) -> int | None:

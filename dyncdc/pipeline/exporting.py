@@ -12,6 +12,9 @@ from .ports import Origin
 from .recovery import Recovery
 from .snapshot_plan import Coverage, Journal, SnapshotPlan
 
+EXPORT_FUZZ_SECONDS = 60.0
+"""An export's time is exact to a minute only. Source: AWS, ExportTableToPointInTime."""
+
 POLL_FIRST_SECONDS = 0.5
 POLL_CEILING_SECONDS = 20.0
 """Pauses between two looks at an export: AWS takes minutes, a local one less than a second."""
@@ -100,9 +103,23 @@ class Exporting:
                 )
             begin, end = export.export_time - self._plan.margin_seconds, snapshot.covered_from
             await self._journal.accept_gap(self._plan.table, export.arn, begin, end)
+        if await self._too_old(export.export_time):
+            raise ConfigError(self._comes_too_late, hint="make another export now and name it")
         snapshot = replace(snapshot, state="exporting", export_arn=export.arn)
         await self._journal.save(snapshot)
         return snapshot
+
+    @property
+    def _comes_too_late(self) -> str:
+        return (
+            f"loading {self._plan.table}: the export is older than the tombstones that were cleaned up: items deleted"
+            " since then would come back"
+        )
+
+    async def _too_old(self, export_time: float) -> bool:
+        """Whether an export may show items of which not even the tombstone is left. Its time is exact to a minute."""
+        oldest = export_time - max(self._plan.margin_seconds, EXPORT_FUZZ_SECONDS)
+        return oldest * 1_000_000 < await self._journal.retry(self._plan.cleaned_before)
 
     async def _exported(self, snapshot: Snapshot, version_floor: int, task: TaskProgress) -> Snapshot:
         """Wait for AWS to finish the export."""
@@ -126,6 +143,10 @@ class Exporting:
                 hint="ask for a snapshot once more",
             )
         await self._journal.save(snapshot)
+        # Behind the save: whoever cleans up looks for unfinished snapshots once more after raising the limit.
+        if await self._too_old(export.export_time):
+            await self._journal.save(replace(snapshot, state="failed"))
+            raise CorruptSnapshotError(self._comes_too_late, hint="ask for a snapshot once more")
         pause_seconds = POLL_FIRST_SECONDS
         while export.status == "IN_PROGRESS":
             task.moved()

@@ -20,12 +20,17 @@ REFUSED_PAUSE_SECONDS = 30.0
 """Until AWS is asked again for what it has refused: a person has to mend that."""
 
 
+async def _never() -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotPlan:
     """What is to be loaded, and under which rules (SEMANTICS: export time is fuzzy by a minute either way).
 
     ``table`` is the DynamoDB table's name. ``destination_uuid`` and ``had_rows``: see Snapshot. ``sweeps``: keys that a
-    snapshot does not hold are marked as deleted, in a destination that had rows.
+    snapshot does not hold are marked as deleted, in a destination that had rows. ``cleaned_before`` asks below
+    which version (microseconds) the destination has no tombstones any more.
     """
 
     table: str
@@ -36,6 +41,7 @@ class SnapshotPlan:
     export_arn: str = ""
     accept_gap: bool = False
     sweeps: bool = True
+    cleaned_before: Callable[[], Awaitable[int]] = _never
 
     @property
     def task(self) -> str:

@@ -108,7 +108,7 @@ def tombstones(spec: TableSpec, keys: Sequence[_Key], version: int, ghosts: str)
     """Return the statement that marks ``ghosts`` (FROM and WHERE) as deleted just before ``version``."""
     names = [quote_name(key.name) for key in keys]
     columns = ", ".join([*names, quote_name(spec.version_column), quote_name(spec.deleted_column)])
-    stamp = _version_literal(spec, full_version(spec, version) - 1)
+    stamp = version_literal(spec, full_version(spec, version) - 1)
     return (
         f"INSERT INTO {qualified(spec.destination)} ({columns}) SELECT {', '.join(names)}, {stamp}, toUInt8(1) {ghosts}"
     )
@@ -120,13 +120,13 @@ def full_version(spec: TableSpec, version: int) -> int:
 
 
 def _older(spec: TableSpec, version: int) -> list[str]:
-    limit = _version_literal(spec, full_version(spec, version))
+    limit = version_literal(spec, full_version(spec, version))
     marks = [name for name in (spec.deleted_column, spec.expired_column) if name]
     # an expired item that is kept is in no later snapshot
     return [f"{quote_name(spec.version_column)} < {limit}", *(f"{quote_name(name)} = 0" for name in marks)]
 
 
-def _version_literal(spec: TableSpec, version: int) -> str:
+def version_literal(spec: TableSpec, version: int) -> str:
     return f"CAST('{version}', {quote_text(spec.version_type)})"
 
 

@@ -15,6 +15,7 @@ GAPS: Final = "dyncdc_gaps"
 REQUESTS: Final = "dyncdc_requests"
 FOLLOWED: Final = "dyncdc_followed"
 MEMBERS: Final = "dyncdc_members"
+TOMBSTONES: Final = "dyncdc_tombstones"
 
 ACCEPTED: Final = "accepted"
 """Reason of a gap that the user took (``accept_gap``): nothing is done about it."""
@@ -66,6 +67,11 @@ _STATEMENTS: Final = (
   trouble String, seen_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(seen_at) ORDER BY (pipeline, n, member, epoch)
 TTL toDateTime(seen_at) + INTERVAL 30 DAY""",
+    # Below which version (microseconds) a destination has no tombstones any more, so that nothing older may be written.
+    f"""CREATE TABLE IF NOT EXISTS {TOMBSTONES} (
+  destination_uuid String, pipeline String, table String, cleaned_before Int64, keys UInt64,
+  cleaned_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree(cleaned_before) ORDER BY destination_uuid""",
 )
 
 

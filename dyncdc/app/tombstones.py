@@ -1,0 +1,54 @@
+"""The clean-up of tombstones beside a life of the pipeline, for the tables that ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ..pipeline.coordinator import first_error
+from ..pipeline.tombstones import Cleaned, TombstoneCleaner
+from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from ..sinks.recovery import ClickHouseRecovery
+from ..sinks.tombstones import CleanedTable, ClickHouseTombstones
+from ..telemetry.progress import Progress
+from .assembly import Assembly
+from .world import World
+
+
+@asynccontextmanager
+async def cleaning(world: World, assembly: Assembly, progress: Progress) -> AsyncIterator[None]:
+    """Clean up while the block runs; it asks ClickHouse for all that it knows, and never ends the block."""
+    cleaner = _cleaner(world, assembly, progress)
+    if cleaner is None:
+        yield
+        return
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(cleaner.run(), name="tombstones")
+            yield
+            task.cancel()
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group
+
+
+def _cleaner(world: World, assembly: Assembly, progress: Progress) -> TombstoneCleaner | None:
+    tables = {table.spec.source_table: table for table in assembly.tables if table.config.clean_tombstones}
+    if not tables:
+        return None
+    pipeline = world.config.pipeline
+    return TombstoneCleaner(
+        [
+            Cleaned(name, stream.source, tables[name].uuid)
+            for stream in assembly.streams
+            for name in stream.tables
+            if name in tables
+        ],
+        checkpoints=ClickHouseCheckpoints(world.clickhouse, pipeline),
+        snapshots=ClickHouseSnapshots(world.clickhouse, pipeline),
+        recovery=ClickHouseRecovery(world.clickhouse, pipeline),
+        tombstones=ClickHouseTombstones(
+            world.clickhouse, pipeline, {name: CleanedTable(table.spec, table.uuid) for name, table in tables.items()}
+        ),
+        progress=progress,
+    )
