@@ -18,7 +18,10 @@ from .world import World
 
 @asynccontextmanager
 async def cleaning(world: World, assembly: Assembly, progress: Progress) -> AsyncIterator[None]:
-    """Clean up while the block runs; it asks ClickHouse for all that it knows, and never ends the block."""
+    """Clean up while the block runs, as the member that leads; it never ends the block.
+
+    It asks ClickHouse for all that it knows, so that what other members read and write counts as well.
+    """
     cleaner = _cleaner(world, assembly, progress)
     if cleaner is None:
         yield
@@ -34,7 +37,7 @@ async def cleaning(world: World, assembly: Assembly, progress: Progress) -> Asyn
 
 def _cleaner(world: World, assembly: Assembly, progress: Progress) -> TombstoneCleaner | None:
     tables = {table.spec.source_table: table for table in assembly.tables if table.config.clean_tombstones}
-    if not tables:
+    if not tables or not world.division.leads:
         return None
     pipeline = world.config.pipeline
     return TombstoneCleaner(
