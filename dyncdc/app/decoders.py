@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..decode.decoders import SnapshotDecoder, StreamDecoder
+from ..decode.fast.decoders import FastSnapshotDecoder, FastStreamDecoder
 from ..decode.plan import TablePlan, compile_table
 from ..pipeline.ports import Decoder
 from .destinations import Prepared
@@ -18,7 +18,7 @@ class Decoders:
     pipeline: str
     plans: dict[str, TablePlan]
     _streams: list[dict[str, TablePlan]] = field(default_factory=list)
-    _snapshots: list[SnapshotDecoder] = field(default_factory=list)
+    _snapshots: list[FastSnapshotDecoder] = field(default_factory=list)
 
     @classmethod
     def of(cls, pipeline: str, prepared: Iterable[Prepared]) -> Decoders:
@@ -29,7 +29,7 @@ class Decoders:
         """The decoder of a stream that carries these tables."""
         plans = {table.spec.source_table: self.plans[table.spec.source_table] for table in tables}
         self._streams.append(plans)
-        return StreamDecoder(plans, pipeline=self.pipeline)
+        return FastStreamDecoder(plans, pipeline=self.pipeline)
 
     def keepable(self, table: str, record: bytes) -> bytes:
         """What a dead letter may keep of a record of one table."""
@@ -38,7 +38,7 @@ class Decoders:
 
     def for_snapshot(self, table: str, version: int) -> Decoder:
         """The decoder of one table's snapshot; ``version`` in microseconds."""
-        decoder = SnapshotDecoder(self.plans[table], version, pipeline=self.pipeline)
+        decoder = FastSnapshotDecoder(self.plans[table], version, pipeline=self.pipeline)
         self._snapshots.append(decoder)
         return decoder
 

@@ -135,17 +135,10 @@ class TablePlan:
         cells = self._defaults.copy()
         row = Row(self._fill_keys(image, cells), cells, version)
         rest: dict[str, TypedValue] = {}
-        has_spill = self._spill is not None
         for name, value in image.items():
-            node = self._root.get(name)
-            if node is not None:
-                tag, payload = unpack(value)
-                if self._fill(node, tag, payload, row) == _HELD:
-                    continue
-            elif not has_spill:
-                row.outside += name not in self._key_names
-            if has_spill and name not in self._key_names:
-                rest[name] = canonical(value)
+            kept = self.fill_attribute(name, value, row)
+            if kept is not None:
+                rest[name] = kept
         if rest and self._spill is not None:
             cells[self._spill] = orjson.dumps(spill_text(rest))
             row.spilled = len(rest)
@@ -153,6 +146,20 @@ class TablePlan:
                 self.newcomers.look(rest)
         self._stamp(cells, version, b"0")
         return row
+
+    def fill_attribute(self, name: str, value: object, row: Row) -> TypedValue | None:
+        """Write the cells that one attribute fills; return what the spill keeps of it, if anything. Raises Undecodable.
+
+        Nothing is redacted here.
+        """
+        node = self._root.get(name)
+        if node is not None:
+            tag, payload = unpack(value)
+            if self._fill(node, tag, payload, row) == _HELD:
+                return None
+        elif self._spill is None:
+            row.outside += name not in self._key_names
+        return canonical(value) if self._spill is not None and name not in self._key_names else None
 
     def _stamp(self, cells: list[bytes], version: int, deleted: bytes) -> None:
         cells[self._version] = b'"%d"' % version if self.wide_version else b"%d" % version

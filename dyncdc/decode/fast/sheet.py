@@ -1,0 +1,312 @@
+"""One sub-batch of one table, column by column: what is plain at once, the rest value by value or record by record.
+
+Rows keep their order whatever path they take: a record of the exact path is written over its own place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import msgspec
+import orjson
+
+from ...model import Block, Position
+from ..attributes import TypedValue, spill_text
+from ..cells import compact
+from ..plan import Row
+from ..undecodable import Undecodable
+from .columns import Cells, NotPlainError
+from .columns import Column as Encoder
+from .objects import BRACES_LESS_COMMA, UNREADABLE, ObjectReader
+from .table import Attribute, FastTable, Key
+
+T = TypeVar("T")
+
+FRAGMENT: Final = orjson.Fragment
+
+Object = msgspec.Raw | bytes
+Column = Sequence[msgspec.Raw]
+"""The raw values of one name, a row each."""
+
+Other = tuple[int, str, msgspec.Raw]
+"""A row, and the name and value of an attribute without a column in it."""
+
+Exactly = Callable[[int], Row | None]
+"""Takes a record down the exact path: its row, or None when it has none (the caller buries it)."""
+
+OPEN_SHARE = 1 / 16
+"""From this share of records with attributes that have no column, images are looked through for them."""
+
+
+@dataclass(slots=True)
+class Records:
+    """What the fast path needs of a sub-batch of one table, a record each, in order.
+
+    ``keys`` where they are told apart from the images. An image is None for a tombstone. ``slow``: rows known to need
+    the exact path; nothing else of them is looked at.
+    """
+
+    images: list[Object | None]
+    versions: list[int]
+    positions: list[Position]
+    keys: list[Object | None] | None = None
+    slow: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Built:
+    """A block, None when no record had a row. ``first``: which record the first row is of."""
+
+    block: Block | None
+    first: int = 0
+    spilled: int = 0
+    outside: int = 0
+
+
+class Sheet:
+    """Builds one block."""
+
+    def __init__(self, table: FastTable, records: Records, exactly: Exactly) -> None:
+        self._table = table
+        self._records = records
+        self._rows = len(records.images)
+        self._slow = records.slow
+        self._exactly = exactly
+        self._cells: dict[int, Cells] = {}
+        self._absent: dict[str, int] = {}
+        self._rest: dict[int, dict[str, TypedValue]] = {}
+        self._outside: dict[int, int] = {}
+        self._scratch = Row(b"", [*table.defaults, *[b""] * (len(table.plan.columns) - len(table.defaults))], 0)
+
+    def build(self) -> Built:
+        """Return the block of all records, in their order."""
+        table, images, objects = self._table, self._records.images.copy(), self._records.keys
+        for row in self._slow:
+            images[row] = None
+        columns, others = self._read(table.images, images, is_open=table.open)
+        keys: Sequence[Column] = columns
+        if objects is not None:
+            objects = objects.copy()
+            for row in self._slow:
+                images[row] = objects[row] = None
+            keys, _ = self._read(table.key_objects, objects)
+            self._compare_keys(images, columns, keys)
+        key_cells = [self._encode_key(key, keys[key.place]) for key in table.keys]
+        for attribute in table.attributes:
+            self._fill(attribute, columns[attribute.place])
+        for row, name, raw in others:
+            self._exact_value(row, name, raw)
+        if objects is not None:
+            self._balance(table.key_objects, objects, keys)
+        self._balance_images(images, columns, others)
+        return self._assemble([pieces(cells, self._rows) for cells in key_cells])
+
+    # Reading
+
+    def _read(
+        self, reader: ObjectReader, objects: list[Object | None], *, is_open: bool = False
+    ) -> tuple[Sequence[Column], Sequence[Other]]:
+        """Return the values by name, and those of other names where asked for; what cannot be read becomes slow."""
+        for _ in range(2):
+            try:
+                return reader.open_columns(objects) if is_open else (reader.columns(objects), ())
+            except UNREADABLE:
+                for row, each in enumerate(objects):
+                    if each is not None and not reader.readable(each):
+                        self._slow.add(row)
+                        objects[row] = None
+        raise AssertionError("objects that can be read one by one can be read together")
+
+    def _compare_keys(self, images: Sequence[Object | None], columns: Sequence[Column], keys: Sequence[Column]) -> None:
+        """A key is that of its image, letter by letter; else the exact path looks at it."""
+        upserts = [row for row, image in enumerate(images) if image is not None]
+        for key in self._table.keys:
+            told, found = keys[key.place], columns[key.place]
+            if b"\n".join([told[row] for row in upserts]) != b"\n".join([found[row] for row in upserts]):
+                self._slow.update(row for row in upserts if bytes(told[row]) != bytes(found[row]))
+
+    def _balance(self, reader: ObjectReader, objects: Sequence[Object | None], columns: Sequence[Column]) -> None:
+        if self._left(reader, objects, columns):
+            self._slow.update(reader.surplus(objects, columns))
+
+    def _balance_images(
+        self, images: Sequence[Object | None], columns: Sequence[Column], others: Sequence[Other]
+    ) -> None:
+        """Send images down the exact path that hold more than was found in them; look closer if they are many."""
+        table = self._table
+        if table.open:
+            self._slow.update(table.images.surplus(images, columns, others))
+            table.open = bool(others)
+        elif self._left(table.images, images, columns):
+            found = table.images.surplus(images, columns)
+            self._slow.update(found)
+            table.open = len(found) > OPEN_SHARE * len(images)
+
+    def _left(self, reader: ObjectReader, objects: Sequence[Object | None], columns: Sequence[Column]) -> int:
+        """Return how many bytes of all objects are not accounted for."""
+        there = [each for each in objects if each is not None]
+        left = len(b"".join(there)) - len(there) * BRACES_LESS_COMMA
+        for name, overhead, absent, column in zip(reader.names, reader.overheads, reader.absents, columns, strict=True):
+            missing = self._absent[name]
+            left -= len(b"".join(column)) - missing * len(absent) + (len(column) - missing) * overhead
+        return left
+
+    # Encoding
+
+    def _encode_key(self, key: Key, raws: Column) -> Cells:
+        cells, odd = encoded(key.encoder, raws)
+        absent = key.encoder.absent
+        self._absent[key.name] = cells.absent - len(odd)
+        self._slow.update(odd)
+        self._slow.update(cells.nulls)
+        if cells.absent:
+            self._slow.update(row for row, raw in enumerate(raws) if raw is absent)
+        self._cells[key.index] = cells
+        return cells
+
+    def _fill(self, attribute: Attribute, raws: Column) -> None:
+        """Encode one attribute, and note what of it goes to the spill."""
+        if attribute.encoder is None:
+            absent = self._table.images.absents[attribute.place]
+            odd = [row for row, raw in enumerate(raws) if raw is not absent]
+            found = [
+                Cells(b"", values=[FRAGMENT(self._table.defaults[index])] * len(raws)) for index in attribute.indexes
+            ]
+            self._absent[attribute.name] = len(raws) - len(odd)
+        else:
+            cells, odd = encoded(attribute.encoder, raws)
+            self._absent[attribute.name] = cells.absent - len(odd)
+            self._note(attribute, cells)
+            found = [cells]
+        if odd:
+            for cells in found:
+                cells.values, cells.body = cells.listed(), b""
+            for row in odd:
+                self._exact_value(row, attribute.name, raws[row], attribute.indexes, found)
+        self._cells.update(zip(attribute.indexes, found, strict=True))
+
+    def _note(self, attribute: Attribute, cells: Cells) -> None:
+        name = attribute.name
+        if not attribute.null_fits:
+            self._slow.update(cells.nulls)
+        elif attribute.null is not None:
+            for row in cells.nulls:
+                self._rest.setdefault(row, {})[name] = attribute.null
+        if attribute.default is not None:
+            for row in cells.defaults:
+                self._rest.setdefault(row, {})[name] = attribute.default
+
+    def _exact_value(
+        self, row: int, name: str, raw: msgspec.Raw, indexes: Sequence[int] = (), columns: Sequence[Cells] = ()
+    ) -> None:
+        """Take one value down the exact path; its whole record, if that refuses it."""
+        scratch, plan = self._scratch, self._table.plan
+        scratch.outside = 0
+        try:
+            kept = plan.fill_attribute(name, orjson.loads(memoryview(raw)), scratch)
+        except (Undecodable, orjson.JSONDecodeError, RecursionError):
+            self._slow.add(row)
+            kept = None
+        if kept is not None:
+            self._rest.setdefault(row, {})[name] = kept
+        if scratch.outside:
+            self._outside[row] = self._outside.get(row, 0) + scratch.outside
+        for index, cells in zip(indexes, columns, strict=True):
+            if cells.values is not None:
+                cells.values[row] = FRAGMENT(bytes(scratch.cells[index]))
+            scratch.cells[index] = self._table.defaults[index]
+
+    # Putting together
+
+    def _assemble(self, key_pieces: Sequence[Sequence[bytes]]) -> Built:
+        table, records = self._table, self._records
+        keys = list(map(b",".join, zip(*key_pieces, strict=True))) if len(key_pieces) > 1 else list(key_pieces[0])
+        rows = {row: self._exactly(row) for row in sorted(self._slow)}
+        dead = [row for row, found in rows.items() if found is None]
+        if len(dead) == self._rows:
+            return Built(None)
+        for row in rows:
+            self._rest.pop(row, None)
+            self._outside.pop(row, None)
+        versions, positions = records.versions, records.positions
+        exact = [(row, found) for row, found in rows.items() if found is not None]
+        for row, found in exact:
+            keys[row], versions[row] = found.key, found.version
+        columns = [self._column(index, exact, dead) for index in range(len(table.plan.columns))]
+        without(keys, dead)
+        without(versions, dead)
+        without(positions, dead)
+        block = Block(
+            table=table.plan.destination,
+            columns=table.plan.columns,
+            cells=columns,
+            rows=len(keys),
+            keys=keys,
+            versions=versions,
+            positions=orjson.dumps(positions)[1:-1],
+        )
+        return Built(
+            block,
+            next(row for row in range(self._rows) if row not in rows or rows[row] is not None),
+            sum(map(len, self._rest.values())) + sum(found.spilled for _, found in exact),
+            sum(self._outside.values()) + sum(found.outside for _, found in exact),
+        )
+
+    def _column(self, index: int, exact: Sequence[tuple[int, Row]], dead: Sequence[int]) -> bytes:
+        """Return the cells of one column, joined."""
+        cells = self._cells.get(index)
+        if cells is None:
+            cells = self._own_column(index)
+        if not exact and not dead and cells.body:
+            return cells.body
+        values = cells.listed()
+        for row, found in exact:
+            values[row] = FRAGMENT(bytes(found.cells[index]))
+        without(values, dead)
+        return compact([orjson.dumps(values)[1:-1]])
+
+    def _own_column(self, index: int) -> Cells:
+        """The version, whether it is a tombstone, and the spill."""
+        spec, records = self._table.plan.spec, self._records
+        name = self._table.plan.columns[index]
+        if name == spec.version_column:
+            if self._table.plan.wide_version:
+                return Cells(b",".join([b'"%d"' % version for version in records.versions]))
+            return Cells(orjson.dumps(records.versions)[1:-1])
+        if name == spec.deleted_column:
+            return Cells(b",".join([b"0" if image is not None else b"1" for image in records.images]))
+        values: list[object] = [""] * self._rows
+        for row, rest in self._rest.items():
+            values[row] = spill_text(rest)
+        return Cells(orjson.dumps(values)[1:-1])
+
+
+def encoded(encoder: Encoder, raws: Column) -> tuple[Cells, list[int]]:
+    """Encode all values but the odd ones, whose rows are returned; they count as absent."""
+    try:
+        return encoder.encode(raws), []
+    except NotPlainError:
+        absent = encoder.absent
+        odd = [row for row, raw in enumerate(raws) if raw is not absent and not encoder.plain(raw)]
+    rest = list(raws)
+    for row in odd:
+        rest[row] = absent
+    try:
+        return encoder.encode(rest), odd
+    except NotPlainError:  # what is plain alone need not be so together: then nothing is
+        odd = [row for row, raw in enumerate(raws) if raw is not absent]
+        return encoder.encode([absent] * len(raws)), odd
+
+
+def pieces(cells: Cells, rows: int) -> list[bytes]:
+    """Return the cells of a key column one by one."""
+    found = cells.body.replace(b'","', b'"\n"').split(b"\n")
+    return found if len(found) == rows else list(map(orjson.dumps, cells.listed()))
+
+
+def without(values: list[T], dead: Sequence[int]) -> None:
+    """Remove the rows that records without a row would have."""
+    for row in reversed(dead):
+        del values[row]
