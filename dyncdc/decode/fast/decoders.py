@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Final, Literal, TypeVar
 
 import msgspec
-import orjson
 
 from ...model import Block, Decoded, Position, RawChunk
-from ..decoders import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder, _Batch, block_of
+from ..decoders import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder, _Batch
 from ..envelope import MAX_VERSION, version_in_microseconds
+from ..history import HistoryPlan
 from ..plan import Row, TablePlan
 from ..undecodable import Undecodable
 from .objects import UNREADABLE
@@ -60,22 +61,35 @@ _LINE_OVERHEAD: Final = len(b'{"Item":}')
 class _Single(_Batch):
     """Takes down what the exact decoder makes of one record."""
 
-    row: Row | None = None
-    table: str = ""
-    microseconds: int = 0
-    buried: tuple[str, Undecodable, Position, bytes] | None = None
+    def __init__(self, pipeline: str, chunk: RawChunk) -> None:
+        super().__init__(pipeline, chunk)
+        self.table = ""
+        self.row: Row | None = None
+        self.microseconds = 0
+        self.buried: tuple[str, Undecodable, Position, bytes] | None = None
+        self._calls: list[Callable[[_Batch], None]] = []
 
     def count(self, table: str) -> None:
         self.table = table
 
     def add(self, plan: TablePlan, row: Row, position: Position) -> None:
         self.row = row
+        self._calls.append(lambda batch: batch.add(plan, row, position))
+
+    def append(self, history: HistoryPlan, cells: list[bytes], position: Position) -> None:
+        self._calls.append(lambda batch: batch.append(history, cells, position))
 
     def stamp(self, plan: TablePlan, microseconds: int) -> None:
         self.microseconds = microseconds
+        self._calls.append(lambda batch: batch.stamp(plan, microseconds))
 
     def bury(self, table: str, failure: Undecodable, position: Position, raw: bytes) -> None:
         self.buried = (table, failure, position, raw)
+
+    def hand_over(self, batch: _Batch) -> None:
+        """Do to a batch what was done to this one, dead letters apart."""
+        for call in self._calls:
+            call(batch)
 
 
 def compile_fast(plan: TablePlan) -> FastTable | None:
@@ -103,9 +117,9 @@ class _Exact:
             self._decode(number, found)
         return found
 
-    def row(self, number: int) -> Row | None:
-        """The row of a record, if it has one."""
-        return self(number).row
+    def row(self, numbers: Sequence[int], row: int) -> Row | None:
+        """The row that a record has, if any: that of ``numbers[row]``."""
+        return self(numbers[row]).row
 
     def bury(self, batch: _Batch, is_judged: Sequence[bool]) -> None:
         """Hand over the dead letters, each with its place among the records that had to become rows."""
@@ -117,7 +131,7 @@ class _Exact:
 
 
 class _Blocks:
-    """The blocks of a sub-batch, which come in the order of their first rows."""
+    """The blocks of a sub-batch, in the order of their first rows; those of the exact path follow."""
 
     def __init__(self) -> None:
         self._found: list[tuple[int, Block]] = []
@@ -137,18 +151,6 @@ class _Blocks:
         """Return the whole sub-batch."""
         batch.decoded.blocks += [block for _, block in sorted(self._found, key=itemgetter(0))]
         return batch.close()
-
-
-def _build(table: FastTable | None, plan: TablePlan, records: Records, exactly: Callable[[int], Row | None]) -> Built:
-    if table is not None:
-        return Sheet(table, records, exactly).build()
-    rows = [(number, row) for number in range(len(records.images)) if (row := exactly(number)) is not None]
-    if not rows:
-        return Built(None)
-    block = block_of(plan, [row for _, row in rows])
-    block.positions = orjson.dumps([records.positions[number] for number, _ in rows])[1:-1]
-    spilled, outside = sum(row.spilled for _, row in rows), sum(row.outside for _, row in rows)
-    return Built(block, rows[0][0], spilled, outside)
 
 
 class FastStreamDecoder(StreamDecoder):
@@ -176,14 +178,17 @@ class FastStreamDecoder(StreamDecoder):
         batch.decoded.records = dict(Counter(tables))
         is_judged = [table in self._plans or not table for table in tables]
         for table in batch.decoded.records:
-            plan = self._plans.get(table)
-            if plan is not None:
-                numbers = [number for number, name in enumerate(tables) if name == table]
-                found, times = _columns(plan, [changes[number] for number in numbers], positions, numbers)
-                built = _build(self._fast[table], plan, found, lambda row, numbers=numbers: exact.row(numbers[row]))
+            numbers = [number for number, name in enumerate(tables) if name == table]
+            fast = self._fast.get(table)
+            if fast is not None:
+                found, times = _columns(fast.plan, [changes[number] for number in numbers], positions, numbers)
+                built = Sheet(fast, found, partial(exact.row, numbers)).build()
                 created = max((time for row, time in enumerate(times) if row not in found.slow), default=0)
                 created = max([created, *(exact(numbers[row]).microseconds for row in found.slow)])
                 blocks.add(batch.decoded, table, built, numbers[built.first], created)
+            elif table in self._plans:
+                for number in numbers:
+                    exact(number).hand_over(batch)
         exact.bury(batch, is_judged)
         return blocks.close(batch)
 
@@ -197,10 +202,13 @@ class FastSnapshotDecoder(SnapshotDecoder):
 
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
+        if self._fast is None:
+            yield from super().decode(chunk)
+            return
         for start in range(0, len(chunk.records), SUB_BATCH_ROWS):
-            yield self._sub_batch(chunk, slice(start, start + SUB_BATCH_ROWS))
+            yield self._sub_batch(self._fast, chunk, slice(start, start + SUB_BATCH_ROWS))
 
-    def _sub_batch(self, chunk: RawChunk, part: slice) -> Decoded:
+    def _sub_batch(self, fast: FastTable, chunk: RawChunk, part: slice) -> Decoded:
         lines, positions = chunk.records[part], chunk.positions[part]
         batch, blocks, plan = _Batch(self._pipeline, chunk), _Blocks(), self._plan
         batch.decoded.snapshot = True
@@ -211,7 +219,7 @@ class FastSnapshotDecoder(SnapshotDecoder):
         images = _images(lines)
         slow = {row for row, image in enumerate(images) if image is None}
         found = Records(images, [self._version] * len(lines), list(positions), slow=slow)
-        built = _build(self._fast, plan, found, exact.row)
+        built = Sheet(fast, found, partial(exact.row, range(len(lines)))).build()
         blocks.add(batch.decoded, plan.source_table, built, 0, 0)
         exact.bury(batch, [True] * len(lines))
         return blocks.close(batch)

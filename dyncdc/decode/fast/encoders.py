@@ -14,7 +14,7 @@ from .patterns import number_pattern, text_pattern
 
 _TABLE_FIELDS: Final = frozenset(
     {"source_table", "destination", "keys", "columns", "version_column", "version_type"}
-    | {"deleted_column", "spill_column", "deletes"}
+    | {"deleted_column", "spill_column", "deletes", "base_microseconds"}
 )
 _COLUMN_FIELDS: Final = frozenset({"name", "type", "path", "takes", "lossy", "key"})
 
