@@ -8,12 +8,18 @@ from collections.abc import Callable
 
 import pytest
 
-from . import decode_mutants, losing, losing_mutants, mutants, records, simulate
+from . import decode_mutants, fast, fast_mutants, losing, losing_mutants, mutants, records, simulate
 from .life import Violation
 
 SEEDS = 400
 
-MUTANTS: tuple[mutants.Plant, ...] = (*mutants.ALL, *mutants.PAUSES, *decode_mutants.ALL, *losing_mutants.ALL)
+MUTANTS: tuple[mutants.Plant, ...] = (
+    *mutants.ALL,
+    *mutants.PAUSES,
+    *decode_mutants.ALL,
+    *fast_mutants.ALL,
+    *losing_mutants.ALL,
+)
 
 
 def notice(plant: mutants.Plant, patch: pytest.MonkeyPatch) -> tuple[int, str] | None:
@@ -30,6 +36,8 @@ def notice(plant: mutants.Plant, patch: pytest.MonkeyPatch) -> tuple[int, str] |
 def _run(plant: mutants.Plant) -> Callable[[int], object]:
     if plant in decode_mutants.ALL:
         return records.run
+    if plant in fast_mutants.ALL:
+        return fast.run
     if plant in losing_mutants.ALL:
         return losing.run
     if plant in mutants.PAUSES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import records
+from . import fast, records
 
 SEEDS = 300
 CHUNK = 100
@@ -14,3 +14,8 @@ CHUNK = 100
 def test_records_in_any_order_and_over_again_end_in_the_last_state(first_seed: int) -> None:
     for seed in range(first_seed, first_seed + CHUNK):
         records.run(seed)  # an error names its seed
+
+
+def test_the_fast_path_gives_the_blocks_of_the_exact_one() -> None:
+    for seed in range(SEEDS):
+        fast.run(seed)

@@ -1,0 +1,74 @@
+"""Sub-batches of one seed, plain but for a few oddities, through fast and exact decoders: the same blocks."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+from dyncdc.decode.decoders import StreamDecoder
+from dyncdc.decode.fast.decoders import FastStreamDecoder
+from dyncdc.decode.plan import compile_table
+from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+
+from .life import Violation
+
+TABLE = TableSpec(
+    "t",
+    "t",
+    (KeyAttribute("pk", "S"),),
+    (
+        ColumnSpec("pk", "String", ("pk",), ("S",), key=True),
+        ColumnSpec("name", "Nullable(String)", ("name",), ("S",)),
+        ColumnSpec("age", "Int8", ("age",), ("N",)),
+        ColumnSpec("map", "Nullable(String)", ("map",), ("M",)),
+    ),
+)
+
+ODD: tuple[tuple[str, Any], ...] = (
+    ("name", {"N": "1"}),
+    ("name", {"NULL": True}),
+    ("age", {"N": "300"}),
+    ("age", {"N": "1.0"}),
+    ("age", {"N": "0"}),
+    ("map", {"M": {"a": {"S": "x", "N": "1"}}}),
+    ("map", {"M": {"a": {"SS": ["x"]}}}),
+    ("other", {"S": "x"}),
+    ("pk", {"S": "another"}),
+)
+"""Attributes, and values for them that not every path takes."""
+
+
+def run(seed: int) -> None:
+    """Run one seed. Raises Violation."""
+    rng = random.Random(f"fast {seed}")
+    records = [_record(rng, number) for number in range(rng.randint(1, 20))]
+    positions = [Position(str(number)) for number in range(len(records))]
+    chunk = RawChunk(Shard(SourceId("arn@1"), ShardId("s")), records, positions, positions[-1], 1, 0.0)
+    plans = {"t": compile_table(TABLE)}
+    (exact,) = StreamDecoder(plans, pipeline="p").decode(chunk)
+    (fast,) = FastStreamDecoder(plans, pipeline="p").decode(chunk)
+    if fast == exact:
+        return
+    columns = [_differing(one, other) for one, other in zip(exact.blocks, fast.blocks, strict=False)]
+    raise Violation(f"seed {seed}: the fast path differs from the exact one, in {columns} or in what it counts")
+
+
+def _record(rng: random.Random, number: int) -> bytes:
+    item: dict[str, Any] = {"pk": {"S": f"k{number}"}, "name": {"S": "a"}, "age": {"N": "7"}}
+    item["map"] = {"M": {"b": {"N": "1"}, "a": {"S": "x"}}}
+    keys = {"pk": item["pk"]}
+    if rng.random() < 0.1:
+        name, value = rng.choice(ODD)
+        item[name] = value
+    event = "REMOVE" if rng.random() < 0.1 else "MODIFY"
+    unit = {"ApproximateCreationDateTimePrecision": "MICROSECOND"}
+    body = {"ApproximateCreationDateTime": 1_720_742_302_000_000 + number, **unit, "Keys": keys, "NewImage": item}
+    record = {"eventName": event, "tableName": "t", "dynamodb": body}
+    return json.dumps(record, separators=(",", ":")).encode()[: rng.choice([9_999] * 30 + [-1])]
+
+
+def _differing(one: Block, other: Block) -> list[str]:
+    cells = zip(one.columns, one.cells, other.cells, strict=False)
+    return [name for name, exact, fast in cells if exact != fast]

@@ -1,0 +1,71 @@
+"""Bugs planted into the fast decoders, one at a time: ``fast`` must notice each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from dyncdc.decode.fast import documents
+from dyncdc.decode.fast.columns import Cells, PatternColumn
+from dyncdc.decode.fast.sheet import Sheet
+from dyncdc.decode.fast.table import Attribute
+
+
+def drift_check_off(patch: pytest.MonkeyPatch) -> None:
+    """A column takes whatever has the right type, without a look at its range."""
+
+    def encode(self: PatternColumn, raws: Sequence[msgspec.Raw]) -> Cells:
+        return self._cells(*self._lines.array(raws))
+
+    patch.setattr(PatternColumn, "encode", encode)
+
+
+def unknown_attributes_dropped(patch: pytest.MonkeyPatch) -> None:
+    """What msgspec passes over is not missed."""
+    patch.setattr(Sheet, "_balance_images", lambda self, images, columns, others: None)
+
+
+def slow_rows_last(patch: pytest.MonkeyPatch) -> None:
+    """Rows of the exact path come behind all others."""
+    original = Sheet._column
+
+    def column(self: Sheet, index: int, exact: Sequence[Any], dead: Sequence[int]) -> bytes:
+        moved = sorted({row for row, _ in exact})
+        places = range(self._rows - len(moved), self._rows)
+        return original(self, index, [(place, row) for place, (_, row) in zip(places, exact, strict=True)], dead)
+
+    patch.setattr(Sheet, "_column", column)
+
+
+def key_taken_from_the_image(patch: pytest.MonkeyPatch) -> None:
+    """A key that is not its image's goes unnoticed."""
+    patch.setattr(Sheet, "_compare_keys", lambda self, images, columns, keys: None)
+
+
+def null_is_absent(patch: pytest.MonkeyPatch) -> None:
+    """NULL leaves no trace in the spill."""
+    original = Sheet._note
+
+    def note(self: Sheet, attribute: Attribute, cells: Cells) -> None:
+        cells.nulls = ()
+        original(self, attribute, cells)
+
+    patch.setattr(Sheet, "_note", note)
+
+
+def wrappers_opened_unseen(patch: pytest.MonkeyPatch) -> None:
+    """Maps are made plain without checking that they are well-formed."""
+    patch.setattr(documents, "_VALUES", lambda text: True)
+
+
+ALL = (
+    drift_check_off,
+    unknown_attributes_dropped,
+    slow_rows_last,
+    key_taken_from_the_image,
+    null_is_absent,
+    wrappers_opened_unseen,
+)
