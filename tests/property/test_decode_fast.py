@@ -17,13 +17,15 @@ from hypothesis import strategies as st
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.fast.decoders import FastSnapshotDecoder, FastStreamDecoder
 from dyncdc.decode.fast.table import FastTable
+from dyncdc.decode.infer import infer_columns
+from dyncdc.decode.newcomers import Newcomers
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
 
 quick = settings(
     deadline=None,
-    max_examples=120,
+    max_examples=60,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a dozen records are found out faster than shrunk
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -328,3 +330,29 @@ def test_base64_of_any_length_is_judged_alike() -> None:
         strict=True,
     ):
         same(one, other)
+
+
+def test_new_attributes_are_told_alike_on_both_paths() -> None:
+    """Plain ones, one among many, and such as come with something else that is odd."""
+    plain = {"pk": OFTEN["S"][0], "sk": OFTEN["N"][0]}
+    found = [record_of(plain, plain | {"text": b'{"NULL":true}'} | extra) for extra in [{}] * 40 + NEW]
+    told = []
+    for kind in (StreamDecoder, FastStreamDecoder):
+        plan = compile_table(NARROW)
+        plan.newcomers = Newcomers(nested="flatten", flatten_depth=1, on_news=lambda: None)
+        plan.newcomers.settle(NARROW.columns)
+        for _ in range(2):
+            list(kind({"narrow": plan}, pipeline="p").decode(chunk(found)))
+        told.append(infer_columns((), plan.newcomers.take()))
+    assert told[0] == told[1]
+    assert {column.path[0] for column in told[0]} == {"new", "list_of", "nested"}
+
+
+NEW: list[dict[str, bytes]] = [
+    {"new": b'{"S":"x"}'},
+    {"new": b'{"S":"x"}', "small": b'{"N":"300"}'},
+    {"list_of": b'{"L":[{"S":"x"}]}', "text": b'{"N":"1"}'},
+    {"nested": b'{"M":{"a":{"N":"1"}}}'},
+    {"nothing": b'{"NULL":true}'},
+    {"broken": b'{"S":1}'},
+]

@@ -92,8 +92,22 @@ class _Single(_Batch):
             call(batch)
 
 
+class _Compiled:
+    """The fast paths of plans by table, compiled when first needed: plans are exchanged when columns are added."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, tuple[TablePlan, FastTable | None]] = {}
+
+    def of(self, plan: TablePlan) -> FastTable | None:
+        """Return the fast path of a plan, None where there is none."""
+        found = self._tables.get(plan.source_table)
+        if found is None or found[0] is not plan:
+            found = self._tables[plan.source_table] = plan, compile_fast(plan)
+        return found[1]
+
+
 def compile_fast(plan: TablePlan) -> FastTable | None:
-    """Compile the fast path of one table, None where there is none."""
+    """Compile the fast path of one table, None where only the exact one will do."""
     try:
         return FastTable(plan)
     except ValueError:
@@ -158,7 +172,7 @@ class FastStreamDecoder(StreamDecoder):
 
     def __init__(self, plans: Mapping[str, TablePlan], *, pipeline: str) -> None:
         super().__init__(plans, pipeline=pipeline)
-        self._fast = {table: compile_fast(plan) for table, plan in plans.items()}
+        self._compiled = _Compiled()
 
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
@@ -179,14 +193,15 @@ class FastStreamDecoder(StreamDecoder):
         is_judged = [table in self._plans or not table for table in tables]
         for table in batch.decoded.records:
             numbers = [number for number, name in enumerate(tables) if name == table]
-            fast = self._fast.get(table)
+            plan = self._plans.get(table)
+            fast = self._compiled.of(plan) if plan is not None else None
             if fast is not None:
                 found, times = _columns(fast.plan, [changes[number] for number in numbers], positions, numbers)
                 built = Sheet(fast, found, partial(exact.row, numbers)).build()
                 created = max((time for row, time in enumerate(times) if row not in found.slow), default=0)
                 created = max([created, *(exact(numbers[row]).microseconds for row in found.slow)])
                 blocks.add(batch.decoded, table, built, numbers[built.first], created)
-            elif table in self._plans:
+            elif plan is not None:
                 for number in numbers:
                     exact(number).hand_over(batch)
         exact.bury(batch, is_judged)
@@ -198,29 +213,31 @@ class FastSnapshotDecoder(SnapshotDecoder):
 
     def __init__(self, plan: TablePlan, version: int, *, pipeline: str) -> None:
         super().__init__(plan, version, pipeline=pipeline)
-        self._fast = compile_fast(plan)
+        self._compiled = _Compiled()
 
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
-        if self._fast is None:
-            yield from super().decode(chunk)
-            return
         for start in range(0, len(chunk.records), SUB_BATCH_ROWS):
-            yield self._sub_batch(self._fast, chunk, slice(start, start + SUB_BATCH_ROWS))
+            yield self._sub_batch(chunk, slice(start, start + SUB_BATCH_ROWS))
 
-    def _sub_batch(self, fast: FastTable, chunk: RawChunk, part: slice) -> Decoded:
-        lines, positions = chunk.records[part], chunk.positions[part]
-        batch, blocks, plan = _Batch(self._pipeline, chunk), _Blocks(), self._plan
+    def _sub_batch(self, chunk: RawChunk, part: slice) -> Decoded:
+        lines, positions, plan = chunk.records[part], chunk.positions[part], self.plan
+        batch, blocks = _Batch(self._pipeline, chunk), _Blocks()
+        fast = self._compiled.of(plan)
         batch.decoded.snapshot = True
         batch.decoded.records = {plan.source_table: len(lines)}
         exact = _Exact(
             lambda number, single: self._decode_line(lines[number], positions[number], single), self._pipeline, chunk
         )
-        images = _images(lines)
-        slow = {row for row, image in enumerate(images) if image is None}
-        found = Records(images, [self._version] * len(lines), list(positions), slow=slow)
-        built = Sheet(fast, found, partial(exact.row, range(len(lines)))).build()
-        blocks.add(batch.decoded, plan.source_table, built, 0, 0)
+        if fast is not None:
+            images = _images(lines)
+            slow = {row for row, image in enumerate(images) if image is None}
+            found = Records(images, [self._version] * len(lines), list(positions), slow=slow)
+            built = Sheet(fast, found, partial(exact.row, range(len(lines)))).build()
+            blocks.add(batch.decoded, plan.source_table, built, 0, 0)
+        else:
+            for number in range(len(lines)):
+                exact(number).hand_over(batch)
         exact.bury(batch, [True] * len(lines))
         return blocks.close(batch)
 

@@ -77,6 +77,8 @@ class Sheet:
         self._cells: dict[int, Cells] = {}
         self._absent: dict[str, int] = {}
         self._rest: dict[int, dict[str, TypedValue]] = {}
+        self._news: set[int] = set()
+        """Rows that may have an attribute without a column in the spill."""
         self._outside: dict[int, int] = {}
         self._scratch = Row(b"", [*table.defaults, *[b""] * (len(table.plan.columns) - len(table.defaults))], 0)
 
@@ -211,6 +213,7 @@ class Sheet:
             kept = None
         if kept is not None:
             self._rest.setdefault(row, {})[name] = kept
+            self._news.add(row)
         if scratch.outside:
             self._outside[row] = self._outside.get(row, 0) + scratch.outside
         for index, cells in zip(indexes, columns, strict=True):
@@ -230,6 +233,7 @@ class Sheet:
         for row in rows:
             self._rest.pop(row, None)
             self._outside.pop(row, None)
+        self._tell_news()
         versions, positions = records.versions, records.positions
         exact = [(row, found) for row, found in rows.items() if found is not None]
         for row, found in exact:
@@ -253,6 +257,12 @@ class Sheet:
             sum(map(len, self._rest.values())) + sum(found.spilled for _, found in exact),
             sum(self._outside.values()) + sum(found.outside for _, found in exact),
         )
+
+    def _tell_news(self) -> None:
+        newcomers = self._table.plan.newcomers
+        if newcomers is not None and not newcomers.closed:
+            for row in self._news & self._rest.keys():
+                newcomers.look(self._rest[row])
 
     def _column(self, index: int, exact: Sequence[tuple[int, Row]], dead: Sequence[int]) -> bytes:
         """Return the cells of one column, joined."""
