@@ -200,7 +200,7 @@ def records(draw: st.DrawFn, spec: TableSpec) -> bytes:
     key, image = draw(images(spec))
     event = draw(st.sampled_from([b"INSERT", b"MODIFY", b"MODIFY", b"REMOVE"]))
     rarely = draw(st.integers(0, 12))
-    table = draw(st.sampled_from([b"others", b"more", b'x","y":"'])) if rarely == 0 else spec.source_table.encode()
+    table = draw(st.sampled_from([b"others", b"more", b"", b'x","y":"'])) if rarely == 0 else spec.source_table.encode()
     time = (
         draw(st.sampled_from([b"1760000000000", b"0", b"-5", b"1e15", b"9" * 16, b'"x"', b"17.0"]))
         if rarely == 1

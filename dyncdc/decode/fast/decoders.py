@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
@@ -41,7 +41,7 @@ class _Body(msgspec.Struct, gc=False):
 
 class _Change(msgspec.Struct, gc=False):
     event_name: Literal["INSERT", "MODIFY", "REMOVE"] = msgspec.field(name="eventName")
-    table_name: str = msgspec.field(name="tableName")
+    table_name: Annotated[str, msgspec.Meta(min_length=1)] = msgspec.field(name="tableName")
     body: _Body = msgspec.field(name="dynamodb")
 
 
