@@ -25,6 +25,11 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "dyncdc_last_insert_timestamp_seconds": "max",
     "dyncdc_last_checkpoint_timestamp_seconds": "min",
     "dyncdc_build_info": "max",
+    "dyncdc_process_resident_memory_bytes": "sum",
+    "dyncdc_process_virtual_memory_bytes": "sum",
+    "dyncdc_process_open_fds": "sum",
+    "dyncdc_process_max_fds": "min",
+    "dyncdc_process_start_time_seconds": "max",
 }
 """``min of all``: nothing where a worker says nothing. A progress timestamp of all is that of the slowest."""
 

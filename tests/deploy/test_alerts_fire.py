@@ -31,8 +31,8 @@ NOTICED_SECONDS = 30.0
 CLEARS_SECONDS = WINDOW_SECONDS + 15.0
 
 
-def item(number: int) -> dict[str, dict[str, str]]:
-    return {"id": {"S": f"k{number}"}, "text": {"S": "x"}}
+def item(number: int, text: str = "x") -> dict[str, dict[str, str]]:
+    return {"id": {"S": f"k{number}"}, "text": {"S": text}}
 
 
 def daemon_over(place: Place, **sections: object) -> tuple[Daemon, str]:
@@ -53,7 +53,7 @@ def writing(place: Place, table: str) -> Iterator[None]:
         number = 0
         while not stop.wait(0.1):
             number += 1
-            place.aws.put(table, item(number % 20))
+            place.aws.put(table, item(number % 20, f"{number}"))  # the same again would be no change
 
     thread = threading.Thread(target=write)
     thread.start()
@@ -153,7 +153,7 @@ def test_changes_about_to_expire_are_low_then_critical_headroom(place: Place, tm
         with prometheus(tmp_path / "prometheus", daemon.http_port) as watch:
             watch.stays_silent(8)
             place.aws.inject("GetRecords", {"empty": True}, probability=1.0)
-            place.aws.put(table, item(3))
+            place.aws.put(table, item(3, "changed"))
             watch.await_only("DyncdcHeadroomLow", RETENTION_SECONDS)
             wait_until(lambda: watch.firing() == {"DyncdcHeadroomCritical"}, RETENTION_SECONDS, "headroom is critical")
             place.aws.clear_faults()

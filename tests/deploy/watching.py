@@ -86,12 +86,7 @@ class Prometheus:
 
     def await_only(self, alert: str, seconds: float) -> None:
         """Wait until an alert fires; fail when any other has fired since the start or the last ``await_silence``."""
-        try:
-            wait_until(lambda: self._fired, seconds, f"{alert} fires")
-        except AssertionError as error:
-            raise AssertionError(
-                f"{error}; {self.get('alerts')}; {self.get('query?query=dyncdc:shard_unread_seconds')}"
-            ) from None
+        wait_until(lambda: self._fired, seconds, f"{alert} fires")
         assert self._fired == {alert}, self.get("alerts")
 
     def await_silence(self, seconds: float) -> set[str]:
