@@ -192,21 +192,19 @@ async def prepare(world: World, planned: Sequence[Planned]) -> list[Prepared]:
 
 
 async def own_tables_to_make(clickhouse: ClickHouse, patience: Patience, cluster: str | None) -> list[str]:
-    """Statements for dyncdc's own tables; of a cluster only if one is missing here. Raises ConfigError.
+    """Statements for dyncdc's own tables if one is missing here. Raises ConfigError.
 
     A statement for every server of a cluster waits for each: one that is down must not keep the others from starting.
+    And where an administrator has made the tables, the user need not be allowed to.
     """
-    if cluster:
-        present = await patience(lambda: present_tables(clickhouse, own_tables()))
-        alone = [name for name, engine in present.items() if not is_replicated(engine)]
-        if alone:
-            raise ConfigError(
-                f"using clickhouse.cluster {cluster}: {', '.join(alone)} are of one server only",
-                hint="they were made without the cluster: use another database, or drop them and begin anew",
-            )
-        if len(present) == len(own_tables()):
-            return []
-    return own_statements(cluster)
+    present = await patience(lambda: present_tables(clickhouse, own_tables()))
+    alone = [name for name, engine in present.items() if not is_replicated(engine)]
+    if cluster and alone:
+        raise ConfigError(
+            f"using clickhouse.cluster {cluster}: {', '.join(alone)} are of one server only",
+            hint="they were made without the cluster: use another database, or drop them and begin anew",
+        )
+    return [] if len(present) == len(own_tables()) else own_statements(cluster)
 
 
 async def run_statements(world: World, statements: Sequence[str]) -> None:

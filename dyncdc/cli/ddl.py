@@ -8,7 +8,7 @@ import orjson
 from ..app.patience import limited
 from ..app.world import open_world
 from ..config import Config
-from ..operations.ddl import apply_statements, plan_statements
+from ..operations.ddl import Ddl, apply_statements, plan_statements
 from .options import config_option, debug_option, json_option, load, run_async
 
 
@@ -20,21 +20,26 @@ from .options import config_option, debug_option, json_option, load, run_async
 def ddl(config_file: str | None, apply_them: bool, as_json: bool, debug: bool) -> None:
     """Print (or run) the DDL of all destinations.
 
-    What exists already is left out; what would complete an existing table comes last.
+    What exists already is left out; what would complete an existing table comes last. Then, as comments, the least
+    grants that the user needs: never run here.
     """
     del debug
-    statements = run_async(_ddl(load(config_file), apply_them))
+    found = run_async(_ddl(load(config_file), apply_them))
     if as_json:
-        click.echo(orjson.dumps({"statements": statements, "applied": apply_them}).decode())
+        document = {"statements": found.statements, "grants": found.grants, "applied": apply_them}
+        click.echo(orjson.dumps(document).decode())
         return
-    for statement in statements:
+    for statement in found.statements:
         click.echo(f"{statement};\n")
+    click.echo("-- The least that the user of clickhouse.url needs, for an administrator to run:")
+    for grant in found.grants:
+        click.echo(f"-- {grant};")
 
 
-async def _ddl(config: Config, apply_them: bool) -> list[str]:
+async def _ddl(config: Config, apply_them: bool) -> Ddl:
     with limited(config, "ddl") as patience:
         async with open_world(config, patience) as world:
-            statements = await plan_statements(world)
+            found = await plan_statements(world)
             if apply_them:
-                await apply_statements(world, statements)
-    return statements
+                await apply_statements(world, found.statements)
+    return found

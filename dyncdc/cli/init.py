@@ -116,6 +116,8 @@ def _beside(found: Proposal) -> list[str]:
     if found.offers:
         offered = [f"{statement};\n" for statement in found.offers]
         parts.append("\n".join(["ON OFFER (would complete the table; up to you)", "", *offered]))
+    grants = [f"{grant};" for grant in found.grants]
+    parts.append("\n".join(["GRANTS (the least that the ClickHouse user needs)", "", *grants]))
     reasons = [f"  {each.sid}: {each.reason}{' (optional)' if each.optional else ''}" for each in found.policy]
     policy = orjson.dumps(policy_document(found.policy), option=orjson.OPT_INDENT_2).decode()
     parts.append("\n".join(["IAM POLICY (exactly what this configuration needs)", "", *reasons, "", policy]))
@@ -127,6 +129,7 @@ def _document(found: Proposal) -> dict[str, object]:
         "config": found.text,
         "statements": found.statements,
         "offers": found.offers,
+        "grants": found.grants,
         "policy": policy_document(found.policy),
         "reasons": {each.sid: each.reason for each in found.policy},
         "todo": found.todo,

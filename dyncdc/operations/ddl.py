@@ -1,13 +1,29 @@
-"""``dyncdc ddl``: what has to be created or completed before ``run``, as statements."""
+"""``dyncdc ddl``: what has to be created or completed before ``run``, as statements, and the least grants for it."""
 
 from __future__ import annotations
 
-from ..app.destinations import check_clickhouse, plan_table, run_statements
+from dataclasses import dataclass
+
+from ..app.destinations import Planned, check_clickhouse, plan_table, run_statements
 from ..app.world import World
-from ..sinks.own_tables import own_statements
+from ..config import ClickHouseUrl
+from ..sinks.cluster import is_replicated, present_tables
+from ..sinks.grants import GrantedTable, grant_statements
+from ..sinks.own_tables import own_statements, own_tables
+
+ENGINE_GRANTS_SINCE = 24
+"""Source: ClickHouse changelog, 24.1: GRANT TABLE ENGINE. Earlier servers do not know it."""
 
 
-async def plan_statements(world: World) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Ddl:
+    """``statements`` in their order; ``grants``: what an administrator gives the user of ``clickhouse.url``."""
+
+    statements: list[str]
+    grants: list[str]
+
+
+async def plan_statements(world: World) -> Ddl:
     """Statements for dyncdc's own tables and for every destination that is missing or incomplete, in order.
 
     What would complete an existing table comes last; running it is up to the user. Raises ConfigError.
@@ -15,7 +31,28 @@ async def plan_statements(world: World) -> list[str]:
     await check_clickhouse(world)
     planned = [await plan_table(world, table) for table in world.config.tables]
     offers = [text for plan in planned for text in plan.offers]
-    return [*own_statements(world.cluster), *(text for plan in planned for text in plan.statements), *offers]
+    statements = [*own_statements(world.cluster), *(text for plan in planned for text in plan.statements), *offers]
+    return Ddl(statements, await _grants(world, planned))
+
+
+async def _grants(world: World, planned: list[Planned]) -> list[str]:
+    engines = await world.patience(lambda: present_tables(world.clickhouse, own_tables()))
+    version = await world.patience(lambda: world.clickhouse.fetch("SELECT version()"))
+    url: ClickHouseUrl = world.clickhouse.url
+    return grant_statements(
+        url.user,
+        url.database,
+        [granted_table(plan) for plan in planned],
+        cluster=world.cluster,
+        replicated=any(map(is_replicated, engines.values())),
+        engines=int(str(version[0][0]).partition(".")[0]) >= ENGINE_GRANTS_SINCE,
+    )
+
+
+def granted_table(plan: Planned) -> GrantedTable:
+    """What a plan will do to its destination."""
+    grows = bool(plan.offers) or (plan.config.evolve == "add_columns" and plan.spec.spill_column != "")
+    return GrantedTable(plan.spec.destination, not plan.exists, grows, plan.spec.history)
 
 
 async def apply_statements(world: World, statements: list[str]) -> None:

@@ -181,7 +181,7 @@ _HINTS: Final[Mapping[int, str]] = {
     242: "the table is read-only on this replica: look at system.replicas",
     243: "free disk space on the server",
     252: "too many parts: raise batch.max_age_seconds, or let merges catch up",
-    497: "run `dyncdc check`: it lists the grants",
+    497: "`dyncdc ddl` prints the grants that the user needs",
 }
 
 _REACH: Final = "check clickhouse.url, the network, and that the server runs"

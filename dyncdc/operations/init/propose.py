@@ -6,16 +6,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...app.destinations import plan_table
+from ...app.destinations import Planned, plan_table
 from ...app.patience import Patience, limited
 from ...app.world import World, open_aws, open_clickhouse
 from ...config import ClickHouseUrl, Config, parse_config
 from ...errors import DyncdcError
+from ...local.clickhouse import DEFAULT_DATABASE
 from ...sinks.ddl import create_table, create_view
+from ...sinks.grants import grant_statements
 from ...sinks.mapping import new_table_spec
 from ...sinks.own_tables import own_statements
 from ...sources.aws import AwsClients
 from ...sources.read_capacity import UNIT_BYTES
+from ..ddl import granted_table
 from ..policy import Resources, Statement, required_statements
 from .document import PASSWORD_VARIABLE, Draft, config_text, toml_text, url_text
 from .draft import STREAM_PLACEHOLDER, make_draft
@@ -53,6 +56,7 @@ class Proposal:
     text: str
     statements: tuple[str, ...]
     offers: tuple[str, ...]
+    grants: tuple[str, ...]
     policy: tuple[Statement, ...]
     todo: tuple[str, ...]
     notes: tuple[str, ...]
@@ -76,7 +80,7 @@ async def propose(asked: Asked, environ: Mapping[str, str]) -> Proposal:
             planned = await _statements(config, aws, source, standing, short)
     policy = required_statements(config, _resources(config, source, draft))
     notes = (*draft.notes, *planned.notes)
-    return Proposal(text, planned.statements, planned.offers, tuple(policy), draft.todo, notes, config)
+    return Proposal(text, planned.statements, planned.offers, planned.grants, tuple(policy), draft.todo, notes, config)
 
 
 def _first_config(asked: Asked, environ: Mapping[str, str]) -> tuple[Config, Mapping[str, str]]:
@@ -131,6 +135,7 @@ def local_snapshot(asked: Asked, config: Config, source: Source) -> tuple[str, s
 class _Planned:
     statements: tuple[str, ...] = ()
     offers: tuple[str, ...] = ()
+    grants: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -141,14 +146,22 @@ async def _statements(
     table, cluster = config.tables[0], config.clickhouse.cluster
     if standing.unseen:
         spec = new_table_spec(table, source.table.keys, (), version_type=source.version_type)
-        return _Planned((*own_statements(cluster), create_table(spec, cluster), create_view(spec, cluster)))
+        statements = (*own_statements(cluster), create_table(spec, cluster), create_view(spec, cluster))
+        return _Planned(statements, grants=_grants(config, Planned(table, spec, None)))
     try:
         async with open_clickhouse(config, patience) as clickhouse:
             plan = await plan_table(World(config, aws, clickhouse, patience), table)
     except DyncdcError as error:
         return _Planned(notes=(f"`dyncdc ddl` cannot do it as it stands: {error}; {error.hint}",))
     refused = tuple(f"{each.reason}; {each.todo}" for each in plan.refused)
-    return _Planned((*own_statements(cluster), *plan.statements), tuple(plan.offers), refused)
+    statements = (*own_statements(cluster), *plan.statements)
+    return _Planned(statements, tuple(plan.offers), _grants(config, plan), refused)
+
+
+def _grants(config: Config, plan: Planned) -> tuple[str, ...]:
+    url = config.clickhouse.url
+    database = DEFAULT_DATABASE if url.kind == "local" else url.database
+    return tuple(grant_statements(url.user, database, [granted_table(plan)], cluster=config.clickhouse.cluster))
 
 
 def _resources(config: Config, source: Source, draft: Draft) -> Resources:

@@ -1,0 +1,61 @@
+"""The least that a ClickHouse user needs for given destinations, as GRANT statements. Pure text.
+
+Source: ClickHouse documentation, GRANT: which privilege each statement takes. The system tables that are read
+(``system.tables``, ``columns``, ``clusters``) are open to every user, and show what the user has a privilege on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .ddl import VIEW_SUFFIX
+from .names import qualified, quote_name
+from .own_tables import own_tables
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedTable:
+    """One destination. ``made``: it has to be created; ``grows``: columns are added to it; ``history``: "" for none."""
+
+    name: str
+    made: bool
+    grows: bool
+    history: str = ""
+
+
+def grant_statements(
+    user: str,
+    database: str,
+    tables: Sequence[GrantedTable],
+    *,
+    cluster: str | None = None,
+    replicated: bool = False,
+    engines: bool = True,
+) -> list[str]:
+    """Return the grants for ``run`` and every other command.
+
+    ``replicated``: dyncdc's own tables are waited for, as replicas; ``engines``: the server grants engines too.
+    """
+    found = list(_grants(database, tables, cluster, replicated))
+    if engines:
+        found.append((f"{'Replicated' if cluster else ''}ReplacingMergeTree", "TABLE ENGINE"))
+    return [f"GRANT {privileges} ON {place} TO {quote_name(user)}" for place, privileges in found]
+
+
+def _grants(
+    database: str, tables: Sequence[GrantedTable], cluster: str | None, replicated: bool
+) -> Iterator[tuple[str, str]]:
+    own = "SELECT, INSERT, CREATE TABLE" + (", SYSTEM SYNC REPLICA" if cluster or replicated else "")
+    for name in own_tables():
+        yield qualified(name, database), own
+    for table in tables:
+        created = ", CREATE TABLE" if table.made else ""
+        grows = ", ALTER ADD COLUMN" if table.grows else ""
+        yield qualified(table.name, database), f"SELECT, INSERT{created}{grows}"
+        if table.history:
+            yield qualified(table.history, database), "SELECT, INSERT, CREATE TABLE"
+        # made anew whenever the table has other columns
+        yield qualified(table.name + VIEW_SUFFIX, database), "SELECT, CREATE VIEW, DROP VIEW"
+    if cluster:
+        yield "*.*", "CLUSTER"
