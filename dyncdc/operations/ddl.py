@@ -52,7 +52,8 @@ async def _grants(world: World, planned: list[Planned]) -> list[str]:
 def granted_table(plan: Planned) -> GrantedTable:
     """What a plan will do to its destination."""
     grows = bool(plan.offers) or (plan.config.evolve == "add_columns" and plan.spec.spill_column != "")
-    return GrantedTable(plan.spec.destination, not plan.exists, grows, plan.spec.history)
+    spec, cleaned = plan.spec, plan.config.clean_tombstones
+    return GrantedTable(spec.destination, not plan.exists, grows, spec.history, cleaned)
 
 
 async def apply_statements(world: World, statements: list[str]) -> None:

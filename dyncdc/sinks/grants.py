@@ -1,7 +1,7 @@
 """The least that a ClickHouse user needs for given destinations, as GRANT statements. Pure text.
 
-Source: ClickHouse documentation, GRANT: which privilege each statement takes. The system tables that are read
-(``system.tables``, ``columns``, ``clusters``) are open to every user, and show what the user has a privilege on.
+Source: ClickHouse documentation, GRANT: which privilege each statement takes. The system tables read most
+(``system.tables`` and ``columns``) are open to every user, and show what the user has a privilege on.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from .own_tables import own_tables
 
 @dataclass(frozen=True, slots=True)
 class GrantedTable:
-    """One destination. ``made``: it has to be created; ``grows``: columns are added to it; ``history``: "" for none."""
+    """One destination; ``made``: it has to be created, ``grows``: columns are added, ``cleaned``: old tombstones go."""
 
     name: str
     made: bool
     grows: bool
     history: str = ""
+    cleaned: bool = False
 
 
 def grant_statements(
@@ -52,10 +53,14 @@ def _grants(
     for table in tables:
         created = ", CREATE TABLE" if table.made else ""
         grows = ", ALTER ADD COLUMN" if table.grows else ""
-        yield qualified(table.name, database), f"SELECT, INSERT{created}{grows}"
+        cleaned = ", ALTER DELETE" if table.cleaned else ""
+        yield qualified(table.name, database), f"SELECT, INSERT{created}{grows}{cleaned}"
         if table.history:
             yield qualified(table.history, database), "SELECT, INSERT, CREATE TABLE"
         # made anew whenever the table has other columns
         yield qualified(table.name + VIEW_SUFFIX, database), "SELECT, CREATE VIEW, DROP VIEW"
+    if any(table.cleaned for table in tables):
+        yield "system.mutations", "SELECT"
     if cluster:
+        yield "system.clusters", "SELECT"
         yield "*.*", "CLUSTER"

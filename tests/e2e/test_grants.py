@@ -11,7 +11,9 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from dyncdc.config import ClickHouseUrl
 from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.sinks.connection import ClickHouse
 
 from .harness import command, environment
 from .place import Place
@@ -52,7 +54,7 @@ def test_the_printed_grants_are_enough_and_none_too_few(place: Place, server: Gr
         return command(*arguments, "-c", str(config), environment=environment() | given)
 
     snapshot = {"method": "scan", "settle_seconds": 0.5, "margin_seconds": 1.0}
-    config = place.configure([place.entry(table, snapshot=snapshot, history="users_history")])
+    config = place.configure([place.entry(table, snapshot=snapshot, history="users_history", clean_tombstones=True)])
     printed = run("ddl", user="default")
     assert printed.code == 0, printed.err
     refused = run("ddl", "--apply")
@@ -69,6 +71,17 @@ def test_the_printed_grants_are_enough_and_none_too_few(place: Place, server: Gr
     for arguments in (("run", "--once"), ("snapshot", table), ("run", "--once"), ("status",), ("verify", table)):
         ended = run(*arguments)
         assert ended.code == 0, (arguments, ended.out[-2000:], ended.err[-2000:])
+
+    asyncio.run(clean(server))
+
+
+async def clean(server: Granting) -> None:
+    """What the clean-up of tombstones does once they are old enough."""
+    url = ClickHouseUrl("native", port=server.tcp_port, user=USER, password=SECRET, database=server.database)
+    clickhouse = ClickHouse(url)
+    await clickhouse.execute("DELETE FROM users WHERE _deleted = 1 AND _version < 0")
+    assert await clickhouse.fetch("SELECT count() FROM system.mutations WHERE NOT is_done") == [(0,)]
+    await clickhouse.close()
 
 
 def run_ddl_grants(printed: str) -> str:

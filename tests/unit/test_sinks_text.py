@@ -18,6 +18,7 @@ from dyncdc.sinks.clickhouse import insert_statement
 from dyncdc.sinks.codes import LoginRefused, UnknownCodeError, translate
 from dyncdc.sinks.comments import Origin, column_comment, read_comment
 from dyncdc.sinks.ddl import create_table, create_view
+from dyncdc.sinks.grants import GrantedTable, grant_statements
 from dyncdc.sinks.mapping import existing_table_spec, new_table_spec
 from dyncdc.sinks.names import qualified, quote_name, quote_text
 from dyncdc.sinks.own_tables import own_statements
@@ -94,6 +95,23 @@ def test_a_destination_without_metadata_columns_has_none_in_its_statements() -> 
     spec = TableSpec("orders", "orders", KEYS, (SK, PK), deleted_column="", spill_column="", deletes="ignore")
     assert "ReplacingMergeTree(`_version`) ORDER BY (`pk`, `sk`)" in create_table(spec)
     assert create_view(spec).endswith("SELECT * EXCEPT (`_version`) FROM `orders` FINAL")
+
+
+def test_grants_follow_what_is_done_to_a_table() -> None:
+    plain = grant_statements("me", "d", [GrantedTable("t", made=False, grows=False)], engines=False)
+    assert "GRANT SELECT, INSERT ON `d`.`t` TO `me`" in plain
+    assert not any("TABLE ENGINE" in grant or "mutations" in grant or "REPLICA" in grant for grant in plain)
+    table = GrantedTable("t", made=True, grows=True, history="h", cleaned=True)
+    full = grant_statements("me", "d", [table], cluster="main")
+    for grant in (
+        "GRANT SELECT, INSERT, CREATE TABLE, ALTER ADD COLUMN, ALTER DELETE ON `d`.`t` TO `me`",
+        "GRANT SELECT, INSERT, CREATE TABLE ON `d`.`h` TO `me`",
+        "GRANT SELECT, INSERT, CREATE TABLE, SYSTEM SYNC REPLICA ON `d`.`dyncdc_checkpoints` TO `me`",
+        "GRANT SELECT ON system.mutations TO `me`",
+        "GRANT CLUSTER ON *.* TO `me`",
+        "GRANT TABLE ENGINE ON ReplicatedReplacingMergeTree TO `me`",
+    ):
+        assert grant in full
 
 
 def test_the_dead_letter_table_has_every_column_that_the_decoder_fills() -> None:
