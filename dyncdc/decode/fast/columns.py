@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from itertools import chain
+from typing import Any, Final, Protocol
 
 import msgspec
 import orjson
@@ -233,7 +234,7 @@ class TextSetColumn:
         if len(cells.nulls) != nulls or any(values[row] for row in cells.nulls):
             raise NotPlainError
         cells.defaults = [row for row, value in enumerate(values) if type(value) is list and not value]
-        cells.values = [_sorted_set(value) for value in values]
+        cells.values = _sorted_sets(values)
         cells.body = orjson.dumps(cells.values)[1:-1]
         return cells
 
@@ -253,14 +254,14 @@ def bool_column(default: bytes) -> PatternColumn:
     return PatternColumn("BOOL", "(?:true|false)", default, quoted=False)
 
 
-def _sorted_set(value: object) -> list[str]:
-    """Return a set's members in their canonical order; an absent set is empty. Raises NotPlainError."""
-    if type(value) is not list:
-        return []
-    for member in value:
-        if type(member) is not str:
-            raise NotPlainError
-    return sorted(set(value)) if len(value) > 1 else value
+def _sorted_sets(values: list[Any]) -> list[object]:
+    """Return the members of sets in their canonical order; absent sets are empty. Raises NotPlainError."""
+    lists = [value if type(value) is list else [] for value in values]
+    if not _TEXTS.issuperset(map(type, chain.from_iterable(lists))):
+        raise NotPlainError
+    return [
+        value if len(value) < 2 or (len(value) == 2 and value[0] < value[1]) else sorted(set(value)) for value in lists
+    ]
 
 
 def _loaded(body: bytes, rows: int) -> list[object]:

@@ -1,7 +1,6 @@
-"""M or L into plain JSON text, for a whole sub-batch by a few replacements and one parse.
+"""M or L into plain JSON text, many values by one parse and one dump. Numbers stay text on the way.
 
-A regular expression has checked first that the text consists of nothing but well-formed typed values. Then every
-wrapper ``{"S":...}`` is opened by a replacement; of the braces behind a value, every second one closes a wrapper.
+A number becomes a marked text in the tree, and the mark and its quotes are cut out of the dump: no object a number.
 """
 
 from __future__ import annotations
@@ -9,122 +8,142 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import chain, repeat
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import orjson
 
+from ..attributes import MAX_DEPTH
 from .columns import Cells, NotPlainError
 
-_TEXT: Final = r'[^"\\{}\x7f]*+(?:\\.[^"\\{}\x7f]*+)*+'
-_NAME: Final = rf'"{_TEXT}":'
-_TAGS: Final = '"(?:S|N|M|L|BOOL|NULL)":'
-_ABSENT: Final = '"\x01"'
-"""Stands for an absent value. No JSON has it: a control character in a text is always escaped."""
+PART_BYTES: Final = 32 * 1024
+"""Parsed at once. Trees that are kept longer than it takes to write them again cost ten times as much (measured)."""
 
-_VALUES: Final = re.compile(
-    (
-        r'(?:\{"(?:'
-        rf'S":"{_TEXT}"\}}|N":"[-0-9.]{{1,138}}"\}}|M":\{{(?!{_TAGS}){_NAME}|L":\[|BOOL":(?:true|false)\}}|NULL":true\}}'
-        rf")|,(?:{_NAME})?|\}}\}}|\]\}}|{_ABSENT})*+"
-    ).encode(),
-    re.DOTALL,
-).fullmatch
-"""Typed values without braces in texts, without empty maps, sets and binaries. That it is JSON is known already.
-
-No map may begin with a name that looks like a type: its brace would pass for a wrapper's.
-"""
-
+_NUMBER_MARK: Final = "\x7f"
 _NUMBERS: Final = re.compile(
     rb'"\x7f(?=[^"]{1,38}")(?:(-?(?:0|[1-9][0-9]*+)\.[0-9]*[1-9])0*|(-?[1-9][0-9]*+|0)(?:\.0+)?)"'
 ).split
 """Marked numbers: the canonical part of those that are canonical but for zeros behind the last digit."""
 
-_OPENINGS: Final = ((b'{"S":', b""), (b'{"N":"', b'"\x7f'), (b'{"M":', b""), (b'{"L":', b""))
-_RARE_OPENINGS: Final = ((b'{"BOOL":', b""), (b'{"NULL":true', b"null"))
-
-_MARK: Final = orjson.Fragment(b"\x01")
+_END: Final = orjson.Fragment(b"\x01")
 _BETWEEN: Final = b",\\u0001,"
-MAX_OPENINGS: Final = 60
-"""A value with fewer maps and lists than this cannot nest too deep."""
+"""How the end of a value looks when the whole is made a JSON text: in no text of its own can it look so."""
 
-_OPENING_BYTES: Final = len(b'{"L":[]}')
+_ABSENT: Final = b"0"
+_ODD: Final = (orjson.JSONDecodeError, AttributeError, KeyError, TypeError)
+"""What parsing and unwrapping raise for values that are none."""
 
 
 class DocumentColumn:
     """M, or L, into a String as plain JSON text."""
 
     def __init__(self, tag: str, default: bytes) -> None:
-        self.absent = msgspec.Raw(_ABSENT.encode())
+        self.absent = msgspec.Raw(_ABSENT)
+        self._tag = tag
         self._default = default
-        self._kind: type = dict if tag == "M" else list
 
     def encode(self, raws: Sequence[msgspec.Raw]) -> Cells:
         """Encode a sub-batch. Raises NotPlainError."""
-        text = b",".join(raws)
-        if not _VALUES(text) or _may_nest_too_deep(raws):
-            raise NotPlainError
-        opened, numbers = _without_wrappers(text)
-        return self._cells(opened, numbers, len(raws))
+        rows = len(raws) * PART_BYTES // (sum(map(len, raws)) + 1) + 1
+        if rows >= len(raws):
+            return self._encode(raws)
+        parts = [self._encode(raws[first : first + rows]) for first in range(0, len(raws), rows)]
+        nulls = [first * rows + row for first, part in enumerate(parts) for row in part.nulls]
+        return Cells(b",".join([part.body for part in parts]), sum(part.absent for part in parts), nulls)
 
-    def _cells(self, opened: bytes, numbers: int, rows: int) -> Cells:
-        try:
-            values = orjson.loads(b"[%b]" % opened)
-        except orjson.JSONDecodeError:
-            raise NotPlainError from None
-        kinds = set(map(type, values))
-        if len(values) != rows or not kinds <= {self._kind, int, type(None)}:
+    def _encode(self, raws: Sequence[msgspec.Raw]) -> Cells:
+        text = b",".join(raws)
+        if b"\x7f" in text:
             raise NotPlainError
-        body = _quoted(values, numbers)
-        cells = Cells(body)
-        if int in kinds:
-            cells.absent = values.count(0)
-            cells.body = body = body.replace(b'"0"', self._default)
-        if type(None) in kinds:
-            cells.nulls = [row for row, value in enumerate(values) if value is None]
-            cells.body = body.replace(b'"null"', self._default)
+        nulls: list[int] = []
+        try:
+            values = self._unwrapped(orjson.loads(b"[%b]" % text), raws, nulls)
+        except _ODD:
+            raise NotPlainError from None
+        cells = Cells(_quoted(values), values.count(0) - len(nulls), nulls)
+        if cells.absent or nulls:
+            cells.body = cells.body.replace(b'"0"', self._default)
         return cells
+
+    def _unwrapped(self, values: list[Any], raws: Sequence[msgspec.Raw], nulls: list[int]) -> list[Any]:
+        """Unwrap whole values, in place; absent ones and NULLs, whose rows go to ``nulls``, are 0."""
+        wanted, unwrap = self._tag, _map if self._tag == "M" else _list
+        for row, value in enumerate(values):
+            if raws[row] is self.absent:
+                continue
+            tag, payload = value.popitem()
+            if value:
+                raise NotPlainError
+            if tag == wanted:
+                values[row] = unwrap(payload, MAX_DEPTH - 1)
+            elif tag == "NULL" and payload is True:
+                nulls.append(row)
+                values[row] = 0
+            else:
+                raise NotPlainError
+        return values
 
     def plain(self, raw: msgspec.Raw) -> bool:
         """Whether one value alone would be encoded."""
         try:
-            self.encode([raw])
+            self._encode([raw])
         except NotPlainError:
             return False
         return True
 
 
-def _without_wrappers(text: bytes) -> tuple[bytes, int]:
-    """Return the values as plain JSON, numbers as marked texts, and how many numbers there are."""
-    numbers = 0
-    for opening, inner in _OPENINGS:
-        before = len(text)
-        text = text.replace(opening, inner)
-        if inner:
-            numbers = (before - len(text)) // (len(opening) - len(inner))
-    if b'{"BOOL"' in text or b'{"NULL"' in text:
-        for opening, inner in _RARE_OPENINGS:
-            text = text.replace(opening, inner)
-    if b"\x01" in text:
-        text = text.replace(_ABSENT.encode(), b"0")
-    return text.replace(b"}}", b"\x02").replace(b"}", b"").replace(b"\x02", b"}"), numbers
+def _map(entries: dict[str, Any], levels: int) -> dict[str, Any]:
+    """Unwrap a map's values in place. Raises what ``_ODD`` names, NotPlainError."""
+    for name, value in entries.items():
+        tag, payload = value.popitem()
+        if value:
+            raise NotPlainError
+        if tag == "S" and type(payload) is str:
+            entries[name] = payload
+        elif tag == "N":
+            entries[name] = _NUMBER_MARK + payload
+        elif tag == "M" and levels > 0:
+            entries[name] = _map(payload, levels - 1)
+        else:
+            entries[name] = _other(tag, payload, levels)
+    return entries
 
 
-def _quoted(values: list[object], numbers: int) -> bytes:
+def _list(members: list[Any], levels: int) -> list[Any]:
+    """Unwrap a list's values in place. Raises what ``_ODD`` names, NotPlainError."""
+    if type(members) is not list:
+        raise NotPlainError
+    for place, value in enumerate(members):
+        tag, payload = value.popitem()
+        if value:
+            raise NotPlainError
+        if tag == "S" and type(payload) is str:
+            members[place] = payload
+        elif tag == "N":
+            members[place] = _NUMBER_MARK + payload
+        elif tag == "M" and levels > 0:
+            members[place] = _map(payload, levels - 1)
+        else:
+            members[place] = _other(tag, payload, levels)
+    return members
+
+
+def _other(tag: str, payload: Any, levels: int) -> object:
+    if tag == "L" and levels > 0:
+        return _list(payload, levels - 1)
+    if tag == "BOOL" and type(payload) is bool:
+        return payload
+    if tag == "NULL" and payload is True:
+        return None
+    raise NotPlainError
+
+
+def _quoted(values: list[Any]) -> bytes:
     """Return each value's JSON text as a JSON text, joined by commas. Raises NotPlainError for an odd number."""
-    marked = list(chain.from_iterable(zip(values, repeat(_MARK))))
-    parts = _NUMBERS(orjson.dumps(marked, option=orjson.OPT_SORT_KEYS)[1:-1])
-    if len(parts) != 3 * numbers + 1:
+    marked = list(chain.from_iterable(zip(values, repeat(_END), strict=False)))
+    written = orjson.dumps(marked, option=orjson.OPT_SORT_KEYS)[1:-1]
+    parts = _NUMBERS(written)
+    if len(parts) != 3 * written.count(b"\x7f") + 1:
         raise NotPlainError
     whole = orjson.dumps(b"".join(filter(None, parts)).decode())
     return whole[: -len(_BETWEEN)].replace(_BETWEEN, b'","') + b'"'
-
-
-def _may_nest_too_deep(raws: Sequence[msgspec.Raw]) -> bool:
-    """Whether some value has so many maps and lists that it could be beyond the limit of the exact path."""
-    for raw in raws:
-        if len(raw) > MAX_OPENINGS * _OPENING_BYTES:
-            text = bytes(raw)
-            if text.count(b'{"M":') + text.count(b'{"L":') > MAX_OPENINGS:
-                return True
-    return False

@@ -102,6 +102,8 @@ class Sheet:
             self._exact_value(row, name, raw)
         if objects is not None:
             self._balance(table.key_objects, objects, keys)
+            missing = images.count(None)
+            self._absent.update((key.name, missing) for key in table.keys)
         self._balance_images(images, columns, others)
         return self._assemble([pieces(cells, self._rows) for cells in key_cells])
 
@@ -131,7 +133,7 @@ class Sheet:
 
     def _balance(self, reader: ObjectReader, objects: Sequence[Object | None], columns: Sequence[Column]) -> None:
         if self._left(reader, objects, columns):
-            self._slow.update(reader.surplus(objects, columns))
+            self._slow.update(reader.surplus(objects, columns) or range(self._rows))
 
     def _balance_images(
         self, images: Sequence[Object | None], columns: Sequence[Column], others: Sequence[Other]
@@ -143,7 +145,7 @@ class Sheet:
             table.open = bool(others)
         elif self._left(table.images, images, columns):
             found = table.images.surplus(images, columns)
-            self._slow.update(found)
+            self._slow.update(found or range(self._rows))  # never trust what does not add up
             table.open = len(found) > OPEN_SHARE * len(images)
 
     def _left(self, reader: ObjectReader, objects: Sequence[Object | None], columns: Sequence[Column]) -> int:
