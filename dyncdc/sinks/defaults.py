@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..decode.moments import DATETIME64_RANGE, NANOSECOND_RANGE
 from ..decode.spec import ColumnSpec
 from ..decode.typetext import TypeNode, parse_type
 from .names import quote_name, quote_text
 
-JSON_LEVELS: Final = 4
+JSON_LEVELS: Final = 12
 """Maps and lists inside each other that become JSON text; older rows with deeper ones show NULL. Each level costs
-1.6 KB of the table's definition."""
+0.2 KB of the table's definition."""
+
+_STRING: Final = r'"(?:[^"\\]|\\.)*"'
+_INSIDE: Final = rf"(?:[^{{}}\[\]\"]|{_STRING})*"
+_SETS: Final = rf'\{{"[SB]S":\[({_INSIDE})\]\}}'
+_SCALARS: Final = rf'\{{"(?:[SB]":({_STRING})|N":"([^"]*)"|BOOL":(true|false))\}}'
+_MAP: Final = rf'\{{"M":\{{({_INSIDE})\}}\}}'
+_LIST: Final = rf'\{{"L":\[({_INSIDE})\]\}}'
 
 _SET_ELEMENTS: Final = {"SS": "S", "NS": "N", "BS": "B"}
 _TEXT_TAGS: Final = frozenset({"S", "N", "B"})
@@ -139,7 +147,16 @@ def _of_number(node: TypeNode, x: str) -> str | None:
     if node.name == "DateTime":
         seconds = f"toUInt32OrNull({x})"
         return f"if(toString({seconds}) = {x}, toDateTime({seconds}, 'UTC'), NULL)"
-    return None
+    return _seconds(node, x) if node.name == "DateTime64" else None
+
+
+def _seconds(node: TypeNode, x: str) -> str:
+    digits = node.numbers[0] if node.numbers else 3
+    low, high = NANOSECOND_RANGE if digits > 8 else DATETIME64_RANGE
+    value = f"toDecimal64OrNull({x}, {digits})"
+    fraction = f"([.][0-9]{{1,{digits}}})?" if digits else ""
+    fits = f"match({x}, '^-?(0|[1-9][0-9]{{0,11}}){fraction}\\\\z') AND {value} >= {low} AND {value} < {high + 1}"
+    return f"if({fits}, CAST({value} AS Nullable(DateTime64({digits}, 'UTC'))), NULL)"
 
 
 def _decimal(node: TypeNode, x: str) -> str | None:
@@ -153,7 +170,12 @@ def _decimal(node: TypeNode, x: str) -> str | None:
 
 
 def _of_text(node: TypeNode, x: str) -> str | None:
-    if node.name in ("UUID", "IPv4", "Date", "Date32"):
+    if node.name == "Date32":
+        return f"if(substring({x}, 1, 4) BETWEEN '1900' AND '2299', {_same(f'toDate32OrNull({x})', x)}, NULL)"
+    if node.name == "FixedString":
+        fits = f"ifNull(length({x}) = {node.numbers[0]} AND NOT endsWith({x}, '\\0'), 0)"
+        return f"if({fits}, CAST(if({fits}, {x}, '') AS Nullable(FixedString({node.numbers[0]}))), NULL)"
+    if node.name in ("UUID", "IPv4", "Date"):
         return _same(f"to{node.name}OrNull({x})", x)
     if node.name == "IPv6":
         return f"if(position({x}, '.') = 0, {_same(f'toIPv6OrNull({x})', x)}, NULL)"
@@ -182,33 +204,31 @@ def _moment(node: TypeNode, x: str) -> str:
         fraction = f"rightPad(substring(replaceOne({x}, 'Z', ''), 21, {digits}), {digits}, '0')"
         text = f"{whole}, '.', {fraction})" if digits else f"{whole})"
     rest = f"match(substring({x}, {21 + digits}), '^[.]?0*Z?\\\\z')"
-    return f"if(match({x}, {quote_text(_MOMENT)}) AND {rest} AND toString({value}) = {text}, {value}, NULL)"
+    years = f"substring({x}, 1, 4) BETWEEN '1900' AND '{2261 if digits > 8 else 2299}'"
+    return f"if(match({x}, {quote_text(_MOMENT)}) AND {years} AND {rest} AND toString({value}) = {text}, {value}, NULL)"
 
 
 def _json_text(raw: str, tag: str) -> str:
-    """Plain JSON text of a typed value, as ``attributes.plain_text`` writes it; NULL where that is not sure."""
-    text = _plain("v", JSON_LEVELS)
-    made = f"arrayMap(v -> if(JSONHas(v, '{tag}'), {text}, NULL), [{raw}])[1]"
-    return f"if(position({made}, {_UNSURE}) > 0, NULL, {made})"
+    """Plain JSON text of a typed value, as ``attributes.plain_text`` writes it; NULL where that is not sure.
+
+    There are no recursive expressions, so the types are taken off from the inside out, scalars first, then one level of
+    maps and lists a step. What is done has control characters for its brackets: raw JSON has none, and so no key of a
+    map can be mistaken for a type.
+    """
+    text = f"replaceAll({raw}, '{{\"NULL\":true}}', '\\x05')"
+    text = f"replaceRegexpAll({text}, {quote_text(_SETS)}, '\\x03\\\\1\\x04')"
+    text = f"replaceRegexpAll({text}, {quote_text(_SCALARS)}, '\\\\1\\\\2\\\\3')"
+    for _ in range(JSON_LEVELS):
+        text = f"replaceRegexpAll({text}, {quote_text(_MAP)}, '\\x01\\\\1\\x02')"
+        text = f"replaceRegexpAll({text}, {quote_text(_LIST)}, '\\x03\\\\1\\x04')"
+    done = f"extract({text}, '(?s)^[\\x01\\x03].*')"  # nothing, where there were more levels
+    plain = f"replaceAll(translate({done}, '\\x01\\x02\\x03\\x04', '{{}}[]'), '\\x05', 'null')"
+    if tag == "NS":
+        return _number_set_text(raw)
+    sure = f"position({raw}, {_UNSURE}) = 0 AND position({raw}, '{{\"NS\":[') = 0"
+    return f"if(startsWith({raw}, '{{\"{tag}\":') AND {sure}, nullIf({plain}, ''), NULL)"
 
 
-def _plain(v: str, levels: int) -> str:
-    tag = f"JSONExtractKeys({v})[1]"
-    parts = f"JSONExtractKeysAndValuesRaw({v}, 'M')"
-    members = f"JSONExtractArrayRaw({v}, 'L')"
-    if levels:
-        inner = _plain(f"v{levels}", levels - 1)
-        key = f"if(k{levels} = '', '', concat(replaceAll(k{levels}, '\\\\/', '/'), ':'))"
-        both = f"arrayConcat(arrayMap(x -> (toJSONString(x.1), x.2), {parts}), arrayMap(x -> ('', x), {members}))"
-        content = (
-            f"arrayStringConcat(arrayMap((k{levels}, v{levels}) -> concat({key}, {inner}),"
-            f" arrayMap(x -> x.1, {both}), arrayMap(x -> x.2, {both})), ',')"
-        )
-    else:
-        content = f"if(empty({parts}) AND empty({members}), '', {_UNSURE})"
-    numbers = f"arrayStringConcat(JSONExtract({v}, 'NS', 'Array(String)'), ',')"
-    return (
-        f"multiIf({tag} IN ('M', 'L'), concat(if({tag} = 'M', '{{', '['), {content}, if({tag} = 'M', '}}', ']')),"
-        f" {tag} = 'N', JSONExtractString({v}, 'N'), {tag} = 'NULL', 'null', {tag} = 'NS', concat('[', {numbers}, ']'),"
-        f" JSONExtractRaw({v}, {tag}))"
-    )
+def _number_set_text(raw: str) -> str:
+    numbers = f"JSONExtract({raw}, 'NS', 'Array(String)')"
+    return f"if(JSONHas({raw}, 'NS'), concat('[', arrayStringConcat({numbers}, ','), ']'), NULL)"

@@ -1,0 +1,144 @@
+"""A column added over the spill shows, for rows written before it, what the exact path would have put into it.
+
+Against a real ClickHouse: an item is written twice, once before its column (the attribute is in the spill, the DEFAULT
+reads it) and once as the decoder writes it when the column is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from decode_cases import BLURRED, EXACT, LOOKS_ABSENT, MISFITS
+from decode_items import VERSION, values
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_decode_clickhouse import execute, insertion
+
+from dyncdc.decode.decoders import SnapshotDecoder
+from dyncdc.decode.infer import infer_columns
+from dyncdc.decode.plan import compile_table
+from dyncdc.decode.readback import readback_expression
+from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.decode.types import compile_type
+from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.sinks.ddl import create_table
+from dyncdc.sinks.defaults import default_expression
+from dyncdc.sinks.evolution import add_columns
+
+pytest.importorskip("chdb")
+
+ID = KeyAttribute("id", "S")
+KEY = ColumnSpec("id", "String", ("id",), ("S",), key=True)
+CASES: list[tuple[str, dict[str, Any]]] = [*EXACT, *BLURRED, *LOOKS_ABSENT, *MISFITS]
+
+WITHOUT_DEFAULT = {"Array(Array(Int64)) from L", "Map(LowCardinality(String), Array(String)) from M", "JSON from M"}
+"""What no expression of ClickHouse tells exactly. Inference makes none of these."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
+    found = LocalClickHouse(Path(tmp_path_factory.mktemp("clickhouse")))
+    asyncio.run(found.start())
+    try:
+        yield found
+    finally:
+        asyncio.run(found.stop())
+
+
+def spec_of(columns: Sequence[ColumnSpec], table: str = "grown") -> TableSpec:
+    return TableSpec("source", table, (ID,), (KEY, *columns))
+
+
+def block_of(spec: TableSpec, items: Sequence[dict[str, Any]]) -> Block:
+    lines = [json.dumps({"Item": item}).encode() for item in items]
+    positions = [Position(str(index)) for index in range(len(lines))]
+    chunk = RawChunk(Shard(SourceId("s"), ShardId("x")), lines, positions, Position("end"), 1, 0.0)
+    [decoded] = SnapshotDecoder(compile_table(spec), VERSION, pipeline="p").decode(chunk)
+    [block] = decoded.blocks
+    return block
+
+
+def before_and_after(
+    server: LocalClickHouse, columns: Sequence[ColumnSpec], items: Sequence[dict[str, Any]]
+) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """For each item, its columns' texts as the DEFAULT gives them, on read and on insert, and as the decoder does."""
+    old, new = spec_of([]), spec_of(columns)
+    shown = ", ".join(["id", *(readback_expression(column) for column in columns)])
+    select = f"SELECT {shown} FROM grown ORDER BY toUInt32(id)"
+
+    def numbered(first: int) -> list[dict[str, Any]]:
+        return [{**item, "id": {"S": str(first + 3 * index)}} for index, item in enumerate(items)]
+
+    rows = asyncio.run(
+        execute(
+            server,
+            "DROP TABLE IF EXISTS grown SYNC",
+            create_table(old),
+            insertion(block_of(old, numbered(0))),
+            *(
+                statement + " SETTINGS max_query_size = 4000000"
+                for statement in add_columns("grown", columns, "_spill")
+            ),
+            insertion(block_of(old, numbered(1))),
+            insertion(block_of(new, numbered(2))),
+            select,
+        )
+    )
+    texts = [row[1:] for row in rows]
+    assert texts[0::3] == texts[1::3], "read from the spill, and stored from it by an insert that names no such column"
+    return list(zip(texts[0::3], texts[2::3], strict=True))
+
+
+def left_in_the_spill(column: ColumnSpec) -> str | None:
+    """What a column shows where the spill tells its value."""
+    return None if compile_type(column.type, column.encoding).nullable else ""
+
+
+def nullable(kind: str) -> str:
+    return kind if kind.startswith(("Array", "Map", "JSON", "LowCardinality", "Nullable")) else f"Nullable({kind})"
+
+
+def test_every_case_reads_the_same_before_and_after_its_column(server: LocalClickHouse) -> None:
+    columns, item, without = [], {}, set[str]()
+    for index, (kind, value) in enumerate(CASES):
+        tag: Any = next(iter(value))
+        for form, each in ((0, kind), (1, nullable(kind))):
+            name = f"c{index}_{form}"
+            if tag not in compile_type(each).encoders:
+                continue
+            column = ColumnSpec(name, each, (name,), (tag,))
+            if default_expression(column, "_spill") is None:
+                without.add(f"{each} from {tag}")
+                continue
+            columns.append(column)
+            item[name] = value
+    [(by_default, by_decoder)] = before_and_after(server, columns, [item])
+    differing = {
+        f"{column.type} of {item[column.name]}": "left in the spill"
+        if shown == left_in_the_spill(column)
+        else (shown, wanted)
+        for column, shown, wanted in zip(columns, by_default, by_decoder, strict=True)
+        if shown != wanted
+    }
+    assert set(map(str, differing.values())) <= {"left in the spill"}
+    assert all("\\x00" in kind for kind in differing), "orjson and ClickHouse escape control characters differently"
+    assert without == WITHOUT_DEFAULT
+
+
+@pytest.mark.timeout(60)
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@given(found=st.lists(st.dictionaries(st.sampled_from("abc"), values, max_size=3), min_size=1, max_size=5))
+def test_what_inference_makes_columns_of_reads_the_same(server: LocalClickHouse, found: list[Any]) -> None:
+    for nested in ("flatten", "json", "typed"):
+        columns = infer_columns((), found, nested=nested)  # type: ignore[arg-type]
+        if not columns:
+            continue
+        for by_default, by_decoder in before_and_after(server, columns, found):
+            for column, shown, wanted in zip(columns, by_default, by_decoder, strict=True):
+                assert shown in (wanted, left_in_the_spill(column)), (column, shown, wanted)
