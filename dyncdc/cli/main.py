@@ -15,6 +15,7 @@ from .demo import demo
 from .exits import DONE, FATAL, SIGNAL_BASE, USAGE, complain, exit_code
 from .init import init
 from .local_aws import local_aws
+from .promote import promote
 from .run import run
 from .snapshot import snapshot
 from .status import status
@@ -27,7 +28,7 @@ def cli() -> None:
     """Keeps ClickHouse tables equal to DynamoDB tables: first by a snapshot, then by every change."""
 
 
-for command in (demo, local_aws, init, check, ddl, run, status, snapshot, verify, dead_letters):
+for command in (demo, local_aws, init, check, ddl, run, status, snapshot, promote, verify, dead_letters):
     cli.add_command(command)
 
 

@@ -31,19 +31,46 @@ _UNSURE: Final = "'\\\\u'"
 """The escape that orjson and ClickHouse may write in different ways: a JSON text that has one is left in the spill."""
 
 
-def default_expression(column: ColumnSpec, spill: str) -> str | None:
+def place_in_spill(path: tuple[str, ...], spill: str) -> str:
+    """Return the arguments by which JSON functions find an attribute's typed value in the spill column."""
+    steps: list[str] = [path[0]]
+    for name in path[1:]:
+        steps += ["M", name]
+    return ", ".join([quote_name(spill), *map(quote_text, steps)])
+
+
+def default_expression(column: ColumnSpec, spill: str, beside: ColumnSpec | None = None) -> str | None:
     """Return the expression for an attribute's column over the spill column ``spill``; None when there is none.
 
-    ``column.takes`` beyond the first type is left in the spill.
+    ``column.takes`` beyond the first type is left in the spill. ``beside``: another column that takes the same
+    attribute; what it holds is not in the spill.
     """
-    node = parse_type(column.type)
-    steps: list[str] = [column.path[0]]
-    for name in column.path[1:]:
-        steps += ["M", name]
-    place = ", ".join([quote_name(spill), *map(quote_text, steps)])
+    node, tag = parse_type(column.type), column.takes[0]
+    place = place_in_spill(column.path, spill)
+    if beside is not None:
+        held = _held(beside, tag)
+        found = (
+            None if held is None or column.encoding else _scalar(node, tag, f"coalesce({_payload(place, tag)}, {held})")
+        )
+        return _never_null(found, node, column.type)
     if column.encoding:
         return _encoded(column, node, place)
-    return _column(node, column.takes[0], place, column.type)
+    return _column(node, tag, place, column.type)
+
+
+def _held(column: ColumnSpec, tag: str) -> str | None:
+    """The payload that another column holds, as the spill would have it: NULL must mean that it holds none."""
+    node, name = parse_type(column.type), quote_name(column.name)
+    if column.encoding or column.takes != (tag,) or not node.nullable:
+        return None
+    whole = node.name.startswith(("Int", "UInt", "Decimal")) if tag == "N" else node.name == "String"
+    return f"toString({name})" if whole and tag in ("N", "S") else None
+
+
+def _never_null(found: str | None, node: TypeNode, kind: str) -> str | None:
+    if found is None or node.nullable:
+        return found
+    return f"ifNull({found}, defaultValueOfTypeName({quote_text(kind)}))"
 
 
 def _encoded(column: ColumnSpec, node: TypeNode, place: str) -> str | None:
@@ -68,9 +95,7 @@ def _column(node: TypeNode, tag: str, place: str, kind: str) -> str | None:
         found: str | None = _json_text(f"JSONExtractRaw({place})", tag)
     else:
         found = _scalar(node, tag, _payload(place, tag))
-    if found is None or node.nullable:
-        return found
-    return f"ifNull({found}, defaultValueOfTypeName({quote_text(kind)}))"
+    return _never_null(found, node, kind)
 
 
 def _payload(place: str, tag: str) -> str:

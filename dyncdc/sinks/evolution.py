@@ -22,16 +22,20 @@ VIEW_ATTEMPTS: Final = 5
 
 
 def add_columns(
-    destination: str, columns: Sequence[ColumnSpec], spill: str, cluster: str | None = None
+    destination: str,
+    columns: Sequence[ColumnSpec],
+    spill: str,
+    cluster: str | None = None,
+    beside: ColumnSpec | None = None,
 ) -> Iterator[str]:
-    """Yield the statements that give a table columns which show what its rows hold in the spill.
+    """Yield the statements that give a table columns which show what its rows hold in the spill (and ``beside``).
 
     Each is harmless when repeated, and changes no data. Raises FatalError for a type that has no expression.
     """
     head = f"ALTER TABLE {qualified(destination)}{on_cluster(cluster)} "
     parts: list[str] = []
     for column in columns:
-        expression = default_expression(column, spill)
+        expression = default_expression(column, spill, beside)
         if expression is None:
             raise FatalError(
                 f"adding column {column.name} to {destination}: {column.type} cannot be read from the spill",
@@ -47,10 +51,15 @@ def add_columns(
 
 
 async def run_add_columns(
-    clickhouse: ClickHouse, destination: str, columns: Sequence[ColumnSpec], spill: str, cluster: str | None = None
+    clickhouse: ClickHouse,
+    destination: str,
+    columns: Sequence[ColumnSpec],
+    spill: str,
+    cluster: str | None = None,
+    beside: ColumnSpec | None = None,
 ) -> None:
     """Add the columns. Raises as ``ClickHouse`` does."""
-    for statement in add_columns(destination, columns, spill, cluster):
+    for statement in add_columns(destination, columns, spill, cluster, beside):
         # a single attribute's name may have 64 KB, and stands in the statement several times
         settings = {"max_query_size": 2**22}
         await clickhouse.execute(statement, settings=settings, doing=f"adding columns to {destination}")

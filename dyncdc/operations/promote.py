@@ -1,0 +1,147 @@
+"""``dyncdc promote``: an attribute becomes a column by hand, older rows included, if the type holds its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from ..app.destinations import plan_table
+from ..app.world import World
+from ..config import TableConfig, format_attribute_path, parse_attribute_path
+from ..decode.infer import infer_columns
+from ..decode.naming import RESERVED_NAMES, column_name
+from ..decode.spec import AttributeType, ColumnSpec, TableSpec
+from ..decode.types import Codec, compile_type
+from ..errors import ConfigError
+from ..sinks.defaults import default_expression
+from ..sinks.evolution import refresh_view, run_add_columns
+from ..sinks.spilled import misfits, spilled_sample, spilled_types
+from ..sinks.tables import ExistingTable, read_table
+
+LOOK_SECONDS = 3600.0
+"""Reading the spill of a large table takes its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """What was done. ``values``: items that show a value; ``left``: values of other types, or that do not fit."""
+
+    table: str
+    attribute: str
+    column: str
+    type: str
+    added: bool
+    values: int
+    left: int
+
+    def document(self) -> dict[str, object]:
+        """For machines."""
+        return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        if not self.added:
+            return f"{self.attribute} of {self.table} is column {self.column} {self.type} already"
+        left = f", {self.left:,} more stay in the spill" if self.left else ""
+        now = f"{self.attribute} of {self.table} is column {self.column} {self.type} now"
+        return f"{now}; {self.values:,} values came from the spill{left}"
+
+
+async def promote(world: World, table: str, attribute: str, kind: str, *, keep_misfits: bool = False) -> Promoted:
+    """Give an attribute of a table (DynamoDB's names) a column of a type.
+
+    ``keep_misfits``: go on where some values do not fit; they stay in the spill, and the column shows none.
+
+    Raises ConfigError for whatever would blur a value or cannot be, FatalError, RetryableError.
+    """
+    doing = f"promoting {attribute} of {table}"
+    config = _configured(world, table, doing)
+    planned = await plan_table(world, config)
+    refusal = planned.refusal()
+    if refusal is not None:
+        raise refusal
+    if planned.existing is None:
+        raise ConfigError(f"{doing}: its destination is not there yet", hint="`dyncdc ddl --apply`, or `run`, makes it")
+    spec, path = planned.spec, _path(attribute, planned.spec, doing)
+    codec = compile_type(kind)
+    there = [column for column in spec.columns if column.path == path]
+    for column in there:
+        if compile_type(column.type).node == codec.node and not column.encoding:
+            return Promoted(table, attribute, column.name, column.type, False, 0, 0)
+    world.clickhouse.timeout_seconds = max(world.clickhouse.timeout_seconds, LOOK_SECONDS)
+    found = await spilled_types(world.clickhouse, spec, path)
+    takes = _takes(found, codec, there, doing)
+    taken = RESERVED_NAMES | {column.name for column in planned.existing.columns}
+    column = ColumnSpec(column_name(path, taken), kind, path, (takes,))
+    beside = there[0] if there else None
+    if default_expression(column, spec.spill_column, beside) is None:
+        what = f"of what column {beside.name} {beside.type} holds" if beside else "of the spill"
+        raise ConfigError(f"{doing}: no exact expression makes {kind} {what}", hint="give it another type")
+    left = sum(count for tag, count in found.items() if tag not in (takes, "NULL"))
+    misfit = await misfits(world.clickhouse, spec, column, beside)
+    if misfit + left and not keep_misfits:
+        raise await _misfit_error(world, spec, column, misfit + left, doing)
+    await run_add_columns(world.clickhouse, spec.destination, [column], spec.spill_column, world.cluster, beside)
+    now = await _read_back(world, spec, column, doing)
+    await refresh_view(world.clickhouse, spec, now, world.cluster)
+    return Promoted(table, attribute, column.name, kind, True, found.get(takes, 0) - misfit, misfit + left)
+
+
+def _configured(world: World, name: str, doing: str) -> TableConfig:
+    for table in world.config.tables:
+        if table.dynamodb == name:
+            return table
+    names = ", ".join(table.dynamodb for table in world.config.tables)
+    raise ConfigError(f"{doing}: the configuration has no such table", hint=f"it has {names}")
+
+
+def _path(attribute: str, spec: TableSpec, doing: str) -> tuple[str, ...]:
+    try:
+        path = parse_attribute_path(attribute)
+    except ValueError as error:
+        raise ConfigError(f"{doing}: {error}") from None
+    if not spec.spill_column:
+        raise ConfigError(f"{doing}: {spec.destination} has no spill column, so older rows do not hold it")
+    if path[0] in {key.name for key in spec.keys}:
+        raise ConfigError(f"{doing}: it is of the key, which has its column already")
+    if spec.redaction.hides(path):
+        raise ConfigError(f"{doing}: it is left out, or inside of what is masked", hint="see exclude and mask")
+    return path
+
+
+def _takes(found: Mapping[str, int], codec: Codec, there: list[ColumnSpec], doing: str) -> AttributeType:
+    """Which DynamoDB type the column takes: its own one if there is any of it, else the most frequent that it can."""
+    if there:
+        return there[0].takes[0]
+    if not found or codec.own in found or set(found) == {"NULL"}:
+        return codec.own
+    tag = next((tag for tag in found if tag in codec.encoders), None)
+    if tag is None:
+        kinds = ", ".join(f"{tag} ({count:,})" for tag, count in found.items())
+        raise ConfigError(
+            f"{doing}: {codec.node.label} cannot hold its values, which are {kinds}",
+            hint=f"{codec.node.label} takes {', '.join(codec.encoders)}",
+        )
+    return tag  # type: ignore[return-value]
+
+
+async def _misfit_error(world: World, spec: TableSpec, column: ColumnSpec, count: int, doing: str) -> ConfigError:
+    """Say how many values do not fit, and which type would hold more of them."""
+    values = await spilled_sample(world.clickhouse, spec, column.path)
+    better = infer_columns((), [{"a": value} for value in values], nested="json")
+    other = f"{better[0].type} is what their values tell; or " if better and better[0].type != column.type else ""
+    return ConfigError(
+        f"{doing}: {count:,} values do not fit {column.type}",
+        hint=f"{other}leave them in the spill by --keep-misfits",
+    )
+
+
+async def _read_back(world: World, spec: TableSpec, column: ColumnSpec, doing: str) -> ExistingTable:
+    """Somebody else may have added a column of that name a moment before."""
+    table = await world.patience(lambda: read_table(world.clickhouse, spec.destination))
+    found = table.column(column.name) if table is not None else None
+    if table is None or found is None or compile_type(found.type).node != compile_type(column.type).node:
+        attribute = format_attribute_path(column.path)
+        raise ConfigError(f"{doing}: the table has changed meanwhile", hint=f"promote {attribute} once more")
+    return table
