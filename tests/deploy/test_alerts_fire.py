@@ -122,6 +122,7 @@ def test_a_daemon_that_starts_again_and_again_is_a_restart_loop(place: Place, tm
     daemon, _ = daemon_over(place)
     with running(daemon), prometheus(tmp_path / "prometheus", daemon.http_port, slower=STARTS_SLOWLY) as watch:
         loaded(place, daemon)
+        watch.stays_silent(8)  # the first start is seen as well
         for _ in range(4):
             daemon.kill()
             daemon.start().wait_ready()
@@ -170,6 +171,7 @@ def test_changes_that_expired_unread_are_a_gap(place: Place, tmp_path: Path) -> 
     place.aws.put(table, item(99))
     time.sleep(5)
     with prometheus(tmp_path / "prometheus", daemon.http_port) as watch, running(daemon):
+        wait_until(lambda: daemon.metric("dyncdc_gaps_total") > 0, 20, f"the gap is noticed: {daemon.tail()}")
         place.aws.set(retention_seconds=0.0)
         watch.await_only("DyncdcGap", NOTICED_SECONDS)
         assert watch.await_silence(CLEARS_SECONDS) == {"DyncdcGap"}
