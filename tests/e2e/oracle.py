@@ -34,6 +34,8 @@ class Column:
     type: str
     path: tuple[str, ...]
     takes: tuple[str, ...]
+    by_hand: bool = False
+    """Made by somebody else, while rows were there: the older ones show nothing in it."""
 
     @property
     def inner(self) -> str:
@@ -58,6 +60,9 @@ def read_columns(clickhouse: ClickHouseHttp, table: str) -> list[Column]:
     )
     columns = []
     for name, kind, comment in found:
+        if not comment:
+            columns.append(Column(str(name), str(kind), (str(name),), ("S",), by_hand=True))
+            continue
         origin = json.loads(str(comment).removeprefix("dyncdc "))
         columns.append(Column(str(name), str(kind), _path(origin["attribute"]), tuple(origin["from"])))
     return columns
@@ -123,6 +128,8 @@ def _compare(
     if missing:
         return [f"the view does not show the columns {missing}"]
     for column in columns:
+        if column.by_hand and row[column.name] is None and column.name in spill:
+            continue
         wanted = _normal(_expected(column, _at(item, column.path)), column)
         there = _normal(row[column.name], column)
         if wanted != there:

@@ -17,6 +17,7 @@ from dyncdc.operations.snapshot import request_snapshot
 from . import kinds
 from .plan import Spell
 from .world import DRAIN_SECONDS, MARGIN_SECONDS, World, replacement
+from .writes import HAND_MADE
 
 LONGEST_FREEZE_SECONDS = 3.0
 SOMEHOW_ATTEMPTS = 20
@@ -231,6 +232,13 @@ def load_again(world: World, spell: Spell) -> int:
     return 1
 
 
+def add_column(world: World, spell: Spell) -> int:
+    """Somebody adds a column that is named like an attribute: rows show it from the next look at the columns on."""
+    name = HAND_MADE[int(spell.strength * 100) % len(HAND_MADE)]
+    statement = f"ALTER TABLE items ADD COLUMN IF NOT EXISTS {name} Nullable(String)"
+    return int(_run_somehow(world, lambda: world.place.clickhouse.run(statement)))
+
+
 def _older_than(seconds: float) -> str:
     """A condition on versions of either kind. A snapshot mends what is older than its margin."""
     microseconds = int((time.time() - seconds) * 1_000_000)
@@ -334,4 +342,5 @@ DISTURBANCES: dict[str, Callable[[World, Spell], int]] = {
     kinds.MERGE: merge,
     kinds.UNIT: change_unit,
     kinds.SNAPSHOT_AGAIN: load_again,
+    kinds.COLUMN_BY_HAND: add_column,
 }

@@ -174,6 +174,10 @@ def _judge(world: World, outcome: Outcome, lap: Callable[[str], None]) -> None:
         found = differences(aws, place.clickhouse, name, label)
         assert not found, f"{label} was equal and is not any more: {found[:3]}"
     world.counted += carried(aws, place.name)
+    world.counted[kinds.EVOLVED] += place.clickhouse.number(
+        "SELECT count() FROM system.columns WHERE database = currentDatabase() AND default_kind = 'DEFAULT'"
+        " AND startsWith(comment, 'dyncdc ')"
+    )
     _judge_letters(world)
     gaps = place.clickhouse.rows("SELECT * FROM dyncdc_gaps")
     assert not gaps, f"gaps: {gaps}"

@@ -45,7 +45,8 @@ SPLIT = "stream: shard split"
 MERGE = "stream: shards merged"
 UNIT = "stream: time unit changed"
 SNAPSHOT_AGAIN = "snapshot: again, over rows lost and ghosts"
-STREAM_KINDS = (SPLIT, MERGE, UNIT, SNAPSHOT_AGAIN)
+COLUMN_BY_HAND = "schema: column added by somebody else"
+STREAM_KINDS = (SPLIT, MERGE, UNIT, SNAPSHOT_AGAIN, COLUMN_BY_HAND)
 
 SLOW_EXPORT = "AWS: export slow"
 EXPORT_APPLIED = "AWS: export started, then failed"
@@ -54,6 +55,7 @@ TIE = "records: same key, same time"
 RECREATED = "records: deleted, created again"
 EXPIRED_ITEM = "records: deleted by TTL"
 BAD = "records: no change event"
+EVOLVED = "schema: column added for a new attribute"
 SNAPSHOT_EXPORT = "snapshot: export"
 SNAPSHOT_SCAN = "snapshot: scan"
 
@@ -73,6 +75,7 @@ REQUIRED = (
     RECREATED,
     EXPIRED_ITEM,
     BAD,
+    EVOLVED,
     SNAPSHOT_EXPORT,
     SNAPSHOT_SCAN,
 )

@@ -51,7 +51,9 @@ NAMES = [
     "SELECT",
     "address.city",
 ]
-TOP_NAMES = [name for name in NAMES if name]
+HAND_MADE = ("hand_0", "hand_1", "hand_2")
+"""Attributes that somebody adds a column for."""
+TOP_NAMES = [*(name for name in NAMES if name), *HAND_MADE]
 
 
 def odd_value(rng: random.Random, *, plain: bool = False, depth: int = 0) -> dict[str, Any]:
