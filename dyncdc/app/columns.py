@@ -72,7 +72,7 @@ class LiveColumns:
         if refused:
             raise DestinationChangedError(f"reading the columns of {destination}: {refused[0].reason}")
         self._exchange(spec, existing)
-        await refresh_view(self.clickhouse, spec, existing, self.cluster)
+        await refresh_view(self.clickhouse, spec, self.cluster)
 
     def _exchange(self, spec: TableSpec, table: ExistingTable) -> None:
         """Rows are made by the new mapping from now on: only after its columns have been seen to be there."""

@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..sinks.defaults import default_expression
 from ..sinks.evolution import refresh_view, run_add_columns
 from ..sinks.spilled import misfits, spilled_sample, spilled_types
-from ..sinks.tables import ExistingTable, read_table
+from ..sinks.tables import read_table
 
 LOOK_SECONDS = 3600.0
 """Reading the spill of a large table takes its time."""
@@ -83,8 +83,8 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     if misfit + left and not keep_misfits:
         raise await _misfit_error(world, spec, column, misfit + left, doing)
     await run_add_columns(world.clickhouse, spec.destination, [column], spec.spill_column, world.cluster, beside)
-    now = await _read_back(world, spec, column, doing)
-    await refresh_view(world.clickhouse, spec, now, world.cluster)
+    await _read_back(world, spec, column, doing)
+    await refresh_view(world.clickhouse, spec, world.cluster)
     return Promoted(table, attribute, column.name, kind, True, found.get(takes, 0) - misfit, misfit + left)
 
 
@@ -137,11 +137,10 @@ async def _misfit_error(world: World, spec: TableSpec, column: ColumnSpec, count
     )
 
 
-async def _read_back(world: World, spec: TableSpec, column: ColumnSpec, doing: str) -> ExistingTable:
+async def _read_back(world: World, spec: TableSpec, column: ColumnSpec, doing: str) -> None:
     """Somebody else may have added a column of that name a moment before."""
     table = await world.patience(lambda: read_table(world.clickhouse, spec.destination))
     found = table.column(column.name) if table is not None else None
     if table is None or found is None or compile_type(found.type).node != compile_type(column.type).node:
         attribute = format_attribute_path(column.path)
         raise ConfigError(f"{doing}: the table has changed meanwhile", hint=f"promote {attribute} once more")
-    return table

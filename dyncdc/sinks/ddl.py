@@ -9,6 +9,7 @@ from typing import Final
 
 from ..decode.spec import ColumnSpec, TableSpec
 from .comments import column_comment
+from .defaults import default_expression
 from .names import on_cluster, qualified, quote_name, quote_text
 
 DEDUPLICATION_WINDOW: Final = 1000
@@ -62,9 +63,13 @@ def create_view(spec: TableSpec, cluster: str | None = None) -> str:
     )
 
 
-def add_column(destination: str, column: ColumnSpec, cluster: str | None = None) -> str:
-    """Return the statement that gives a table a column, harmless when it has one of that name."""
-    return f"ALTER TABLE {qualified(destination)}{on_cluster(cluster)} ADD COLUMN IF NOT EXISTS {column_line(column)}"
+def add_column(destination: str, column: ColumnSpec, cluster: str | None = None, spill: str = "") -> str:
+    """Return the statement that gives a table a column, harmless when it has one of that name.
+
+    ``spill``: the table's spill column, from which older rows then show their values.
+    """
+    line = column_line(column, (default_expression(column, spill) or "") if spill else "")
+    return f"ALTER TABLE {qualified(destination)}{on_cluster(cluster)} ADD COLUMN IF NOT EXISTS {line}"
 
 
 def add_mark_column(destination: str, column: str, cluster: str | None = None) -> str:

@@ -11,14 +11,14 @@ from .connection import ClickHouse
 from .ddl import column_line, create_view
 from .defaults import default_expression
 from .names import on_cluster, qualified
-from .tables import ExistingTable
+from .tables import read_table
 from .views import view_name, view_state
 
 STATEMENT_CHARS: Final = 100_000
 """One ALTER holds about so much text: ClickHouse parses 256 KB of it, and 50,000 nodes, unless told otherwise."""
 
 VIEW_ATTEMPTS: Final = 5
-"""Another member may add columns while the view is made: then it is made once more."""
+"""So often a view is made anew while others add columns."""
 
 
 def add_columns(
@@ -65,11 +65,13 @@ async def run_add_columns(
         await clickhouse.execute(statement, settings=settings, doing=f"adding columns to {destination}")
 
 
-async def refresh_view(
-    clickhouse: ClickHouse, spec: TableSpec, table: ExistingTable, cluster: str | None = None
-) -> None:
-    """Make the view anew where it does not show all columns; what is not ours under its name is left alone."""
+async def refresh_view(clickhouse: ClickHouse, spec: TableSpec, cluster: str | None = None) -> None:
+    """Make the view anew where it does not show all columns; what is not ours under its name is left alone.
+
+    Looks again afterwards: another member may have added columns, and made its view, while this one was made.
+    """
     for _ in range(VIEW_ATTEMPTS):
+        table = await read_table(clickhouse, spec.destination)
         if await view_state(clickhouse, spec, table) not in ("stale", "missing"):
             return
         await clickhouse.execute(create_view(spec, cluster), doing=f"making {view_name(spec)} anew")

@@ -113,7 +113,7 @@ def offered_statements(
 ) -> list[str]:
     """Return the statements that would give an existing table the columns it lacks; each harmless when repeated."""
     missing = [column for column in spec.columns if table.column(column.name) is None]
-    statements = [add_column(table.name, column, cluster) for column in missing]
+    statements = [add_column(table.name, column, cluster, spec.spill_column) for column in missing]
     if spec.deletes == "tombstone" and not spec.deleted_column:
         statements.append(add_mark_column(table.name, config.metadata.deleted or DELETED_COLUMN, cluster))
     if spec.expired_column and table.column(spec.expired_column) is None:

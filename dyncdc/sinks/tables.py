@@ -253,7 +253,10 @@ def _of_columns(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
         column = table.column(wanted.name)
         if column is None:
             attribute = format_attribute_path(wanted.path)
-            yield Refusal(f"it has no column {wanted.name} for {attribute}", f"run: {add_column(table.name, wanted)}")
+            yield Refusal(
+                f"it has no column {wanted.name} for {attribute}",
+                f"run: {add_column(table.name, wanted, spill=spec.spill_column)}",
+            )
         elif column.computed:
             yield Refusal(f"its column {wanted.name} is computed", "map the attribute to another column, or to none")
         elif column.type != wanted.type:
