@@ -165,9 +165,9 @@ def _held(column: Column, tag: str, payload: Any) -> object:
     if tag == "NS":
         numbers = [_number(kind.removeprefix("Array(").removesuffix(")"), Decimal(number)) for number in payload]
         return NOTHING if NOTHING in numbers else sorted(numbers)  # type: ignore[type-var]
-    if tag in ("SS", "BS"):
-        return sorted(payload)
-    return payload
+    if tag == "BS":
+        return [base64.b64encode(element).decode() for element in sorted(payload)]
+    return sorted(payload) if tag == "SS" else payload
 
 
 def _number(kind: str, number: Decimal) -> object:
@@ -253,7 +253,7 @@ def _plain(value: Mapping[str, Any]) -> Any:
     if tag == "NULL":
         return None
     if tag in ("SS", "NS", "BS"):
-        return sorted((_plain({tag[0]: element}) for element in payload), key=str)
+        return [_plain({tag[0]: element}) for element in sorted(payload, key=Decimal if tag == "NS" else None)]
     return base64.b64encode(payload).decode() if tag == "B" else payload
 
 
