@@ -185,7 +185,7 @@ def same_value(one: object, other: object) -> bool:
     return canonical(one) == canonical(other)
 
 
-def spill_text(item: Mapping[str, TypedValue]) -> str:
+def spill_text(item: Mapping[str, object]) -> str:
     """Return the spill's JSON text: canonical values by attribute name, names sorted, ``''`` for nothing."""
     return orjson.dumps(item, option=orjson.OPT_SORT_KEYS).decode() if item else ""
 

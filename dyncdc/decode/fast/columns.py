@@ -278,7 +278,7 @@ def _empty_objects(values: list[object], kinds: set[type], marked: int) -> list[
     """Return the rows of the marks for NULL, of which there must be as many as were made. Raises NotPlainError."""
     if not kinds <= _MARKED:
         raise NotPlainError
-    found = [row for row, value in enumerate(values) if type(value) is dict]
+    found = [row for row, value in enumerate(values) if type(value) is dict] if dict in kinds else []
     if len(found) != marked or any(values[row] for row in found):
         raise NotPlainError
     return found

@@ -28,6 +28,7 @@ from .table import FastTable
 T = TypeVar("T")
 
 _NOTHING: Final = msgspec.Raw(b"")
+_NO_IMAGE: Final = msgspec.Raw(b"null")
 _MICROSECOND: Final = b'"MICROSECOND"'
 _TIMES: Final = re.compile(rb"[0-9]++(?:\n[0-9]++)*+").fullmatch
 
@@ -36,7 +37,7 @@ class _Body(msgspec.Struct, gc=False):
     keys: msgspec.Raw = msgspec.field(name="Keys")
     created: msgspec.Raw = msgspec.field(name="ApproximateCreationDateTime", default=_NOTHING)
     precision: msgspec.Raw = msgspec.field(name="ApproximateCreationDateTimePrecision", default=_NOTHING)
-    new_image: msgspec.Raw = msgspec.field(name="NewImage", default=_NOTHING)
+    new_image: msgspec.Raw = msgspec.field(name="NewImage", default=_NO_IMAGE)
 
 
 class _Change(msgspec.Struct, gc=False):
@@ -192,14 +193,17 @@ class FastStreamDecoder(StreamDecoder):
         batch.decoded.records = dict(Counter(tables))
         is_judged = [table in self._plans or not table for table in tables]
         for table in batch.decoded.records:
-            numbers = [number for number, name in enumerate(tables) if name == table]
+            numbers: Sequence[int] = range(len(tables))
+            if len(batch.decoded.records) > 1:
+                numbers = [number for number, name in enumerate(tables) if name == table]
             plan = self._plans.get(table)
             fast = self._compiled.of(plan) if plan is not None else None
             if fast is not None:
                 found, times = _columns(fast.plan, [changes[number] for number in numbers], positions, numbers)
                 built = Sheet(fast, found, partial(exact.row, numbers)).build()
-                created = max((time for row, time in enumerate(times) if row not in found.slow), default=0)
-                created = max([created, *(exact(numbers[row]).microseconds for row in found.slow)])
+                for row in found.slow:
+                    times[row] = exact(numbers[row]).microseconds
+                created = max(times)
                 blocks.add(batch.decoded, table, built, numbers[built.first], created)
             elif plan is not None:
                 for number in numbers:
@@ -274,16 +278,15 @@ def _columns(
 ) -> tuple[Records, list[int]]:
     """Return the records of one table, and their times in microseconds; what is odd about them makes them slow."""
     slow = {row for row, change in enumerate(changes) if change is None}
-    there = [change if change is not None else _NO_CHANGE for change in changes]
+    there = [change or _NO_CHANGE for change in changes]
     bodies = [change.body for change in there]
     times = _times(bodies, slow)
     images: list[msgspec.Raw | bytes | None] = [
         None if change.event_name == "REMOVE" else change.body.new_image for change in there
     ]
-    slow.update(row for row, image in enumerate(images) if image is not None and len(image) <= len(b"null"))
     if not plan.keeps_deletes:
         slow.update(row for row, image in enumerate(images) if image is None)
-    found = [positions[number] for number in numbers]
+    found = list(positions) if len(numbers) == len(positions) else [positions[number] for number in numbers]
     versions = times.copy()
     if plan.wide_version:
         for row, position in enumerate(found):

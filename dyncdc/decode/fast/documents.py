@@ -140,10 +140,20 @@ def _other(tag: str, payload: Any, levels: int) -> object:
 
 def _quoted(values: list[Any]) -> bytes:
     """Return each value's JSON text as a JSON text, joined by commas. Raises NotPlainError for an odd number."""
-    marked = list(chain.from_iterable(zip(values, repeat(_END), strict=False)))
-    written = orjson.dumps(marked, option=orjson.OPT_SORT_KEYS)[1:-1]
+    written = written_apart(values)
     parts = _NUMBERS(written)
     if len(parts) != 3 * written.count(b"\x7f") + 1:
         raise NotPlainError
-    whole = orjson.dumps(b"".join(filter(None, parts)).decode())
+    return as_texts(b"".join(filter(None, parts)))
+
+
+def written_apart(values: list[Any]) -> bytes:
+    """Write values with their keys sorted, and a mark behind each; ``as_texts`` knows the marks."""
+    marked = list(chain.from_iterable(zip(values, repeat(_END), strict=False)))
+    return orjson.dumps(marked, option=orjson.OPT_SORT_KEYS)[1:-1]
+
+
+def as_texts(written: bytes) -> bytes:
+    """Make a JSON text of each value's JSON text, joined by commas."""
+    whole = orjson.dumps(written.decode())
     return whole[: -len(_BETWEEN)].replace(_BETWEEN, b'","') + b'"'

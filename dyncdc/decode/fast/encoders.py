@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import Final
 
 from ..spec import ColumnSpec, TableSpec
@@ -11,6 +11,7 @@ from ..types import Codec, compile_type
 from .columns import BinaryColumn, Column, FloatColumn, PatternColumn, TextColumn, TextSetColumn, bool_column
 from .documents import DocumentColumn
 from .patterns import number_pattern, text_pattern
+from .typed import TypedColumn
 
 _TABLE_FIELDS: Final = frozenset(
     {"source_table", "destination", "keys", "columns", "version_column", "version_type"}
@@ -29,8 +30,10 @@ def is_understood(spec: TableSpec | ColumnSpec) -> bool:
 
 
 def encoder_of(column: ColumnSpec) -> Column | None:
-    """Return the encoder of a whole attribute's column, None where only the exact path will do."""
-    if not is_understood(column) or len(column.path) != 1:
+    """Return the encoder of what stands at a column's path, None where only the exact path will do."""
+    if column.encoding == "typed" and is_understood(replace(column, encoding="")):
+        return TypedColumn(column.takes, compile_type(column.type, column.encoding).default)
+    if not is_understood(column):
         return None
     codec = compile_type(column.type)
     make = _MAKERS.get(column.takes[0])

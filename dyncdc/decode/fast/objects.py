@@ -21,13 +21,22 @@ NAME_OVERHEAD: Final = len(b":,")
 BRACES_LESS_COMMA: Final = len(b"{}") - len(b",")
 
 
+Object = msgspec.Raw | bytes
+Column = Sequence[msgspec.Raw]
+"""The raw values of one name, a row each."""
+
+Other = tuple[int, str, msgspec.Raw]
+"""A row, and the name and value of an attribute without a column in it."""
+
+
 class ObjectReader:
     """Reads objects of these names; ``absents`` stand for values that are not there.
 
+    ``wrapped``: they come as typed values, ``{"M":{...}}``.
     Raises ValueError for a name that cannot be recognised by its bytes alone.
     """
 
-    def __init__(self, names: Sequence[str], absents: Sequence[msgspec.Raw]) -> None:
+    def __init__(self, names: Sequence[str], absents: Sequence[msgspec.Raw], *, wrapped: bool = False) -> None:
         fields: list[Any] = [
             (f"f{index}", msgspec.Raw, msgspec.field(name=name, default=absent))
             for index, (name, absent) in enumerate(zip(names, absents, strict=True))
@@ -36,16 +45,24 @@ class ObjectReader:
         self.names = tuple(names)
         self.absents = tuple(absents)
         self._empty = struct()
-        self._read_all = msgspec.json.Decoder(list[struct]).decode  # type: ignore[valid-type]
+        wrapper = msgspec.defstruct("Wrapper", [("M", struct)], gc=False) if wrapped else struct
+        self._read_all = msgspec.json.Decoder(list[wrapper]).decode  # type: ignore[valid-type]
+        self._wrapped = wrapped
+        self.braces = BRACES_LESS_COMMA + (len(b'{"M":}') if wrapped else 0)
+        """Bytes of an object beside its members, less the comma that the last one lacks."""
         self._read_open = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
         self.overheads = tuple(len(orjson.dumps(name)) + NAME_OVERHEAD for name in names)
         """Bytes of each name with its punctuation."""
 
     def columns(self, objects: Sequence[msgspec.Raw | bytes | None]) -> list[tuple[msgspec.Raw, ...]]:
         """Return the values of each name, all absent where there is no object. Raises msgspec.MsgspecError."""
-        read = iter(self._read_all(b"[%b]" % b",".join([each for each in objects if each is not None])))
-        empty = self._empty
-        rows = [empty if each is None else next(read) for each in objects] if None in objects else list(read)
+        there = [each for each in objects if each is not None]
+        rows: list[Any] = self._read_all(b"[%b]" % b",".join(there))
+        if self._wrapped:
+            rows = [row.M for row in rows]
+        if len(there) < len(objects):
+            empty, read = self._empty, iter(rows)
+            rows = [empty if each is None else next(read) for each in objects]
         return list(zip(*map(astuple, rows), strict=True))
 
     def open_columns(
@@ -68,10 +85,10 @@ class ObjectReader:
     def readable(self, document: msgspec.Raw | bytes) -> bool:
         """Whether one object can be read alone."""
         try:
-            self.open_columns([document])
+            found = self.columns([document]) if self._wrapped else self.open_columns([document])
         except UNREADABLE:
             return False
-        return True
+        return bool(found)
 
     def surplus(
         self,
@@ -80,7 +97,7 @@ class ObjectReader:
         others: Sequence[tuple[int, str, msgspec.Raw]] = (),
     ) -> list[int]:
         """Return the numbers of the objects that hold more than was found in them, or an absent value's very bytes."""
-        rest = [0 if each is None else len(each) - BRACES_LESS_COMMA for each in objects]
+        rest = [0 if each is None else len(each) - self.braces for each in objects]
         for overhead, absent, column in zip(self.overheads, self.absents, columns, strict=True):
             for number, value in enumerate(column):
                 if value is not absent:

@@ -7,31 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Final, TypeVar
 
 import msgspec
 import orjson
 
 from ...model import Block, Position
-from ..attributes import TypedValue, spill_text
-from ..cells import compact
+from ..attributes import spill_text
 from ..plan import Row
 from ..undecodable import Undecodable
-from .columns import Cells, NotPlainError
-from .columns import Column as Encoder
-from .objects import BRACES_LESS_COMMA, UNREADABLE, ObjectReader
-from .table import Attribute, FastTable, Key
+from .columns import Cells
+from .objects import UNREADABLE, Column, Object, ObjectReader, Other
+from .reading import bytes_left, encoded, parsed, read_objects
+from .table import Attribute, FastTable, Group, Key
+from .typed import canonical_texts, is_set
 
 T = TypeVar("T")
 
 FRAGMENT: Final = orjson.Fragment
-
-Object = msgspec.Raw | bytes
-Column = Sequence[msgspec.Raw]
-"""The raw values of one name, a row each."""
-
-Other = tuple[int, str, msgspec.Raw]
-"""A row, and the name and value of an attribute without a column in it."""
 
 Exactly = Callable[[int], Row | None]
 """Takes a record down the exact path: its row, or None when it has none (the caller buries it)."""
@@ -73,10 +67,11 @@ class Sheet:
         self._records = records
         self._rows = len(records.images)
         self._slow = records.slow
+        self._levels = 1 if records.keys is not None else 2
         self._exactly = exactly
         self._cells: dict[int, Cells] = {}
         self._absent: dict[str, int] = {}
-        self._rest: dict[int, dict[str, TypedValue]] = {}
+        self._rest: dict[int, dict[str, object]] = {}
         self._news: set[int] = set()
         """Rows that may have an attribute without a column in the spill."""
         self._outside: dict[int, int] = {}
@@ -87,41 +82,24 @@ class Sheet:
         table, images, objects = self._table, self._records.images.copy(), self._records.keys
         for row in self._slow:
             images[row] = None
-        columns, others = self._read(table.images, images, is_open=table.open)
+        columns, others = read_objects(table.images, images, self._slow, is_open=table.open)
         keys: Sequence[Column] = columns
         if objects is not None:
             objects = objects.copy()
             for row in self._slow:
                 images[row] = objects[row] = None
-            keys, _ = self._read(table.key_objects, objects)
+            keys, _ = read_objects(table.key_objects, objects, self._slow)
             self._compare_keys(images, columns, keys)
         key_cells = [self._encode_key(key, keys[key.place]) for key in table.keys]
         for attribute in table.attributes:
             self._fill(attribute, columns[attribute.place])
-        for row, name, raw in others:
-            self._exact_value(row, name, raw)
+        self._keep_others(others)
         if objects is not None:
             self._balance(table.key_objects, objects, keys)
-            missing = images.count(None)
+            missing = sum([image is None for image in images])
             self._absent.update((key.name, missing) for key in table.keys)
         self._balance_images(images, columns, others)
         return self._assemble([pieces(cells, self._rows) for cells in key_cells])
-
-    # Reading
-
-    def _read(
-        self, reader: ObjectReader, objects: list[Object | None], *, is_open: bool = False
-    ) -> tuple[Sequence[Column], Sequence[Other]]:
-        """Return the values by name, and those of other names where asked for; what cannot be read becomes slow."""
-        for _ in range(2):
-            try:
-                return reader.open_columns(objects) if is_open else (reader.columns(objects), ())
-            except UNREADABLE:
-                for row, each in enumerate(objects):
-                    if each is not None and not reader.readable(each):
-                        self._slow.add(row)
-                        objects[row] = None
-        raise AssertionError("objects that can be read one by one can be read together")
 
     def _compare_keys(self, images: Sequence[Object | None], columns: Sequence[Column], keys: Sequence[Column]) -> None:
         """A key is that of its image, letter by letter; else the exact path looks at it."""
@@ -132,7 +110,7 @@ class Sheet:
                 self._slow.update(row for row in upserts if bytes(told[row]) != bytes(found[row]))
 
     def _balance(self, reader: ObjectReader, objects: Sequence[Object | None], columns: Sequence[Column]) -> None:
-        if self._left(reader, objects, columns):
+        if bytes_left(reader, objects, columns, self._absent):
             self._slow.update(reader.surplus(objects, columns) or range(self._rows))
 
     def _balance_images(
@@ -143,19 +121,10 @@ class Sheet:
         if table.open:
             self._slow.update(table.images.surplus(images, columns, others))
             table.open = bool(others)
-        elif self._left(table.images, images, columns):
+        elif bytes_left(table.images, images, columns, self._absent):
             found = table.images.surplus(images, columns)
             self._slow.update(found or range(self._rows))  # never trust what does not add up
             table.open = len(found) > OPEN_SHARE * len(images)
-
-    def _left(self, reader: ObjectReader, objects: Sequence[Object | None], columns: Sequence[Column]) -> int:
-        """Return how many bytes of all objects are not accounted for."""
-        there = [each for each in objects if each is not None]
-        left = len(b"".join(there)) - len(there) * BRACES_LESS_COMMA
-        for name, overhead, absent, column in zip(reader.names, reader.overheads, reader.absents, columns, strict=True):
-            missing = self._absent[name]
-            left -= len(b"".join(column)) - missing * len(absent) + (len(column) - missing) * overhead
-        return left
 
     # Encoding
 
@@ -172,13 +141,19 @@ class Sheet:
 
     def _fill(self, attribute: Attribute, raws: Column) -> None:
         """Encode one attribute, and note what of it goes to the spill."""
+        if b"".join(raws) == bytes(self._table.images.absents[attribute.place]) * len(raws):
+            self._absent[attribute.name] = len(raws)
+            for index in attribute.indexes:
+                self._cells[index] = Cells(b",".join([self._table.defaults[index]] * len(raws)))
+            return
         if attribute.encoder is None:
             absent = self._table.images.absents[attribute.place]
-            odd = [row for row, raw in enumerate(raws) if raw is not absent]
-            found = [
-                Cells(b"", values=[FRAGMENT(self._table.defaults[index])] * len(raws)) for index in attribute.indexes
-            ]
-            self._absent[attribute.name] = len(raws) - len(odd)
+            there = [row for row, raw in enumerate(raws) if raw is not absent]
+            self._absent[attribute.name] = len(raws) - len(there)
+            found, odd = self._members(attribute.group, raws, there) if attribute.group else (None, there)
+            if found is None:
+                defaults = [FRAGMENT(self._table.defaults[index]) for index in attribute.indexes]
+                found, odd = [Cells(b"", values=[default] * len(raws)) for default in defaults], there
         else:
             cells, odd = encoded(attribute.encoder, raws)
             self._absent[attribute.name] = cells.absent - len(odd)
@@ -191,6 +166,26 @@ class Sheet:
                 self._exact_value(row, attribute.name, raws[row], attribute.indexes, found)
         self._cells.update(zip(attribute.indexes, found, strict=True))
 
+    def _members(self, group: Group, raws: Column, there: list[int]) -> tuple[list[Cells] | None, list[int]]:
+        """Encode the parts of maps; a map that its columns do not tell whole is odd. None if nothing else would be."""
+        reader, objects, odd = group.reader, list[Object | None]([None] * len(raws)), set[int]()
+        for row in there:
+            objects[row] = raws[row]
+        try:
+            columns = reader.columns(objects)
+        except UNREADABLE:
+            odd.update(row for row in there if not reader.readable(raws[row]))
+            for row in odd:
+                objects[row] = None
+            columns = reader.columns(objects)
+        odd.update(reader.surplus(objects, columns))
+        found = []
+        for (_, encoder), column in zip(group.members, columns, strict=True):
+            cells, strange = encoded(encoder, column)
+            odd.update(strange, cells.nulls, cells.defaults)
+            found.append(cells)
+        return (found if len(odd) < len(there) else None), sorted(odd)
+
     def _note(self, attribute: Attribute, cells: Cells) -> None:
         name = attribute.name
         if not attribute.null_fits:
@@ -202,17 +197,37 @@ class Sheet:
             for row in cells.defaults:
                 self._rest.setdefault(row, {})[name] = attribute.default
 
+    def _keep_others(self, others: Sequence[Other]) -> None:
+        """Spill attributes without a column, or count them where there is no spill."""
+        if not self._table.has_spill and parsed([raw for _, _, raw in others], self._levels) is not None:
+            for row, _, _ in others:
+                self._outside[row] = self._outside.get(row, 0) + 1
+            return
+        newcomers, texts = self._table.plan.newcomers, list[bytes | None]()
+        if self._table.has_spill and (newcomers is None or newcomers.closed):
+            plain = [raw for _, _, raw in others if not is_set(raw)]
+            found = iter(canonical_texts(plain))
+            texts = [None if is_set(raw) else next(found) for _, _, raw in others]
+        for (row, name, raw), text in zip_longest(others, texts):
+            if text is None:
+                self._exact_value(row, name, raw)
+            else:
+                self._rest.setdefault(row, {})[name] = FRAGMENT(text)
+
     def _exact_value(
         self, row: int, name: str, raw: msgspec.Raw, indexes: Sequence[int] = (), columns: Sequence[Cells] = ()
     ) -> None:
         """Take one value down the exact path; its whole record, if that refuses it."""
         scratch, plan = self._scratch, self._table.plan
         scratch.outside = 0
+        kept, found = None, parsed([raw], self._levels)
         try:
-            kept = plan.fill_attribute(name, orjson.loads(memoryview(raw)), scratch)
-        except (Undecodable, orjson.JSONDecodeError, RecursionError):
+            if found is not None:
+                kept = plan.fill_attribute(name, found[0], scratch)
+        except (Undecodable, RecursionError):
+            found = None
+        if found is None:
             self._slow.add(row)
-            kept = None
         if kept is not None:
             self._rest.setdefault(row, {})[name] = kept
             self._news.add(row)
@@ -277,7 +292,7 @@ class Sheet:
         for row, found in exact:
             values[row] = FRAGMENT(bytes(found.cells[index]))
         without(values, dead)
-        return compact([orjson.dumps(values)[1:-1]])
+        return orjson.dumps(values)[1:-1]
 
     def _own_column(self, index: int) -> Cells:
         """The version, whether it is a tombstone, and the spill."""
@@ -293,23 +308,6 @@ class Sheet:
         for row, rest in self._rest.items():
             values[row] = spill_text(rest)
         return Cells(orjson.dumps(values)[1:-1])
-
-
-def encoded(encoder: Encoder, raws: Column) -> tuple[Cells, list[int]]:
-    """Encode all values but the odd ones, whose rows are returned; they count as absent."""
-    try:
-        return encoder.encode(raws), []
-    except NotPlainError:
-        absent = encoder.absent
-        odd = [row for row, raw in enumerate(raws) if raw is not absent and not encoder.plain(raw)]
-    rest = list(raws)
-    for row in odd:
-        rest[row] = absent
-    try:
-        return encoder.encode(rest), odd
-    except NotPlainError:  # what is plain alone need not be so together: then nothing is
-        odd = [row for row, raw in enumerate(raws) if raw is not absent]
-        return encoder.encode([absent] * len(raws)), odd
 
 
 def pieces(cells: Cells, rows: int) -> list[bytes]:

@@ -20,6 +20,14 @@ NULL: Final[TypedValue] = {"NULL": True}
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A map of which columns take parts. ``members``: column and encoder of each of the reader's names."""
+
+    reader: ObjectReader
+    members: tuple[tuple[int, Column], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Attribute:
     """A mapped attribute. Without an encoder, each of its values takes the exact path."""
 
@@ -35,6 +43,8 @@ class Attribute:
     """What the spill keeps of a value that looks like an absent one, if anything."""
     null_fits: bool
     """Whether NULL may stand in a row at all."""
+    group: Group | None = None
+    """What is inside, where the columns take parts of a map; then there is no encoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +92,9 @@ class FastTable:
     def _attribute(self, name: str, place: int, columns: list[tuple[int, ColumnSpec]]) -> Attribute:
         indexes = tuple(index for index, _ in columns)
         alone = len(columns) == 1 and all(key.name != name for key in self.keys)
-        encoder = encoder_of(columns[0][1]) if alone else None
+        encoder = encoder_of(columns[0][1]) if alone and len(columns[0][1].path) == 1 else None
         if encoder is None:
-            return Attribute(name, place, indexes, None, None, None, True)
+            return Attribute(name, place, indexes, None, None, None, True, _group(columns))
         column = columns[0][1]
         codec = compile_type(column.type)
         kept = self.has_spill
@@ -97,6 +107,19 @@ class FastTable:
             default={column.takes[0]: orjson.loads(codec.default)} if kept and not column.lossy else None,
             null_fits=codec.nullable or self.has_spill,
         )
+
+
+def _group(columns: list[tuple[int, ColumnSpec]]) -> Group | None:
+    """Compile the parts of a map, None unless each is one level down and has one column that is known."""
+    names = [column.path[1] for _, column in columns if len(column.path) == 2]
+    encoders = [encoder_of(column) for _, column in columns]
+    members = tuple((index, each) for (index, _), each in zip(columns, encoders, strict=True) if each is not None)
+    if not len(set(names)) == len(names) == len(columns) == len(members):
+        return None
+    try:
+        return Group(ObjectReader(names, [each.absent for _, each in members], wrapped=True), members)
+    except ValueError:  # a name that has to be escaped
+        return None
 
 
 def _key(place: int, index: int, column: ColumnSpec) -> Key:
