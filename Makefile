@@ -5,6 +5,7 @@
 #   make test                 all tests            (make test ARGS="-k ledger -x")
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
+#   make bench-decode         CPU time of decoding alone, by the fast path and by the exact one
 #   make bench-recovery       seconds from SIGKILL to the next new row, and of the pause in reading at a reshard
 #   make tools                what the tests of deploy/ check with: promtool, hadolint, schemas of Kubernetes and others
 #   make alerts               a real Prometheus over a real daemon while faults are injected: which alerts fire
@@ -26,7 +27,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 
 SEEDS ?= 20
 
-.PHONY: help demo test torture mutants bench-recovery tools alerts check docs lock upgrade clean
+.PHONY: help demo test torture mutants bench-decode bench-recovery tools alerts check docs lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +41,9 @@ test: $(STAMP)
 
 torture: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+bench-decode: $(STAMP)
+	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/decode.py
 
 bench-recovery: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python benchmarks/recovery.py $(ARGS)
