@@ -171,7 +171,7 @@ class LimitsConfig(Section):
         description="bytes fetched and not yet durable, plus batches; the process stays within 1.25 times this above "
         "its idle size",
     )
-    workers: int = Field(default=1, ge=1, description="processes on this machine")
+    workers: int = Field(default=1, ge=1, description="processes on this machine; they share memory_bytes")
 
 
 class CheckpointConfig(Section):

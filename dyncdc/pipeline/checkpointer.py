@@ -45,6 +45,8 @@ class Checkpointer:
         self._wanted = asyncio.Event()
         self.ledgers: dict[tuple[SourceId, ShardId], ShardLedger] = {}
         self.epoch = 0
+        self.looked_at = float("-inf")
+        """Loop time at which the last look at other members' rows was begun."""
         self.watched: set[SourceId] = set()
         """Sources of which it matters what other members have saved."""
         self._on_saved: list[Callable[[], None]] = []
@@ -65,9 +67,18 @@ class Checkpointer:
 
     async def look(self, sources: Collection[SourceId]) -> None:
         """Take up what other members have saved of these sources. Raises RetryableError, FatalError."""
+        begun = asyncio.get_running_loop().time()
+        self._take(await self._store.look(sources))
+        self.looked_at = begun
+
+    async def load_again(self) -> None:
+        """Take up what other members have saved of any source, read consistently. Raises RetryableError, FatalError."""
+        self._take(await self._store.load())
+
+    def _take(self, rows: Sequence[Checkpoint]) -> None:
         ended: set[SourceId] = set()
         moved = False
-        for row in await self._store.look(sources):
+        for row in rows:
             if (row.source, row.shard) in self.ledgers or row.shard in self.finished(row.source):
                 continue
             marks = self._loaded.setdefault(row.source, {})
@@ -172,13 +183,7 @@ class Checkpointer:
         dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._is_dirty(ledger, now)]
         if not dirty:
             return
-        newest = await self._store.newest_epoch({(ledger.shard.source, ledger.shard.id) for ledger, _ in dirty})
-        if newest > self.epoch:
-            raise FatalError(
-                f"saving checkpoints: another dyncdc process with this pipeline name took over"
-                f" (its epoch {newest}, ours {self.epoch})",
-                hint="run one process per pipeline, or give this one another `pipeline` name",
-            )
+        await self.still_ours({(ledger.shard.source, ledger.shard.id) for ledger, _ in dirty})
         self._due.clear()
         self._ordinal += 1
         await self._store.save(self._rows(dirty))
@@ -187,6 +192,19 @@ class Checkpointer:
         for callback in self._on_saved:
             callback()
         self._metrics.checkpointed(self._clock())
+
+    async def still_ours(self, shards: Collection[tuple[SourceId, ShardId]]) -> None:
+        """Raise FatalError when another process has taken any of these shards over: what we believe of them is old.
+
+        Raises RetryableError.
+        """
+        newest = await self._store.newest_epoch(shards)
+        if newest > self.epoch:
+            raise FatalError(
+                f"saving checkpoints: another dyncdc process with this pipeline name took over"
+                f" (its epoch {newest}, ours {self.epoch})",
+                hint="run one process per member of a pipeline, or give this one another `pipeline` name",
+            )
 
     def _rows(self, dirty: Sequence[tuple[ShardLedger, Mark]]) -> list[Checkpoint]:
         return [

@@ -187,6 +187,8 @@ class StreamFollower:
         """
         if not lost:
             return
+        # One that was frozen and replaced finds everything lost.
+        await self._checkpointer.still_ours({(self.source.id, loss.shard) for loss in lost})
         await self._recovery.notice(self.source, lost)
         self.held.clear()
         for loss in lost:
@@ -232,6 +234,7 @@ class StreamFollower:
         """The source is gone: write down what that costs. What has taken its place is for another life to read."""
         marks = self._checkpointer.positions(self.source.id)
         mine = {shard: mark for shard, mark in marks.items() if self._owns(Shard(self.source.id, shard))}
+        await self._checkpointer.still_ours({(self.source.id, shard) for shard in mine})
         lost = lost_with_source(mine, str(error))
         await self._recovery.notice(self.source, lost)
         raise SourceLostError(str(error), hint=error.hint) from error
@@ -317,15 +320,24 @@ class StreamFollower:
         return [pump for (source, _), pump in self._readers.pumps.items() if source == self.source.id]
 
     def pending(self) -> bool:
-        """Whether a listed shard of this member is neither finished nor being read."""
-        busy = {*self._checkpointer.finished(self.source.id), *self._readers.running(self.source.id)}
-        waiting = [shard for shard in self._listed.values() if shard.id not in busy and self._owns(shard)]
+        """Whether a listed shard of this member is neither finished nor being read, or others wait for its end."""
+        finished = set(self._checkpointer.finished(self.source.id))
+        running = self._readers.running(self.source.id)
+        awaited = {parent for shard in self.elsewhere() for parent in shard.parents}
+        waiting = [
+            shard
+            for shard in self._listed.values()
+            if shard.id not in finished and self._owns(shard) and (shard.id not in running or shard.id in awaited)
+        ]
         return any(not self._never_ready(shard) for shard in waiting)
 
     def _never_ready(self, shard: Shard) -> bool:
-        """Whether a parent's owner has ended in order (``--once``) before the parent had: it is beyond the tip."""
+        """Whether a parent's owner has ended in order (``--once``) before the parent had: it is beyond the tip.
+
+        What it had saved before it said so is known only to a look that was begun after that.
+        """
         finished = self._checkpointer.finished(self.source.id)
-        return any(
+        return self._checkpointer.looked_at > self._membership.looked_at and any(
             not self._membership.division.owns(Shard(self.source.id, parent))
             and self._membership.owner_left(self.source.id, parent)
             for parent in shard.parents - set(finished)

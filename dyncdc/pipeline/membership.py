@@ -108,6 +108,8 @@ class Membership:
         self._epoch = 0
         self._trouble: dict[str, str] = {}
         self._seen: Sequence[Member] = ()
+        self.looked_at = float("-inf")
+        """Loop time of the last look at the others."""
         self._joined_at = 0.0
         """By the store's clock; 0 before."""
         self._due = asyncio.Event()
@@ -230,6 +232,7 @@ class Membership:
         if older or (strangers and lapsed):
             raise self._refused(strangers)
         self._seen = seen
+        self.looked_at = asyncio.get_running_loop().time()
         for callback in self._on_seen:
             callback()
 

@@ -83,6 +83,9 @@ class Recovery:
         self._gaps = {gap.key: gap for gap in await self._retry(self._store.open_gaps)}
         self._take(await self._retry(self._store.open_requests))
         before = {row.table: row for row in await self._retry(self._store.followed)}
+        if any(not checkpointer.saved(row.source) for row in before.values()):
+            # Another process may have begun, saved and said so since we have loaded the checkpoints.
+            await self._retry(checkpointer.load_again)
         known = await self._retry(snapshots.load) if before else ()
         begun = {(snapshot.table, snapshot.destination_uuid) for snapshot in known}
         # Nothing is asked of AWS before the positions in the stream are saved.

@@ -72,6 +72,7 @@ def members_of(place: Place, divided: int) -> list[int]:
     return [int(str(member)) for (member,) in rows if int(str(member)) < divided]
 
 
+@pytest.mark.timeout(240)
 def test_workers_share_the_work_survive_the_death_of_one_and_drain(
     place: Place, tables: tuple[str, str], load: Load
 ) -> None:
@@ -106,6 +107,7 @@ def test_workers_die_with_their_supervisor(place: Place, tables: tuple[str, str]
         wait_until(lambda: not any(map(alive, pids)), 5, "its workers are gone")
 
 
+@pytest.mark.timeout(240)
 def test_once_ends_with_0_when_all_workers_have_done_their_part(place: Place, tables: tuple[str, str]) -> None:
     config = configured(place, tables, limits={"workers": 2})
     for _ in range(2):
@@ -116,6 +118,7 @@ def test_once_ends_with_0_when_all_workers_have_done_their_part(place: Place, ta
         place.aws.put_all(tables[0], [make_item(rng, {"pk": {"S": f"new-{n}"}, "n": {"N": "0"}}) for n in range(40)])
 
 
+@pytest.mark.timeout(300)  # eight processes on whatever machine this is
 def test_the_number_of_members_changes_under_load_and_a_stray_one_is_refused(
     place: Place, tables: tuple[str, str], load: Load
 ) -> None:

@@ -8,7 +8,18 @@ from collections.abc import Callable
 
 import pytest
 
-from . import decode_mutants, fast, fast_mutants, losing, losing_mutants, mutants, records, simulate
+from . import (
+    decode_mutants,
+    fast,
+    fast_mutants,
+    losing,
+    losing_mutants,
+    member_mutants,
+    membering,
+    mutants,
+    records,
+    simulate,
+)
 from .life import Violation
 
 SEEDS = 400
@@ -19,6 +30,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *decode_mutants.ALL,
     *fast_mutants.ALL,
     *losing_mutants.ALL,
+    *member_mutants.ALL,
 )
 
 
@@ -40,6 +52,8 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return fast.run
     if plant in losing_mutants.ALL:
         return losing.run
+    if plant in member_mutants.ALL:
+        return membering.run
     if plant in mutants.PAUSES:
         return lambda seed: simulate.run(seed, quiet=True)
     # A finished row that lands after the next process has started is rare; there, everybody dies while saving.

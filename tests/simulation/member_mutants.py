@@ -1,0 +1,91 @@
+"""Bugs of several processes that share a pipeline, planted one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+
+from dyncdc.model import Member, Shard, ShardId, SourceId
+from dyncdc.pipeline import follower
+from dyncdc.pipeline.follower import StreamFollower
+from dyncdc.pipeline.lineage import ready
+from dyncdc.pipeline.loading import Loaded, Loading
+from dyncdc.pipeline.membership import Division, Membership
+
+from .fake_clickhouse import CheckpointClient
+from .mutants import Plant
+
+
+def child_before_another_members_parent(patch: pytest.MonkeyPatch) -> None:
+    """Only parents that this member reads itself are waited for."""
+    release = StreamFollower._release
+
+    def released(self: StreamFollower) -> None:
+        def own_parents_only(listed: Any, finished: Any, running: Any, *, complete: bool) -> list[Shard]:
+            others = {shard.id for shard in listed.values() if not self._owns(shard)}
+            return [shard for shard in ready(listed, {*finished, *others}, running, complete=complete)]
+
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(follower, "ready", own_parents_only)
+            release(self)
+
+    patch.setattr(StreamFollower, "_release", released)
+
+
+def complete_before_another_members_last_file(patch: pytest.MonkeyPatch) -> None:
+    """A snapshot is taken for complete, and swept, when member 0 has read its own files."""
+
+    def loaded(self: Loading, source: SourceId, files: dict[ShardId, Shard], mine: list[Shard]) -> Loaded:
+        done = self._checkpointer.finished(source)
+        finished = sum(1 for shard in mine if shard.id in done)
+        return Loaded(finished + len(files) - len(mine), len(files), len(mine) - finished, ())
+
+    patch.setattr(Loading, "_loaded", loaded)
+
+
+def divided_by_the_order_of_the_list(patch: pytest.MonkeyPatch) -> None:
+    """A shard belongs to whom its place in the list falls to, as each process first saw it."""
+    places: dict[int, dict[str, int]] = {}
+
+    def owner(self: Division, source: SourceId, shard: ShardId) -> int:
+        seen = places.setdefault(id(self), {})
+        return seen.setdefault(shard, len(seen)) % self.members
+
+    patch.setattr(Division, "owner", owner)
+
+
+def every_epoch_counts(patch: pytest.MonkeyPatch) -> None:
+    """A later start of any member looks like a take-over to all others."""
+
+    async def newest_epoch(self: CheckpointClient, shards: Collection[tuple[SourceId, ShardId]]) -> int:
+        await self._life.takes(0.001, 0.05)
+        sources = {source for source, _ in shards}
+        return max((row.epoch for row in self._server.checkpoints if row.source in sources), default=0)
+
+    patch.setattr(CheckpointClient, "newest_epoch", newest_epoch)
+
+
+def strays_welcome(patch: pytest.MonkeyPatch) -> None:
+    """Members of another division are not looked for."""
+
+    def none(self: Membership, seen: Any) -> list[Member]:
+        return []
+
+    patch.setattr(Membership, "_strangers", none)
+
+
+def covered_by_one_member(patch: pytest.MonkeyPatch) -> None:
+    """An export is asked for as soon as member 0 has a position in each shard of its own."""
+    patch.setattr(StreamFollower, "_held_elsewhere", lambda self: True)
+
+
+ALL: tuple[Plant, ...] = (
+    child_before_another_members_parent,
+    complete_before_another_members_last_file,
+    divided_by_the_order_of_the_list,
+    every_epoch_counts,
+    strays_welcome,
+    covered_by_one_member,
+)
