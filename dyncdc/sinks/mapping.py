@@ -78,7 +78,7 @@ def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table
     own = _own(table, keys, {version, deleted, spill, expired})
     own = tuple(column for column in own if not redaction.hides(column.path))
     columns = _configured(config, keys)
-    columns = (*_with_keys(columns, keys, own), *_grown(config, table, columns, own)) if columns else own
+    columns = (*_with_keys(columns, keys, own), *_grown(config, spill, columns, own)) if columns else own
     found = table.column(version)
     return TableSpec(
         config.dynamodb,
@@ -99,13 +99,16 @@ def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table
 
 
 def _grown(
-    config: TableConfig, table: ExistingTable, configured: Sequence[ColumnSpec], own: Sequence[ColumnSpec]
+    config: TableConfig, spill: str, configured: Sequence[ColumnSpec], own: Sequence[ColumnSpec]
 ) -> Sequence[ColumnSpec]:
-    """Columns beside the configured ones that dyncdc has made, where it is to make them."""
+    """Columns beside the configured ones, where every attribute is to have one: those that the table has already.
+
+    The attribute of a column that somebody added by hand would else get another column, under another name.
+    """
+    if config.evolve != "add_columns" or not spill:
+        return ()
     names = {column.name for column in configured}
-    made = {column.name for column in table.columns if read_comment(column.comment) is not None}
-    grows = config.evolve == "add_columns"
-    return [column for column in own if grows and not column.key and column.name in made - names]
+    return [column for column in own if not column.key and column.name not in names]
 
 
 def offered_statements(

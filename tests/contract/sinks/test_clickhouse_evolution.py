@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dyncdc.config.tables import SnapshotConfig, TableConfig
+from dyncdc.config.tables import ColumnConfig, SnapshotConfig, TableConfig
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import RejectedRowsError
 from dyncdc.model import Block
@@ -117,3 +117,17 @@ async def test_columns_that_others_add_are_told_once(clickhouse: ClickHouse) -> 
     await sink.insert(block(), "t1")
     await sink.insert(block(), "t2")
     assert news == ["orders"]
+
+
+async def test_beside_a_configured_list_a_column_of_an_attributes_name_is_filled_and_not_made_twice(
+    clickhouse: ClickHouse,
+) -> None:
+    listed = ColumnConfig(attribute="size", type="Nullable(Int64)")
+    await clickhouse.execute(create_table(SPEC))
+    await clickhouse.execute("ALTER TABLE orders ADD COLUMN plan Nullable(String)")
+    table = await table_of(clickhouse)
+    names = {}
+    for evolve in ("add_columns", "spill"):
+        config = CONFIG.model_copy(update={"columns": (listed,), "evolve": evolve})
+        names[evolve] = [column.name for column in existing_table_spec(config, (ID,), table).columns]
+    assert names == {"add_columns": ["id", "size", "plan"], "spill": ["id", "size"]}
