@@ -33,6 +33,7 @@ from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from .assembly import Assembly, assemble
 from .memory import INSERTS_IN_FLIGHT, share_memory
+from .overview import asking_clickhouse, make_overview
 from .patience import Patience
 from .refused import RefusedRows
 from .signals import Stop
@@ -99,16 +100,21 @@ class _Daemon:
         self._progress = Progress(stuck_after_seconds=config.run.stuck_after_seconds)
         self._readiness = Readiness.of([DESTINATIONS_CHECKED, CHECKPOINTS_LOADED])
         self._metrics.watch_stuck(lambda: [task.name for task in self._progress.stuck()])
+        self._overview = make_overview(config, division, self._metrics, self._progress, self._readiness.missing)
         self.replicating = False
         """From here on a signal drains; before, there is nothing to drain."""
 
     async def run(self) -> None:
         """Serve, start, replicate."""
         listen = self._config.http.listen
-        pages = HttpPages(self._metrics, self._progress, self._readiness).application()
+        pages = HttpPages(self._metrics, self._progress, self._readiness, self._overview).application()
+        self._overview.troubles.listen()
         where = str(self._worker) if self._worker is not None else (listen.host, listen.port)
         async with serve_http(where, pages) as port, asyncio.TaskGroup() as tasks:
-            watchdog = tasks.create_task(feed_watchdog(), name="watchdog")
+            beside = [
+                tasks.create_task(feed_watchdog(), name="watchdog"),
+                tasks.create_task(self._overview.activity.run(), name="activity"),
+            ]
             _log.info(
                 "started",
                 version=__version__,
@@ -117,7 +123,8 @@ class _Daemon:
                 http_port=port,
             )
             await self._work()
-            watchdog.cancel()
+            for task in beside:
+                task.cancel()
         _log.info("stopped")
 
     async def _work(self) -> None:
@@ -129,10 +136,11 @@ class _Daemon:
                 for table in assembly.tables:
                     for name in filter(None, (table.spec.destination, table.spec.history)):
                         self._metrics.declare(table.spec.source_table, name)
-                while not await self._live(world, assembly):
-                    with ExitStack() as again:
-                        world.patience = self._patience(again)
-                        assembly = await self._assemble_again(world)
+                async with asking_clickhouse(world.clickhouse, self._config, self._overview.stored):
+                    while not await self._live(world, assembly):
+                        with ExitStack() as again:
+                            world.patience = self._patience(again)
+                            assembly = await self._assemble_again(world)
 
     def _world(self, starting: ExitStack) -> AbstractAsyncContextManager[World]:
         """A local ClickHouse is this process's own; that of workers is their supervisor's."""

@@ -10,8 +10,10 @@ from typing import Protocol
 import aiohttp
 from aiohttp import web
 
-from ..telemetry.http import METRICS_TYPE, index_page
+from ..telemetry.http import METRICS_TYPE
 from ..telemetry.merge import MergedMetrics
+from ..telemetry.page import Document, Overview, add_page, merge_documents
+from ..telemetry.page.document import decode
 from ..telemetry.progress import Progress
 
 ASK_SECONDS = 2.0
@@ -58,8 +60,9 @@ class Answers:
 class WorkerPages:
     """The combined pages of all workers."""
 
-    def __init__(self, answers: Answers, merged: MergedMetrics) -> None:
+    def __init__(self, answers: Answers, merged: MergedMetrics, overview: Overview) -> None:
         self._answers = answers
+        self._overview = overview
         self._merged = merged
         self._starting: Progress | None = None
         self.restarts = 0
@@ -75,13 +78,20 @@ class WorkerPages:
     def application(self) -> web.Application:
         """Return the routes."""
         application = web.Application()
-        routes = {"/": self._index, "/metrics": self._metrics, "/livez": self._livez, "/healthz": self._healthz}
+        routes = {"/metrics": self._metrics, "/livez": self._livez, "/healthz": self._healthz}
         application.add_routes([web.get(path, page) for path, page in routes.items()])
         application.add_routes([web.get("/readyz", self._readyz)])
+        add_page(application, self._document)
         return application
 
-    async def _index(self, _: web.Request) -> web.Response:
-        return web.Response(text=index_page())
+    async def _document(self) -> Document:
+        answers = await self._answers.ask("/status.json")
+        told = []
+        for worker in self._answers.workers:
+            answer = answers[worker.number]
+            document = decode(answer[1]) if answer is not None and answer[0] == 200 else None
+            told.append((worker.number, worker.absence, document))
+        return merge_documents(self._overview.document(), told, self.restarts)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         answers = await self._answers.ask("/metrics")

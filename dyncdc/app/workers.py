@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +30,11 @@ from ..pipeline.retry import Backoff
 from ..sources.aws_errors import CredentialsError
 from ..telemetry.http import serve_http
 from ..telemetry.merge import MergedMetrics
+from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from .assembly import assemble
+from .overview import asking_clickhouse, make_overview
 from .patience import Patience
 from .signals import Stop
 from .worker_pages import Answers, WorkerPages
@@ -43,6 +45,7 @@ _log = structlog.get_logger("dyncdc")
 SUPERVISOR = "DYNCDC_SUPERVISOR"
 """Environment variable of a worker: process id of whoever started it."""
 
+DESTINATIONS_CHECKED = "destinations checked"
 PR_SET_PDEATHSIG = 1
 LONG_LIFE_SECONDS = 60.0
 """Who lived so long is started again at once; who dies sooner waits longer each time."""
@@ -129,7 +132,10 @@ class _Supervisor:
             _Worker(number, division.part(number, count), directory / f"{number}.sock") for number in range(count)
         ]
         self._merged = MergedMetrics()
-        self._pages = WorkerPages(Answers(self._workers), self._merged)
+        self._progress = Progress(stuck_after_seconds=config.run.stuck_after_seconds)
+        self._missing = [DESTINATIONS_CHECKED]
+        self._overview = make_overview(config, division, Metrics(), self._progress, self._missing)
+        self._pages = WorkerPages(Answers(self._workers), self._merged, self._overview)
         self._code = 0
         self._supervising = False
         self._ending = asyncio.Event()
@@ -138,6 +144,7 @@ class _Supervisor:
     async def run(self) -> int:
         """Serve, prepare, supervise; return the exit code."""
         listen = self._config.http.listen
+        self._overview.troubles.listen()
         async with serve_http((listen.host, listen.port), self._pages.application()) as port:
             _log.info(
                 "started",
@@ -157,8 +164,9 @@ class _Supervisor:
         return SIGNAL_BASE + self._stop.signal_number if self._stop.cut.is_set() else self._code
 
     async def _work(self) -> None:
-        progress = Progress(stuck_after_seconds=self._config.run.stuck_after_seconds)
-        with progress.task("start") as task:
+        progress = self._progress
+        with ExitStack() as starting:
+            task = starting.enter_context(progress.task("start"))
             patience = Patience(self._config.run.startup_timeout_seconds if self._once else None, progress, task)
             self._pages.watch_start(progress)
             # Held for as long as workers run: a local ClickHouse is ours, and theirs to use.
@@ -167,9 +175,12 @@ class _Supervisor:
                     await assemble(world)
                 except CredentialsError as error:  # at start they cannot mend themselves
                     raise ConfigError(str(error), hint=error.hint) from error
+                starting.close()
                 self._supervising = True
+                self._missing.clear()
                 self._pages.started()
-                await self._supervise()
+                async with asking_clickhouse(world.clickhouse, self._config, self._overview.stored):
+                    await self._supervise()
 
     async def _supervise(self) -> None:
         try:

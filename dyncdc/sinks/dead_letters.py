@@ -84,6 +84,16 @@ class ClickHouseDeadLetters:
         )
         return int(rows[0][0])
 
+    async def count_by_reason(self) -> list[tuple[str, str, str, int, float]]:
+        """Open letters by table, reason and column: how many, and when the newest came (seconds); most first."""
+        rows = await self._clickhouse.fetch(
+            "SELECT t, r, c, count() AS n, max(at) FROM (SELECT id, any(`table`) AS t, any(reason) AS r,"
+            f" any(`column`) AS c, {_TIME}(min(received_at)) AS at FROM {DEAD_LETTERS} WHERE {self._where()}"
+            " GROUP BY id HAVING max(replayed_at) IS NULL) GROUP BY t, r, c ORDER BY n DESC, t, r, c",
+            doing="counting dead letters",
+        )
+        return [(table, reason, column, int(n), at / 1_000_000) for table, reason, column, n, at in rows]
+
     async def find(
         self,
         *,

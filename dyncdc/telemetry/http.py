@@ -10,24 +10,12 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from .. import __version__
 from ..errors import ConfigError
 from .metrics import Metrics
+from .page import Document, Overview, add_page
 from .progress import Progress
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_INDEX = f"""dyncdc {__version__}
-
-/metrics  Prometheus metrics
-/livez    200 while the event loop turns: for liveness probes
-/healthz  200 while every task moves, else 503 with what is stuck: for alerts
-/readyz   200 once checkpoints are loaded and destinations checked
-"""
-
-
-def index_page() -> str:
-    """What there is to see."""
-    return _INDEX
 
 
 @dataclass(slots=True)
@@ -55,8 +43,9 @@ class Readiness:
 class HttpPages:
     """The answers. All handlers are plain reads of what the rest of the process keeps up to date."""
 
-    def __init__(self, metrics: Metrics, progress: Progress, readiness: Readiness) -> None:
+    def __init__(self, metrics: Metrics, progress: Progress, readiness: Readiness, overview: Overview) -> None:
         self._metrics = metrics
+        self._overview = overview
         self._progress = progress
         self._readiness = readiness
 
@@ -65,17 +54,17 @@ class HttpPages:
         application = web.Application()
         application.add_routes(
             [
-                web.get("/", self._index),
                 web.get("/metrics", self._show_metrics),
                 web.get("/livez", self._livez),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
             ]
         )
+        add_page(application, self._document)
         return application
 
-    async def _index(self, _: web.Request) -> web.Response:
-        return web.Response(text=_INDEX)
+    async def _document(self) -> Document:
+        return self._overview.document()
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})

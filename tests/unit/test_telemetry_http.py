@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from dyncdc.errors import ConfigError
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.page import Overview
 from dyncdc.telemetry.progress import Progress
 
 
@@ -28,6 +30,11 @@ class Site:
             return answer.status, await answer.text()
 
 
+def pages_of(metrics: Metrics, progress: Progress, readiness: Readiness) -> web.Application:
+    overview = Overview("p", "0/1", [], metrics, progress, lambda: readiness.missing)
+    return HttpPages(metrics, progress, readiness, overview).application()
+
+
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     metrics, readiness = Metrics(), Readiness.of(["checkpoints loaded", "destinations checked"])
@@ -35,7 +42,7 @@ async def site() -> AsyncIterator[Site]:
     metrics.watch_stuck(lambda: [task.name for task in progress.stuck()])
     async with (
         aiohttp.ClientSession() as session,
-        serve_http(("127.0.0.1", 0), HttpPages(metrics, progress, readiness).application()) as port,
+        serve_http(("127.0.0.1", 0), pages_of(metrics, progress, readiness)) as port,
     ):
         there = Site(session, port, metrics, progress, readiness)
         yield there
@@ -72,14 +79,14 @@ async def test_metrics_are_prometheus_text_and_the_front_page_points_to_them(sit
 
 
 async def test_a_port_in_use_is_a_configuration_error(site: Site) -> None:
-    pages = HttpPages(site.metrics, site.progress, site.readiness)
+    pages = pages_of(site.metrics, site.progress, site.readiness)
     with pytest.raises(ConfigError, match=rf"binding http\.listen 127\.0\.0\.1:{site.port}: the port is in use"):
-        async with serve_http(("127.0.0.1", site.port), pages.application()):
+        async with serve_http(("127.0.0.1", site.port), pages):
             pass
 
 
 async def test_a_foreign_address_is_a_configuration_error(site: Site) -> None:
-    pages = HttpPages(site.metrics, site.progress, site.readiness)
+    pages = pages_of(site.metrics, site.progress, site.readiness)
     with pytest.raises(ConfigError, match="not an address of this machine"):
-        async with serve_http(("192.0.2.1", 0), pages.application()):
+        async with serve_http(("192.0.2.1", 0), pages):
             pass

@@ -1,0 +1,98 @@
+"""The status page of one process: what its configuration and ClickHouse add to what it knows of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from ..config import Config
+from ..errors import DyncdcError
+from ..pipeline.coordinator import first_error
+from ..pipeline.losses import in_words
+from ..pipeline.membership import Division, alive
+from ..sinks.checkpoints import ClickHouseSnapshots
+from ..sinks.connection import ClickHouse
+from ..sinks.dead_letters import ClickHouseDeadLetters
+from ..sinks.members import ClickHouseMembers
+from ..sinks.names import quote_text
+from ..sinks.recovery import ClickHouseRecovery
+from ..telemetry.metrics import Metrics
+from ..telemetry.page import Overview, Stored, TableFacts
+from ..telemetry.page.document import MOST_GAPS, MOST_LETTERS, GapPart, LettersPart, MemberPart, StoredPart
+from ..telemetry.progress import Progress
+
+PAUSE_SECONDS = 5.0
+"""Between two looks at ClickHouse while somebody looks at the page."""
+
+
+def make_overview(
+    config: Config, division: Division, metrics: Metrics, progress: Progress, missing: Sequence[str]
+) -> Overview:
+    """The overview of this process. ``missing``: what has to be done until it is ready, read at each look."""
+    tables = [
+        TableFacts(
+            table.dynamodb,
+            table.destination,
+            config.stream_of(table).rpartition("/")[2],
+            table.snapshot.method,
+            table.history or "",
+        )
+        for table in config.tables
+    ]
+    return Overview(config.pipeline, str(division), tables, metrics, progress, lambda: missing)
+
+
+@asynccontextmanager
+async def asking_clickhouse(clickhouse: ClickHouse, config: Config, stored: Stored) -> AsyncIterator[None]:
+    """Keep ``stored`` fresh while the block runs and somebody looks; it never ends the block."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(_keep_fresh(clickhouse, config, stored), name="status")
+            yield
+            task.cancel()
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group
+
+
+async def _keep_fresh(clickhouse: ClickHouse, config: Config, stored: Stored) -> None:
+    while True:
+        await stored.wanted.wait()
+        stored.wanted.clear()
+        try:
+            await _read(clickhouse, config, stored)
+            stored.fresh = StoredPart(time.time())
+        except DyncdcError as error:
+            stored.fresh = StoredPart(stored.fresh.read_at, str(error))
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _read(clickhouse: ClickHouse, config: Config, stored: Stored) -> None:
+    pipeline = config.pipeline
+    open_letters = await ClickHouseDeadLetters(clickhouse, pipeline).count_by_reason()
+    gaps = await ClickHouseRecovery(clickhouse, pipeline).open_gaps()
+    snapshots = await ClickHouseSnapshots(clickhouse, pipeline).load()
+    found = await ClickHouseMembers(clickhouse, pipeline).members()
+    rows = await clickhouse.fetch(
+        "SELECT name, total_rows FROM system.tables WHERE database = currentDatabase() AND name IN"
+        f" ({', '.join(quote_text(table.destination) for table in config.tables)})",
+        doing="counting rows",
+    )
+    # From here on nothing is awaited: whoever looks sees one answer.
+    stored.letters = [LettersPart(*letters) for letters in open_letters[:MOST_LETTERS]]
+    stored.letters_by_table = {}
+    for table, _, _, count, _ in open_letters:
+        stored.letters_by_table[table] = stored.letters_by_table.get(table, 0) + count
+    stored.gaps_total = len(gaps)
+    shown = sorted(gaps, key=lambda gap: (gap.accepted, -gap.noticed_at))[:MOST_GAPS]
+    stored.gaps = [GapPart(gap.table, in_words(gap), gap.noticed_at, gap.accepted) for gap in shown]
+    stored.snapshots = {snapshot.table: snapshot.state for snapshot in snapshots}
+    stored.rows = {name: int(count) for name, count in rows if count is not None}
+    newest = max((one.epoch, one.members) for one in found)[1] if found else 0
+    living = alive(found)
+    stored.members = [
+        MemberPart(f"{one.member}/{one.members}", one in living, max(0.0, one.age_seconds))
+        for one in found
+        if one.members == newest or one in living
+    ]

@@ -1,0 +1,125 @@
+"""Merging: the documents of several workers as that of their daemon."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from .activity import sum_plots
+from .document import (
+    MOST_STUCK,
+    MOST_TROUBLES,
+    Document,
+    Shards,
+    StuckPart,
+    TablePart,
+    TroublePart,
+    WorkerPart,
+)
+from .overview import worst_of
+
+UNOWNED = "unowned"
+"""State of shards that every worker counts alike."""
+
+
+def merge_documents(own: Document, answers: Sequence[tuple[int, str, Document | None]], restarts: int) -> Document:
+    """The daemon's document: ``own`` is its supervisor's, with all that comes from ClickHouse.
+
+    ``answers``: of each worker its number, why it does not run ("" while it does), and its document if it answered.
+    """
+    told = [(number, document) for number, _, document in answers if document is not None]
+    documents = [document for _, document in told]
+    silent = [number for number, absence, document in answers if document is None and not absence]
+    absent = [
+        StuckPart(f"worker {number}", 0.0, absence or "does not answer")
+        for number, absence, document in answers
+        if document is None and own.state != "starting"
+    ]
+    stuck = [
+        *own.stuck,
+        *absent,
+        *(
+            StuckPart(f"worker {number}: {task.task}", task.seconds, task.reason)
+            for number, document in told
+            for task in document.stuck
+        ),
+    ]
+    missing = [*own.missing, *(f"worker {n}: {step}" for n, document in told for step in document.missing)]
+    return msgspec.structs.replace(
+        own,
+        state="stuck" if stuck else "starting" if missing else "healthy",
+        missing=missing,
+        stuck=stuck[:MOST_STUCK],
+        tables=[_table(table, documents, len(answers) > len(documents)) for table in own.tables],
+        shards=_shards(documents),
+        troubles=_troubles(own, told),
+        letters_since_start=sum(document.letters_since_start for document in documents),
+        memory_used_bytes=sum(document.memory_used_bytes for document in documents),
+        memory_limit_bytes=sum(document.memory_limit_bytes for document in documents),
+        workers=[
+            WorkerPart(number, absence or ("does not answer" if number in silent else "running"))
+            for number, absence, _ in answers
+        ],
+        restarts=restarts,
+    )
+
+
+def _table(own: TablePart, documents: Iterable[Document], silent: bool) -> TablePart:
+    parts = [part for document in documents for part in document.tables if part.table == own.table]
+    ratio = _least(part.snapshot_ratio for part in parts)
+    loading = any(part.snapshot == "loading" for part in parts)
+    until = [part.complete_until for part in parts]
+    return msgspec.structs.replace(
+        own,
+        snapshot="loading" if loading else _state(own, parts),
+        snapshot_ratio=ratio if own.snapshot_ratio is None or loading else own.snapshot_ratio,
+        lag_seconds=_most(part.lag_seconds for part in parts),
+        headroom_seconds=_least(part.headroom_seconds for part in parts),
+        # A table is as complete as its slowest worker, and nobody knows while one does not say.
+        complete_until=None if silent or None in until else _least(until),
+        read_total=sum(part.read_total for part in parts),
+        written_total=sum(part.written_total for part in parts),
+        last_insert=_most(part.last_insert for part in parts),
+        plot=sum_plots([own.plot, *(part.plot for part in parts)]),
+    )
+
+
+def _state(own: TablePart, parts: Iterable[TablePart]) -> str:
+    if own.snapshot != "not started":
+        return own.snapshot
+    return next((part.snapshot for part in parts if part.snapshot != "not started"), own.snapshot)
+
+
+def _shards(documents: Sequence[Document]) -> Shards:
+    states: dict[str, float] = {}
+    for document in documents:
+        for state, count in document.shards.states.items():
+            before = states.get(state, 0.0)
+            states[state] = max(before, count) if state == UNOWNED else before + count
+    return Shards(
+        states=states,
+        read=sum(document.shards.read for document in documents),
+        behind=sum(document.shards.behind for document in documents),
+        expiring=sum(document.shards.expiring for document in documents),
+        worst=worst_of(itertools.chain.from_iterable(document.shards.worst for document in documents)),
+    )
+
+
+def _troubles(own: Document, told: Iterable[tuple[int, Document]]) -> list[TroublePart]:
+    found = list(own.troubles)
+    for number, document in told:
+        found += (
+            msgspec.structs.replace(trouble, where=", ".join(filter(None, (f"worker {number}", trouble.where))))
+            for trouble in document.troubles
+        )
+    return sorted(found, key=lambda trouble: -trouble.last_at)[:MOST_TROUBLES]
+
+
+def _least(values: Iterable[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)

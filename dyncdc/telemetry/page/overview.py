@@ -1,0 +1,213 @@
+"""Overview: one process's document, from its metrics, its tasks and what ClickHouse said last. Asks nobody."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.samples import Sample
+
+from ... import __version__
+from ..metrics import Metrics
+from ..progress import Progress
+from .activity import Activity, Totals
+from .document import (
+    MOST_STUCK,
+    WORST_SHARDS,
+    Document,
+    ShardPart,
+    Shards,
+    StuckPart,
+    TableFacts,
+    TablePart,
+)
+from .stored import Stored
+from .troubles import Troubles
+
+REST_SECONDS = 15.0
+"""A shard that is idle is asked that often at least: silence beyond it counts as lag."""
+
+BEHIND_SECONDS = 60.0
+EXPIRING_SECONDS = 3600.0
+
+KEPT_SECONDS = 1.0
+"""However many look at the page, the document is made once in so long."""
+
+_NO_SHARDS: tuple[ShardPart, ...] = ()
+
+
+class Overview:
+    """Makes the document. All reads, from memory; called on the loop."""
+
+    def __init__(
+        self,
+        pipeline: str,
+        member: str,
+        tables: Sequence[TableFacts],
+        metrics: Metrics,
+        progress: Progress,
+        missing: Callable[[], Sequence[str]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._pipeline = pipeline
+        self._member = member
+        self._tables = tables
+        self._metrics = metrics
+        self._progress = progress
+        self._missing = missing
+        self._clock = clock
+        self._started_at = clock()
+        self._made: tuple[float, Document] | None = None
+        self.stored = Stored()
+        self.stored.wanted.set()  # so that who looks first sees something
+        self.troubles = Troubles(clock=clock)
+        self.activity = Activity([facts.table for facts in tables], self._totals, clock)
+
+    def document(self) -> Document:
+        """The document, at most a second old."""
+        self.stored.wanted.set()
+        now = self._clock()
+        if self._made is None or not 0 <= now - self._made[0] < KEPT_SECONDS:
+            self._made = now, self._make(now)
+        return self._made[1]
+
+    def _make(self, now: float) -> Document:
+        metrics, stored = self._metrics, self.stored
+        stuck, missing = self._progress.stuck(), list(self._missing())
+        shards = self._shards(now)
+        return Document(
+            version=__version__,
+            pipeline=self._pipeline,
+            member=self._member,
+            now=now,
+            started_at=self._started_at,
+            state="stuck" if stuck else "starting" if missing else "healthy",
+            missing=missing,
+            stuck=[StuckPart(task.name, task.seconds, task.reason) for task in stuck[:MOST_STUCK]],
+            tables=self._table_parts(shards),
+            shards=summarize(shards, by_label(metrics.shards)),
+            letters=stored.letters,
+            letters_total=sum(stored.letters_by_table.values()) if stored.known else None,
+            letters_since_start=int(sum(sum_by(metrics.dead_letters, "table").values())),
+            gaps=stored.gaps,
+            gaps_total=stored.gaps_total if stored.known else None,
+            troubles=self.troubles.recent(),
+            memory_used_bytes=_only(metrics.budget_used),
+            memory_limit_bytes=_only(metrics.budget_limit),
+            members=stored.members,
+            clickhouse=stored.fresh,
+        )
+
+    def _totals(self) -> Totals:
+        read = sum_by(self._metrics.records_read, "table")
+        written = sum_by(self._metrics.rows_written, "table")
+        return {
+            facts.table: (read.get(facts.table, 0.0), written.get(facts.destination, 0.0)) for facts in self._tables
+        }
+
+    def _shards(self, now: float) -> list[ShardPart]:
+        """Those of the streams. The files of a snapshot are read as shards too, and are no concern here."""
+        streams = {facts.stream for facts in self._tables}
+        lags, headrooms = _by_shard(self._metrics.iterator_age), _by_shard(self._metrics.headroom)
+        found = []
+        for key, answered_at in _by_shard(self._metrics.last_fetch).items():
+            if key[0] not in streams:
+                continue
+            silent = max(0.0, now - answered_at)
+            overdue = max(0.0, silent - REST_SECONDS)
+            headroom = headrooms.get(key)
+            left = None if headroom is None else headroom - overdue
+            found.append(ShardPart(*key, lags.get(key, 0.0) + overdue, left, silent))
+        return found
+
+    def _table_parts(self, shards: Iterable[ShardPart]) -> list[TablePart]:
+        by_stream: dict[str, list[ShardPart]] = {}
+        for shard in shards:
+            by_stream.setdefault(shard.stream, []).append(shard)
+        ratios, until = by_label(self._metrics.snapshot_ratio), by_label(self._metrics.complete_until)
+        inserted, totals, stored = by_label(self._metrics.last_insert), self._totals(), self.stored
+        parts = []
+        for facts in self._tables:
+            mine = by_stream.get(facts.stream, _NO_SHARDS)
+            ratio = ratios.get(facts.table)
+            left = [shard.headroom_seconds for shard in mine if shard.headroom_seconds is not None]
+            state = _snapshot_state(facts, ratio, stored)
+            parts.append(
+                TablePart(
+                    table=facts.table,
+                    destination=facts.destination,
+                    history=facts.history,
+                    stream=facts.stream,
+                    snapshot=state,
+                    snapshot_ratio=1.0 if state == "complete" else ratio,
+                    lag_seconds=max((shard.lag_seconds for shard in mine), default=None),
+                    headroom_seconds=min(left, default=None),
+                    complete_until=until.get(facts.table),
+                    rows=stored.rows.get(facts.destination),
+                    dead_letters=stored.letters_by_table.get(facts.table, 0) if stored.known else None,
+                    read_total=totals[facts.table][0],
+                    written_total=totals[facts.table][1],
+                    last_insert=inserted.get(facts.destination) or None,
+                    plot=self.activity.plot(facts.table),
+                )
+            )
+        return parts
+
+
+def _snapshot_state(facts: TableFacts, ratio: float | None, stored: Stored) -> str:
+    """As this process sees it; ClickHouse's word where it has not begun, or the end is not only its own."""
+    if facts.snapshot_method == "none":
+        return "none"
+    if ratio is not None and ratio < 1.0 and stored.snapshots.get(facts.table) != "failed":
+        return "loading"
+    return stored.snapshots.get(facts.table) or ("loaded" if ratio is not None else "not started")
+
+
+def summarize(shards: Sequence[ShardPart], states: Mapping[str, float]) -> Shards:
+    """Count all, and list the worst."""
+    return Shards(
+        states=dict(states),
+        read=len(shards),
+        behind=sum(shard.lag_seconds > BEHIND_SECONDS for shard in shards),
+        expiring=sum(
+            shard.headroom_seconds is not None and shard.headroom_seconds < EXPIRING_SECONDS for shard in shards
+        ),
+        worst=worst_of(shards),
+    )
+
+
+def worst_of(shards: Iterable[ShardPart]) -> list[ShardPart]:
+    """Least headroom first, then the longest lag; names decide between equals, so that a page does not jump."""
+
+    def badness(shard: ShardPart) -> tuple[float, float, str, str]:
+        left = float("inf") if shard.headroom_seconds is None else shard.headroom_seconds
+        return round(left), -round(shard.lag_seconds), shard.stream, shard.shard
+
+    return heapq.nsmallest(WORST_SHARDS, shards, key=badness)
+
+
+def by_label(metric: MetricWrapperBase) -> dict[str, float]:
+    """Values of a family with one label."""
+    return {next(iter(sample.labels.values())): sample.value for sample in _samples(metric)}
+
+
+def sum_by(metric: MetricWrapperBase, label: str) -> dict[str, float]:
+    """Sums of a family's values over all labels but one."""
+    found: dict[str, float] = {}
+    for sample in _samples(metric):
+        found[sample.labels[label]] = found.get(sample.labels[label], 0.0) + sample.value
+    return found
+
+
+def _by_shard(metric: MetricWrapperBase) -> dict[tuple[str, str], float]:
+    return {(sample.labels["stream"], sample.labels["shard"]): sample.value for sample in _samples(metric)}
+
+
+def _only(metric: MetricWrapperBase) -> float:
+    return next((sample.value for sample in _samples(metric)), 0.0)
+
+
+def _samples(metric: MetricWrapperBase) -> Iterable[Sample]:
+    return [sample for family in metric.collect() for sample in family.samples]

@@ -1,0 +1,248 @@
+"use strict";
+const EVERY_MS = 2000, SOON_MS = 700, AFTER_FAILURE_MS = 4000, GIVE_UP_MS = 10000;
+const $ = (id) => document.getElementById(id);
+
+// Everything from outside becomes text of an element made here: never markup.
+function make(name, options = {}, ...children) {
+  const made = document.createElement(name);
+  if (options.class) made.className = options.class;
+  if (options.title) made.title = options.title;
+  if (options.scope) made.scope = options.scope;
+  for (const child of children) if (child !== null && child !== undefined) made.append(child);
+  return made;
+}
+const count = (n) => Math.round(n).toLocaleString("en");
+const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
+const STEPS_SHOWN = 72, OLD_SECONDS = 15;
+const known = (x) => x !== null && x !== undefined;
+
+function duration(seconds) {
+  if (!known(seconds)) return "unknown";
+  if (seconds < 0) return `-${duration(-seconds)}`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${(seconds / 3600).toFixed(1)} h`;
+  return `${(seconds / 86400).toFixed(1)} d`;
+}
+function rate(x) { return x > 0 && x < 10 ? x.toFixed(1) : count(x); }
+function bytes(n) { return `${(n / 1048576).toFixed(n < 10485760 ? 1 : 0)} MiB`; }
+function instant(seconds) { return `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`; }
+function ago(seconds, now) { return `${duration(Math.max(0, now - seconds))} ago`; }
+const late = (seconds) => !known(seconds) ? "" : seconds > 900 ? "bad" : seconds > 60 ? "warn" : "";
+const left = (seconds) => !known(seconds) ? "" : seconds < 3600 ? "bad" : seconds < 21600 ? "warn" : "";
+
+function facts(list, pairs) {
+  for (const [name, value, kind, title] of pairs) {
+    list.append(make("dt", {}, name), make("dd", { class: kind, title }, value));
+  }
+  return list;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+function path(kind, values, most, close) {
+  const drawn = document.createElementNS(SVG, "path");
+  const step = 100 / (STEPS_SHOWN - 1), first = 100 - step * (values.length - 1);
+  const points = values.map((value, i) => `${(first + i * step).toFixed(2)},${(38 - 36 * value / most).toFixed(2)}`);
+  if (points.length) drawn.setAttribute("d", close ? `M${first.toFixed(2)},40L${points.join("L")}L100,40Z` : `M${points.join("L")}`);
+  drawn.setAttribute("class", kind);
+  return drawn;
+}
+function plot(table) {
+  const { read, written, step_seconds: step } = table.plot;
+  const most = Math.max(0, ...read, ...written), reads = read.at(-1) || 0, writes = written.at(-1) || 0;
+  const minutes = Math.round(STEPS_SHOWN * step / 60);
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 100 40");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", `Rows per second of the last ${minutes} minutes: ${rate(reads)} read and ` +
+    `${rate(writes)} written now, at most ${rate(most)}`);
+  const scale = most || 1;
+  svg.append(path("under", written, scale, true), path("read", read, scale), path("written", written, scale));
+  return make("figure", {},
+    make("figcaption", {}, make("span", { class: "key read" }, `${rate(reads)}/s read`),
+      make("span", { class: "key written" }, `${rate(writes)}/s written`)),
+    svg,
+    make("p", { class: "below" }, make("span", {}, `${minutes} min ago`),
+      make("span", {}, `at most ${rate(most)}/s`), make("span", {}, "now")));
+}
+
+function snapshot(table) {
+  const parts = [], ratio = table.snapshot_ratio;
+  const kind = table.snapshot === "failed" ? "bad" : "";
+  const running = known(ratio) && ratio < 1 && table.snapshot !== "failed";
+  const words = running ? `${table.snapshot} ${Math.floor(ratio * 100)} %` : table.snapshot;
+  parts.push(["snapshot", words, kind]);
+  return { parts, ratio: running ? ratio : null };
+}
+function bar(ratio) {
+  const inner = make("div"), outer = make("div", { class: "bar" }, inner);
+  inner.style.width = `${(ratio * 100).toFixed(1)}%`;
+  outer.setAttribute("role", "progressbar");
+  outer.setAttribute("aria-label", "snapshot");
+  outer.setAttribute("aria-valuemin", "0");
+  outer.setAttribute("aria-valuemax", "100");
+  outer.setAttribute("aria-valuenow", String(Math.floor(ratio * 100)));
+  return outer;
+}
+function card(table, now) {
+  const { parts, ratio } = snapshot(table);
+  const until = table.complete_until;
+  const list = facts(make("dl"), [
+    ...parts,
+    ["lag", duration(table.lag_seconds), late(table.lag_seconds), "how far reading is behind the newest change"],
+    ["headroom", duration(table.headroom_seconds), left(table.headroom_seconds), "until unread changes expire"],
+    ["complete until", known(until) ? ago(until, now) : "not known yet", "", known(until) ? instant(until) : ""],
+    ["rows stored", known(table.rows) ? count(table.rows) : "unknown", "", "as ClickHouse counts them, replaced ones included"],
+    ["dead letters", known(table.dead_letters) ? count(table.dead_letters) : "unknown", table.dead_letters ? "warn" : ""],
+    ["last insert", known(table.last_insert) ? ago(table.last_insert, now) : "none yet"],
+  ]);
+  const to = `to ${table.destination}${table.history ? ` and ${table.history}` : ""} from stream ${table.stream}`;
+  return make("article", { class: "card" }, make("h3", {}, table.table), make("p", { class: "to" }, to),
+    known(ratio) ? bar(ratio) : null, list, plot(table));
+}
+
+function grid(caption, heads, rows) {
+  const head = make("tr");
+  for (const [name, kind] of heads) head.append(make("th", { class: kind, scope: "col" }, name));
+  const body = make("tbody");
+  for (const row of rows) {
+    const line = make("tr");
+    row.forEach(([text, kind], i) => {
+      const classes = [heads[i][1], kind].filter(Boolean).join(" ");
+      line.append(i === 0 ? make("th", { class: classes, scope: "row" }, text) : make("td", { class: classes }, text));
+      line.lastChild.dataset.head = heads[i][0];
+    });
+    body.append(line);
+  }
+  const table = make("table", {}, make("thead", {}, head), body);
+  table.setAttribute("aria-label", caption);
+  return table;
+}
+
+function shards(found) {
+  const states = Object.entries(found.states).filter(([, n]) => n).map(([state, n]) => `${count(n)} ${state}`);
+  const notes = [states.join(", ") || "none yet"];
+  if (found.behind) notes.push(`${count(found.behind)} more than a minute behind`);
+  if (found.expiring) notes.push(`${count(found.expiring)} that lose data within the hour`);
+  if (found.read > found.worst.length) notes.push(`the worst ${found.worst.length} of ${count(found.read)} are shown`);
+  $("shards-note").textContent = `${notes.join("; ")}.`;
+  const rows = found.worst.map((s) => [[s.shard], [s.stream], [duration(s.lag_seconds), late(s.lag_seconds)],
+    [duration(s.headroom_seconds), left(s.headroom_seconds)], [`${duration(s.silent_seconds)} ago`]]);
+  $("shards").hidden = !rows.length;
+  $("shards").replaceChildren(grid("Shards, the worst first",
+    [["shard"], ["stream"], ["lag", "number"], ["headroom", "number"], ["last read", "number"]], rows));
+}
+
+// ClickHouse is asked only while somebody looks: the first answer may be an old one.
+function asOf(doc) {
+  const at = doc.clickhouse.read_at;
+  return at && doc.now - at > OLD_SECONDS ? ` (As of ${ago(at, doc.now)}.)` : "";
+}
+function letters(doc) {
+  const total = doc.letters_total;
+  $("letters-note").textContent = (!known(total)
+    ? `ClickHouse has not been asked yet; ${count(doc.letters_since_start)} since the start.`
+    : total ? `${count(total)} open. Look with: dyncdc dead-letters list; then replay or drop them.` : "None open.") + asOf(doc);
+  $("letters").hidden = !doc.letters.length;
+  $("letters").replaceChildren(grid("Open dead letters",
+    [["table"], ["reason"], ["column"], ["open", "number"], ["newest", "number"]],
+    doc.letters.map((l) => [[l.table || "(names no table)"], [l.reason], [l.column || "-"], [count(l.count), "warn"],
+      [known(l.newest_at) ? ago(l.newest_at, doc.now) : "-"]])));
+}
+
+function gaps(doc) {
+  $("gaps-note").textContent = (!known(doc.gaps_total) ? "ClickHouse has not been asked yet."
+    : !doc.gaps_total ? "None: nothing was lost that a snapshot has not brought back."
+    : doc.gaps_total > doc.gaps.length ? `${count(doc.gaps_total)} open, ${doc.gaps.length} shown.` : "") + asOf(doc);
+  $("gaps").replaceChildren(...doc.gaps.map((gap) => make("li", {},
+    make("b", { class: gap.accepted ? "warn" : "bad" }, gap.table),
+    make("span", { class: "when" }, `  noticed ${ago(gap.noticed_at, doc.now)}${gap.accepted ? ", accepted" : ""}`),
+    make("p", {}, gap.words),
+    make("p", { class: "todo" }, gap.accepted ? "Nothing is done about it until a snapshot is asked for: " : "A fresh snapshot closes it; where none is loading: ",
+      make("code", {}, `dyncdc snapshot ${gap.table}`)))));
+}
+
+function troubles(doc) {
+  $("troubles-note").textContent = doc.troubles.length ? "" : "None since the start.";
+  $("troubles").replaceChildren(...doc.troubles.map((t) => make("li", {},
+    make("b", { class: t.level === "warning" ? "warn" : "bad" }, t.event),
+    make("span", { class: "when" }, `  ${t.where ? `${t.where}, ` : ""}${ago(t.last_at, doc.now)}${t.count > 1 ? `, ${count(t.count)} times since ${instant(t.first_at)}` : ""}`),
+    t.error ? make("p", {}, t.error) : null,
+    t.hint ? make("p", { class: "todo" }, t.hint) : null)));
+}
+
+function alarms(doc) {
+  const found = doc.stuck.map((task) => make("div", { class: "banner bad" },
+    make("b", {}, `${task.task}${task.seconds >= 1 ? ` has not moved for ${duration(task.seconds)}` : ""}`), make("span", {}, task.reason)));
+  if (doc.missing.length) found.push(make("div", { class: "banner warn" }, make("b", {}, "Starting"),
+    make("span", {}, `not yet: ${doc.missing.join(", ")}`)));
+  if (doc.clickhouse.error) {
+    const at = doc.clickhouse.read_at;
+    found.push(make("div", { class: "banner warn" }, make("b", {}, "ClickHouse does not tell"),
+      make("span", {}, `${doc.clickhouse.error}. Rows stored, dead letters and gaps are ${at ? `as of ${ago(at, doc.now)}` : "unknown"}.`)));
+  }
+  if (doc.gaps.some((gap) => !gap.accepted)) found.push(make("div", { class: "banner bad" },
+    make("b", {}, "Changes were lost"), make("span", {}, "see Gaps below")));
+  for (const table of doc.tables) if (table.snapshot === "failed") found.push(make("div", { class: "banner bad" },
+    make("b", {}, `The snapshot of ${table.table} failed`), make("span", {}, "see the errors below; then: ", make("code", {}, `dyncdc snapshot ${table.table}`))));
+  $("alarms").replaceChildren(...found);
+}
+
+function process(doc) {
+  const used = doc.memory_limit_bytes ? `${bytes(doc.memory_used_bytes)} of ${bytes(doc.memory_limit_bytes)}` : "unknown";
+  const pairs = [["version", doc.version], ["started", `${ago(doc.started_at, doc.now)} (${instant(doc.started_at)})`], ["fetched, not yet durable", used]];
+  if (doc.workers.length) pairs.push(["workers", doc.workers.map((w) => `${w.worker} ${w.state}`).join(", ")],
+    ["restarts of workers", count(doc.restarts), doc.restarts ? "warn" : ""]);
+  if (doc.members.length > 1) pairs.push(["members", doc.members.map((m) => `${m.member} ${m.alive ? "alive" : `not running, seen ${duration(m.seen_seconds)} ago`}`).join(", "),
+    doc.members.every((m) => m.alive) ? "" : "warn"]);
+  const list = $("process");
+  list.replaceChildren();
+  facts(list, pairs);
+}
+
+const WORDS = { healthy: ["healthy", "good"], starting: ["starting", "warn"], stuck: ["stuck", "bad"] };
+function draw(doc) {
+  const shared = !["0/1", ""].includes(doc.member);
+  $("pipeline").textContent = doc.pipeline + (shared ? `, member ${doc.member}` : "");
+  const [word, kind] = WORDS[doc.state] || [doc.state, "warn"];
+  // Screen readers hear the state when it changes only.
+  if ($("state").textContent !== word) $("state").textContent = word;
+  $("state").className = `state ${kind}`;
+  document.title = `${word === "healthy" ? "" : `${word}: `}${doc.pipeline} - dyncdc`;
+  $("about").textContent = `${plural(doc.tables.length, "table", "tables")}, ${plural(doc.shards.read, "shard", "shards")} read here; as of ${instant(doc.now)}`;
+  alarms(doc);
+  const now = doc.now;
+  $("tables").replaceChildren(...doc.tables.map((table) => card(table, now)));
+  shards(doc.shards); letters(doc); gaps(doc); troubles(doc); process(doc);
+}
+
+let drawnAt = null;
+async function update() {
+  let next = drawnAt ? EVERY_MS : SOON_MS;
+  try {
+    const answer = await fetch("/status.json", { cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_MS) });
+    if (!answer.ok) throw new Error(`it answers ${answer.status}`);
+    draw(await answer.json());
+    drawnAt = new Date();
+    $("offline").hidden = true;
+    document.body.dataset.drawn = "yes";
+  } catch (error) {
+    next = AFTER_FAILURE_MS;
+    const words = drawnAt ? `What you see is as of ${instant(drawnAt / 1000)}.` : "";
+    $("offline").textContent = `The daemon does not answer (${error.message}). ${words} This page goes on asking.`;
+    $("offline").hidden = false;
+    $("state").textContent = "no answer";
+    $("state").className = "state bad";
+  }
+  setTimeout(unlessHidden, next);
+}
+// A page that nobody sees asks nothing.
+let paused = false;
+function unlessHidden() {
+  paused = document.hidden;
+  if (!paused) update();
+}
+document.addEventListener("visibilitychange", () => { if (paused) unlessHidden(); });
+update();
