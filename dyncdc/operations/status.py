@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..app.world import World
-from ..config import Config, TableConfig
+from ..config import TableConfig
 from ..errors import DyncdcError
 from ..model import Checkpoint, Gap, Shard, Snapshot, SourceId
 from ..pipeline.losses import in_words
@@ -23,11 +21,11 @@ from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.tables import read_table
 from ..sinks.tombstones import cleaned_before, count_tombstones
 from ..sources.kinesis import KinesisSource, open_stream
+from ..telemetry.page import Document
 
 STREAM_DELAY_SECONDS = 60.0
 """A change may reach the stream this long after it was made: a table is complete until so long before what was read."""
 
-PROBE_SECONDS = 2.0
 PROBE_BYTES = 1
 PROBED_SHARDS = 100
 """Each costs two calls; beyond so many the rows alone have to do."""
@@ -81,6 +79,17 @@ class GapStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LettersStatus:
+    """Open dead letters of one table, reason and column. ``newest_at``: seconds since the epoch."""
+
+    table: str
+    reason: str
+    column: str
+    count: int
+    newest_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class MemberStatus:
     """One process of the pipeline, as it says of itself. ``seen_seconds``: since then, by ClickHouse's clock."""
 
@@ -103,27 +112,16 @@ class Status:
     """Tables for which somebody has asked for a snapshot that is not complete yet."""
     members: list[MemberStatus] = field(default_factory=list)
     """Those of the newest division; of others only who is alive."""
+    letters: list[LettersStatus] = field(default_factory=list)
+    """Open ones, most first."""
+    live: Document | None = None
+    """What the daemon on this machine says of itself, as its ``/status.json`` does; None when it does not answer."""
 
 
-def daemon_state(config: Config) -> str:
-    """Ask the daemon's own health page, on this machine. Blocks for two seconds at most."""
-    host = config.http.listen.host
-    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
-    url = f"http://{host}:{config.http.listen.port}/healthz"
-    try:
-        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:
-            return "healthy" if answer.status == 200 else "unknown"
-    except urllib.error.HTTPError as error:
-        lines = error.read(2000).decode(errors="replace").split("\n")
-        return f"stuck: {'; '.join(line for line in lines if line)}"
-    except OSError:
-        return f"not answering on {host}:{config.http.listen.port}"
-
-
-async def read_status(world: World, daemon: str) -> Status:
+async def read_status(world: World, daemon: str, live: Document | None = None) -> Status:
     """Collect everything. Raises FatalError when ClickHouse does not answer; AWS may be away, then lags are unknown."""
     config = world.config
-    status = Status(config.pipeline, daemon)
+    status = Status(config.pipeline, daemon, live=live)
     if await world.patience(lambda: read_table(world.clickhouse, CHECKPOINTS)) is None:
         status.notes.append("never started: this database holds nothing of dyncdc yet; start it with `dyncdc run`")
         return status
@@ -134,6 +132,8 @@ async def read_status(world: World, daemon: str) -> Status:
     status.gaps = [_gap(gap) for gap in gaps]
     status.requested = sorted({request.table for request in await world.patience(recovery.open_requests)})
     status.members = await _members(world)
+    letters = await world.patience(ClickHouseDeadLetters(world.clickhouse, config.pipeline).count_by_reason)
+    status.letters = [LettersStatus(*found) for found in letters]
     streams: dict[str, tuple[KinesisSource | None, list[Checkpoint]]] = {}
     for name in dict.fromkeys(map(config.stream_of, config.tables)):
         source = await _source(world, name, status)
