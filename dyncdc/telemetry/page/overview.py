@@ -32,6 +32,9 @@ REST_SECONDS = 15.0
 BEHIND_SECONDS = 60.0
 EXPIRING_SECONDS = 3600.0
 
+MUCH_SECONDS = 30.0
+"""What makes a difference between two shards."""
+
 KEPT_SECONDS = 1.0
 """However many look at the page, the document is made once in so long."""
 
@@ -179,11 +182,14 @@ def summarize(shards: Sequence[ShardPart], states: Mapping[str, float]) -> Shard
 
 
 def worst_of(shards: Iterable[ShardPart]) -> list[ShardPart]:
-    """Least headroom first, then the longest lag; names decide between equals, so that a page does not jump."""
+    """Least headroom first, then the longest lag; names decide between those that are about equal.
+
+    So the lines of a page do not jump about while all is well.
+    """
 
     def badness(shard: ShardPart) -> tuple[float, float, str, str]:
         left = float("inf") if shard.headroom_seconds is None else shard.headroom_seconds
-        return round(left), -round(shard.lag_seconds), shard.stream, shard.shard
+        return left // MUCH_SECONDS, -(shard.lag_seconds // MUCH_SECONDS), shard.stream, shard.shard
 
     return heapq.nsmallest(WORST_SHARDS, shards, key=badness)
 

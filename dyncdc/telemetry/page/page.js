@@ -11,6 +11,8 @@ function make(name, options = {}, ...children) {
   for (const child of children) if (child !== null && child !== undefined) made.append(child);
   return made;
 }
+// What stands between backticks is a command.
+const prose = (text) => text.split("`").map((part, i) => i % 2 ? make("code", {}, part) : part);
 const count = (n) => Math.round(n).toLocaleString("en");
 const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
 const STEPS_SHOWN = 72, OLD_SECONDS = 15;
@@ -125,7 +127,7 @@ function shards(found) {
   const states = Object.entries(found.states).filter(([, n]) => n).map(([state, n]) => `${count(n)} ${state}`);
   const notes = [states.join(", ") || "none yet"];
   if (found.behind) notes.push(`${count(found.behind)} more than a minute behind`);
-  if (found.expiring) notes.push(`${count(found.expiring)} that lose data within the hour`);
+  if (found.expiring) notes.push(`${count(found.expiring)} with unread data that expires within the hour`);
   if (found.read > found.worst.length) notes.push(`the worst ${found.worst.length} of ${count(found.read)} are shown`);
   $("shards-note").textContent = `${notes.join("; ")}.`;
   const rows = found.worst.map((s) => [[s.shard], [s.stream], [duration(s.lag_seconds), late(s.lag_seconds)],
@@ -142,9 +144,10 @@ function asOf(doc) {
 }
 function letters(doc) {
   const total = doc.letters_total;
-  $("letters-note").textContent = (!known(total)
+  const words = (!known(total)
     ? `ClickHouse has not been asked yet; ${count(doc.letters_since_start)} since the start.`
-    : total ? `${count(total)} open. Look with: dyncdc dead-letters list; then replay or drop them.` : "None open.") + asOf(doc);
+    : total ? `${count(total)} open. See them with \`dyncdc dead-letters list\`, then replay or drop them.` : "None open.") + asOf(doc);
+  $("letters-note").replaceChildren(...prose(words));
   $("letters").hidden = !doc.letters.length;
   $("letters").replaceChildren(grid("Open dead letters",
     [["table"], ["reason"], ["column"], ["open", "number"], ["newest", "number"]],
@@ -169,13 +172,13 @@ function troubles(doc) {
   $("troubles").replaceChildren(...doc.troubles.map((t) => make("li", {},
     make("b", { class: t.level === "warning" ? "warn" : "bad" }, t.event),
     make("span", { class: "when" }, `  ${t.where ? `${t.where}, ` : ""}${ago(t.last_at, doc.now)}${t.count > 1 ? `, ${count(t.count)} times since ${instant(t.first_at)}` : ""}`),
-    t.error ? make("p", {}, t.error) : null,
-    t.hint ? make("p", { class: "todo" }, t.hint) : null)));
+    t.error ? make("p", {}, ...prose(t.error)) : null,
+    t.hint ? make("p", { class: "todo" }, ...prose(t.hint)) : null)));
 }
 
 function alarms(doc) {
   const found = doc.stuck.map((task) => make("div", { class: "banner bad" },
-    make("b", {}, `${task.task}${task.seconds >= 1 ? ` has not moved for ${duration(task.seconds)}` : ""}`), make("span", {}, task.reason)));
+    make("b", {}, `${task.task}${task.seconds >= 1 ? ` has not moved for ${duration(task.seconds)}` : ""}`), make("span", {}, ...prose(task.reason))));
   if (doc.missing.length) found.push(make("div", { class: "banner warn" }, make("b", {}, "Starting"),
     make("span", {}, `not yet: ${doc.missing.join(", ")}`)));
   if (doc.clickhouse.error) {
