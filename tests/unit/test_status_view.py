@@ -1,0 +1,68 @@
+"""``dyncdc status`` on a terminal: the worst first, bounded, and names are only text."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from dyncdc.cli.status_view import WORST_SHARDS, draw
+from dyncdc.operations.status import LettersStatus, ShardStatus, Status, TableStatus
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.page import Document, Overview, TableFacts
+from dyncdc.telemetry.progress import Progress
+
+
+def shown(found: Status) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(draw(found))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def live() -> Document:
+    metrics = Metrics()
+    facts = TableFacts("orders", "orders", "changes", "scan")
+    overview = Overview("shop", "0/1", [facts], metrics, Progress(), list)
+    metrics.snapshot_progress("orders", 0.25)
+    overview.troubles.add({"event": "task failed", "level": "error", "error": "no", "hint": "grant it"})
+    document = overview.document()
+    document.tables[0].plot.written.extend([0.0, 50.0, 100.0])
+    return document
+
+
+def table(name: str = "orders") -> TableStatus:
+    return TableStatus(name, name, "loading", 1, 4, 10, 3, 2.0, None)
+
+
+def test_the_worst_shards_are_shown_first_and_the_rest_is_counted() -> None:
+    found = Status("shop", "healthy")
+    found.shards = [ShardStatus("s", f"shard-{number:04}", "1", 0.0, 86_400.0) for number in range(3_000)]
+    found.shards.append(ShardStatus("s", "late", "1", 80_000.0, 6_400.0))
+    found.shards.append(ShardStatus("s", "unknown", "1", None, None))
+    text = shown(found)
+    lines = [line for line in text.splitlines() if "│ s " in line]
+    assert len(lines) == WORST_SHARDS
+    assert "unknown" in lines[0] and "late" in lines[1]
+    assert f"the worst {WORST_SHARDS} of 3,002 shards" in text
+
+
+def test_a_daemon_adds_progress_throughput_and_what_to_do() -> None:
+    text = shown(Status("shop", "healthy", tables=[table()], live=live()))
+    assert "loading 1/4 files 25 %" in text
+    assert "100/s ▁▅█" in text
+    assert "task failed" in text and "no; grant it" in text
+
+
+def test_without_clickhouse_the_daemon_s_own_tables_are_shown() -> None:
+    text = shown(Status("shop", "stuck: insert:orders", notes=["connecting: refused"], live=live()))
+    assert "note: connecting: refused" in text
+    assert "loading 25 %" in text and "100/s" in text
+
+
+def test_names_are_never_markup() -> None:
+    name = "[red]orders[/red]"
+    found = Status("[b]p[/b]", "healthy", tables=[table(name)], letters=[LettersStatus(name, name, name, 2, 0.0)])
+    found.shards = [ShardStatus(name, name, "1", 0.0, None)]
+    text = shown(found)
+    assert text.count(name) == 7 and "[b]p[/b]" in text
