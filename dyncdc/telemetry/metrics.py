@@ -40,6 +40,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.answers: dict[tuple[str, str], tuple[float, float, float | None]] = {}
+        """Of each stream and shard: when it answered last, how far behind, and its headroom. Cheaper than series."""
         ProcessCollector(namespace="dyncdc", registry=self.registry)  # a restart loop shows in the start's time only
 
         described: list[tuple[str, str, tuple[str, ...], str]] = []
@@ -153,6 +155,7 @@ class Metrics:
         self, stream: str, shard: str, now: float, behind_seconds: float, headroom_seconds: float | None
     ) -> None:
         """Record one answer of a shard."""
+        self.answers[stream, shard] = now, behind_seconds, headroom_seconds
         self.last_fetch.labels(stream, shard).set(now)
         self.iterator_age.labels(stream, shard).set(behind_seconds)
         if headroom_seconds is not None:
@@ -160,6 +163,7 @@ class Metrics:
 
     def shard_ended(self, stream: str, shard: str) -> None:
         """Drop the series of a shard that is not read any more."""
+        self.answers.pop((stream, shard), None)
         for family in (self.last_fetch, self.iterator_age, self.headroom):
             with suppress(KeyError):  # a shard that never answered has no series
                 family.remove(stream, shard)

@@ -38,8 +38,6 @@ MUCH_SECONDS = 30.0
 KEPT_SECONDS = 1.0
 """However many look at the page, the document is made once in so long."""
 
-_NO_SHARDS: tuple[ShardPart, ...] = ()
-
 
 class Overview:
     """Makes the document. All reads, from memory; called on the loop."""
@@ -113,29 +111,23 @@ class Overview:
     def _shards(self, now: float) -> list[ShardPart]:
         """Those of the streams. The files of a snapshot are read as shards too, and are no concern here."""
         streams = {facts.stream for facts in self._tables}
-        lags, headrooms = _by_shard(self._metrics.iterator_age), _by_shard(self._metrics.headroom)
         found = []
-        for key, answered_at in _by_shard(self._metrics.last_fetch).items():
-            if key[0] not in streams:
+        for (stream, shard), (answered_at, lag, headroom) in self._metrics.answers.items():
+            if stream not in streams:
                 continue
             silent = max(0.0, now - answered_at)
             overdue = max(0.0, silent - REST_SECONDS)
-            headroom = headrooms.get(key)
             left = None if headroom is None else headroom - overdue
-            found.append(ShardPart(*key, lags.get(key, 0.0) + overdue, left, silent))
+            found.append(ShardPart(stream, shard, lag + overdue, left, silent))
         return found
 
     def _table_parts(self, shards: Iterable[ShardPart]) -> list[TablePart]:
-        by_stream: dict[str, list[ShardPart]] = {}
-        for shard in shards:
-            by_stream.setdefault(shard.stream, []).append(shard)
+        lags, lefts = _extremes(shards)
         ratios, until = by_label(self._metrics.snapshot_ratio), by_label(self._metrics.complete_until)
         inserted, totals, stored = by_label(self._metrics.last_insert), self._totals(), self.stored
         parts = []
         for facts in self._tables:
-            mine = by_stream.get(facts.stream, _NO_SHARDS)
             ratio = ratios.get(facts.table)
-            left = [shard.headroom_seconds for shard in mine if shard.headroom_seconds is not None]
             state = _snapshot_state(facts, ratio, stored)
             parts.append(
                 TablePart(
@@ -145,8 +137,8 @@ class Overview:
                     stream=facts.stream,
                     snapshot=state,
                     snapshot_ratio=1.0 if state == "complete" else ratio,
-                    lag_seconds=max((shard.lag_seconds for shard in mine), default=None),
-                    headroom_seconds=min(left, default=None),
+                    lag_seconds=lags.get(facts.stream),
+                    headroom_seconds=lefts.get(facts.stream),
                     complete_until=until.get(facts.table),
                     rows=stored.rows.get(facts.destination),
                     dead_letters=stored.letters_by_table.get(facts.table, 0) if stored.known else None,
@@ -157,6 +149,17 @@ class Overview:
                 )
             )
         return parts
+
+
+def _extremes(shards: Iterable[ShardPart]) -> tuple[dict[str, float], dict[str, float]]:
+    """The longest lag and the least headroom of each stream."""
+    lags: dict[str, float] = {}
+    lefts: dict[str, float] = {}
+    for shard in shards:
+        lags[shard.stream] = max(shard.lag_seconds, lags.get(shard.stream, 0.0))
+        if shard.headroom_seconds is not None:
+            lefts[shard.stream] = min(shard.headroom_seconds, lefts.get(shard.stream, shard.headroom_seconds))
+    return lags, lefts
 
 
 def _snapshot_state(facts: TableFacts, ratio: float | None, stored: Stored) -> str:
@@ -205,10 +208,6 @@ def sum_by(metric: MetricWrapperBase, label: str) -> dict[str, float]:
     for sample in _samples(metric):
         found[sample.labels[label]] = found.get(sample.labels[label], 0.0) + sample.value
     return found
-
-
-def _by_shard(metric: MetricWrapperBase) -> dict[tuple[str, str], float]:
-    return {(sample.labels["stream"], sample.labels["shard"]): sample.value for sample in _samples(metric)}
 
 
 def _only(metric: MetricWrapperBase) -> float:
