@@ -51,6 +51,8 @@ class RawChunk:
     behind_seconds: float = 0.0
     closed: bool = False
     children: tuple[Shard, ...] = ()
+    arrived: float = 0.0
+    """When the last of its records came into the stream, in seconds since the epoch; 0 where that means nothing."""
 
     @property
     def at_tip(self) -> bool:
@@ -240,6 +242,20 @@ class Member:
     def follows(self, tables: Iterable[str]) -> bool:
         """Whether it follows all of these tables."""
         return set(tables) <= set(self.tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """One row of ``dyncdc_watermarks``: the destination of ``table`` holds all that was made before ``complete_until``.
+
+    So says ``member`` of its own shards; the least over all ``members`` counts, and nothing while one of them is
+    missing. ``complete_until`` in seconds since the epoch; None: no instant can be named yet.
+    """
+
+    table: str
+    member: int
+    members: int
+    complete_until: float | None
 
 
 @dataclass(frozen=True, slots=True)

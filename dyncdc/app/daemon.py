@@ -26,6 +26,7 @@ from ..sinks.dead_letters import ClickHouseDeadLetters
 from ..sinks.ghosts import ClickHouseGhosts
 from ..sinks.members import ClickHouseMembers
 from ..sinks.recovery import ClickHouseRecovery
+from ..sinks.watermarks import ClickHouseWatermarks
 from ..sources.aws_errors import CredentialsError
 from ..telemetry.http import HttpPages, Readiness, serve_http
 from ..telemetry.metrics import Metrics
@@ -201,6 +202,7 @@ class _Daemon:
                 assembly.decoders.keepable,
             ),
             members=ClickHouseMembers(world.clickhouse, pipeline),
+            watermarks=ClickHouseWatermarks(world.clickhouse, pipeline),
             halts=ClickHouseDeadLetters(world.clickhouse, pipeline),
             evolving=assembly.columns.evolving,
             recovery=ClickHouseRecovery(world.clickhouse, pipeline),

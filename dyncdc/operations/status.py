@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..app.world import World
@@ -11,20 +11,19 @@ from ..errors import DyncdcError
 from ..model import Checkpoint, Gap, Shard, Snapshot, SourceId
 from ..pipeline.losses import in_words
 from ..pipeline.membership import alive
+from ..pipeline.watermarks import STREAM_DELAY_SECONDS, least
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.dead_letters import ClickHouseDeadLetters
 from ..sinks.mapping import existing_table_spec
 from ..sinks.members import ClickHouseMembers
 from ..sinks.names import quote_text
-from ..sinks.own_tables import CHECKPOINTS, MEMBERS
+from ..sinks.own_tables import CHECKPOINTS, MEMBERS, WATERMARKS
 from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.tables import read_table
 from ..sinks.tombstones import cleaned_before, count_tombstones
+from ..sinks.watermarks import ClickHouseWatermarks
 from ..sources.kinesis import KinesisSource, open_stream
 from ..telemetry.page import Document
-
-STREAM_DELAY_SECONDS = 60.0
-"""A change may reach the stream this long after it was made: a table is complete until so long before what was read."""
 
 PROBE_BYTES = 1
 PROBED_SHARDS = 100
@@ -142,11 +141,10 @@ async def read_status(world: World, daemon: str, live: Document | None = None) -
             rows = await _brought_up_to_date(source, rows)
         streams[name] = source, rows
         status.shards += _shards(name, source, rows)
+    marks = await _marks(world)
     for table in config.tables:
-        rows = streams[config.stream_of(table)][1]
-        status.tables.append(
-            await _table(world, table, rows, streams[config.stream_of(table)][0], checkpoints, snapshots, gaps)
-        )
+        source, rows = streams[config.stream_of(table)]
+        status.tables.append(await _table(world, table, rows, source, checkpoints, snapshots, gaps, marks))
     return status
 
 
@@ -226,6 +224,7 @@ async def _table(
     checkpoints: Sequence[Checkpoint],
     snapshots: Sequence[Snapshot],
     gaps: Sequence[Gap],
+    marks: Mapping[str, float | None],
 ) -> TableStatus:
     snapshot = next((found for found in reversed(snapshots) if found.table == table.dynamodb), None)
     files = [row for row in checkpoints if snapshot is not None and row.source == SourceId(snapshot.id)]
@@ -244,7 +243,8 @@ async def _table(
     stray = await world.patience(lambda: letters.count_open(table="", source=stream))
     # An open gap or letter holds it back: something before now is known to be missing.
     whole = loaded and not buried and not stray and all(gap.table != table.dynamodb for gap in gaps)
-    complete_until = min(read_until) - STREAM_DELAY_SECONDS if whole and read_until and all(read_until) else None
+    by_rows = min(read_until) - STREAM_DELAY_SECONDS if whole and read_until and all(read_until) else None
+    complete_until = _complete_until(table.dynamodb, marks, by_rows) if loaded else None
     return TableStatus(
         table.dynamodb,
         table.destination,
@@ -261,6 +261,18 @@ async def _table(
         complete_until,
         *await _tombstones(world, table),
     )
+
+
+def _complete_until(table: str, marks: Mapping[str, float | None], by_rows: float | None) -> float | None:
+    """What all members said last; with a daemon that is dead, a quiet stream may say more."""
+    mark = marks.get(table, by_rows)
+    return mark if mark is None or by_rows is None else max(mark, by_rows)
+
+
+async def _marks(world: World) -> dict[str, float | None]:
+    if await world.patience(lambda: read_table(world.clickhouse, WATERMARKS)) is None:
+        return {}  # as a version left it that had none
+    return least(await world.patience(ClickHouseWatermarks(world.clickhouse, world.config.pipeline).load))
 
 
 async def _tombstones(world: World, table: TableConfig) -> tuple[int | None, float | None]:

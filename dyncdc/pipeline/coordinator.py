@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from ..errors import DyncdcError
+from ..model import SourceId
 from .checkpointer import Checkpointer
 from .destination_watch import DestinationWatch
 from .follower import StreamFollower
 from .loading import Loading
 from .membership import Membership
 from .others import Others
-from .ports import Decoder, Ghosts, Origin, RecoveryStore, SnapshotDecoders, SnapshotStore, Source
+from .ports import Decoder, Ghosts, Origin, RecoveryStore, SnapshotDecoders, SnapshotStore, Source, WatermarkStore
 from .pump import Engine
 from .readers import Readers
 from .recovery import Policy, Recovery
 from .shares import SnapshotShare
 from .snapshot_plan import Journal, SnapshotPlan
 from .snapshots import SnapshotLoader
+from .watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS, Watched, Watermarks
 
 TIP_POLL_SECONDS = 0.1
 TIP_MARGIN_SECONDS = 5.0
@@ -66,7 +69,15 @@ class Coordinator:
         ghosts: Ghosts,
         membership: Membership,
         on_lost_position: Literal["resnapshot", "stop"],
+        watermarks: WatermarkStore | None = None,
+        stream_delay_seconds: float = STREAM_DELAY_SECONDS,
+        watermark_interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
+        self._gaps = recovery
+        self._marks = watermarks
+        self._mark_seconds = stream_delay_seconds, watermark_interval_seconds
+        self.watermarks: Watermarks | None = None
+        """Once ``run`` has begun, where they are wanted."""
         self._streams = streams
         self._snapshots = snapshots
         self._store = store
@@ -108,12 +119,14 @@ class Coordinator:
             loaders = self._loaders(readers, followers, patient=not once)
             watches = self._watches() if self._membership.division.leads else []
             others = Others(self._checkpointer, self._engine)
+            self.watermarks = self._watermarks(followers)
             running = [
                 *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in followers.values()),
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
                 *(tasks.create_task(watch.run(), name=watch.name) for watch in watches),
                 *([tasks.create_task(self._recovery.poll(), name="requests")] if loaders else ()),
                 *([tasks.create_task(others.run(), name="others")] if self._membership.division.shared else ()),
+                *([tasks.create_task(self.watermarks.run(), name="watermarks")] if self.watermarks else ()),
             ]
             if once:
                 await self._until_done(followers, loaders)
@@ -179,6 +192,43 @@ class Coordinator:
             DestinationWatch(task.plan.table, task.stream, task.origin, self._recovery, self._engine)
             for task in self._snapshots
         ]
+
+    def _watermarks(self, followers: Mapping[str, StreamFollower]) -> Watermarks | None:
+        if self._marks is None or not any(stream.tables for stream in self._streams):
+            return None
+        destinations = {task.plan.table: task.plan.destination_uuid for task in self._snapshots}
+        delay_seconds, interval_seconds = self._mark_seconds
+        return Watermarks(
+            [
+                Watched(
+                    table,
+                    stream.source.id,
+                    followers[stream.source.id].complete_until,
+                    partial(self._delay, stream.source.id),
+                    destinations.get(table),
+                )
+                for stream in self._streams
+                for table in stream.tables
+            ],
+            self._membership.division,
+            self._marks,
+            self._store,
+            self._gaps,
+            self._engine.metrics,
+            self._engine.progress,
+            before_look=self._heartbeat,
+            delay_seconds=delay_seconds,
+            interval_seconds=interval_seconds,
+        )
+
+    def _delay(self, source: SourceId) -> float:
+        return self._engine.delays.get(source, 0.0)
+
+    def _heartbeat(self) -> None:
+        """Other members' watermarks wait for how far our idle shards are."""
+        if self._membership.division.shared:
+            for stream in self._streams:
+                self._checkpointer.heartbeat(stream.source.id)
 
     async def _until_done(
         self, followers: Mapping[str, StreamFollower], loaders: Sequence[SnapshotLoader | SnapshotShare]

@@ -64,6 +64,10 @@ class StreamFollower:
         self._suspects: dict[ShardId, PositionLostError] = {}
         """Shards whose reading failed because their position is lost, until a list has shown what became of them."""
         self._restarted_at: dict[ShardId, float] = {}
+        self._unnamed_at = float("-inf")
+        """Loop time at which a shard last ended without a word of its children: only a list tells them."""
+        self._claimed: dict[ShardId, float] = {}
+        """What the first row that was seen of another member's shard said: perhaps no more than where it starts."""
         self.held = asyncio.Event()
         """Set while every listed shard has a row in the checkpoints: from then on nothing can be missed."""
         self.listed_at = float("-inf")
@@ -293,6 +297,8 @@ class StreamFollower:
         """Take up the children that the last answer named; they start when their parents are persisted as finished."""
         if last is not None:
             self._read.add(last.shard.id)
+            if not last.children:
+                self._unnamed_at = asyncio.get_running_loop().time()
             for child in last.children:
                 self._name_child(child, last.read_until)
         self._wake.set()
@@ -314,6 +320,34 @@ class StreamFollower:
             return False
         saved = self._checkpointer.saved(self.source.id)
         return self._held_elsewhere() and all(saved[shard].read_until > instant for shard in self._read_elsewhere())
+
+    def complete_until(self) -> float | None:
+        """Up to when (arrival, server clock) all is durable that this member answers for; None while that is unknown.
+
+        That is every unfinished shard, those of other members included: their owners may not know them yet.
+        """
+        if not self.held.is_set() or self.listed_at < self._unnamed_at:
+            return None
+        # An unread child says nothing, and its parent nothing about it: the tip of a shard that was closed long ago
+        # looks like that of an open one.
+        bounds = [self._durable_until(shard) for shard in self._listed.values() if not self._done(shard.id)]
+        known = [bound for bound in bounds if bound]
+        return min(known) if known and len(known) == len(bounds) else None
+
+    def _done(self, shard: ShardId) -> bool:
+        ledger = self._checkpointer.ledgers.get((self.source.id, shard))
+        return shard in self._checkpointer.finished(self.source.id) or (ledger is not None and ledger.frontier.finished)
+
+    def _durable_until(self, shard: Shard) -> float | None:
+        """Up to when a shard has been read and saved. None before that: a start may claim more."""
+        if self._owns(shard):
+            ledger = self._checkpointer.ledgers.get((shard.source, shard.id))
+            return None if ledger is None else ledger.read_until or None
+        saved = self._checkpointer.saved(shard.source).get(shard.id)
+        if saved is None:
+            return None
+        first = self._claimed.setdefault(shard.id, saved.read_until)
+        return saved.read_until if saved.read_until > first else None
 
     def pumps(self) -> list[Pump]:
         """Pumps of this stream that run now."""

@@ -21,6 +21,7 @@ from ..model import (
     ShardId,
     Snapshot,
     SourceId,
+    Watermark,
 )
 from .diversion import Halt
 
@@ -216,6 +217,19 @@ class Tombstones(Protocol):
 
         Idempotent; interrupted at any point, every deleted item stays deleted. Raises RetryableError, FatalError.
         """
+
+
+class WatermarkStore(Protocol):
+    """``dyncdc_watermarks``. Every call raises RetryableError, FatalError."""
+
+    async def load(self) -> Sequence[Watermark]:
+        """The newest row of every member of every division."""
+
+    async def save(self, rows: Sequence[Watermark]) -> None:
+        """Append rows, all of them in one insert."""
+
+    async def open_letters(self) -> Collection[tuple[str, SourceId]]:
+        """Of which tables and sources dead letters are open; a record that names no table has table ""."""
 
 
 class HaltStore(Protocol):

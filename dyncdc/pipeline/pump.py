@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import ConfigError, FatalError, PositionLostError, RetryableError
-from ..model import Block, Buried, Mark, Position, RawChunk
+from ..model import Block, Buried, Mark, Position, RawChunk, SourceId
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress, TaskProgress
 from .budget import ByteBudget, Reservation
@@ -97,6 +97,8 @@ class Engine:
     fetch_ceiling_bytes: int = 2 * 2**20
     diversion: Diversion = field(default_factory=Diversion)
     crowd: Crowd = field(default_factory=Crowd)
+    delays: dict[SourceId, float] = field(default_factory=dict)
+    """Of each source the longest way of a change into it that was seen, in seconds."""
 
 
 class Pump:
@@ -121,6 +123,8 @@ class Pump:
         self.put_until = 0.0
         """As ``read_until``, but for what is with the writer."""
         self._read_at = float("inf")
+        self._answered_at = self._answered_by_clock = 0.0
+        """When the last answer was there: loop time, and by the clock."""
         self._behind_seconds = 0.0
         """How far reading lagged behind the tip at loop time ``_read_at``."""
         self._read_before = ledger.frontier.read_until
@@ -223,6 +227,7 @@ class Pump:
                 raise RetryableError(str(error), hint=error.hint) from error
         task.failed("")
         self._read_at, self._behind_seconds = begun, chunk.behind_seconds
+        self._answered_at, self._answered_by_clock = asyncio.get_running_loop().time(), self._engine.clock()
         self._backoff.reset()
         self._size.learn(chunk.nbytes)
         self._read_before = self.read_until or self._read_before
@@ -277,13 +282,26 @@ class Pump:
     def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation) -> None:
         """Track and put, without an await in between: a cancellation sees all of it or nothing."""
         reservation.resize(sum(block.nbytes for block in blocks))
+        self._measure(chunk, blocks)
         receipt = self._ledger.track(Mark(chunk.end, chunk.read_until), len(blocks), reservation.release)
         for block in blocks:
-            self._engine.writer.put(block, receipt)
+            self._engine.writer.put(block, receipt, self._answered_at)
         if chunk.closed:
             # Behind the data: it cannot overtake what was read before it.
             self._ledger.track(Mark(chunk.end, self._read_before or chunk.read_until, finished=True), 0, lambda: None)
             self._engine.writer.hurry(self._decoder.tables)
+
+    def _measure(self, chunk: RawChunk, blocks: Sequence[Block]) -> None:
+        """How long the newest change of the chunk took to get into the stream, and from there to us."""
+        created = max((block.created for block in blocks), default=0.0)
+        if not chunk.arrived:
+            return
+        self._engine.metrics.passed("stream_to_read", self._answered_by_clock - chunk.arrived)
+        if created:
+            delay_seconds = chunk.arrived - created
+            self._engine.metrics.passed("source_to_stream", delay_seconds)
+            delays = self._engine.delays
+            delays[chunk.shard.source] = max(delays.get(chunk.shard.source, 0.0), delay_seconds)
 
     async def _rest(self, error: RetryableError) -> None:
         pause_seconds = self._backoff.next_seconds()

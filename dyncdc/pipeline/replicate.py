@@ -32,9 +32,11 @@ from .ports import (
     Sink,
     SnapshotDecoders,
     SnapshotStore,
+    WatermarkStore,
 )
 from .pump import Engine
 from .retry import Backoff, retry_for_ever
+from .watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS
 from .writer import BatchLimits, Writer
 
 LEAVE_SECONDS = 2.0
@@ -58,6 +60,8 @@ class Destination:
     evolving: Evolving | None = None
     """None: no table gets columns."""
     members: MemberStore = field(default_factory=NothingKept)
+    watermarks: WatermarkStore | None = None
+    """None: nobody asks up to when a table is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Settings:
     once: bool = False
     on_lost_position: Literal["resnapshot", "stop"] = "stop"
     diversion: DiversionLimits = field(default_factory=DiversionLimits)
+    stream_delay_seconds: float = STREAM_DELAY_SECONDS
+    watermark_interval_seconds: float = INTERVAL_SECONDS
 
 
 async def replicate(
@@ -164,6 +170,8 @@ class _Life:
             seen = belonging.create_task(self._membership.run(), name="members")
             await self._work(coordinator, writer, deadline)
             await self._retry_checkpoints("the last checkpoints", self._checkpointer.save)
+            if coordinator.watermarks is not None:
+                await coordinator.watermarks.last()
             seen.cancel()
         with suppress(RetryableError, TimeoutError):  # whoever comes next then waits until our row is old
             async with asyncio.timeout(LEAVE_SECONDS):
@@ -258,6 +266,9 @@ class _Life:
             ghosts=self._destination.ghosts,
             membership=self._membership,
             on_lost_position=self._settings.on_lost_position,
+            watermarks=self._destination.watermarks,
+            stream_delay_seconds=self._settings.stream_delay_seconds,
+            watermark_interval_seconds=self._settings.watermark_interval_seconds,
         )
 
     async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:

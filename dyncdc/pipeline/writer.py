@@ -58,8 +58,12 @@ class _Batch:
     parts: deque[Part] = field(default_factory=deque)
     rows: int = 0
     nbytes: int = 0
+    read_at: float = 0.0
+    """Loop time at which the last change in it was read; 0 while it holds none, but a snapshot's items."""
 
-    def add(self, block: Block, receipt: Receipt) -> None:
+    def add(self, block: Block, receipt: Receipt, read_at: float) -> None:
+        if block.created:
+            self.read_at = read_at
         self.parts.append((block, receipt))
         self.rows += block.rows
         self.nbytes += block.nbytes
@@ -115,12 +119,13 @@ class Writer:
         """Where records can be read again; readers name theirs."""
         budget.on_wait(self._wake.set)
 
-    def put(self, block: Block, receipt: Receipt) -> None:
-        """Append; never waits, the budget already did."""
+    def put(self, block: Block, receipt: Receipt, read_at: float | None = None) -> None:
+        """Append; never waits, the budget already did. ``read_at``: loop time of the answer it came with."""
+        now = asyncio.get_running_loop().time()
         batch = self._open.get(block.table)
         if batch is None:
-            batch = self._open[block.table] = _Batch(block.table, asyncio.get_running_loop().time())
-        batch.add(block, receipt)
+            batch = self._open[block.table] = _Batch(block.table, now)
+        batch.add(block, receipt, now if read_at is None else read_at)
         self._wake.set()
 
     def hurry(self, tables: Collection[str]) -> None:
@@ -212,6 +217,8 @@ class Writer:
                 await self._bury_refused(table, token, task)
                 self._metrics.arrived(table, max(block.created for block, _ in parts), self._clock())
                 batch.settle(parts)
+        if batch.read_at:
+            self._metrics.passed("read_to_insert", asyncio.get_running_loop().time() - batch.read_at)
         del self._flushing[table]
         self._eased.set()
         self._wake.set()

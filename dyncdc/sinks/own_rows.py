@@ -10,7 +10,7 @@ from typing import Final
 
 import orjson
 
-from .connection import ClickHouse
+from .connection import ClickHouse, Settings
 from .names import quote_name, quote_text
 
 MICROSECONDS: Final = 1_000_000
@@ -21,11 +21,19 @@ def time_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
-async def append_rows(clickhouse: ClickHouse, table: str, rows: Sequence[Mapping[str, object]], doing: str) -> None:
+async def append_rows(
+    clickhouse: ClickHouse,
+    table: str,
+    rows: Sequence[Mapping[str, object]],
+    doing: str,
+    *,
+    settings: Settings | None = None,
+) -> None:
     """Append rows of one set of columns in one insert."""
     columns = ", ".join(map(quote_name, rows[0]))
     values = b"\n".join(map(orjson.dumps, rows)).decode()
-    await clickhouse.execute(f"INSERT INTO {table} ({columns}) FORMAT JSONEachRow {values}", doing=doing)
+    statement = f"INSERT INTO {table} ({columns}) FORMAT JSONEachRow {values}"
+    await clickhouse.execute(statement, settings=settings, doing=doing)
 
 
 async def catch_up(clickhouse: ClickHouse, table: str) -> None:

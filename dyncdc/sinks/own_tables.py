@@ -16,6 +16,7 @@ REQUESTS: Final = "dyncdc_requests"
 FOLLOWED: Final = "dyncdc_followed"
 MEMBERS: Final = "dyncdc_members"
 TOMBSTONES: Final = "dyncdc_tombstones"
+WATERMARKS: Final = "dyncdc_watermarks"
 
 ACCEPTED: Final = "accepted"
 """Reason of a gap that the user took (``accept_gap``): nothing is done about it."""
@@ -72,6 +73,11 @@ TTL toDateTime(seen_at) + INTERVAL 30 DAY""",
   destination_uuid String, pipeline String, table String, cleaned_before Int64, keys UInt64,
   cleaned_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(cleaned_before) ORDER BY destination_uuid""",
+    # Up to when each table is complete, as each member says of its own shards; NULL: no instant can be named yet.
+    f"""CREATE TABLE IF NOT EXISTS {WATERMARKS} (
+  pipeline String, table String, member UInt32, members UInt32, complete_until Nullable(DateTime64(6, 'UTC')),
+  updated_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree(updated_at) ORDER BY (pipeline, table, members, member)""",
 )
 
 

@@ -292,7 +292,10 @@ class KinesisSource:
         reading.iterator, reading.position = answer.NextShardIterator or "", None if closed else end
         children = tuple(self._shard(x.ShardId, x.ParentShards or ()) for x in answer.ChildShards or ())
         self._children.update(child.id for child in children)
-        return RawChunk(shard, records, positions, end, nbytes, reading.read_until, behind_seconds, closed, children)
+        arrived = answer.Records[-1].ApproximateArrivalTimestamp if records else 0.0
+        return RawChunk(
+            shard, records, positions, end, nbytes, reading.read_until, behind_seconds, closed, children, arrived
+        )
 
     def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncGenerator[tuple[Position, bytes], None]:
         """Yield these records again, beside what ``fetch`` does."""

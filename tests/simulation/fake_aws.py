@@ -129,7 +129,7 @@ class FakeStream:
             self._ended[log.id] = now
         behind_seconds = 0.0 if rest >= upto else max(0.001, now - log.arrivals[rest])
         if not closed and rest >= upto and log.closed <= now:
-            behind_seconds = 0.001  # drained, but the answer does not say so yet
+            behind_seconds = max(0.001, now - log.closed)  # drained, but the answer does not say so yet
         return RawChunk(
             shard,
             [entry.data for entry in taken],

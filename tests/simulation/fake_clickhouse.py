@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from dyncdc.errors import RejectedRowsError, RetryableError
-from dyncdc.model import Block, Buried, Checkpoint, ShardId, Snapshot, SourceId
+from dyncdc.model import Block, Buried, Checkpoint, ShardId, Snapshot, SourceId, Watermark
 from dyncdc.pipeline.burial import RefusedRow
 
 from .life import Life, server_time
@@ -54,6 +54,7 @@ class ClickHouse:
     had_rows: set[str] = field(default_factory=set)
     """Tables with rows that were there before the first life."""
     statements: int = 0
+    watermarks: list[Watermark] = field(default_factory=list)
 
     def apply(self, block: Block, token: str) -> None:
         """Take a statement's rows, once per token. The row inserted last wins among equal versions."""

@@ -32,6 +32,7 @@ from .fake_clickhouse import (
     refused_id,
 )
 from .fake_ghosts import GhostsClient
+from .fake_watermarks import STREAM_DELAY_SECONDS, WatermarksClient
 from .life import Faults, Life, PowerCut, Violation, server_time
 from .world import EPOCH, Change, World, build
 
@@ -277,7 +278,10 @@ async def _process(
                 origin = FakeOrigin(simulation.exports[table], life, settle_seconds=needed)
                 snapshots.append(SnapshotTask(plan, origin, streams[stream.id]))
     await replicate(
-        [StreamTask(streams[stream.id], StreamDecoder(stream.tables, life)) for stream in simulation.world.streams],
+        [
+            StreamTask(streams[stream.id], StreamDecoder(stream.tables, life), stream.tables)
+            for stream in simulation.world.streams
+        ],
         snapshots,
         Destination(
             SinkClient(server, life, statement_bytes=simulation.batch.statement_bytes),
@@ -286,6 +290,7 @@ async def _process(
             FakeSnapshotDecoders(life),
             Bury(),
             ghosts=GhostsClient(server, life),
+            watermarks=WatermarksClient(server, life, set(simulation.exports)),
         ),
         Settings(
             "sim",
@@ -293,6 +298,8 @@ async def _process(
             simulation.budget_bytes,
             checkpoint_interval_seconds=simulation.checkpoint_seconds,
             once=once,
+            stream_delay_seconds=STREAM_DELAY_SECONDS,
+            watermark_interval_seconds=1.6,
         ),
         draining=draining,
         metrics=metrics,
@@ -305,6 +312,7 @@ def _judge(simulation: Simulation) -> None:
     """Compare the destination with the truth."""
     if simulation.violations:
         raise Violation(simulation.violations[0])
+    simulation.counted["watermarks"] += sum(row.complete_until is not None for row in simulation.server.watermarks)
     differences = _differences(simulation)
     if differences:
         raise Violation(f"{len(differences)} differences, first: {differences[0]}")

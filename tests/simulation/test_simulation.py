@@ -18,8 +18,10 @@ def test_every_life_and_death_ends_with_the_destination_equal_to_the_source(firs
     for seed in range(first_seed, first_seed + CHUNK):
         counted += run(seed)  # an error names its seed: run(seed) repeats it
     assert counted["ended: once"] and counted["ended: drain"] and counted["cut: any time"]
+    assert counted["watermarks"] > 200, "at each of them the destination held everything that was made before it"
 
 
+@pytest.mark.timeout(60)  # as many seeds as it takes to reach every point
 def test_c1_the_power_is_cut_at_every_named_point() -> None:
     counted: Counter[str] = Counter()
     points = {f"cut: {point}" for point in (*STREAM_POINTS, *SNAPSHOT_POINTS)}

@@ -12,6 +12,7 @@ from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.members import ClickHouseMembers
 from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.watermarks import ClickHouseWatermarks
 
 Load = Callable[[ClickHouse], Awaitable[object]]
 LOADS: dict[str, Load] = {
@@ -20,6 +21,8 @@ LOADS: dict[str, Load] = {
     "dyncdc_gaps": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").open_gaps(),
     "dyncdc_members": lambda clickhouse: ClickHouseMembers(clickhouse, "p").members(),
     "dyncdc_followed": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").followed(),
+    "dyncdc_watermarks": lambda clickhouse: ClickHouseWatermarks(clickhouse, "p").load(),
+    "dyncdc_dead_letters": lambda clickhouse: ClickHouseWatermarks(clickhouse, "p").open_letters(),
 }
 
 

@@ -1,0 +1,61 @@
+"""``dyncdc_watermarks`` in ClickHouse: up to when each table is complete, as each member says of its own shards."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+
+from ..model import SourceId, Watermark
+from .connection import ClickHouse
+from .names import quote_text
+from .own_rows import MICROSECONDS, append_rows, catch_up, time_text
+from .own_tables import DEAD_LETTERS, WATERMARKS
+
+
+class ClickHouseWatermarks:
+    """The watermarks of one pipeline. Implements ``WatermarkStore``."""
+
+    def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
+        self._clickhouse = clickhouse
+        self._pipeline = pipeline
+
+    async def load(self) -> Sequence[Watermark]:
+        """The newest row of every member, the newest of all last."""
+        await catch_up(self._clickhouse, WATERMARKS)
+        rows = await self._clickhouse.fetch(
+            "SELECT table, member, members, toUnixTimestamp64Micro(argMax(tuple(complete_until), updated_at).1)"
+            f" FROM {WATERMARKS} WHERE pipeline = {quote_text(self._pipeline)}"
+            " GROUP BY table, members, member ORDER BY max(updated_at), member",
+            doing="loading watermarks",
+        )
+        return [
+            Watermark(table, member, members, None if until is None else until / MICROSECONDS)
+            for table, member, members, until in rows
+        ]
+
+    async def save(self, rows: Sequence[Watermark]) -> None:
+        """Append rows, updated now by ClickHouse's clock."""
+        values = [
+            {
+                "pipeline": self._pipeline,
+                "table": row.table,
+                "member": row.member,
+                "members": row.members,
+                "complete_until": None if row.complete_until is None else time_text(row.complete_until),
+            }
+            for row in rows
+        ]
+        # A watermark that is held back is said again, and must not be dropped as a repeat.
+        again = {"insert_deduplication_token": uuid.uuid4().hex}
+        await append_rows(self._clickhouse, WATERMARKS, values, "saving watermarks", settings=again)
+
+    async def open_letters(self) -> Collection[tuple[str, SourceId]]:
+        """Tables and sources with open dead letters; table "" for a record that names none."""
+        await catch_up(self._clickhouse, DEAD_LETTERS)
+        rows = await self._clickhouse.fetch(
+            f"SELECT DISTINCT table, source FROM (SELECT id, any(table) AS table, any(source) AS source"
+            f" FROM {DEAD_LETTERS} WHERE pipeline = {quote_text(self._pipeline)}"
+            " GROUP BY id HAVING max(replayed_at) IS NULL)",
+            doing="looking for open dead letters",
+        )
+        return {(table, SourceId(source)) for table, source in rows}

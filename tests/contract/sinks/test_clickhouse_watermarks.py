@@ -1,0 +1,38 @@
+"""``dyncdc_watermarks`` and open dead letters, against a real ClickHouse."""
+
+from __future__ import annotations
+
+from dyncdc.model import Watermark
+from dyncdc.pipeline.watermarks import least
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.own_rows import append_rows
+from dyncdc.sinks.own_tables import DEAD_LETTERS, WATERMARKS, own_statements
+from dyncdc.sinks.watermarks import ClickHouseWatermarks
+
+
+async def test_the_newest_watermark_of_each_member_counts_though_it_says_again_what_was_said(
+    clickhouse: ClickHouse,
+) -> None:
+    for statement in own_statements():
+        await clickhouse.execute(statement)
+    store = ClickHouseWatermarks(clickhouse, "p")
+    assert await store.load() == []
+    for until in (None, 1_700_000_000.123456, None, 1_700_000_000.123456):
+        await store.save([Watermark("orders", 0, 2, until)])
+        await store.save([Watermark("orders", 1, 2, 1_700_000_001.0)])
+        assert least(await store.load()) == {"orders": until}
+    await ClickHouseWatermarks(clickhouse, "another").save([Watermark("orders", 0, 1, 5.0)])
+    await clickhouse.execute(f"OPTIMIZE TABLE {WATERMARKS} FINAL")
+    assert least(await store.load()) == {"orders": 1_700_000_000.123456}
+
+
+async def test_a_letter_is_open_until_somebody_has_dealt_with_it(clickhouse: ClickHouse) -> None:
+    for statement in own_statements():
+        await clickhouse.execute(statement)
+    store = ClickHouseWatermarks(clickhouse, "p")
+    letter = {"id": "1", "pipeline": "p", "table": "orders", "source": "stream"}
+    await append_rows(clickhouse, DEAD_LETTERS, [letter, {**letter, "id": "2"}], "")
+    assert await store.open_letters() == {("orders", "stream")}
+    for id_ in "12":
+        await append_rows(clickhouse, DEAD_LETTERS, [{**letter, "id": id_, "replayed_at": "2026-01-01 00:00:00"}], "")
+    assert await store.open_letters() == set()
