@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..decode.newcomers import Newcomers
 from ..decode.plan import compile_table
 from ..decode.spec import ColumnSpec, TableSpec
-from ..errors import ConfigError
+from ..errors import ConfigError, FatalError
 from ..pipeline.evolving import DestinationChangedError, Evolved, Evolving
 from ..sinks.codes import TableGoneError
 from ..sinks.column_watch import ColumnWatch
@@ -58,6 +58,9 @@ class LiveColumns:
             await run_add_columns(self.clickhouse, spec.destination, columns, spec.spill_column, self.cluster)
         except TableGoneError as error:
             raise DestinationChangedError(str(error), hint=error.hint) from None
+        except FatalError:
+            await self.look_again(table)  # some of them may be there
+            raise
         await self.look_again(table)
 
     async def look_again(self, table: str) -> None:

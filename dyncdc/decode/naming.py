@@ -12,15 +12,20 @@ import orjson
 MAX_NAME_LENGTH: Final = 100
 """Characters kept of an attribute's name: ClickHouse makes file names of columns, DynamoDB allows 64 KB."""
 
+ELEMENT: Final = "_dyncdc_element"
+"""What DEFAULT expressions call an element of an array. A column of that name could not be added: ClickHouse takes it
+for a reference to itself."""
+
 RESERVED_NAMES: Final = frozenset(
     {
+        ELEMENT,
         *("_version", "_deleted", "_spill", "_expired"),
         *("_part", "_part_index", "_part_uuid", "_part_offset", "_part_starting_offset", "_part_data_version"),
         *("_partition_id", "_partition_value", "_sample_factor", "_row_exists", "_block_number", "_block_offset"),
         *("_table", "_database", "_shard_num", "_disk_name", "_distance", "_is_deleted"),
     }
 )
-"""dyncdc's own columns, and ClickHouse's virtual ones. Source: ClickHouse documentation, MergeTree, virtual columns."""
+"""dyncdc's own names, and ClickHouse's virtual ones. Source: ClickHouse documentation, MergeTree, virtual columns."""
 
 _CLEAN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _UNCLEAN = re.compile(r"[^A-Za-z0-9_]+")

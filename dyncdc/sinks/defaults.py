@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..decode.moments import DATETIME64_RANGE, NANOSECOND_RANGE
+from ..decode.naming import ELEMENT
 from ..decode.spec import ColumnSpec
 from ..decode.typetext import TypeNode, parse_type
 from .names import quote_name, quote_text
@@ -110,14 +111,15 @@ def _array(node: TypeNode, tag: str, place: str) -> str | None:
         members = f"JSONExtract({place}, '{tag}', 'Array(String)')"
         if inner.name == "String" and not inner.nullable:
             return members
-        value, extra = _scalar(inner, _SET_ELEMENTS[tag], "x"), ""
+        value, extra = _scalar(inner, _SET_ELEMENTS[tag], ELEMENT), ""
     else:
         members = f"JSONExtractArrayRaw({place}, 'L')"
         value, extra = _element(inner)
     if tag not in (*_SET_ELEMENTS, "L") or value is None:
         return None
     kept = value if inner.nullable else f"assumeNotNull({value})"
-    return f"if(arrayExists(x -> isNull({value}){extra}, {members}), [], arrayMap(x -> {kept}, {members}))"
+    misfit = f"arrayExists({ELEMENT} -> isNull({value}){extra}, {members})"
+    return f"if({misfit}, [], arrayMap({ELEMENT} -> {kept}, {members}))"
 
 
 def _map(node: TypeNode, tag: str, place: str) -> str | None:
@@ -126,20 +128,21 @@ def _map(node: TypeNode, tag: str, place: str) -> str | None:
     if tag != "M" or value is None or node.arguments[0].name != "String":
         return None
     entries = f"JSONExtractKeysAndValuesRaw({place}, 'M')"
-    values = f"arrayMap(x -> x.2, {entries})"
+    values = f"arrayMap({ELEMENT} -> {ELEMENT}.2, {entries})"
     kept = value if inner.nullable else f"assumeNotNull({value})"
-    fitting = f"if(arrayExists(x -> isNull({value}){extra}, {values}), [], {entries})"
-    keys = f"arrayMap(x -> x.1, {fitting})"
-    return f"mapFromArrays({keys}, arrayMap(x -> {kept}, arrayMap(x -> x.2, {fitting})))"
+    fitting = f"if(arrayExists({ELEMENT} -> isNull({value}){extra}, {values}), [], {entries})"
+    keys, raws = (f"arrayMap({ELEMENT} -> {ELEMENT}.{part}, {fitting})" for part in (1, 2))
+    return f"mapFromArrays({keys}, arrayMap({ELEMENT} -> {kept}, {raws}))"
 
 
 def _element(inner: TypeNode) -> tuple[str | None, str]:
-    """The value of one element ``x``, raw typed JSON, and what else must hold for it to be a misfit."""
+    """The value of one element, raw typed JSON, and what else must hold for it to be a misfit."""
     if inner.name in ("Array", "Map"):
         return None, ""
     numeric = inner.name.startswith(("Int", "UInt", "Decimal", "Float"))
     own = "BOOL" if inner.name == "Bool" else "N" if numeric else "S"
-    return _scalar(inner, own, _payload("x", own)), " AND NOT JSONHas(x, 'NULL')" if inner.nullable else ""
+    extra = f" AND NOT JSONHas({ELEMENT}, 'NULL')" if inner.nullable else ""
+    return _scalar(inner, own, _payload(ELEMENT, own)), extra
 
 
 def _scalar(node: TypeNode, tag: str, x: str) -> str | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ..decode.spec import ColumnSpec, TableSpec
-from ..errors import FatalError
+from ..errors import FatalError, RejectedRowsError
+from .codes import UnknownCodeError
 from .connection import ClickHouse
 from .ddl import column_line, create_view
 from .defaults import default_expression
@@ -58,11 +59,33 @@ async def run_add_columns(
     cluster: str | None = None,
     beside: ColumnSpec | None = None,
 ) -> None:
-    """Add the columns. Raises as ``ClickHouse`` does."""
+    """Add the columns. Raises as ``ClickHouse`` does, but FatalError for a statement that it cannot make sense of.
+
+    One such column keeps none of the others away: those are added one by one before that is raised.
+    """
+    refused: list[RejectedRowsError | UnknownCodeError] = []
     for statement in add_columns(destination, columns, spill, cluster, beside):
-        # a single attribute's name may have 64 KB, and stands in the statement several times
-        settings = {"max_query_size": 2**22}
-        await clickhouse.execute(statement, settings=settings, doing=f"adding columns to {destination}")
+        try:
+            await _alter(clickhouse, destination, statement)
+        except (RejectedRowsError, UnknownCodeError) as error:
+            refused.append(error)
+    if not refused:
+        return
+    names = []
+    for column in columns if len(columns) > 1 else ():
+        try:
+            await _alter(clickhouse, destination, *add_columns(destination, [column], spill, cluster, beside))
+        except (RejectedRowsError, UnknownCodeError):
+            names.append(column.name)
+    if names or len(columns) == 1:
+        several = f" (of {len(columns)} columns these: {', '.join(names[:20])})" if names else ""
+        raise FatalError(f"{refused[0]}{several}", hint="`dyncdc promote` may give it another type") from refused[0]
+
+
+async def _alter(clickhouse: ClickHouse, destination: str, statement: str) -> None:
+    # a single attribute's name may have 64 KB, and stands in the statement several times
+    settings = {"max_query_size": 2**22}
+    await clickhouse.execute(statement, settings=settings, doing=f"adding columns to {destination}")
 
 
 async def refresh_view(clickhouse: ClickHouse, spec: TableSpec, cluster: str | None = None) -> None:

@@ -104,6 +104,14 @@ def nullable(kind: str) -> str:
     return kind if kind.startswith(("Array", "Map", "JSON", "LowCardinality", "Nullable")) else f"Nullable({kind})"
 
 
+def test_attributes_may_be_called_as_the_expressions_call_things(server: LocalClickHouse) -> None:
+    names = ("x", "_dyncdc_element", "element", "entries", "n", "N", "S", "L", "M")
+    item = {name: {"L": [{"N": "1"}, {"N": "2"}]} for name in names}
+    columns = infer_columns((), [item])
+    for old, new in before_and_after(server, columns, [item]):
+        assert old == new == ('["1","2"]',) * len(names)
+
+
 def test_every_case_reads_the_same_before_and_after_its_column(server: LocalClickHouse) -> None:
     columns, item, without = [], {}, set[str]()
     for index, (kind, value) in enumerate(CASES):
