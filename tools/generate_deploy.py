@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from dyncdc.config import Config
+from dyncdc.config.schema import config_schema_text
 from dyncdc.operations.policy import Resources, Statement, policy_document, required_statements
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -86,6 +87,7 @@ def _filled(text: str) -> str:
 def files() -> dict[Path, str]:
     """Every copy with its text."""
     return {
+        DEPLOY / "config.schema.json": config_schema_text(),
         MONITORING / "prometheusrule.yaml": prometheus_rule(),
         **{POLICIES / f"{name}.json": text for name, text in policies().items()},
         # kustomize reads nothing outside its own folder

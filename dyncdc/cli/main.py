@@ -9,6 +9,7 @@ import click
 from .. import __version__
 from ..pipeline.coordinator import first_error
 from .check import check
+from .config_schema import config_schema
 from .ddl import ddl
 from .dead_letters import dead_letters
 from .demo import demo
@@ -28,7 +29,7 @@ def cli() -> None:
     """Keeps ClickHouse tables equal to DynamoDB tables: first by a snapshot, then by every change."""
 
 
-for command in (demo, local_aws, init, check, ddl, run, status, snapshot, promote, verify, dead_letters):
+for command in (demo, local_aws, init, check, config_schema, ddl, run, status, snapshot, promote, verify, dead_letters):
     cli.add_command(command)
 
 
