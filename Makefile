@@ -6,6 +6,9 @@
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
 #   make bench-decode         CPU time of decoding alone, by the fast path and by the exact one
+#   make bench                CPU time per record, latency and memory, beside what one would build instead: build/bench.md
+#   make bench-compare A=… B=…  two build/bench.json of two runs
+#   make bench-scale          what 1, 10, 100 and 1,000 mostly idle shards cost
 #   make bench-recovery       seconds from SIGKILL to the next new row, and of the pause in reading at a reshard
 #   make tools                what the tests of deploy/ check with: promtool, hadolint, schemas of Kubernetes and others
 #   make alerts               a real Prometheus over a real daemon while faults are injected: which alerts fire
@@ -18,6 +21,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .tools
+BENCH := .bench
 # the first of these that starts and is new enough; `make PYTHON=...` overrides
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
@@ -27,7 +31,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 
 SEEDS ?= 20
 
-.PHONY: help demo test torture mutants bench-decode bench-recovery tools alerts check docs lock upgrade clean
+.PHONY: help demo test torture mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -43,7 +47,23 @@ torture: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 bench-decode: $(STAMP)
-	@PYTHONPATH=benchmarks $(BIN)/python benchmarks/decode.py
+	@$(BIN)/python benchmarks/decode.py
+
+# what the contenders need, and the plot, is in an environment of its own: nothing of it is beside the daemon
+bench: $(STAMP) $(BENCH)/.installed
+	@PYTHONPATH=tests $(BIN)/python benchmarks/bench.py --peers-python $(BENCH)/bin/python $(ARGS)
+
+bench-compare: $(STAMP)
+	@$(BIN)/python benchmarks/compare.py $(A) $(B)
+
+bench-scale: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python benchmarks/scale.py $(ARGS)
+
+$(BENCH)/.installed: $(STAMP) requirements/bench.lock
+	@echo "installing into $(BENCH)"
+	@$(BENCH)/bin/python -c '' 2>/dev/null || { rm -rf $(BENCH) && $(BIN)/python -m venv --without-pip $(BENCH); }
+	@$(UV) pip install --python $(BENCH)/bin/python --require-hashes --no-deps -r requirements/bench.lock
+	@touch $@
 
 bench-recovery: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python benchmarks/recovery.py $(ARGS)
@@ -75,12 +95,13 @@ docs: $(STAMP)
 	$(BIN)/python tools/generate_dashboard.py
 	$(BIN)/python tools/generate_deploy.py
 
-# all.lock is everything; runtime.lock is what the container image gets, held to the same versions
+# all.lock is everything but what `make bench` measures beside the daemon; runtime.lock is what the container image gets, held to the same versions
 lock: $(STAMP)
-	$(COMPILE) $(LOCK_ARGS) --all-extras --override requirements/overrides.txt \
+	$(COMPILE) $(LOCK_ARGS) --extra local --extra dev --override requirements/overrides.txt \
 		pyproject.toml requirements/build.in --output-file requirements/all.lock
 	$(COMPILE) --constraint requirements/all.lock pyproject.toml requirements/build.in \
 		--output-file requirements/runtime.lock
+	$(COMPILE) --constraint requirements/all.lock --extra bench pyproject.toml --output-file requirements/bench.lock
 	$(COMPILE) requirements/uv.in --output-file requirements/uv.lock
 	$(COMPILE) $(LOCK_ARGS) requirements/tools.in --output-file requirements/tools.lock
 
@@ -88,7 +109,7 @@ upgrade:
 	@$(MAKE) lock LOCK_ARGS=--upgrade
 
 clean:
-	rm -rf $(VENV) $(TOOLS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) $(BENCH) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A first line of pip for uv itself, pinned by hash; uv for the rest: a fifth of pip's time.
 # The project is installed without build isolation, with the pinned setuptools: nothing unpinned is fetched.

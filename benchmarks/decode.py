@@ -1,6 +1,6 @@
 """CPU time of decoding alone: from the body of a GetRecords answer, or a file of an export, to blocks for ClickHouse.
 
-``PYTHONPATH=benchmarks python benchmarks/decode.py`` prints microseconds a record, by the fast path and by the exact
+``make bench-decode`` prints microseconds a record, by the fast path and by the exact
 one. CPU time of this process, the best of several runs: other load on the machine disturbs it less than a clock.
 """
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from events import TABLE, VARIANTS, events, export_lines, records_body
+from events import SIZES, TABLE, events, export_lines, records_body
 
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.fast.decoders import FastSnapshotDecoder, FastStreamDecoder
@@ -124,7 +124,7 @@ def cpu_seconds(work: Callable[[], int], runs: int = RUNS) -> float:
 def stream_timing(variant: str, *, typed: bool = False) -> Timing:
     """Time the events of one size."""
     plans = {TABLE: compile_table(orders(typed=typed))}
-    body = records_body(events(variant, RECORDS))
+    body = records_body(events(variant, RECORDS)[0])
     fast, exact = FastStreamDecoder(plans, pipeline="bench"), StreamDecoder(plans, pipeline="bench")
     return Timing(
         f"{variant} typed" if typed else variant,
@@ -137,7 +137,7 @@ def snapshot_timing() -> Timing:
     """Time a compressed data file of items of about 460 bytes."""
     plan = compile_table(orders())
     items = RECORDS * 5
-    data = gzip.compress(b"".join(line + b"\n" for line in export_lines("1kb", items)), compresslevel=6)
+    data = gzip.compress(b"".join(line + b"\n" for line in export_lines(items)), compresslevel=6)
     fast = FastSnapshotDecoder(plan, VERSION, pipeline="bench")
     exact = SnapshotDecoder(plan, VERSION, pipeline="bench")
     return Timing(
@@ -150,7 +150,7 @@ def snapshot_timing() -> Timing:
 def main() -> None:
     """Print all timings."""
     gc.freeze()
-    for variant in VARIANTS:
+    for variant in SIZES:
         print(stream_timing(variant), flush=True)
     print(stream_timing("1kb", typed=True), flush=True)
     print(snapshot_timing())

@@ -31,6 +31,15 @@ PRESSURE_SHARE = 0.25
 PRESSURE_WAIT_SECONDS = 0.2
 """Somebody has waited this long with no fetch under way: flush the largest, however small."""
 
+GATHER_SECONDS = 0.02
+"""A table that has been quiet is flushed so soon after its first block: what arrives together goes together."""
+
+TRICKLE_INSERTS_PER_SECOND = 20.0
+"""With more open batches than this a second would flush, each of them ages longer: every insert makes a part."""
+
+OLDEST_SECONDS = 10.0
+"""But no longer than this, unless ``max_age_seconds`` is more."""
+
 REFUSED_SHARE = 0.5
 """A table whose inserts fail may hold this share of the budget, so that the other tables go on."""
 
@@ -60,6 +69,7 @@ class _Batch:
     nbytes: int = 0
     read_at: float = 0.0
     """Loop time at which the last change in it was read; 0 while it holds none, but a snapshot's items."""
+    hurried: bool = False
 
     def add(self, block: Block, receipt: Receipt, read_at: float) -> None:
         if block.created:
@@ -105,6 +115,8 @@ class Writer:
         self._clock = clock
         self._ordinal = 0
         self._open: dict[str, _Batch] = {}
+        self._begun: dict[str, float] = {}
+        """When the last flush of a table began, or its first batch was opened."""
         self._flushing: dict[str, _Batch] = {}
         self._refused: set[str] = set()
         self._rejected: dict[str, list[RefusedRow]] = {}
@@ -125,6 +137,7 @@ class Writer:
         batch = self._open.get(block.table)
         if batch is None:
             batch = self._open[block.table] = _Batch(block.table, now)
+            self._begun.setdefault(block.table, now)  # a daemon that starts mostly finds more than one block
         batch.add(block, receipt, now if read_at is None else read_at)
         self._wake.set()
 
@@ -132,7 +145,7 @@ class Writer:
         """Flush these tables now: a shard has been read to its end and its children wait for what it held."""
         for table in tables:
             if table in self._open:
-                self._open[table].opened = -self._limits.max_age_seconds
+                self._open[table].hurried = True
         self._wake.set()
 
     def drain(self) -> None:
@@ -161,6 +174,7 @@ class Writer:
                 self._wake.clear()
                 for table in self._due(loop.time()):
                     batch = self._flushing[table] = self._open.pop(table)
+                    self._begun[table] = loop.time()
                     flushes.create_task(self._flush(batch), name=f"insert:{table}")
                 if self._draining and not self._open and not self._flushing:
                     return
@@ -180,11 +194,26 @@ class Writer:
             if self._draining
             or batch.rows >= limits.max_rows
             or batch.nbytes >= limits.max_bytes
-            or now - batch.opened >= limits.max_age_seconds
+            or now >= self._ripe_at(batch)
         ]
         if not due and free and self._pressed(now):
             due.append(max(free, key=lambda batch: batch.nbytes).table)
         return due
+
+    def _ripe_at(self, batch: _Batch) -> float:
+        """When a batch is old enough: one age after the table's last flush, so what follows a pause hardly waits.
+
+        A batch is opened after the last flush began, so it never waits longer than one age.
+        """
+        if batch.hurried:
+            return float("-inf")
+        gathered = batch.opened + min(GATHER_SECONDS, self._limits.max_age_seconds)
+        return max(gathered, self._begun[batch.table] + self._age_seconds())
+
+    def _age_seconds(self) -> float:
+        """``max_age_seconds``; longer while very many tables trickle."""
+        shortest = self._limits.max_age_seconds
+        return max(shortest, min(len(self._open) / TRICKLE_INSERTS_PER_SECOND, OLDEST_SECONDS))
 
     def _pressed(self, now: float) -> bool:
         since = self._budget.waiting_since()
@@ -197,11 +226,7 @@ class Writer:
 
     def _pause_seconds(self, now: float) -> float | None:
         """How long nothing can become due by itself; None when only an event can change that."""
-        ages = [
-            batch.opened + self._limits.max_age_seconds - now
-            for batch in self._open.values()
-            if batch.table not in self._flushing
-        ]
+        ages = [self._ripe_at(batch) - now for batch in self._open.values() if batch.table not in self._flushing]
         if ages and self._budget.waiting:
             ages.append(PRESSURE_WAIT_SECONDS)
         return max(0.0, min(ages)) if ages else None

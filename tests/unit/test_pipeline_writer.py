@@ -66,6 +66,42 @@ def test_a_batch_is_flushed_when_it_is_old_enough_and_not_before() -> None:
     run(work())
 
 
+def test_what_follows_a_pause_hardly_waits_and_what_follows_that_waits_one_age_at_most() -> None:
+    async def work() -> None:
+        async with running(Bench()) as bench:
+            bench.put(block("t", ("a", 1, "1")))
+            await asyncio.sleep(5.0)
+            bench.put(block("t", ("b", 1, "2")))
+            bench.put(block("t", ("c", 1, "3")))
+            await asyncio.sleep(0.03)
+            bench.put(block("t", ("d", 1, "4")))
+            assert bench.statements == [[("a", "1")], [("b", "2"), ("c", "3")]]
+            await asyncio.sleep(0.9)
+            assert len(bench.statements) == 2
+            await asyncio.sleep(0.1)
+            assert bench.statements[2:] == [[("d", "4")]]
+
+    run(work())
+
+
+@pytest.mark.parametrize(("tables", "most_per_second"), [(10, 10.0), (100, 20.0)])
+def test_inserts_a_second_stay_bounded_while_many_tables_trickle(tables: int, most_per_second: float) -> None:
+    seconds = 120
+
+    async def work() -> None:
+        async with running(Bench(capacity_bytes=10**9)) as bench:
+            for turn in range(seconds * 10):  # every table has a change every 0.4 s, a quarter of them at a time
+                for number in range(turn % 4, tables, 4):
+                    bench.put(block(f"table{number}", (str(turn), 1, "1")))
+                await asyncio.sleep(0.1)
+            put = seconds * 10 * tables / 4
+            assert len(bench.sink.inserted) <= seconds * most_per_second + tables
+            rows = sum(found.rows for found in bench.sink.inserted)
+            assert rows >= put * 0.9, "and they wait 10 s at most"
+
+    run(work())
+
+
 @pytest.mark.parametrize(
     "limit", [limits(max_rows=3, max_age_seconds=60.0), limits(max_bytes=300, max_age_seconds=60.0)]
 )
