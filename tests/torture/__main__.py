@@ -24,7 +24,7 @@ from . import matrix
 from .history import Outcome, run
 from .plan import make_plan
 
-LONGEST_SECONDS = 150.0
+LONGEST_SECONDS = 400.0
 """One history, at most: then it is killed, with everything it started, and counts as failed."""
 
 OUTCOME = "outcome.json"
