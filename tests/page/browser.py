@@ -18,6 +18,8 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
 
+WAIT_SECONDS = 60.0
+
 
 @dataclass
 class Tab:
@@ -65,8 +67,9 @@ class Tab:
 
     async def until(self, expression: str) -> None:
         """Wait until an expression is true."""
-        while not await self.get(expression):  # noqa: ASYNC110 - only the page knows
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not await self.get(expression):  # noqa: ASYNC110 - only the page knows
+                await asyncio.sleep(0.05)
 
     async def screenshot(self, file: Path, *, whole: bool = True) -> None:
         """Write a PNG of the page, beyond the window too."""

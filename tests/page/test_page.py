@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from dyncdc.telemetry.page import TableFacts
@@ -69,6 +67,20 @@ async def test_all_parts_are_drawn_and_follow_what_happens_without_a_reload() ->
         assert tab.complaints == []
 
 
+async def test_a_selection_is_left_alone_until_it_is_given_up() -> None:
+    async with on_stage() as stage, open_browser() as tab:
+        stage.live(1)
+        await drawn(tab, stage)
+        await tab.get("getSelection().selectAllChildren(document.querySelector('h3'))")
+        asked = "performance.getEntriesByType('resource').length"
+        before = await tab.get(asked)
+        await tab.get("window.heldTitle = document.querySelector('h3'), 0")
+        await tab.until(f"{asked} > {before} + 1")
+        assert await tab.get("window.heldTitle.isConnected && getSelection().toString()") == FACTS[0].table
+        await tab.get("getSelection().removeAllRanges()")
+        await tab.until("!window.heldTitle.isConnected")
+
+
 async def test_names_never_become_markup() -> None:
     async with on_stage(TableFacts(STRANGE, STRANGE, STRANGE, "none", STRANGE)) as stage, open_browser() as tab:
         stage.live(2)
@@ -102,7 +114,6 @@ async def test_it_says_when_the_daemon_is_gone_and_since_when() -> None:
         async with on_stage() as stage:
             stage.live(1)
             await drawn(tab, stage)
-        async with asyncio.timeout(60):
-            await tab.until("!document.getElementById('offline').hidden")
+        await tab.until("!document.getElementById('offline').hidden")
         assert "The daemon does not answer" in await tab.get(TEXT)
         assert "What you see is as of" in await tab.get(TEXT)

@@ -46,7 +46,8 @@ class Activity:
         for table, ring in self._rings.items():
             now = totals.get(table, (0.0, 0.0))
             for steps, total, before in zip((ring.read, ring.written), now, ring.before, strict=True):
-                steps.extend([max(0.0, total - before) / (ended * STEP_SECONDS)] * min(ended, STEPS))
+                rate = round(max(0.0, total - before) / (ended * STEP_SECONDS), 2)
+                steps.extend([rate] * min(ended, STEPS))
             ring.before = now
 
     def plot(self, table: str) -> Plot:

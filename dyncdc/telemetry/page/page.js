@@ -227,8 +227,12 @@ async function update() {
   try {
     const answer = await fetch("/status.json", { cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_MS) });
     if (!answer.ok) throw new Error(`it answers ${answer.status}`);
-    draw(await answer.json());
-    drawnAt = new Date();
+    const doc = await answer.json();
+    // Who is selecting an error to copy it keeps the selection.
+    if (getSelection().isCollapsed) {
+      draw(doc);
+      drawnAt = new Date();
+    }
     $("offline").hidden = true;
     document.body.dataset.drawn = "yes";
   } catch (error) {
