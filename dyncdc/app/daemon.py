@@ -114,6 +114,7 @@ class _Daemon:
         async with serve_http(where, pages) as port, asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(feed_watchdog(), name="watchdog"),
+                tasks.create_task(self._progress.watch(), name="progress"),
                 tasks.create_task(self._overview.activity.run(), name="activity"),
             ]
             _log.info(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
@@ -13,6 +15,8 @@ from .repeats import RepeatLimiter
 
 BUDGET = "budget"
 """What a task waits for when others hold the memory: their trouble, not its own."""
+
+STACK_FRAMES = 50
 
 _log = structlog.get_logger("dyncdc")
 
@@ -27,6 +31,9 @@ class TaskProgress:
     waits_for: str = ""
     allowance_seconds: float = 0.0
     failure: str = ""
+    runner: asyncio.Task[object] | None = None
+    """What runs it: whoever asks where it hangs looks at its stack."""
+    told: bool = False
 
     def moved(self) -> None:
         """Record progress: something was read, written or saved, or there was verifiably nothing to do."""
@@ -42,6 +49,19 @@ class TaskProgress:
     def failed(self, why: str) -> None:
         """Record that the task has given up: it counts as stuck from now on."""
         self.failure = why
+
+
+def stack_of(task: TaskProgress) -> list[str]:
+    """Where a task hangs: file, line and function of each of its frames, the innermost last. No values."""
+    awaited: object = task.runner.get_coro() if task.runner is not None else None
+    frames: list[str] = []
+    while awaited is not None and len(frames) < STACK_FRAMES:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+        if frame is None:
+            break
+        frames.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+    return frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +92,8 @@ class Progress:
     def task(self, name: str) -> Iterator[TaskProgress]:
         """Register a task for as long as the block runs; logs written inside carry its name."""
         task = TaskProgress(name, self.clock, self.clock())
+        with suppress(RuntimeError):  # outside of a loop there is nothing that could hang
+            task.runner = asyncio.current_task()
         self._tasks[id(task)] = task
         try:
             with structlog.contextvars.bound_contextvars(task=name):
@@ -101,6 +123,29 @@ class Progress:
             for task in causes or late
         ]
         return sorted(found, key=lambda stuck: -stuck.seconds)
+
+    async def watch(self) -> None:
+        """Log each task that gets stuck, with where it hangs, once; and when it moves again. Until cancelled."""
+        while True:
+            await asyncio.sleep(min(1.0, self.stuck_after_seconds / 4))
+            self.look()
+
+    def look(self) -> None:
+        """Log what got stuck, or free, since the last look."""
+        stuck = {found.name: found for found in self.stuck()}
+        for task in self._tasks.values():
+            found = stuck.get(task.name)
+            if found is not None and not task.told:
+                _log.error(
+                    "task stuck",
+                    task=task.name,
+                    seconds=round(found.seconds),
+                    reason=found.reason,
+                    stack=stack_of(task),
+                )
+            elif found is None and task.told:
+                _log.info("task moved again", task=task.name)
+            task.told = found is not None
 
     def tell(self, event: str, **keys: object) -> None:
         """Log what an operator should know of: the start or the end of something, never anything per record."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from dyncdc.errors import RetryableError
@@ -97,3 +99,30 @@ def test_repeats_take_bounded_memory() -> None:
     for number in range(5000):
         assert limiter.admit(number) == 0
     assert len(limiter._said) <= 1000
+
+
+async def test_a_task_that_gets_stuck_is_logged_once_with_where_it_hangs_and_again_when_it_moves() -> None:
+    now = 0.0
+    progress = Progress(stuck_after_seconds=10.0, clock=lambda: now)
+    moving, ending = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        with progress.task("insert:orders") as task:
+            await moving.wait()
+            task.moved()
+            await ending.wait()
+
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(hang(), name="insert:orders")
+            await asyncio.sleep(0)
+            progress.look()
+            now = 11.0
+            progress.look()
+            progress.look()
+            moving.set()
+            await asyncio.sleep(0.01)
+            progress.look()
+            ending.set()
+    assert [log["event"] for log in logs] == ["task stuck", "task moved again"]
+    assert "hang" in logs[0]["stack"][0] and "wait" in logs[0]["stack"][-1]
