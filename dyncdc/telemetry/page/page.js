@@ -15,6 +15,8 @@ function make(name, options = {}, ...children) {
 const prose = (text) => text.split("`").map((part, i) => i % 2 ? make("code", {}, part) : part);
 const count = (n) => Math.round(n).toLocaleString("en");
 const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
+// A change may reach the stream a minute after it was made: nothing is known to be complete up to now.
+const USUAL_SECONDS = 60;
 const STEPS_SHOWN = 72, OLD_SECONDS = 15;
 const known = (x) => x !== null && x !== undefined;
 
@@ -95,7 +97,7 @@ function card(table, now) {
     ...parts,
     ["lag", duration(table.lag_seconds), late(table.lag_seconds), "how far reading is behind the newest change"],
     ["headroom", duration(table.headroom_seconds), left(table.headroom_seconds), "until unread changes expire"],
-    ["complete until", known(until) ? ago(until, now) : "not known yet", "", known(until) ? instant(until) : ""],
+    ["complete until", known(until) ? ago(until, now) : "not known yet", known(until) ? late(now - until - USUAL_SECONDS) : "", known(until) ? instant(until) : ""],
     ["rows stored", known(table.rows) ? count(table.rows) : "unknown", "", "as ClickHouse counts them, replaced ones included"],
     ["dead letters", known(table.dead_letters) ? count(table.dead_letters) : "unknown", table.dead_letters ? "warn" : ""],
     ["last insert", known(table.last_insert) ? ago(table.last_insert, now) : "none yet"],
