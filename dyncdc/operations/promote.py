@@ -15,7 +15,7 @@ from ..decode.types import Codec, compile_type
 from ..errors import ConfigError
 from ..sinks.defaults import default_expression
 from ..sinks.evolution import refresh_view, run_add_columns
-from ..sinks.spilled import misfits, spilled_sample, spilled_types
+from ..sinks.spilled import held_elsewhere, misfits, spilled_sample, spilled_types
 from ..sinks.tables import read_table
 
 LOOK_SECONDS = 3600.0
@@ -51,7 +51,8 @@ class Promoted:
 async def promote(world: World, table: str, attribute: str, kind: str, *, keep_misfits: bool = False) -> Promoted:
     """Give an attribute of a table (DynamoDB's names) a column of a type.
 
-    ``keep_misfits``: go on where some values do not fit; they stay in the spill, and the column shows none.
+    ``keep_misfits``: go on where some values do not fit, or are not in the spill but in the column of a map around the
+    attribute; the column shows none of them.
 
     Raises ConfigError for whatever would blur a value or cannot be, FatalError, RetryableError.
     """
@@ -82,6 +83,8 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     misfit = await misfits(world.clickhouse, spec, column, beside)
     if misfit + left and not keep_misfits:
         raise await _misfit_error(world, spec, column, misfit + left, doing)
+    if not keep_misfits:
+        await _check_held_elsewhere(world, spec, path, doing)
     await run_add_columns(world.clickhouse, spec.destination, [column], spec.spill_column, world.cluster, beside)
     await _read_back(world, spec, column, doing)
     await refresh_view(world.clickhouse, spec, world.cluster)
@@ -124,6 +127,16 @@ def _takes(found: Mapping[str, int], codec: Codec, there: list[ColumnSpec], doin
             hint=f"{codec.node.label} takes {', '.join(codec.encoders)}",
         )
     return tag  # type: ignore[return-value]
+
+
+async def _check_held_elsewhere(world: World, spec: TableSpec, path: tuple[str, ...], doing: str) -> None:
+    """Older rows must not show NULL for what another column holds of the same map. Raises ConfigError."""
+    names, count = await held_elsewhere(world.clickhouse, spec, path)
+    if count:
+        raise ConfigError(
+            f"{doing}: {count:,} items have it in {', '.join(names[:5])}, and not in the spill",
+            hint="go on by --keep-misfits: they show none until `dyncdc snapshot` has read them again",
+        )
 
 
 async def _misfit_error(world: World, spec: TableSpec, column: ColumnSpec, count: int, doing: str) -> ConfigError:

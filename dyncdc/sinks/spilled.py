@@ -11,7 +11,7 @@ from ..decode.spec import ColumnSpec, TableSpec
 from ..decode.types import compile_type
 from .connection import ClickHouse
 from .defaults import default_expression, place_in_spill
-from .names import qualified, quote_name
+from .names import qualified, quote_name, quote_text
 
 SAMPLE_VALUES = 10_000
 
@@ -45,6 +45,41 @@ async def misfits(clickhouse: ClickHouse, spec: TableSpec, column: ColumnSpec, b
     return int(rows[0][0])
 
 
+async def held_elsewhere(clickhouse: ClickHouse, spec: TableSpec, path: tuple[str, ...]) -> tuple[list[str], int]:
+    """Return the columns of the map around a place, or of the places inside it, and how many items only they hold.
+
+    What such a column says exactly is not in the spill, so no DEFAULT over the spill shows it.
+    """
+    others = [column for column in spec.columns if column.path != path and _overlap(column.path, path)]
+    if not others:
+        return [], 0
+    held = " OR ".join(_holds(column, path) for column in others)
+    shown = ", ".join(quote_name(name) for name in (spec.spill_column, *(column.name for column in others)))
+    rows = await clickhouse.fetch(
+        f"SELECT countIf(NOT JSONHas({place_in_spill(path, spec.spill_column)}) AND ({held}))"
+        f" FROM (SELECT {shown} FROM {qualified(spec.destination)} FINAL{_alive(spec)})",
+        doing=f"looking at the columns of {spec.destination}",
+    )
+    return [column.name for column in others], int(rows[0][0])
+
+
+def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def _holds(column: ColumnSpec, path: tuple[str, ...]) -> str:
+    """Whether a column holds something of a place."""
+    name, node = quote_name(column.name), compile_type(column.type).node
+    rest = path[len(column.path) :]
+    if rest and node.name == "String":  # a JSON text, plain or typed
+        steps = [step for each in rest for step in ("M", each)] if column.encoding == "typed" else rest
+        return f"ifNull(JSONHas({', '.join([name, *map(quote_text, steps)])}), 0)"
+    if node.nullable:
+        return f"isNotNull({name})"
+    return f"{name} != defaultValueOfTypeName({quote_text(column.type)})"
+
+
 async def spilled_sample(clickhouse: ClickHouse, spec: TableSpec, path: tuple[str, ...]) -> list[object]:
     """Return some typed values, for inference only."""
     place = place_in_spill(path, spec.spill_column)
@@ -56,6 +91,9 @@ async def spilled_sample(clickhouse: ClickHouse, spec: TableSpec, path: tuple[st
 
 
 def _items(spec: TableSpec, beside: ColumnSpec | None = None) -> str:
-    alive = f" WHERE {quote_name(spec.deleted_column)} = 0" if spec.deleted_column else ""
     shown = ", ".join(quote_name(name) for name in (spec.spill_column, *([beside.name] if beside else [])))
-    return f"(SELECT {shown} FROM {qualified(spec.destination)} FINAL{alive})"
+    return f"(SELECT {shown} FROM {qualified(spec.destination)} FINAL{_alive(spec)})"
+
+
+def _alive(spec: TableSpec) -> str:
+    return f" WHERE {quote_name(spec.deleted_column)} = 0" if spec.deleted_column else ""

@@ -119,3 +119,28 @@ def test_a_wider_column_beside_a_narrow_one_shows_what_both_hold(stage: Stage) -
     stage.put(change(table, "INSERT", now(), {"id": {"S": "3"}, "price": {"N": "4.5"}}))
     stage.once()
     assert stage.rows(columns=f"price, {name}")[-1] == [None, "4.5"]
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted", "kind", "holders"),
+    [
+        ({"m": "String"}, "m.k", "Nullable(Int64)", "m"),
+        ({"m.k": "Nullable(Int64)", "m.s": "String"}, "m", "Map(String, Nullable(Int64))", "m_k, m_s"),
+    ],
+)
+def test_what_a_column_of_the_same_map_holds_is_not_shown_as_absent(
+    stage: Stage, has: dict[str, str], wanted: str, kind: str, holders: str
+) -> None:
+    listed = [
+        {"attribute": name, "type": type_} | ({"from": "M"} if name == "m" else {}) for name, type_ in has.items()
+    ]
+    table = stage.table(evolve="spill", columns=listed)
+    for number, value in enumerate(({"M": {"k": {"N": "1"}}}, {"NULL": True})):
+        stage.put(change(table, "INSERT", now(), {"id": {"S": str(number)}, "m": value}))
+    stage.put(change(table, "INSERT", now(), {"id": {"S": "2"}}))
+    stage.once()
+    before = columns(stage)
+    refused = promote(stage, table, wanted, kind)
+    assert refused.code == 2 and f"1 items have it in {holders}, and not in the spill" in refused.err
+    assert columns(stage) == before
+    assert promote(stage, table, wanted, kind, "--keep-misfits").code == 0
