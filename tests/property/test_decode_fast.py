@@ -59,6 +59,7 @@ NARROW = TableSpec(
         column("flag", "Bool", "BOOL"),
         column("maybe", "Nullable(Bool)", "BOOL"),
         column("bytes", "Nullable(String)", "B"),
+        column("blob", "String", "B"),
         column("map", "Nullable(String)", "M"),
         column("list", "String", "L"),
         column("either", "Nullable(String)", "M", "L", "S"),
@@ -107,6 +108,7 @@ ODD = [
         b'{"B":""}',
     ),
     *(b'{"B":"A"}', b'{"B":"AA=="}', b'{"B":"AB=="}', b'{"B":"AAAA"}', b'{"B":"A==="}', b'{"B":"AA=\\u003d"}'),
+    *(b'{"B":"null"}', b'{"B":"nullnull"}', b'{"B":"AAnullnullAAnullnull"}'),
     *(b'{"SS":["b","a"]}', b'{"SS":["a","a"]}', b'{"SS":[]}', b'{"SS":["a",1]}', b'{"SS":null}', b'{"SS":{}}'),
     *(b'{"SS":[["a"]]}', b'{"SS":"a"}', b'{"NS":["1"]}', b'{"BS":["AA=="]}'),
     *(b'{"M":{}}', b'{"M":{"b":{"S":"x"},"a":{"N":"1.50"}}}', b'{"M":{"a":{"S":"{"}}}', b'{"M":{"a":{"S":"}"}}}'),
@@ -115,11 +117,13 @@ ODD = [
     *(b'{"M":{"a":{"M":{"b":{"NULL":true}}},"c":{"BOOL":false}}}', b'{"M":{"a":{"M":{"b":{"S":"x"}},"S":"y"}}}'),
     *(b'{"M":{"a":{"N":"1"},"a":{"N":"2"}}}', b'{"M":{"a":{"N":"x"}}}', b'{"M":{"a":{"NULL":false}}}', b'{"M":[]}'),
     *(b'{"M":{"a":{"S":"\x7f1"}}}', b'{"M":{"a":{"S":"\\u0001,\\u0001"}}}', b'{"M":{"\\"0\\"":{"S":"\\",\\""}}}'),
+    *(b'{"M":{"a":{"S":"\\u007f1"}}}', b'{"M":{"\\u007F1":{"S":"x"}}}', b'{"L":[{"S":"\\u007f12.50"}]}'),
     *(b'{"M":{"a":{"N":"-0"}}}', b'{"M":{"a":{"N":"1E2"}}}', b'{"M":{"a":{"B":"AA=="}}}', b'{"M":{"a":{"M":{}}}}'),
     *(b'{"M":{"0":{"0":0}}}', b'{"M":null}', b'{"M":{"a":null}}', b'{"M":{"a":{}}}', b'{"M":{"a": {"S":"x"}}}'),
     *(b'{"L":[]}', b'{"L":[{"S":"x"},{"N":"2"}]}', b'{"L":[0]}', b'{"L":["x"]}', b'{"L":[{"M":{"z":{"S":","}}}]}'),
     *(b'{"L":[{"S":"],"},{"S":"\\"},{"}]}', b'{"L":' * 3, b'{"L":[' * 40 + b'{"S":"x"}' + b"]}" * 40),
     *(b'{"L":[' * 70 + b'{"S":"x"}' + b"]}" * 70, b'{"L":[' + b",".join([b'{"L":[]}'] * 90) + b"]}"),
+    *(b'{"\\u004d":{"a":' * 65 + b'{"S":"x"}' + b"}}" * 65, b'{"M" :{"a":' * 200 + b'{"S":"x"}' + b"}}" * 200),
     *(
         b'{"S":"\\u00e9\\n\\"\\\\"}',
         b'{"S":"\xc3\xa9"}',
@@ -200,7 +204,10 @@ def images(draw: st.DrawFn, spec: TableSpec) -> tuple[bytes, bytes]:
     return object_of(keys), object_of(found)[:-1] + twice + b"}"
 
 
-OFTEN = {"S": [compact({"S": f"k{n}"}) for n in range(9)], "N": [compact({"N": str(n)}) for n in range(9)]}
+OFTEN = {
+    "S": [compact({"S": text}) for text in ("k0", ",", 'a",', "k3", "k4", "k5", "k6", "k7", "k8")],
+    "N": [compact({"N": str(n)}) for n in range(9)],
+}
 
 
 def object_of(found: dict[str, bytes]) -> bytes:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dyncdc.decode.fast import documents
-from dyncdc.decode.fast.columns import Cells, PatternColumn
+from dyncdc.decode.fast.columns import BinaryColumn, Cells, PatternColumn
 from dyncdc.decode.fast.sheet import Sheet
 from dyncdc.decode.fast.table import Attribute
 
@@ -62,6 +62,20 @@ def second_type_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(documents, "_map", lambda entries, levels: {k: v.popitem()[1] for k, v in entries.items()})
 
 
+def escaped_marks_believed(patch: pytest.MonkeyPatch) -> None:
+    """A text that begins with the mark of numbers is one, if the mark was escaped."""
+    patch.setattr(documents, "_MARKS", (b"\x7f",))
+
+
+def base64_not_searched_for_null(patch: pytest.MonkeyPatch) -> None:
+    """Four letters inside base64 are taken for an absent value."""
+
+    def cells(self: BinaryColumn, body: bytes, nulls: int) -> Cells:
+        return PatternColumn._cells(self, body, nulls)
+
+    patch.setattr(BinaryColumn, "_cells", cells)
+
+
 ALL = (
     drift_check_off,
     unknown_attributes_dropped,
@@ -69,4 +83,6 @@ ALL = (
     key_taken_from_the_image,
     null_is_absent,
     second_type_ignored,
+    escaped_marks_believed,
+    base64_not_searched_for_null,
 )

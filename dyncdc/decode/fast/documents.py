@@ -20,6 +20,9 @@ PART_BYTES: Final = 32 * 1024
 """Parsed at once. Trees that are kept longer than it takes to write them again cost ten times as much (measured)."""
 
 _NUMBER_MARK: Final = "\x7f"
+_MARKS: Final = (b"\x7f", b"\\u007")
+"""How a text of its own can come to hold the mark: as it is, or escaped."""
+
 _NUMBERS: Final = re.compile(
     rb'"\x7f(?=[^"]{1,38}")(?:(-?(?:0|[1-9][0-9]*+)\.[0-9]*[1-9])0*|(-?[1-9][0-9]*+|0)(?:\.0+)?)"'
 ).split
@@ -53,7 +56,7 @@ class DocumentColumn:
 
     def _encode(self, raws: Sequence[msgspec.Raw]) -> Cells:
         text = b",".join(raws)
-        if b"\x7f" in text:
+        if any(mark in text for mark in _MARKS):
             raise NotPlainError
         nulls: list[int] = []
         try:

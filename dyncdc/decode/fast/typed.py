@@ -48,8 +48,6 @@ class TypedColumn:
 
     def encode(self, raws: Sequence[msgspec.Raw]) -> Cells:
         """Encode a sub-batch. Raises NotPlainError."""
-        if any(map(_may_nest_too_deep, raws)):
-            raise NotPlainError
         nulls: list[int] = []
         try:
             values: list[Any] = orjson.loads(b"[%b]" % b",".join(raws))
@@ -62,7 +60,7 @@ class TypedColumn:
                     nulls.append(row)
                 elif tag not in self._takes:
                     raise NotPlainError
-        written = _checked(written_apart(values))
+        written = _checked(_written(values))
         for row in nulls:
             values[row] = 0
         if nulls:
@@ -102,15 +100,13 @@ def _text(raw: msgspec.Raw) -> bytes | None:
 
 
 def _texts(raws: Sequence[msgspec.Raw]) -> list[bytes]:
-    if any(map(_may_nest_too_deep, raws)):
-        raise NotPlainError
     try:
         values = orjson.loads(b"[%b]" % b",".join(raws))
     except orjson.JSONDecodeError:
         raise NotPlainError from None
     if 0 in values:  # what the check takes for a value that is not there
         raise NotPlainError
-    return _checked(written_apart(values))[: -len(b",\x01")].split(b",\x01,")
+    return _checked(_written(values))[: -len(b",\x01")].split(b",\x01,")
 
 
 def _checked(written: bytes) -> bytes:
@@ -123,9 +119,22 @@ def _checked(written: bytes) -> bytes:
     raise NotPlainError
 
 
-def _may_nest_too_deep(raw: msgspec.Raw) -> bool:
-    """Whether a value has so many maps and lists that it could be beyond the limit of the exact path."""
-    if len(raw) <= MAX_OPENINGS * _OPENING_BYTES:
+def _written(values: list[Any]) -> bytes:
+    """Write values apart. Raises NotPlainError if one may be beyond the limit of the exact path.
+
+    Only what is written says how deep it nests: in what was read, a type may be escaped or stand before a space.
+    """
+    try:
+        written = written_apart(values)
+    except orjson.JSONEncodeError:  # beyond the limit of orjson
+        raise NotPlainError from None
+    if any(map(_may_nest_too_deep, written.split(b"\x01"))):
+        raise NotPlainError
+    return written
+
+
+def _may_nest_too_deep(text: bytes) -> bool:
+    """Whether a written value has so many maps and lists that it could be beyond the limit of the exact path."""
+    if len(text) <= MAX_OPENINGS * _OPENING_BYTES:
         return False
-    text = bytes(raw)
     return text.count(b'"M":') + text.count(b'"L":') > MAX_OPENINGS
