@@ -229,6 +229,8 @@ class TableConfig(Section):
             raise ValueError('with deletes = "ignore" there are no tombstones for clean_tombstones')
         if not self.metadata.expired and self.ttl_deletes == "keep":
             raise ValueError('without a metadata.expired column, ttl_deletes must be "delete"')
+        if self.nested != "flatten" and "flatten_depth" in self.model_fields_set:
+            raise ValueError(f'flatten_depth means nothing with nested = "{self.nested}"')
         if self.columns == "infer":
             return self
         taken = [name for name in (self.metadata.version, self.metadata.deleted, self.metadata.spill) if name]

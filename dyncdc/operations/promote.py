@@ -72,6 +72,7 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
             return Promoted(table, attribute, column.name, column.type, False, 0, 0)
     world.clickhouse.timeout_seconds = max(world.clickhouse.timeout_seconds, LOOK_SECONDS)
     found = await spilled_types(world.clickhouse, spec, path)
+    there = _of_same_values(there, codec, found)
     takes = _takes(found, codec, there, doing)
     taken = RESERVED_NAMES | {column.name for column in planned.existing.columns}
     column = ColumnSpec(column_name(path, taken), kind, path, (takes,))
@@ -111,6 +112,13 @@ def _path(attribute: str, spec: TableSpec, doing: str) -> tuple[str, ...]:
     if spec.redaction.hides(path):
         raise ConfigError(f"{doing}: it is left out, or inside of what is masked", hint="see exclude and mask")
     return path
+
+
+def _of_same_values(there: list[ColumnSpec], codec: Codec, found: Mapping[str, int]) -> list[ColumnSpec]:
+    """The columns whose values the new one is to show too: none where it is for a type that has no column yet."""
+    if codec.own in found and not any(codec.own in column.takes for column in there):
+        return []
+    return [column for column in there if column.takes[0] in codec.encoders]
 
 
 def _takes(found: Mapping[str, int], codec: Codec, there: list[ColumnSpec], doing: str) -> AttributeType:

@@ -121,6 +121,20 @@ def test_a_wider_column_beside_a_narrow_one_shows_what_both_hold(stage: Stage) -
     assert stage.rows(columns=f"price, {name}")[-1] == [None, "4.5"]
 
 
+def test_values_of_another_type_than_the_columns_get_one_of_their_own(stage: Stage) -> None:
+    table = spilled(stage, {"N": "1"}, {"S": "three"})
+    assert promote(stage, table, "price", "Nullable(Int64)", "--keep-misfits").code == 0
+    stage.put(change(table, "INSERT", now(), {"id": {"S": "2"}, "price": {"N": "3"}}))
+    stage.once()
+    done = promote(stage, table, "price", "Nullable(String)", "--keep-misfits", "--json")
+    assert done.code == 0, done.err
+    name = json.loads(done.out)["column"]
+    stage.put(change(table, "INSERT", now(), {"id": {"S": "3"}, "price": {"S": "four"}}))
+    stage.once()
+    wanted = [["0", "1", None], ["1", None, "three"], ["2", "3", None], ["3", None, "four"]]
+    assert stage.rows(columns=f"id, price, {name}") == wanted
+
+
 @pytest.mark.parametrize(
     ("has", "wanted", "kind", "holders"),
     [

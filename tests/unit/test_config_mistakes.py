@@ -46,6 +46,7 @@ def mistake(text: str, environ: dict[str, str] | None = None) -> str:
             "unknown key tables[0].snapshot.buckt: did you mean bucket?",
         ),
         (MINIMAL + TABLE + "[sink]\nx = 1", "unknown key sink: keys here: pipeline, aws"),
+        (MINIMAL + TABLE + "nested = 'json'\nflatten_depth = 2", 'flatten_depth means nothing with nested = "json"'),
         (MINIMAL + "poll_interval_seconds = '1'\n" + TABLE, "kinesis.poll_interval_seconds must be a number"),
         (MINIMAL + "poll_interval_seconds = true\n" + TABLE, "kinesis.poll_interval_seconds must be a number"),
         (MINIMAL + "poll_interval_seconds = 0\n" + TABLE, "kinesis.poll_interval_seconds must be greater than 0"),
