@@ -90,6 +90,8 @@ def _compile(node: TypeNode, text: str) -> Codec:
         )
     if not node.nullable:
         return codec
+    if node.name in ("Array", "Map"):  # the server would say so of the whole table, and be asked again and again
+        raise ConfigError(f"using the column type {text!r}", hint=f"ClickHouse has no Nullable({node.name})")
     return Codec(node, NULL_CELL, codec.encoders, codec.own, codec.injective)
 
 

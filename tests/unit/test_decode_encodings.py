@@ -63,3 +63,9 @@ def test_a_row_with_raw_bytes_is_kept_and_found_again_in_a_letter() -> None:
     cells = [b'"a"', b'"\xff\\u0000"', b"null", b'{"a":"1"}']
     kept = row_as_raw(Block("t", ("id", "raw", "none", "map"), cells, 1))
     assert row_of_raw(kept) == ("t", {"id": "a", "raw": b"\xff\0", "none": None, "map": {"a": "1"}})
+
+
+@pytest.mark.parametrize("kind", ["Nullable(Array(Int64))", "Nullable(Map(String, Int64))"])
+def test_a_type_that_clickhouse_does_not_have_is_refused_before_it_is_asked(kind: str) -> None:
+    with pytest.raises(ConfigError):
+        compile_type(kind)
