@@ -375,3 +375,19 @@ NEW: list[dict[str, bytes]] = [
     {"nothing": b'{"NULL":true}'},
     {"broken": b'{"S":1}'},
 ]
+
+
+def test_keys_that_look_like_the_space_between_keys_stay_one_key_each() -> None:
+    def change(key: bytes) -> bytes:
+        keys = {"pk": key, "sk": OFTEN["N"][0]}
+        return record_of(keys, keys)
+
+    odd = [compact({"S": text}) for text in (",", 'a",', '"', "x", '",')] + [b'{"N":"1"}']
+    plans = {"narrow": plan_of(NARROW)}
+    for found in ([change(one), change(other), change(last)] for one in odd for other in odd for last in odd):
+        for one, other in zip(
+            StreamDecoder(plans, pipeline="p").decode(chunk(found)),
+            FastStreamDecoder(plans, pipeline="p").decode(chunk(found)),
+            strict=True,
+        ):
+            same(one, other)
