@@ -312,7 +312,7 @@ class Sheet:
 
 def pieces(cells: Cells, rows: int) -> list[bytes]:
     """Return the cells of a key column one by one."""
-    # A text that is a comma, or ends in a quote and one, looks like the end of a text; so it stands before or behind one.
+    # A text that is a comma, or ends in a quote and one, looks like the end of a text.
     if cells.absent or cells.nulls or b'",","' in cells.body:
         return list(map(orjson.dumps, cells.listed()))
     found = cells.body.replace(b'","', b'"\n"').split(b"\n")
