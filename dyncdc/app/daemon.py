@@ -56,17 +56,23 @@ REOPEN_SECONDS = 2.0
 
 
 async def run_daemon(
-    config: Config, *, once: bool, division: Division | None = None, worker: Path | None = None
+    config: Config,
+    *,
+    once: bool,
+    division: Division | None = None,
+    worker: Path | None = None,
+    since: float = float("inf"),
 ) -> int:
     """Replicate until a signal, or with ``once`` until all is done; return the exit code.
 
     ``division``: which member of the pipeline it is. ``worker``: the socket for its pages when a supervisor started it.
+    ``since``: when the supervisor's run with ``once`` began, by ClickHouse's clock.
 
     Raises ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
     """
     stop = Stop()
     stop.listen(worker=worker is not None)
-    daemon = _Daemon(config, stop, division or Division(), worker, once=once)
+    daemon = _Daemon(config, stop, division or Division(), worker, since, once=once)
     try:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
@@ -91,8 +97,11 @@ async def _watch(stop: Stop, daemon: _Daemon, work: asyncio.Task[None]) -> None:
 class _Daemon:
     """One process's life. Everything it opens is closed in the opposite order, whatever happens."""
 
-    def __init__(self, config: Config, stop: Stop, division: Division, worker: Path | None, *, once: bool) -> None:
+    def __init__(
+        self, config: Config, stop: Stop, division: Division, worker: Path | None, since: float, *, once: bool
+    ) -> None:
         self._config = config
+        self._since = since
         self._stop = stop
         self._division = division
         self._worker = worker
@@ -227,6 +236,7 @@ class _Daemon:
             drain_seconds=config.run.shutdown_seconds,
             division=self._division,
             once=self._once,
+            since=self._since,
             on_lost_position=config.kinesis.on_lost_position,
             diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),
         )

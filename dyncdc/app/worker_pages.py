@@ -65,6 +65,7 @@ class WorkerPages:
         self._overview = overview
         self._merged = merged
         self._starting: Progress | None = None
+        self._one_at_a_time = asyncio.Lock()
         self.restarts = 0
 
     def watch_start(self, progress: Progress) -> None:
@@ -94,9 +95,16 @@ class WorkerPages:
         return merge_documents(self._overview.document(), told, self.restarts)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        answers = await self._answers.ask("/metrics")
-        texts = {number: answer[1] for number, answer in answers.items() if answer is not None}
-        body = self._merged.render(texts, len(self._answers.workers), self.restarts)
+        async with self._one_at_a_time:  # an older page must not follow a younger one: counters would fall
+            before = self._merged.deaths()
+            answers = await self._answers.ask("/metrics")
+            after = self._merged.deaths()
+            texts = {
+                number: answer[1]
+                for number, answer in answers.items()
+                if answer is not None and before[number] == after[number]
+            }
+            body = self._merged.render(texts, len(self._answers.workers), self.restarts)
         return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
 
     async def _livez(self, _: web.Request) -> web.Response:

@@ -27,6 +27,7 @@ from ..errors import ConfigError, FatalError
 from ..pipeline.coordinator import first_error
 from ..pipeline.membership import Division
 from ..pipeline.retry import Backoff
+from ..sinks.checkpoints import ClickHouseCheckpoints
 from ..sources.aws_errors import CredentialsError
 from ..telemetry.http import serve_http
 from ..telemetry.merge import MergedMetrics
@@ -44,6 +45,9 @@ _log = structlog.get_logger("dyncdc")
 
 SUPERVISOR = "DYNCDC_SUPERVISOR"
 """Environment variable of a worker: process id of whoever started it."""
+
+RUN_BEGAN = "DYNCDC_RUN_BEGAN"
+"""Environment variable of a worker with ``--once``: when the run began, in seconds by ClickHouse's clock."""
 
 DESTINATIONS_CHECKED = "destinations checked"
 PR_SET_PDEATHSIG = 1
@@ -64,11 +68,15 @@ OURS = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "DYNCDC_MEMBER")
 """Environment variables that are not for workers: only the supervisor talks to systemd."""
 
 
-def be_worker() -> None:
-    """Die with the supervisor, however that ends. In a worker, first of all. Source: prctl(2), PR_SET_PDEATHSIG."""
+def be_worker() -> float:
+    """Die with the supervisor, however that ends; return when its run with ``--once`` began, by ClickHouse's clock.
+
+    In a worker, first of all. Source: prctl(2), PR_SET_PDEATHSIG.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.environ.get(SUPERVISOR, str(os.getppid())) != str(os.getppid()):
         raise FatalError("starting a worker: its supervisor has ended")
+    return float(os.environ.get(RUN_BEGAN, "inf"))
 
 
 @dataclass(slots=True)
@@ -136,6 +144,7 @@ class _Supervisor:
         self._missing = [DESTINATIONS_CHECKED]
         self._overview = make_overview(config, division, Metrics(), self._progress, self._missing)
         self._pages = WorkerPages(Answers(self._workers), self._merged, self._overview)
+        self._began = float("inf")
         self._code = 0
         self._supervising = False
         self._ending = asyncio.Event()
@@ -175,6 +184,9 @@ class _Supervisor:
                     await assemble(world)
                 except CredentialsError as error:  # at start they cannot mend themselves
                     raise ConfigError(str(error), hint=error.hint) from error
+                if self._once:  # who takes the place of a dead worker must know who has done its part before
+                    checkpoints = ClickHouseCheckpoints(world.clickhouse, self._config.pipeline)
+                    self._began = await patience(checkpoints.server_time)
                 starting.close()
                 self._supervising = True
                 self._missing.clear()
@@ -234,6 +246,8 @@ class _Supervisor:
         share = self._config.limits.memory_bytes // len(self._workers)
         environment = {name: text for name, text in os.environ.items() if name not in OURS}
         environment |= {SUPERVISOR: str(os.getpid()), "DYNCDC_LIMITS__MEMORY_BYTES": str(share)}
+        if self._once:
+            environment[RUN_BEGAN] = repr(self._began)
         worker.socket.unlink(missing_ok=True)
         division = str(worker.division)
         # A session of its own: Ctrl-C on the terminal is for us, and we pass it on.

@@ -29,14 +29,13 @@ from .options import config_option, debug_option, json_option, load, run_async
 def run(config_file: str | None, once: bool, member: str | None, worker: str | None, as_json: bool, debug: bool) -> int:
     """Replicate until told to stop (SIGTERM drains)."""
     division = Division.parse(member) if member else Division()
-    if worker is not None:
-        be_worker()
+    since = be_worker() if worker is not None else float("inf")
     config = load(config_file)
     configure_logging("debug" if debug else config.log.level, "json" if as_json else config.log.format)
     if division.shared:
         structlog.contextvars.bind_contextvars(member=str(division))
     if worker is not None:
-        return run_async(run_daemon(config, once=once, division=division, worker=Path(worker)))
+        return run_async(run_daemon(config, once=once, division=division, worker=Path(worker), since=since))
     if config.limits.workers > 1:
         arguments = [
             *(("--config", config_file) if config_file else ()),

@@ -90,7 +90,11 @@ def _stable(shard: ShardId) -> int:
 
 
 class Membership:
-    """This process among the members of its pipeline. ``tables``: DynamoDB's names of those that it follows."""
+    """This process among the members of its pipeline. ``tables``: DynamoDB's names of those that it follows.
+
+    ``since``: when the run with ``--once`` began that this process is a part of, by the store's clock; others may have
+    done their part of it before this process took the place of one that died.
+    """
 
     def __init__(
         self,
@@ -99,8 +103,11 @@ class Membership:
         tables: Collection[str],
         metrics: Metrics,
         progress: Progress,
+        *,
+        since: float = float("inf"),
     ) -> None:
         self.division = division
+        self._since = since
         self._store = store
         self._tables = tuple(sorted(tables))
         self._metrics = metrics
@@ -111,7 +118,7 @@ class Membership:
         self.looked_at = float("-inf")
         """Loop time of the last look at the others."""
         self._joined_at = 0.0
-        """By the store's clock; 0 before."""
+        """By the store's clock, the begin of the run if that is known; 0 before."""
         self._due = asyncio.Event()
         self._on_seen: list[Callable[[], None]] = []
 
@@ -126,7 +133,7 @@ class Membership:
     def all_follow(self, tables: Collection[str]) -> bool:
         """Whether every member of this division is alive and follows all of these tables.
 
-        One that has done its part (``--once``) and left since this process joined is as good.
+        One that has done its part (``--once``) and left since this process joined, or its run began, is as good.
         """
         if not self.division.shared:
             return True
@@ -184,7 +191,8 @@ class Membership:
         self._epoch = epoch
         await self._retry(lambda: self._store.save_member(self._row()))
         self._look(await self._retry(self._store.members), lapsed=False)
-        self._joined_at = max((one.seen_at for one in self._seen if self._is_me(one)), default=0.0)
+        joined_at = max((one.seen_at for one in self._seen if self._is_me(one)), default=0.0)
+        self._joined_at = min(joined_at, self._since)
 
     async def run(self) -> None:
         """Be seen, and look at the others, until cancelled. Raises FatalError when this process must not go on."""

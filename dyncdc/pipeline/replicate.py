@@ -76,6 +76,8 @@ class Settings:
     drain_seconds: float = 25.0
     division: Division = field(default_factory=Division)
     once: bool = False
+    since: float = float("inf")
+    """When the run with ``once`` began that this life is a part of, by ClickHouse's clock; infinite where unknown."""
     on_lost_position: Literal["resnapshot", "stop"] = "stop"
     diversion: DiversionLimits = field(default_factory=DiversionLimits)
     stream_delay_seconds: float = STREAM_DELAY_SECONDS
@@ -143,7 +145,9 @@ class _Life:
             clock=clock,
             member=settings.division.member,
         )
-        self._membership = Membership(settings.division, destination.members, tables, metrics, progress)
+        self._membership = Membership(
+            settings.division, destination.members, tables, metrics, progress, since=settings.since
+        )
         metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
 
     async def run(

@@ -6,6 +6,7 @@ over the death of a worker. What a gauge becomes depends on what it tells: see `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -73,13 +74,19 @@ class MergedMetrics:
     def __init__(self) -> None:
         self._last: dict[int, _Page] = {}
         self._buried: Values = {}
+        self._deaths: Counter[int] = Counter()
 
     def died(self, worker: int) -> None:
         """Keep what a worker had counted; the one in its place counts from 0."""
+        self._deaths[worker] += 1
         page = self._last.pop(worker, None)
         for series, (family, value) in page.series.items() if page else ():
             if page and page.kind(family) != "gauge":
                 self._buried[series] = self._buried.get(series, 0.0) + value
+
+    def deaths(self) -> Mapping[int, int]:
+        """How often each worker has died: a page that was asked for before its death is of nobody who counts on."""
+        return Counter(self._deaths)
 
     def render(self, texts: Mapping[int, str], workers: int, restarts: int) -> bytes:
         """Merge the pages of the workers that answered. Those that did not keep their counts, and have no gauges."""

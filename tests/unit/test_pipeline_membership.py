@@ -38,8 +38,8 @@ class MemoryMembers:
         self.add(member)
 
 
-def membership(store: MemoryMembers, member: str = "0/3") -> Membership:
-    return Membership(Division.parse(member), store, ["orders"], Metrics(), Progress())
+def membership(store: MemoryMembers, member: str = "0/3", since: float = float("inf")) -> Membership:
+    return Membership(Division.parse(member), store, ["orders"], Metrics(), Progress(), since=since)
 
 
 def test_every_shard_has_one_owner_and_shards_in_a_row_spread_evenly() -> None:
@@ -146,3 +146,30 @@ def test_a_stream_is_covered_only_when_all_members_are_there_and_follow_its_tabl
         assert not me.all_follow(["orders"]) and me.unowned(shards) == 6
 
     run(work())
+
+
+def test_once_who_takes_the_place_of_a_dead_member_counts_on_those_that_have_done_their_part_of_the_run() -> None:
+    """Else it would wait for ever: who is done with ``--once`` does not come back."""
+
+    async def work() -> None:
+        store = MemoryMembers()
+        store.add(Member(2, 3, 1, tables=("orders",), left=True))  # by another run, long ago
+        await asyncio.sleep(100.0)
+        began = 1_000.0 + asyncio.get_running_loop().time()
+        await asyncio.sleep(5.0)
+        store.add(Member(1, 3, 2, tables=("orders",), left=True))
+        await asyncio.sleep(5.0)
+        late = membership(store, "0/3", since=began)
+        await late.join(3)
+        assert late.owner_left(STREAM, owned_by(1)) and not late.owner_left(STREAM, owned_by(2))
+        assert not late.all_follow(["orders"])
+        store.add(Member(2, 3, 4, tables=("orders",), left=True))
+        await late._beat()
+        assert late.all_follow(["orders"])
+
+    run(work())
+
+
+def owned_by(member: int) -> ShardId:
+    division = Division(0, 3)
+    return next(shard for n in range(3) if division.owner(STREAM, shard := ShardId(f"shardId-{n}")) == member)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from dyncdc.app.worker_pages import Answers, WorkerPages
 from dyncdc.telemetry.merge import GAUGES, MergedMetrics
 from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.page import Overview
+from dyncdc.telemetry.progress import Progress
 
 
 def page(rows: int, *, used: float = 1.0, last: float = 5.0) -> tuple[Metrics, str]:
@@ -65,3 +70,31 @@ def test_a_counter_never_falls_when_a_worker_is_silent_or_dies() -> None:
     merged.died(1)
     assert value(merged.render({0: first}, 2, 1), series) == 40
     assert value(merged.render({0: first, 1: page(5)[1]}, 2, 1), series) == 45
+
+
+class Dying(Answers):
+    """Answers of two workers; the second dies while others are still waited for, once that is wanted."""
+
+    def __init__(self, merged: MergedMetrics) -> None:
+        super().__init__([])
+        self.merged = merged
+        self.rows = 10
+        self.dies = False
+
+    async def ask(self, path: str) -> Mapping[int, tuple[int, str] | None]:
+        if self.dies:
+            self.merged.died(1)
+        return {0: (200, page(10)[1]), 1: (200, page(self.rows)[1])}
+
+
+async def test_a_worker_that_dies_while_the_others_are_asked_is_not_counted_twice() -> None:
+    series = 'dyncdc_rows_written_total{table="orders"}'
+    merged = MergedMetrics()
+    answers = Dying(merged)
+    pages = WorkerPages(answers, merged, Overview("p", "0/1", (), Metrics(), Progress(), lambda: ()))
+    found = []
+    for answers.rows, answers.dies in ((30, False), (40, True), (5, False)):
+        body = (await pages._metrics(None)).body  # type: ignore[arg-type]
+        assert isinstance(body, bytes)
+        found.append(value(body, series))
+    assert found == [40, 40, 45]
