@@ -10,6 +10,7 @@ from pathlib import Path
 from ..config import ClickHouseUrl, Config
 from ..local.clickhouse import open_local
 from ..pipeline.membership import Division
+from ..sinks.certificates import Certificates
 from ..sinks.connection import ClickHouse
 from ..sources.aws import AwsClients, open_clients
 from ..sources.tables import Tables
@@ -63,7 +64,7 @@ async def open_clickhouse(config: Config, patience: Patience, *, own: bool = Fal
             url,
             compression=settings.compression,
             timeout_seconds=settings.insert_timeout_seconds,
-            ca_file=settings.ca_file,
+            certificates=Certificates(settings.ca_file, settings.cert_file, settings.key_file),
         )
         try:
             await patience(lambda: clickhouse.fetch("SELECT 1"))

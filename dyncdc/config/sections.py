@@ -116,8 +116,13 @@ class ClickHouseConfig(Section):
     ca_file: Text | None = Field(
         default=None, description="CA certificates (PEM) to trust instead of the system's; TLS only"
     )
-    cert_file: Text | None = Field(default=None, description="client certificate")
-    key_file: Text | None = Field(default=None, description="key of the client certificate")
+    cert_file: Text | None = Field(
+        default=None, description="client certificate (PEM), with those between it and its CA; TLS only"
+    )
+    key_file: Text | None = Field(
+        default=None,
+        description="key of the client certificate (PEM, not encrypted); without it, the key is in cert_file",
+    )
     insert_timeout_seconds: Seconds = Field(
         default=60.0, description="an insert that takes longer is given up and sent again"
     )
@@ -127,10 +132,13 @@ class ClickHouseConfig(Section):
         passwords = [bool(self.url.password), self.password_env is not None, self.password_file is not None]
         if sum(passwords) > 1:
             raise ValueError("the password is given twice: keep one of url, password_env and password_file")
-        if self.url.kind == "local" and any((*passwords, self.ca_file)):
-            raise ValueError("a local:// ClickHouse takes neither password nor ca_file")
-        if self.ca_file and not self.url.secure:
-            raise ValueError("ca_file needs TLS: write url as clickhouses://")
+        if self.url.kind == "local" and any((*passwords, self.ca_file, self.cert_file)):
+            raise ValueError("a local:// ClickHouse takes neither password nor certificates")
+        if self.key_file and not self.cert_file:
+            raise ValueError("key_file needs clickhouse.cert_file, the certificate that the key is of")
+        for key in ("ca_file", "cert_file"):
+            if getattr(self, key) and not self.url.secure:
+                raise ValueError(f"{key} needs TLS: write url as clickhouses://")
         return self
 
 

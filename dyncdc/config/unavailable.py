@@ -22,8 +22,6 @@ def _value(refused: object) -> Refused:
 
 
 UNAVAILABLE: Mapping[str, Refused] = {
-    "clickhouse.cert_file": _ANY,
-    "clickhouse.key_file": _ANY,
     "kinesis.fan_out": _value(True),
 }
 """Key path to which of its values are refused. To bring a feature in, delete its line."""

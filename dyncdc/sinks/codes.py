@@ -19,7 +19,7 @@ from ..errors import ConfigError, DyncdcError, FatalError, RejectedRowsError, Re
 
 
 class LoginRefused(ConfigError):
-    """ClickHouse does not accept the user, the password or the database."""
+    """ClickHouse does not accept the user, the password, the certificate or the database."""
 
 
 class SchemaChangedError(RetryableError):
@@ -184,6 +184,10 @@ _HINTS: Final[Mapping[int, str]] = {
     497: "`dyncdc ddl` prints the grants that the user needs",
 }
 
+_CLIENT_CERTIFICATE: Final = re.compile(r"ALERT_(?:\w*CERTIFICATE\w*|UNKNOWN_CA|ACCESS_DENIED)$")
+"""What a server's alert says about the certificate of the client. Source: RFC 8446, 6.2, in OpenSSL's spelling."""
+
+_SHOW: Final = "set clickhouse.cert_file and key_file to a certificate in force, of a CA that the server trusts"
 _REACH: Final = "check clickhouse.url, the network, and that the server runs"
 _GRANT: Final = re.compile(r"have the grant (.{1,300}?)(?:\. |\.?$)", re.MULTILINE)
 _COLUMN: Final = re.compile(r"\(while reading the value of key (.{1,200}?)\): While executing", re.DOTALL)
@@ -209,6 +213,8 @@ def translate(error: BaseException, doing: str, *, columns: Collection[str] = ()
         if isinstance(cause, ssl.SSLCertVerificationError):
             hint = "set clickhouse.ca_file to the CA's certificate, and use the host name that the certificate names"
             return ConfigError(f"{doing}: the server's certificate is not trusted ({cause.verify_message})", hint=hint)
+        if isinstance(cause, ssl.SSLError) and _CLIENT_CERTIFICATE.search(cause.reason or ""):
+            return LoginRefused(f"{doing}: the server refuses our certificate ({cause.reason})", hint=_SHOW)
         if isinstance(cause, ssl.SSLError):
             hint = "is this the TLS port, 9440? clickhouse:// is without TLS, clickhouses:// with it"
             return RetryableError(f"{doing}: TLS failed ({cause.reason})", hint=hint)

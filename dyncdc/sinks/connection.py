@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -12,7 +11,8 @@ from typing import Any
 from asynch.errors import ClickHouseException
 
 from ..config import ClickHouseUrl
-from ..errors import ConfigError, FatalError, RetryableError
+from ..errors import FatalError, RetryableError
+from .certificates import NO_CERTIFICATES, Certificates
 from .codes import LoginRefused, translate
 from .protocol import ProtocolConnection
 
@@ -38,7 +38,7 @@ class ClickHouse:
     Every call raises RetryableError when the server cannot be reached or does not answer within ``timeout_seconds``
     (the statement may then have been executed), LoginRefused (a ConfigError) when the very first login fails,
     FatalError when a later one does, and otherwise what ``codes.ACTIONS`` says. Cancelling a call drops its connection
-    and nothing else. Making one raises ConfigError for a ``ca_file`` that holds no certificates.
+    and nothing else. Making one raises ConfigError for ``certificates`` that cannot be used.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class ClickHouse:
         *,
         compression: str = "lz4",
         timeout_seconds: float = 60.0,
-        ca_file: str | None = None,
+        certificates: Certificates = NO_CERTIFICATES,
         connections: int = 4,
     ) -> None:
-        _check_ca_file(ca_file)
+        certificates.check()
         self.url = url
         self.timeout_seconds = timeout_seconds
         self._compression = compression
-        self._ca_file = ca_file
+        self._certificates = certificates
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[ProtocolConnection] = []
         self._accepted = False
@@ -159,7 +159,7 @@ class ClickHouse:
             send_receive_timeout=None,  # ours is around the whole call
             compression=False if self._compression == "none" else self._compression,
             secure=url.secure,
-            ca_certs=self._ca_file,
+            certificates=self._certificates,
         )
 
     def _settings(self, settings: Settings) -> dict[str, object]:
@@ -172,16 +172,3 @@ class ClickHouse:
             "max_query_size": MAX_QUERY_BYTES,
         }
         return {**always, **settings}
-
-
-def _check_ca_file(ca_file: str | None) -> None:
-    """Refuse a file that asynch would stumble over at every connect, for ever. Raises ConfigError."""
-    if ca_file is None:
-        return
-    try:
-        ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"reading clickhouse.ca_file {ca_file}: {error.strerror or 'it holds no certificates'}",
-            hint="name a PEM file with the certificates of the CA",
-        ) from None

@@ -80,6 +80,8 @@ def mistake(text: str, environ: dict[str, str] | None = None) -> str:
             "clickhouse.password_file: /nonexistent: No such file",
         ),
         (MINIMAL.replace("[clickhouse]", '[clickhouse]\nca_file = "x"') + TABLE, "ca_file needs TLS"),
+        (MINIMAL.replace("[clickhouse]", '[clickhouse]\ncert_file = "x"') + TABLE, "cert_file needs TLS"),
+        (MINIMAL.replace("[clickhouse]", '[clickhouse]\nkey_file = "x"') + TABLE, "key_file needs clickhouse.c"),
         (MINIMAL.replace("stream", "# stream") + TABLE, "tables[0] has no stream: set kinesis.stream"),
         (MINIMAL + TABLE + TABLE, "tables[1].dynamodb: orders is named twice"),
         (
@@ -144,8 +146,6 @@ def test_an_unknown_key_is_named_before_what_follows_from_it() -> None:
 
 
 REFUSED = {
-    "clickhouse.cert_file": "cert_file = 'c'",
-    "clickhouse.key_file": "key_file = 'k'",
     "kinesis.fan_out": "fan_out = true",
 }
 

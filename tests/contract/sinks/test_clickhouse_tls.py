@@ -1,12 +1,14 @@
-"""``clickhouses://`` through a TLS proxy: certificates are checked, and a bad one is the user's to mend."""
+"""``clickhouses://`` through a TLS proxy: certificates of both sides are checked, and who has a bad one is told."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
 import ipaddress
+import socket
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +20,14 @@ from cryptography.x509.oid import NameOID
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import ConfigError
+from dyncdc.sinks.certificates import Certificates
 from dyncdc.sinks.connection import ClickHouse
 
+PLAIN = serialization.NoEncryption()
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1, key and all in one file."""
+
+def make_certificate(file: Path, encryption: serialization.KeySerializationEncryption = PLAIN) -> Path:
+    """Write a self-signed certificate for 127.0.0.1, key and all in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -38,17 +42,39 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    file = tmp_path_factory.mktemp("tls") / "cert.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     return file
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The server's."""
+    return make_certificate(tmp_path_factory.mktemp("tls") / "cert.pem")
+
+
+def demanding(certificate: Path, clients: Path | None) -> ssl.SSLContext:
+    """A server's side; with ``clients`` it asks for a certificate that these vouch for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    if clients is not None:
+        context.load_verify_locations(clients)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 @pytest.fixture
 async def tls_url(clickhouse: ClickHouse, certificate: Path) -> AsyncIterator[ClickHouseUrl]:
     """The database's address through TLS."""
+    async with serving(clickhouse, certificate) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serving(
+    clickhouse: ClickHouse, certificate: Path, clients: Path | None = None
+) -> AsyncIterator[ClickHouseUrl]:
+    """A TLS proxy in front of the database; ``clients``: see ``demanding``."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -64,14 +90,13 @@ async def tls_url(clickhouse: ClickHouse, certificate: Path) -> AsyncIterator[Cl
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", clickhouse.url.port)
         await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context = demanding(certificate, clients)
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
         yield replace(clickhouse.url, secure=True, port=server.sockets[0].getsockname()[1])
 
 
 async def test_a_trusted_certificate_works_in_both_directions(tls_url: ClickHouseUrl, certificate: Path) -> None:
-    client = ClickHouse(tls_url, ca_file=str(certificate), timeout_seconds=5.0)
+    client = ClickHouse(tls_url, certificates=Certificates(str(certificate)), timeout_seconds=5.0)
     await client.execute("CREATE TABLE t (a String) ENGINE = Memory")
     await client.execute("INSERT INTO t FORMAT JSONCompactColumns [[" + ",".join(['"x"'] * 300_000) + "]]")
     assert len(await client.fetch("SELECT a FROM t")) == 300_000
@@ -86,7 +111,9 @@ async def test_an_unknown_certificate_is_a_config_error_with_what_to_do(tls_url:
 
 
 async def test_a_certificate_for_another_host_is_a_config_error(tls_url: ClickHouseUrl, certificate: Path) -> None:
-    client = ClickHouse(replace(tls_url, host="localhost"), ca_file=str(certificate), timeout_seconds=5.0)
+    client = ClickHouse(
+        replace(tls_url, host="localhost"), certificates=Certificates(str(certificate)), timeout_seconds=5.0
+    )
     with pytest.raises(ConfigError, match="not trusted"):
         await client.fetch("SELECT 1")
 
@@ -95,4 +122,68 @@ async def test_a_ca_file_that_cannot_be_used_is_a_config_error(tls_url: ClickHou
     (tmp_path / "empty.pem").touch()
     for name in ("missing.pem", "empty.pem"):
         with pytest.raises(ConfigError, match=name):
-            ClickHouse(tls_url, ca_file=str(tmp_path / name))
+            ClickHouse(tls_url, certificates=Certificates(str(tmp_path / name)))
+
+
+async def test_a_client_certificate_is_shown_and_a_renewed_one_is_used_without_a_restart(
+    clickhouse: ClickHouse, certificate: Path, tmp_path: Path
+) -> None:
+    trusted = make_certificate(tmp_path / "client.pem")
+    shown = tmp_path / "shown.pem"
+    shown.write_bytes(trusted.read_bytes())
+    async with serving(clickhouse, certificate, trusted) as url:
+        client = ClickHouse(
+            url, certificates=Certificates(str(certificate), str(shown), str(shown)), timeout_seconds=5.0
+        )
+        assert await client.fetch("SELECT 1") == [(1,)]
+        await client.close()
+    trusted = make_certificate(tmp_path / "renewed.pem")
+    shown.write_bytes(trusted.read_bytes())
+    async with serving(clickhouse, certificate, trusted) as url:
+        client.url = url
+        assert await client.fetch("SELECT 1") == [(1,)]
+        await client.close()
+
+
+def refuse(listener: socket.socket, certificate: Path, clients: Path) -> None:
+    """Refuse one client, in words: OpenSSL itself, as in ClickHouse. asyncio's servers hang up without an alert."""
+    context = demanding(certificate, clients)
+    accepted, _ = listener.accept()
+    with context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False) as tls:
+        with pytest.raises(ssl.SSLError):
+            tls.do_handshake()
+        while socket.socket.recv(tls, 65536):
+            pass
+
+
+@pytest.mark.parametrize("shows", ["none", "another"])
+async def test_a_client_certificate_that_is_missing_or_wrong_is_a_config_error_with_what_to_do(
+    clickhouse: ClickHouse, certificate: Path, tmp_path: Path, shows: str
+) -> None:
+    trusted, other = make_certificate(tmp_path / "client.pem"), make_certificate(tmp_path / "other.pem")
+    certificates = Certificates(str(certificate), str(other) if shows == "another" else None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = replace(clickhouse.url, secure=True, port=listener.getsockname()[1])
+        client = ClickHouse(url, certificates=certificates, timeout_seconds=5.0)
+        refusing = asyncio.get_running_loop().run_in_executor(None, refuse, listener, certificate, trusted)
+        with pytest.raises(ConfigError, match="the server refuses our certificate") as caught:
+            await client.fetch("SELECT 1")
+        await client.close()
+        await refusing
+    assert "cert_file" in caught.value.hint and "\n" not in str(caught.value)
+
+
+def test_a_client_certificate_that_cannot_be_used_is_a_config_error(tls_url: ClickHouseUrl, tmp_path: Path) -> None:
+    one, other = str(make_certificate(tmp_path / "one.pem")), str(make_certificate(tmp_path / "other.pem"))
+    locked = str(make_certificate(tmp_path / "locked.pem", serialization.BestAvailableEncryption(b"secret")))
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    for certificates, words in (
+        (Certificates(None, str(tmp_path / "missing.pem")), r"cert_file \S+missing.pem: No such file"),
+        (Certificates(None, one, str(tmp_path / "missing.pem")), r"key_file \S+missing.pem: No such file"),
+        (Certificates(None, str(empty)), "hold no certificate and key"),
+        (Certificates(None, one, other), "the key is not that of the certificate"),
+        (Certificates(None, locked), "the key is encrypted"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            ClickHouse(tls_url, certificates=certificates)
