@@ -109,6 +109,7 @@ class StreamFollower:
         loop = asyncio.get_running_loop()
         backoff = Backoff(first_seconds=0.2)
         next_list = loop.time()  # the first list is due
+        pause_seconds = 0.0
         with self._engine.progress.task(self._name) as task:
             while True:
                 self._wake.clear()
@@ -117,17 +118,18 @@ class StreamFollower:
                     try:
                         await self._discover()
                         backoff.reset()
-                        next_list = loop.time() + self._list_interval_seconds
+                        pause_seconds = self._list_interval_seconds
                     except RetryableError as error:
                         pause_seconds = backoff.next_seconds()
                         self._engine.metrics.retry("discovery", error)
                         self._engine.progress.report(self._name, error, pause_seconds)
-                        next_list = loop.time() + pause_seconds
+                    next_list = loop.time() + pause_seconds
                 self._release()
                 if self.held.is_set():
                     await self._recovery.held(self.source.id)
-                task.moved()
-                task.waiting_for("the next list of shards", for_seconds=self._list_interval_seconds)
+                if not backoff.failures:  # who is not told of shards does not move, however often it asks
+                    task.moved()
+                task.waiting_for("the next list of shards", for_seconds=pause_seconds)
                 try:
                     async with asyncio.timeout_at(next_list):
                         await self._wake.wait()

@@ -34,15 +34,25 @@ class TaskProgress:
     runner: asyncio.Task[object] | None = None
     """What runs it: whoever asks where it hangs looks at its stack."""
     told: bool = False
+    _rests: bool = False
+    """Whether it is in a planned pause that began right after it had moved."""
 
     def moved(self) -> None:
         """Record progress: something was read, written or saved, or there was verifiably nothing to do."""
         self.moved_at = self._clock()
         self.waits_for = ""
         self.allowance_seconds = 0.0
+        self._rests = False
 
     def waiting_for(self, what: str, *, for_seconds: float = 0.0) -> None:
-        """Name what comes next. ``for_seconds``: a pause of this length is planned and does not count as stuck."""
+        """Name what comes next. ``for_seconds``: a pause of this length is planned and does not count as stuck.
+
+        What follows a pause has all its time again: a long pause must not make the next call look stuck at once. A
+        pause between failed attempts gives nothing: who only fails and rests does not move.
+        """
+        if self._rests:
+            self.moved_at += min(self._clock() - self.moved_at, self.allowance_seconds)
+        self._rests = for_seconds > 0.0 and not self.waits_for
         self.waits_for = what
         self.allowance_seconds = for_seconds
 

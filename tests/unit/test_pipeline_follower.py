@@ -46,6 +46,7 @@ class Bench:
     ) -> None:
         self.on_lost_position = on_lost_position
         self.metrics = Metrics()
+        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
         self.recovery = MemoryRecovery()
         self.source = ScriptedSource(pages)
         self.source.answer = self._answer
@@ -74,7 +75,7 @@ class Bench:
 @asynccontextmanager
 async def following(bench: Bench) -> AsyncIterator[StreamFollower]:
     await bench.checkpointer.load()
-    engine = Engine(bench.budget, bench.writer, bench.metrics, Progress(), lambda: 1_000.0)
+    engine = Engine(bench.budget, bench.writer, bench.metrics, bench.progress, lambda: 1_000.0)
     try:
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(engine, bench.checkpointer, tasks)
@@ -109,6 +110,27 @@ def test_k5_children_start_as_soon_as_their_parent_is_persisted_without_a_list()
             bench.ends["p"] = shard("c", "p"), shard("d", "p")
             await asyncio.sleep(3)
             assert {"c", "d"} <= bench.fetched and bench.first_positions()["c"] == HORIZON
+
+    run(work())
+
+
+def test_a_list_of_shards_that_only_fails_turns_health_red_and_one_that_works_again_green() -> None:
+    async def never() -> AsyncIterator[list[Shard]]:
+        await asyncio.sleep(30.0)
+        raise RetryableError("listing shards: timed out")
+        yield []
+
+    async def work() -> None:
+        bench = Bench([shard("p")])
+        works, bench.source.list_shards = bench.source.list_shards, never  # type: ignore[method-assign]
+        async with following(bench):
+            await asyncio.sleep(65)
+            assert [stuck.reason for stuck in bench.progress.stuck()] == ["waiting for the list of shards"]
+            bench.source.list_shards = works  # type: ignore[method-assign]
+            await asyncio.sleep(65)
+            assert bench.progress.stuck() == []
+            await asyncio.sleep(LIST_INTERVAL_SECONDS * 5)
+            assert bench.progress.stuck() == []
 
     run(work())
 

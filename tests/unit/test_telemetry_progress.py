@@ -46,6 +46,32 @@ def test_a_planned_pause_does_not_count() -> None:
         assert len(progress.stuck()) == 1
 
 
+def test_what_follows_a_planned_pause_has_all_its_time_again() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    with progress.task("tombstones") as task:
+        task.moved()
+        task.waiting_for("the next look", for_seconds=3600.0)
+        clock.now += 3600.0
+        task.waiting_for("ClickHouse")
+        clock.now += 59.0
+        assert progress.stuck() == []
+        clock.now += 2.0
+        assert len(progress.stuck()) == 1
+
+
+def test_a_task_that_only_fails_and_rests_is_stuck() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    with progress.task("watermarks") as task:
+        for _ in range(13):
+            task.waiting_for("ClickHouse")
+            task.waiting_for("the next try", for_seconds=5.0)
+            clock.now += 5.0
+        task.waiting_for("ClickHouse")
+        assert len(progress.stuck()) == 1
+
+
 def test_a_cause_is_named_rather_than_those_who_wait_for_its_memory() -> None:
     clock = Clock()
     progress = Progress(60.0, clock)
