@@ -33,6 +33,7 @@ from dyncdc.pipeline.writer import Writer
 from .fake_aws import FakeStream
 from .fake_clickhouse import ClickHouse, SinkClient
 from .fake_ghosts import GhostsClient
+from .fake_watermarks import WatermarksClient
 from .world import ShardLog
 
 _numbers = itertools.count()
@@ -440,6 +441,38 @@ def children_found_by_lists_only(patch: pytest.MonkeyPatch) -> None:
 PAUSES: tuple[Plant, ...] = (finished_during_a_save_forgotten, nobody_hurries, children_found_by_lists_only)
 """Noticed by the time that passes, in quiet lives: the end state is right."""
 
+
+def unread_child_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A watermark is the least over the shards that say something: a child that nobody has read yet says nothing."""
+
+    def complete_until(self: StreamFollower) -> float | None:
+        if not self.held.is_set() or self.listed_at < self._unnamed_at:
+            return None
+        bounds = [self._durable_until(shard) for shard in self._listed.values() if not self._done(shard.id)]
+        return min(filter(None, bounds), default=None)
+
+    patch.setattr(StreamFollower, "complete_until", complete_until)
+
+
+def open_letters_complete(patch: pytest.MonkeyPatch) -> None:
+    """A change that lies in the dead-letter table counts as if it were in its own."""
+
+    async def open_letters(self: WatermarksClient) -> Collection[Any]:
+        return ()
+
+    patch.setattr(WatermarksClient, "open_letters", open_letters)
+
+
+def watermark_from_what_was_read(patch: pytest.MonkeyPatch) -> None:
+    """A watermark says how far the shards are read, durable or not."""
+
+    def durable_until(self: StreamFollower, shard: Shard) -> float | None:
+        pump = self._readers.pumps.get((shard.source, shard.id))
+        return pump.put_until or None if pump is not None else None
+
+    patch.setattr(StreamFollower, "_durable_until", durable_until)
+
+
 ALL: tuple[Plant, ...] = (
     highest_acknowledged,
     last_answer_dropped,
@@ -470,4 +503,7 @@ ALL: tuple[Plant, ...] = (
     ghosts_left,
     swept_one_range_only,
     old_epoch_wins,
+    unread_child_ignored,
+    open_letters_complete,
+    watermark_from_what_was_read,
 )
