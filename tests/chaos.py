@@ -27,11 +27,15 @@ class ChaosProxy:
     """A connection is reset once it has delivered that much of its answers."""
     blackhole: bool = False
     """Nothing passes, in both directions, and nobody is told. What was held passes once it is over."""
+    hold_containing: bytes = b""
+    """A chunk of a client that has this stays here, and so the answer to it. What was held passes once it is over."""
     refuse: bool = False
     """New connections are reset at once."""
     listening_port: int = 0
     connections: int = 0
     """Accepted so far."""
+    dead: set[asyncio.StreamWriter] = field(default_factory=set)
+    """Clients of which nothing passes any more."""
     _clients: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @asynccontextmanager
@@ -54,7 +58,12 @@ class ChaosProxy:
     def heal(self) -> None:
         """Turn all switches off."""
         self.latency_seconds = self.bytes_per_second = 0.0
-        self.cut_after_bytes, self.blackhole, self.refuse = None, False, False
+        self.cut_after_bytes, self.blackhole, self.refuse, self.hold_containing = None, False, False, b""
+        self.dead.clear()
+
+    def freeze_open(self) -> None:
+        """Let nothing pass any more on the connections that are open now; new ones work. Nobody is told."""
+        self.dead.update(self._clients)
 
     def reset_connections(self) -> None:
         """Send a reset to every client."""
@@ -71,7 +80,7 @@ class ChaosProxy:
             upstream_reader, upstream = await asyncio.open_connection(self.host, self.port)
             try:
                 async with asyncio.TaskGroup() as pumps:
-                    pumps.create_task(self._pump(reader, upstream), name="pump:up")
+                    pumps.create_task(self._pump(reader, upstream, client), name="pump:up")
                     pumps.create_task(self._pump_answers(upstream_reader, client), name="pump:down")
             finally:
                 upstream.transport.abort()
@@ -79,11 +88,16 @@ class ChaosProxy:
             _reset(client)
         finally:
             self._clients.discard(client)
+            self.dead.discard(client)
             client.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter
+    ) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
-            await self._hold()
+            await self._hold(client)
+            while self.hold_containing and self.hold_containing in chunk:  # noqa: ASYNC110 - as in _hold
+                await asyncio.sleep(0.02)
             writer.write(chunk)
             await writer.drain()
         raise ConnectionResetError  # ends the other direction as well
@@ -91,7 +105,7 @@ class ChaosProxy:
     async def _pump_answers(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         sent = 0
         while chunk := await reader.read(CHUNK_BYTES):
-            await self._hold()
+            await self._hold(client)
             await asyncio.sleep(self.latency_seconds)
             if self.bytes_per_second:
                 await asyncio.sleep(len(chunk) / self.bytes_per_second)
@@ -104,8 +118,8 @@ class ChaosProxy:
             await client.drain()
         client.write_eof()
 
-    async def _hold(self) -> None:
-        while self.blackhole:  # noqa: ASYNC110  # a switch that any test may turn at any time
+    async def _hold(self, client: asyncio.StreamWriter) -> None:
+        while self.blackhole or client in self.dead:  # noqa: ASYNC110  # a switch that any test may turn at any time
             await asyncio.sleep(0.02)
 
 

@@ -29,6 +29,7 @@ from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.watermarks import ClickHouseWatermarks
 from ..sources.aws_errors import CredentialsError
 from ..telemetry.http import HttpPages, Readiness, serve_http
+from ..telemetry.loop_watch import watch_loop
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
@@ -124,6 +125,7 @@ class _Daemon:
             beside = [
                 tasks.create_task(feed_watchdog(), name="watchdog"),
                 tasks.create_task(self._progress.watch(), name="progress"),
+                tasks.create_task(watch_loop(self._config.run.stuck_after_seconds), name="loop"),
                 tasks.create_task(self._overview.activity.run(), name="activity"),
             ]
             _log.info(

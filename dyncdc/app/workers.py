@@ -1,8 +1,8 @@
 """``limits.workers``: a supervisor of processes on this machine, each a member of the pipeline. It moves no data.
 
 It checks the configuration and makes the tables once, before the first worker; then it starts workers, starts a dead
-one again, passes signals on, and answers for all. A worker that ends on purpose (exit 1 or 2) ends them all: what it
-says would be true for the one in its place too.
+or silent one again, passes signals on, and answers for all. A worker that ends on purpose (exit 1 or 2) ends them all:
+what it says would be true for the one in its place too.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from .assembly import assemble
 from .overview import asking_clickhouse, make_overview
 from .patience import Patience
 from .signals import Stop
+from .worker_guard import await_silence
 from .worker_pages import Answers, WorkerPages
 from .world import open_world
 
@@ -143,7 +144,8 @@ class _Supervisor:
         self._progress = Progress(stuck_after_seconds=config.run.stuck_after_seconds)
         self._missing = [DESTINATIONS_CHECKED]
         self._overview = make_overview(config, division, Metrics(), self._progress, self._missing)
-        self._pages = WorkerPages(Answers(self._workers), self._merged, self._overview)
+        self._answers = Answers(self._workers)
+        self._pages = WorkerPages(self._answers, self._merged, self._overview)
         self._began = float("inf")
         self._code = 0
         self._supervising = False
@@ -262,7 +264,17 @@ class _Supervisor:
         _log.info("worker started", worker=worker.number, member=division, pid=process.pid)
         if self._ending.is_set():
             worker.send(signal.SIGTERM)
-        return await process.wait()
+        async with asyncio.TaskGroup() as tasks:
+            guard = tasks.create_task(self._guard(worker), name=f"guard:{worker.number}")
+            code = await process.wait()
+            guard.cancel()
+        return code
+
+    async def _guard(self, worker: _Worker) -> None:
+        """Kill a worker whose loop stands still: it cannot even drain. What it had not saved is read again."""
+        await await_silence(self._answers, worker, self._config.run.stuck_after_seconds)
+        if not self._ending.is_set():  # who ends has a deadline of its own
+            worker.send(signal.SIGKILL)
 
     async def _pass_on(self, work: asyncio.Task[None]) -> None:
         """The first signal drains all workers, or ends a start at once; the second ends them at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from pathlib import Path
 
 import click
@@ -28,6 +29,7 @@ from .options import config_option, debug_option, json_option, load, run_async
 @debug_option
 def run(config_file: str | None, once: bool, member: str | None, worker: str | None, as_json: bool, debug: bool) -> int:
     """Replicate until told to stop (SIGTERM drains)."""
+    faulthandler.enable()  # systemd's watchdog ends who hangs by SIGABRT: let it say where
     division = Division.parse(member) if member else Division()
     since = be_worker() if worker is not None else float("inf")
     config = load(config_file)

@@ -1,0 +1,40 @@
+"""The guard of a worker: kills one that does not answer any more, so that its supervisor starts it again.
+
+It asks for ``/livez`` only, which answers while the event loop turns: an outage of ClickHouse or AWS kills nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from .worker_pages import Answers, WorkerState
+
+LEAST_SILENCE_SECONDS = 10.0
+"""However small ``run.stuck_after_seconds`` is: a machine that is short of CPU time must not lose its workers too."""
+
+START_SECONDS = 120.0
+"""Until the first answer of a worker: it loads its modules before it can say anything."""
+
+DUMP_SECONDS = 2.0
+"""More than the worker itself allows its loop, so that it has written down where it hangs."""
+
+POLL_SECONDS = 1.0
+
+_log = structlog.get_logger("dyncdc")
+
+
+async def await_silence(answers: Answers, worker: WorkerState, stuck_after_seconds: float) -> None:
+    """Return when the worker's loop has not answered for so long that only a new process can help."""
+    loop = asyncio.get_running_loop()
+    limit_seconds = max(stuck_after_seconds, LEAST_SILENCE_SECONDS) + DUMP_SECONDS
+    heard_at, allowed_seconds = loop.time(), max(limit_seconds, START_SECONDS)
+    while True:
+        before = loop.time()
+        if await answers.ask_one(worker, "/livez") is not None:
+            heard_at, allowed_seconds = loop.time(), limit_seconds
+        elif before - heard_at > allowed_seconds:
+            _log.error("worker silent", worker=worker.number, seconds=round(before - heard_at))
+            return
+        await asyncio.sleep(POLL_SECONDS)
