@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -35,9 +37,10 @@ from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from .assembly import Assembly, assemble
 from .memory import INSERTS_IN_FLIGHT, share_memory
-from .overview import asking_clickhouse, make_overview
+from .overview import asking_clickhouse, make_overview, table_facts
 from .patience import Patience
 from .refused import RefusedRows
+from .reload import ReloadedError, reload, try_out
 from .signals import Stop
 from .tombstones import cleaning
 from .world import World, open_world
@@ -63,17 +66,21 @@ async def run_daemon(
     division: Division | None = None,
     worker: Path | None = None,
     since: float = float("inf"),
+    read: Callable[[], Config] | None = None,
 ) -> int:
     """Replicate until a signal, or with ``once`` until all is done; return the exit code.
 
     ``division``: which member of the pipeline it is. ``worker``: the socket for its pages when a supervisor started it.
     ``since``: when the supervisor's run with ``once`` began, by ClickHouse's clock.
+    ``read``: reads the configuration anew at SIGHUP; without it, the signal is left alone.
 
     Raises ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
     """
     stop = Stop()
     stop.listen(worker=worker is not None)
-    daemon = _Daemon(config, stop, division or Division(), worker, since, once=once)
+    if read is not None:
+        stop.listen_for_reload()
+    daemon = _Daemon(config, stop, division or Division(), worker, since, once=once, read=read)
     try:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
@@ -99,13 +106,22 @@ class _Daemon:
     """One process's life. Everything it opens is closed in the opposite order, whatever happens."""
 
     def __init__(
-        self, config: Config, stop: Stop, division: Division, worker: Path | None, since: float, *, once: bool
+        self,
+        config: Config,
+        stop: Stop,
+        division: Division,
+        worker: Path | None,
+        since: float,
+        *,
+        once: bool,
+        read: Callable[[], Config] | None,
     ) -> None:
         self._config = config
         self._since = since
         self._stop = stop
         self._division = division
         self._worker = worker
+        self._read = read
         self._once = once
         self._metrics = Metrics()
         self._progress = Progress(stuck_after_seconds=config.run.stuck_after_seconds)
@@ -146,14 +162,18 @@ class _Daemon:
                 assembly = await self._assemble(world)
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
-                for table in assembly.tables:
-                    for name in filter(None, (table.spec.destination, table.spec.history)):
-                        self._metrics.declare(table.spec.source_table, name)
-                async with asking_clickhouse(world.clickhouse, self._config, self._overview.stored):
+                self._declare(assembly)
+                async with asking_clickhouse(world.clickhouse, lambda: self._config, self._overview.stored):
                     while not await self._live(world, assembly):
                         with ExitStack() as again:
                             world.patience = self._patience(again)
                             assembly = await self._assemble_again(world)
+                            self._declare(assembly)
+
+    def _declare(self, assembly: Assembly) -> None:
+        for table in assembly.tables:
+            for name in filter(None, (table.spec.destination, table.spec.history)):
+                self._metrics.declare(table.spec.source_table, name)
 
     def _world(self, starting: ExitStack) -> AbstractAsyncContextManager[World]:
         """A local ClickHouse is this process's own; that of workers is their supervisor's."""
@@ -186,15 +206,42 @@ class _Daemon:
     async def _live(self, world: World, assembly: Assembly) -> bool:
         """Live one life; return whether it was the last.
 
-        One that ends with its stream, or with what its rows were made for, is followed by another.
+        One that ends with its stream, its configuration, or what its rows were made for, is followed by another.
         """
         try:
-            await self._replicate(world, assembly)
-        except (SourceLostError, DestinationChangedError) as error:
+            async with asyncio.TaskGroup() as tasks:
+                reloading = tasks.create_task(self._reload(world), name="reload")
+                await self._replicate(world, assembly)
+                reloading.cancel()
+        except BaseExceptionGroup as group:
+            error = first_error(group)
+            if not isinstance(error, SourceLostError | DestinationChangedError | ReloadedError):
+                raise error from group
             self.replicating = False
-            self._progress.report("replicate", error, REOPEN_SECONDS)
+            if not isinstance(error, ReloadedError):
+                self._progress.report("replicate", error, REOPEN_SECONDS)
             return self._stop.draining.is_set()
         return True
+
+    async def _reload(self, world: World) -> None:
+        """At each SIGHUP read the configuration. Raises ReloadedError when it takes another life to follow it."""
+        while self._read is not None:
+            await self._stop.reload.wait()
+            self._stop.reload.clear()
+            change = await reload(self._config, self._read, partial(try_out, world, self._progress))
+            if change is None or self._stop.draining.is_set():
+                continue
+            self._follow(world, change.config)
+            if change.another_life:
+                raise ReloadedError("replicating: the configuration has changed")
+
+    def _follow(self, world: World, config: Config) -> None:
+        kept = {table.dynamodb for table in config.tables}
+        for table in self._config.tables:
+            if table.dynamodb not in kept:
+                self._metrics.forget(table.dynamodb, *filter(None, (table.destination, table.history)))
+        self._config = world.config = config
+        self._overview.tell_of(table_facts(config))
 
     async def _replicate(self, world: World, assembly: Assembly) -> None:
         config, pipeline = self._config, self._config.pipeline

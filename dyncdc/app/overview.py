@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from ..config import Config
@@ -31,7 +31,12 @@ def make_overview(
     config: Config, division: Division, metrics: Metrics, progress: Progress, missing: Sequence[str]
 ) -> Overview:
     """The overview of this process. ``missing``: what has to be done until it is ready, read at each look."""
-    tables = [
+    return Overview(config.pipeline, str(division), table_facts(config), metrics, progress, lambda: missing)
+
+
+def table_facts(config: Config) -> list[TableFacts]:
+    """What the page says of tables from their configuration alone."""
+    return [
         TableFacts(
             table.dynamodb,
             table.destination,
@@ -41,12 +46,16 @@ def make_overview(
         )
         for table in config.tables
     ]
-    return Overview(config.pipeline, str(division), tables, metrics, progress, lambda: missing)
 
 
 @asynccontextmanager
-async def asking_clickhouse(clickhouse: ClickHouse, config: Config, stored: Stored) -> AsyncIterator[None]:
-    """Keep ``stored`` fresh while the block runs and somebody looks; it never ends the block."""
+async def asking_clickhouse(
+    clickhouse: ClickHouse, config: Callable[[], Config], stored: Stored
+) -> AsyncIterator[None]:
+    """Keep ``stored`` fresh while the block runs and somebody looks; it never ends the block.
+
+    ``config`` is asked at each look: it may be another one by then.
+    """
     try:
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(_keep_fresh(clickhouse, config, stored), name="status")
@@ -56,12 +65,12 @@ async def asking_clickhouse(clickhouse: ClickHouse, config: Config, stored: Stor
         raise first_error(group) from group
 
 
-async def _keep_fresh(clickhouse: ClickHouse, config: Config, stored: Stored) -> None:
+async def _keep_fresh(clickhouse: ClickHouse, config: Callable[[], Config], stored: Stored) -> None:
     while True:
         await stored.wanted.wait()
         stored.wanted.clear()
         try:
-            await _read(clickhouse, config, stored)
+            await _read(clickhouse, config(), stored)
             stored.fresh = StoredPart(time.time())
         except DyncdcError as error:
             stored.fresh = StoredPart(stored.fresh.read_at, str(error))

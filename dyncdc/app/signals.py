@@ -1,4 +1,4 @@
-"""Signals into events: the first asks for a drain, the second cuts it short.
+"""Signals into events: the first asks for a drain, the second cuts it short; SIGHUP asks for a reload.
 
 A worker hears of a stop from its supervisor, and perhaps from whoever signals a whole group of processes as well; so it
 drains however often it is asked, and only SIGQUIT, which nobody else sends, cuts it short.
@@ -17,6 +17,7 @@ class Stop:
 
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
+    reload: asyncio.Event = field(default_factory=asyncio.Event)
     signal_number: int = 0
 
     def listen(self, *, worker: bool = False) -> None:
@@ -26,6 +27,10 @@ class Stop:
             loop.add_signal_handler(number, self._asked if worker else self._received, number)
         if worker:
             loop.add_signal_handler(signal.SIGQUIT, self._cut_short, signal.SIGQUIT)
+
+    def listen_for_reload(self) -> None:
+        """Take SIGHUP over. Only in the main thread."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload.set)
 
     def _asked(self, number: int) -> None:
         self.signal_number = number

@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -35,12 +36,13 @@ from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from .assembly import assemble
-from .overview import asking_clickhouse, make_overview
+from .overview import asking_clickhouse, make_overview, table_facts
 from .patience import Patience
+from .reload import reload, try_out
 from .signals import Stop
 from .worker_guard import await_silence
 from .worker_pages import Answers, WorkerPages
-from .world import open_world
+from .world import World, open_world
 
 _log = structlog.get_logger("dyncdc")
 
@@ -97,11 +99,19 @@ class _Worker:
                 self.process.send_signal(number)
 
 
-async def run_workers(config: Config, division: Division, arguments: Sequence[str], *, once: bool) -> int:
+async def run_workers(
+    config: Config,
+    division: Division,
+    arguments: Sequence[str],
+    *,
+    once: bool,
+    read: Callable[[], Config] | None = None,
+) -> int:
     """Supervise until a signal, or with ``once`` until all workers are done; return the exit code.
 
-    ``division``: whose part the workers share. ``arguments``: of ``dyncdc run``, for each worker. Raises ConfigError,
-    FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
+    ``division``: whose part the workers share. ``arguments``: of ``dyncdc run``, for each worker. ``read``: reads the
+    configuration anew at SIGHUP. Raises ConfigError, FatalError. Only in the main thread: it takes SIGTERM and
+    SIGINT over.
     """
     if config.limits.memory_bytes // config.limits.workers < MINIMUM_MEMORY_BYTES:
         raise ConfigError(
@@ -111,8 +121,10 @@ async def run_workers(config: Config, division: Division, arguments: Sequence[st
         )
     stop = Stop()
     stop.listen()
+    if read is not None:
+        stop.listen_for_reload()
     with tempfile.TemporaryDirectory(prefix="dyncdc-") as directory:
-        supervisor = _Supervisor(config, division, arguments, stop, Path(directory), once=once)
+        supervisor = _Supervisor(config, division, arguments, stop, Path(directory), once=once, read=read)
         try:
             return await supervisor.run()
         except BaseExceptionGroup as group:
@@ -131,10 +143,12 @@ class _Supervisor:
         directory: Path,
         *,
         once: bool,
+        read: Callable[[], Config] | None,
     ) -> None:
         self._config = config
         self._arguments = arguments
         self._stop = stop
+        self._read = read
         self._once = once
         count = config.limits.workers
         self._workers = [
@@ -193,18 +207,22 @@ class _Supervisor:
                 self._supervising = True
                 self._missing.clear()
                 self._pages.started()
-                async with asking_clickhouse(world.clickhouse, self._config, self._overview.stored):
-                    await self._supervise()
+                async with asking_clickhouse(world.clickhouse, lambda: self._config, self._overview.stored):
+                    await self._supervise(world)
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, world: World) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
-                ready = tasks.create_task(self._tell_ready(), name="ready")
+                beside = [
+                    tasks.create_task(self._tell_ready(), name="ready"),
+                    tasks.create_task(self._reload(world), name="reload"),
+                ]
                 keeping = [
                     tasks.create_task(self._keep(worker), name=f"worker:{worker.number}") for worker in self._workers
                 ]
                 await asyncio.wait(keeping)
-                ready.cancel()
+                for task in beside:
+                    task.cancel()
         finally:
             for worker in self._workers:
                 worker.send(signal.SIGKILL)
@@ -214,6 +232,18 @@ class _Supervisor:
             await asyncio.sleep(READY_POLL_SECONDS)
         notify(READY)
         _log.info("ready")
+
+    async def _reload(self, world: World) -> None:
+        """At each SIGHUP read the configuration, and let the workers do so when it is right."""
+        while self._read is not None:
+            await self._stop.reload.wait()
+            self._stop.reload.clear()
+            change = await reload(self._config, self._read, partial(try_out, world, self._progress))
+            if change is not None and change.taken:
+                self._config = world.config = change.config
+                self._overview.tell_of(table_facts(change.config))
+                for worker in self._workers:
+                    worker.send(signal.SIGHUP)
 
     async def _keep(self, worker: _Worker) -> None:
         """Keep one worker running until all is done, or must end."""

@@ -10,6 +10,7 @@ import structlog
 
 from ..app import run_daemon, run_workers
 from ..app.workers import be_worker
+from ..config import Config, load_config
 from ..pipeline.membership import Division
 from ..telemetry.logging import configure_logging
 from .options import config_option, debug_option, json_option, load, run_async
@@ -33,11 +34,16 @@ def run(config_file: str | None, once: bool, member: str | None, worker: str | N
     division = Division.parse(member) if member else Division()
     since = be_worker() if worker is not None else float("inf")
     config = load(config_file)
+
+    def read() -> Config:
+        found = load_config(config_file)
+        return found.model_copy(update={"log": config.log}) if debug else found
+
     configure_logging("debug" if debug else config.log.level, "json" if as_json else config.log.format)
     if division.shared:
         structlog.contextvars.bind_contextvars(member=str(division))
     if worker is not None:
-        return run_async(run_daemon(config, once=once, division=division, worker=Path(worker), since=since))
+        return run_async(run_daemon(config, once=once, division=division, worker=Path(worker), since=since, read=read))
     if config.limits.workers > 1:
         arguments = [
             *(("--config", config_file) if config_file else ()),
@@ -45,5 +51,5 @@ def run(config_file: str | None, once: bool, member: str | None, worker: str | N
             *(("--json",) if as_json else ()),
             *(("--debug",) if debug else ()),
         ]
-        return run_async(run_workers(config, division, arguments, once=once))
-    return run_async(run_daemon(config, once=once, division=division))
+        return run_async(run_workers(config, division, arguments, once=once, read=read))
+    return run_async(run_daemon(config, once=once, division=division, read=read))

@@ -60,6 +60,12 @@ def configure_logging(
     root.setLevel(max(logging.WARNING, _LEVELS[level]))
 
 
+def set_log_level(level: str) -> None:
+    """Change the level of all logs from here on; nothing else about them."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
+    logging.getLogger().setLevel(max(logging.WARNING, _LEVELS[level]))
+
+
 class LimitRepeats:
     """structlog processor: leave out repeats of a warning or error; what passes says how many it stands for."""
 

@@ -129,6 +129,16 @@ class Metrics:
             counter.labels(table)
         self.rows_written.labels(destination)
 
+    def forget(self, table: str, *destinations: str) -> None:
+        """Drop what would age by itself of a table that is no longer replicated. Its counters stay."""
+        for gauge, name in (
+            (self.snapshot_ratio, table),
+            (self.complete_until, table),
+            *((self.last_insert, destination) for destination in destinations),
+        ):
+            with suppress(KeyError):
+                gauge.remove(name)
+
     def watch_stuck(self, stuck: Callable[[], Iterable[str]]) -> None:
         """Ask for the names of stuck tasks at each scrape."""
         self._stuck = stuck

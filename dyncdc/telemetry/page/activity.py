@@ -36,6 +36,10 @@ class Activity:
         self._clock = clock
         self._step = int(clock() // STEP_SECONDS)
 
+    def follow(self, tables: Iterable[str]) -> None:
+        """Sample these tables from here on; those that stay keep what is known of them."""
+        self._rings = {table: self._rings.get(table) or _Ring() for table in tables}
+
     def sample(self) -> None:
         """Take up what happened since the last call, spread evenly over the steps that ended meanwhile."""
         step = int(self._clock() // STEP_SECONDS)

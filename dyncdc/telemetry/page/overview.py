@@ -66,6 +66,12 @@ class Overview:
         self.troubles = Troubles(clock=clock)
         self.activity = Activity([facts.table for facts in tables], self._totals, clock)
 
+    def tell_of(self, tables: Sequence[TableFacts]) -> None:
+        """These are the tables from here on."""
+        self._tables = tables
+        self._made = None
+        self.activity.follow([facts.table for facts in tables])
+
     def document(self) -> Document:
         """The document, at most a second old."""
         self.stored.wanted.set()

@@ -1,0 +1,102 @@
+"""Reload (SIGHUP): which keys of a configuration read anew are taken up, and which need a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+
+import structlog
+
+from ..config import Config
+from ..errors import DyncdcError, FatalError
+from ..telemetry.logging import set_log_level
+from ..telemetry.progress import Progress
+from .assembly import assemble
+from .patience import Patience
+from .world import World
+
+_log = structlog.get_logger("dyncdc")
+
+BY_LIFE = ("kinesis", "batch", "checkpoint", "dead_letters", "tables")
+"""Sections that are read at the beginning of each life of the pipeline, and by nobody else."""
+
+AT_ONCE = "log.level"
+
+
+class ReloadedError(FatalError):
+    """The configuration has changed. Another life reads it; nothing is lost, what was not saved is read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What differs from the configuration in force. ``config``: the one to go on with."""
+
+    config: Config
+    taken: tuple[str, ...]
+    restart: tuple[str, ...]
+
+    @property
+    def another_life(self) -> bool:
+        """Whether the pipeline has to begin anew."""
+        return any(key != AT_ONCE for key in self.taken)
+
+
+def compare(current: Config, read: Config) -> Change:
+    """Return what to take from a configuration that was read anew. Values show nowhere, only names of keys."""
+    differing = list(_differing(current, read))
+    taken = tuple(key for section, key in differing if section in BY_LIFE or key == AT_ONCE)
+    restart = tuple(key for _, key in differing if key not in taken)
+    update = {section: getattr(read, section) for section in BY_LIFE}
+    update["log"] = current.log.model_copy(update={"level": read.log.level})
+    return Change(current.model_copy(update=update), taken, restart)
+
+
+def _differing(current: Config, read: Config) -> Iterator[tuple[str, str]]:
+    """Yield (section, key) of each difference; a table's key is its name."""
+    for section in type(current).model_fields:
+        before, after = getattr(current, section), getattr(read, section)
+        if before == after:
+            continue
+        if section == "tables":
+            old, new = ({table.dynamodb: table for table in tables} for tables in (before, after))
+            names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+            yield from ((section, f"tables[{name}]") for name in names or ["order"])
+        elif hasattr(type(before), "model_fields"):
+            for key in type(before).model_fields:
+                if getattr(before, key) != getattr(after, key):
+                    yield section, f"{section}.{key}"
+        else:
+            yield section, section
+
+
+async def reload(
+    current: Config, read: Callable[[], Config], try_out: Callable[[Config], Awaitable[object]]
+) -> Change | None:
+    """Read the configuration anew and say what comes of it; None when everything stays as it is.
+
+    ``try_out`` checks a configuration that would begin another life; it raises DyncdcError to keep the old one.
+    """
+    try:
+        change = compare(current, read())
+        if change.another_life:
+            await try_out(change.config)
+    except DyncdcError as error:
+        # Somebody waits for each answer: with "repeats" none is left out.
+        _log.error("configuration kept", error=str(error), hint=error.hint, repeats=0)
+        return None
+    if AT_ONCE in change.taken:
+        set_log_level(change.config.log.level)
+    if change.restart:
+        _log.warning("restart needed", keys=list(change.restart), repeats=0)
+    _log.info("configuration reloaded", keys=list(change.taken))
+    return change
+
+
+async def try_out(world: World, progress: Progress, config: Config) -> None:
+    """Check all that a configuration names, and make what is missing, within its time for starting.
+
+    Raises ConfigError, FatalError.
+    """
+    with progress.task("reload") as task:
+        patience = Patience(config.run.startup_timeout_seconds, progress, task)
+        await assemble(replace(world, config=config, patience=patience))
