@@ -61,7 +61,7 @@ def test_c16_sighup_takes_up_new_tables_and_limits_names_the_rest_and_keeps_all_
         place.aws.put(two, {"id": {"S": "b"}})
         place.aws.put(one, {"id": {"S": "c"}})
         wait_until(lambda: rows(place, "one") == {"a", "c"}, 20, f"the old table goes on: {daemon.tail()}")
-        told = logged(daemon, "configuration reloaded")[0]
+        told = wait_until(lambda: logged(daemon, "configuration reloaded"), 20, f"it is told: {daemon.tail()}")[0]
         assert set(told["keys"]) == {f"tables[{two}]", "log.level", "batch.max_age_seconds"}
         assert logged(daemon, "restart needed")[0]["keys"] == ["http.listen"]
         processes = workers if workers > 1 else 0
