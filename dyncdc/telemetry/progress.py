@@ -151,7 +151,7 @@ class Progress:
                     task=task.name,
                     seconds=round(found.seconds),
                     reason=found.reason,
-                    stack=stack_of(task),
+                    hangs_in=stack_of(task),  # not "stack": what writes for a terminal takes that for text
                 )
             elif found is None and task.told:
                 _log.info("task moved again", task=task.name)

@@ -81,7 +81,7 @@ class Scene:
         assert "WATCHDOG=1" in self.heard()
         assert self.daemon.metric("dyncdc_stuck_tasks", task=task) == 1
         (line,) = told("task stuck", task)[told_before:]
-        assert line["stack"], line
+        assert line["hangs_in"], line
 
     def expect_well(self, rows: int) -> None:
         """Everything goes on by itself, in the same process, and health is green."""

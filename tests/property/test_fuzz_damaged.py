@@ -30,7 +30,7 @@ from dyncdc.sources import manifest
 from dyncdc.sources.bodies import parse_records
 from dyncdc.sources.gzip_lines import GzipLines
 
-SECONDS = 5.0
+SECONDS = 15.0
 """For one input. The slowest takes a tenth of it on an idle machine."""
 
 BASE_BYTES = 2**20

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import structlog
 
 from dyncdc.errors import RetryableError
+from dyncdc.telemetry.logging import configure_logging
 from dyncdc.telemetry.progress import BUDGET, Progress
 from dyncdc.telemetry.repeats import RepeatLimiter
 
@@ -151,4 +153,19 @@ async def test_a_task_that_gets_stuck_is_logged_once_with_where_it_hangs_and_aga
             progress.look()
             ending.set()
     assert [log["event"] for log in logs] == ["task stuck", "task moved again"]
-    assert "hang" in logs[0]["stack"][0] and "wait" in logs[0]["stack"][-1]
+    assert "hang" in logs[0]["hangs_in"][0] and "wait" in logs[0]["hangs_in"][-1]
+
+
+async def test_a_stuck_task_can_be_told_of_on_a_terminal_and_as_json() -> None:
+    now = 0.0
+    progress = Progress(stuck_after_seconds=1.0, clock=lambda: now)
+    try:
+        for format in ("console", "json"):
+            stream = io.StringIO()
+            configure_logging(format=format, stream=stream)
+            with progress.task(f"insert:{format}"):
+                now += 5.0
+                progress.look()
+            assert f"insert:{format}" in stream.getvalue() and "test_telemetry_progress" in stream.getvalue()
+    finally:
+        structlog.reset_defaults()
