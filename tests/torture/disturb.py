@@ -103,7 +103,13 @@ def replace_daemon(world: World, spell: Spell) -> int:
     finally:
         old.signal(signal.SIGCONT)
     world.daemon = new
-    assert old.wait(20) == 1, f"a daemon that was replaced: {old.tail()}"
+    try:
+        code = old.wait(20)
+    except AssertionError:
+        old.signal(signal.SIGUSR1)  # see witness/sitecustomize.py
+        world.sleep(1.0)
+        raise AssertionError(f"a daemon that was replaced does not end; its tasks are in {old.log}") from None
+    assert code == 1, f"a daemon that was replaced: {old.tail()}"
     assert "took over" in old.log.read_text(), old.tail()
     return 1
 
