@@ -164,7 +164,7 @@ def _held(column: Column, tag: str, payload: Any) -> object:
     if tag in ("M", "L") and kind == "String":
         return json.dumps(_plain({tag: payload}))
     if tag == "L":
-        return [_scalar(element) for element in payload]
+        return [None if "NULL" in element else _scalar(element) for element in payload]
     if tag == "NS":
         numbers = [_number(kind.removeprefix("Array(").removesuffix(")"), Decimal(number)) for number in payload]
         return NOTHING if NOTHING in numbers else sorted(numbers)  # type: ignore[type-var]
@@ -199,7 +199,7 @@ def _normal(cell: object, column: Column) -> object:
         return json.loads(str(cell), parse_float=Decimal, parse_int=Decimal)
     if isinstance(cell, list):
         numeric = column.takes[0] == "NS" or kind.startswith(("Array(Int", "Array(Decimal"))
-        return [Decimal(str(one)) for one in cell] if numeric else cell
+        return [None if one is None else Decimal(str(one)) for one in cell] if numeric else cell
     return cell
 
 
