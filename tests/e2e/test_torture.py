@@ -7,19 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .harness import die_with_parent
 
 SEED = 3
 TESTS = Path(__file__).parent.parent
 
 
+@pytest.mark.timeout(250)
 def test_a_random_history_with_faults_ends_equal_and_is_counted() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "torture", "--seed", str(SEED)],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(TESTS)},
-        timeout=110,
+        timeout=230,
         check=False,
         preexec_fn=die_with_parent,
     )
