@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 from events import SIZES, TABLE, events, export_lines, records_body
 
+from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.fast.decoders import FastSnapshotDecoder, FastStreamDecoder
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
@@ -125,7 +125,7 @@ def stream_timing(variant: str, *, typed: bool = False) -> Timing:
     """Time the events of one size."""
     plans = {TABLE: compile_table(orders(typed=typed))}
     body = records_body(events(variant, RECORDS)[0])
-    fast, exact = FastStreamDecoder(plans, pipeline="bench"), StreamDecoder(plans, pipeline="bench")
+    fast, exact = CompiledStreamDecoder(plans, pipeline="bench"), StreamDecoder(plans, pipeline="bench")
     return Timing(
         f"{variant} typed" if typed else variant,
         cpu_seconds(lambda: body_to_blocks(body, fast)),
@@ -138,7 +138,7 @@ def snapshot_timing() -> Timing:
     plan = compile_table(orders())
     items = RECORDS * 5
     data = gzip.compress(b"".join(line + b"\n" for line in export_lines(items)), compresslevel=6)
-    fast = FastSnapshotDecoder(plan, VERSION, pipeline="bench")
+    fast = CompiledSnapshotDecoder(plan, VERSION, pipeline="bench")
     exact = SnapshotDecoder(plan, VERSION, pipeline="bench")
     return Timing(
         "snapshot",

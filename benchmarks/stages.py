@@ -10,7 +10,7 @@ from events import SIZES, TABLE, events, export_lines, records_body
 from results import Result
 from rig import BenchmarkFailed
 
-from dyncdc.decode.fast.decoders import FastSnapshotDecoder, FastStreamDecoder
+from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
 from dyncdc.decode.plan import compile_table
 
 BODIES = 5
@@ -41,18 +41,18 @@ def stages(repeats: int = 3) -> list[Result]:
         for size in SIZES:
             changes, _ = events(size, RECORDS * BODIES)
             bodies = [records_body(changes[start : start + RECORDS]) for start in range(0, len(changes), RECORDS)]
-            stream = FastStreamDecoder({TABLE: plan}, pipeline="bench")
+            stream = CompiledStreamDecoder({TABLE: plan}, pipeline="bench")
             work = _bodies(bodies, stream)
             made.append(_result(f"body_to_blocks_{size}", contender, work, len(changes), repeats))
-        snapshot = FastSnapshotDecoder(plan, VERSION, pipeline="bench")
+        snapshot = CompiledSnapshotDecoder(plan, VERSION, pipeline="bench")
         work = _file(packed, snapshot)
         made.append(_result("snapshot_to_blocks", contender, work, SNAPSHOT_ITEMS, repeats))
     return made
 
 
-def _bodies(bodies: list[bytes], decoder: FastStreamDecoder) -> Callable[[], int]:
+def _bodies(bodies: list[bytes], decoder: CompiledStreamDecoder) -> Callable[[], int]:
     return lambda: sum(body_to_blocks(body, decoder) for body in bodies)
 
 
-def _file(packed: bytes, decoder: FastSnapshotDecoder) -> Callable[[], int]:
+def _file(packed: bytes, decoder: CompiledSnapshotDecoder) -> Callable[[], int]:
     return lambda: file_to_blocks(packed, SNAPSHOT_ITEMS, decoder)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..decode.fast.decoders import FastSnapshotDecoder, FastStreamDecoder
+from ..decode.choice import snapshot_decoder, stream_decoder
+from ..decode.decoders import SnapshotDecoder
 from ..decode.plan import TablePlan, compile_table
 from ..pipeline.ports import Decoder
 from .destinations import Prepared
@@ -18,7 +19,7 @@ class Decoders:
     pipeline: str
     plans: dict[str, TablePlan]
     _streams: list[dict[str, TablePlan]] = field(default_factory=list)
-    _snapshots: list[FastSnapshotDecoder] = field(default_factory=list)
+    _snapshots: list[SnapshotDecoder] = field(default_factory=list)
 
     @classmethod
     def of(cls, pipeline: str, prepared: Iterable[Prepared]) -> Decoders:
@@ -29,7 +30,7 @@ class Decoders:
         """The decoder of a stream that carries these tables."""
         plans = {table.spec.source_table: self.plans[table.spec.source_table] for table in tables}
         self._streams.append(plans)
-        return FastStreamDecoder(plans, pipeline=self.pipeline)
+        return stream_decoder(plans, pipeline=self.pipeline)
 
     def keepable(self, table: str, record: bytes) -> bytes:
         """What a dead letter may keep of a record of one table."""
@@ -38,7 +39,7 @@ class Decoders:
 
     def for_snapshot(self, table: str, version: int) -> Decoder:
         """The decoder of one table's snapshot; ``version`` in microseconds."""
-        decoder = FastSnapshotDecoder(self.plans[table], version, pipeline=self.pipeline)
+        decoder = snapshot_decoder(self.plans[table], version, pipeline=self.pipeline)
         self._snapshots.append(decoder)
         return decoder
 

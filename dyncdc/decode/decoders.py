@@ -20,7 +20,7 @@ SUB_BATCH_ROWS: Final = 250
 """Records per yielded sub-batch: parsed documents kept longer cost ten times as much (measured)."""
 
 
-class _Batch:
+class Batch:
     """What one sub-batch has become so far."""
 
     def __init__(self, pipeline: str, chunk: RawChunk) -> None:
@@ -32,9 +32,11 @@ class _Batch:
         self._created: dict[str, float] = {}
 
     def count(self, table: str) -> None:
+        """Count a record of a DynamoDB table."""
         self.decoded.records[table] = self.decoded.records.get(table, 0) + 1
 
     def add(self, plan: TablePlan, row: Row, position: Position) -> None:
+        """Add a row of a destination."""
         found = self._rows.get(plan.source_table)
         if found is None:
             found = self._rows[plan.source_table] = (plan, [], [])
@@ -48,6 +50,7 @@ class _Batch:
         found[2].append(position)
 
     def stamp(self, plan: TablePlan, microseconds: int) -> None:
+        """Take note of when a change of a table was made."""
         self._created[plan.source_table] = max(self._created.get(plan.source_table, 0.0), microseconds / 1_000_000)
 
     def bury(self, table: str, failure: Undecodable, position: Position, raw: bytes) -> None:
@@ -66,6 +69,7 @@ class _Batch:
         )
 
     def close(self) -> Decoded:
+        """Return the whole."""
         decoded = self.decoded
         for plan, rows, positions in self._rows.values():
             table = plan.source_table
@@ -119,12 +123,12 @@ class StreamDecoder:
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
         for start in range(0, len(chunk.records), SUB_BATCH_ROWS):
-            batch = _Batch(self._pipeline, chunk)
+            batch = Batch(self._pipeline, chunk)
             for index in range(start, min(start + SUB_BATCH_ROWS, len(chunk.records))):
                 self._decode_record(chunk.records[index], chunk.positions[index], batch)
             yield batch.close()
 
-    def _decode_record(self, record: bytes, position: Position, batch: _Batch) -> None:
+    def _decode_record(self, record: bytes, position: Position, batch: Batch) -> None:
         try:
             change = read_change(record)
         except Undecodable as failure:
@@ -155,7 +159,7 @@ class StreamDecoder:
             return plan.keepable(record)
         return withheld(record) if any(each.redacts for each in self._plans.values()) else record
 
-    def _add_change(self, plan: TablePlan, change: Change, position: Position, batch: _Batch) -> None:
+    def _add_change(self, plan: TablePlan, change: Change, position: Position, batch: Batch) -> None:
         microseconds = change.version
         version = plan.version(microseconds, position)
         row = _row_of(plan, change, version)
@@ -202,13 +206,13 @@ class SnapshotDecoder:
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
         for start in range(0, len(chunk.records), SUB_BATCH_ROWS):
-            batch = _Batch(self._pipeline, chunk)
+            batch = Batch(self._pipeline, chunk)
             batch.decoded.snapshot = True
             for index in range(start, min(start + SUB_BATCH_ROWS, len(chunk.records))):
                 self._decode_line(chunk.records[index], chunk.positions[index], batch)
             yield batch.close()
 
-    def _decode_line(self, line: bytes, position: Position, batch: _Batch) -> None:
+    def _decode_line(self, line: bytes, position: Position, batch: Batch) -> None:
         plan = self.plan
         batch.count(plan.source_table)
         batch.decoded.judged += 1
@@ -220,7 +224,7 @@ class SnapshotDecoder:
             deep = Undecodable(TOO_DEEP, "reading a line of an export: nested too deep")
             batch.bury(plan.source_table, deep, position, plan.keepable(line))
 
-    def _add_item(self, item: Mapping[str, object], position: Position, batch: _Batch) -> None:
+    def _add_item(self, item: Mapping[str, object], position: Position, batch: Batch) -> None:
         plan = self.plan
         row = plan.upsert(item, self._version)
         if plan.history is not None:

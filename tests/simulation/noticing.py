@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from . import (
+    compiled,
+    compiled_mutants,
     decode_mutants,
-    fast,
-    fast_mutants,
     losing,
     losing_mutants,
     member_mutants,
@@ -28,7 +28,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *mutants.ALL,
     *mutants.PAUSES,
     *decode_mutants.ALL,
-    *fast_mutants.ALL,
+    *compiled_mutants.ALL,
     *losing_mutants.ALL,
     *member_mutants.ALL,
 )
@@ -48,8 +48,8 @@ def notice(plant: mutants.Plant, patch: pytest.MonkeyPatch) -> tuple[int, str] |
 def _run(plant: mutants.Plant) -> Callable[[int], object]:
     if plant in decode_mutants.ALL:
         return records.run
-    if plant in fast_mutants.ALL:
-        return fast.run
+    if plant in compiled_mutants.ALL:
+        return compiled.run
     if plant in losing_mutants.ALL:
         return losing.run
     if plant in member_mutants.ALL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import fast, records
+from . import compiled, records
 
 SEEDS = 300
 CHUNK = 100
@@ -16,6 +16,6 @@ def test_records_in_any_order_and_over_again_end_in_the_last_state(first_seed: i
         records.run(seed)  # an error names its seed
 
 
-def test_the_fast_path_gives_the_blocks_of_the_exact_one() -> None:
+def test_the_compiled_path_gives_the_blocks_of_the_exact_one() -> None:
     for seed in range(SEEDS):
-        fast.run(seed)
+        compiled.run(seed)

@@ -1,4 +1,4 @@
-"""The fast path gives what the exact path gives, bit for bit: for items, for what is odd in them, and for any bytes."""
+"""The compiled path gives what the exact path gives, bit for bit: for items, for odd values, and for any bytes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from decode_items import VERSION, binaries, items, numbers, scalars, texts, valu
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
+from dyncdc.decode.compiled.tables import CompiledTable, kind_of
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.encodings import TYPED_TYPES
-from dyncdc.decode.fast.decoders import FastSnapshotDecoder, FastStreamDecoder
-from dyncdc.decode.fast.table import FastTable
 from dyncdc.decode.infer import infer_columns
 from dyncdc.decode.newcomers import Newcomers
 from dyncdc.decode.plan import compile_table
@@ -265,7 +265,7 @@ def test_t15_a_stream_decodes_alike_on_both_paths(name: str) -> None:
     spec = SPECS[name]
     more = replace(NARROW, source_table="more", destination="more", history="more_history")
     plans = {spec.source_table: plan_of(spec), "more": plan_of(more)}
-    fast = FastStreamDecoder(plans, pipeline="p")
+    fast = CompiledStreamDecoder(plans, pipeline="p")
 
     @quick
     @given(st.lists(records(spec), min_size=1, max_size=12), st.sampled_from(["", "x", "9" * 63, "1" * 50]))
@@ -283,7 +283,7 @@ def test_t15_a_stream_decodes_alike_on_both_paths(name: str) -> None:
 @pytest.mark.parametrize("name", ["narrow", "every type, no spill"])
 def test_t15_a_snapshot_decodes_alike_on_both_paths(name: str) -> None:
     spec = SPECS[name]
-    fast = FastSnapshotDecoder(plan_of(spec), VERSION, pipeline="p")
+    fast = CompiledSnapshotDecoder(plan_of(spec), VERSION, pipeline="p")
     lines = st.one_of(
         images(spec).map(lambda found: b'{"Item":' + found[1] + b"}"),
         images(spec).map(lambda found: b'{"Item":' + found[1] + b',"more":1}'),
@@ -304,7 +304,7 @@ def test_t15_a_snapshot_decodes_alike_on_both_paths(name: str) -> None:
 def test_every_odd_value_takes_the_same_way_in_every_column() -> None:
     """Alone among plain ones: what is odd must neither hide behind them nor pull them along."""
     plan = plan_of(NARROW)
-    fast = FastStreamDecoder({"narrow": plan}, pipeline="p")
+    fast = CompiledStreamDecoder({"narrow": plan}, pipeline="p")
     exact = StreamDecoder({"narrow": plan}, pipeline="p")
     plain = {"pk": OFTEN["S"][0], "sk": OFTEN["N"][0]}
     for name in [each.path[0] for each in NARROW.columns] + ["other"]:
@@ -323,10 +323,10 @@ def record_of(keys: dict[str, bytes], item: dict[str, bytes]) -> bytes:
     return b'{"eventName":"MODIFY","tableName":"narrow","dynamodb":{%b}}' % body
 
 
-def test_tables_of_known_columns_have_a_fast_path() -> None:
+def test_every_column_of_the_usual_types_is_known_to_the_compiled_path() -> None:
     for name in ("narrow", "strict", "wide version"):
-        table = FastTable(plan_of(SPECS[name]))
-        assert all(each.encoder is not None or each.group is not None for each in table.attributes)
+        CompiledTable(plan_of(SPECS[name]))
+        assert all(kind_of(each) is not None for each in SPECS[name].columns)
 
 
 def test_base64_of_any_length_is_judged_alike() -> None:
@@ -345,7 +345,7 @@ def test_base64_of_any_length_is_judged_alike() -> None:
     plans = {"narrow": plan_of(NARROW)}
     for one, other in zip(
         StreamDecoder(plans, pipeline="p").decode(chunk(found)),
-        FastStreamDecoder(plans, pipeline="p").decode(chunk(found)),
+        CompiledStreamDecoder(plans, pipeline="p").decode(chunk(found)),
         strict=True,
     ):
         same(one, other)
@@ -356,7 +356,7 @@ def test_new_attributes_are_told_alike_on_both_paths() -> None:
     plain = {"pk": OFTEN["S"][0], "sk": OFTEN["N"][0]}
     found = [record_of(plain, plain | {"text": b'{"NULL":true}'} | extra) for extra in [{}] * 40 + NEW]
     told = []
-    for kind in (StreamDecoder, FastStreamDecoder):
+    for kind in (StreamDecoder, CompiledStreamDecoder):
         plan = compile_table(NARROW)
         plan.newcomers = Newcomers(nested="flatten", flatten_depth=1, on_news=lambda: None)
         plan.newcomers.settle(NARROW.columns)
@@ -387,7 +387,7 @@ def test_keys_that_look_like_the_space_between_keys_stay_one_key_each() -> None:
     for found in ([change(one), change(other), change(last)] for one in odd for other in odd for last in odd):
         for one, other in zip(
             StreamDecoder(plans, pipeline="p").decode(chunk(found)),
-            FastStreamDecoder(plans, pipeline="p").decode(chunk(found)),
+            CompiledStreamDecoder(plans, pipeline="p").decode(chunk(found)),
             strict=True,
         ):
             same(one, other)

@@ -1,0 +1,117 @@
+"""The exact path for single records and single values of one sub-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from ...model import Position, RawChunk
+from ..decoders import Batch
+from ..history import HistoryPlan
+from ..plan import Row, TablePlan
+from ..undecodable import Undecodable
+from .tables import CompiledTable
+
+
+class Single(Batch):
+    """Takes down what the exact decoder makes of one record."""
+
+    def __init__(self, pipeline: str, chunk: RawChunk) -> None:
+        super().__init__(pipeline, chunk)
+        self.table = ""
+        self.row: Row | None = None
+        self.microseconds = 0
+        self.buried: tuple[str, Undecodable, Position, bytes] | None = None
+        self._calls: list[Callable[[Batch], None]] = []
+
+    def count(self, table: str) -> None:
+        """Take down the record's table."""
+        self.table = table
+
+    def add(self, plan: TablePlan, row: Row, position: Position) -> None:
+        """Take down its row."""
+        self.row = row
+        self._calls.append(lambda batch: batch.add(plan, row, position))
+
+    def append(self, history: HistoryPlan, cells: list[bytes], position: Position) -> None:
+        """Take down its row of a history."""
+        self._calls.append(lambda batch: batch.append(history, cells, position))
+
+    def stamp(self, plan: TablePlan, microseconds: int) -> None:
+        """Take down its time."""
+        self.microseconds = microseconds
+        self._calls.append(lambda batch: batch.stamp(plan, microseconds))
+
+    def bury(self, table: str, failure: Undecodable, position: Position, raw: bytes) -> None:
+        """Take down that it is a dead letter."""
+        self.buried = (table, failure, position, raw)
+
+    def hand_over(self, batch: Batch) -> None:
+        """Do to a batch what was done to this one, dead letters apart."""
+        for call in self._calls:
+            call(batch)
+
+
+class Singles:
+    """The records of a sub-batch that took the exact path, by their number in it."""
+
+    def __init__(self, decode: Callable[[int, Single], None], pipeline: str, chunk: RawChunk) -> None:
+        self._decode = decode
+        self._pipeline = pipeline
+        self._chunk = chunk
+        self.found: dict[int, Single] = {}
+
+    def __call__(self, number: int) -> Single:
+        """Decode a record, once."""
+        found = self.found.get(number)
+        if found is None:
+            found = self.found[number] = Single(self._pipeline, self._chunk)
+            self._decode(number, found)
+        return found
+
+
+class OddValues:
+    """Values that the compiled reader does not know how to take, each down the exact path alone.
+
+    ``levels``: how deep inside a document the exact path meets the values of an item.
+    """
+
+    def __init__(self, tables: tuple[CompiledTable, ...], levels: int) -> None:
+        self._tables = tables
+        self._levels = levels
+        self._news: dict[tuple[int, int], dict[str, object]] = {}
+
+    def __call__(
+        self, table: int, number: int, name: str, raw: bytes
+    ) -> tuple[list[tuple[int, bytes]], bytes | None, int] | None:
+        """Return the cells that a value fills, what the spill keeps, and how much is outside; None if it is refused."""
+        plan, indexes = self._tables[table].plan, self._tables[table].indexes.get(name, ())
+        row = Row(b"", [b"", *self._tables[table].defaults][1:], 0)
+        try:
+            kept = plan.fill_attribute(name, parsed(raw, self._levels), row)
+        except (Undecodable, RecursionError, orjson.JSONDecodeError):
+            return None
+        cells = [(index, bytes(row.cells[index])) for index in indexes]
+        if kept is None:
+            return cells, None, row.outside
+        if self._tables[table].open:
+            self._news.setdefault((table, number), {})[name] = kept
+        return cells, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS), row.outside
+
+    def tell(self, refused: Mapping[int, Single]) -> None:
+        """Tell of attributes without a column, but for records that took the exact path after all."""
+        for (table, number), kept in self._news.items():
+            newcomers = self._tables[table].plan.newcomers
+            if newcomers is not None and number not in refused:
+                newcomers.look(kept)
+
+
+def parsed(raw: bytes, levels: int) -> object:
+    """Parse a value as deep inside a document as the exact path meets it. Raises orjson.JSONDecodeError."""
+    found: list[object] = orjson.loads(b"%b%b%b" % (b"[" * levels, raw, b"]" * levels))
+    for _ in range(levels - 1):
+        inner = found[0]
+        if isinstance(inner, list):
+            found = inner
+    return found[0]

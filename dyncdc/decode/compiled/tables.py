@@ -1,0 +1,229 @@
+"""A table's plan as the compiled reader takes it: which kind of column each attribute fills, and what it can hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, Final
+
+from ..plan import TablePlan
+from ..spec import AttributeType, ColumnSpec, TableSpec
+from ..types import Codec, compile_type
+from ..typetext import TypeNode
+from .patterns import text_pattern
+
+_TAGS: Final[tuple[AttributeType, ...]] = ("S", "N", "B", "M", "L", "SS", "NS", "BS", "BOOL", "NULL")
+TAGS: Final[Mapping[AttributeType, int]] = {tag: number for number, tag in enumerate(_TAGS, start=1)}
+"""As in ``values.h``."""
+
+(
+    ODD,
+    TEXT,
+    CHECKED,
+    INTEGER,
+    DECIMAL,
+    FLOAT,
+    NUMBER,
+    BOOL,
+    BASE64,
+    RAW,
+    TEXT_SET,
+    PLAIN,
+    TYPED,
+    PARTS,
+) = range(14)
+"""As in ``tables.h``."""
+
+_TABLE_FIELDS: Final = frozenset(
+    {"source_table", "destination", "keys", "columns", "version_column", "version_type"}
+    | {"deleted_column", "spill_column", "deletes", "base_microseconds"}
+)
+_COLUMN_FIELDS: Final = frozenset({"name", "type", "path", "takes", "lossy", "key"})
+
+_WIDTHS: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
+
+Check = Callable[[bytes], object]
+
+Told = tuple[int, list[bytes], list[bytes], list[int], list[int], int, int]
+"""What was read of one table: which of the reader's it is, its columns, the key and the time of each row, the number of
+its record, and how many values the spill keeps or have no place. Rows of the exact path are not in the last two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a column makes of the values of one DynamoDB type."""
+
+    number: int
+    takes: tuple[AttributeType, ...]
+    low: bytes = b""
+    high: bytes = b""
+    whole: int = 0
+    fraction: int = 0
+    check: Check | None = None
+
+
+class CompiledTable:
+    """One table as ``Reader`` takes it. ``told`` is its argument; ``indexes``: the columns that an attribute fills."""
+
+    def __init__(self, plan: TablePlan) -> None:
+        """Compile. Raises ValueError for a table that only the exact path knows how to read."""
+        spec = plan.spec
+        if not is_understood(spec):
+            raise ValueError("the mapping says what the fast path does not know")
+        self.plan = plan
+        self.has_spill = bool(spec.spill_column)
+        self.defaults = [compile_type(column.type, column.encoding).default for column in spec.columns]
+        self.defaults += [b'""' if name == spec.spill_column else b"" for name in plan.columns[len(self.defaults) :]]
+        keys: dict[str, tuple[int, ColumnSpec]] = {}
+        mapped: dict[str, list[tuple[int, ColumnSpec]]] = {}
+        for index, column in enumerate(spec.columns):
+            if column.key:
+                keys[column.path[0]] = (index, column)
+            else:
+                mapped.setdefault(column.path[0], []).append((index, column))
+        if keys.keys() & mapped.keys():
+            raise ValueError("a column repeats an attribute of the key")
+        self.indexes = {name: tuple(index for index, _ in columns) for name, columns in mapped.items()}
+        told = [self._key(*keys[key.name]) for key in spec.keys]
+        told += [self._attribute(name, columns) for name, columns in mapped.items()]
+        self.told = (
+            spec.source_table.encode(),
+            tuple(told),
+            self.defaults,
+            plan.columns.index(spec.spill_column) if spec.spill_column else -1,
+            plan.columns.index(spec.deleted_column) if spec.deleted_column else -1,
+            not plan.keeps_deletes,
+        )
+
+    @property
+    def open(self) -> bool:
+        """Whether attributes without a column must be taken note of, which only the exact path does."""
+        newcomers = self.plan.newcomers
+        return self.has_spill and newcomers is not None and not newcomers.closed
+
+    def _key(self, index: int, column: ColumnSpec) -> tuple[object, ...]:
+        kind = kind_of(column)
+        if kind is None:
+            raise ValueError("a key column has a type that the fast path does not know")
+        return _field(column.path[0], kind, index, b"", key=True)
+
+    def _attribute(self, name: str, columns: Sequence[tuple[int, ColumnSpec]]) -> tuple[object, ...]:
+        index, column = columns[0]
+        if len(columns) == 1 and len(column.path) == 1:
+            return self._column(name, index, column)
+        parts = {column.path[1]: (index, column) for index, column in columns if len(column.path) == 2}
+        odd = len(parts) < len(columns) or any(kind_of(column) is None for _, column in columns)
+        told = () if odd else tuple(self._column(part, *each) for part, each in parts.items())
+        return _field(name, Kind(ODD if odd else PARTS, ()), -1, b"", parts=told)
+
+    def _column(self, name: str, index: int, column: ColumnSpec) -> tuple[object, ...]:
+        kind = kind_of(column)
+        if kind is None:
+            return _field(name, Kind(ODD, ()), index, b"")
+        nullable = compile_type(column.type, column.encoding).nullable
+        return _field(name, kind, index, self.defaults[index], nullable=nullable, lossy=column.lossy)
+
+
+def _field(
+    name: str,
+    kind: Kind,
+    index: int,
+    absent: bytes,
+    *,
+    nullable: bool = False,
+    lossy: bool = False,
+    key: bool = False,
+    parts: tuple[object, ...] = (),
+) -> tuple[object, ...]:
+    takes = sum(1 << TAGS[tag] for tag in kind.takes)
+    tag = TAGS[kind.takes[0]] if kind.takes else 0
+    limits = (kind.low, kind.high, kind.whole, kind.fraction)
+    return name.encode(), kind.number, tag, index, *limits, takes, kind.check, absent, nullable, lossy, key, parts
+
+
+def is_understood(spec: TableSpec | ColumnSpec) -> bool:
+    """Whether everything that a mapping says is something that the fast path knows of."""
+    known = _TABLE_FIELDS if isinstance(spec, TableSpec) else _COLUMN_FIELDS
+    return all(
+        each.name in known or (each.default is not MISSING and getattr(spec, each.name) == each.default)
+        for each in fields(spec)
+    )
+
+
+def kind_of(column: ColumnSpec) -> Kind | None:
+    """Return what a column makes of the type that it takes first, None where only the exact path will do."""
+    if not is_understood(replace(column, encoding="")):
+        return None
+    codec = compile_type(column.type, column.encoding)
+    if column.encoding == "typed":
+        return Kind(TYPED, column.takes)
+    if column.encoding == "raw":
+        return Kind(RAW, ("B",)) if codec.node.name == "String" else None
+    make = _MAKERS.get(column.takes[0])
+    return make(codec) if make is not None else None
+
+
+def _of_text(codec: Codec) -> Kind | None:
+    node = codec.node
+    if node.name == "String":
+        return Kind(TEXT, ("S",))
+    if node.name in ("Enum8", "Enum16"):
+        return Kind(CHECKED, ("S",), check=frozenset(name.encode() for name in node.texts).__contains__)
+    pattern = text_pattern(node)
+    return Kind(CHECKED, ("S",), check=re.compile(pattern.encode()).fullmatch) if pattern else None
+
+
+def _of_number(codec: Codec) -> Kind | None:
+    name = codec.node.name
+    if name == "String":
+        return Kind(NUMBER, ("N",))
+    if name == "Float64":
+        return Kind(FLOAT, ("N",))
+    if name.startswith("Decimal"):
+        precision, scale = _decimal(codec.node)
+        return Kind(DECIMAL, ("N",), whole=precision - scale, fraction=scale)
+    if not name.startswith(("Int", "UInt")):
+        return None
+    bits = int(name.lstrip("UInt"))
+    if name.startswith("U"):
+        return Kind(INTEGER, ("N",), high=b"%d" % (2**bits - 1))
+    return Kind(INTEGER, ("N",), low=b"%d" % 2 ** (bits - 1), high=b"%d" % (2 ** (bits - 1) - 1))
+
+
+def _decimal(node: TypeNode) -> tuple[int, int]:
+    given = (_WIDTHS[node.name], *node.numbers) if node.name in _WIDTHS else node.numbers
+    return given[0], given[1] if len(given) == 2 else 0
+
+
+def _of_binary(codec: Codec) -> Kind | None:
+    return Kind(BASE64, ("B",)) if codec.node.name == "String" else None
+
+
+def _of_boolean(codec: Codec) -> Kind | None:
+    return Kind(BOOL, ("BOOL",)) if codec.node.name == "Bool" else None
+
+
+def _of_map(codec: Codec) -> Kind | None:
+    return Kind(PLAIN, ("M",)) if codec.node.name == "String" else None
+
+
+def _of_list(codec: Codec) -> Kind | None:
+    return Kind(PLAIN, ("L",)) if codec.node.name == "String" else None
+
+
+def _of_text_set(codec: Codec) -> Kind | None:
+    node = codec.node
+    texts = node.name == "Array" and node.arguments[0].name == "String" and not node.arguments[0].nullable
+    return Kind(TEXT_SET, ("SS",)) if texts else None
+
+
+_MAKERS: Final[Mapping[Any, Callable[[Codec], Kind | None]]] = {
+    "S": _of_text,
+    "N": _of_number,
+    "B": _of_binary,
+    "BOOL": _of_boolean,
+    "M": _of_map,
+    "L": _of_list,
+    "SS": _of_text_set,
+}

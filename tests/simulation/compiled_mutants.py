@@ -1,0 +1,169 @@
+"""Bugs planted into the source of the compiled reader, one at a time: ``fast`` must notice each."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shlex
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import dyncdc.decode.compiled
+from dyncdc.decode.compiled import decoders
+
+SOURCE = Path(dyncdc.decode.compiled.__file__).parent
+_BUILT = tempfile.TemporaryDirectory(prefix="dyncdc-mutants-")
+
+
+@functools.cache
+def build(file: str, right: str, wrong: str) -> ModuleType:
+    """Compile the reader with one piece of its source exchanged. Raises ValueError unless it is there exactly once."""
+    text = (SOURCE / file).read_text()
+    if text.count(right) != 1:
+        raise ValueError(f"{file} does not hold {right!r} once")
+    place = Path(tempfile.mkdtemp(dir=_BUILT.name))
+    for each in SOURCE.glob("*.[ch]"):
+        (place / each.name).write_text(each.read_text())
+    (place / file).write_text(text.replace(right, wrong))
+    module = place / f"_rows{sysconfig.get_config_var('EXT_SUFFIX')}"
+    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+    include = f"-I{sysconfig.get_paths()['include']}"
+    flags = ["-O0", "-shared", "-fPIC", "-w", include]
+    subprocess.run([*compiler, *flags, str(place / "rows.c"), "-o", str(module)], check=True)
+    spec = importlib.util.spec_from_file_location("dyncdc.decode.compiled._rows", module)
+    assert spec is not None and spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def mutant(name: str, says: str, file: str, right: str, wrong: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return what plants one bug."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(decoders, "Reader", build(file, right, wrong).Reader)
+
+    plant.__name__, plant.__doc__ = name, says
+    return plant
+
+
+ALL = (
+    mutant(
+        "range_not_looked_at",
+        "An integer of any size goes into a column.",
+        "cells.h",
+        "if (number.fraction || !within(digits, number.whole, limit))",
+        "if (number.fraction)",
+    ),
+    mutant(
+        "fraction_not_looked_at",
+        "A fraction goes into an integer column.",
+        "cells.h",
+        "if (number.fraction || !within(digits, number.whole, limit))",
+        "if (!within(digits, number.whole, limit))",
+    ),
+    mutant(
+        "unknown_attributes_dropped",
+        "What has no column is passed over.",
+        "cells.h",
+        "int put = keep_value(reader, name, cursor);\n        if (put == 1)\n            table->row_outside",
+        "int put = skip_value(cursor, MAX_NESTING);\n        if (put == 1)\n            table->row_outside",
+    ),
+    mutant(
+        "exact_rows_forgotten",
+        "Rows of the exact path have no place.",
+        "rows.c",
+        "if (told == NULL || told == Py_None) {",
+        "if (told != NULL) {",
+    ),
+    mutant(
+        "key_taken_from_the_image",
+        "A key that is not its image's goes unnoticed.",
+        "cells.h",
+        "if (put == 1 && keyed && !text_is(&field->keyed, start, cursor->at - start))",
+        "if (0)",
+    ),
+    mutant(
+        "null_is_absent",
+        "NULL leaves no trace in the spill.",
+        "cells.h",
+        "*keep = table->spill >= 0 && !(field->nullable && field->lossy);",
+        "*keep = 0;",
+    ),
+    mutant(
+        "default_is_absent",
+        "A value that looks like an absent one is not told apart.",
+        "cells.h",
+        "*keep = !field->key && !field->lossy",
+        "*keep = 0 && !field->lossy",
+    ),
+    mutant(
+        "set_inside_a_map_believed",
+        "A set inside plain JSON is taken for a list.",
+        "documents.h",
+        "return writing->typed ? put_text_set(cursor, out) : 0;",
+        "return put_text_set(cursor, out);",
+    ),
+    mutant(
+        "map_keys_as_they_come",
+        "The keys of a map are not sorted.",
+        "documents.h",
+        "sorted = text_order(&first[place - 1].name, &first[place].name) < 0;",
+        "sorted = 1;",
+    ),
+    mutant(
+        "zeros_kept",
+        "A number keeps the zeros behind its last digit.",
+        "values.h",
+        "while (end > fraction && end[-1] == '0')",
+        "while (0)",
+    ),
+    mutant(
+        "unused_bits_kept",
+        "Base64 may have bits that stand for nothing.",
+        "values.h",
+        "return padding == 0 || (last & (padding == 2 ? 15 : 3)) == 0;",
+        "return 1;",
+    ),
+    mutant(
+        "escapes_copied",
+        "A text keeps the escapes that it came with.",
+        "json.h",
+        "if (!text->escaped) {\n        if (buffer_reserve",
+        "if (1) {\n        if (buffer_reserve",
+    ),
+    mutant(
+        "taken_back_in_part",
+        "Cells of a record that turns out to be odd stay.",
+        "tables.h",
+        "found->cells.used = found->before;",
+        "",
+    ),
+    mutant(
+        "repeated_attribute_believed",
+        "An attribute may come twice.",
+        "cells.h",
+        "} else if (field->seen == table->row) {",
+        "} else if (0) {",
+    ),
+    mutant(
+        "tombstone_not_marked",
+        "A tombstone looks like an item.",
+        "cells.h",
+        'deleted ? "1" : "0", 1)',
+        '"0", 1)',
+    ),
+    mutant(
+        "milliseconds_for_microseconds",
+        "The precision of a record is not looked at.",
+        "rows.c",
+        "        time *= 1000;",
+        "        time *= 1;",
+    ),
+)
