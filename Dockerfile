@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
-# Two stages: the first has the tools, the second only what runs. No ClickHouse inside: give it a clickhouse.url.
+# Two stages: the first has the tools, a C compiler among them, the second only what runs. No ClickHouse inside: give it
+# a clickhouse.url.
 
-FROM python:3.11-slim AS build
+FROM python:3.11 AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/dyncdc
 COPY requirements/uv.lock requirements/runtime.lock requirements/

@@ -14,6 +14,7 @@ import structlog
 
 from .. import __version__
 from ..config import Config
+from ..decode.choice import IS_COMPILED
 from ..errors import ConfigError
 from ..pipeline.coordinator import first_error
 from ..pipeline.diversion import DiversionLimits
@@ -150,6 +151,7 @@ class _Daemon:
                 pipeline=self._config.pipeline,
                 member=str(self._division),
                 http_port=port,
+                decoder="compiled" if IS_COMPILED else "exact",
             )
             await self._work()
             for task in beside:
