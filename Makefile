@@ -113,7 +113,7 @@ clean:
 
 # A first line of pip for uv itself, pinned by hash; uv for the rest: a fifth of pip's time.
 # The project is installed without build isolation, with the pinned setuptools: nothing unpinned is fetched.
-$(STAMP): requirements/all.lock requirements/uv.lock pyproject.toml $(wildcard dyncdc/decode/compiled/*.[ch])
+$(STAMP): requirements/all.lock requirements/uv.lock pyproject.toml $(wildcard dyncdc/*/*.[ch] dyncdc/*/*/*.[ch])
 	@sh requirements/check-python.sh "$(PYTHON)"
 	@echo "installing into $(VENV)"
 	@rm -f $@

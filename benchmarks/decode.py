@@ -80,9 +80,7 @@ class Timing:
 def body_to_blocks(body: bytes, decoder: Decoder) -> int:
     """Decode one answer of GetRecords; return how many rows came of it."""
     answer = parse_records(body)
-    records = [record.Data for record in answer.Records]
-    positions = [Position(record.SequenceNumber) for record in answer.Records]
-    return decode(RawChunk(SHARD, records, positions, positions[-1], len(body), 0.0), decoder)
+    return decode(RawChunk(SHARD, answer.records, answer.positions, answer.positions[-1], len(body), 0.0), decoder)
 
 
 def file_to_blocks(data: bytes, items: int, decoder: Decoder) -> int:

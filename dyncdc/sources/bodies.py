@@ -6,20 +6,31 @@ travels in the answer of that very call, so concurrent calls cannot be mixed up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import msgspec
 
 from ..errors import RetryableError
+from ..model import Position
+
+Split = tuple[list[bytes], list[str], float, bytes]
+
+try:
+    from ._bodies import split
+except ImportError:  # built without a C compiler
+
+    def split(body: bytes, /) -> Split | None:
+        """Find nothing plain."""
+        return None
+
 
 DECODED = "DyncdcRecords"
 """Under this name the answer of ``get_records`` carries a ``RecordsBody``."""
 
 
-class Record(msgspec.Struct, gc=False):
-    """One Kinesis record. ``ApproximateArrivalTimestamp`` in seconds since the epoch."""
-
+class _Record(msgspec.Struct, gc=False):
     Data: bytes
     SequenceNumber: str
     ApproximateArrivalTimestamp: float = 0.0
@@ -32,29 +43,50 @@ class ChildShard(msgspec.Struct, gc=False):
     ParentShards: list[str] | None = None
 
 
-class RecordsBody(msgspec.Struct, gc=False):
-    """The answer of GetRecords. Without ``NextShardIterator`` the shard is closed and drained."""
-
-    Records: list[Record]
+class _Body(msgspec.Struct, gc=False):
+    Records: list[_Record]
     NextShardIterator: str | None = None
     MillisBehindLatest: float | None = None
     ChildShards: list[ChildShard] | None = None
 
 
-_DECODER = msgspec.json.Decoder(RecordsBody)
+@dataclass(frozen=True, slots=True)
+class RecordsBody:
+    """The answer of GetRecords. Without ``iterator`` the shard is closed and drained.
+
+    ``arrived``: when the last record came into the stream, in seconds since the epoch; 0 if there is none.
+    """
+
+    records: list[bytes]
+    positions: list[Position]
+    arrived: float
+    iterator: str | None
+    behind_seconds: float
+    children: Sequence[ChildShard]
+
+
+_read: Callable[[bytes], _Body] = msgspec.json.Decoder(_Body).decode
 
 
 def parse_records(body: bytes) -> RecordsBody:
     """Decode one body. Raises RetryableError for anything that is not an answer of GetRecords."""
+    plain = split(body)
     try:
-        answer = _DECODER.decode(body)
+        rest = _read(plain[3] if plain is not None else body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RetryableError(f"reading records: the answer cannot be understood ({type(error).__name__})") from error
-    numbers = [record.SequenceNumber for record in answer.Records]
-    digits = "".join(numbers)
-    if numbers and not (digits.isascii() and digits.encode().isdigit() and all(numbers)):
-        raise RetryableError("reading records: the answer has a sequence number that is not a number")
-    return answer
+    if plain is not None:
+        records, numbers, arrived = plain[:3]
+    else:
+        records = [record.Data for record in rest.Records]
+        numbers = [record.SequenceNumber for record in rest.Records]
+        arrived = rest.Records[-1].ApproximateArrivalTimestamp if rest.Records else 0.0
+        digits = "".join(numbers)
+        if numbers and not (digits.isascii() and digits.encode().isdigit() and all(numbers)):
+            raise RetryableError("reading records: the answer has a sequence number that is not a number")
+    behind_seconds = (rest.MillisBehindLatest or 0.0) / 1000.0
+    positions = cast("list[Position]", numbers)
+    return RecordsBody(records, positions, arrived, rest.NextShardIterator, behind_seconds, rest.ChildShards or ())
 
 
 def decode_get_records(

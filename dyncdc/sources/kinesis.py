@@ -9,7 +9,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -276,25 +276,23 @@ class KinesisSource:
     def _chunk(self, shard: Shard, reading: _Reading, after: Position, answer: RecordsBody, now: float) -> RawChunk:
         """Turn an answer into a chunk. No await here: the cache moves on completely or not at all."""
         self._server_time = now
-        records = [record.Data for record in answer.Records]
-        positions = cast("list[Position]", [record.SequenceNumber for record in answer.Records])
+        records, positions = answer.records, answer.positions
         nbytes = sum(map(len, records)) + len(records) * RECORD_OVERHEAD_BYTES
         reading.pace.answered(len(records), nbytes)
-        closed = not answer.NextShardIterator
-        behind_seconds = 0.0 if closed else (answer.MillisBehindLatest or 0.0) / 1000.0
+        closed = not answer.iterator
+        behind_seconds = 0.0 if closed else answer.behind_seconds
         if behind_seconds <= 0:
             reading.read_until = now
-        elif records and answer.Records[-1].ApproximateArrivalTimestamp > 0:
-            reading.read_until = answer.Records[-1].ApproximateArrivalTimestamp
+        elif answer.arrived > 0:
+            reading.read_until = answer.arrived
         elif not reading.read_until:  # never 0, which would look like a position older than the retention
             reading.read_until = now - behind_seconds
         end = positions[-1] if positions else after
-        reading.iterator, reading.position = answer.NextShardIterator or "", None if closed else end
-        children = tuple(self._shard(x.ShardId, x.ParentShards or ()) for x in answer.ChildShards or ())
+        reading.iterator, reading.position = answer.iterator or "", None if closed else end
+        children = tuple(self._shard(x.ShardId, x.ParentShards or ()) for x in answer.children)
         self._children.update(child.id for child in children)
-        arrived = answer.Records[-1].ApproximateArrivalTimestamp if records else 0.0
         return RawChunk(
-            shard, records, positions, end, nbytes, reading.read_until, behind_seconds, closed, children, arrived
+            shard, records, positions, end, nbytes, reading.read_until, behind_seconds, closed, children, answer.arrived
         )
 
     def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncGenerator[tuple[Position, bytes], None]:

@@ -40,11 +40,10 @@ async def reread_records(
         first = next(iter(missing))
         limit = RECORDS_AT_ONCE if len(missing) > 1 else 1
         body = await _read(kinesis, stream_arn, shard, first, limit)
-        for record in body.Records:
-            position = Position(record.SequenceNumber)
+        for position, record in zip(body.positions, body.records, strict=True):
             if position in missing:
                 del missing[position]
-                yield position, record.Data
+                yield position, record
         missing.pop(first, None)  # it is not where it was: gone
 
 
@@ -60,7 +59,7 @@ async def _read(kinesis: Any, stream_arn: str, shard: ShardId, at: Position, lim
             body = answer.get(DECODED)
             if not isinstance(body, RecordsBody):
                 break
-            iterator = body.NextShardIterator
-            if body.Records or not iterator:
+            iterator = body.iterator
+            if body.records or not iterator:
                 return body
     raise RetryableError(f"reading the record at sequence number {at} of shard {shard} again: only empty answers")

@@ -134,7 +134,7 @@ def decode_line(data: bytes) -> None:
 def read_body(data: bytes) -> None:
     with contextlib.suppress(DyncdcError):
         answer = parse_records(data)
-        assert all(record.SequenceNumber.isdecimal() for record in answer.Records)
+        assert all(position.isdecimal() for position in answer.positions)
 
 
 def read_summary(data: bytes) -> None:

@@ -150,8 +150,8 @@ def test_a_body_gives_record_bytes_without_botocores_parser() -> None:
     decode_get_records(response, custom)
     answer = custom[DECODED]
     assert isinstance(answer, RecordsBody)
-    assert [(r.Data, r.SequenceNumber, r.ApproximateArrivalTimestamp) for r in answer.Records] == [(data, "49", 1.5e9)]
-    assert (answer.MillisBehindLatest, answer.NextShardIterator, response["body"]) == (7, "i", b"{}")
+    assert (answer.records, answer.positions, answer.arrived) == ([data], ["49"], 1.5e9)
+    assert (answer.behind_seconds, answer.iterator, response["body"]) == (0.007, "i", b"{}")
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, "application/x-amz-json-1.1"), (200, "application/cbor")])
