@@ -128,6 +128,8 @@ class _Daemon:
         self._readiness = Readiness.of([DESTINATIONS_CHECKED, CHECKPOINTS_LOADED])
         self._metrics.watch_stuck(lambda: [task.name for task in self._progress.stuck()])
         self._overview = make_overview(config, division, self._metrics, self._progress, self._readiness.missing)
+        self._epoch = 0
+        """Of the last life; 0 before the first."""
         self.replicating = False
         """From here on a signal drains; before, there is nothing to drain."""
 
@@ -286,6 +288,7 @@ class _Daemon:
             division=self._division,
             once=self._once,
             since=self._since,
+            after=self._epoch,
             on_lost_position=config.kinesis.on_lost_position,
             diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),
         )
@@ -305,7 +308,8 @@ class _Daemon:
                 on_ready=self._ready,
             )
 
-    def _ready(self) -> None:
+    def _ready(self, epoch: int) -> None:
+        self._epoch = epoch
         self._readiness.done(CHECKPOINTS_LOADED)
         notify(READY)
         _log.info("ready")
