@@ -42,6 +42,7 @@ from .patience import Patience
 from .refused import RefusedRows
 from .reload import ReloadedError, reload, try_out
 from .signals import Stop
+from .stragglers import cancel_stragglers
 from .tombstones import cleaning
 from .world import World, open_world
 
@@ -84,8 +85,11 @@ async def run_daemon(
     try:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
-            watch = tasks.create_task(_watch(stop, daemon, work), name="signals")
-            work.add_done_callback(lambda _: watch.cancel())
+            beside = [
+                tasks.create_task(_watch(stop, daemon, work), name="signals"),
+                tasks.create_task(cancel_stragglers(work), name="stragglers"),
+            ]
+            work.add_done_callback(lambda _: [task.cancel() for task in beside])
     except BaseExceptionGroup as group:
         raise first_error(group) from group
     return SIGNAL_BASE + stop.signal_number if stop.cut.is_set() else 0
