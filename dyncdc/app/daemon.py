@@ -43,6 +43,7 @@ from .patience import Patience
 from .refused import RefusedRows
 from .reload import ReloadedError, reload, try_out
 from .signals import Stop
+from .stragglers import cancel_stragglers
 from .tombstones import cleaning
 from .world import World, open_world
 
@@ -85,8 +86,11 @@ async def run_daemon(
     try:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
-            watch = tasks.create_task(_watch(stop, daemon, work), name="signals")
-            work.add_done_callback(lambda _: watch.cancel())
+            beside = [
+                tasks.create_task(_watch(stop, daemon, work), name="signals"),
+                tasks.create_task(cancel_stragglers(work), name="stragglers"),
+            ]
+            work.add_done_callback(lambda _: [task.cancel() for task in beside])
     except BaseExceptionGroup as group:
         raise first_error(group) from group
     return SIGNAL_BASE + stop.signal_number if stop.cut.is_set() else 0
@@ -129,6 +133,8 @@ class _Daemon:
         self._readiness = Readiness.of([DESTINATIONS_CHECKED, CHECKPOINTS_LOADED])
         self._metrics.watch_stuck(lambda: [task.name for task in self._progress.stuck()])
         self._overview = make_overview(config, division, self._metrics, self._progress, self._readiness.missing)
+        self._epoch = 0
+        """Of the last life; 0 before the first."""
         self.replicating = False
         """From here on a signal drains; before, there is nothing to drain."""
 
@@ -288,6 +294,7 @@ class _Daemon:
             division=self._division,
             once=self._once,
             since=self._since,
+            after=self._epoch,
             on_lost_position=config.kinesis.on_lost_position,
             diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),
         )
@@ -307,7 +314,8 @@ class _Daemon:
                 on_ready=self._ready,
             )
 
-    def _ready(self) -> None:
+    def _ready(self, epoch: int) -> None:
+        self._epoch = epoch
         self._readiness.done(CHECKPOINTS_LOADED)
         notify(READY)
         _log.info("ready")

@@ -93,7 +93,8 @@ class Membership:
     """This process among the members of its pipeline. ``tables``: DynamoDB's names of those that it follows.
 
     ``since``: when the run with ``--once`` began that this process is a part of, by the store's clock; others may have
-    done their part of it before this process took the place of one that died.
+    done their part of it before this process took the place of one that died. ``after``: the epoch of this process's
+    life before, 0 when this is its first.
     """
 
     def __init__(
@@ -105,9 +106,11 @@ class Membership:
         progress: Progress,
         *,
         since: float = float("inf"),
+        after: int = 0,
     ) -> None:
         self.division = division
         self._since = since
+        self._after = after
         self._store = store
         self._tables = tuple(sorted(tables))
         self._metrics = metrics
@@ -175,13 +178,18 @@ class Membership:
         """Return when no member of another division is alive; what they had to save is saved by then.
 
         Raises FatalError when one is. Who was killed cannot say that it has left: its row is watched until it is old.
+        Also when another process has taken over since the life before: a new epoch would take the place back.
         """
         first: dict[tuple[int, int, int], float] = {}
-        while strangers := self._strangers(await self._retry(self._store.members)):
+        seen = await self._retry(self._store.members)
+        if self._after:
+            self._refuse_replaced(seen, self._after)
+        while strangers := self._strangers(seen):
             for one in strangers:
                 if first.setdefault((one.members, one.member, one.epoch), one.seen_at) != one.seen_at:
                     raise self._refused(strangers)
             await asyncio.sleep(JOIN_POLL_SECONDS)
+            seen = await self._retry(self._store.members)
 
     async def join(self, epoch: int) -> None:
         """Write this process down as a member. Once per life, after its epoch is taken and before anything is read.
@@ -227,13 +235,7 @@ class Membership:
 
     def _look(self, seen: Sequence[Member], *, lapsed: bool) -> None:
         """Decide whether this process may go on. Of two divisions the older stays, unless it was taken for dead."""
-        for one in seen:
-            if (one.member, one.members) == (self.division.member, self.division.members) and one.epoch > self._epoch:
-                raise FatalError(
-                    f"being member {self.division}: another dyncdc process with this pipeline name took over"
-                    f" (its epoch {one.epoch}, ours {self._epoch})",
-                    hint="run one process per member, or give this one another `pipeline` name",
-                )
+        self._refuse_replaced(seen, self._epoch)
         strangers = self._strangers(seen)
         mine = self._epoch, self.division.members, self.division.member
         older = [one for one in strangers if (one.epoch, one.members, one.member) < mine]
@@ -243,6 +245,15 @@ class Membership:
         self.looked_at = asyncio.get_running_loop().time()
         for callback in self._on_seen:
             callback()
+
+    def _refuse_replaced(self, seen: Sequence[Member], epoch: int) -> None:
+        for one in seen:
+            if (one.member, one.members) == (self.division.member, self.division.members) and one.epoch > epoch:
+                raise FatalError(
+                    f"being member {self.division}: another dyncdc process with this pipeline name took over"
+                    f" (its epoch {one.epoch}, ours {epoch})",
+                    hint="run one process per member, or give this one another `pipeline` name",
+                )
 
     def _strangers(self, seen: Sequence[Member]) -> list[Member]:
         return [one for one in alive(seen) if one.members != self.division.members]

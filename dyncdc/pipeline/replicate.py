@@ -78,6 +78,8 @@ class Settings:
     once: bool = False
     since: float = float("inf")
     """When the run with ``once`` began that this life is a part of, by ClickHouse's clock; infinite where unknown."""
+    after: int = 0
+    """The epoch of this process's life before, 0 when this is its first."""
     on_lost_position: Literal["resnapshot", "stop"] = "stop"
     diversion: DiversionLimits = field(default_factory=DiversionLimits)
     stream_delay_seconds: float = STREAM_DELAY_SECONDS
@@ -94,14 +96,14 @@ async def replicate(
     metrics: Metrics,
     progress: Progress,
     clock: Callable[[], float],
-    on_ready: Callable[[], None] = lambda: None,
+    on_ready: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Keep the destination equal to the streams' tables until ``draining`` is set or, with ``once``, all is done.
 
-    Returns after a clean drain. ``on_ready`` is called once the checkpoints are loaded. Leaving by exception or
-    cancellation skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError
-    (SourceLostError, DestinationChangedError when another life could go on), with ``once`` also what made a snapshot
-    fail.
+    Returns after a clean drain. ``on_ready`` is called with this life's epoch once the checkpoints are loaded. Leaving
+    by exception or cancellation skips the drain; nothing is lost, it replays. Raises the error itself, never a group:
+    FatalError (SourceLostError, DestinationChangedError when another life could go on), with ``once`` also what made a
+    snapshot fail.
     """
     tables = {table for stream in streams for table in stream.tables}
     life = _Life(destination, settings, tables, draining=draining, metrics=metrics, progress=progress, clock=clock)
@@ -146,16 +148,22 @@ class _Life:
             member=settings.division.member,
         )
         self._membership = Membership(
-            settings.division, destination.members, tables, metrics, progress, since=settings.since
+            settings.division,
+            destination.members,
+            tables,
+            metrics,
+            progress,
+            since=settings.since,
+            after=settings.after,
         )
         metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
 
     async def run(
-        self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], on_ready: Callable[[], None]
+        self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], on_ready: Callable[[int], None]
     ) -> None:
         if not await _unless(self._draining, self._begin(), name="checkpointer", on_end=lambda: None):
             return
-        on_ready()
+        on_ready(self._checkpointer.epoch)
         writer = self._writer()
         coordinator = self._coordinator(streams, snapshots, writer)
         try:

@@ -155,8 +155,7 @@ class ClickHouse:
             user=url.user,
             password=url.password,
             client_name=CLIENT_NAME,
-            connect_timeout=min(CONNECT_TIMEOUT_SECONDS, self.timeout_seconds),
-            send_receive_timeout=None,  # ours is around the whole call
+            connect_seconds=min(CONNECT_TIMEOUT_SECONDS, self.timeout_seconds),
             compression=False if self._compression == "none" else self._compression,
             secure=url.secure,
             certificates=self._certificates,

@@ -61,9 +61,9 @@ class TaskProgress:
         self.failure = why
 
 
-def stack_of(task: TaskProgress) -> list[str]:
+def stack_of(task: asyncio.Task[object] | None) -> list[str]:
     """Where a task hangs: file, line and function of each of its frames, the innermost last. No values."""
-    awaited: object = task.runner.get_coro() if task.runner is not None else None
+    awaited: object = task.get_coro() if task is not None else None
     frames: list[str] = []
     while awaited is not None and len(frames) < STACK_FRAMES:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
@@ -151,7 +151,7 @@ class Progress:
                     task=task.name,
                     seconds=round(found.seconds),
                     reason=found.reason,
-                    hangs_in=stack_of(task),  # not "stack": what writes for a terminal takes that for text
+                    hangs_in=stack_of(task.runner),  # not "stack": what writes for a terminal takes that for text
                 )
             elif found is None and task.told:
                 _log.info("task moved again", task=task.name)

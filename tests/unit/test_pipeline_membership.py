@@ -38,8 +38,8 @@ class MemoryMembers:
         self.add(member)
 
 
-def membership(store: MemoryMembers, member: str = "0/3", since: float = float("inf")) -> Membership:
-    return Membership(Division.parse(member), store, ["orders"], Metrics(), Progress(), since=since)
+def membership(store: MemoryMembers, member: str = "0/3", since: float = float("inf"), after: int = 0) -> Membership:
+    return Membership(Division.parse(member), store, ["orders"], Metrics(), Progress(), since=since, after=after)
 
 
 def test_every_shard_has_one_owner_and_shards_in_a_row_spread_evenly() -> None:
@@ -123,6 +123,23 @@ def test_c7_one_that_was_taken_for_dead_and_wakes_stops_where_others_have_taken_
             await frozen._beat()
         with pytest.raises(FatalError, match="took over"):
             await replaced._beat()
+
+    run(work())
+
+
+def test_c7_one_whose_life_has_ended_otherwise_does_not_take_the_place_back_from_who_replaced_it() -> None:
+    """A reload, or a table that was changed, is followed by another life; its epoch would be the highest of all."""
+
+    async def work() -> None:
+        store = MemoryMembers()
+        await membership(store, "1/3").join(2)
+        await membership(store, "1/3", after=2).alone()
+        store.add(Member(0, 3, 9))
+        await membership(store, "1/3", after=2).alone()
+        store.add(Member(1, 3, 3))
+        with pytest.raises(FatalError, match=r"took over \(its epoch 3, ours 2\)"):
+            await membership(store, "1/3", after=2).alone()
+        await membership(store, "1/3").alone()  # a process that starts is meant to
 
     run(work())
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from pipeline_parts import WIDE, MemoryCheckpoints, MemorySink, OneRowEach, ScriptedSource, bury, chunk, shard
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Position, RawChunk, Shard, Snapshot
+from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Shard, Snapshot
 from dyncdc.pipeline.coordinator import StreamTask
+from dyncdc.pipeline.nothing_kept import NothingKept
 from dyncdc.pipeline.ports import Decoder
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.telemetry.metrics import Metrics
@@ -45,6 +47,8 @@ class Bench:
         self.draining = asyncio.Event()
         self.metrics = Metrics()
         self.ready: list[int] = []
+        self.epochs: list[int] = []
+        self.members = NothingKept()
         self.settings = Settings("p", WIDE, 10**6, drain_seconds=drain_seconds, once=once)
 
     async def _answer(self, of: Shard, after: Position) -> RawChunk:
@@ -55,14 +59,18 @@ class Bench:
         await replicate(
             [StreamTask(self.source, OneRowEach())],
             [],
-            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury),
+            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, members=self.members),
             self.settings,
             draining=self.draining,
             metrics=self.metrics,
             progress=Progress(clock=asyncio.get_running_loop().time),
             clock=lambda: 1_000.0,
-            on_ready=lambda: self.ready.append(len(self.source.fetched)),
+            on_ready=self._ready,
         )
+
+    def _ready(self, epoch: int) -> None:
+        self.ready.append(len(self.source.fetched))
+        self.epochs.append(epoch)
 
     def saved(self) -> list[str]:
         return [row.mark.position for row in self.store.rows]
@@ -208,6 +216,27 @@ def test_c7_another_owner_ends_the_life() -> None:
             await asyncio.sleep(0.3)
             await somebody_else()
             await life
+
+    run(work())
+
+
+def test_c7_a_next_life_of_a_process_that_was_replaced_reads_nothing_and_takes_no_epoch() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.draining.set()
+        await bench.life()
+        (epoch,), fetched = bench.epochs, len(bench.source.fetched)
+        taken = [Member(0, 1, epoch + 1)]
+
+        async def members() -> Sequence[Member]:
+            return taken
+
+        bench.members.members = members  # type: ignore[method-assign]
+        bench.draining.clear()
+        bench.settings = replace(bench.settings, after=epoch)
+        with pytest.raises(FatalError, match="took over"):
+            await bench.life()
+        assert bench.epochs == [epoch] and len(bench.source.fetched) == fetched
 
     run(work())
 

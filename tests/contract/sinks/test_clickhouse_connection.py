@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RejectedRowsError, RetryableError
@@ -109,6 +110,57 @@ async def test_a_query_may_be_cancelled_at_any_await(clickhouse: ClickHouse) -> 
         if turns % 3 == 0:
             await client.close()  # the next one is cancelled while it connects
             client._closed = False
+    await client.close()
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("connected", [False, True], ids=["connecting", "connected"])
+def test_c7_a_cancellation_is_never_swallowed(
+    clickhouse_server: LocalClickHouse, make_loop: Callable[[], asyncio.AbstractEventLoop], connected: bool
+) -> None:
+    """Who was frozen connects anew, learns that it was replaced, and cancels all tasks: each must end, not go on."""
+
+    async def swallowed() -> list[int]:
+        """Numbers of turns of the loop after which a query could be cancelled and still went on to its end."""
+        url = ClickHouseUrl("native", port=clickhouse_server.tcp_port, database=clickhouse_server.database)
+        found = []
+        for turns in range(5000):
+            client = ClickHouse(url)
+            if connected:
+                await client.fetch("SELECT 1")
+            task = asyncio.create_task(client.fetch("SELECT number, repeat('x', 1000) FROM numbers(2000)"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.done():
+                await client.close()
+                return found
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                found.append(turns)
+            await client.close()
+        raise AssertionError("the query never came to its end")
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        assert runner.run(swallowed()) == []
+
+
+async def test_a_server_that_lets_us_connect_and_says_nothing_is_given_up_after_the_time_to_connect() -> None:
+    accepted: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
+    client = ClickHouse(ClickHouseUrl("native", port=server.sockets[0].getsockname()[1], database="d"))
+    connection = client._make()
+    connection._connect_seconds = 0.2
+    client._idle.append(connection)
+    started = time.monotonic()
+    error = await error_of(client, "SELECT 1")
+    assert time.monotonic() - started < 2.0
+    assert isinstance(error, RetryableError)
+    assert "may have been executed" not in str(error)
+    assert not connection.connected
+    for writer in accepted:
+        writer.close()
+    server.close()
     await client.close()
 
 

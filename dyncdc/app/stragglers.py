@@ -1,0 +1,42 @@
+"""Stragglers: tasks that were asked to end and go on. A library that swallows a cancellation must not keep the process.
+
+Whoever waits for such a task waits for ever: the daemon would neither work nor end, and look healthy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from ..telemetry.progress import stack_of
+
+PATIENCE_SECONDS = 5.0
+"""After its cancellation, before a task is cancelled again. Every clean-up of ours is shorter."""
+
+LOOK_SECONDS = 2.0
+
+_log = structlog.get_logger("dyncdc")
+
+
+async def cancel_stragglers(main: asyncio.Task[None]) -> None:
+    """Cancel again, until cancelled, who was cancelled and is still there.
+
+    ``main`` is left alone: it waits for the others, and what it does after that is not to be cut short.
+    """
+    loop = asyncio.get_running_loop()
+    asked: dict[asyncio.Task[object], float] = {}
+    told: set[asyncio.Task[object]] = set()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        now = loop.time()
+        # A time limit that expires looks the same for one turn of the loop, and never for so long.
+        asked = {task: asked.get(task, now) for task in asyncio.all_tasks() if task is not main and task.cancelling()}
+        told &= asked.keys()
+        for task, since in asked.items():
+            if now - since < PATIENCE_SECONDS:
+                continue
+            if task not in told:
+                told.add(task)
+                _log.error("task did not end", task=task.get_name(), hangs_in=stack_of(task))
+            task.cancel()
