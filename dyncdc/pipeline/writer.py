@@ -20,6 +20,7 @@ from ..telemetry.progress import Progress, TaskProgress
 from .batch import collapse, join, split, statement
 from .budget import ByteBudget
 from .burial import Bury, RefusedRow, letters_of
+from .cadence import GATHER_SECONDS, Cadence, Pace
 from .diversion import Diversion
 from .ledger import Receipt
 from .ports import Rereading, Sink
@@ -30,9 +31,6 @@ PRESSURE_SHARE = 0.25
 
 PRESSURE_WAIT_SECONDS = 0.2
 """Somebody has waited this long with no fetch under way: flush the largest, however small."""
-
-GATHER_SECONDS = 0.02
-"""A table that has been quiet is flushed so soon after its first block: what arrives together goes together."""
 
 TRICKLE_INSERTS_PER_SECOND = 20.0
 """With more open batches than this a second would flush, each of them ages longer: every insert makes a part."""
@@ -64,6 +62,8 @@ class _Batch:
 
     table: str
     opened: float
+    ripe_at: float = float("inf")
+    """Loop time at which it is flushed although it is neither full nor old."""
     parts: deque[Part] = field(default_factory=deque)
     rows: int = 0
     nbytes: int = 0
@@ -115,8 +115,7 @@ class Writer:
         self._clock = clock
         self._ordinal = 0
         self._open: dict[str, _Batch] = {}
-        self._begun: dict[str, float] = {}
-        """When the last flush of a table began, or its first batch was opened."""
+        self._cadences: dict[str, Cadence] = {}
         self._flushing: dict[str, _Batch] = {}
         self._refused: set[str] = set()
         self._rejected: dict[str, list[RefusedRow]] = {}
@@ -137,7 +136,10 @@ class Writer:
         batch = self._open.get(block.table)
         if batch is None:
             batch = self._open[block.table] = _Batch(block.table, now)
-            self._begun.setdefault(block.table, now)  # a daemon that starts mostly finds more than one block
+        # A daemon that starts mostly finds more than one block, so it has nothing saved up.
+        cadence = self._cadences.setdefault(block.table, Cadence(now))
+        if cadence.allows(now, self._pace()):
+            batch.ripe_at = min(batch.ripe_at, now + min(GATHER_SECONDS, self._limits.max_age_seconds))
         batch.add(block, receipt, now if read_at is None else read_at)
         self._wake.set()
 
@@ -172,9 +174,10 @@ class Writer:
         async with asyncio.TaskGroup() as flushes:
             while True:
                 self._wake.clear()
+                pace = self._pace()  # before any batch of the many is taken away
                 for table in self._due(loop.time()):
                     batch = self._flushing[table] = self._open.pop(table)
-                    self._begun[table] = loop.time()
+                    self._cadences[table].spend(loop.time(), pace)
                     flushes.create_task(self._flush(batch), name=f"insert:{table}")
                 if self._draining and not self._open and not self._flushing:
                     return
@@ -201,19 +204,19 @@ class Writer:
         return due
 
     def _ripe_at(self, batch: _Batch) -> float:
-        """When a batch is old enough: one age after the table's last flush, so what follows a pause hardly waits.
-
-        A batch is opened after the last flush began, so it never waits longer than one age.
-        """
+        """When a batch is old enough: one age after it was opened, or as soon as its table's cadence allows."""
         if batch.hurried:
             return float("-inf")
-        gathered = batch.opened + min(GATHER_SECONDS, self._limits.max_age_seconds)
-        return max(gathered, self._begun[batch.table] + self._age_seconds())
+        return min(batch.ripe_at, batch.opened + self._age_seconds())
 
     def _age_seconds(self) -> float:
         """``max_age_seconds``; longer while very many tables trickle."""
         shortest = self._limits.max_age_seconds
         return max(shortest, min(len(self._open) / TRICKLE_INSERTS_PER_SECOND, OLDEST_SECONDS))
+
+    def _pace(self) -> Pace:
+        age_seconds = self._age_seconds()
+        return Pace(age_seconds) if age_seconds <= self._limits.max_age_seconds else Pace.exactly(age_seconds)
 
     def _pressed(self, now: float) -> bool:
         since = self._budget.waiting_since()

@@ -13,6 +13,7 @@ from virtual_time import run
 from dyncdc.errors import RejectedRowsError, RetryableError
 from dyncdc.model import Block
 from dyncdc.pipeline.budget import ByteBudget
+from dyncdc.pipeline.cadence import GATHER_SECONDS
 from dyncdc.pipeline.ledger import ShardLedger
 from dyncdc.pipeline.writer import BatchLimits
 
@@ -71,15 +72,38 @@ def test_what_follows_a_pause_hardly_waits_and_what_follows_that_waits_one_age_a
         async with running(Bench()) as bench:
             bench.put(block("t", ("a", 1, "1")))
             await asyncio.sleep(5.0)
-            bench.put(block("t", ("b", 1, "2")))
-            bench.put(block("t", ("c", 1, "3")))
-            await asyncio.sleep(0.03)
-            bench.put(block("t", ("d", 1, "4")))
-            assert bench.statements == [[("a", "1")], [("b", "2"), ("c", "3")]]
+            for first, second in ("bc", "de"):  # what was saved up
+                bench.put(block("t", (first, 1, "2")))
+                bench.put(block("t", (second, 1, "3")))
+                await asyncio.sleep(0.03)
+            bench.put(block("t", ("f", 1, "4")))
+            assert bench.statements[1:] == [[("b", "2"), ("c", "3")], [("d", "2"), ("e", "3")]]
             await asyncio.sleep(0.9)
-            assert len(bench.statements) == 2
-            await asyncio.sleep(0.1)
-            assert bench.statements[2:] == [[("d", "4")]]
+            assert len(bench.statements) == 3
+            await asyncio.sleep(0.2)
+            assert bench.statements[3:] == [[("f", "4")]]
+
+    run(work())
+
+
+@pytest.mark.parametrize(("every_seconds", "age_seconds"), [(0.2, 0.25), (0.25, 1.0), (0.1, 1.0)])
+def test_flushes_of_a_busy_table_come_just_after_a_read_and_once_per_age(
+    every_seconds: float, age_seconds: float
+) -> None:
+    """Catches: a flush as soon as one is allowed again, between two reads: the first has waited, the second waits."""
+    turns = 400
+
+    async def work() -> None:
+        async with running(Bench(limits(max_age_seconds=age_seconds))) as bench:
+            fresh = 0
+            for turn in range(turns):
+                bench.put(block("t", (str(turn), 1, "1")))
+                await asyncio.sleep(GATHER_SECONDS * 1.1)
+                fresh += bool(bench.statements) and bench.statements[-1][-1][0] == str(turn)
+                await asyncio.sleep(every_seconds - GATHER_SECONDS * 1.1)
+            flushes = len(bench.statements)
+            assert flushes <= turns * every_seconds / age_seconds + 2
+            assert fresh >= 0.95 * flushes, "what was read last is in it"
 
     run(work())
 
