@@ -27,6 +27,9 @@ from .world import Abandoned, World, make_world, stamp
 CATCH_UP_SECONDS = 45.0
 """From the end of all faults to equality, at most. It is polled: a history takes as long as it takes, not this long."""
 
+STRAGGLER = "task did not end"
+"""What a daemon says of a task that had to be cancelled twice."""
+
 NO_JSON = (b"\xff\xfe no json", b'{"tableName":', b"[1,2]")
 
 
@@ -179,6 +182,8 @@ def _judge(world: World, outcome: Outcome, lap: Callable[[str], None]) -> None:
         " AND startsWith(comment, 'dyncdc ')"
     )
     _judge_letters(world)
+    for daemon in place.daemons:
+        assert STRAGGLER not in daemon.log.read_text(), f"a cancellation was swallowed: {daemon.log}"
     gaps = place.clickhouse.rows("SELECT * FROM dyncdc_gaps")
     assert not gaps, f"gaps: {gaps}"
     outcome.items = sum(place.clickhouse.number(f"SELECT count() FROM {label}_current") for label in world.names)
