@@ -14,10 +14,12 @@ import pytest
 
 from dyncdc.app.reload import AT_ONCE, BY_LIFE
 from dyncdc.cli.main import cli
+from dyncdc.telemetry.advice import ADVICE
 
 from .documented import PAGES, ROOT, blocks, inline_commands
 
 GUIDE = ROOT / "docs" / "operations" / "guide.md"
+ALERTS = ROOT / "docs" / "operations" / "alerts.md"
 UNIT = ROOT / "deploy" / "dyncdc.service"
 QUICK_START = ROOT / "docs" / "quickstart.md"
 
@@ -40,6 +42,17 @@ def test_the_guide_names_what_a_reload_takes_up() -> None:
     (row,) = [line for line in GUIDE.read_text().splitlines() if line.startswith("| change other settings")]
     said = row.partition("reload takes up ")[2].partition(" at once")[0]
     assert set(re.findall(r"`([a-z_.]+)`", said)) == {*BY_LIFE, AT_ONCE}
+
+
+def test_every_kind_of_task_has_its_advice_and_its_line_on_the_page_of_alerts() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "dyncdc").rglob("*.py") if "/cli/" not in str(path))
+    named = set(re.findall(r"progress\.task\(f?\"([a-z]+)", code))
+    named |= set(re.findall(r"return f\"([a-z]+):\{self", code))
+    assert {"insert", "shard", "snapshot", "discovery", "destination", "checkpointer"} <= named
+    assert named == set(ADVICE)
+    section = ALERTS.read_text().partition("## DyncdcStuck")[2].partition("\n## ")[0]
+    rows = "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`([a-z]+)[:`]", rows)) == set(ADVICE)
 
 
 def test_what_the_quick_start_installs_is_readable_for_the_user_of_the_unit(tmp_path: Path) -> None:
