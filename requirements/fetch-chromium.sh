@@ -22,7 +22,9 @@ fetch() {
 	mv "$work/chromium" "$into/chromium"
 	cat >"$into/chromium/fonts.conf" <<-END
 		<fontconfig><dir>$into/chromium/usr/share/fonts</dir><dir>/usr/share/fonts</dir>
-		<cachedir>$into/chromium/fonts.cache</cachedir></fontconfig>
+		<cachedir>$into/chromium/fonts.cache</cachedir>
+		<alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
+		<alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias></fontconfig>
 	END
 	libraries=$(find "$into/chromium" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
 	cat >"$work/start" <<-END
