@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+from dyncdc.app import daemon
 from dyncdc.app.reload import AT_ONCE, BY_LIFE
 from dyncdc.cli.main import cli
 from dyncdc.telemetry.advice import ADVICE
@@ -36,6 +38,12 @@ def test_commands_in_the_text_are_ones_that_this_version_has(page: Path) -> None
             command = found
         known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if word.startswith("-")} <= known, f"{page.name}: {line}"
+
+
+def test_the_quick_start_says_how_to_tell_whether_decoding_is_compiled() -> None:
+    assert 'decoder="compiled" if IS_COMPILED else "exact"' in inspect.getsource(daemon)
+    page = QUICK_START.read_text()
+    assert '`"decoder":"exact"`' in page and '`"compiled"`' in page
 
 
 def test_the_guide_names_what_a_reload_takes_up() -> None:
