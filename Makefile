@@ -10,7 +10,7 @@
 #   make bench-compare A=… B=…  two build/bench.json of two runs
 #   make bench-scale          what 1, 10, 100 and 1,000 mostly idle shards cost
 #   make bench-recovery       seconds from SIGKILL to the next new row, and of the pause in reading at a reshard
-#   make tools                what the tests of deploy/ check with: promtool, hadolint, schemas of Kubernetes and others
+#   make tools                what tests of deploy/ and of the page check with: promtool, hadolint, schemas, Chromium
 #   make alerts               a real Prometheus over a real daemon while faults are injected: which alerts fire
 #   make check                lint, format, types, layers
 #   make docs                 write the generated parts of docs/ anew
@@ -71,11 +71,12 @@ bench-recovery: $(STAMP)
 # optional: tests that need a tool that is not there are skipped
 tools: $(TOOLS)/.installed
 
-$(TOOLS)/.installed: $(STAMP) requirements/tools.lock requirements/fetch-prometheus.sh
+$(TOOLS)/.installed: $(STAMP) requirements/tools.lock requirements/debian.sh requirements/fetch-prometheus.sh requirements/fetch-chromium.sh
 	@echo "installing into $(TOOLS)"
 	@$(TOOLS)/bin/python -c '' 2>/dev/null || { rm -rf $(TOOLS) && $(BIN)/python -m venv --without-pip $(TOOLS); }
 	@$(UV) pip install --python $(TOOLS)/bin/python --require-hashes --no-deps -r requirements/tools.lock
 	@sh requirements/fetch-prometheus.sh $(TOOLS)
+	@sh requirements/fetch-chromium.sh $(TOOLS)
 	@touch $@
 
 alerts: $(STAMP) tools

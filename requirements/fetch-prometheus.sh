@@ -1,12 +1,10 @@
 # Unpacks Debian's prometheus and promtool into $1/bin, without root; says so and goes on where that cannot be had.
-set -eu
 into=$1
 if command -v promtool >/dev/null && command -v prometheus >/dev/null; then
 	exit 0
 fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-if (cd "$work" && apt-get -qq download prometheus && dpkg -x prometheus_*.deb unpacked) 2>"$work/why"; then
+. "$(dirname "$0")/debian.sh"
+if (knows prometheus && unpack "$work/unpacked" prometheus) 2>"$work/why"; then
 	install -m 755 "$work/unpacked/usr/bin/prometheus" "$work/unpacked/usr/bin/promtool" "$into/bin/"
 else
 	tail -n 3 "$work/why" >&2

@@ -15,6 +15,9 @@ from ..telemetry.progress import Progress, TaskProgress
 
 T = TypeVar("T")
 
+ANSWER = "ClickHouse or AWS to answer"
+"""What a call waits for until an error says more."""
+
 
 @dataclass(slots=True)
 class Patience:
@@ -24,9 +27,13 @@ class Patience:
     progress: Progress
     task: TaskProgress
 
+    def __post_init__(self) -> None:
+        self.task.waiting_for(ANSWER)
+
     async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Repeat ``operation`` while it raises RetryableError. Raises FatalError when the time is up."""
         last: list[RetryableError] = []
+        self.task.waiting_for(ANSWER)
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             last[:] = [error]

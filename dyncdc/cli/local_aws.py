@@ -11,6 +11,9 @@ import orjson
 from ..local.aws import LocalAws
 from .options import debug_option, json_option, run_async
 
+IDENTITY = "AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test"
+"""Clients want all of these, some by one name of the region and some by the other; any are taken."""
+
 
 @click.command("local-aws")
 @click.option("--port", default=0, type=click.IntRange(0, 65535), help="Port on 127.0.0.1; 0 picks a free one.")
@@ -34,5 +37,5 @@ async def _serve(port: int, as_json: bool) -> None:
             click.echo(orjson.dumps({"endpoint_url": aws.endpoint_url}).decode())
         else:
             click.echo(f"{aws.endpoint_url}")
-            click.echo(f"use it: export AWS_ENDPOINT_URL={aws.endpoint_url} AWS_REGION=us-east-1", err=True)
+            click.echo(f"use it: export AWS_ENDPOINT_URL={aws.endpoint_url} {IDENTITY}", err=True)
         await stop.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ..app.destinations import plan_table
+from ..app.destinations import Planned, plan_table
 from ..app.patience import Patience
 from ..app.streams import destination_states, enable_destination_command, snapshot_origin
 from ..app.world import World, open_aws, open_clickhouse
@@ -13,13 +13,18 @@ from ..config import Config, TableConfig
 from ..errors import DyncdcError
 from ..sinks.cluster import check_cluster
 from ..sinks.connection import ClickHouse
+from ..sinks.names import quote_name
 from ..sources.aws import AwsClients
-from ..sources.kinesis import KinesisSource, open_stream
+from ..sources.kinesis import KinesisSource, open_stream, start_from
 from ..sources.read_capacity import UNIT_BYTES
 from ..sources.tables import DELIVERING, TableDescription, Tables
 from .findings import Finding, Level
+from .grants import missing_grants
 
 T = TypeVar("T")
+
+PROBE_BYTES = 1
+"""One record is enough, and takes the least of what the other readers of the shard may have."""
 
 OLDEST_SERVER = (23, 8)
 """Source: the deleted column of ReplacingMergeTree and its use by FINAL are settled from 23.8 on."""
@@ -81,13 +86,17 @@ class Checker:
         try:
             async with open_aws(self._config) as aws:
                 sources: dict[str, KinesisSource | None] = {}
+                planned: list[Planned] = []
+                world = World(self._config, aws, clickhouse, self._patience) if clickhouse is not None else None
                 for table in self._config.tables:
                     name = self._config.stream_of(table)
                     if name not in sources:
                         sources[name] = await self._stream(aws, name)
                     await self._table(aws, table, sources[name])
-                    if clickhouse is not None:
-                        await self._mapping(World(self._config, aws, clickhouse, self._patience), table)
+                    if world is not None and (plan := await self._mapping(world, table)) is not None:
+                        planned.append(plan)
+                if world is not None and planned:
+                    await self._grants(world, planned)
         except DyncdcError as error:
             self._failed("aws", error)
 
@@ -96,7 +105,20 @@ class Checker:
         if source is not None:
             hours = (source.retention_seconds or 0.0) / 3600
             self._say("ok", f"stream {name}", f"ACTIVE, keeps data for {hours:.0f} h")
+            reading: KinesisSource = source
+            await self._try(f"stream {name}", lambda: self._valid(lambda: _read_one_shard(reading)))
         return source
+
+    async def _grants(self, world: World, planned: list[Planned]) -> None:
+        """What the user may not do. What only makes tables is no error where all are there."""
+        lacking = await self._try("grants", lambda: missing_grants(world, planned))
+        if lacking is None:
+            return
+        for place, privilege, needed_now in lacking:
+            todo = f"run as an administrator: GRANT {privilege} ON {place} TO {quote_name(world.clickhouse.url.user)}"
+            self._say("error" if needed_now else "warning", "grants", f"{privilege} ON {place} is missing", todo)
+        if not lacking:
+            self._say("ok", "grants", "all that `dyncdc ddl` lists are there")
 
     async def _table(self, aws: AwsClients, table: TableConfig, source: KinesisSource | None) -> None:
         subject = f"table {table.dynamodb}"
@@ -149,11 +171,11 @@ class Checker:
         else:
             self._say("ok", subject, "ACTIVE with MICROSECOND stamps")
 
-    async def _mapping(self, world: World, table: TableConfig) -> None:
+    async def _mapping(self, world: World, table: TableConfig) -> Planned | None:
         subject = f"destination {table.destination}"
         planned = await self._try(subject, lambda: plan_table(world, table))
         if planned is None:
-            return
+            return None
         refusal = planned.refusal()
         if refusal is not None:
             self._failed(subject, refusal)
@@ -165,3 +187,12 @@ class Checker:
             self._say("ok", f"history {planned.spec.history}", "keeps every change of " + table.dynamodb)
         for text in planned.notes:
             self._say("warning", subject, text)
+        return planned
+
+
+async def _read_one_shard(source: KinesisSource) -> None:
+    """Read one shard from now on: all that reading the stream takes is permitted, or AWS names what is not."""
+    async for page in source.list_shards():
+        for shard in page[-1:]:
+            await source.fetch(shard, start_from("LATEST", source.server_time), PROBE_BYTES)
+            return

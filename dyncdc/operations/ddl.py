@@ -8,7 +8,8 @@ from ..app.destinations import Planned, check_clickhouse, plan_table, run_statem
 from ..app.world import World
 from ..config import ClickHouseUrl
 from ..sinks.cluster import is_replicated, present_tables
-from ..sinks.grants import GrantedTable, grant_statements
+from ..sinks.grants import GrantedTable, needed_grants
+from ..sinks.names import quote_name
 from ..sinks.own_tables import own_statements, own_tables
 
 ENGINE_GRANTS_SINCE = 24
@@ -32,15 +33,17 @@ async def plan_statements(world: World) -> Ddl:
     planned = [await plan_table(world, table) for table in world.config.tables]
     offers = [text for plan in planned for text in plan.offers]
     statements = [*own_statements(world.cluster), *(text for plan in planned for text in plan.statements), *offers]
-    return Ddl(statements, await _grants(world, planned))
+    user = quote_name(world.clickhouse.url.user)
+    needed = await needed_for(world, planned)
+    return Ddl(statements, [f"GRANT {privileges} ON {place} TO {user}" for place, privileges in needed])
 
 
-async def _grants(world: World, planned: list[Planned]) -> list[str]:
+async def needed_for(world: World, planned: list[Planned]) -> list[tuple[str, str]]:
+    """What the user of ``clickhouse.url`` needs, as (place, privileges with commas between)."""
     engines = await world.patience(lambda: present_tables(world.clickhouse, own_tables()))
     version = await world.patience(lambda: world.clickhouse.fetch("SELECT version()"))
     url: ClickHouseUrl = world.clickhouse.url
-    return grant_statements(
-        url.user,
+    return needed_grants(
         url.database,
         [granted_table(plan) for plan in planned],
         cluster=world.cluster,

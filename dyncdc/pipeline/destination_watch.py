@@ -46,6 +46,7 @@ class DestinationWatch:
         """Look for ever. Raises FatalError when what was missed may not, or cannot, be made good."""
         with self._engine.progress.task(self.name) as task:
             while True:
+                task.waiting_for("DynamoDB to show the streaming destination")
                 await self._look(task)
                 task.waiting_for("the next look at the streaming destination", for_seconds=WATCH_INTERVAL_SECONDS)
                 await asyncio.sleep(WATCH_INTERVAL_SECONDS)

@@ -250,8 +250,9 @@ class Recovery:
         """
         with self._progress.task("requests") as task:
             while True:
-                task.waiting_for("requests", for_seconds=REQUEST_POLL_SECONDS)
+                task.waiting_for("the next look at requests", for_seconds=REQUEST_POLL_SECONDS)
                 await asyncio.sleep(REQUEST_POLL_SECONDS)
+                task.waiting_for("ClickHouse to show the requests")
                 requests = await self._retry(self._store.open_requests)
                 self._take(requests)
                 if self._membership.division.shared:

@@ -63,6 +63,7 @@ class SnapshotShare:
         """Load this member's files of one snapshot after the other, until cancelled."""
         with self._engine.progress.task(self.name) as task:
             while True:
+                task.waiting_for("ClickHouse to show the snapshots")
                 newest = await self._look()
                 task.moved()
                 if newest is not None and newest.state == "loading":

@@ -108,6 +108,7 @@ class TombstoneCleaner:
             while True:
                 looked = True
                 for cleaned in self._tables:
+                    task.waiting_for(f"ClickHouse to clean up {cleaned.table}")
                     try:
                         looked = await self.clean(cleaned) and looked
                     except DyncdcError as error:

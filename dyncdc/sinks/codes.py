@@ -218,12 +218,12 @@ def translate(error: BaseException, doing: str, *, columns: Collection[str] = ()
         if isinstance(cause, ssl.SSLError):
             hint = "is this the TLS port, 9440? clickhouse:// is without TLS, clickhouses:// with it"
             return RetryableError(f"{doing}: TLS failed ({cause.reason})", hint=hint)
+        if isinstance(cause, TimeoutError):  # the driver puts an error of its own around it
+            return RetryableError(f"{doing}: no answer in time", hint=_REACH)
         cause = cause.__cause__
     if isinstance(error, UnexpectedPacketFromServerError | UnknownPacketFromServerError):
         hint = "is this the native port (9000, with TLS 9440) and not that of HTTP?"
         return RetryableError(f"{doing}: the answer is not ClickHouse's native protocol", hint=hint)
-    if isinstance(error, TimeoutError):
-        return RetryableError(f"{doing}: no answer in time", hint=_REACH)
     return RetryableError(f"{doing}: the connection failed ({_root(error)})", hint=_REACH)
 
 

@@ -38,10 +38,18 @@ def grant_statements(
 
     ``replicated``: dyncdc's own tables are waited for, as replicas; ``engines``: the server grants engines too.
     """
+    found = needed_grants(database, tables, cluster=cluster, replicated=replicated, engines=engines)
+    return [f"GRANT {privileges} ON {place} TO {quote_name(user)}" for place, privileges in found]
+
+
+def needed_grants(
+    database: str, tables: Sequence[GrantedTable], *, cluster: str | None, replicated: bool, engines: bool
+) -> list[tuple[str, str]]:
+    """The same as (place, privileges with commas between)."""
     found = list(_grants(database, tables, cluster, replicated))
     if engines:
         found.append((f"{'Replicated' if cluster else ''}ReplacingMergeTree", "TABLE ENGINE"))
-    return [f"GRANT {privileges} ON {place} TO {quote_name(user)}" for place, privileges in found]
+    return found
 
 
 def _grants(

@@ -13,7 +13,7 @@ from ..errors import ConfigError, CorruptSnapshotError, FatalError
 from ..model import Export, SourceId
 from . import manifest
 from .aws import AwsClients
-from .aws_errors import Verdict, aws_call
+from .aws_errors import CredentialsError, Verdict, aws_call
 from .export_files import ExportSource
 from .scan import is_scan
 from .tables import TABLE_UNKNOWN, Tables
@@ -86,7 +86,9 @@ class ExportOrigin:
         if not await self._tables.point_in_time_recovery(self._table):
             raise self._recovery_is_off()
         missing: Verdict = (ConfigError, "create the bucket or correct snapshot.bucket")
-        special = dict.fromkeys(("404", "NoSuchBucket", "400"), missing)
+        special: dict[str, Verdict] = dict.fromkeys(("404", "NoSuchBucket", "400"), missing)
+        # HEAD has no body in which AWS could name what is missing
+        special["403"] = (CredentialsError, "grant s3:ListBucket on it; is the name right, and the bucket yours?")
         async with aws_call(f"checking bucket {self._bucket}", special):
             await self._clients.s3.head_bucket(Bucket=self._bucket)
 

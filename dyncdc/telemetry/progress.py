@@ -11,12 +11,15 @@ from pathlib import Path
 
 import structlog
 
+from .advice import what_to_do
 from .repeats import RepeatLimiter
 
 BUDGET = "budget"
 """What a task waits for when others hold the memory: their trouble, not its own."""
 
 STACK_FRAMES = 50
+
+STUCK, MOVED_AGAIN = "task stuck", "task moved again"
 
 _log = structlog.get_logger("dyncdc")
 
@@ -108,6 +111,8 @@ class Progress:
         try:
             with structlog.contextvars.bound_contextvars(task=name):
                 yield task
+            if task.told:
+                _log.info(MOVED_AGAIN, task=name)  # by ending
         finally:
             del self._tasks[id(task)]
 
@@ -147,14 +152,15 @@ class Progress:
             found = stuck.get(task.name)
             if found is not None and not task.told:
                 _log.error(
-                    "task stuck",
+                    STUCK,
                     task=task.name,
                     seconds=round(found.seconds),
                     reason=found.reason,
+                    hint=what_to_do(task.name),
                     hangs_in=stack_of(task.runner),  # not "stack": what writes for a terminal takes that for text
                 )
             elif found is None and task.told:
-                _log.info("task moved again", task=task.name)
+                _log.info(MOVED_AGAIN, task=task.name)
             task.told = found is not None
 
     def tell(self, event: str, **keys: object) -> None:

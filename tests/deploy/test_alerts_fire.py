@@ -94,10 +94,34 @@ def test_a_frozen_clickhouse_is_stuck(place: Place, watched: tuple[Daemon, str, 
     assert watch.await_silence(CLEARS_SECONDS) == {"DyncdcStuck"}
 
 
+def test_an_outage_in_the_middle_of_a_snapshot_is_stuck_and_no_failed_snapshot(place: Place, tmp_path: Path) -> None:
+    daemon, _ = daemon_over(place)
+    place.aws.inject("GetObject", {"sleep": 8.0}, contains=".json.gz", probability=1.0)
+    with running(daemon), prometheus(tmp_path / "prometheus", daemon.http_port) as watch:
+        wait_until(lambda: place.aws.calls("GetObject") > 0, 20, f"files are read: {daemon.tail()}")
+        with place.freeze_clickhouse():
+            watch.await_only("DyncdcStuck", NOTICED_SECONDS)
+            wait_until(lambda: "snapshot:" in daemon.get("/healthz")[1], 20, "the snapshot waits as well")
+            time.sleep(10)
+        place.aws.clear_faults()
+        assert watch.await_silence(CLEARS_SECONDS) == {"DyncdcStuck"}
+        loaded(place, daemon)
+
+
 def test_a_stream_that_refuses_to_be_read_is_stuck(place: Place, watched: tuple[Daemon, str, Prometheus]) -> None:
     _, _, watch = watched
     place.aws.inject("GetRecords", {"error": "ProvisionedThroughputExceededException"}, probability=1.0)
     watch.await_only("DyncdcStuck", NOTICED_SECONDS)
+    place.aws.clear_faults()
+    assert watch.await_silence(CLEARS_SECONDS) == {"DyncdcStuck"}
+
+
+def test_an_aws_that_answers_nothing_is_stuck(place: Place, watched: tuple[Daemon, str, Prometheus]) -> None:
+    _, _, watch = watched
+    for operation in ("GetRecords", "ListShards", "GetShardIterator", "DescribeKinesisStreamingDestination"):
+        place.aws.inject(operation, {"sleep": 20.0}, probability=1.0)
+    watch.await_only("DyncdcStuck", NOTICED_SECONDS)
+    time.sleep(10)
     place.aws.clear_faults()
     assert watch.await_silence(CLEARS_SECONDS) == {"DyncdcStuck"}
 

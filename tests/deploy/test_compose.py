@@ -11,7 +11,7 @@ import yaml
 
 from dyncdc.config import load_config
 
-from .tools import DEPLOY, ran, ran_python
+from .tools import DEPLOY, ROOT, ran, ran_python
 
 COMPOSE = DEPLOY / "compose" / "compose.yaml"
 VALIDATE = "import compose_spec, sys; compose_spec.PyCompose.from_yaml(sys.stdin.read()).validate()"
@@ -53,6 +53,15 @@ def test_the_daemon_can_write_nothing_and_has_time_to_drain(services: dict[str, 
     daemon = services["dyncdc"]
     assert daemon["read_only"] is True and daemon["cap_drop"] == ["ALL"]
     assert daemon["stop_grace_period"] == "30s"
+
+
+def test_who_may_read_the_profile_can_run_the_daemon(services: dict[str, dict[str, Any]]) -> None:
+    """A file that only its owner may read is not readable for the image's own user, who has no capabilities."""
+    assert any(volume.startswith("${HOME}/.aws:") for volume in services["dyncdc"]["volumes"])
+    user = re.fullmatch(r"\$\{DYNCDC_USER:-(\d+)\}", services["dyncdc"]["user"])
+    assert user is not None
+    assert f"USER {user[1]}\n" in (ROOT / "Dockerfile").read_text()
+    assert "DYNCDC_USER=$(id -u)" in COMPOSE.read_text()
 
 
 def test_images_are_pinned(services: dict[str, dict[str, Any]]) -> None:

@@ -75,6 +75,49 @@ def test_the_printed_grants_are_enough_and_none_too_few(place: Place, server: Gr
     asyncio.run(clean(server))
 
 
+def test_check_names_each_missing_grant_and_what_run_can_do_without(place: Place, server: Granting) -> None:
+    table = place.make_table("users", {"id": "S"}, place.make_stream())
+    place.aws.put(table, {"id": {"S": "u1"}})
+    config = place.configure([place.entry(table, snapshot={"method": "scan", "settle_seconds": 0.5})])
+
+    def run(*arguments: str, user: str = USER) -> Any:
+        secret = f":{SECRET.replace(' ', '%20')}" if user == USER else ""
+        url = f"clickhouse://{user}{secret}@127.0.0.1:{server.tcp_port}/{server.database}"
+        given = {"DYNCDC_CLICKHOUSE__URL": url, "DYNCDC_RUN__STARTUP_TIMEOUT_SECONDS": "10.0"}
+        return command(*arguments, "-c", str(config), environment=environment() | given)
+
+    printed = run("ddl", user="default")
+    grants = json.loads(run_ddl_grants(printed.out))
+    lacking = [grant.replace("SELECT, INSERT, CREATE TABLE, ALTER ADD COLUMN", "SELECT") for grant in grants]
+    assert lacking != grants
+    restart(server, lacking)
+    found = run("check")
+    assert found.code == 3, found.out
+    errors = [line for line in found.out.splitlines() if line.startswith("error")]
+    place_ = f"`{server.database}`.`users`"
+    assert errors == [
+        f"error    grants: {privilege} ON {place_} is missing;"
+        f" run as an administrator: GRANT {privilege} ON {place_} TO `{USER}`"
+        for privilege in ("INSERT", "CREATE TABLE")
+    ], found.out
+    assert f"warning  grants: ALTER ADD COLUMN ON {place_} is missing" in found.out
+    assert run("ddl", "--apply", user="default").code == 0
+    restart(server, [grant.replace(", CREATE TABLE", "") for grant in grants])
+    found = run("check")
+    assert found.code == 0, "nothing has to be made any more"
+    assert found.out.count("warning  grants: CREATE TABLE ON ") > 1
+    assert run("run", "--once").code == 0
+    restart(server, grants)
+    assert "ok       grants: all that `dyncdc ddl` lists are there" in run("check").out
+
+
+def restart(server: Granting, grants: list[str]) -> None:
+    """The server again, with other grants."""
+    asyncio.run(server.stop())
+    server.grants = tuple(grants)
+    asyncio.run(server.start())
+
+
 async def clean(server: Granting) -> None:
     """What the clean-up of tombstones does once they are old enough."""
     url = ClickHouseUrl("native", port=server.tcp_port, user=USER, password=SECRET, database=server.database)

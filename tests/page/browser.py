@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -16,7 +17,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell", "chrome-headless-shell")
+
+TOOLS = Path(__file__).parents[2] / ".tools" / "bin"
 
 WAIT_SECONDS = 60.0
 
@@ -77,12 +80,18 @@ class Tab:
         file.write_bytes(base64.b64decode(answer["data"]))
 
 
+def find_browser() -> str | None:
+    """The machine's, or else that of `make tools`."""
+    path = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{TOOLS}"
+    return next((found for name in NAMES if (found := shutil.which(name, path=path))), None)
+
+
 @asynccontextmanager
 async def open_browser() -> AsyncIterator[Tab]:
     """Start a browser with one tab; it ends with the block. Skips the test where there is none."""
-    binary = next(filter(None, map(shutil.which, NAMES)), None)
+    binary = find_browser()
     if binary is None:
-        pytest.skip("no Chromium here (Debian: apt-get install chromium)")
+        pytest.skip("no Chromium here: `make tools`, or the machine's own package")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         process = await asyncio.create_subprocess_exec(
             binary,

@@ -101,7 +101,11 @@ async def test_it_is_readable_on_a_phone_and_has_enough_contrast(dark: bool) -> 
         stage.suffer()
         await drawn(tab, stage, width=390, dark=dark)
         assert await tab.get("document.documentElement.scrollWidth <= innerWidth")
-        texts, least, where = await tab.get(CONTRAST)
+        with stage.progress.task("insert:orders"):
+            stage.clock.now += 75
+            await tab.until("document.getElementById('state').textContent === 'stuck'")
+            assert "mend ClickHouse" in await tab.get(TEXT)
+            texts, least, where = await tab.get(CONTRAST)
         assert texts > 100
         assert least >= 4.5, where
         nameless = "[...document.querySelectorAll('section, svg, table, [role=progressbar]')].filter((e) => "

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from dyncdc.config import Config, load_config
 from dyncdc.config.mistakes import model_in
-from dyncdc.config.unavailable import wholly_unavailable
+from dyncdc.config.unavailable import UNAVAILABLE, wholly_unavailable
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 HEADER = re.compile(r"(?:# )?\[+([a-z_.]+)\]+")
@@ -76,6 +76,16 @@ def test_a_key_without_default_says_so_in_the_example() -> None:
                 assert above.startswith("# Needed"), name
             elif fields[name].default is None:
                 assert above.startswith("# No default"), name
+
+
+def test_only_what_is_refused_is_said_to_be_missing_in_this_version() -> None:
+    section, missing = "", set()
+    for above, line in itertools.pairwise(EXAMPLE.read_text().splitlines()):
+        if header := HEADER.fullmatch(line):
+            section = header[1] + "."
+        elif (key := KEY.fullmatch(line)) and "in this version" in above:
+            missing.add(section + key[2].partition(" ")[0])
+    assert missing == set(UNAVAILABLE)
 
 
 def test_every_key_of_the_code_is_described() -> None:

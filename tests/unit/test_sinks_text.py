@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -270,3 +271,7 @@ def test_an_untrusted_certificate_is_a_config_error_and_other_network_errors_are
     found = translate(error, "querying")
     assert type(found) is RetryableError
     assert str(found) == "querying: the connection failed (Connection refused)"
+    late = TimeoutError()
+    late.__cause__ = asyncio.CancelledError()
+    error.__cause__ = late
+    assert str(translate(error, "querying")) == "querying: no answer in time"

@@ -178,6 +178,19 @@ def test_troubles_hear_warnings_and_errors_of_the_log_and_nothing_else() -> None
     assert (kept.event, kept.where, kept.hint) == ("task failed", "insert:orders", "grant INSERT")
 
 
+def test_a_task_that_moves_again_is_no_error_any_more() -> None:
+    troubles = Troubles()
+    stuck = {"level": "error", "reason": "waiting for ClickHouse", "hint": "mend it", "hangs_in": ["a.py:1 run"]}
+    for task in ("insert:orders", "insert:carts"):
+        troubles.add({"event": "task stuck", "task": task, "seconds": 61, **stuck})
+    troubles(None, "info", {"event": "task moved again", "level": "info", "task": "insert:orders"})
+    carts, orders = troubles.recent()
+    assert (carts.level, carts.event, carts.error) == ("error", "task stuck", "waiting for ClickHouse")
+    assert (orders.level, orders.event, orders.hint) == ("warning", "task stuck, moves again", "")
+    troubles.add({"event": "task stuck", "task": "insert:orders", "seconds": 61, **stuck})
+    assert [(kept.level, kept.count) for kept in troubles.recent()] == [("error", 2), ("error", 1)]
+
+
 def _drop() -> structlog.typing.EventDict:
     raise structlog.DropEvent
 

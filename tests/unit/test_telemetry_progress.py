@@ -8,6 +8,7 @@ import io
 import structlog
 
 from dyncdc.errors import RetryableError
+from dyncdc.telemetry.advice import what_to_do
 from dyncdc.telemetry.logging import configure_logging
 from dyncdc.telemetry.progress import BUDGET, Progress
 from dyncdc.telemetry.repeats import RepeatLimiter
@@ -154,6 +155,17 @@ async def test_a_task_that_gets_stuck_is_logged_once_with_where_it_hangs_and_aga
             ending.set()
     assert [log["event"] for log in logs] == ["task stuck", "task moved again"]
     assert "hang" in logs[0]["hangs_in"][0] and "wait" in logs[0]["hangs_in"][-1]
+
+
+def test_a_stuck_task_that_ends_well_has_moved_again() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    with structlog.testing.capture_logs() as logs:
+        with progress.task("insert:orders"):
+            clock.now += 61.0
+            progress.look()
+    assert [log["event"] for log in logs] == ["task stuck", "task moved again"]
+    assert logs[0]["hint"] == what_to_do("insert:orders") != ""
 
 
 async def test_a_stuck_task_can_be_told_of_on_a_terminal_and_as_json() -> None:

@@ -85,11 +85,12 @@ class Shards(msgspec.Struct):
 
 
 class StuckPart(msgspec.Struct):
-    """A task that has not moved within its time."""
+    """A task that has not moved within its time. ``todo``: what to do."""
 
     task: str
     seconds: float
     reason: str
+    todo: str = ""
 
 
 class TroublePart(msgspec.Struct):

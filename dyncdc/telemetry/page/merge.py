@@ -41,7 +41,7 @@ def merge_documents(own: Document, answers: Sequence[tuple[int, str, Document | 
         *own.stuck,
         *absent,
         *(
-            StuckPart(f"worker {number}: {task.task}", task.seconds, task.reason)
+            StuckPart(f"worker {number}: {task.task}", task.seconds, task.reason, task.todo)
             for number, document in told
             for task in document.stuck
         ),

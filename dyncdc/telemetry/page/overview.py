@@ -10,6 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 
 from ... import __version__
+from ..advice import what_to_do
 from ..metrics import Metrics
 from ..progress import Progress
 from .activity import Activity, Totals
@@ -92,7 +93,9 @@ class Overview:
             started_at=self._started_at,
             state="stuck" if stuck else "starting" if missing else "healthy",
             missing=missing,
-            stuck=[StuckPart(task.name, task.seconds, task.reason) for task in stuck[:MOST_STUCK]],
+            stuck=[
+                StuckPart(task.name, task.seconds, task.reason, what_to_do(task.name)) for task in stuck[:MOST_STUCK]
+            ],
             tables=self._table_parts(shards),
             shards=summarize(shards, by_label(metrics.shards)),
             letters=stored.letters,

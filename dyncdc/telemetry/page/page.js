@@ -179,8 +179,14 @@ function troubles(doc) {
 }
 
 function alarms(doc) {
-  const found = doc.stuck.map((task) => make("div", { class: "banner bad" },
-    make("b", {}, `${task.task}${task.seconds >= 1 ? ` has not moved for ${duration(task.seconds)}` : ""}`), make("span", {}, ...prose(task.reason))));
+  const said = new Set();  // the same advice once, however many tasks it is for
+  const found = doc.stuck.map((task) => {
+    const todo = said.has(task.todo) ? "" : task.todo;
+    said.add(todo);
+    return make("div", { class: "banner bad" },
+      make("b", {}, `${task.task}${task.seconds >= 1 ? ` has not moved for ${duration(task.seconds)}` : ""}`),
+      make("span", {}, ...prose(task.reason)), todo ? make("p", { class: "todo" }, ...prose(todo)) : null);
+  });
   if (doc.missing.length) found.push(make("div", { class: "banner warn" }, make("b", {}, "Starting"),
     make("span", {}, `not yet: ${doc.missing.join(", ")}`)));
   if (doc.clickhouse.error) {

@@ -9,9 +9,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from ..progress import MOVED_AGAIN, STUCK
 from .document import MOST_TROUBLES, TroublePart
 
 LONGEST = 600
@@ -19,6 +21,8 @@ LONGEST = 600
 
 _PLACES = ("task", "table", "shard", "stage", "worker")
 _KNOWN = {*_PLACES, "event", "level", "error", "hint", "error_class", "repeats", "timestamp", "pause_seconds", "member"}
+
+FREE = "task stuck, moves again"
 
 
 class Troubles:
@@ -30,7 +34,9 @@ class Troubles:
         self._kept: OrderedDict[tuple[str, ...], TroublePart] = OrderedDict()
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        """Keep a warning or an error."""
+        """Keep a warning or an error; of a stuck task that moves again, that it does."""
+        if event.get("event") == MOVED_AGAIN:
+            self._freed(str(event.get("task", "")))
         if event.get("level") in ("warning", "error", "critical"):
             self.add(event)
         return event
@@ -41,7 +47,7 @@ class Troubles:
             f"{'' if name == 'task' else f'{name} '}{event[name]}" for name in _PLACES if event.get(name) is not None
         )
         what = str(event.get("event", ""))
-        error = str(event.get("error") or _rest(event))
+        error = str(event.get("error") or event.get("reason") or _rest(event))
         key = what, where, str(event.get("error_class", "")), "" if event.get("error") else error
         now, repeats = self._clock(), event.get("repeats")
         more = 1 + (repeats if isinstance(repeats, int) else 0)
@@ -59,6 +65,11 @@ class Troubles:
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
+    def _freed(self, task: str) -> None:
+        for key, kept in self._kept.items():
+            if kept.event == STUCK and kept.where == task:
+                self._kept[key] = msgspec.structs.replace(kept, event=FREE, level="warning", hint="")
+
     def recent(self) -> list[TroublePart]:
         """What is kept, the latest first."""
         return list(reversed(self._kept.values()))
@@ -72,7 +83,11 @@ class Troubles:
 
 
 def _rest(event: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in event.items() if name not in _KNOWN)
+    return ", ".join(f"{name} {_words(value)}" for name, value in event.items() if name not in _KNOWN)
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _clip(text: str) -> str:

@@ -1,0 +1,50 @@
+"""Which grants the ClickHouse user lacks, by asking the server. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..app.destinations import Planned
+from ..app.world import World
+from ..errors import FatalError
+from ..sinks.cluster import present_tables
+from ..sinks.own_tables import own_tables
+from .ddl import needed_for
+
+ALWAYS: Final = frozenset(("SELECT", "INSERT"))
+MAKING: Final = frozenset(("CREATE TABLE", "CREATE VIEW", "TABLE ENGINE"))
+"""Needed when something has to be made. All others are for what comes later: new columns, cleaning up."""
+
+
+async def missing_grants(world: World, planned: list[Planned]) -> list[tuple[str, str, bool]]:
+    """Return (place, privilege, whether ``run`` fails without it now) of each missing grant.
+
+    Empty for a server that is too old to tell: `CHECK GRANT` came in 2024. Raises what asking ClickHouse raises.
+    """
+    if not await _can_tell(world):
+        return []
+    present = await world.patience(lambda: present_tables(world.clickhouse, own_tables()))
+    making = len(present) < len(own_tables()) or any(plan.statements for plan in planned)
+    needed_now = ALWAYS | MAKING if making else ALWAYS
+    lacking = [each for each in await needed_for(world, planned) if not await _granted(world, *each)]
+    return [
+        (place, privilege, privilege in needed_now)
+        for place, privileges in lacking
+        for privilege in privileges.split(", ")
+        if not await _granted(world, place, privilege)
+    ]
+
+
+async def _can_tell(world: World) -> bool:
+    try:
+        await _granted(world, "system.one", "SELECT")
+    except FatalError:  # the server does not know the statement
+        return False
+    return True
+
+
+async def _granted(world: World, place: str, privileges: str) -> bool:
+    rows = await world.patience(
+        lambda: world.clickhouse.fetch(f"CHECK GRANT {privileges} ON {place}", doing="looking at grants")
+    )
+    return bool(rows[0][0])

@@ -1,0 +1,25 @@
+"""What a person can do about a stuck task, by its kind. One line each; docs/operations/alerts.md has more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_CLICKHOUSE: Final = "mend ClickHouse (down, frozen, read-only, full?); what it lacks is sent again, without a restart"
+_AWS: Final = "`dyncdc check` names what AWS refuses; else look at the network, and at who else reads the stream"
+
+ADVICE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("insert", "checkpointer", "watermarks", "members", "others", "requests", "columns", "tombstones"), _CLICKHOUSE
+    ),
+    **dict.fromkeys(("shard", "discovery", "destination"), _AWS),
+    "snapshot": "mend what is named here; a snapshot that has failed waits for `dyncdc snapshot TABLE`",
+    "start": "mend what is named here; the start goes on by itself",
+    "reload": "mend what is named here; the former configuration stays in force meanwhile",
+}
+"""Kind of a task, which its name begins with, to what to do."""
+
+
+def what_to_do(task: str) -> str:
+    """Return the advice for a task of this name, "" for one of a kind that has none."""
+    return ADVICE.get(task.partition(":")[0], "")
