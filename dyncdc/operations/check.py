@@ -19,7 +19,7 @@ from ..sources.kinesis import KinesisSource, open_stream, start_from
 from ..sources.read_capacity import UNIT_BYTES
 from ..sources.tables import DELIVERING, TableDescription, Tables
 from .findings import Finding, Level
-from .grants import missing_grants
+from .grants import can_tell, missing_grants
 
 T = TypeVar("T")
 
@@ -111,6 +111,12 @@ class Checker:
 
     async def _grants(self, world: World, planned: list[Planned]) -> None:
         """What the user may not do. What only makes tables is no error where all are there."""
+        answers = await self._try("grants", lambda: can_tell(world))
+        if answers is None:
+            return
+        if not answers:
+            self._say("warning", "grants", "this server cannot be asked", "compare them with what `dyncdc ddl` lists")
+            return
         lacking = await self._try("grants", lambda: missing_grants(world, planned))
         if lacking is None:
             return

@@ -16,13 +16,20 @@ MAKING: Final = frozenset(("CREATE TABLE", "CREATE VIEW", "TABLE ENGINE"))
 """Needed when something has to be made. All others are for what comes later: new columns, cleaning up."""
 
 
+async def can_tell(world: World) -> bool:
+    """Whether the server can be asked: `CHECK GRANT` came in 2024. Raises what asking ClickHouse raises."""
+    try:
+        await _granted(world, "system.one", "SELECT")
+    except FatalError:  # it does not know the statement
+        return False
+    return True
+
+
 async def missing_grants(world: World, planned: list[Planned]) -> list[tuple[str, str, bool]]:
     """Return (place, privilege, whether ``run`` fails without it now) of each missing grant.
 
-    Empty for a server that is too old to tell: `CHECK GRANT` came in 2024. Raises what asking ClickHouse raises.
+    Only for a server that ``can_tell``. Raises what asking ClickHouse raises.
     """
-    if not await _can_tell(world):
-        return []
     present = await world.patience(lambda: present_tables(world.clickhouse, own_tables()))
     making = len(present) < len(own_tables()) or any(plan.statements for plan in planned)
     needed_now = ALWAYS | MAKING if making else ALWAYS
@@ -33,14 +40,6 @@ async def missing_grants(world: World, planned: list[Planned]) -> list[tuple[str
         for privilege in privileges.split(", ")
         if not await _granted(world, place, privilege)
     ]
-
-
-async def _can_tell(world: World) -> bool:
-    try:
-        await _granted(world, "system.one", "SELECT")
-    except FatalError:  # the server does not know the statement
-        return False
-    return True
 
 
 async def _granted(world: World, place: str, privileges: str) -> bool:

@@ -1,0 +1,28 @@
+"""What `check` says of grants where the server cannot be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from dyncdc.app.world import World
+from dyncdc.errors import FatalError
+from dyncdc.operations.check import Checker
+
+
+async def _at_once(operation: Any) -> Any:
+    return await operation()
+
+
+async def _unknown_statement(*_: object, **__: object) -> object:
+    raise FatalError("looking at grants: Syntax error")
+
+
+def test_a_server_that_does_not_know_check_grant_is_not_said_to_have_all() -> None:
+    clickhouse = SimpleNamespace(fetch=_unknown_statement)
+    world = cast(World, SimpleNamespace(clickhouse=clickhouse, patience=_at_once))
+    checker = Checker(cast(Any, SimpleNamespace(tables=())), cast(Any, _at_once))
+    asyncio.run(checker._grants(world, []))
+    assert [(each.level, each.subject) for each in checker.findings[1:]] == [("warning", "grants")]
+    assert "cannot be asked" in checker.findings[1].text
