@@ -2,6 +2,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include "../decode/compiled/json.h"
+#include <math.h>
 
 #define NOT_A_LETTER 0x80000000u
 
@@ -97,12 +98,11 @@ static int read_seconds(Cursor *cursor, double *seconds)
     memcpy(text, start, (size_t)size);
     text[size] = '\0';
     *seconds = PyOS_string_to_double(text, NULL, NULL);
-    if (*seconds == -1.0 && PyErr_Occurred()) {
-        PyErr_Clear();
-        return 0;
-    }
-    cursor->at = whole.at;
-    return 1;
+    int read = !PyErr_Occurred() && isfinite(*seconds); /* what is too large comes as infinity */
+    PyErr_Clear();
+    if (read)
+        cursor->at = whole.at;
+    return read;
 }
 
 static int is_sequence_number(const Text *text)

@@ -27,7 +27,7 @@ DATA = st.one_of(
     ),
 )
 TIMES = st.sampled_from(
-    ["1.7E9", "1700000000.123", "1.698765432123E9", "0", "-1", "01", "1.", "1e", ".5", "null", '"1"']
+    ["1.7E9", "1E999", "1700000000.123", "1.698765432123E9", "0", "-1", "01", "1.", "1e", ".5", "null", '"1"']
 )
 
 
@@ -95,6 +95,14 @@ def test_a_plain_body_takes_the_compiled_way() -> None:
         0.0,
         b'{"MillisBehindLatest":7,"NextShardIterator":"i","Records":[]}',
     )
+
+
+def test_a_time_beyond_all_numbers_is_no_time() -> None:
+    """Catches: infinity, behind which no position would ever look expired."""
+    body = b'{"Records":[{"Data":"YWI=","SequenceNumber":"49","ApproximateArrivalTimestamp":1.7E9002}]}'
+    assert _bodies.split(body) is None
+    with pytest.raises(RetryableError):
+        parse_records(body)
 
 
 def test_base64_of_every_length_is_decoded() -> None:
