@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -69,17 +70,31 @@ COLUMNS: tuple[ColumnSpec, ...] = (
 )
 
 ONE = key_table("one", ("pk", "S", "String"))
-TABLES = (
-    ONE,
-    key_table("two", ("pk", "S", "UUID"), ("sk", "N", "Int64"), spill_column=""),
-    key_table("ignoring", ("pk", "B", "String"), ("sk", "N", "Decimal(38, 10)"), deletes="ignore", deleted_column=""),
-    key_table("é", ("sk", "N", "String"), ("pk", "S", "Enum8('k' = 1, '' = 2)"), spill_column="", deletes="ignore"),
-    key_table("hidden", ("pk", "S", "String"), redaction=Redaction(exclude=(("c0",),))),
-    replace(ONE, source_table="kept", destination="kept", history="kept_history"),
-    TableSpec(
-        "bare", "bare", (KeyAttribute("pk", "S"),), (COLUMNS[0], ColumnSpec("pk", "String", ("pk",), ("S",), key=True))
-    ),
+PATHS = tuple(column for column in COLUMNS if len(column.path) > 1 or column.path == ("w",))
+KEYED: tuple[tuple[tuple[str, Name, str], ...], ...] = (
+    (("pk", "S", "String"),),
+    (("pk", "S", "UUID"), ("sk", "N", "Int64")),
+    (("pk", "B", "String"), ("sk", "N", "Decimal(38, 10)")),
+    (("sk", "N", "String"), ("pk", "S", "Enum8('k' = 1, '' = 2)")),
 )
+
+
+def tables(rng: random.Random, *names: str) -> tuple[TableSpec, ...]:
+    """Tables of these names, with a dozen columns each: so a few records meet every one of them in many ways."""
+    return tuple(_table(rng, name) for name in names)
+
+
+def _table(rng: random.Random, name: str) -> TableSpec:
+    spec = key_table(name, *rng.choice(KEYED))
+    keys = tuple(column for column in spec.columns if column.key)
+    found = [*rng.sample(COLUMNS, 10), *(PATHS if rng.random() < 0.3 else ())]
+    columns = (*keys, *dict.fromkeys(found))
+    more: list[dict[str, Any]] = [{}, {}, {}, {"spill_column": ""}, {"deletes": "ignore", "deleted_column": ""}]
+    more += [{"version_type": "UInt256"}, {"spill_column": "", "deletes": "ignore", "deleted_column": ""}]
+    more += [{"history": f"{name}_history"}, {"redaction": Redaction(exclude=((found[0].path[0],),))}]
+    return replace(spec, columns=columns, **rng.choice(more))
+
+
 NAMES = [column.path[0] for column in COLUMNS] + ["other", "né", "z" * 300, "a,b", ":"]
 
 TEXTS = [
@@ -158,7 +173,7 @@ def number(rng: random.Random) -> str:
     """A number in any notation."""
     if rng.random() < 0.4:
         return rng.choice(NUMBERS)
-    digits = "".join(rng.choices("0123456789", k=rng.choice([1, 2, 5, 14, 15, 16, 17, 19, 37, 38])))
+    digits = "".join(rng.choices("0123456789", k=rng.choice([1, 2, 5, 14, 15, 16, 17, 19, 37, 38, 40])))
     if rng.random() < 0.6:
         at = rng.randrange(len(digits) + 1)
         digits = (digits[:at].lstrip("0") or "0") + "." + digits[at:] + "0" * rng.choice([0, 0, 1, 3])
@@ -184,9 +199,11 @@ def binary(rng: random.Random) -> str:
     )
 
 
-def value(rng: random.Random, levels: int = 3) -> Any:
-    """A typed value, of any type."""
-    tag = rng.choice(["S", "S", "N", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", *(["M", "M", "L"] if levels else [])])
+def value(rng: random.Random, levels: int = 3, tag: str = "") -> Any:
+    """A typed value, of any type unless it is told."""
+    tag = tag or rng.choice(
+        ["S", "S", "N", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", *(["M", "M", "L"] if levels else [])]
+    )
     few = range(rng.choice([0, 1, 2, 3, 3, 5]))
     made: dict[str, Callable[[], Any]] = {
         "S": lambda: text(rng),
@@ -194,8 +211,8 @@ def value(rng: random.Random, levels: int = 3) -> Any:
         "B": lambda: binary(rng),
         "BOOL": lambda: rng.random() < 0.5,
         "NULL": lambda: rng.random() < 0.95,
-        "SS": lambda: [text(rng) for _ in few],
-        "NS": lambda: [number(rng) for _ in few],
+        "SS": lambda: [rng.choice(["a", "b", text(rng)]) for _ in few],
+        "NS": lambda: [rng.choice(["1", "2.50", number(rng)]) for _ in few],
         "BS": lambda: [binary(rng) for _ in few],
         "M": lambda: {rng.choice(["a", "b", "c", "d", "e", text(rng)]): value(rng, levels - 1) for _ in few},
         "L": lambda: [value(rng, levels - 1) for _ in few],
@@ -203,15 +220,22 @@ def value(rng: random.Random, levels: int = 3) -> Any:
     return {tag: made[tag]()}
 
 
-def fitting(rng: random.Random, column: ColumnSpec) -> Any:
-    """A value of a type that the column takes, whole."""
-    while True:
-        found = value(rng)
-        if column.takes[0] in found:
-            inner: Any = found
-            for name in reversed(column.path[1:]):
-                inner = {"M": {name: inner}}
-            return inner
+def fitting(rng: random.Random, columns: Sequence[ColumnSpec]) -> Any:
+    """A value for the columns that one attribute fills, mostly of types that they take."""
+    kind = rng.random()
+    if kind < 0.06:
+        return {"NULL": True} if kind < 0.04 else value(rng)
+    column = rng.choice(columns)
+    if len(column.path) == 1:
+        return value(rng, tag=rng.choice(column.takes))
+    parts = {each.path[1:]: each for each in rng.sample(columns, rng.randint(1, len(columns))) if len(each.path) > 1}
+    payload: dict[str, Any] = {}
+    for path, each in parts.items():
+        leaf: Any = {"NULL": True} if rng.random() < 0.05 else value(rng, tag=rng.choice(each.takes))
+        for name in reversed(path[1:]):
+            leaf = {"M": {name: leaf}}
+        payload[path[0]] = leaf
+    return {"M": payload | ({"z": value(rng)} if rng.random() < 0.1 else {})}
 
 
 def dumped(rng: random.Random, found: Any) -> bytes:
@@ -238,9 +262,9 @@ def key_value(rng: random.Random, column: ColumnSpec) -> Any:
 def item_of(rng: random.Random, spec: TableSpec) -> dict[str, Any]:
     """An item: mostly of values that fit."""
     item = {column.path[0]: key_value(rng, column) for column in spec.columns if column.key}
-    for column in rng.choices(spec.columns, k=rng.choice([0, 1, 3, 8])):
-        if not column.key:
-            item[column.path[0]] = fitting(rng, column)
+    names = sorted({column.path[0] for column in spec.columns if not column.key})
+    for name in rng.sample(names, min(len(names), rng.choice([0, 1, 4, 8]))):
+        item[name] = fitting(rng, [column for column in spec.columns if column.path[0] == name])
     if rng.random() < 0.3:
         item[rng.choice(NAMES)] = value(rng)
     if rng.random() < 0.01:
@@ -260,6 +284,8 @@ def change(rng: random.Random, specs: Sequence[TableSpec]) -> bytes:
     if rng.random() < 0.02:
         keys[rng.choice([*keys, "more"])] = rng.choice(KEYS)
     event = rng.choice(["INSERT", "MODIFY", "MODIFY", "REMOVE"])
+    if rng.random() < 0.01:
+        (keys if rng.random() < 0.5 else item).pop(rng.choice([*keys]))
     body: dict[str, Any] = {"ApproximateCreationDateTime": VERSION + rng.randrange(1000), "Keys": keys}
     body["ApproximateCreationDateTimePrecision"] = "MICROSECOND"
     if rng.random() < 0.1:
@@ -283,6 +309,8 @@ def change(rng: random.Random, specs: Sequence[TableSpec]) -> bytes:
 def line(rng: random.Random, spec: TableSpec) -> bytes:
     """A line of an export."""
     found = {"Item": item_of(rng, spec)}
+    if rng.random() < 0.02:
+        found["Item"].pop(rng.choice([key.name for key in spec.keys]))
     if rng.random() < 0.02:
         found["More"] = {}
     return damaged(rng, dumped(rng, found))
@@ -337,10 +365,34 @@ FRAGMENTS = [
 ]
 
 
+ENTRY = re.compile(rb'"[^"\\]*":\{"[A-Z]+":(?:"[^"\\]*"|true)\}')
+IN_TEXT = re.compile(rb'"S":"')
+WRONG_IN_TEXT = [
+    *(
+        b"\xff",
+        b"\xc3",
+        b"\xc3\x28",
+        b"\xf0\x9f\x98",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xc0\x80",
+        b"\xe0\x80\x80",
+    ),
+    *(b"\\ud800", b"\\ud83d\\u0041", b"\\ud83d\\ude00", b"\\udc00", b"\\u00", b"\\x", b"\\", b"\n", b"\0", b"\\u0000"),
+]
+
+
 def damaged(rng: random.Random, data: bytes) -> bytes:
     """The same bytes in two of three cases; else cut, spliced, repeated or overwritten."""
-    if rng.random() < 0.66:
+    how_much = rng.random()
+    if how_much < 0.6:
         return data
+    if how_much < 0.66 and (entries := [*ENTRY.finditer(data)]):
+        again = rng.choice(entries)
+        return data[: again.end()] + b"," + again[0] + data[again.end() :]
+    if how_much < 0.75 and (texts := [*IN_TEXT.finditer(data)]):
+        at = rng.choice(texts).end()
+        return data[:at] + rng.choice(WRONG_IN_TEXT) + data[at:]
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         first = rng.randrange(len(data) + 1)
         last = min(len(data), first + rng.choice([0, 1, 2, 8, 40, 400]))
