@@ -285,7 +285,7 @@ def change(rng: random.Random, specs: Sequence[TableSpec]) -> bytes:
         keys[rng.choice([*keys, "more"])] = rng.choice(KEYS)
     event = rng.choice(["INSERT", "MODIFY", "MODIFY", "REMOVE"])
     if rng.random() < 0.01:
-        (keys if rng.random() < 0.5 else item).pop(rng.choice([*keys]))
+        (keys if rng.random() < 0.5 else item).pop(rng.choice([*keys]), None)
     body: dict[str, Any] = {"ApproximateCreationDateTime": VERSION + rng.randrange(1000), "Keys": keys}
     body["ApproximateCreationDateTimePrecision"] = "MICROSECOND"
     if rng.random() < 0.1:
