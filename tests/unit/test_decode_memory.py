@@ -7,6 +7,7 @@ import tracemalloc
 import orjson
 import pytest
 
+from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
 from dyncdc.decode.decoders import StreamDecoder
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
@@ -36,10 +37,11 @@ def record(number: int) -> bytes:
     return orjson.dumps({"eventName": "INSERT", "tableName": "orders", "dynamodb": change})
 
 
+@pytest.mark.parametrize("kind", [StreamDecoder, CompiledStreamDecoder])
 @pytest.mark.parametrize("at_once", [RECORDS, 1], ids=["many records a chunk", "one record a chunk"])
-def test_blocks_hold_little_more_memory_than_they_count(at_once: int) -> None:
+def test_blocks_hold_little_more_memory_than_they_count(at_once: int, kind: type[StreamDecoder]) -> None:
     shard = Shard(SourceId("stream@1"), ShardId("shardId-0"))
-    decoder = StreamDecoder({"orders": compile_table(SPEC)}, pipeline="p")
+    decoder = kind({"orders": compile_table(SPEC)}, pipeline="p")
     chunks = []
     for first in range(0, RECORDS, at_once):
         records = [record(number) for number in range(first, first + at_once)]

@@ -56,11 +56,20 @@ static inline int buffer_put_bytes(Buffer *buffer, PyObject *bytes)
     return buffer_put(buffer, PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes));
 }
 
+#define KEPT_BYTES 262144 /* of room between two sub-batches */
+
 static void buffer_free(Buffer *buffer)
 {
     PyMem_Free(buffer->data);
     buffer->data = NULL;
     buffer->used = buffer->room = 0;
+}
+
+/* Give back what one large value has taken. */
+static void buffer_trim(Buffer *buffer)
+{
+    if (buffer->room > KEPT_BYTES)
+        buffer_free(buffer);
 }
 
 #endif

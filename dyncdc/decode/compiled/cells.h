@@ -386,7 +386,7 @@ static int finish_cells(Reader *reader, Table *table, int deleted)
     }
     for (Py_ssize_t column = 0; column < table->width; column++)
         if (table->columns[column].filled != table->row) {
-            if (buffer_put_bytes(&table->columns[column].cells, PyList_GET_ITEM(table->absents, column)) < 0)
+            if (buffer_put_bytes(&table->columns[column].cells, PyTuple_GET_ITEM(table->absents, column)) < 0)
                 return -1;
             if (end_cell(table, column) < 0)
                 return -1;

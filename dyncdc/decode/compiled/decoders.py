@@ -13,6 +13,7 @@ import orjson
 
 from ...model import Block, Decoded, Position, RawChunk
 from ..decoders import SUB_BATCH_ROWS, Batch, SnapshotDecoder, StreamDecoder
+from ..envelope import MAX_VERSION
 from ..plan import SEQUENCE_BITS, TablePlan
 from ._rows import Reader
 from .singles import OddValues, Single, Singles
@@ -38,13 +39,14 @@ class Compiled:
         opens = tuple(table.open for table in self.tables)
 
         def exact(number: int) -> tuple[int, list[bytes], bytes, int] | None:
+            odd.tell(refused=number)
             single = singles(number)
             if single.row is None or single.table not in self.index:
                 return None
             return self.index[single.table], list(map(bytes, single.row.cells)), single.row.key, single.microseconds
 
         found = self.reader.read(records, version, opens, odd, exact, others)
-        odd.tell(singles.found)
+        odd.tell()
         return found
 
 
@@ -183,9 +185,6 @@ class CompiledSnapshotDecoder(SnapshotDecoder):
 
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
-        if self._microseconds <= 0 or compile_table(self.plan) is None:
-            yield from super().decode(chunk)
-            return
         for start in range(0, len(chunk.records), SUB_BATCH_ROWS):
             yield self._sub_batch(chunk, slice(start, start + SUB_BATCH_ROWS))
 
@@ -196,6 +195,10 @@ class CompiledSnapshotDecoder(SnapshotDecoder):
         compiled = self._compiled
         batch = Batch(self._pipeline, chunk)
         batch.decoded.snapshot = True
+        if not compiled.tables or not 0 < self._microseconds < MAX_VERSION:
+            for number, line in enumerate(lines):
+                self._decode_line(line, positions[number], batch)
+            return batch.close()
         singles = Singles(
             lambda number, single: self._decode_line(lines[number], positions[number], single), self._pipeline, chunk
         )
@@ -209,7 +212,8 @@ class CompiledSnapshotDecoder(SnapshotDecoder):
 
 
 def _is_sequence_number(position: Position) -> bool:
-    return position.isascii() and position.isdigit() and int(position) >> SEQUENCE_BITS == 0
+    """As ``TablePlan.version`` sees it; longer ones are not even looked at."""
+    return position.isascii() and position.isdigit() and len(position) < 64 and int(position) >> SEQUENCE_BITS == 0
 
 
 def _bury(batch: Batch, records: int, strangers: Sequence[int], singles: Mapping[int, Single]) -> None:

@@ -32,6 +32,14 @@ static int entries_put(Entries *entries, Entry entry)
     return 0;
 }
 
+static void entries_trim(Entries *entries)
+{
+    if (entries->room <= KEPT_BYTES / (Py_ssize_t)sizeof *entries->items)
+        return;
+    PyMem_Free(entries->items);
+    *entries = (Entries){0};
+}
+
 static int entry_order(const void *one, const void *other)
 {
     return text_order(&((const Entry *)one)->name, &((const Entry *)other)->name);

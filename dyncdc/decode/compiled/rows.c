@@ -242,7 +242,7 @@ static int read_record(Reader *reader, Cursor *cursor, PyObject *others)
 
 static int read_line(Reader *reader, Cursor *cursor, uint64_t time)
 {
-    if (!is_utf8(cursor->at, cursor->end - cursor->at) || !READ_WORD(cursor, "{\"Item\":"))
+    if (reader->count != 1 || !is_utf8(cursor->at, cursor->end - cursor->at) || !READ_WORD(cursor, "{\"Item\":"))
         return 0;
     Cursor item = {cursor->at, cursor->end - 1};
     if (item.end <= item.at || *item.end != '}')
@@ -342,23 +342,45 @@ static PyObject *found_tables(Reader *reader)
     return found;
 }
 
+/* Keep nothing of a sub-batch but buffers of the usual size: nobody counts what is held here. */
+static void let_go(Reader *reader)
+{
+    for (Py_ssize_t index = 0; index < reader->count; index++) {
+        Table *table = &reader->tables[index];
+        Py_CLEAR(table->key_cells);
+        Py_CLEAR(table->times);
+        Py_CLEAR(table->numbers);
+        for (Py_ssize_t column = 0; column < table->width; column++)
+            buffer_trim(&table->columns[column].cells);
+    }
+    buffer_trim(&reader->scratch);
+    buffer_trim(&reader->text);
+    buffer_trim(&reader->spill);
+    entries_trim(&reader->entries);
+    entries_trim(&reader->rest);
+    reader->odd = reader->exact = NULL;
+}
+
 PyDoc_STRVAR(read_doc, "read(records, time, opens, odd, exact, others)\n--\n\n"
                        "Read change records, or lines of an export where there is a time. See compiled/decoders.py.");
 
 static PyObject *reader_read(Reader *reader, PyObject *arguments)
 {
-    PyObject *records, *opens, *others, *found = NULL;
+    PyObject *records, *opens, *odd, *exact, *others, *found = NULL;
     unsigned long long time;
-    if (!PyArg_ParseTuple(arguments, "O!KO!OOO!", &PyList_Type, &records, &time, &PyTuple_Type, &opens, &reader->odd,
-                          &reader->exact, &PyDict_Type, &others))
+    if (!PyArg_ParseTuple(arguments, "O!KO!OOO!", &PyList_Type, &records, &time, &PyTuple_Type, &opens, &odd, &exact,
+                          &PyDict_Type, &others))
         return NULL;
-    if (reader->busy) {
+    if (reader->busy) { /* a callback calls back: nothing of the call that is under way may be touched */
         PyErr_SetString(PyExc_RuntimeError, "the reader is in use");
         return NULL;
     }
     reader->busy = 1;
+    reader->odd = odd;
+    reader->exact = exact;
     if (begin(reader, opens) == 0 && read_all(reader, records, time, others) == 0)
         found = found_tables(reader);
+    let_go(reader);
     reader->busy = 0;
     return found;
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import orjson
 
@@ -45,7 +45,9 @@ class Single(Batch):
 
     def bury(self, table: str, failure: Undecodable, position: Position, raw: bytes) -> None:
         """Take down that it is a dead letter."""
-        self.buried = (table, failure, position, raw)
+        # A copy was never raised: the one that was holds frames, and so, in a cycle, the whole chunk.
+        said = Undecodable(failure.reason, failure.detail, column=failure.column)
+        self.buried = (table, said, position, raw)
 
     def hand_over(self, batch: Batch) -> None:
         """Do to a batch what was done to this one, dead letters apart."""
@@ -99,12 +101,16 @@ class OddValues:
             self._news.setdefault((table, number), {})[name] = kept
         return cells, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS), row.outside
 
-    def tell(self, refused: Mapping[int, Single]) -> None:
-        """Tell of attributes without a column, but for records that took the exact path after all."""
+    def tell(self, refused: int = -1) -> None:
+        """Tell of attributes without a column, in the order of their records: to those that come late fewer listen.
+
+        ``refused``: the record that takes the exact path after all, which tells of it itself, right after this.
+        """
         for (table, number), kept in self._news.items():
             newcomers = self._tables[table].plan.newcomers
-            if newcomers is not None and number not in refused:
+            if newcomers is not None and number != refused:
                 newcomers.look(kept)
+        self._news.clear()
 
 
 def parsed(raw: bytes, levels: int) -> object:

@@ -61,7 +61,7 @@ typedef struct {
     Py_ssize_t keys;
     Column *columns;
     Py_ssize_t width;
-    PyObject *absents; /* list of bytes: a cell for each column */
+    PyObject *absents; /* tuple of bytes: a cell for each column */
     Py_ssize_t spill, deleted; /* columns, or -1 */
     int open;                  /* names without a column go to the exact path, which takes note of them */
     int ignores_deletes;
@@ -110,11 +110,11 @@ static void fields_free(Fields *fields)
     *fields = (Fields){0};
 }
 
-static int fields_make(Fields *fields, PyObject *told, Py_ssize_t width);
+static int fields_make(Fields *fields, PyObject *told, Py_ssize_t width, int part);
 
 /* A field as compiled/tables.py tells it: (name, kind, tag, column, low, high, whole, fraction, takes, check, absent,
    nullable, lossy, key, parts). */
-static int field_make(Field *field, PyObject *told, Py_ssize_t width)
+static int field_make(Field *field, PyObject *told, Py_ssize_t width, int part)
 {
     PyObject *parts;
     if (!PyArg_ParseTuple(told, "SiinSSnnIOSpppO!", &field->name, &field->kind, &field->tag, &field->column, &field->low,
@@ -129,16 +129,17 @@ static int field_make(Field *field, PyObject *told, Py_ssize_t width)
     Py_INCREF(field->check);
     Py_INCREF(field->absent);
     field->seen = -1;
-    int needs_column = field->kind != K_PARTS && field->kind != K_ODD;
+    int needs_column = (field->kind != K_PARTS && field->kind != K_ODD) || field->key || part;
     if (field->kind < 0 || field->kind >= KINDS || field->tag < 0 || field->tag >= TAGS || field->column >= width ||
         (needs_column && field->column < 0)) {
         PyErr_SetString(PyExc_ValueError, "a field says what cannot be");
         return -1;
     }
-    return fields_make(&field->parts, parts, width);
+    return fields_make(&field->parts, parts, width, 1);
 }
 
-static int fields_make(Fields *fields, PyObject *told, Py_ssize_t width)
+/* `part`: they are parts of a map, each of which fills a column. */
+static int fields_make(Fields *fields, PyObject *told, Py_ssize_t width, int part)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(told);
     size_t size = 4;
@@ -160,7 +161,7 @@ static int fields_make(Fields *fields, PyObject *told, Py_ssize_t width)
         }
         fields->count = index + 1;
         Field *field = &fields->fields[index];
-        if (field_make(field, each, width) < 0)
+        if (field_make(field, each, width, part) < 0)
             return -1;
         size_t slot = hash_name(PyBytes_AS_STRING(field->name), PyBytes_GET_SIZE(field->name)) & fields->mask;
         while (fields->slots[slot] >= 0)
@@ -191,15 +192,17 @@ static int table_make(Table *table, PyObject *told)
                           &table->deleted, &table->ignores_deletes))
         return -1;
     table->name = Py_NewRef(name);
-    table->absents = Py_NewRef(absents);
-    table->width = PyList_GET_SIZE(absents);
+    table->absents = PyList_AsTuple(absents); /* the list may change */
+    if (table->absents == NULL)
+        return -1;
+    table->width = PyTuple_GET_SIZE(table->absents);
     table->columns = PyMem_Calloc((size_t)table->width + 1, sizeof *table->columns);
     if (table->columns == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     for (Py_ssize_t column = 0; column < table->width; column++)
-        if (!PyBytes_Check(PyList_GET_ITEM(absents, column))) {
+        if (!PyBytes_Check(PyTuple_GET_ITEM(table->absents, column))) {
             PyErr_SetString(PyExc_TypeError, "a cell is not bytes");
             return -1;
         }
@@ -207,7 +210,7 @@ static int table_make(Table *table, PyObject *told)
         PyErr_SetString(PyExc_ValueError, "a table says what cannot be");
         return -1;
     }
-    if (fields_make(&table->fields, fields, table->width) < 0)
+    if (fields_make(&table->fields, fields, table->width, 0) < 0)
         return -1;
     for (Py_ssize_t index = 0; index < table->fields.count; index++)
         table->keys += table->fields.fields[index].key;

@@ -1,0 +1,92 @@
+"""The compiled decoders around the reader: odd positions and versions, exchanged plans, what a chunk leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from dataclasses import replace
+
+import pytest
+from test_decode_reader import RECORDS, SPEC, VERSION, record
+
+from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
+from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
+from dyncdc.decode.newcomers import MOST_NAMES, Newcomers
+from dyncdc.decode.plan import TablePlan, compile_table
+from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+
+
+def chunk(found: list[bytes], positions: list[str] | None = None) -> RawChunk:
+    told = [Position(each) for each in positions or map(str, range(len(found)))]
+    return RawChunk(Shard(SourceId("s"), ShardId("x")), found, told, Position("end"), 1, 0.0)
+
+
+def test_what_became_of_a_chunk_holds_none_of_its_records() -> None:
+    """Not even in a cycle, which would stay until the next collection: chunks have megabytes."""
+    told = chunk([bytes(bytearray(each)) for each in RECORDS])
+    before = [sys.getrefcount(each) for each in told.records]
+    gc.disable()
+    try:
+        decoded = list(CompiledStreamDecoder({"t": compile_table(SPEC)}, pipeline="p").decode(told))
+        after = [sys.getrefcount(each) for each in told.records]
+    finally:
+        gc.enable()
+    assert sum(each.dead[("", "not_json")] for each in decoded) == 1
+    assert after == before
+
+
+@pytest.mark.parametrize("position", ["0" * 70 + "1", "1" * 5000, "9" * 63, "9" * 57, "x", "1" * 58, "٣"])
+def test_positions_are_sequence_numbers_to_both_paths_or_to_neither(position: str) -> None:
+    plans = {"t": compile_table(replace(SPEC, version_type="UInt256"))}
+    found = chunk([record("a"), record("b")], ["1", position])
+    assert list(CompiledStreamDecoder(plans, pipeline="p").decode(found)) == list(
+        StreamDecoder(plans, pipeline="p").decode(found)
+    )
+
+
+def test_a_snapshot_goes_on_with_a_plan_that_only_the_exact_path_knows() -> None:
+    """Exchanged between two sub-batches of one chunk."""
+    history = compile_table(replace(SPEC, history="t_history"))
+    found = chunk([b'{"Item":{"pk":{"S":"%d"}}}' % number for number in range(600)])
+    told = []
+    for kind in (SnapshotDecoder, CompiledSnapshotDecoder):
+        decoder = kind(compile_table(SPEC), VERSION, pipeline="p")
+        decoded = []
+        for each in decoder.decode(found):
+            decoded.append(each)
+            decoder.plan = history if len(decoded) == 1 else compile_table(SPEC)
+        told.append(decoded)
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("version", [2**62, 2**64])
+def test_a_snapshot_of_any_version_is_read_alike(version: int) -> None:
+    found = chunk([b'{"Item":{"pk":{"S":"a"},"name":{"S":"b"}}}', record("a")])
+    exact = list(SnapshotDecoder(compile_table(SPEC), version, pipeline="p").decode(found))
+    assert list(CompiledSnapshotDecoder(compile_table(SPEC), version, pipeline="p").decode(found)) == exact
+
+
+def test_new_attributes_are_told_of_in_the_order_of_their_records() -> None:
+    """Where there is no room for all of them, it is the first that count."""
+    found = [
+        record("k", ',"first":{"S":"x"}'),
+        record("k", ',"second":{"S":"x"},"\\u0061":{"NULL":true}'),  # an escaped name: for the exact path
+        record("k", ',"third":{"S":"x"}'),
+    ]
+    for room in range(4):
+        names = []
+        for kind in (StreamDecoder, CompiledStreamDecoder):
+            plan = _plan_with_room(room)
+            assert plan.newcomers is not None
+            list(kind({"t": plan}, pipeline="p").decode(chunk(found)))
+            names.append({name for name in plan.newcomers.take().root.children if not name.startswith(" ")})
+        assert names[0] == names[1]
+        assert len(names[0]) == min(room, 3)
+
+
+def _plan_with_room(room: int) -> TablePlan:
+    plan = compile_table(SPEC)
+    plan.newcomers = Newcomers(nested="flatten", flatten_depth=1, on_news=lambda: None)
+    plan.newcomers.settle(SPEC.columns)
+    plan.newcomers.look({f" {number:04}": {"S": "x"} for number in range(MOST_NAMES - room)})
+    return plan

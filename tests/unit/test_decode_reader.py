@@ -1,0 +1,170 @@
+"""The compiled reader as a piece of C: what it holds on to, callbacks that do harm, and memory that runs out."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from dyncdc.decode.compiled._rows import Reader
+from dyncdc.decode.compiled.tables import CompiledTable
+from dyncdc.decode.plan import compile_table
+from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+
+SPEC = TableSpec(
+    "t",
+    "t",
+    (KeyAttribute("pk", "S"),),
+    (
+        ColumnSpec("pk", "String", ("pk",), ("S",), key=True),
+        ColumnSpec("name", "Nullable(String)", ("name",), ("S",)),
+        ColumnSpec("map", "Nullable(String)", ("map",), ("M",)),
+        ColumnSpec("part", "Nullable(String)", ("parts", "a"), ("S",)),
+    ),
+)
+TOLD = (CompiledTable(compile_table(SPEC)).told,)
+VERSION = 1_720_742_302_233_719
+
+
+def record(key: str, item: str = "") -> bytes:
+    found = f'{{"pk":{{"S":"{key}"}}{item}}}'
+    body = f'"ApproximateCreationDateTime":{VERSION},"Keys":{{"pk":{{"S":"{key}"}}}},"NewImage":{found}'
+    body += ',"ApproximateCreationDateTimePrecision":"MICROSECOND"'
+    return f'{{"eventName":"MODIFY","tableName":"t","dynamodb":{{{body}}}}}'.encode()
+
+
+def no_odd(*_: object) -> Any:
+    return [], b'{"S":"x"}', 0
+
+
+def no_exact(_: int) -> None:
+    return None
+
+
+RECORDS = [
+    record("a", ',"name":{"S":"x"},"map":{"M":{"b":{"N":"1.50"},"a":{"S":"\\n"}}}'),
+    record("b", ',"other":{"SS":["x","y"]},"name":{"NULL":true},"parts":{"M":{"a":{"S":"x"}}},"also":{"M":{}}'),
+    record("c", ',"name":{"N":"odd"}'),
+    b"broken",
+    record("d").replace(b'"t"', b'"stranger"'),
+]
+
+
+def test_a_callback_that_reads_again_changes_nothing_of_the_read_under_way() -> None:
+    reader = Reader(TOLD)
+    asked: list[int] = []
+
+    def exact(number: int) -> None:
+        asked.append(number)
+        with pytest.raises(RuntimeError, match="in use"):
+            reader.read([], 0, (False,), None, None, {})
+
+    reader.read([b"1", b"2", record("a"), b"3"], 0, (False,), no_odd, exact, {})
+    assert asked == [0, 1, 3]
+
+
+@pytest.mark.parametrize("which", ["odd", "exact"])
+def test_a_read_that_failed_leaves_nothing_to_the_next(which: str) -> None:
+    def fail(*_: object) -> Any:
+        raise LookupError(which)
+
+    reader = Reader(TOLD)
+    expected = Reader(TOLD).read(RECORDS, 0, (False,), no_odd, no_exact, {})
+    callbacks: Any = (fail, no_exact) if which == "odd" else (no_odd, fail)
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            reader.read(RECORDS, 0, (False,), *callbacks, {})
+        assert reader.read(RECORDS, 0, (False,), no_odd, no_exact, {}) == expected
+
+
+def test_answers_of_another_shape_are_refused() -> None:
+    reader = Reader(TOLD)
+    for told in (1, (), ([(9, b"x")], None, 0), ([(-1, b"x")], None, 0), ([(1, "x")], None, 0), ([1], None, 0)):
+        with pytest.raises((TypeError, IndexError, SystemError)):
+            reader.read(RECORDS, 0, (False,), lambda *_, told=told: told, no_exact, {})
+    width = len(TOLD[0][2])
+    for row in (1, (), (9, [], b"", 1), (0, [b""], b"", 1), (0, [1] * width, b"", 1), (-1, [b""] * width, b"", 1)):
+        with pytest.raises((TypeError, ValueError, SystemError)):
+            reader.read([b"broken"], 0, (False,), no_odd, lambda _, row=row: row, {})
+
+
+def test_a_field_without_a_column_is_refused() -> None:
+    name, fields, *rest = TOLD[0]
+    key, parts = fields[0], fields[-1]
+    for wrong in ((*key[:1], 0, 0, -1, *key[4:]), (*parts[:-1], ((*parts[-1][0][:1], 0, 0, -1, *parts[-1][0][4:]),))):
+        with pytest.raises(ValueError, match="cannot be"):
+            Reader(((name, (wrong,), *rest),))
+
+
+def test_the_reader_holds_no_sub_batch_once_it_is_told() -> None:
+    """The budget counts blocks alone: what the reader keeps would be memory that nobody counts."""
+    reader = Reader(TOLD)
+    texts = [f',"name":{{"S":"{"x" * 400_000}"}}', f',"map":{{"M":{{"a":{{"S":"{"x" * 400_000}"}}}}}}']
+    texts += [f',"other":{{"S":"{"x" * 400_000}"}}', "".join(f',"a{n}":{{"N":"1"}}' for n in range(20_000, 0, -1))]
+    tracemalloc.start()
+    try:
+        reader.read([record(str(number), text) for number, text in enumerate(texts)], 0, (False,), no_odd, no_exact, {})
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 600_000
+    key = reader.read([record("k")], 0, (False,), no_odd, no_exact, {})[0][2][0]
+    assert sys.getrefcount(key) == 2
+
+
+def test_reading_again_and_again_takes_no_more_memory() -> None:
+    reader = Reader(TOLD)
+
+    def fail(_: int) -> None:
+        raise LookupError
+
+    def some(times: int) -> None:
+        for _ in range(times):
+            for callback in (fail, no_exact):
+                try:
+                    reader.read(RECORDS, 0, (True,), no_odd, callback, {})
+                except LookupError:
+                    continue
+            with pytest.raises((TypeError, ValueError)):
+                Reader((*TOLD, ("x",)))
+
+    gc.disable()
+    tracemalloc.start()
+    try:
+        some(50)
+        before, _ = tracemalloc.get_traced_memory()
+        some(500)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert after - before < 200_000  # what Python's own free lists may hold; a leaked row is several times as much
+
+
+def test_memory_that_runs_out_anywhere_is_an_error_and_no_more() -> None:
+    """Every single allocation fails once; the read after that is right."""
+    testcapi = pytest.importorskip("_testcapi")
+    expected = Reader(TOLD).read(RECORDS, 0, (False,), no_odd, no_exact, {})
+    failed, start, reader = 0, 0, Reader(TOLD)
+    while True:
+        if random.Random(start).random() < 0.5:
+            reader = Reader(TOLD)
+        others: dict[str, list[int]] = {}
+        testcapi.set_nomemory(start, start + 1)
+        try:
+            found = reader.read(RECORDS, 0, (False,), no_odd, no_exact, others)
+        except MemoryError:
+            found = None
+        finally:
+            testcapi.remove_mem_hooks()
+        assert found is None or found == expected
+        assert reader.read(RECORDS, 0, (False,), no_odd, no_exact, {}) == expected
+        failed += found is None
+        start += 1
+        if found is not None and start > failed + 50:
+            break
+    assert failed > 20
