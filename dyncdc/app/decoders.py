@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from ..decode.choice import snapshot_decoder, stream_decoder
 from ..decode.decoders import SnapshotDecoder
@@ -19,7 +20,7 @@ class Decoders:
     pipeline: str
     plans: dict[str, TablePlan]
     _streams: list[dict[str, TablePlan]] = field(default_factory=list)
-    _snapshots: list[SnapshotDecoder] = field(default_factory=list)
+    _snapshots: WeakSet[SnapshotDecoder] = field(default_factory=WeakSet)
 
     @classmethod
     def of(cls, pipeline: str, prepared: Iterable[Prepared]) -> Decoders:
@@ -40,7 +41,7 @@ class Decoders:
     def for_snapshot(self, table: str, version: int) -> Decoder:
         """The decoder of one table's snapshot; ``version`` in microseconds."""
         decoder = snapshot_decoder(self.plans[table], version, pipeline=self.pipeline)
-        self._snapshots.append(decoder)
+        self._snapshots.add(decoder)
         return decoder
 
     def exchange(self, table: str, plan: TablePlan) -> None:
