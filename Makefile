@@ -5,7 +5,7 @@
 #   make test                 all tests            (make test ARGS="-k ledger -x")
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
-#   make bench-decode         CPU time of decoding alone, by the fast path and by the exact one
+#   make bench-decode         CPU time of decoding alone, by the compiled path and by the exact one
 #   make bench                CPU time per record, latency and memory, beside what one would build instead: build/bench.md
 #   make bench-compare A=… B=…  two build/bench.json of two runs
 #   make bench-scale          what 1, 10, 100 and 1,000 mostly idle shards cost

@@ -1,6 +1,6 @@
 """CPU time of decoding alone: from the body of a GetRecords answer, or a file of an export, to blocks for ClickHouse.
 
-``make bench-decode`` prints microseconds a record, by the fast path and by the exact
+``make bench-decode`` prints microseconds a record, by the compiled path and by the exact
 one. CPU time of this process, the best of several runs: other load on the machine disturbs it less than a clock.
 """
 

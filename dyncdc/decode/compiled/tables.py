@@ -70,7 +70,7 @@ class CompiledTable:
         """Compile. Raises ValueError for a table that only the exact path knows how to read."""
         spec = plan.spec
         if not is_understood(spec):
-            raise ValueError("the mapping says what the fast path does not know")
+            raise ValueError("the mapping says what the compiled path does not know")
         self.plan = plan
         self.has_spill = bool(spec.spill_column)
         self.defaults = [compile_type(column.type, column.encoding).default for column in spec.columns]
@@ -105,7 +105,7 @@ class CompiledTable:
     def _key(self, index: int, column: ColumnSpec) -> tuple[object, ...]:
         kind = kind_of(column)
         if kind is None:
-            raise ValueError("a key column has a type that the fast path does not know")
+            raise ValueError("a key column has a type that the compiled path does not know")
         return _field(column.path[0], kind, index, b"", key=True)
 
     def _attribute(self, name: str, columns: Sequence[tuple[int, ColumnSpec]]) -> tuple[object, ...]:
@@ -143,7 +143,7 @@ def _field(
 
 
 def is_understood(spec: TableSpec | ColumnSpec) -> bool:
-    """Whether everything that a mapping says is something that the fast path knows of."""
+    """Whether everything that a mapping says is something that the compiled path knows of."""
     known = _TABLE_FIELDS if isinstance(spec, TableSpec) else _COLUMN_FIELDS
     return all(
         each.name in known or (each.default is not MISSING and getattr(spec, each.name) == each.default)
