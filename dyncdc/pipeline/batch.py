@@ -22,17 +22,15 @@ def collapse(blocks: Sequence[Block]) -> list[Block]:
     Delivery order breaks ties, as it does in ClickHouse (the row inserted last wins), so the surviving rows tell the
     same truth. Blocks without keys, and blocks in which nothing repeats, are passed on untouched.
     """
+    keys = [block.keys for block in blocks]
+    if len(set().union(*keys)) == sum(map(len, keys)):  # mostly: a quarter of what telling the winners takes
+        return list(blocks)
     winners: dict[bytes, tuple[int, int, int]] = {}
-    repeated = False
     for number, block in enumerate(blocks):
         for row, (key, version) in enumerate(zip(block.keys, block.versions, strict=True)):
             before = winners.get(key)
-            if before is not None:
-                repeated = True
             if before is None or version >= before[0]:
                 winners[key] = (version, number, row)
-    if not repeated:
-        return list(blocks)
     keep: list[list[int]] = [[] for _ in blocks]
     for _, number, row in winners.values():
         keep[number].append(row)
