@@ -35,6 +35,12 @@ PRESSURE_WAIT_SECONDS = 0.2
 TRICKLE_INSERTS_PER_SECOND = 20.0
 """With more open batches than this a second would flush, each of them ages longer: every insert makes a part."""
 
+ALL_TABLES = Pace(
+    1.0 / TRICKLE_INSERTS_PER_SECOND, most=TRICKLE_INSERTS_PER_SECOND, enough=1.0, owed=TRICKLE_INSERTS_PER_SECOND
+)
+"""Flushes that do not wait for their age, of all tables together. Open batches alone do not tell that there are many
+tables: those that are flushed at once are never open at the same time."""
+
 OLDEST_SECONDS = 10.0
 """But no longer than this, unless ``max_age_seconds`` is more."""
 
@@ -63,7 +69,7 @@ class _Batch:
     table: str
     opened: float
     ripe_at: float = float("inf")
-    """Loop time at which it is flushed although it is neither full nor old."""
+    """Loop time at which it is flushed although it is neither full nor old; infinite until its flush is granted."""
     parts: deque[Part] = field(default_factory=deque)
     rows: int = 0
     nbytes: int = 0
@@ -116,6 +122,7 @@ class Writer:
         self._ordinal = 0
         self._open: dict[str, _Batch] = {}
         self._cadences: dict[str, Cadence] = {}
+        self._of_all: Cadence | None = None
         self._flushing: dict[str, _Batch] = {}
         self._refused: set[str] = set()
         self._rejected: dict[str, list[RefusedRow]] = {}
@@ -136,12 +143,21 @@ class Writer:
         batch = self._open.get(block.table)
         if batch is None:
             batch = self._open[block.table] = _Batch(block.table, now)
-        # A daemon that starts mostly finds more than one block, so it has nothing saved up.
-        cadence = self._cadences.setdefault(block.table, Cadence(now))
-        if cadence.allows(now, self._pace()):
-            batch.ripe_at = min(batch.ripe_at, now + min(GATHER_SECONDS, self._limits.max_age_seconds))
+        self._grant(batch, now)
         batch.add(block, receipt, now if read_at is None else read_at)
         self._wake.set()
+
+    def _grant(self, batch: _Batch, now: float) -> None:
+        """Let a batch be flushed soon, if its table and all tables together have a flush left."""
+        if batch.ripe_at < float("inf"):
+            return
+        # A daemon that starts mostly finds more than one block, so it has nothing saved up.
+        cadence = self._cadences.setdefault(batch.table, Cadence(now))
+        if self._of_all is None:
+            self._of_all = Cadence(now)
+        if cadence.allows(now, self._pace()) and self._of_all.allows(now, ALL_TABLES):
+            self._of_all.spend(now, ALL_TABLES)
+            batch.ripe_at = now + min(GATHER_SECONDS, self._limits.max_age_seconds)
 
     def hurry(self, tables: Collection[str]) -> None:
         """Flush these tables now: a shard has been read to its end and its children wait for what it held."""
@@ -177,7 +193,7 @@ class Writer:
                 pace = self._pace()  # before any batch of the many is taken away
                 for table in self._due(loop.time()):
                     batch = self._flushing[table] = self._open.pop(table)
-                    self._cadences[table].spend(loop.time(), pace)
+                    self._spend(batch, loop.time(), pace)
                     flushes.create_task(self._flush(batch), name=f"insert:{table}")
                 if self._draining and not self._open and not self._flushing:
                     return
@@ -186,6 +202,11 @@ class Writer:
                         await self._wake.wait()
                 except TimeoutError:
                     continue
+
+    def _spend(self, batch: _Batch, now: float, pace: Pace) -> None:
+        self._cadences[batch.table].spend(now, pace)
+        if self._of_all is not None and batch.ripe_at == float("inf"):  # else it was spent when it was granted
+            self._of_all.spend(now, ALL_TABLES)
 
     def _due(self, now: float) -> list[str]:
         """Tables to flush now: full or old ones, and under pressure the largest."""

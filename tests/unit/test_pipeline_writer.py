@@ -126,6 +126,27 @@ def test_inserts_a_second_stay_bounded_while_many_tables_trickle(tables: int, mo
     run(work())
 
 
+@pytest.mark.parametrize("every_seconds", [1.0, 2.0])
+def test_inserts_a_second_stay_bounded_though_many_tables_change_one_after_the_other(every_seconds: float) -> None:
+    """Catches: each table is quiet enough to be flushed at once, so none is open beside another, and nobody counts."""
+    tables, most_per_second = 100, 25.0
+
+    async def turns(bench: Bench, every_seconds: float, seconds: float) -> None:
+        for turn in range(int(seconds / every_seconds * tables)):
+            bench.put(block(f"table{turn % tables}", (str(turn), 1, "1")))
+            await asyncio.sleep(every_seconds / tables)
+
+    async def work() -> None:
+        async with running(Bench(capacity_bytes=10**9)) as bench:
+            await turns(bench, 10.0, 60.0)
+            assert len(bench.sink.inserted) >= 0.9 * 60.0 / 10.0 * tables, "few changes hardly wait"
+            before = len(bench.sink.inserted)
+            await turns(bench, every_seconds, 120.0)
+            assert len(bench.sink.inserted) - before <= 120.0 * most_per_second
+
+    run(work())
+
+
 @pytest.mark.parametrize(
     "limit", [limits(max_rows=3, max_age_seconds=60.0), limits(max_bytes=300, max_age_seconds=60.0)]
 )
