@@ -23,7 +23,7 @@ import sys
 class Refusing:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name == "dyncdc.decode.compiled._rows":
+        if name in ("dyncdc.decode.compiled._rows", "dyncdc.sources._bodies"):
             raise ImportError(name)
 
 sys.meta_path.insert(0, Refusing)

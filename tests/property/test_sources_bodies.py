@@ -11,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyncdc.errors import RetryableError
-from dyncdc.sources import bodies
+from dyncdc.sources import _bodies, bodies
 from dyncdc.sources.bodies import RecordsBody, parse_records
-
-_bodies = pytest.importorskip("dyncdc.sources._bodies", reason="built without a C compiler")
 
 NUMBERS = st.one_of(
     st.integers(0, 2**186).map(str),

@@ -1,4 +1,4 @@
-"""Bugs planted into the source of the compiled reader, one at a time: ``fast`` must notice each."""
+"""Bugs planted into the source of the compiled reader, one at a time: ``compiled`` must notice each."""
 
 from __future__ import annotations
 

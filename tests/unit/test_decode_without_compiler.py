@@ -19,6 +19,8 @@ from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 ROOT = Path(__file__).parents[2]
 WHICH = "from dyncdc.decode import choice; print(choice.IS_COMPILED, choice.__file__)"
 
+BODY = """from dyncdc.sources import bodies; print(bodies.split(b'{"Records":[]}'))"""
+
 
 def decoded() -> str:
     """What becomes of rows, odd values, a dead letter and a stranger."""
@@ -55,6 +57,7 @@ def test_without_the_extension_the_exact_decoders_give_the_same(
     environment = without_compiler | {"HERE": str(Path(__file__).parent)}
     assert IS_COMPILED
     assert python(WHICH, environment, tmp_path).split()[0] == "False"
+    assert python(BODY, environment, tmp_path) == "None\n"
     alone = "import os, sys; sys.path.append(os.environ['HERE']); import test_decode_without_compiler as it"
     assert python(f"{alone}; print(it.IS_COMPILED, it.decoded())", environment, tmp_path) == f"False {decoded()}\n"
 
