@@ -1,5 +1,7 @@
-# Every target works on a machine that has only Python >= 3.11 with venv, make and git: the first one makes .venv and
-# installs what requirements/all.lock pins, by hash. Later runs do nothing unless one of these inputs changed.
+# Every target works on a machine that has only Python >= 3.11 with venv, make and git, but for test, mutants, bench
+# and bench-decode: these are about the compiled decoders too, and need a C compiler and Python's headers. The first
+# target makes .venv and installs what requirements/all.lock pins, by hash. Later runs do nothing unless one of these
+# inputs changed.
 #
 #   make demo                 the whole thing, without AWS, Docker or configuration
 #   make test                 all tests            (make test ARGS="-k ledger -x")
