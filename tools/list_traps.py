@@ -62,7 +62,7 @@ def tests() -> dict[str, dict[str, list[str]]]:
 
 def _level(file: Path, test: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     folder = file.relative_to(ROOT / "tests").parts[0]
-    if folder != "traps":
+    if folder in _LEVELS:
         return folder
     if any("e2e" in ast.unparse(decorator) for decorator in test.decorator_list):
         return "e2e"

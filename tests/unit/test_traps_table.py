@@ -38,5 +38,12 @@ def test_no_test_names_a_trap_that_does_not_exist(listing: ModuleType) -> None:
     assert set(listing.tests()) <= {identity for identity, *_ in listing.traps()}
 
 
+def test_every_test_that_names_a_trap_is_on_the_page(listing: ModuleType) -> None:
+    """Catches: a folder of tests that is no level, whose tests are left out."""
+    page = listing.page()
+    names = [name for levels in listing.tests().values() for found in levels.values() for name in found]
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
 def test_the_page_names_the_tests_that_there_are(listing: ModuleType) -> None:
     assert (ROOT / "docs" / "traps.md").read_text(encoding="utf-8") == listing.page(), "run `make docs`"
