@@ -12,8 +12,6 @@ from rig import DDL, BenchmarkFailed, Rig, Usage, measured
 
 HERE = Path(__file__).parent
 PEERS = ("obvious", "boto3_script", "async_kinesis")
-SHARES = {"boto3_script": 2, "async_kinesis": 2}
-"""Contenders that take so long that they get a part of the records only."""
 
 POLL_SECONDS = 0.05
 """A shard gives 5 reads a second; nobody measures the waiting here, so nobody waits."""

@@ -159,6 +159,11 @@ class _Daemon:
                 http_port=port,
                 decoder="compiled" if IS_COMPILED else "exact",
             )
+            if not IS_COMPILED:
+                _log.warning(
+                    "compiled decoder missing",
+                    hint="decoding takes ten times the CPU time; install a C compiler, then dyncdc anew",
+                )
             await self._work()
             for task in beside:
                 task.cancel()

@@ -10,7 +10,7 @@ from .plan import TablePlan
 
 try:
     from .compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
-except ImportError:  # pip found no C compiler: everything works, at several times the CPU time
+except ImportError:  # pip found no C compiler: everything works, at ten times the CPU time
     _STREAM: type[StreamDecoder] = StreamDecoder
     _SNAPSHOT: type[SnapshotDecoder] = SnapshotDecoder
 else:

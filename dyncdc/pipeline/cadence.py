@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 GATHER_SECONDS = 0.02
 """A flush begins so long after the block that asks for it: what arrives together goes together."""
@@ -50,3 +50,52 @@ class Cadence:
     def _pass(self, now: float, pace: Pace) -> None:
         earned = (now - self.at) / pace.age_seconds if pace.age_seconds > 0.0 else pace.most
         self.left, self.at = min(pace.most, self.left + earned), now
+
+
+TRICKLE_INSERTS_PER_SECOND = 20.0
+"""With more open batches than this a second would flush, each of them ages longer: every insert makes a part."""
+
+ALL_TABLES = Pace(
+    1.0 / TRICKLE_INSERTS_PER_SECOND, most=TRICKLE_INSERTS_PER_SECOND, enough=1.0, owed=TRICKLE_INSERTS_PER_SECOND
+)
+"""Flushes that do not wait for their age, of all tables together. Open batches alone do not tell that there are many
+tables: those that are flushed at once are never open at the same time."""
+
+OLDEST_SECONDS = 10.0
+"""A batch of a crowd waits no longer than this, unless ``max_age_seconds`` is more."""
+
+
+@dataclass(slots=True)
+class Cadences:
+    """The flushes of all tables of one writer. ``batches``: how many are open at that moment."""
+
+    max_age_seconds: float
+    _tables: dict[str, Cadence] = field(default_factory=dict)
+    _together: Cadence | None = None
+
+    def age_seconds(self, batches: int) -> float:
+        """How long a batch waits at most: ``max_age_seconds``; longer while very many tables trickle."""
+        return max(self.max_age_seconds, min(batches / TRICKLE_INSERTS_PER_SECOND, OLDEST_SECONDS))
+
+    def grant(self, table: str, now: float, batches: int) -> float | None:
+        """Return when a batch of this table may be flushed before it is old, None if it may not.
+
+        It is spent of what all tables have together; what the table has itself is spent by ``spend``.
+        """
+        # A daemon that starts mostly finds more than one block, so it has nothing saved up.
+        cadence = self._tables.setdefault(table, Cadence(now))
+        together = self._together = self._together or Cadence(now)
+        if not (cadence.allows(now, self._pace(batches)) and together.allows(now, ALL_TABLES)):
+            return None
+        together.spend(now, ALL_TABLES)
+        return now + min(GATHER_SECONDS, self.max_age_seconds)
+
+    def spend(self, table: str, now: float, batches: int, *, granted: bool) -> None:
+        """A flush of this table begins."""
+        self._tables.setdefault(table, Cadence(now)).spend(now, self._pace(batches))
+        if self._together is not None and not granted:
+            self._together.spend(now, ALL_TABLES)
+
+    def _pace(self, batches: int) -> Pace:
+        age_seconds = self.age_seconds(batches)
+        return Pace(age_seconds) if age_seconds <= self.max_age_seconds else Pace.exactly(age_seconds)

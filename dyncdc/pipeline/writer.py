@@ -20,7 +20,7 @@ from ..telemetry.progress import Progress, TaskProgress
 from .batch import collapse, join, split, statement
 from .budget import ByteBudget
 from .burial import Bury, RefusedRow, letters_of
-from .cadence import GATHER_SECONDS, Cadence, Pace
+from .cadence import Cadences
 from .diversion import Diversion
 from .ledger import Receipt
 from .ports import Rereading, Sink
@@ -31,18 +31,6 @@ PRESSURE_SHARE = 0.25
 
 PRESSURE_WAIT_SECONDS = 0.2
 """Somebody has waited this long with no fetch under way: flush the largest, however small."""
-
-TRICKLE_INSERTS_PER_SECOND = 20.0
-"""With more open batches than this a second would flush, each of them ages longer: every insert makes a part."""
-
-ALL_TABLES = Pace(
-    1.0 / TRICKLE_INSERTS_PER_SECOND, most=TRICKLE_INSERTS_PER_SECOND, enough=1.0, owed=TRICKLE_INSERTS_PER_SECOND
-)
-"""Flushes that do not wait for their age, of all tables together. Open batches alone do not tell that there are many
-tables: those that are flushed at once are never open at the same time."""
-
-OLDEST_SECONDS = 10.0
-"""But no longer than this, unless ``max_age_seconds`` is more."""
 
 REFUSED_SHARE = 0.5
 """A table whose inserts fail may hold this share of the budget, so that the other tables go on."""
@@ -84,6 +72,11 @@ class _Batch:
         self.rows += block.rows
         self.nbytes += block.nbytes
 
+    @property
+    def granted(self) -> bool:
+        """Whether it may be flushed before it is old."""
+        return self.ripe_at < float("inf")
+
     def settle(self, parts: Sequence[Part]) -> None:
         """Acknowledge what is durable."""
         for block, receipt in parts:
@@ -121,8 +114,7 @@ class Writer:
         self._clock = clock
         self._ordinal = 0
         self._open: dict[str, _Batch] = {}
-        self._cadences: dict[str, Cadence] = {}
-        self._of_all: Cadence | None = None
+        self._cadences = Cadences(limits.max_age_seconds)
         self._flushing: dict[str, _Batch] = {}
         self._refused: set[str] = set()
         self._rejected: dict[str, list[RefusedRow]] = {}
@@ -143,21 +135,11 @@ class Writer:
         batch = self._open.get(block.table)
         if batch is None:
             batch = self._open[block.table] = _Batch(block.table, now)
-        self._grant(batch, now)
+        if not batch.granted:
+            granted_at = self._cadences.grant(block.table, now, len(self._open))
+            batch.ripe_at = batch.ripe_at if granted_at is None else granted_at
         batch.add(block, receipt, now if read_at is None else read_at)
         self._wake.set()
-
-    def _grant(self, batch: _Batch, now: float) -> None:
-        """Let a batch be flushed soon, if its table and all tables together have a flush left."""
-        if batch.ripe_at < float("inf"):
-            return
-        # A daemon that starts mostly finds more than one block, so it has nothing saved up.
-        cadence = self._cadences.setdefault(batch.table, Cadence(now))
-        if self._of_all is None:
-            self._of_all = Cadence(now)
-        if cadence.allows(now, self._pace()) and self._of_all.allows(now, ALL_TABLES):
-            self._of_all.spend(now, ALL_TABLES)
-            batch.ripe_at = now + min(GATHER_SECONDS, self._limits.max_age_seconds)
 
     def hurry(self, tables: Collection[str]) -> None:
         """Flush these tables now: a shard has been read to its end and its children wait for what it held."""
@@ -190,10 +172,10 @@ class Writer:
         async with asyncio.TaskGroup() as flushes:
             while True:
                 self._wake.clear()
-                pace = self._pace()  # before any batch of the many is taken away
+                batches = len(self._open)  # before any of the many is taken away
                 for table in self._due(loop.time()):
                     batch = self._flushing[table] = self._open.pop(table)
-                    self._spend(batch, loop.time(), pace)
+                    self._cadences.spend(table, loop.time(), batches, granted=batch.granted)
                     flushes.create_task(self._flush(batch), name=f"insert:{table}")
                 if self._draining and not self._open and not self._flushing:
                     return
@@ -202,11 +184,6 @@ class Writer:
                         await self._wake.wait()
                 except TimeoutError:
                     continue
-
-    def _spend(self, batch: _Batch, now: float, pace: Pace) -> None:
-        self._cadences[batch.table].spend(now, pace)
-        if self._of_all is not None and batch.ripe_at == float("inf"):  # else it was spent when it was granted
-            self._of_all.spend(now, ALL_TABLES)
 
     def _due(self, now: float) -> list[str]:
         """Tables to flush now: full or old ones, and under pressure the largest."""
@@ -228,16 +205,7 @@ class Writer:
         """When a batch is old enough: one age after it was opened, or as soon as its table's cadence allows."""
         if batch.hurried:
             return float("-inf")
-        return min(batch.ripe_at, batch.opened + self._age_seconds())
-
-    def _age_seconds(self) -> float:
-        """``max_age_seconds``; longer while very many tables trickle."""
-        shortest = self._limits.max_age_seconds
-        return max(shortest, min(len(self._open) / TRICKLE_INSERTS_PER_SECOND, OLDEST_SECONDS))
-
-    def _pace(self) -> Pace:
-        age_seconds = self._age_seconds()
-        return Pace(age_seconds) if age_seconds <= self._limits.max_age_seconds else Pace.exactly(age_seconds)
+        return min(batch.ripe_at, batch.opened + self._cadences.age_seconds(len(self._open)))
 
     def _pressed(self, now: float) -> bool:
         since = self._budget.waiting_since()

@@ -28,6 +28,7 @@ CATCH_UP_SECONDS = 45.0
 """From the end of all faults to equality, at most. It is polled: a history takes as long as it takes, not this long."""
 
 STRAGGLER = "task did not end"
+NOT_COMPILED = "compiled decoder missing"
 """What a daemon says of a task that had to be cancelled twice."""
 
 NO_JSON = (b"\xff\xfe no json", b'{"tableName":', b"[1,2]")
@@ -183,7 +184,9 @@ def _judge(world: World, outcome: Outcome, lap: Callable[[str], None]) -> None:
     )
     _judge_letters(world)
     for daemon in place.daemons:
-        assert STRAGGLER not in daemon.log.read_text(), f"a cancellation was swallowed: {daemon.log}"
+        log = daemon.log.read_text()
+        assert STRAGGLER not in log, f"a cancellation was swallowed: {daemon.log}"
+        assert NOT_COMPILED not in log, "the decoders that users have are those to be tortured: install a C compiler"
     gaps = place.clickhouse.rows("SELECT * FROM dyncdc_gaps")
     assert not gaps, f"gaps: {gaps}"
     outcome.items = sum(place.clickhouse.number(f"SELECT count() FROM {label}_current") for label in world.names)
