@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--sections", nargs="*", default=SECTIONS, choices=SECTIONS)
     parser.add_argument("--records", type=int, default=100_000, help="changes of the whole loop")
     parser.add_argument("--backlog", type=int, default=160_000, help="changes that wait for a stalled ClickHouse")
-    parser.add_argument("--repeats", type=int, default=3, help="the best one counts, of every contender")
+    parser.add_argument("--repeats", type=int, default=5, help="the best one counts, of every contender")
     parser.add_argument("--latency-seconds", type=float, default=15.0)
     parser.add_argument("--idle-seconds", type=float, default=15.0)
     options = parser.parse_args()

@@ -181,12 +181,8 @@ static int put_value(Cursor *cursor, Writing *writing, int levels)
     enum Tag tag = read_tag(cursor);
     if (tag == T_NONE || levels <= 0)
         return 0;
-    if (writing->typed) {
-        const char *name = tag_names[tag];
-        if (buffer_put(writing->out, "{\"", 2) < 0 || buffer_put(writing->out, name, (Py_ssize_t)strlen(name)) < 0 ||
-            buffer_put(writing->out, "\":", 2) < 0)
-            return -1;
-    }
+    if (writing->typed && buffer_put(writing->out, openings[tag].text, openings[tag].size) < 0)
+        return -1;
     int put = put_payload(cursor, writing, tag, levels);
     if (put < 1)
         return put;

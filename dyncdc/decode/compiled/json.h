@@ -185,29 +185,53 @@ static int put_unescaped(Buffer *out, const Text *text)
     return 0;
 }
 
+#define ESCAPE_ROOM 6 /* bytes of the longest escape */
+
+/* Write one control character's escape; answers where it ends. */
+static char *write_control(char *to, unsigned char one)
+{
+    static const char hex[] = "0123456789abcdef";
+    const char *from = "\b\f\n\r\t", *found = one ? strchr(from, one) : NULL;
+    *to++ = '\\';
+    if (found != NULL) {
+        *to++ = "bfnrt"[found - from];
+        return to;
+    }
+    memcpy(to, "u00", 3);
+    to[3] = hex[one >> 4];
+    to[4] = hex[one & 15];
+    return to + 5;
+}
+
 /* Put bytes as a JSON text, quotes included, escaped as orjson does it. */
 static int put_quoted(Buffer *out, const char *data, Py_ssize_t size)
 {
-    static const char hex[] = "0123456789abcdef";
     const char *at = data, *end = data + size;
-    if (buffer_reserve(out, size + 2) < 0 || buffer_put_char(out, '"') < 0)
+    if (buffer_reserve(out, 2 * size + ESCAPE_ROOM + 2) < 0)
         return -1;
+    char *to = out->data + out->used;
+    *to++ = '"';
     while (at < end) {
         const char *odd = skip_plain(at, end);
-        if (buffer_put(out, at, odd - at) < 0)
-            return -1;
-        if (odd == end)
-            break;
-        unsigned char one = (unsigned char)*odd;
-        char escape[6] = {'\\', 'u', '0', '0', hex[one >> 4], hex[one & 15]};
-        const char *from = "\"\\\b\f\n\r\t", *found = one ? strchr(from, one) : NULL;
-        if (found != NULL)
-            escape[1] = "\"\\bfnrt"[found - from];
-        if (buffer_put(out, escape, found != NULL ? 2 : 6) < 0)
-            return -1;
-        at = odd + 1;
+        memcpy(to, at, (size_t)(odd - at));
+        to += odd - at;
+        at = odd;
+        for (; at < end && at - odd < 8; at++) { /* where one is, others are near */
+            if ((unsigned char)*at < 0x20) { /* takes more than the two bytes that there is room for */
+                out->used = to - out->data;
+                if (buffer_reserve(out, 2 * (end - at) + ESCAPE_ROOM + 2) < 0)
+                    return -1;
+                to = write_control(out->data + out->used, (unsigned char)*at);
+                continue;
+            }
+            if (*at == '"' || *at == '\\')
+                *to++ = '\\';
+            *to++ = *at;
+        }
     }
-    return buffer_put_char(out, '"');
+    *to++ = '"';
+    out->used = to - out->data;
+    return 0;
 }
 
 /* Put a text as orjson would write it. `scratch` is used up to its end and left as it was. */
@@ -216,8 +240,12 @@ static int put_text(Buffer *out, const Text *text, Buffer *scratch)
     if (!text->escaped) {
         if (buffer_reserve(out, text->size + 2) < 0)
             return -1;
-        return buffer_put_char(out, '"') < 0 || buffer_put(out, text->data, text->size) < 0 ? -1
-                                                                                            : buffer_put_char(out, '"');
+        char *to = out->data + out->used;
+        *to++ = '"';
+        memcpy(to, text->data, (size_t)text->size);
+        to[text->size] = '"';
+        out->used += text->size + 2;
+        return 0;
     }
     Py_ssize_t before = scratch->used;
     int put = put_unescaped(scratch, text);

@@ -7,7 +7,18 @@
 
 enum Tag { T_NONE, T_S, T_N, T_B, T_M, T_L, T_SS, T_NS, T_BS, T_BOOL, T_NULL, TAGS };
 
-static const char *const tag_names[TAGS] = {"", "S", "N", "B", "M", "L", "SS", "NS", "BS", "BOOL", "NULL"};
+typedef struct {
+    const char *text;
+    Py_ssize_t size;
+} Opening;
+
+#define OPENING(name) {"{\"" name "\":", (Py_ssize_t)sizeof("{\"" name "\":") - 1}
+
+/* How values of each tag begin. */
+static const Opening openings[TAGS] = {
+    {"", 0},       OPENING("S"),  OPENING("N"),  OPENING("B"),    OPENING("M"), OPENING("L"),
+    OPENING("SS"), OPENING("NS"), OPENING("BS"), OPENING("BOOL"), OPENING("NULL"),
+};
 
 #define MAX_NUMBER_LENGTH 38 /* of a text that certainly has no more digits than DynamoDB allows */
 
