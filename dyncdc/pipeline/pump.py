@@ -28,7 +28,7 @@ DECODE_COST = 2
 LONG_PAUSE_SECONDS = 30.0
 """A shard that was not read for so long is looked at before it is read on."""
 
-IDLE_CALLS_PER_SECOND = 20.0
+IDLE_CALLS_PER_SECOND = 15.0
 IDLE_CALLS_PER_SECOND_AND_SHARD = 0.2
 IDLE_CALLS_PER_SECOND_AT_MOST = 400.0
 """Reads of all idle shards together: some, more where there are many shards, bounded by a share of a core.
