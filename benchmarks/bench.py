@@ -41,7 +41,7 @@ def _loop(rig: Rig, options: argparse.Namespace) -> list[Result]:
 
 
 def _workers(rig: Rig, options: argparse.Namespace) -> list[Result]:
-    _fill(rig, "wide", WORKER_SHARDS, options.records)
+    _fill(rig, "wide", WORKER_SHARDS, 2 * options.records)  # so many that what a process costs by itself counts little
     return workers(rig, "wide")
 
 

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 PEERS = ("obvious", "boto3_script", "async_kinesis")
 
 POLL_SECONDS = 0.2
-"""A shard gives 5 reads a second, all consumers together. The other builds pause only where there is nothing to read."""
+"""A shard gives 5 reads a second, all consumers together. Other builds pause only where there is nothing to read."""
 
 WORKER_SHARDS = 32
 NAME = "whole_loop_1kb"
