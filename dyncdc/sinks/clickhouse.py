@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Final
 
-from ..errors import RejectedRowsError, RetryableError
+from ..errors import RejectedRowsError
 from ..model import Block
 from .codes import SchemaChangedError, TableGoneError, UnknownCodeError
 from .column_watch import ColumnWatch
 from .connection import ClickHouse
 from .names import qualified, quote_name
+from .own_rows import until_made_again
 from .own_tables import DEAD_LETTERS
 from .protocol import Statement
 
@@ -54,17 +56,13 @@ class ClickHouseSink:
             await self._watch.check(block)
 
     async def _insert(self, block: Block, token: str) -> None:
-        try:
+        with until_made_again() if block.table == DEAD_LETTERS else nullcontext():
             await self._clickhouse.execute(
                 insert_statement(block),
                 settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
                 doing=f"inserting {block.rows:,} rows into {block.table}",
                 columns=block.columns,
             )
-        except TableGoneError as error:
-            if block.table != DEAD_LETTERS:
-                raise
-            raise RetryableError(str(error), hint="make the table again: `dyncdc ddl --apply`") from None
 
 
 def insert_statement(block: Block) -> Statement:

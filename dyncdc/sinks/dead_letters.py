@@ -19,7 +19,7 @@ from ..model import Position, ShardId, SourceId
 from ..pipeline.diversion import Halt, Limit
 from .connection import ClickHouse, Row
 from .names import quote_text
-from .own_rows import append_rows
+from .own_rows import append_rows, until_made_again
 from .own_tables import DEAD_LETTERS
 
 DROPPED: Final = "dropped: "
@@ -77,11 +77,12 @@ class ClickHouseDeadLetters:
 
     async def count_open(self, *, source: str | None = None, table: str | None = None) -> int:
         """How many letters are open. With ``source``, of one stream or snapshot: a snapshot is whole only at 0."""
-        rows = await self._clickhouse.fetch(
-            f"SELECT count() FROM (SELECT id FROM {DEAD_LETTERS} WHERE {self._where(source=source, table=table)}"
-            " GROUP BY id HAVING max(replayed_at) IS NULL)",
-            doing="counting dead letters",
-        )
+        with until_made_again():
+            rows = await self._clickhouse.fetch(
+                f"SELECT count() FROM (SELECT id FROM {DEAD_LETTERS} WHERE {self._where(source=source, table=table)}"
+                " GROUP BY id HAVING max(replayed_at) IS NULL)",
+                doing="counting dead letters",
+            )
         return int(rows[0][0])
 
     async def count_by_reason(self) -> list[tuple[str, str, str, int, float]]:

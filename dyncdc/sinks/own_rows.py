@@ -4,12 +4,15 @@ lags.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
 import orjson
 
+from ..errors import RetryableError
+from .codes import TableGoneError
 from .connection import ClickHouse, Settings
 from .names import quote_name, quote_text
 
@@ -19,6 +22,15 @@ MICROSECONDS: Final = 1_000_000
 def time_text(seconds: float) -> str:
     """A time as a DateTime64 column in UTC reads it; a bare number of seconds is not read alike for all magnitudes."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+@contextmanager
+def until_made_again() -> Iterator[None]:
+    """A table of dyncdc's own that somebody dropped is waited for: everything else goes on. Raises RetryableError."""
+    try:
+        yield
+    except TableGoneError as error:
+        raise RetryableError(str(error), hint="make the table again: `dyncdc ddl --apply`") from None
 
 
 async def append_rows(

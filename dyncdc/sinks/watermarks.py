@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from ..model import SourceId, Watermark
 from .connection import ClickHouse
 from .names import quote_text
-from .own_rows import MICROSECONDS, append_rows, catch_up, time_text
+from .own_rows import MICROSECONDS, append_rows, catch_up, time_text, until_made_again
 from .own_tables import DEAD_LETTERS, WATERMARKS
 
 
@@ -52,10 +52,11 @@ class ClickHouseWatermarks:
     async def open_letters(self) -> Collection[tuple[str, SourceId]]:
         """Tables and sources with open dead letters; table "" for a record that names none."""
         await catch_up(self._clickhouse, DEAD_LETTERS)
-        rows = await self._clickhouse.fetch(
-            f"SELECT DISTINCT table, source FROM (SELECT id, any(table) AS table, any(source) AS source"
-            f" FROM {DEAD_LETTERS} WHERE pipeline = {quote_text(self._pipeline)}"
-            " GROUP BY id HAVING max(replayed_at) IS NULL)",
-            doing="looking for open dead letters",
-        )
+        with until_made_again():
+            rows = await self._clickhouse.fetch(
+                f"SELECT DISTINCT table, source FROM (SELECT id, any(table) AS table, any(source) AS source"
+                f" FROM {DEAD_LETTERS} WHERE pipeline = {quote_text(self._pipeline)}"
+                " GROUP BY id HAVING max(replayed_at) IS NULL)",
+                doing="looking for open dead letters",
+            )
         return {(table, SourceId(source)) for table, source in rows}

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.decode.dead_letters import DeadLetters
-from dyncdc.errors import FatalError
+from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Position, ShardId, SourceId
 from dyncdc.pipeline.diversion import Halt
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.own_tables import DEAD_LETTERS, own_statements
+from dyncdc.sinks.watermarks import ClickHouseWatermarks
 
 
 @pytest.fixture
@@ -113,3 +114,12 @@ async def test_a_halt_that_somebody_edited_is_refused_with_advice(tables: ClickH
     with pytest.raises(FatalError, match="dead letter h1") as caught:
         await ClickHouseDeadLetters(tables, "p").open_halts()
     assert "dead-letters drop h1" in caught.value.hint
+
+
+async def test_c11_whoever_looks_for_letters_waits_for_a_table_that_was_dropped(tables: ClickHouse) -> None:
+    """Catches: the daemon ends because a look at letters met a table that an insert would have waited for."""
+    await tables.execute(f"DROP TABLE {DEAD_LETTERS} SYNC")
+    for look in (ClickHouseWatermarks(tables, "p").open_letters, ClickHouseDeadLetters(tables, "p").count_open):
+        with pytest.raises(RetryableError, match="UNKNOWN_TABLE") as failure:
+            await look()
+        assert "ddl --apply" in failure.value.hint
