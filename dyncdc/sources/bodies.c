@@ -2,54 +2,8 @@
 
 #define PY_SSIZE_T_CLEAN
 #include "../decode/compiled/json.h"
+#include "base64.h"
 #include <math.h>
-
-#define NOT_A_LETTER 0x80000000u
-
-/* What each of the four letters of a group stands for, in its place. */
-static uint32_t letters[4][256];
-
-static void letters_prepare(void)
-{
-    const char *alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (int place = 0; place < 4; place++) {
-        for (int letter = 0; letter < 256; letter++)
-            letters[place][letter] = NOT_A_LETTER;
-        for (int value = 0; value < 64; value++)
-            letters[place][(unsigned char)alphabet[value]] = (uint32_t)value << 6 * (3 - place);
-    }
-}
-
-/* The bytes that padded base64 stands for; NULL without an exception for what is none. */
-static PyObject *decoded(const char *text, Py_ssize_t size)
-{
-    const unsigned char *at = (const unsigned char *)text;
-    if (size % 4 != 0)
-        return NULL;
-    Py_ssize_t padding = size == 0 ? 0 : (at[size - 1] == '=') + (at[size - 1] == '=' && at[size - 2] == '=');
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, size / 4 * 3 - padding);
-    if (bytes == NULL)
-        return NULL;
-    char *out = PyBytes_AS_STRING(bytes);
-    uint32_t odd = 0;
-    for (const unsigned char *end = at + size - (padding ? 4 : 0); at < end; at += 4) {
-        uint32_t bits = letters[0][at[0]] | letters[1][at[1]] | letters[2][at[2]] | letters[3][at[3]];
-        odd |= bits;
-        *out++ = (char)(bits >> 16);
-        *out++ = (char)(bits >> 8);
-        *out++ = (char)bits;
-    }
-    if (padding) {
-        uint32_t bits = letters[0][at[0]] | letters[1][at[1]] | (padding == 1 ? letters[2][at[2]] : 0);
-        odd |= bits | (bits & (padding == 1 ? 0xffu : 0xffffu) ? NOT_A_LETTER : 0); /* bits that stand for nothing */
-        *out++ = (char)(bits >> 16);
-        if (padding == 1)
-            *out++ = (char)(bits >> 8);
-    }
-    if (odd & NOT_A_LETTER)
-        Py_CLEAR(bytes);
-    return bytes;
-}
 
 /* A text without escapes: a base64 text has no quote, so the first one ends it. */
 static int read_letters(Cursor *cursor, Text *text)
@@ -111,13 +65,6 @@ static int is_sequence_number(const Text *text)
         if (!is_digit(text->data[place]))
             return 0;
     return text->size > 0;
-}
-
-static int append_new(PyObject *list, PyObject *item)
-{
-    int appended = item == NULL ? -1 : PyList_Append(list, item);
-    Py_XDECREF(item);
-    return appended;
 }
 
 /* One record into the lists. */

@@ -228,14 +228,22 @@ def records(draw: st.DrawFn, spec: TableSpec) -> bytes:
     unit = (
         draw(st.sampled_from([b'"MILLISECOND"', b'"SECOND"', b"null", b""])) if rarely in (1, 2) else b'"MICROSECOND"'
     )
-    body = b'"ApproximateCreationDateTime":' + time + b',"Keys":' + key
+    parts = [b'"ApproximateCreationDateTime":' + time, b'"Keys":' + key]
     if unit:
-        body += b',"ApproximateCreationDateTimePrecision":' + unit
+        parts.append(b'"ApproximateCreationDateTimePrecision":' + unit)
     if event != b"REMOVE" or draw(st.booleans()):
-        body += b',"NewImage":' + (image if rarely != 3 else draw(st.sampled_from([b"null", b"{}", b"[]", b'"x"'])))
+        new = image if rarely != 3 else draw(st.sampled_from([b"null", b"{}", b"[]", b'"x"']))
+        parts.append(b'"NewImage":' + new)
     if event != b"INSERT":
-        body += b',"OldImage":' + image
-    record = b'{"eventName":"%b","tableName":"%b","dynamodb":{%b},"eventID":"e"}' % (event, table, body)
+        parts.append(b'"OldImage":' + image)
+    around = [b'"eventName":"%b"' % event, b'"tableName":"%b"' % table, b'"eventID":"e"']
+    if rarely == 5:  # an image may come before its key, and before the name of its table
+        parts = draw(st.permutations(parts))
+        parts += draw(st.lists(st.sampled_from(parts), max_size=1))
+        around += draw(st.lists(st.sampled_from([*around, b'"dynamodb":{}']), max_size=1))
+        around = draw(st.permutations(around))
+    around.insert(draw(st.integers(0, len(around))) if rarely == 5 else 2, b'"dynamodb":{%b}' % b",".join(parts))
+    record = b"{%b}" % b",".join(around)
     if rarely == 4:
         cut = draw(st.integers(0, len(record)))
         record = record[:cut] + draw(st.binary(max_size=3)) + record[cut + draw(st.integers(0, 3)) :]

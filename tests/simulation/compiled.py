@@ -38,6 +38,7 @@ ODD: tuple[tuple[str, Any], ...] = (
     ("age", {"N": "7.5"}),
     ("map", {"M": {"a": {"S": "\x7f1"}}}),
     ("map", {"M": {"a": {"N": "1.50"}}}),
+    ("map", {"M": {"a": {"S": 'said "so"\n'}}}),
     ("blob", {"B": "AAB="}),
     ("other", {"S": "x"}),
     ("pk", {"S": "another"}),

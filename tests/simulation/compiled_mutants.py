@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import shlex
-import subprocess
-import sysconfig
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-import dyncdc.decode.compiled
 from dyncdc.decode.compiled import decoders
 
-SOURCE = Path(dyncdc.decode.compiled.__file__).parent
-_BUILT = tempfile.TemporaryDirectory(prefix="dyncdc-mutants-")
-
-
-@functools.cache
-def build(file: str, right: str, wrong: str) -> ModuleType:
-    """Compile the reader with one piece of its source exchanged. Raises ValueError unless it is there exactly once."""
-    text = (SOURCE / file).read_text()
-    if text.count(right) != 1:
-        raise ValueError(f"{file} does not hold {right!r} once")
-    place = Path(tempfile.mkdtemp(dir=_BUILT.name))
-    for each in SOURCE.glob("*.[ch]"):
-        (place / each.name).write_text(each.read_text())
-    (place / file).write_text(text.replace(right, wrong))
-    module = place / f"_rows{sysconfig.get_config_var('EXT_SUFFIX')}"
-    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
-    include = f"-I{sysconfig.get_paths()['include']}"
-    flags = ["-O0", "-shared", "-fPIC", "-w", include]
-    subprocess.run([*compiler, *flags, str(place / "rows.c"), "-o", str(module)], check=True)
-    spec = importlib.util.spec_from_file_location("dyncdc.decode.compiled._rows", module)
-    assert spec is not None and spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+from .building import build_reader
 
 
 def mutant(name: str, says: str, file: str, right: str, wrong: str) -> Callable[[pytest.MonkeyPatch], None]:
     """Return what plants one bug."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(decoders, "Reader", build(file, right, wrong).Reader)
+        patch.setattr(decoders, "Reader", build_reader((file, right, wrong)).Reader)
 
     plant.__name__, plant.__doc__ = name, says
     return plant
@@ -107,8 +75,8 @@ ALL = (
         "set_inside_a_map_believed",
         "A set inside plain JSON is taken for a list.",
         "documents.h",
-        "return writing->typed ? put_text_set(cursor, out) : 0;",
-        "return put_text_set(cursor, out);",
+        "return writing->typed ? put_text_set(cursor, out, writing->quote) : 0;",
+        "return put_text_set(cursor, out, writing->quote);",
     ),
     mutant(
         "map_keys_as_they_come",
@@ -135,8 +103,22 @@ ALL = (
         "escapes_copied",
         "A text keeps the escapes that it came with.",
         "json.h",
-        "if (!text->escaped) {\n        if (buffer_reserve",
-        "if (1) {\n        if (buffer_reserve",
+        "if (!text->escaped)\n        return put_between",
+        "if (1)\n        return put_between",
+    ),
+    mutant(
+        "escaped_once",
+        "A text inside of a document is escaped once, not twice.",
+        "json.h",
+        "if (put == 0 && quote == &inner_quote)",
+        "if (0)",
+    ),
+    mutant(
+        "refused_after_its_image",
+        "The row of a record that is refused behind its image stays.",
+        "records.h",
+        "if (read == 0 && taking.table != NULL)",
+        "if (0)",
     ),
     mutant(
         "taken_back_in_part",

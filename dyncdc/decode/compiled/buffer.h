@@ -1,4 +1,4 @@
-/* Bytes that grow. Functions answer 0, or -1 with a Python exception set. */
+/* Bytes that grow, and lists. Functions answer 0, or -1 with a Python exception set. */
 
 #ifndef DYNCDC_BUFFER_H
 #define DYNCDC_BUFFER_H
@@ -54,6 +54,14 @@ static inline int buffer_put_char(Buffer *buffer, char one)
 static inline int buffer_put_bytes(Buffer *buffer, PyObject *bytes)
 {
     return buffer_put(buffer, PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes));
+}
+
+/* Append an item that is new, or NULL with an exception set. */
+static int append_new(PyObject *list, PyObject *item)
+{
+    int appended = item == NULL ? -1 : PyList_Append(list, item);
+    Py_XDECREF(item);
+    return appended;
 }
 
 #define KEPT_BYTES 262144 /* of room between two sub-batches */

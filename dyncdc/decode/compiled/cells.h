@@ -9,7 +9,7 @@ typedef struct {
     PyObject_HEAD
     Table *tables;
     Py_ssize_t count;
-    Buffer scratch, text, spill;
+    Buffer scratch, spill;
     Entries entries, rest;
     int busy;
     /* of this call */
@@ -31,11 +31,11 @@ static int put_float(Buffer *out, const Number *number)
     Py_ssize_t digits = number->whole + number->fraction;
     const char *whole = number->data + number->negative;
     if (number->size == 1 && *whole == '0')
-        return put_number(out, number) < 0 ? -1 : 1;
+        return put_number(out, &bare_quote, number) < 0 ? -1 : 1;
     /* Up to 15 digits come back as they were, unless so small that an exponent would be written. */
     int tiny = *whole == '0' && number->fraction > 4 && memcmp(whole, "0.0000", 6) == 0;
     if (number->fraction && digits <= 15 && !tiny)
-        return put_number(out, number) < 0 ? -1 : 1;
+        return put_number(out, &bare_quote, number) < 0 ? -1 : 1;
     memcpy(text, number->data, (size_t)number->size);
     text[number->size] = '\0';
     double value = PyOS_string_to_double(text, NULL, NULL);
@@ -75,7 +75,7 @@ static int put_numeric(Buffer *out, const Field *field, Cursor *cursor)
         if (whole > field->whole || number.fraction > field->fraction)
             return 0;
     }
-    return put_number(out, &number) < 0 ? -1 : 1;
+    return put_number(out, &bare_quote, &number) < 0 ? -1 : 1;
 }
 
 static int put_checked(Buffer *out, const Field *field, Cursor *cursor)
@@ -92,7 +92,7 @@ static int put_checked(Buffer *out, const Field *field, Cursor *cursor)
     Py_DECREF(known);
     if (right < 1)
         return right;
-    return put_text(out, &text, NULL) < 0 ? -1 : 1;
+    return put_between(out, &bare_quote, text.data, text.size) < 0 ? -1 : 1;
 }
 
 static int put_binary(Reader *reader, Buffer *out, const Field *field, Cursor *cursor)
@@ -101,7 +101,7 @@ static int put_binary(Reader *reader, Buffer *out, const Field *field, Cursor *c
     if (!read_text(cursor, &text) || !is_base64(&text))
         return 0;
     if (field->kind == K_BASE64)
-        return put_text(out, &text, NULL) < 0 ? -1 : 1;
+        return put_between(out, &bare_quote, text.data, text.size) < 0 ? -1 : 1;
     reader->scratch.used = 0;
     if (put_decoded(&reader->scratch, &text) < 0)
         return -1;
@@ -111,12 +111,14 @@ static int put_binary(Reader *reader, Buffer *out, const Field *field, Cursor *c
 /* A document as the text of a cell. The cursor is before the value. */
 static int put_document(Reader *reader, Buffer *out, Cursor *cursor, int typed)
 {
-    reader->text.used = reader->scratch.used = reader->entries.used = 0;
-    Writing writing = {&reader->text, &reader->scratch, &reader->entries, typed};
+    reader->scratch.used = reader->entries.used = 0;
+    Writing writing = {out, &reader->scratch, &reader->entries, typed, &inner_quote};
+    if (buffer_put_char(out, '"') < 0)
+        return -1;
     int put = put_value(cursor, &writing, MAX_NESTING);
     if (put < 1)
         return put;
-    return put_quoted(out, reader->text.data, reader->text.used) < 0 ? -1 : 1;
+    return buffer_put_char(out, '"') < 0 ? -1 : 1;
 }
 
 static int put_payload_cell(Reader *reader, Buffer *out, const Field *field, Cursor *cursor)
@@ -126,7 +128,7 @@ static int put_payload_cell(Reader *reader, Buffer *out, const Field *field, Cur
     case K_TEXT:
         if (!read_text(cursor, &text))
             return 0;
-        return put_text(out, &text, &reader->scratch) < 0 ? -1 : 1;
+        return put_text(out, &bare_quote, &text, &reader->scratch) < 0 ? -1 : 1;
     case K_CHECKED:
         return put_checked(out, field, cursor);
     case K_INTEGER:
@@ -142,7 +144,7 @@ static int put_payload_cell(Reader *reader, Buffer *out, const Field *field, Cur
     case K_RAW:
         return put_binary(reader, out, field, cursor);
     case K_TEXT_SET:
-        return put_text_set(cursor, out);
+        return put_text_set(cursor, out, &bare_quote);
     default:
         return 0;
     }

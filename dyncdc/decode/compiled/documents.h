@@ -45,6 +45,23 @@ static int entry_order(const void *one, const void *other)
     return text_order(&((const Entry *)one)->name, &((const Entry *)other)->name);
 }
 
+#define FEW 32 /* entries: the usual map, for which a call of qsort is too much */
+
+static void sort_entries(Entry *first, Py_ssize_t count)
+{
+    if (count > FEW) {
+        qsort(first, (size_t)count, sizeof *first, entry_order);
+        return;
+    }
+    for (Py_ssize_t next = 1; next < count; next++) {
+        Entry entry = first[next];
+        Py_ssize_t place = next;
+        for (; place > 0 && text_order(&first[place - 1].name, &entry.name) > 0; place--)
+            first[place] = first[place - 1];
+        first[place] = entry;
+    }
+}
+
 /* Sort what was written of the entries from `first` on, which lie in the buffer one behind the other, and put commas
    between them. 0 if a name comes twice. */
 static int put_sorted(Buffer *out, Buffer *scratch, Entry *first, Py_ssize_t count)
@@ -57,7 +74,7 @@ static int put_sorted(Buffer *out, Buffer *scratch, Entry *first, Py_ssize_t cou
         return 1; /* a comma follows each of them already */
     if (buffer_put(scratch, out->data + start, size) < 0)
         return -1;
-    qsort(first, (size_t)count, sizeof *first, entry_order);
+    sort_entries(first, count);
     out->used = start;
     for (Py_ssize_t place = 0; place < count; place++) {
         if (place && text_order(&first[place - 1].name, &first[place].name) == 0) {
@@ -76,6 +93,7 @@ typedef struct {
     Buffer *out, *scratch;
     Entries *entries;
     int typed;
+    const Quote *quote; /* bare, or inner where the document is the text of a cell */
 } Writing;
 
 static int put_value(Cursor *cursor, Writing *writing, int levels);
@@ -95,7 +113,7 @@ static int put_map(Cursor *cursor, Writing *writing, int levels)
         Entry entry = {.first = out->used};
         if (!read_text(cursor, &entry.name) || entry.name.escaped || !read_char(cursor, ':'))
             return 0;
-        if (put_text(out, &entry.name, NULL) < 0 || buffer_put_char(out, ':') < 0)
+        if (put_between(out, writing->quote, entry.name.data, entry.name.size) < 0 || buffer_put_char(out, ':') < 0)
             return -1;
         int put = put_value(cursor, writing, levels);
         if (put < 1)
@@ -147,11 +165,11 @@ static int put_payload(Cursor *cursor, Writing *writing, enum Tag tag, int level
     case T_S:
         if (!read_text(cursor, &text))
             return 0;
-        return put_text(out, &text, writing->scratch) < 0 ? -1 : 1;
+        return put_text(out, writing->quote, &text, writing->scratch) < 0 ? -1 : 1;
     case T_N:
         if (!read_number(cursor, &number))
             return 0;
-        return (writing->typed ? put_number(out, &number) : buffer_put(out, number.data, number.size)) < 0 ? -1 : 1;
+        return (writing->typed ? put_number(out, writing->quote, &number) : buffer_put(out, number.data, number.size)) < 0 ? -1 : 1;
     case T_M:
         return put_map(cursor, writing, levels - 1);
     case T_L:
@@ -167,9 +185,9 @@ static int put_payload(Cursor *cursor, Writing *writing, enum Tag tag, int level
     case T_B: /* in plain JSON it would look like a text, and a set like a list: the spill must tell */
         if (!writing->typed || !read_text(cursor, &text) || !is_base64(&text))
             return 0;
-        return put_text(out, &text, NULL) < 0 ? -1 : 1;
+        return put_between(out, writing->quote, text.data, text.size) < 0 ? -1 : 1;
     case T_SS:
-        return writing->typed ? put_text_set(cursor, out) : 0;
+        return writing->typed ? put_text_set(cursor, out, writing->quote) : 0;
     default:
         return 0;
     }
@@ -181,7 +199,8 @@ static int put_value(Cursor *cursor, Writing *writing, int levels)
     enum Tag tag = read_tag(cursor);
     if (tag == T_NONE || levels <= 0)
         return 0;
-    if (writing->typed && buffer_put(writing->out, openings[tag].text, openings[tag].size) < 0)
+    const Opening *opening = writing->quote == &inner_quote ? &inner_openings[tag] : &bare_openings[tag];
+    if (writing->typed && buffer_put(writing->out, opening->text, opening->size) < 0)
         return -1;
     int put = put_payload(cursor, writing, tag, levels);
     if (put < 1)

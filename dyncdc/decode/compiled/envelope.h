@@ -1,4 +1,4 @@
-/* Envelopes of change records: where their parts are. Nothing inside of an image is looked at. */
+/* Envelopes of change records: where their parts are. What is inside of an image is left to who asks. */
 
 #ifndef DYNCDC_ENVELOPE_H
 #define DYNCDC_ENVELOPE_H
@@ -9,12 +9,17 @@
 #define MICROSECONDS_FROM 100000000000000u
 #define MAX_TIME_LENGTH 16
 
+typedef struct Change Change;
+
 /* What is needed of a change record. A cursor without a start: the record has no such field. */
-typedef struct {
+struct Change {
     Text event, table;
     Cursor keys, image;
     Text time, precision; /* the latter as it stands in the record, quotes included */
-} Change;
+    /* Takes a new image on the way, so that it need not be passed over first: answers as readers do. */
+    int (*take)(Change *change, Cursor *cursor);
+    void *taker;
+};
 
 /* One field of an object: remember where its value is, once. */
 static int note_span(Cursor *cursor, Cursor *span)
@@ -48,15 +53,15 @@ static int read_body(Cursor *cursor, Change *change)
         if (TEXT_IS(&name, "Keys"))
             noted = note_span(cursor, &change->keys);
         else if (TEXT_IS(&name, "NewImage"))
-            noted = note_span(cursor, &change->image);
+            noted = change->take(change, cursor);
         else if (TEXT_IS(&name, "ApproximateCreationDateTime"))
             noted = note_text(cursor, &change->time);
         else if (TEXT_IS(&name, "ApproximateCreationDateTimePrecision"))
             noted = note_text(cursor, &change->precision);
         else
             noted = skip_value(cursor, MAX_NESTING);
-        if (!noted)
-            return 0;
+        if (noted < 1)
+            return noted;
     } while (read_char(cursor, ','));
     return read_char(cursor, '}');
 }
@@ -64,7 +69,6 @@ static int read_body(Cursor *cursor, Change *change)
 static int read_change(Cursor *cursor, Change *change)
 {
     int bodies = 0;
-    *change = (Change){0};
     if (!read_char(cursor, '{'))
         return 0;
     do {
@@ -77,11 +81,11 @@ static int read_change(Cursor *cursor, Change *change)
         else if (TEXT_IS(&name, "tableName"))
             noted = change->table.data == NULL && read_text(cursor, &change->table) && !change->table.escaped;
         else if (TEXT_IS(&name, "dynamodb"))
-            noted = bodies++ == 0 && read_body(cursor, change);
+            noted = bodies++ == 0 ? read_body(cursor, change) : 0;
         else
             noted = skip_value(cursor, MAX_NESTING);
-        if (!noted)
-            return 0;
+        if (noted < 1)
+            return noted;
     } while (read_char(cursor, ','));
     return read_char(cursor, '}') && cursor->at == cursor->end && bodies && change->event.data && change->table.size &&
            change->keys.at != NULL;

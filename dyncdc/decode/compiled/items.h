@@ -25,7 +25,7 @@ static int keep_value(Reader *reader, const Text *name, Cursor *cursor)
 {
     Entry entry;
     reader->scratch.used = reader->entries.used = 0;
-    Writing writing = {&reader->spill, &reader->scratch, &reader->entries, 1};
+    Writing writing = {&reader->spill, &reader->scratch, &reader->entries, 1, &bare_quote};
     if (rest_begin(reader, name, &entry) < 0)
         return -1;
     int put = put_value(cursor, &writing, MAX_NESTING);

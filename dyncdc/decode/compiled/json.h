@@ -6,8 +6,8 @@
 #ifndef DYNCDC_JSON_H
 #define DYNCDC_JSON_H
 
+#include "blocks.h"
 #include "buffer.h"
-#include <stdint.h>
 
 #define MAX_NESTING 40 /* fewer levels than any of the other readers allows */
 
@@ -85,30 +85,21 @@ static int32_t code_point(const char *at, const char *end, const char **behind)
 /* Where the first quote, backslash or control character is; `end` if there is none. */
 static inline const char *skip_plain(const char *at, const char *end)
 {
-    const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
-    while (end - at >= 8) {
-        uint64_t word;
-        memcpy(&word, at, 8);
-        uint64_t quote = word ^ (ones * '"'), slash = word ^ (ones * '\\');
-        uint64_t found = (((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((word - ones * 0x20) & ~word)) & highs;
-        if (found) /* one of the eight, or a byte behind one of them: the loop below tells */
-            break;
-        at += 8;
+    for (; end - at >= BLOCK; at += BLOCK) {
+        uint32_t found = block_odd(at);
+        if (found)
+            return at + first_bit(found);
     }
     while (at < end && *at != '"' && *at != '\\' && (unsigned char)*at >= 0x20)
         at++;
     return at;
 }
 
-static int read_text(Cursor *cursor, Text *text)
+/* The rest of a text whose first odd byte is at `at`. */
+static NOT_INLINE int read_escaped(Cursor *cursor, Text *text, const char *at)
 {
-    if (!read_char(cursor, '"'))
-        return 0;
-    const char *at = cursor->at, *end = cursor->end;
-    text->data = at;
-    text->escaped = 0;
+    const char *end = cursor->end;
     for (;;) {
-        at = skip_plain(at, end);
         if (at >= end)
             return 0;
         if (*at == '"')
@@ -124,7 +115,23 @@ static int read_text(Cursor *cursor, Text *text)
         } else {
             return 0;
         }
+        at = skip_plain(at, end);
     }
+    text->size = at - text->data;
+    cursor->at = at + 1;
+    return 1;
+}
+
+static INLINE int read_text(Cursor *cursor, Text *text)
+{
+    const char *at = cursor->at, *end = cursor->end;
+    if (at >= end || *at != '"')
+        return 0;
+    text->data = ++at;
+    text->escaped = 0;
+    at = skip_plain(at, end);
+    if (at >= end || *at != '"')
+        return read_escaped(cursor, text, at);
     text->size = at - text->data;
     cursor->at = at + 1;
     return 1;
@@ -132,7 +139,7 @@ static int read_text(Cursor *cursor, Text *text)
 
 static inline int text_is(const Text *text, const char *plain, Py_ssize_t size)
 {
-    return text->size == size && memcmp(text->data, plain, (size_t)size) == 0;
+    return text->size == size && same_bytes(text->data, plain, size);
 }
 
 #define TEXT_IS(text, literal) text_is(text, literal, (Py_ssize_t)sizeof(literal) - 1)
@@ -203,14 +210,13 @@ static char *write_control(char *to, unsigned char one)
     return to + 5;
 }
 
-/* Put bytes as a JSON text, quotes included, escaped as orjson does it. */
-static int put_quoted(Buffer *out, const char *data, Py_ssize_t size)
+/* Put bytes as they stand in a JSON text, escaped as orjson does it. Leaves room for a quote. */
+static int put_escaped(Buffer *out, const char *data, Py_ssize_t size)
 {
     const char *at = data, *end = data + size;
-    if (buffer_reserve(out, 2 * size + ESCAPE_ROOM + 2) < 0)
+    if (buffer_reserve(out, 2 * size + ESCAPE_ROOM + 1) < 0)
         return -1;
     char *to = out->data + out->used;
-    *to++ = '"';
     while (at < end) {
         const char *odd = skip_plain(at, end);
         memcpy(to, at, (size_t)(odd - at));
@@ -219,7 +225,7 @@ static int put_quoted(Buffer *out, const char *data, Py_ssize_t size)
         for (; at < end && at - odd < 8; at++) { /* where one is, others are near */
             if ((unsigned char)*at < 0x20) { /* takes more than the two bytes that there is room for */
                 out->used = to - out->data;
-                if (buffer_reserve(out, 2 * (end - at) + ESCAPE_ROOM + 2) < 0)
+                if (buffer_reserve(out, 2 * (end - at) + ESCAPE_ROOM + 1) < 0)
                     return -1;
                 to = write_control(out->data + out->used, (unsigned char)*at);
                 continue;
@@ -229,29 +235,57 @@ static int put_quoted(Buffer *out, const char *data, Py_ssize_t size)
             *to++ = *at;
         }
     }
-    *to++ = '"';
     out->used = to - out->data;
     return 0;
 }
 
-/* Put a text as orjson would write it. `scratch` is used up to its end and left as it was. */
-static int put_text(Buffer *out, const Text *text, Buffer *scratch)
+/* Put bytes as a JSON text, quotes included. */
+static int put_quoted(Buffer *out, const char *data, Py_ssize_t size)
 {
-    if (!text->escaped) {
-        if (buffer_reserve(out, text->size + 2) < 0)
-            return -1;
-        char *to = out->data + out->used;
-        *to++ = '"';
-        memcpy(to, text->data, (size_t)text->size);
-        to[text->size] = '"';
-        out->used += text->size + 2;
-        return 0;
-    }
-    Py_ssize_t before = scratch->used;
+    if (buffer_put_char(out, '"') < 0 || put_escaped(out, data, size) < 0)
+        return -1;
+    return buffer_put_char(out, '"');
+}
+
+/* How quotes are written: bare, or escaped where the JSON is itself inside of a JSON text. */
+typedef struct {
+    char text[3];
+    Py_ssize_t size;
+} Quote;
+
+static const Quote bare_quote = {"\"", 1}, inner_quote = {"\\\"", 2};
+
+/* Put what needs no escapes between quotes. */
+static inline int put_between(Buffer *out, const Quote *quote, const char *data, Py_ssize_t size)
+{
+    if (buffer_reserve(out, size + 4) < 0)
+        return -1;
+    char *to = out->data + out->used;
+    memcpy(to, quote->text, 2);
+    to += quote->size;
+    memcpy(to, data, (size_t)size);
+    memcpy(to + size, quote->text, 2);
+    out->used += size + 2 * quote->size;
+    return 0;
+}
+
+/* Put a text as orjson would write it. `scratch` is used up to its end and left as it was. */
+static int put_text(Buffer *out, const Quote *quote, const Text *text, Buffer *scratch)
+{
+    if (!text->escaped)
+        return put_between(out, quote, text->data, text->size);
+    Py_ssize_t before = scratch->used, start = out->used;
     int put = put_unescaped(scratch, text);
     if (put == 0)
         put = put_quoted(out, scratch->data + before, scratch->used - before);
     scratch->used = before;
+    if (put == 0 && quote == &inner_quote) { /* once more, as the text inside of a text */
+        put = buffer_put(scratch, out->data + start, out->used - start);
+        out->used = start;
+        if (put == 0)
+            put = put_escaped(out, scratch->data + before, scratch->used - before);
+        scratch->used = before;
+    }
     return put;
 }
 
@@ -268,29 +302,13 @@ static int skip_number(Cursor *cursor)
     return cursor->at >= cursor->end || strchr(".eE", *cursor->at) == NULL || *cursor->at == '\0';
 }
 
-/* Pass over any value. */
-static int skip_value(Cursor *cursor, int levels)
+/* Pass over a value that is no list and no map. */
+static INLINE int skip_scalar(Cursor *cursor)
 {
     Text text;
-    if (cursor->at >= cursor->end || levels <= 0)
-        return 0;
     switch (*cursor->at) {
     case '"':
         return read_text(cursor, &text);
-    case '{':
-    case '[': {
-        char closing = *cursor->at == '{' ? '}' : ']';
-        cursor->at++;
-        if (read_char(cursor, closing))
-            return 1;
-        do {
-            if (closing == '}' && !(read_text(cursor, &text) && read_char(cursor, ':')))
-                return 0;
-            if (!skip_value(cursor, levels - 1))
-                return 0;
-        } while (read_char(cursor, ','));
-        return read_char(cursor, closing);
-    }
     case 't':
         return READ_WORD(cursor, "true");
     case 'f':
@@ -302,18 +320,53 @@ static int skip_value(Cursor *cursor, int levels)
     }
 }
 
+/* Pass over any value with fewer than `levels` lists and maps around its innermost ones; 64 at most. */
+static int skip_value(Cursor *cursor, int levels)
+{
+    uint64_t maps = 0; /* a bit for each that is open, innermost last: whether it is a map */
+    Text name;
+    int open = 0;
+    for (;;) {
+        if (cursor->at >= cursor->end || open >= levels)
+            return 0;
+        int begins = *cursor->at == '{' || *cursor->at == '[';
+        if (begins) {
+            maps = maps << 1 | (*cursor->at == '{');
+            open++;
+            cursor->at++;
+            begins = !read_char(cursor, maps & 1 ? '}' : ']');
+            if (!begins) {
+                maps >>= 1;
+                open--;
+            }
+        } else if (!skip_scalar(cursor)) {
+            return 0;
+        }
+        while (!begins) { /* a value has ended */
+            if (open == 0)
+                return 1;
+            if (read_char(cursor, ','))
+                break;
+            if (!read_char(cursor, maps & 1 ? '}' : ']'))
+                return 0;
+            maps >>= 1;
+            open--;
+        }
+        if ((maps & 1) && !(read_text(cursor, &name) && read_char(cursor, ':')))
+            return 0;
+    }
+}
+
 /* Whether bytes are UTF-8. */
 static int is_utf8(const char *data, Py_ssize_t size)
 {
     const unsigned char *at = (const unsigned char *)data, *end = at + size;
     while (at < end) {
-        if (end - at >= 8) {
-            uint64_t word;
-            memcpy(&word, at, 8);
-            if (!(word & 0x8080808080808080u)) {
-                at += 8;
-                continue;
-            }
+        while (end - at >= BLOCKS && blocks_are_ascii((const char *)at))
+            at += BLOCKS;
+        if (end - at >= BLOCK && block_is_ascii((const char *)at)) {
+            at += BLOCK;
+            continue;
         }
         unsigned char one = *at++;
         if (one < 0x80)

@@ -55,13 +55,6 @@ static PyObject *key_of(Table *table, Buffer *scratch)
     return PyBytes_FromStringAndSize(scratch->data, scratch->used ? scratch->used - 1 : 0);
 }
 
-static int append_new(PyObject *list, PyObject *item)
-{
-    int appended = item == NULL ? -1 : PyList_Append(list, item);
-    Py_XDECREF(item);
-    return appended;
-}
-
 static int row_end(Reader *reader, Table *table, PyObject *key, uint64_t time)
 {
     if (append_new(table->key_cells, key) < 0 || append_new(table->times, PyLong_FromUnsignedLongLong(time)) < 0 ||
@@ -73,8 +66,8 @@ static int row_end(Reader *reader, Table *table, PyObject *key, uint64_t time)
     return 1;
 }
 
-/* Read one item, or a tombstone where there is none, into a row of a table. */
-static int read_row(Reader *reader, Table *table, Cursor *item, int keyed, uint64_t time)
+/* Read one item, or a tombstone where there is none, into cells of a row that has not ended. */
+static int read_row(Reader *reader, Table *table, Cursor *item, int keyed)
 {
     row_begin(table);
     reader->rest.used = reader->scratch.used = 0;
@@ -82,13 +75,11 @@ static int read_row(Reader *reader, Table *table, Cursor *item, int keyed, uint6
     if (buffer_put_char(&reader->spill, '{') < 0)
         return -1;
     int put = item != NULL ? read_item(reader, table, item, keyed) : read_tombstone(reader, table);
-    if (put == 1 && item != NULL)
-        put = item->at == item->end;
     if (put == 1)
         put = finish_cells(reader, table, item == NULL);
     if (put == 0)
         row_take_back(table);
-    return put == 1 ? row_end(reader, table, key_of(table, &reader->scratch), time) : put;
+    return put;
 }
 
 static Table *find_table(Reader *reader, const Text *name)
@@ -120,33 +111,83 @@ static int note_other(Reader *reader, const Text *name, PyObject *others)
     return noted < 0 ? -1 : 1;
 }
 
+/* A change that is being read. */
+typedef struct {
+    Reader *reader;
+    Table *table; /* that has the row of the image, from when it was read */
+} Taking;
+
+static int is_put(const Change *change)
+{
+    return change->event.data != NULL && (TEXT_IS(&change->event, "INSERT") || TEXT_IS(&change->event, "MODIFY"));
+}
+
+/* Read a new image into a row where all that it takes is known by then, as it is in the records that there are. */
+static int take_image(Change *change, Cursor *cursor)
+{
+    Taking *taking = change->taker;
+    Table *table = change->table.data != NULL && is_put(change) ? find_table(taking->reader, &change->table) : NULL;
+    if (table == NULL || change->keys.at == NULL || change->image.at != NULL)
+        return note_span(cursor, &change->image);
+    change->image.at = cursor->at;
+    if (!read_keys(table, change->keys))
+        return 0;
+    int put = read_row(taking->reader, table, cursor, 1);
+    change->image.end = cursor->at;
+    if (put == 1)
+        taking->table = table;
+    return put;
+}
+
+/* Read what an envelope tells, its image apart. */
+static int read_rest(Reader *reader, Change *change, PyObject *others, const Table *taken)
+{
+    int removed = TEXT_IS(&change->event, "REMOVE");
+    if (!removed && !is_put(change))
+        return 0;
+    Table *table = find_table(reader, &change->table);
+    if (table == NULL)
+        return note_other(reader, &change->table, others);
+    uint64_t time = time_of(change);
+    if (time == 0 || (removed && table->ignores_deletes) || (!removed && change->image.at == NULL))
+        return 0;
+    if (taken == NULL) {
+        if (!read_keys(table, change->keys))
+            return 0;
+        int put = read_row(reader, table, removed ? NULL : &change->image, 1);
+        if (put < 1)
+            return put;
+    }
+    return row_end(reader, table, key_of(table, &reader->scratch), time);
+}
+
 static int read_record(Reader *reader, Cursor *cursor, PyObject *others)
 {
-    Change change;
-    if (!is_utf8(cursor->at, cursor->end - cursor->at) || !read_change(cursor, &change))
+    Taking taking = {reader, NULL};
+    Change change = {.take = take_image, .taker = &taking};
+    if (!is_utf8(cursor->at, cursor->end - cursor->at))
         return 0;
-    int removed = TEXT_IS(&change.event, "REMOVE");
-    if (!removed && !TEXT_IS(&change.event, "INSERT") && !TEXT_IS(&change.event, "MODIFY"))
-        return 0;
-    Table *table = find_table(reader, &change.table);
-    if (table == NULL)
-        return note_other(reader, &change.table, others);
-    uint64_t time = time_of(&change);
-    if (time == 0 || (removed && table->ignores_deletes) || (!removed && change.image.at == NULL))
-        return 0;
-    if (!read_keys(table, change.keys))
-        return 0;
-    return read_row(reader, table, removed ? NULL : &change.image, 1, time);
+    int read = read_change(cursor, &change);
+    if (read == 1)
+        read = read_rest(reader, &change, others, taking.table);
+    if (read == 0 && taking.table != NULL)
+        row_take_back(taking.table);
+    return read;
 }
 
 static int read_line(Reader *reader, Cursor *cursor, uint64_t time)
 {
     if (reader->count != 1 || !is_utf8(cursor->at, cursor->end - cursor->at) || !READ_WORD(cursor, "{\"Item\":"))
         return 0;
-    Cursor item = {cursor->at, cursor->end - 1};
-    if (item.end <= item.at || *item.end != '}')
+    Table *table = &reader->tables[0];
+    int put = read_row(reader, table, cursor, 0);
+    if (put < 1)
+        return put;
+    if (!read_char(cursor, '}') || cursor->at != cursor->end) {
+        row_take_back(table);
         return 0;
-    return read_row(reader, &reader->tables[0], &item, 0, time);
+    }
+    return row_end(reader, table, key_of(table, &reader->scratch), time);
 }
 
 /* Have the exact path judge a record: None, if it has no row, or (table, cells, key, microseconds). */

@@ -77,7 +77,6 @@ static void let_go(Reader *reader)
             buffer_trim(&table->columns[column].cells);
     }
     buffer_trim(&reader->scratch);
-    buffer_trim(&reader->text);
     buffer_trim(&reader->spill);
     entries_trim(&reader->entries);
     entries_trim(&reader->rest);
@@ -115,7 +114,6 @@ static void reader_free(Reader *reader)
         table_free(&reader->tables[index]);
     PyMem_Free(reader->tables);
     buffer_free(&reader->scratch);
-    buffer_free(&reader->text);
     buffer_free(&reader->spill);
     PyMem_Free(reader->entries.items);
     PyMem_Free(reader->rest.items);

@@ -72,11 +72,22 @@ typedef struct {
     Py_ssize_t row_spilled, row_outside;
 } Table;
 
-static size_t hash_name(const char *data, Py_ssize_t size)
+/* Eight bytes at a time; some of the last may be told twice. */
+static inline size_t hash_name(const char *data, Py_ssize_t size)
 {
-    uint64_t hash = 1469598103934665603u;
-    for (Py_ssize_t place = 0; place < size; place++)
-        hash = (hash ^ (unsigned char)data[place]) * 1099511628211u;
+    uint64_t hash = (uint64_t)size * 0x9e3779b97f4a7c15u, word = 0;
+    for (Py_ssize_t place = 0; place + 8 < size; place += 8) {
+        hash = (hash ^ word_at(data + place)) * 0xff51afd7ed558ccdu;
+        hash ^= hash >> 32;
+    }
+    if (size >= 8)
+        word = word_at(data + size - 8);
+    else if (size >= 4)
+        word = (uint64_t)half_at(data) << 32 | half_at(data + size - 4);
+    else if (size > 0)
+        word = (uint64_t)(unsigned char)data[0] << 16 | (uint64_t)(unsigned char)data[size / 2] << 8 |
+               (unsigned char)data[size - 1];
+    hash = (hash ^ word) * 0xff51afd7ed558ccdu;
     return (size_t)(hash ^ hash >> 32);
 }
 

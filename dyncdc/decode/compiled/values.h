@@ -12,13 +12,22 @@ typedef struct {
     Py_ssize_t size;
 } Opening;
 
-#define OPENING(name) {"{\"" name "\":", (Py_ssize_t)sizeof("{\"" name "\":") - 1}
+#define OPENING(quoted) {"{" quoted ":", (Py_ssize_t)sizeof("{" quoted ":") - 1}
+#define OPENINGS(quote)                                                                                                \
+    {{"", 0},                                                                                                          \
+     OPENING(quote "S" quote),                                                                                         \
+     OPENING(quote "N" quote),                                                                                         \
+     OPENING(quote "B" quote),                                                                                         \
+     OPENING(quote "M" quote),                                                                                         \
+     OPENING(quote "L" quote),                                                                                         \
+     OPENING(quote "SS" quote),                                                                                        \
+     OPENING(quote "NS" quote),                                                                                        \
+     OPENING(quote "BS" quote),                                                                                        \
+     OPENING(quote "BOOL" quote),                                                                                      \
+     OPENING(quote "NULL" quote)}
 
-/* How values of each tag begin. */
-static const Opening openings[TAGS] = {
-    {"", 0},       OPENING("S"),  OPENING("N"),  OPENING("B"),    OPENING("M"), OPENING("L"),
-    OPENING("SS"), OPENING("NS"), OPENING("BS"), OPENING("BOOL"), OPENING("NULL"),
-};
+/* How values of each tag begin: with bare quotes, and inside of a text. */
+static const Opening bare_openings[TAGS] = OPENINGS("\""), inner_openings[TAGS] = OPENINGS("\\\"");
 
 #define MAX_NUMBER_LENGTH 38 /* of a text that certainly has no more digits than DynamoDB allows */
 
@@ -90,13 +99,9 @@ static int read_number(Cursor *cursor, Number *number)
     return read_text(cursor, &text) && number_of(&text, number);
 }
 
-static int put_number(Buffer *out, const Number *number)
+static int put_number(Buffer *out, const Quote *quote, const Number *number)
 {
-    if (buffer_reserve(out, number->size + 2) < 0)
-        return -1;
-    if (buffer_put_char(out, '"') < 0 || buffer_put(out, number->data, number->size) < 0)
-        return -1;
-    return buffer_put_char(out, '"');
+    return put_between(out, quote, number->data, number->size);
 }
 
 /* The values of base64's letters, 64 for anything else. */
@@ -156,7 +161,7 @@ static int text_order(const Text *one, const Text *other)
 }
 
 /* Put the members of a set of texts as a JSON array, sorted, none of them twice. Answers how many, or as readers do. */
-static int put_text_set(Cursor *cursor, Buffer *out)
+static int put_text_set(Cursor *cursor, Buffer *out, const Quote *quote)
 {
     Text members[MAX_MEMBERS];
     int count = 0;
@@ -184,7 +189,7 @@ static int put_text_set(Cursor *cursor, Buffer *out)
     for (int place = 0; place < count; place++) {
         if (place && buffer_put_char(out, ',') < 0)
             return -1;
-        if (put_text(out, &members[place], NULL) < 0) /* none is escaped */
+        if (put_between(out, quote, members[place].data, members[place].size) < 0)
             return -1;
     }
     return buffer_put_char(out, ']') < 0 ? -1 : 1;

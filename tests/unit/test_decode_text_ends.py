@@ -1,0 +1,126 @@
+"""Texts are read a block of bytes at a time: what ends them, or is odd in them, may be anywhere in a block."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from simulation import compiled
+from simulation.building import PORTABLE, build_bodies, build_reader
+from test_decode_reader import SPEC, record
+
+from dyncdc.decode.compiled import decoders
+from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
+from dyncdc.decode.decoders import StreamDecoder
+from dyncdc.decode.plan import compile_table
+from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.sources import bodies
+
+LONGEST = 70
+"""Characters: more than any block that is read at once."""
+
+
+@pytest.fixture(params=["as installed", "without vector instructions"])
+def which(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways there are in the C source."""
+    if request.param != "as installed":
+        monkeypatch.setattr(decoders, "Reader", build_reader(None, PORTABLE).Reader)
+        monkeypatch.setattr(bodies, "split", build_bodies(PORTABLE).split)
+    return str(request.param)
+
+
+def alike(found: list[bytes]) -> None:
+    """Decode in both ways; every record must have become a row, or a letter, the same in both."""
+    positions = [Position(str(number)) for number in range(len(found))]
+    chunk = RawChunk(Shard(SourceId("s"), ShardId("x")), found, positions, Position("end"), 1, 0.0)
+    plans = {"t": compile_table(SPEC)}
+    exact = list(StreamDecoder(plans, pipeline="p").decode(chunk))
+    assert list(CompiledStreamDecoder(plans, pipeline="p").decode(chunk)) == exact
+
+
+ODD = [b'\\"', b"\\\\", b"\\n", b"\\u00e9", "é".encode(), b"\xff", b"\x01", b"\x7f", b'"', b"\\", b""]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_odd_in_a_text_is_found_wherever_it_is(which: str, odd: bytes) -> None:
+    texts = ["a" * place + "?" + "a" * (length - place) for length in range(LONGEST) for place in range(length + 1)]
+    items = [f',"name":{{"S":"{text}"}},"map":{{"M":{{"{text}":{{"S":"{text}"}}}}}}' for text in texts]
+    items += [f',"{text}":{{"S":"{text}"}}' for text in texts]
+    alike([record("k", item).replace(b"?", odd) for item in items])
+
+
+def test_names_that_differ_in_one_letter_are_told_apart(which: str) -> None:
+    """Of any length, and whichever letter it is."""
+    found = [record("k", f',"{name}":{{"S":"x"}}') for name in ("name", "nam", "name_", "nbme", "namf", "Name", "map")]
+    for length in range(1, 40):
+        names = ["a" * place + "b" + "a" * (length - place - 1) for place in range(length)]
+        found.append(record("k", "".join(f',"{name}":{{"S":"x"}}' for name in names)))
+    alike(found)
+
+
+def test_both_ways_give_what_the_exact_path_gives(which: str) -> None:
+    for seed in range(300):
+        compiled.run(seed)
+
+
+def test_base64_is_judged_wherever_the_letter_is(which: str) -> None:
+    """Of any length; a letter that is none, and any value of a byte."""
+    for length in (*range(100), 1000):
+        data = bytes((number * 37 + length) % 256 for number in range(length))
+        assert split(base64.b64encode(data)) == data
+    whole = base64.b64encode(bytes(range(90)))
+    for place in range(len(whole)):
+        for letter in range(256):
+            text = whole[:place] + bytes([letter]) + whole[place + 1 :]
+            assert split(text) == judged(text), (place, letter)
+
+
+def split(text: bytes) -> bytes | None:
+    found = bodies.split(b'{"Records":[{"Data":"%b","SequenceNumber":"1"}]}' % text)
+    return None if found is None else found[0][0]
+
+
+def judged(text: bytes) -> bytes | None:
+    """What the text stands for by Python's own judgement; None unless it is the one text that stands for it."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return data if base64.b64encode(data) == text else None
+
+
+def test_a_record_that_is_refused_behind_its_image_leaves_nothing_of_it(which: str) -> None:
+    """The image is read on the way. What comes behind it may still be wrong."""
+    whole = record("a", ',"name":{"S":"x"},"map":{"M":{"b":{"S":"y"}}},"parts":{"M":{"a":{"S":"z"}}},"more":{"S":"w"}')
+    body = json.loads(whole)["dynamodb"]
+    image = json.dumps(body["NewImage"], separators=(",", ":")).encode()
+    refused = [
+        whole[:-1],
+        whole[:-2],
+        whole + b"}",
+        whole[:-1] + b',"tableName":"t"}',
+        whole[:-1] + b',"eventName":"MODIFY"}',
+        whole[:-1] + b',"dynamodb":{}}',
+        whole.replace(b'"MICROSECOND"', b'"SECOND"'),
+        whole.replace(b'"MICROSECOND"}', b'"MICROSECOND","NewImage":' + image + b"}"),
+        whole.replace(b'"MICROSECOND"}', b'"MICROSECOND","OldImage":{"pk":}}'),
+        whole.replace(b'"MICROSECOND"}', b'"MICROSECOND","ApproximateCreationDateTime":1}'),
+    ]
+    assert all(each != whole for each in refused)
+    for each in refused:
+        alike([each, record("b"), whole, each, record("c", ',"parts":{"M":{"a":{"S":"1"}}}')])
+
+
+def test_an_image_may_come_before_what_is_needed_to_read_it(which: str) -> None:
+    key, image = b'"Keys":{"pk":{"S":"a"}}', b'"NewImage":{"pk":{"S":"a"},"name":{"S":"x"}}'
+    time = b'"ApproximateCreationDateTime":1720742302233719'
+    name, table = b'"eventName":"INSERT"', b'"tableName":"t"'
+    found = []
+    for parts in ([image, time, key], [time, key, image], [key, image, time], [image, image, key, time], [image, time]):
+        inner = b'"dynamodb":{%b}' % b",".join(parts)
+        orders = ([inner, name, table], [name, inner, table], [table, inner, name], [name, table, inner])
+        found += [b"{%b}" % b",".join(order) for order in orders]
+    found += [each.replace(b"INSERT", event) for each in found for event in (b"REMOVE", b"OTHER")]
+    found += [each.replace(b'"t"', b'"stranger"') for each in found]
+    alike(found)
