@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
@@ -36,6 +35,7 @@ from ..telemetry.loop_watch import watch_loop
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
+from .allocator import settle_memory
 from .assembly import Assembly, assemble
 from .memory import INSERTS_IN_FLIGHT, share_memory
 from .overview import asking_clickhouse, make_overview, table_facts
@@ -52,10 +52,6 @@ _log = structlog.get_logger("dyncdc")
 DESTINATIONS_CHECKED = "destinations checked"
 CHECKPOINTS_LOADED = "checkpoints loaded"
 SIGNAL_BASE = 128
-
-GC_THRESHOLDS = (20_000, 20, 100)
-"""Decoding makes thousands of small containers and drops them at once, none in a cycle. By default every 700th would
-start a collection: 4 % of the CPU time (measured)."""
 
 REOPEN_SECONDS = 2.0
 """Pause between two looks for a stream that takes the place of a lost one."""
@@ -303,8 +299,7 @@ class _Daemon:
             on_lost_position=config.kinesis.on_lost_position,
             diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),
         )
-        gc.freeze()  # what the start has made lives for ever: collections need not look at it
-        gc.set_threshold(*GC_THRESHOLDS)
+        settle_memory(shares.budget_bytes)
         self.replicating = True
         async with cleaning(world, assembly, self._progress):
             await replicate(
