@@ -35,7 +35,8 @@ SNAPSHOT: Final = "SNAPSHOT"
 """Event of a row that is no change but an item of a snapshot."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NOTHING: Final = b'""'
+NOTHING: Final = b'""'
+"""The cell of no image."""
 
 
 def history_name(name: str, keys: Collection[str]) -> str:
@@ -54,6 +55,11 @@ def history_keys(spec: TableSpec) -> tuple[ColumnSpec, ...]:
 def time_cell(microseconds: int) -> bytes:
     """Return the cell of an instant, exact to the microsecond."""
     return quoted((_EPOCH + timedelta(microseconds=microseconds)).strftime("%Y-%m-%d %H:%M:%S.%f"))
+
+
+def is_sequence_number(position: str) -> bool:
+    """Whether a position is one, as the column that it goes into takes it."""
+    return position.isascii() and position.isdigit() and len(position) < 64
 
 
 class HistoryPlan:
@@ -81,36 +87,61 @@ class HistoryPlan:
         ``redact`` returns what may be kept of an image; ``position`` is the record's sequence number. Raises
         Undecodable for an image that is none.
         """
-        if not (position.isascii() and position.isdigit() and len(position) < 64):
+        if not is_sequence_number(position):
             raise Undecodable(BAD_VERSION, "the record's position is not a sequence number")
         removed = change.event_name == "REMOVE"
         deleted_by = ("ttl" if change.by_ttl else "user") if removed else ""
         old = change.old_image
-        return [
-            *(cells[index] for index in self._keys),
-            quoted(change.event_name),
-            time_cell(microseconds),
-            quoted(deleted_by),
-            _NOTHING if old is None else _image_cell(redact(old)),
-            _NOTHING if removed else _image_cell(redact(change.new_image)),
-            quoted(str(microseconds)),
-            quoted(position),
-            orjson.dumps(shard),
-            # Records of before DynamoDB named events are told apart by where they are.
-            orjson.dumps(change.event_id or f"{shard}:{position}"),
-        ]
+        old_cell = NOTHING if old is None else _image_cell(redact(old))
+        new_cell = NOTHING if removed else _image_cell(redact(change.new_image))
+        keys = [cells[index] for index in self._keys]
+        id_cell = orjson.dumps(change.event_id) if change.event_id else None
+        return self.row(keys, change.event_name, microseconds, deleted_by, old_cell, new_cell, position, shard, id_cell)
 
     def base(
         self, cells: Sequence[bytes], item: Mapping[str, object], microseconds: int, snapshot: str, shard: str
     ) -> list[bytes]:
         """Return the row of a snapshot's item: what the changes after it build on. ``snapshot``: its id."""
+        return self.base_row([cells[index] for index in self._keys], _image_cell(item), microseconds, snapshot, shard)
+
+    def row(
+        self,
+        keys: Sequence[bytes],
+        event: str,
+        microseconds: int,
+        deleted_by: str,
+        old_image: bytes,
+        new_image: bytes,
+        position: str,
+        shard: str,
+        event_id: bytes | None,
+    ) -> list[bytes]:
+        """Return the row of a change from cells: of the key, of its images and of its id, where it has one."""
         return [
-            *(cells[index] for index in self._keys),
+            *keys,
+            quoted(event),
+            time_cell(microseconds),
+            quoted(deleted_by),
+            old_image,
+            new_image,
+            quoted(str(microseconds)),
+            quoted(position),
+            orjson.dumps(shard),
+            # Records of before DynamoDB named events are told apart by where they are.
+            event_id or orjson.dumps(f"{shard}:{position}"),
+        ]
+
+    def base_row(
+        self, keys: Sequence[bytes], image: bytes, microseconds: int, snapshot: str, shard: str
+    ) -> list[bytes]:
+        """Return the row of a snapshot's item from cells: of the key and of the item."""
+        return [
+            *keys,
             quoted(SNAPSHOT),
             time_cell(microseconds + self._base_microseconds),
-            _NOTHING,
-            _NOTHING,
-            _image_cell(item),
+            NOTHING,
+            NOTHING,
+            image,
             quoted(str(microseconds)),
             quoted("0"),
             orjson.dumps(shard),

@@ -15,7 +15,7 @@ import orjson
 from ..errors import ConfigError
 from .attributes import TypedValue, canonical, null, spill_text, unpack
 from .cells import compact
-from .history import HistoryPlan
+from .history import HistoryPlan, is_sequence_number
 from .newcomers import Newcomers
 from .places import Column, KeyColumn, Node, add_column, key_column
 from .redacted_records import redacted_record
@@ -102,7 +102,7 @@ class TablePlan:
             return microseconds
         sequence = 0
         if position:
-            if not (position.isascii() and position.isdigit() and len(position) < 64):
+            if not is_sequence_number(position):
                 raise Undecodable(BAD_VERSION, "the record's position is not a sequence number")
             sequence = int(position)
         if sequence >> SEQUENCE_BITS:

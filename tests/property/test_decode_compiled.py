@@ -21,6 +21,7 @@ from dyncdc.decode.encodings import TYPED_TYPES
 from dyncdc.decode.infer import infer_columns
 from dyncdc.decode.newcomers import Newcomers
 from dyncdc.decode.plan import compile_table
+from dyncdc.decode.redaction import Redaction
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
 
@@ -73,10 +74,21 @@ NARROW = TableSpec(
     ),
 )
 STRICT = replace(NARROW, spill_column="", deletes="ignore", deleted_column="")
+HIDDEN = Redaction(
+    exclude=(("blob",), ("list", "a"), ("other",)), mask=(("text",), ("map", "a"), ("é",), ("part", "a")), key=b"k" * 16
+)
 SPECS = {
     "narrow": NARROW,
     "strict": STRICT,
     "wide version": replace(NARROW, version_type="UInt256"),
+    "history": replace(NARROW, history="narrow_history", base_microseconds=7),
+    "history, deletes ignored": replace(STRICT, history="narrow_history", spill_column="_spill"),
+    "expired items kept": replace(NARROW, ttl_deletes="keep", expired_column="_expired"),
+    "history of expired items": replace(NARROW, ttl_deletes="keep", expired_column="_expired", history="kept_history"),
+    "redacted": replace(NARROW, redaction=HIDDEN, columns=tuple(c for c in NARROW.columns if c.path[0] != "blob")),
+    "redacted, no spill": replace(
+        STRICT, redaction=HIDDEN, columns=tuple(c for c in NARROW.columns if c.path[0] != "blob")
+    ),
     "every type": wide_table(),
     "every type, no spill": wide_table(spill=""),
 }
@@ -214,6 +226,17 @@ def object_of(found: dict[str, bytes]) -> bytes:
     return b"{" + b",".join(compact(name) + b":" + value for name, value in found.items()) + b"}"
 
 
+EVENT_IDS = [b'"e"', b'""', b"null", b"5", b'"\\u0065"', '"é"'.encode(), b'"e","eventID":"f"']
+IDENTITIES = [
+    b'{"type":"Service","principalId":"dynamodb.amazonaws.com"}',
+    b'{"principalId":"dynamodb.amazonaws.com","type":"Service"}',
+    b'{"type":"Service","principalId":"dynamodb.amazonaws.com","more":"x"}',
+    b'{"type":"User","principalId":"x"}',
+    b"null",
+    b'"x"',
+]
+
+
 @st.composite
 def records(draw: st.DrawFn, spec: TableSpec) -> bytes:
     key, image = draw(images(spec))
@@ -235,8 +258,12 @@ def records(draw: st.DrawFn, spec: TableSpec) -> bytes:
         new = image if rarely != 3 else draw(st.sampled_from([b"null", b"{}", b"[]", b'"x"']))
         parts.append(b'"NewImage":' + new)
     if event != b"INSERT":
-        parts.append(b'"OldImage":' + image)
-    around = [b'"eventName":"%b"' % event, b'"tableName":"%b"' % table, b'"eventID":"e"']
+        old = draw(images(spec))[1] if rarely in (6, 7) else image
+        parts.append(b'"OldImage":' + (old if rarely != 8 else draw(st.sampled_from([b"null", b"{}", b"[]", b'"x"']))))
+    around = [b'"eventName":"%b"' % event, b'"tableName":"%b"' % table]
+    around.append(b'"eventID":' + draw(st.sampled_from([*EVENT_IDS] if rarely == 6 else [b'"e"'])))
+    if draw(st.integers(0, 5)) == 0:
+        around.append(b'"userIdentity":' + draw(st.sampled_from(IDENTITIES)))
     if rarely == 5:  # an image may come before its key, and before the name of its table
         parts = draw(st.permutations(parts))
         parts += draw(st.lists(st.sampled_from(parts), max_size=1))
@@ -271,7 +298,9 @@ def same(one: Decoded, other: Decoded) -> None:
 @pytest.mark.parametrize("name", SPECS)
 def test_t15_a_stream_decodes_alike_on_both_paths(name: str) -> None:
     spec = SPECS[name]
-    more = replace(NARROW, source_table="more", destination="more", history="more_history")
+    more = replace(
+        NARROW, source_table="more", destination="more", history="more_history", redaction=Redaction((("x",),))
+    )
     plans = {spec.source_table: plan_of(spec), "more": plan_of(more)}
     fast = CompiledStreamDecoder(plans, pipeline="p")
 
@@ -288,7 +317,7 @@ def test_t15_a_stream_decodes_alike_on_both_paths(name: str) -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", ["narrow", "every type, no spill"])
+@pytest.mark.parametrize("name", ["narrow", "every type, no spill", "history", "redacted", "expired items kept"])
 def test_t15_a_snapshot_decodes_alike_on_both_paths(name: str) -> None:
     spec = SPECS[name]
     fast = CompiledSnapshotDecoder(plan_of(spec), VERSION, pipeline="p")
@@ -332,7 +361,7 @@ def record_of(keys: dict[str, bytes], item: dict[str, bytes]) -> bytes:
 
 
 def test_every_column_of_the_usual_types_is_known_to_the_compiled_path() -> None:
-    for name in ("narrow", "strict", "wide version"):
+    for name in [each for each in SPECS if not each.startswith("every type")]:
         CompiledTable(plan_of(SPECS[name]))
         assert all(kind_of(each) is not None for each in SPECS[name].columns)
 

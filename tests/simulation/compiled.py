@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
@@ -27,6 +28,8 @@ TABLE = TableSpec(
     ),
 )
 
+KEEPING = replace(TABLE, history="t_history")
+
 ODD: tuple[tuple[str, Any], ...] = (
     ("name", {"N": "1"}),
     ("name", {"NULL": True}),
@@ -45,6 +48,7 @@ ODD: tuple[tuple[str, Any], ...] = (
 )
 """Attributes, and values for them that not every path takes."""
 
+SERVICE = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
 CREATED = 1_720_742_302_000_000
 
 
@@ -54,7 +58,7 @@ def run(seed: int) -> None:
     records = [_record(rng, number) for number in range(rng.randint(1, 20))]
     positions = [Position(str(number)) for number in range(len(records))]
     chunk = RawChunk(Shard(SourceId("arn@1"), ShardId("s")), records, positions, positions[-1], 1, 0.0)
-    plans = {"t": compile_table(TABLE)}
+    plans = {"t": compile_table(rng.choice([TABLE, KEEPING]))}
     (exact,) = StreamDecoder(plans, pipeline="p").decode(chunk)
     try:
         (compiled,) = CompiledStreamDecoder(plans, pipeline="p").decode(chunk)
@@ -76,7 +80,13 @@ def _record(rng: random.Random, number: int) -> bytes:
     event = "REMOVE" if rng.random() < 0.1 else "MODIFY"
     unit = {"ApproximateCreationDateTimePrecision": "MICROSECOND"}
     body = {"ApproximateCreationDateTime": CREATED + number, **unit, "Keys": keys, "NewImage": item}
+    if rng.random() < 0.7:
+        body["OldImage"] = item | {"age": {"N": "6"}}
     record = {"eventName": event, "tableName": "t", "dynamodb": body}
+    if rng.random() < 0.7:
+        record["eventID"] = rng.choice(["e", "", "é"])
+    if rng.random() < 0.2:
+        record["userIdentity"] = rng.choice([SERVICE, SERVICE | {"more": "x"}, {"type": "User"}])
     text = json.dumps(record, separators=(",", ":"))
     if rng.random() < 0.5:
         text = text.replace("\x7f", "\\u007f")

@@ -121,6 +121,27 @@ ALL = (
         "if (0)",
     ),
     mutant(
+        "new_image_for_the_old",
+        "A history has the new image twice.",
+        "history.h",
+        "image_cell(reader, change->old_image, &old)",
+        "image_cell(reader, change->image, &old)",
+    ),
+    mutant(
+        "deleted_by_the_service",
+        "An identity that is spelled otherwise is a user's.",
+        "records.h",
+        "(table->has_history && !is_ttl(change))",
+        "0",
+    ),
+    mutant(
+        "events_without_their_ids",
+        "A history tells events apart by where they are, although they have ids.",
+        "history.h",
+        "start == NULL || text.size == 0 ?",
+        "1 ?",
+    ),
+    mutant(
         "taken_back_in_part",
         "Cells of a record that turns out to be odd stay.",
         "tables.h",

@@ -6,6 +6,7 @@ import gc
 import random
 import sys
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ SPEC = TableSpec(
     ),
 )
 TOLD = (CompiledTable(compile_table(SPEC)).told,)
+WITH_HISTORY = (CompiledTable(compile_table(replace(SPEC, history="t_history"))).told,)
+both = pytest.mark.parametrize("told", [TOLD, WITH_HISTORY], ids=["plain", "history"])
 VERSION = 1_720_742_302_233_719
 
 
@@ -51,6 +54,9 @@ RECORDS = [
     record("c", ',"name":{"N":"odd"}'),
     b"broken",
     record("d").replace(b'"t"', b'"stranger"'),
+    record("e").replace(b'"NewImage"', b'"OldImage":{"b":{"S":"\\n"},"a":{"M":{}}},"NewImage"'),
+    record("f").replace(b'{"eventName"', b'{"eventID":"1","eventName"'),
+    record("g").replace(b"MODIFY", b"REMOVE"),
 ]
 
 
@@ -116,8 +122,9 @@ def test_the_reader_holds_no_sub_batch_once_it_is_told() -> None:
     assert sys.getrefcount(key) == 2
 
 
-def test_reading_again_and_again_takes_no_more_memory() -> None:
-    reader = Reader(TOLD)
+@both
+def test_reading_again_and_again_takes_no_more_memory(told: tuple[Any, ...]) -> None:
+    reader = Reader(told)
 
     def fail(_: int) -> None:
         raise LookupError
@@ -145,14 +152,15 @@ def test_reading_again_and_again_takes_no_more_memory() -> None:
     assert after - before < 200_000  # what Python's own free lists may hold; a leaked row is several times as much
 
 
-def test_memory_that_runs_out_anywhere_is_an_error_and_no_more() -> None:
+@both
+def test_memory_that_runs_out_anywhere_is_an_error_and_no_more(told: tuple[Any, ...]) -> None:
     """Every single allocation fails once; the read after that is right."""
     testcapi = pytest.importorskip("_testcapi")
-    expected = Reader(TOLD).read(RECORDS, 0, (False,), no_odd, no_exact, {})
-    failed, start, reader = 0, 0, Reader(TOLD)
+    expected = Reader(told).read(RECORDS, 0, (False,), no_odd, no_exact, {})
+    failed, start, reader = 0, 0, Reader(told)
     while True:
         if random.Random(start).random() < 0.5:
-            reader = Reader(TOLD)
+            reader = Reader(told)
         others: dict[str, list[int]] = {}
         testcapi.set_nomemory(start, start + 1)
         try:

@@ -6,7 +6,7 @@ decoder, one record at a time, and take their places among the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 
 import orjson
@@ -14,6 +14,7 @@ import orjson
 from ...model import Block, Decoded, Position, RawChunk
 from ..decoders import SUB_BATCH_ROWS, Batch, SnapshotDecoder, StreamDecoder
 from ..envelope import MAX_VERSION
+from ..history import HistoryPlan, is_sequence_number
 from ..plan import SEQUENCE_BITS, TablePlan
 from ._rows import Reader
 from .singles import OddValues, Single, Singles
@@ -66,10 +67,11 @@ class _SubBatch:
         self._positions = positions
         self._singles = singles
         self._blocks: list[tuple[int, Block]] = []
+        self._changes: list[tuple[int, HistoryPlan, list[bytes]]] = []
 
     def add(self, table: CompiledTable, told: Told, version: int = 0) -> None:
         """Add what was read of one table. ``version``: of a snapshot's rows; 0: that of their times."""
-        _, cells, keys, times, numbers, spilled, outside = told
+        _, cells, keys, times, numbers, spilled, outside, _ = told
         plan, singles = table.plan, self._singles.found
         positions = self._positions
         if len(numbers) != len(positions):
@@ -97,10 +99,27 @@ class _SubBatch:
         self._blocks.append((numbers[0], block))
         decoded = self.batch.decoded
         decoded.records[plan.source_table] = len(numbers)
+        if plan.history is not None:
+            self._keep_changes(plan.history, told)
         if spilled:
             decoded.spilled[plan.source_table] = spilled
         if outside:
             decoded.outside[plan.source_table] = outside
+
+    def _keep_changes(self, history: HistoryPlan, told: Told) -> None:
+        """Make the rows of a table's history, those of the exact path apart."""
+        _, _, _, times, numbers, *_, changes = told
+        shard, positions = self.batch.shard, self._positions
+        for change, microseconds, number in zip(changes, times, numbers, strict=True):
+            if change is None:
+                continue
+            keys, event, deleted_by, old, new, event_id = change
+            if event is None:
+                row = history.base_row(keys, new, microseconds, shard.source, shard.id)
+            else:
+                position = positions[number]
+                row = history.row(keys, event, microseconds, deleted_by, old, new, position, shard.id, event_id)
+            self._changes.append((number, history, row))
 
     def count_without_row(self, numbers: set[int]) -> None:
         """Count the records that took the exact path and have no row; ``numbers``: those that have one."""
@@ -111,6 +130,10 @@ class _SubBatch:
     def close(self) -> Decoded:
         """Return the whole: blocks in the order of their first rows; those of the exact path follow."""
         self.batch.decoded.blocks += [block for _, block in sorted(self._blocks, key=itemgetter(0))]
+        changes = self._changes
+        changes += [(number, *one.change[:2]) for number, one in self._singles.found.items() if one.change is not None]
+        for number, history, row in sorted(changes, key=itemgetter(0)):
+            self.batch.append(history, row, self._positions[number])
         return self.batch.close()
 
 
@@ -133,7 +156,7 @@ class CompiledStreamDecoder(StreamDecoder):
             self._compiled = Compiled(plans)
         compiled = self._compiled
         batch = Batch(self._pipeline, chunk)
-        if any(plan.wide_version for plan in plans) and not all(map(_is_sequence_number, positions)):
+        if not _are_told_by(plans, positions):
             for number, record in enumerate(records):
                 self._decode_record(record, positions[number], batch)
             return batch.close()
@@ -211,9 +234,16 @@ class CompiledSnapshotDecoder(SnapshotDecoder):
         return sub_batch.close()
 
 
+def _are_told_by(plans: Iterable[TablePlan], positions: Iterable[Position]) -> bool:
+    """Whether all positions are such as the tables need: what is wrong with one is for the exact path to say."""
+    if any(plan.wide_version for plan in plans):
+        return all(map(_is_sequence_number, positions))
+    return not any(plan.history for plan in plans) or all(map(is_sequence_number, positions))
+
+
 def _is_sequence_number(position: Position) -> bool:
     """As ``TablePlan.version`` sees it; longer ones are not even looked at."""
-    return position.isascii() and position.isdigit() and len(position) < 64 and int(position) >> SEQUENCE_BITS == 0
+    return is_sequence_number(position) and int(position) >> SEQUENCE_BITS == 0
 
 
 def _bury(batch: Batch, records: int, strangers: Sequence[int], singles: Mapping[int, Single]) -> None:

@@ -14,7 +14,8 @@ typedef struct Change Change;
 /* What is needed of a change record. A cursor without a start: the record has no such field. */
 struct Change {
     Text event, table;
-    Cursor keys, image;
+    Cursor keys, image, old_image;
+    Cursor identity, event_id;
     Text time, precision; /* the latter as it stands in the record, quotes included */
     /* Takes a new image on the way, so that it need not be passed over first: answers as readers do. */
     int (*take)(Change *change, Cursor *cursor);
@@ -56,6 +57,8 @@ static int read_body(Cursor *cursor, Change *change)
             noted = change->take(change, cursor);
         else if (TEXT_IS(&name, "ApproximateCreationDateTime"))
             noted = note_text(cursor, &change->time);
+        else if (TEXT_IS(&name, "OldImage"))
+            noted = note_span(cursor, &change->old_image);
         else if (TEXT_IS(&name, "ApproximateCreationDateTimePrecision"))
             noted = note_text(cursor, &change->precision);
         else
@@ -80,6 +83,10 @@ static int read_change(Cursor *cursor, Change *change)
             noted = change->event.data == NULL && read_text(cursor, &change->event);
         else if (TEXT_IS(&name, "tableName"))
             noted = change->table.data == NULL && read_text(cursor, &change->table) && !change->table.escaped;
+        else if (TEXT_IS(&name, "userIdentity"))
+            noted = note_span(cursor, &change->identity);
+        else if (TEXT_IS(&name, "eventID"))
+            noted = note_span(cursor, &change->event_id);
         else if (TEXT_IS(&name, "dynamodb"))
             noted = bodies++ == 0 ? read_body(cursor, change) : 0;
         else

@@ -4,7 +4,7 @@
 #define DYNCDC_RECORDS_H
 
 #include "envelope.h"
-#include "items.h"
+#include "history.h"
 
 /* The key that a record names apart: exactly the attributes of the table's key. */
 static int read_keys(Table *table, Cursor cursor)
@@ -55,8 +55,13 @@ static PyObject *key_of(Table *table, Buffer *scratch)
     return PyBytes_FromStringAndSize(scratch->data, scratch->used ? scratch->used - 1 : 0);
 }
 
-static int row_end(Reader *reader, Table *table, PyObject *key, uint64_t time)
+/* `change`: what the history needs of it, where there is one; NULL for a row of the exact path. */
+static int row_end(Reader *reader, Table *table, PyObject *key, uint64_t time, PyObject *change)
 {
+    if (table->has_history && PyList_Append(table->changes, change != NULL ? change : Py_None) < 0) {
+        Py_XDECREF(key);
+        return -1;
+    }
     if (append_new(table->key_cells, key) < 0 || append_new(table->times, PyLong_FromUnsignedLongLong(time)) < 0 ||
         append_new(table->numbers, PyLong_FromSsize_t(reader->number)) < 0)
         return -1;
@@ -114,7 +119,7 @@ static int note_other(Reader *reader, const Text *name, PyObject *others)
 /* A change that is being read. */
 typedef struct {
     Reader *reader;
-    Table *table; /* that has the row of the image, from when it was read */
+    Table *table; /* that has cells of a row which has not ended */
 } Taking;
 
 static int is_put(const Change *change)
@@ -139,26 +144,47 @@ static int take_image(Change *change, Cursor *cursor)
     return put;
 }
 
+/* End the row, and what the history needs of it. */
+static int end_change(Reader *reader, Table *table, const Change *change, uint64_t time)
+{
+    PyObject *told = NULL;
+    if (table->has_history) {
+        int put = change_told(reader, table, change, &told);
+        if (put < 1)
+            return put;
+    }
+    int ended = row_end(reader, table, key_of(table, &reader->scratch), time, told);
+    Py_XDECREF(told);
+    return ended;
+}
+
 /* Read what an envelope tells, its image apart. */
-static int read_rest(Reader *reader, Change *change, PyObject *others, const Table *taken)
+static int read_rest(Taking *taking, Change *change, PyObject *others)
 {
     int removed = TEXT_IS(&change->event, "REMOVE");
     if (!removed && !is_put(change))
         return 0;
+    Reader *reader = taking->reader;
     Table *table = find_table(reader, &change->table);
     if (table == NULL)
         return note_other(reader, &change->table, others);
     uint64_t time = time_of(change);
     if (time == 0 || (removed && table->ignores_deletes) || (!removed && change->image.at == NULL))
         return 0;
-    if (taken == NULL) {
+    if (removed && has_identity(change)) {
+        if (table->keeps_expired || (table->has_history && !is_ttl(change))) /* who it was is for the exact path to say */
+            return 0;
+    }
+    if (taking->table == NULL) {
         if (!read_keys(table, change->keys))
             return 0;
-        int put = read_row(reader, table, removed ? NULL : &change->image, 1);
+        Cursor image = change->image;
+        int put = read_row(reader, table, removed ? NULL : &image, 1);
         if (put < 1)
             return put;
+        taking->table = table;
     }
-    return row_end(reader, table, key_of(table, &reader->scratch), time);
+    return end_change(reader, table, change, time);
 }
 
 static int read_record(Reader *reader, Cursor *cursor, PyObject *others)
@@ -169,7 +195,7 @@ static int read_record(Reader *reader, Cursor *cursor, PyObject *others)
         return 0;
     int read = read_change(cursor, &change);
     if (read == 1)
-        read = read_rest(reader, &change, others, taking.table);
+        read = read_rest(&taking, &change, others);
     if (read == 0 && taking.table != NULL)
         row_take_back(taking.table);
     return read;
@@ -180,14 +206,15 @@ static int read_line(Reader *reader, Cursor *cursor, uint64_t time)
     if (reader->count != 1 || !is_utf8(cursor->at, cursor->end - cursor->at) || !READ_WORD(cursor, "{\"Item\":"))
         return 0;
     Table *table = &reader->tables[0];
+    Change item = {.image = {cursor->at, cursor->end}};
     int put = read_row(reader, table, cursor, 0);
     if (put < 1)
         return put;
-    if (!read_char(cursor, '}') || cursor->at != cursor->end) {
+    item.image.end = cursor->at;
+    put = read_char(cursor, '}') && cursor->at == cursor->end ? end_change(reader, table, &item, time) : 0;
+    if (put == 0)
         row_take_back(table);
-        return 0;
-    }
-    return row_end(reader, table, key_of(table, &reader->scratch), time);
+    return put;
 }
 
 /* Have the exact path judge a record: None, if it has no row, or (table, cells, key, microseconds). */
@@ -215,7 +242,7 @@ static int take_exact(Reader *reader)
             taken = PyBytes_Check(cell) && put_cell(table, column, cell) == 0 ? 1 : -1;
         }
         if (taken == 1)
-            taken = row_end(reader, table, Py_NewRef(key), time);
+            taken = row_end(reader, table, Py_NewRef(key), time, NULL);
     }
     Py_DECREF(told);
     return taken;

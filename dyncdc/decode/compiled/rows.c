@@ -4,7 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include "records.h"
 
-/* A table's part of the sub-batch: (table, columns, keys, times, numbers, spilled, outside). */
+/* A table's part of the sub-batch: (table, columns, keys, times, numbers, spilled, outside, changes). */
 static PyObject *table_told(Reader *reader, Table *table)
 {
     PyObject *columns = PyList_New(table->width);
@@ -18,8 +18,8 @@ static PyObject *table_told(Reader *reader, Table *table)
     }
     if (columns == NULL)
         return NULL;
-    return Py_BuildValue("nNOOOnn", (Py_ssize_t)(table - reader->tables), columns, table->key_cells, table->times,
-                         table->numbers, table->spilled, table->outside);
+    return Py_BuildValue("nNOOOnnO", (Py_ssize_t)(table - reader->tables), columns, table->key_cells, table->times,
+                         table->numbers, table->spilled, table->outside, table->changes);
 }
 
 static int read_all(Reader *reader, PyObject *records, unsigned long long time, PyObject *others)
@@ -73,6 +73,7 @@ static void let_go(Reader *reader)
         Py_CLEAR(table->key_cells);
         Py_CLEAR(table->times);
         Py_CLEAR(table->numbers);
+        Py_CLEAR(table->changes);
         for (Py_ssize_t column = 0; column < table->width; column++)
             buffer_trim(&table->columns[column].cells);
     }

@@ -22,6 +22,8 @@ class Single(Batch):
         self.table = ""
         self.row: Row | None = None
         self.microseconds = 0
+        self.change: tuple[HistoryPlan, list[bytes], Position] | None = None
+        """Its row of a history, until it is handed over."""
         self.buried: tuple[str, Undecodable, Position, bytes] | None = None
         self._calls: list[Callable[[Batch], None]] = []
 
@@ -36,6 +38,7 @@ class Single(Batch):
 
     def append(self, history: HistoryPlan, cells: list[bytes], position: Position) -> None:
         """Take down its row of a history."""
+        self.change = (history, cells, position)
         self._calls.append(lambda batch: batch.append(history, cells, position))
 
     def stamp(self, plan: TablePlan, microseconds: int) -> None:
@@ -53,6 +56,7 @@ class Single(Batch):
         """Do to a batch what was done to this one, dead letters apart."""
         for call in self._calls:
             call(batch)
+        self.change = None
 
 
 class Singles:
@@ -91,7 +95,8 @@ class OddValues:
         plan, indexes = self._tables[table].plan, self._tables[table].indexes.get(name, ())
         row = Row(b"", [b"", *self._tables[table].defaults][1:], 0)
         try:
-            kept = plan.fill_attribute(name, parsed(raw, self._levels), row)
+            left = plan.redact({name: parsed(raw, self._levels)})
+            kept = plan.fill_attribute(name, left[name], row) if name in left else None
         except (Undecodable, RecursionError, orjson.JSONDecodeError):
             return None
         cells = [(index, bytes(row.cells[index])) for index in indexes]

@@ -64,10 +64,11 @@ typedef struct {
     PyObject *absents; /* tuple of bytes: a cell for each column */
     Py_ssize_t spill, deleted; /* columns, or -1 */
     int open;                  /* names without a column go to the exact path, which takes note of them */
-    int ignores_deletes;
+    int ignores_deletes, keeps_expired, has_history;
     /* of this sub-batch */
     long row;
     PyObject *key_cells, *times, *numbers;
+    PyObject *changes; /* where there is a history: what it needs of each row, None for rows of the exact path */
     Py_ssize_t spilled, outside;
     Py_ssize_t row_spilled, row_outside;
 } Table;
@@ -193,14 +194,15 @@ static void table_free(Table *table)
     Py_CLEAR(table->key_cells);
     Py_CLEAR(table->times);
     Py_CLEAR(table->numbers);
+    Py_CLEAR(table->changes);
 }
 
-/* A table: (name, fields, absents, spill, deleted, ignores_deletes). */
+/* A table: (name, fields, absents, spill, deleted, ignores_deletes, keeps_expired, has_history). */
 static int table_make(Table *table, PyObject *told)
 {
     PyObject *name, *fields, *absents;
-    if (!PyArg_ParseTuple(told, "SO!O!nnp", &name, &PyTuple_Type, &fields, &PyList_Type, &absents, &table->spill,
-                          &table->deleted, &table->ignores_deletes))
+    if (!PyArg_ParseTuple(told, "SO!O!nnppp", &name, &PyTuple_Type, &fields, &PyList_Type, &absents, &table->spill,
+                          &table->deleted, &table->ignores_deletes, &table->keeps_expired, &table->has_history))
         return -1;
     table->name = Py_NewRef(name);
     table->absents = PyList_AsTuple(absents); /* the list may change */
@@ -244,7 +246,9 @@ static int table_begin(Table *table)
     Py_XSETREF(table->key_cells, PyList_New(0));
     Py_XSETREF(table->times, PyList_New(0));
     Py_XSETREF(table->numbers, PyList_New(0));
-    return table->key_cells == NULL || table->times == NULL || table->numbers == NULL ? -1 : 0;
+    Py_XSETREF(table->changes, PyList_New(0));
+    int made = table->key_cells != NULL && table->times != NULL && table->numbers != NULL && table->changes != NULL;
+    return made ? 0 : -1;
 }
 
 static void row_begin(Table *table)

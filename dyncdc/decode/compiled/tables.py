@@ -38,6 +38,7 @@ TAGS: Final[Mapping[AttributeType, int]] = {tag: number for number, tag in enume
 _TABLE_FIELDS: Final = frozenset(
     {"source_table", "destination", "keys", "columns", "version_column", "version_type"}
     | {"deleted_column", "spill_column", "deletes", "base_microseconds"}
+    | {"redaction", "ttl_deletes", "expired_column", "history"}
 )
 _COLUMN_FIELDS: Final = frozenset({"name", "type", "path", "takes", "lossy", "key"})
 
@@ -45,9 +46,14 @@ _WIDTHS: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256
 
 Check = Callable[[bytes], object]
 
-Told = tuple[int, list[bytes], list[bytes], list[int], list[int], int, int]
+ChangeTold = tuple[list[bytes], str | None, str, bytes, bytes, bytes | None]
+"""What a history needs of a row: the cells of the key, the event (None: an item of a snapshot), who deleted it, the
+cells of the old and of the new image, and that of the event's id, if it has one."""
+
+Told = tuple[int, list[bytes], list[bytes], list[int], list[int], int, int, list[ChangeTold | None]]
 """What was read of one table: which of the reader's it is, its columns, the key and the time of each row, the number of
-its record, and how many values the spill keeps or have no place. Rows of the exact path are not in the last two."""
+its record, how many values the spill keeps or have no place (rows of the exact path are not in these two), and what
+the history needs of each row, nothing without one, None for rows of the exact path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,8 @@ class CompiledTable:
     def __init__(self, plan: TablePlan) -> None:
         """Compile. Raises ValueError for a table that only the exact path knows how to read."""
         spec = plan.spec
-        if not is_understood(spec):
+        hidden = {path[0] for path in (*spec.redaction.exclude, *spec.redaction.mask)}
+        if not is_understood(spec) or (spec.history and hidden):
             raise ValueError("the mapping says what the compiled path does not know")
         self.plan = plan
         self.has_spill = bool(spec.spill_column)
@@ -82,11 +89,14 @@ class CompiledTable:
                 keys[column.path[0]] = (index, column)
             else:
                 mapped.setdefault(column.path[0], []).append((index, column))
-        if keys.keys() & mapped.keys():
+        if keys.keys() & (mapped.keys() | hidden):
             raise ValueError("a column repeats an attribute of the key")
+        if spec.expired_column:
+            self.defaults[plan.columns.index(spec.expired_column)] = b"0"
         self.indexes = {name: tuple(index for index, _ in columns) for name, columns in mapped.items()}
         told = [self._key(*keys[key.name]) for key in spec.keys]
-        told += [self._attribute(name, columns) for name, columns in mapped.items()]
+        told += [self._attribute(name, columns) for name, columns in mapped.items() if name not in hidden]
+        told += [_field(name, Kind(ODD, ()), -1, b"") for name in sorted(hidden)]
         self.told = (
             spec.source_table.encode(),
             tuple(told),
@@ -94,6 +104,8 @@ class CompiledTable:
             plan.columns.index(spec.spill_column) if spec.spill_column else -1,
             plan.columns.index(spec.deleted_column) if spec.deleted_column else -1,
             not plan.keeps_deletes,
+            plan.keeps_expired,
+            plan.history is not None,
         )
 
     @property
