@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from simulation import compiled
 from simulation.building import PORTABLE, build_bodies, build_reader
-from test_decode_reader import SPEC, record
+from test_decode_reader import SPEC, TOLD, no_odd, record
 
 from dyncdc.decode.compiled import decoders
 from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
 from dyncdc.decode.decoders import StreamDecoder
 from dyncdc.decode.plan import compile_table
+from dyncdc.decode.spec import ColumnSpec, TableSpec
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.sources import bodies
 
@@ -30,16 +32,16 @@ def which(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return str(request.param)
 
 
-def alike(found: list[bytes]) -> None:
+def alike(found: list[bytes], spec: TableSpec = SPEC) -> None:
     """Decode in both ways; every record must have become a row, or a letter, the same in both."""
     positions = [Position(str(number)) for number in range(len(found))]
     chunk = RawChunk(Shard(SourceId("s"), ShardId("x")), found, positions, Position("end"), 1, 0.0)
-    plans = {"t": compile_table(SPEC)}
+    plans = {"t": compile_table(spec)}
     exact = list(StreamDecoder(plans, pipeline="p").decode(chunk))
     assert list(CompiledStreamDecoder(plans, pipeline="p").decode(chunk)) == exact
 
 
-ODD = [b'\\"', b"\\\\", b"\\n", b"\\u00e9", "é".encode(), b"\xff", b"\x01", b"\x7f", b'"', b"\\", b""]
+ODD = [b'\\"', b"\\\\", b"\\n", b"\\u00e9", "é".encode(), b"\xff", b"\x01", b"\x1f", b"\x7f", b'"', b"\\", b""]
 
 
 @pytest.mark.parametrize("odd", ODD)
@@ -57,6 +59,31 @@ def test_names_that_differ_in_one_letter_are_told_apart(which: str) -> None:
         names = ["a" * place + "b" + "a" * (length - place - 1) for place in range(length)]
         found.append(record("k", "".join(f',"{name}":{{"S":"x"}}' for name in names)))
     alike(found)
+
+
+@pytest.mark.parametrize("length", range(1, 26))
+def test_a_column_is_found_by_all_letters_of_its_name(which: str, length: int) -> None:
+    """Two names in four places: every few wrong names are compared with the right one."""
+    name = "abcdefghijklmnopqrstuvwxyz"[:length]
+    spec = replace(SPEC, columns=(SPEC.columns[0], ColumnSpec("column", "Nullable(String)", (name,), ("S",))))
+    wrong = [name[:place] + letter + name[place + 1 :] for place in range(length) for letter in "ABCDEFGHIJKLMNOP"]
+    alike([record("k", f',"{each}":{{"S":"x"}}') for each in (name, *wrong)], spec)
+
+
+@pytest.mark.parametrize("flags", [(), (PORTABLE,)])
+def test_nothing_behind_a_record_is_read(flags: tuple[str, ...]) -> None:
+    """Built so that the last byte of what it is given is behind the record."""
+    end = "PyBytes_AS_STRING(record) + PyBytes_GET_SIZE(record)"
+    shorter = build_reader(("rows.c", f"{end}}};", f"{end} - 1}};"), *flags).Reader(TOLD)
+    for length in range(LONGEST):
+        whole = record("k", f',"name":{{"S":"{"a" * length}"}},"map":{{"M":{{"a":{{"N":"1"}}}}}}')
+        found = [whole + bytes([behind]) for behind in b'\0\xff"}\\,0']
+        read = shorter.read(found, 0, (False,), no_odd, lambda _: pytest.fail("it was refused"), {})
+        assert len(read[0][4]) == len(found)
+        refused: list[int] = []
+        cut = [whole[: last + 1] for last in range(len(whole))]
+        assert shorter.read(cut, 0, (False,), no_odd, refused.append, {}) == []
+        assert len(refused) == len(cut)
 
 
 def test_both_ways_give_what_the_exact_path_gives(which: str) -> None:

@@ -362,8 +362,10 @@ static int is_utf8(const char *data, Py_ssize_t size)
 {
     const unsigned char *at = (const unsigned char *)data, *end = at + size;
     while (at < end) {
-        while (end - at >= BLOCKS && blocks_are_ascii((const char *)at))
+        if (end - at >= BLOCKS && blocks_are_ascii((const char *)at)) {
             at += BLOCKS;
+            continue;
+        }
         if (end - at >= BLOCK && block_is_ascii((const char *)at)) {
             at += BLOCK;
             continue;
