@@ -18,14 +18,14 @@ static int read_letters(Cursor *cursor, Text *text)
     return 1;
 }
 
-/* A number as JSON has it, a fraction and an exponent included: times come as 1.7E9. */
+/* A number as JSON has it, a fraction and an exponent included: times come as 1.7E9. None is negative, and to msgspec
+   -0 is another zero than -0.0. */
 static int read_seconds(Cursor *cursor, double *seconds)
 {
     char text[40];
     const char *start = cursor->at;
     Cursor whole = *cursor;
-    read_char(&whole, '-');
-    const char *digits = whole.at;
+    const char *digits = start;
     while (whole.at < whole.end && is_digit(*whole.at))
         whole.at++;
     if (whole.at == digits || (whole.at - digits > 1 && *digits == '0'))

@@ -25,7 +25,22 @@ DATA = st.one_of(
     ),
 )
 TIMES = st.sampled_from(
-    ["1.7E9", "1E999", "1700000000.123", "1.698765432123E9", "0", "-1", "01", "1.", "1e", ".5", "null", '"1"']
+    [
+        "1.7E9",
+        "1E999",
+        "1700000000.123",
+        "1.698765432123E9",
+        "0",
+        "-1",
+        "-0",
+        "-0.0",
+        "01",
+        "1.",
+        "1e",
+        ".5",
+        "null",
+        '"1"',
+    ]
 )
 
 
@@ -108,3 +123,11 @@ def test_base64_of_every_length_is_decoded() -> None:
         data = bytes(range(200, 256))[: length % 56] + bytes(length - length % 56)
         body = b'{"Records":[{"Data":"%b","SequenceNumber":"1"}]}' % base64.b64encode(data)
         assert parse_records(body).records == [data]
+
+
+@pytest.mark.parametrize("time", ["-0", "-0.0", "-0e1", "0", "0.0", "-1"])
+def test_a_time_that_is_nothing_is_the_same_nothing_on_both_ways(time: str) -> None:
+    body = f'{{"Records":[{{"Data":"YWI=","SequenceNumber":"49","ApproximateArrivalTimestamp":{time}}}]}}'.encode()
+    with patch.object(bodies, "split", lambda _: None):
+        exact = parse_records(body).arrived
+    assert str(parse_records(body).arrived) == str(exact)
