@@ -128,6 +128,8 @@ def test_a_record_that_is_refused_behind_its_image_leaves_nothing_of_it(which: s
         whole + b"}",
         whole[:-1] + b',"tableName":"t"}',
         whole[:-1] + b',"eventName":"MODIFY"}',
+        whole[:-1] + b',"eventName":"REMOVE"}',
+        whole[:-1] + b',"tableName":"stranger"}',
         whole[:-1] + b',"dynamodb":{}}',
         whole.replace(b'"MICROSECOND"', b'"SECOND"'),
         whole.replace(b'"MICROSECOND"}', b'"MICROSECOND","NewImage":' + image + b"}"),
