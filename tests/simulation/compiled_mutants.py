@@ -102,14 +102,14 @@ ALL = (
     mutant(
         "escapes_copied",
         "A text keeps the escapes that it came with.",
-        "json.h",
+        "texts.h",
         "if (!text->escaped)\n        return put_between",
         "if (1)\n        return put_between",
     ),
     mutant(
         "escaped_once",
         "A text inside of a document is escaped once, not twice.",
-        "json.h",
+        "texts.h",
         "if (put == 0 && quote == &inner_quote)",
         "if (0)",
     ),

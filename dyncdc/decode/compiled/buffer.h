@@ -11,7 +11,7 @@ typedef struct {
     Py_ssize_t used, room;
 } Buffer;
 
-static int buffer_grow(Buffer *buffer, Py_ssize_t more)
+static inline int buffer_grow(Buffer *buffer, Py_ssize_t more)
 {
     Py_ssize_t room = buffer->room < 256 ? 256 : buffer->room;
     if (more > PY_SSIZE_T_MAX / 4 || buffer->used > PY_SSIZE_T_MAX / 4) {
@@ -66,7 +66,7 @@ static int append_new(PyObject *list, PyObject *item)
 
 #define KEPT_BYTES 262144 /* of room between two sub-batches */
 
-static void buffer_free(Buffer *buffer)
+static inline void buffer_free(Buffer *buffer)
 {
     PyMem_Free(buffer->data);
     buffer->data = NULL;
@@ -74,7 +74,7 @@ static void buffer_free(Buffer *buffer)
 }
 
 /* Give back what one large value has taken. */
-static void buffer_trim(Buffer *buffer)
+static inline void buffer_trim(Buffer *buffer)
 {
     if (buffer->room > KEPT_BYTES)
         buffer_free(buffer);
