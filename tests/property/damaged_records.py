@@ -91,8 +91,18 @@ def _table(rng: random.Random, name: str) -> TableSpec:
     columns = (*keys, *dict.fromkeys(found))
     more: list[dict[str, Any]] = [{}, {}, {}, {"spill_column": ""}, {"deletes": "ignore", "deleted_column": ""}]
     more += [{"version_type": "UInt256"}, {"spill_column": "", "deletes": "ignore", "deleted_column": ""}]
-    more += [{"history": f"{name}_history"}, {"redaction": Redaction(exclude=((found[0].path[0],),))}]
+    more += [{"history": f"{name}_history"}] * 2
+    keep = {"ttl_deletes": "keep", "expired_column": "_expired"}
+    more += [keep, keep | {"history": f"{name}_history"}, {"redaction": _redaction(rng, found)}]
     return replace(spec, columns=columns, **rng.choice(more))
+
+
+def _redaction(rng: random.Random, columns: Sequence[ColumnSpec]) -> Redaction:
+    """Something left out whole, and something masked: a column that takes text, an attribute without one, or a part."""
+    left_out = columns[0].path[0]
+    texts = [each.path for each in columns if each.takes[0] == "S" and each.path[0] != left_out]
+    paths = {path[0]: path for path in (*texts[:1], ("other",), ("c6", "a"), ("né", "b", "c")) if path[0] != left_out}
+    return Redaction(((left_out,),), tuple(rng.sample(list(paths.values()), 2)), b"k" * 16)
 
 
 NAMES = [column.path[0] for column in COLUMNS] + ["other", "né", "z" * 300, "a,b", ":"]
@@ -276,6 +286,9 @@ def item_of(rng: random.Random, spec: TableSpec) -> dict[str, Any]:
     return item
 
 
+TTL = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+
+
 def change(rng: random.Random, specs: Sequence[TableSpec]) -> bytes:
     """A change record."""
     spec = rng.choice(specs)
@@ -302,7 +315,12 @@ def change(rng: random.Random, specs: Sequence[TableSpec]) -> bytes:
         body["OldImage"] = item_of(rng, spec)
     body["SizeBytes"] = rng.choice([100] * 20 + [9**500, 1.5, {}])
     table = rng.choice([spec.source_table] * 30 + ["stranger", "strangé", "", 5])
-    record = {"eventID": "e", "eventName": event, "tableName": table, "dynamodb": body, "userIdentity": None}
+    identity = rng.choice([None, None, None, TTL, TTL, {"type": "User"}, TTL | {"more": 1}, "x"])
+    record = {"eventID": "e", "eventName": event, "tableName": table, "dynamodb": body, "userIdentity": identity}
+    if rng.random() < 0.1:
+        record["eventID"] = rng.choice(["", "é", '"', None, 5])
+    if rng.random() < 0.05:
+        body["OldImage"] = rng.choice([None, {}, [], "x"])
     return damaged(rng, dumped(rng, record))
 
 
