@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from ..model import Block
-from .cells import compact
+from .cells import compact, trimmed
 
 DEAD_LETTER_TABLE: Final = "dyncdc_dead_letters"
 
@@ -41,7 +41,7 @@ class DeadLetters:
         self._pipeline = pipeline
         self._source = source
         self._shard = shard
-        self._rows: list[tuple[bytes, ...]] = []
+        self._rows: list[list[bytes]] = []
 
     def add(self, *, table: str, reason: str, column: str, error: str, position: str, raw: bytes) -> None:
         """Add one. ``error`` must not hold values of the item; ``raw`` is the record as it was read."""
@@ -57,7 +57,7 @@ class DeadLetters:
             position,
             base64.b64encode(raw).decode(),
         )
-        self._rows.append(tuple(map(orjson.dumps, texts)))
+        self._rows.append(trimmed(map(orjson.dumps, texts)))
 
     def block(self) -> Block | None:
         """Return the rows so far as a block, None when there are none."""

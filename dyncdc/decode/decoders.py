@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from ..model import Block, Buried, Decoded, Position, RawChunk
-from .cells import compact
+from .cells import compact, trimmed
 from .dead_letters import DEAD_LETTER_TABLE, DeadLetters
 from .envelope import Change, read_change, read_export_line, table_of
 from .history import HistoryPlan
@@ -168,8 +168,9 @@ class StreamDecoder:
             # Both rows or none: a record that becomes a dead letter is in neither table until it is replayed.
             cells = (row or plan.tombstone(change.keys, version)).cells
             cells = history.change(cells, change, plan.redact, microseconds, position, batch.shard.id)
-            batch.append(history, cells, position)
+            batch.append(history, trimmed(cells), position)
         if row is not None:
+            row.cells = trimmed(row.cells)
             batch.add(plan, row, position)
         batch.stamp(plan, microseconds)
 
@@ -230,5 +231,6 @@ class SnapshotDecoder:
         if plan.history is not None:
             kept, shard = plan.redact(item), batch.shard
             cells = plan.history.base(row.cells, kept, self._microseconds, shard.source, shard.id)
-            batch.append(plan.history, cells, position)
+            batch.append(plan.history, trimmed(cells), position)
+        row.cells = trimmed(row.cells)
         batch.add(plan, row, position)
