@@ -1,4 +1,4 @@
-"""What the C library does with memory that is free: a process of its own each time, as it cannot be undone."""
+"""What becomes of memory that is free: a process of its own each time, as what is set cannot be undone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FAULTS = """
 import resource
 from dyncdc.app.allocator import settle_memory
 if {settled}:
-    settle_memory(64 * 2**20)
+    settle_memory({budget_bytes})
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -30,12 +30,17 @@ print(faults() - before)
 """
 
 
-def page_faults(*, settled: bool, **environment: str) -> int:
+def page_faults(*, settled: bool, budget_bytes: int = 64 * 2**20, **environment: str) -> int:
     """Pages that the kernel had to clear for twenty answers of 3 MB, after the first three."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = [sys.executable, "-c", FAULTS.format(settled=settled)]
-    done = subprocess.run(command, env=inherited | environment, check=True, capture_output=True, text=True)
-    return int(done.stdout)
+    return int(printed(FAULTS.format(settled=settled, budget_bytes=budget_bytes), **environment))
+
+
+def printed(program: str, **environment: str) -> str:
+    """What a program prints in a process whose memory nobody has settled yet."""
+    ours = ("MALLOC_", "GLIBC_TUNABLES")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, env=inherited | environment, check=True, capture_output=True, text=True).stdout
 
 
 GLIBC = platform.libc_ver()[0] == "glibc"
@@ -48,5 +53,37 @@ def test_an_answer_takes_the_memory_of_the_one_before() -> None:
 
 
 @pytest.mark.skipif(not GLIBC, reason="another C library, which is left as it is")
-def test_who_has_set_the_library_otherwise_is_left_alone() -> None:
-    assert page_faults(settled=True, MALLOC_TRIM_THRESHOLD_="131072") > 5_000
+def test_a_budget_beyond_what_the_library_can_be_told_is_no_small_one() -> None:
+    """A quarter of it has a bit above an int's, and no other."""
+    assert page_faults(settled=True, budget_bytes=16 * 2**30) < 500
+
+
+@pytest.mark.skipif(not GLIBC, reason="another C library, which is left as it is")
+@pytest.mark.parametrize(
+    "environment",
+    [{"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}],
+    ids=["MALLOC_", "GLIBC_TUNABLES"],
+)
+def test_who_has_set_the_library_otherwise_is_left_alone(environment: dict[str, str]) -> None:
+    assert page_faults(settled=True, **environment) > 5_000
+
+
+LIVES = """
+import weakref
+from dyncdc.app.allocator import settle_memory
+
+class Life:
+    def __init__(self):
+        self.itself = self
+
+life = Life()
+gone = weakref.ref(life)
+settle_memory(64 * 2**20)
+del life
+settle_memory(64 * 2**20)
+print(gone() is None)
+"""
+
+
+def test_what_one_life_leaves_behind_is_gone_in_the_next() -> None:
+    assert printed(LIVES) == "True\n"
