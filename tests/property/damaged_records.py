@@ -89,12 +89,18 @@ def _table(rng: random.Random, name: str) -> TableSpec:
     keys = tuple(column for column in spec.columns if column.key)
     found = [*rng.sample(COLUMNS, 10), *(PATHS if rng.random() < 0.3 else ())]
     columns = (*keys, *dict.fromkeys(found))
-    more: list[dict[str, Any]] = [{}, {}, {}, {"spill_column": ""}, {"deletes": "ignore", "deleted_column": ""}]
-    more += [{"version_type": "UInt256"}, {"spill_column": "", "deletes": "ignore", "deleted_column": ""}]
-    more += [{"history": f"{name}_history"}] * 2
-    keep = {"ttl_deletes": "keep", "expired_column": "_expired"}
-    more += [keep, keep | {"history": f"{name}_history"}, {"redaction": _redaction(rng, found)}]
-    return replace(spec, columns=columns, **rng.choice(more))
+    options: list[dict[str, Any]] = [
+        {"spill_column": ""},
+        {"deletes": "ignore", "deleted_column": ""},
+        {"version_type": "UInt256"},
+        {"history": f"{name}_history", "base_microseconds": 7},
+        {"ttl_deletes": "keep", "expired_column": "_expired"},
+        {"redaction": _redaction(rng, found)},
+    ]
+    more: dict[str, Any] = {}
+    for option in rng.sample(options, rng.choice([0, 1, 1, 2, 3])):
+        more |= option
+    return replace(spec, columns=columns, **more)
 
 
 def _redaction(rng: random.Random, columns: Sequence[ColumnSpec]) -> Redaction:
