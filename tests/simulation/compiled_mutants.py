@@ -124,8 +124,8 @@ ALL = (
         "new_image_for_the_old",
         "A history has the new image twice.",
         "history.h",
-        "image_cell(reader, change->old_image, &old)",
-        "image_cell(reader, change->image, &old)",
+        "image_cell(reader, table, change->old_image, &old)",
+        "image_cell(reader, table, change->image, &old)",
     ),
     mutant(
         "deleted_by_the_service",

@@ -13,7 +13,7 @@ from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStr
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.newcomers import MOST_NAMES, Newcomers
 from dyncdc.decode.plan import TablePlan, compile_table
-from dyncdc.decode.redaction import Redaction
+from dyncdc.decode.spec import ColumnSpec
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 
 
@@ -47,8 +47,8 @@ def test_positions_are_sequence_numbers_to_both_paths_or_to_neither(position: st
 
 def test_a_snapshot_goes_on_with_a_plan_that_only_the_exact_path_knows() -> None:
     """Exchanged between two sub-batches of one chunk."""
-    hidden = Redaction((("name",),))
-    history = compile_table(replace(SPEC, history="t_history", redaction=hidden))
+    again = ColumnSpec("again", "String", ("pk",), ("S",))
+    history = compile_table(replace(SPEC, history="t_history", columns=(*SPEC.columns, again)))
     found = chunk([b'{"Item":{"pk":{"S":"%d"}}}' % number for number in range(600)])
     told = []
     for kind in (SnapshotDecoder, CompiledSnapshotDecoder):

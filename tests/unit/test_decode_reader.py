@@ -40,8 +40,8 @@ def record(key: str, item: str = "") -> bytes:
     return f'{{"eventName":"MODIFY","tableName":"t","dynamodb":{{{body}}}}}'.encode()
 
 
-def no_odd(*_: object) -> Any:
-    return [], b'{"S":"x"}', 0
+def no_odd(table: int, number: int, name: str | None, raw: bytes) -> Any:
+    return b'"image"' if name is None else ([], b'{"S":"x"}', 0)
 
 
 def no_exact(_: int) -> None:
@@ -92,6 +92,8 @@ def test_answers_of_another_shape_are_refused() -> None:
     for told in (1, (), ([(9, b"x")], None, 0), ([(-1, b"x")], None, 0), ([(1, "x")], None, 0), ([1], None, 0)):
         with pytest.raises((TypeError, IndexError, SystemError)):
             reader.read(RECORDS, 0, (False,), lambda *_, told=told: told, no_exact, {})
+    with pytest.raises(TypeError, match="bytes"):
+        Reader(WITH_HISTORY).read(RECORDS, 0, (False,), lambda *_: ([], None, 0), no_exact, {})
     width = len(TOLD[0][2])
     for row in (1, (), (9, [], b"", 1), (0, [b""], b"", 1), (0, [1] * width, b"", 1), (-1, [b""] * width, b"", 1)):
         with pytest.raises((TypeError, ValueError, SystemError)):

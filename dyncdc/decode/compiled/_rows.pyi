@@ -9,7 +9,7 @@ class Reader:
         records: list[bytes],
         time: int,
         opens: tuple[bool, ...],
-        odd: Callable[[int, int, str, bytes], tuple[list[tuple[int, bytes]], bytes | None, int] | None],
+        odd: Callable[[int, int, str | None, bytes], tuple[list[tuple[int, bytes]], bytes | None, int] | bytes | None],
         exact: Callable[[int], tuple[int, list[bytes], bytes, int] | None],
         others: dict[str, list[int]],
         /,

@@ -6,8 +6,25 @@
 #include "envelope.h"
 #include "items.h"
 
+/* Have the exact path make the cell of an image: bytes, or None for what is none. */
+static int odd_image(Reader *reader, Table *table, Cursor image, PyObject **cell)
+{
+    PyObject *told = PyObject_CallFunction(reader->odd, "nnOy#", (Py_ssize_t)(table - reader->tables), reader->number,
+                                           Py_None, image.at, (Py_ssize_t)(image.end - image.at));
+    int put = told == NULL ? -1 : told != Py_None;
+    if (put == 1 && !PyBytes_Check(told)) {
+        PyErr_SetString(PyExc_TypeError, "a cell is not bytes");
+        put = -1;
+    }
+    if (put == 1)
+        *cell = told;
+    else
+        Py_XDECREF(told);
+    return put;
+}
+
 /* The cell of an image as the spill writes values; an empty text for none. Answers as readers do. */
-static int image_cell(Reader *reader, Cursor image, PyObject **cell)
+static int image_cell(Reader *reader, Table *table, Cursor image, PyObject **cell)
 {
     Buffer *out = &reader->spill; /* what it had of the row is in its cell */
     Cursor whole = image;
@@ -19,11 +36,12 @@ static int image_cell(Reader *reader, Cursor image, PyObject **cell)
         return -1;
     if (!nothing) {
         Writing writing = {out, &reader->scratch, &reader->entries, 1, &inner_quote};
-        int put = put_map(&image, &writing, MAX_NESTING);
-        if (put < 1)
-            return put;
-        if (image.at != image.end)
-            return 0;
+        Cursor inside = image;
+        int put = table->hides ? 0 : put_map(&inside, &writing, MAX_NESTING);
+        if (put < 0)
+            return -1;
+        if (put == 0 || inside.at != image.end)
+            return odd_image(reader, table, image, cell);
     }
     if (buffer_put_char(out, '"') < 0)
         return -1;
@@ -83,9 +101,9 @@ static int change_told(Reader *reader, Table *table, const Change *change, PyObj
 {
     PyObject *old = NULL, *new = NULL, *id = NULL, *keys = NULL;
     int removed = change->event.data != NULL && TEXT_IS(&change->event, "REMOVE");
-    int put = image_cell(reader, change->old_image, &old);
+    int put = image_cell(reader, table, change->old_image, &old);
     if (put == 1)
-        put = image_cell(reader, removed ? (Cursor){0} : change->image, &new);
+        put = image_cell(reader, table, removed ? (Cursor){0} : change->image, &new);
     if (put == 1)
         put = event_id_cell(change->event_id, &id);
     if (put == 1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import orjson
 
 from ...model import Position, RawChunk
 from ..decoders import Batch
-from ..history import HistoryPlan
+from ..history import HistoryPlan, image_cell
 from ..plan import Row, TablePlan
 from ..undecodable import Undecodable
 from .tables import CompiledTable
@@ -89,9 +90,14 @@ class OddValues:
         self._news: dict[tuple[int, int], dict[str, object]] = {}
 
     def __call__(
-        self, table: int, number: int, name: str, raw: bytes
-    ) -> tuple[list[tuple[int, bytes]], bytes | None, int] | None:
-        """Return the cells that a value fills, what the spill keeps, and how much is outside; None if it is refused."""
+        self, table: int, number: int, name: str | None, raw: bytes
+    ) -> tuple[list[tuple[int, bytes]], bytes | None, int] | bytes | None:
+        """Return the cells that a value fills, what the spill keeps, and how much is outside; None if it is refused.
+
+        Without a name it is an image for a history: return its cell, None if it is refused.
+        """
+        if name is None:
+            return self._image(self._tables[table].plan, raw)
         plan, indexes = self._tables[table].plan, self._tables[table].indexes.get(name, ())
         row = Row(b"", [b"", *self._tables[table].defaults][1:], 0)
         try:
@@ -105,6 +111,13 @@ class OddValues:
         if self._tables[table].open:
             self._news.setdefault((table, number), {})[name] = kept
         return cells, orjson.dumps(kept, option=orjson.OPT_SORT_KEYS), row.outside
+
+    def _image(self, plan: TablePlan, raw: bytes) -> bytes | None:
+        try:
+            image = parsed(raw, self._levels - 1)
+            return b"%b" % image_cell(plan.redact(image)) if isinstance(image, dict) else None
+        except (Undecodable, RecursionError, orjson.JSONDecodeError):
+            return None
 
     def tell(self, refused: int = -1) -> None:
         """Tell of attributes without a column, in the order of their records: to those that come late fewer listen.
@@ -120,6 +133,8 @@ class OddValues:
 
 def parsed(raw: bytes, levels: int) -> object:
     """Parse a value as deep inside a document as the exact path meets it. Raises orjson.JSONDecodeError."""
+    if levels == 0:
+        return cast(object, orjson.loads(raw))
     found: list[object] = orjson.loads(b"%b%b%b" % (b"[" * levels, raw, b"]" * levels))
     for _ in range(levels - 1):
         inner = found[0]

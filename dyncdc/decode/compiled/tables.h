@@ -65,6 +65,7 @@ typedef struct {
     Py_ssize_t spill, deleted; /* columns, or -1 */
     int open;                  /* names without a column go to the exact path, which takes note of them */
     int ignores_deletes, keeps_expired, has_history;
+    int hides; /* parts of an item are not for everybody: images are for the exact path */
     /* of this sub-batch */
     long row;
     PyObject *key_cells, *times, *numbers;
@@ -197,12 +198,13 @@ static void table_free(Table *table)
     Py_CLEAR(table->changes);
 }
 
-/* A table: (name, fields, absents, spill, deleted, ignores_deletes, keeps_expired, has_history). */
+/* A table: (name, fields, absents, spill, deleted, ignores_deletes, keeps_expired, has_history, hides). */
 static int table_make(Table *table, PyObject *told)
 {
     PyObject *name, *fields, *absents;
-    if (!PyArg_ParseTuple(told, "SO!O!nnppp", &name, &PyTuple_Type, &fields, &PyList_Type, &absents, &table->spill,
-                          &table->deleted, &table->ignores_deletes, &table->keeps_expired, &table->has_history))
+    if (!PyArg_ParseTuple(told, "SO!O!nnpppp", &name, &PyTuple_Type, &fields, &PyList_Type, &absents, &table->spill,
+                          &table->deleted, &table->ignores_deletes, &table->keeps_expired, &table->has_history,
+                          &table->hides))
         return -1;
     table->name = Py_NewRef(name);
     table->absents = PyList_AsTuple(absents); /* the list may change */

@@ -76,7 +76,7 @@ class CompiledTable:
         """Compile. Raises ValueError for a table that only the exact path knows how to read."""
         spec = plan.spec
         hidden = {path[0] for path in (*spec.redaction.exclude, *spec.redaction.mask)}
-        if not is_understood(spec) or (spec.history and hidden):
+        if not is_understood(spec):
             raise ValueError("the mapping says what the compiled path does not know")
         self.plan = plan
         self.has_spill = bool(spec.spill_column)
@@ -106,6 +106,7 @@ class CompiledTable:
             not plan.keeps_deletes,
             plan.keeps_expired,
             plan.history is not None,
+            bool(hidden),
         )
 
     @property
