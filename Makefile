@@ -33,6 +33,9 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 
 SEEDS ?= 20
 
+# where it is set, every process compiles all that it imports, which takes it three times as long to start
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test torture mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs lock upgrade clean
 .DELETE_ON_ERROR:
 
