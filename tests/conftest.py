@@ -1,14 +1,27 @@
-"""What all tests share: end-to-end tests get more time, and processes can do without the compiled decoders."""
+"""What all tests share: their order, the time of the end-to-end ones, and processes without the compiled decoders."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from e2e.servers import aws, clickhouse, place
+from xdist.scheduler import LoadScopeScheduling
+
+__all__ = ["aws", "clickhouse", "place"]
+
+TESTS = Path(__file__).parent
 
 E2E_TIMEOUT_SECONDS = 120
+
+FOLDERS = ("deploy", "e2e", "page", "evolution", "traps", "simulation", "contract", "property", "unit")
+"""The longest tests first: with only short ones left, no worker ends long before another."""
+
+ONE_BY_ONE = frozenset({"e2e", "page", "evolution", "traps", "simulation"})
+"""Folders whose files make nothing that their tests share: what they do share is one for a whole worker."""
 
 # Tests start hundreds of processes: each would compile all that it imports anew, which takes longer than the test.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -16,10 +29,29 @@ sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests marked e2e their own time-out, unless they name one."""
+    """Put the longest first, and give tests marked e2e their own time-out, unless they name one."""
+    ranks = {folder: rank for rank, folder in enumerate(FOLDERS)}
+    items.sort(key=lambda item: ranks.get(item.path.relative_to(TESTS).parts[0], 0))
     for item in items:
         if item.get_closest_marker("e2e") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(E2E_TIMEOUT_SECONDS))
+
+
+class Scheduling(LoadScopeScheduling):
+    """Gives a free worker the next file; of some folders the next test, as one of their files may take minutes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if Path(file).parts[1] in ONE_BY_ONE else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    """Take the place of ``--dist loadfile``."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 REFUSING = """

@@ -153,6 +153,7 @@ def operator(aws: Aws, server: LocalClickHouse, tmp_path: Path) -> Iterator[Oper
         operator.daemon.wait()
 
 
+@pytest.mark.usefixtures("names_of_pages")
 def test_the_commands_of_the_pages_do_what_the_pages_say(aws: Aws, server: LocalClickHouse, operator: Operator) -> None:
     for name in ("aws", "promtool", "curl"):
         tool(name)

@@ -58,6 +58,7 @@ def granted(tmp_path: Path) -> Iterator[LocalClickHouse]:
     asyncio.run(server.stop())
 
 
+@pytest.mark.usefixtures("names_of_pages")
 def test_the_commands_of_the_page_replicate_a_table(aws: Aws, granted: LocalClickHouse, tmp_path: Path) -> None:
     tool("aws")
     aws.make_table("orders", {"id": "S"})

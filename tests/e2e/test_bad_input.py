@@ -17,9 +17,9 @@ import pytest
 
 from dyncdc.local.clickhouse import LocalClickHouse
 
-from .conftest import GUEST, GUEST_PASSWORD
 from .harness import BUSY_MACHINE, Ended, free_port, running, wait_until
 from .place import Place
+from .servers import GUEST, GUEST_PASSWORD
 
 FATAL, USAGE = 1, 2
 NOT_LOADED = {"method": "none"}

@@ -12,9 +12,9 @@ from typing import Any
 
 from dyncdc.cli.exits import DIFFERENT, USAGE
 
-from .conftest import GUEST, GUEST_PASSWORD
 from .harness import Daemon, running, wait_until
 from .place import Place
+from .servers import GUEST, GUEST_PASSWORD
 
 KEY, VALUE, BAD = "keyof4711", "valueof4712", "badof4713"
 """What every key, every other value and every record that is no change holds."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from traps.conftest import STAGE_TIMEOUT_SECONDS, aws, clickhouse, place, stage
+from traps.conftest import STAGE_TIMEOUT_SECONDS, stage
 
-__all__ = ["aws", "clickhouse", "place", "stage"]
+__all__ = ["stage"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""The servers of the end-to-end tests, and the daemon's code inside the test's own process."""
+"""The daemon's code inside the test's own process."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from pathlib import Path
 
 import aioboto3
 import pytest
-from e2e.conftest import aws, clickhouse, place
 from e2e.place import Place
 
 from .stage import Stage
-
-__all__ = ["aws", "clickhouse", "place", "stage"]
 
 STAGE_TIMEOUT_SECONDS = 60
 

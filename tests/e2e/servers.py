@@ -1,0 +1,62 @@
+"""One local AWS and one ClickHouse for all tests of a worker; each test has a database and names of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dyncdc.local.aws import LocalAws
+from dyncdc.local.aws.settings import Settings
+from dyncdc.local.clickhouse import LocalClickHouse
+
+from .aws import Aws
+from .harness import ClickHouseHttp
+from .place import Place
+
+GUEST, GUEST_PASSWORD = "guest", "open sesame"
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[Aws]:
+    """The local AWS; or the one that AWS_ENDPOINT_URL names, such as LocalStack."""
+    with contextlib.ExitStack() as stack:
+        given = os.environ.get("AWS_ENDPOINT_URL", "")
+        if not given:
+            runner = stack.enter_context(asyncio.Runner())
+            server = LocalAws()
+            runner.run(server.start())
+            stack.callback(lambda: runner.run(server.stop()))
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setenv("AWS_ENDPOINT_URL", server.endpoint_url)
+        clients = Aws(os.environ["AWS_ENDPOINT_URL"], local=not given)
+        stack.callback(clients.close)
+        yield clients
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
+    """A real ClickHouse. A test that kills it starts it again: it keeps its data and its ports."""
+    server = LocalClickHouse(tmp_path_factory.mktemp("clickhouse"), users={GUEST: GUEST_PASSWORD})
+    asyncio.run(server.start())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+def place(aws: Aws, clickhouse: LocalClickHouse, tmp_path: Path) -> Iterator[Place]:
+    """This test's own names; faults and settings of the local AWS are put back, its daemons killed."""
+    made = Place(f"t{uuid.uuid4().hex[:8]}", tmp_path, aws, clickhouse)
+    ClickHouseHttp(clickhouse.http_port).run(f"CREATE DATABASE {made.name}")
+    try:
+        yield made
+    finally:
+        made.leave()
+        if aws.local:
+            aws.clear_faults()
+            aws.set(**Settings().as_dict())
