@@ -55,7 +55,11 @@ def wait_until(
 
 
 def die_with_parent() -> None:
-    """Run in a child before it becomes something else. Source: prctl(2), PR_SET_PDEATHSIG."""
+    """Run in a child before it becomes something else. Source: prctl(2), PR_SET_PDEATHSIG.
+
+    Who runs the tests in the background of a shell has SIGINT ignored, and with them all that they start.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
