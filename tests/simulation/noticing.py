@@ -24,6 +24,14 @@ from .life import Violation
 
 SEEDS = 400
 
+RARELY_NOTICED = {
+    "token_new_for_each_attempt": 130,
+    "old_list_counts_for_ever": 54,
+    "stream_never_followed_before": 165,
+    "any_snapshot_closes_a_gap": 112,
+}
+"""Seeds that notice what most do not. Only a hint: once the simulation has changed, others may be the ones."""
+
 MUTANTS: tuple[mutants.Plant, ...] = (
     *mutants.ALL,
     *mutants.PAUSES,
@@ -34,14 +42,18 @@ MUTANTS: tuple[mutants.Plant, ...] = (
 )
 
 
-def notice(plant: mutants.Plant, patch: pytest.MonkeyPatch) -> tuple[int, str] | None:
-    """Plant a bug and return how many seeds it took to notice it, and by what; None when all passed."""
+def notice(plant: mutants.Plant, patch: pytest.MonkeyPatch, *, hinted: bool = False) -> tuple[int, str] | None:
+    """Plant a bug and return how many seeds it took to notice it, and by what; None when all passed.
+
+    ``hinted``: begin with the seed that is known to notice it, if any is.
+    """
     plant(patch)
-    for seed in range(SEEDS):
+    hints = [RARELY_NOTICED[plant.__name__]] if hinted and plant.__name__ in RARELY_NOTICED else []
+    for tried, seed in enumerate((*hints, *range(SEEDS)), start=1):
         try:
             _run(plant)(seed)
         except Violation as violation:
-            return seed + 1, str(violation)
+            return tried, str(violation)
     return None
 
 
