@@ -13,8 +13,8 @@ from .load import COLUMNS, Load, make_account, make_item, make_key
 from .oracle import assert_equal_within
 from .place import Place
 
-SEEDS = [int(seed) for seed in os.environ.get("DYNCDC_E2E_SEEDS", "1,2,3").split(",")]
-"""``DYNCDC_E2E_SEEDS=4,5,6`` tries others."""
+SEEDS = [int(seed) for seed in os.environ.get("DYNCDC_E2E_SEEDS", "1,2").split(",")]
+"""One with duplicates and one with ties. ``DYNCDC_E2E_SEEDS=3,4,5`` tries others."""
 
 KILLS_IN_SNAPSHOT = 4
 KILLS_IN_STREAM = 6
