@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
+import structlog
 
 from dyncdc.cli.main import run_cli
 from dyncdc.operations.dead_letters import SHORT_ID
@@ -77,7 +78,10 @@ class Users:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             for name, value in environment().items():
                 patch.setenv(name, value)
-            code = run_cli(["dead-letters", *arguments, "-c", str(self.config)])
+            try:
+                code = run_cli(["dead-letters", *arguments, "-c", str(self.config)])
+            finally:
+                structlog.reset_defaults()  # it has sent the log of this process to where nobody reads it
         return Ended(code, out.getvalue(), err.getvalue())
 
     @property
