@@ -58,7 +58,7 @@ def test_c1_a_daemon_killed_at_any_moment_ends_equal(place: Place, seed: int) ->
     )
     daemon = place.daemon(config)
 
-    with Load(place.aws, items, accounts, seed=seed, keys=KEYS, pause_seconds=0.008) as load:
+    with Load(place.aws, items, accounts, seed=seed, keys=KEYS, pause_seconds=0.02) as load:
         place.aws.inject("GetObject", {"sleep": FILE_SECONDS}, contains="/data/", probability=1.0)
         unfinished = 0
         for _ in range(KILLS_IN_SNAPSHOT):

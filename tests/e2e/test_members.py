@@ -35,7 +35,7 @@ def tables(place: Place) -> tuple[str, str]:
 
 @pytest.fixture
 def load(place: Place, tables: tuple[str, str]) -> Iterator[Load]:
-    with Load(place.aws, *tables, seed=11, keys=KEYS, pause_seconds=0.01) as load:
+    with Load(place.aws, *tables, seed=11, keys=KEYS, pause_seconds=0.02) as load:
         yield load
 
 

@@ -73,7 +73,7 @@ def test_s12_a_scan_killed_and_reconfigured_in_the_middle_ends_equal(place: Plac
     place.aws.inject("Scan", *trouble, contains=OURS, probability=0.3, seed=seed)
 
     seen: list[dict[str, tuple[str, bool]]] = [{}]
-    with Load(place.aws, items, accounts, seed=seed, keys=KEYS, pause_seconds=0.01) as load:
+    with Load(place.aws, items, accounts, seed=seed, keys=KEYS, pause_seconds=0.02) as load:
         for kill in range(KILLS):
             daemon.start()
             wait_until(lambda: checkpoints(place, items) != seen[-1], 20, f"the scan goes on: {daemon.tail()}")
