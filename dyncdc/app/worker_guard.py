@@ -29,12 +29,14 @@ async def await_silence(answers: Answers, worker: WorkerState, stuck_after_secon
     """Return when the worker's loop has not answered for so long that only a new process can help."""
     loop = asyncio.get_running_loop()
     limit_seconds = max(stuck_after_seconds, LEAST_SILENCE_SECONDS) + DUMP_SECONDS
-    heard_at, allowed_seconds = loop.time(), max(limit_seconds, START_SECONDS)
+    started_at = loop.time()
     while True:
         before = loop.time()
-        if await answers.ask_one(worker, "/livez") is not None:
-            heard_at, allowed_seconds = loop.time(), limit_seconds
-        elif before - heard_at > allowed_seconds:
+        await answers.ask_one(worker, "/livez")
+        # Others ask as well: a worker that freezes right after its start may have answered them alone.
+        heard_at = max(started_at, answers.heard_at(worker))
+        allowed_seconds = limit_seconds if heard_at > started_at else max(limit_seconds, START_SECONDS)
+        if before - heard_at > allowed_seconds:
             _log.error("worker silent", worker=worker.number, seconds=round(before - heard_at))
             return
         await asyncio.sleep(POLL_SECONDS)

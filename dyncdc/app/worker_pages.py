@@ -40,6 +40,11 @@ class Answers:
 
     def __init__(self, workers: Sequence[WorkerState]) -> None:
         self.workers = workers
+        self._heard: dict[int, float] = {}
+
+    def heard_at(self, worker: WorkerState) -> float:
+        """Loop time of a worker's last answer, whoever asked; 0 before the first."""
+        return self._heard.get(worker.number, 0.0)
 
     async def ask(self, path: str) -> Mapping[int, tuple[int, str] | None]:
         """Status and text of a page, by worker."""
@@ -53,9 +58,11 @@ class Answers:
             connector = aiohttp.UnixConnector(str(worker.socket))
             async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
                 async with session.get(f"http://worker{path}") as answer:
-                    return answer.status, await answer.text()
+                    told = answer.status, await answer.text()
         except (OSError, TimeoutError, aiohttp.ClientError):
             return None
+        self._heard[worker.number] = asyncio.get_running_loop().time()
+        return told
 
 
 class WorkerPages:
