@@ -51,8 +51,8 @@ class ClickHouseWatermarks:
 
     async def open_letters(self) -> Collection[tuple[str, SourceId]]:
         """Tables and sources with open dead letters; table "" for a record that names none."""
-        await catch_up(self._clickhouse, DEAD_LETTERS)
         with until_made_again():
+            await catch_up(self._clickhouse, DEAD_LETTERS)
             rows = await self._clickhouse.fetch(
                 f"SELECT DISTINCT table, source FROM (SELECT id, any(table) AS table, any(source) AS source"
                 f" FROM {DEAD_LETTERS} WHERE pipeline = {quote_text(self._pipeline)}"

@@ -1,4 +1,4 @@
-/* Sixteen bytes at a time: by the vector instructions that every x86-64 has, or else by words. */
+/* Sixteen bytes at a time: by the vector instructions that every x86-64 has, or else one by one. */
 
 #ifndef DYNCDC_BLOCKS_H
 #define DYNCDC_BLOCKS_H

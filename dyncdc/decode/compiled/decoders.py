@@ -156,7 +156,7 @@ class CompiledStreamDecoder(StreamDecoder):
             self._compiled = Compiled(plans)
         compiled = self._compiled
         batch = Batch(self._pipeline, chunk)
-        if not _are_told_by(plans, positions):
+        if not _positions_suit(plans, positions):
             for number, record in enumerate(records):
                 self._decode_record(record, positions[number], batch)
             return batch.close()
@@ -234,8 +234,8 @@ class CompiledSnapshotDecoder(SnapshotDecoder):
         return sub_batch.close()
 
 
-def _are_told_by(plans: Iterable[TablePlan], positions: Iterable[Position]) -> bool:
-    """Whether all positions are such as the tables need: what is wrong with one is for the exact path to say."""
+def _positions_suit(plans: Iterable[TablePlan], positions: Iterable[Position]) -> bool:
+    """Whether all positions are such as the tables take: what is wrong with one is for the exact path to say."""
     if any(plan.wide_version for plan in plans):
         return all(map(_is_sequence_number, positions))
     return not any(plan.history for plan in plans) or all(map(is_sequence_number, positions))

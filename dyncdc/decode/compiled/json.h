@@ -184,20 +184,19 @@ static int skip_value(Cursor *cursor, int levels)
     for (;;) {
         if (cursor->at >= cursor->end || open >= levels)
             return 0;
-        int begins = *cursor->at == '{' || *cursor->at == '[';
-        if (begins) {
-            maps = maps << 1 | (*cursor->at == '{');
-            open++;
+        int entered = 0;
+        if (*cursor->at == '{' || *cursor->at == '[') {
+            int map = *cursor->at == '{';
             cursor->at++;
-            begins = !read_char(cursor, maps & 1 ? '}' : ']');
-            if (!begins) {
-                maps >>= 1;
-                open--;
+            entered = !read_char(cursor, map ? '}' : ']');
+            if (entered) {
+                maps = maps << 1 | (uint64_t)map;
+                open++;
             }
         } else if (!skip_scalar(cursor)) {
             return 0;
         }
-        while (!begins) { /* a value has ended */
+        while (!entered) { /* a value has ended */
             if (open == 0)
                 return 1;
             if (read_char(cursor, ','))
