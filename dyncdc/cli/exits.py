@@ -6,6 +6,7 @@ import sys
 import traceback
 
 from ..errors import ConfigError, DyncdcError
+from ..telemetry.lines import Lines
 
 DONE = 0
 FATAL = 1
@@ -26,13 +27,13 @@ def exit_code(error: BaseException, *, worker: bool = False) -> int:
 
 def complain(error: BaseException, *, debug: bool) -> None:
     """Say on one line what failed, where, and what to do. ``debug`` adds the traceback."""
+    lines = Lines(sys.stderr)  # which may be full or gone: the exit code must stand all the same
     if debug:
-        traceback.print_exception(error, file=sys.stderr)
+        lines.write("".join(traceback.format_exception(error)))
     if isinstance(error, DyncdcError):
         text = " ".join(str(error).split())
         hint = " ".join(error.hint.split())
     else:
         text = f"unexpected {type(error).__name__}"
         hint = "" if debug else "run it again with --debug and report what it prints"
-    sys.stderr.write(f"dyncdc: {text}{f'; {hint}' if hint else ''}\n")
-    sys.stderr.flush()
+    lines.write(f"dyncdc: {text}{f'; {hint}' if hint else ''}\n")

@@ -1,7 +1,7 @@
 """Logs: structlog to stderr, colours on a terminal and JSON otherwise. Sets up; says nothing itself.
 
 Libraries that use the standard library's logging are heard from WARNING on, whatever the level: their debug output
-holds item values and signatures.
+holds item values and signatures. Logging never raises, whatever a library hands over and wherever the lines go.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from .lines import Lines
 from .repeats import RepeatLimiter
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -30,28 +31,27 @@ def configure_logging(
     written once per 10 s with ``repeats``.
     """
     stream = sys.stderr if stream is None else stream
+    limiter = limiter or RepeatLimiter()
     console = format == "console" or (format == "auto" and stream.isatty())
-    common: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        LimitRepeats(limiter or RepeatLimiter()),
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
-    ]
+    first: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
+    stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)
     renderers: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
     )
+    lines = Lines(stream)
     structlog.configure(
-        processors=[*common, *renderers],
+        processors=[*first, LimitRepeats(limiter), stamp, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=lines),  # type: ignore[arg-type]  # it writes, no more
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(stream)
+    handler = _ForeignHandler(lines)
+    handler.addFilter(LimitForeignRepeats(limiter))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *first, _add_repeats, stamp],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
@@ -82,6 +82,40 @@ class LimitRepeats:
         if repeats:
             event["repeats"] = repeats
         return event
+
+
+class LimitForeignRepeats(logging.Filter):
+    """The same for what libraries say. A filter, as the standard library's way of leaving a record out.
+
+    structlog's DropEvent is a BaseException, which would pass through the handler and end whoever has logged.
+    """
+
+    def __init__(self, limiter: RepeatLimiter) -> None:
+        super().__init__()
+        self._limiter = limiter
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leave out repeats of one text of one logger, whatever is put into it."""
+        record.repeats = 0
+        if record.levelno < logging.WARNING:
+            return True
+        text = record.msg if isinstance(record.msg, str) else type(record.msg)
+        repeats = self._limiter.admit((record.name, record.levelno, text))
+        record.repeats = repeats
+        return repeats is not None
+
+
+def _add_repeats(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    repeats = event["_record"].repeats
+    if repeats:
+        event["repeats"] = repeats
+    return event
+
+
+class _ForeignHandler(logging.StreamHandler[Lines]):  # all that it does with it is to write
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say that a library's record cannot be shown; the standard library would write a traceback, with values."""
+        self.stream.write(f"dyncdc: a warning of {record.name} cannot be shown\n")
 
 
 def _dumps(event: MutableMapping[str, Any], **_: Any) -> str:

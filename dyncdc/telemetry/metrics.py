@@ -21,6 +21,7 @@ from prometheus_client import (
 
 from .. import __version__
 from ..model import Decoded
+from .lines import lost_lines
 
 INSERT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LATENCY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
@@ -88,6 +89,7 @@ class Metrics:
             LATENCY_SECONDS,
             "stage",
         )
+        self.log_lines_lost = counter("log_lines_lost", "Log lines that could not be written to stderr.")
         self.stuck_tasks = gauge("stuck_tasks", "1 for each task that has not moved within its time.", "task")
         self.budget_used = gauge("budget_used_bytes", "Bytes fetched and not yet durable.")
         self.budget_limit = gauge("budget_limit_bytes", "Upper bound of dyncdc_budget_used_bytes.")
@@ -110,6 +112,7 @@ class Metrics:
         self._described = tuple(described)
         self._stuck: Callable[[], Iterable[str]] = tuple
         self._seen_tables: set[str] = set()
+        self._lost_told = 0
 
     def described(self) -> tuple[tuple[str, str, tuple[str, ...], str], ...]:
         """Name, kind, labels and help of every metric, in the order of their definition: for the documentation."""
@@ -120,6 +123,9 @@ class Metrics:
         self.stuck_tasks.clear()
         for task in self._stuck():
             self.stuck_tasks.labels(task).set(1)
+        lost = lost_lines()
+        self.log_lines_lost.inc(lost - self._lost_told)
+        self._lost_told = lost
         return generate_latest(self.registry)
 
     def declare(self, table: str, destination: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
+from dyncdc.telemetry.lines import Lines, lost_lines
 from dyncdc.telemetry.logging import configure_logging
+from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 from dyncdc.telemetry.repeats import RepeatLimiter
 
@@ -108,3 +111,65 @@ def test_an_exception_stays_one_line_of_json() -> None:
         structlog.get_logger().exception("daemon failed")
     (entry,) = lines(stream)
     assert "ValueError: x" in entry["exception"]
+
+
+@pytest.mark.parametrize(
+    "name", ["botocore.credentials", "aiobotocore.credentials", "asyncio", "aiohttp.server", "asynch", "urllib3", "any"]
+)
+def test_a_library_that_repeats_itself_is_left_out_and_never_sees_an_exception(name: str) -> None:
+    now = [0.0]
+    stream = io.StringIO()
+    configure_logging("info", "json", stream=stream, limiter=RepeatLimiter(clock=lambda: now[0]))
+    for number in range(3):
+        logging.getLogger(name).error("refreshing failed for %s", number)
+    now[0] = 11.0
+    logging.getLogger(name).error("refreshing failed for %s", 3)
+    assert [(entry["event"], entry.get("repeats")) for entry in lines(stream)] == [
+        ("refreshing failed for 0", None),
+        ("refreshing failed for 3", 2),
+    ]
+
+
+def test_a_librarys_record_that_cannot_be_formatted_is_named_and_raises_nothing() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream=stream)
+    logging.getLogger("botocore").warning("%d items", "secret")
+    assert "botocore" in stream.getvalue()
+    assert "secret" not in stream.getvalue()
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_stream_that_cannot_be_written_raises_nothing_and_is_counted() -> None:
+    configure_logging(stream=Full())
+    before = lost_lines()
+    structlog.get_logger().error("task stuck")
+    logging.getLogger("asyncio").error("task was destroyed")
+    assert lost_lines() - before == 2
+    assert f"dyncdc_log_lines_lost_total {lost_lines():.1f}" in Metrics().render().decode()
+
+
+def test_a_pipe_that_nobody_reads_holds_nobody_up_and_is_whole_lines_again_afterwards() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with os.fdopen(reader, "rb", 0) as reading, os.fdopen(writer, "w") as stream:
+        lines = Lines(stream)
+        before = lost_lines()
+        for number in range(100):
+            lines.write(f"{number} {'x' * 10_000}\n")
+        assert lost_lines() > before
+        reading.read(2**20)
+        lines.write("after\n")
+        assert reading.read(2**20).splitlines()[-1] == b"after"
+
+
+def test_a_pipe_whose_reader_is_gone_is_counted() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        before = lost_lines()
+        Lines(stream).write("shard finished\n")
+    assert lost_lines() - before == 1
