@@ -19,6 +19,13 @@ class RetryableError(DyncdcError):
     """Transient: the same call may succeed later. Retried for ever with full jitter; reading stops by itself."""
 
 
+class AccessDeniedError(RetryableError):
+    """A service outside refuses who we are, what we may do or what we ask it to trust, until somebody mends that there.
+
+    The daemon asks for ever, as for any fault that passes; whoever waits for a command is told at once.
+    """
+
+
 class RejectedRowsError(DyncdcError):
     """ClickHouse refuses rows of this block and would again: split until the bad are alone, then dead-letter them.
 

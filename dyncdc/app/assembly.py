@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..errors import ConfigError, FatalError
 from ..pipeline.coordinator import SnapshotTask, StreamTask
+from ..pipeline.retry import may_be_mended
 from ..sources.kinesis import KinesisSource
 from .columns import LiveColumns
 from .decoders import Decoders
 from .destinations import Prepared, check_clickhouse, plan_table, prepare
-from .streams import open_streams, snapshot_origin, snapshot_plan
+from .streams import NotDelivered, open_streams, snapshot_origin, snapshot_plan
 from .world import World
 
 
@@ -58,6 +60,19 @@ async def assemble(world: World) -> Assembly:
     ]
     columns = LiveColumns.of(world, prepared, decoders)
     return Assembly(prepared, _streams(world, prepared, sources, decoders), snapshots, decoders, columns)
+
+
+async def assemble_first(world: World, *, once: bool) -> Assembly:
+    """The same at the start of a process: exit 2, after which nobody starts it again, is for the configuration alone.
+
+    What AWS answers, and whether a table's changes are delivered, is another tomorrow. Raises ConfigError, FatalError.
+    """
+    try:
+        return await assemble(world)
+    except ConfigError as error:
+        if once or not (may_be_mended(error) or isinstance(error, NotDelivered)):
+            raise
+        raise FatalError(str(error), hint=error.hint) from error
 
 
 def _streams(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..decode.newcomers import Newcomers
 from ..decode.plan import compile_table
 from ..decode.spec import ColumnSpec, TableSpec
-from ..errors import ConfigError, FatalError
+from ..errors import AccessDeniedError, ConfigError, FatalError
 from ..pipeline.evolving import DestinationChangedError, Evolved, Evolving
 from ..sinks.codes import TableGoneError
 from ..sinks.column_watch import ColumnWatch
@@ -61,6 +61,9 @@ class LiveColumns:
         except FatalError:
             await self.look_again(table)  # some of them may be there
             raise
+        except AccessDeniedError as error:  # the attributes are in the spill: it is told, and tried now and then
+            await self.look_again(table)
+            raise FatalError(str(error), hint=error.hint) from error
         await self.look_again(table)
 
     async def look_again(self, table: str) -> None:

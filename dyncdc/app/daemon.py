@@ -14,7 +14,7 @@ import structlog
 from .. import __version__
 from ..config import Config
 from ..decode.choice import IS_COMPILED
-from ..errors import ConfigError
+from ..errors import ConfigError, FatalError
 from ..pipeline.coordinator import first_error
 from ..pipeline.diversion import DiversionLimits
 from ..pipeline.evolving import DestinationChangedError
@@ -29,14 +29,13 @@ from ..sinks.ghosts import ClickHouseGhosts
 from ..sinks.members import ClickHouseMembers
 from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.watermarks import ClickHouseWatermarks
-from ..sources.aws_errors import CredentialsError
 from ..telemetry.http import HttpPages, Readiness, serve_http
 from ..telemetry.loop_watch import watch_loop
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from .allocator import settle_memory
-from .assembly import Assembly, assemble
+from .assembly import Assembly, assemble, assemble_first
 from .memory import INSERTS_IN_FLIGHT, share_memory
 from .overview import asking_clickhouse, make_overview, table_facts
 from .patience import Patience
@@ -53,6 +52,7 @@ DESTINATIONS_CHECKED = "destinations checked"
 CHECKPOINTS_LOADED = "checkpoints loaded"
 SIGNAL_BASE = 128
 
+DENIED_POLL_SECONDS = 0.5
 REOPEN_SECONDS = 2.0
 """Pause between two looks for a stream that takes the place of a lost one."""
 
@@ -168,7 +168,7 @@ class _Daemon:
     async def _work(self) -> None:
         with ExitStack() as starting:
             async with self._world(starting) as world:
-                assembly = await self._assemble(world)
+                assembly = await assemble_first(world, once=self._once)
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
                 self._declare(assembly)
@@ -194,17 +194,11 @@ class _Daemon:
         task = starting.enter_context(self._progress.task("start"))
         return Patience(self._config.run.startup_timeout_seconds if self._once else None, self._progress, task)
 
-    async def _assemble(self, world: World) -> Assembly:
-        try:
-            return await assemble(world)
-        except CredentialsError as error:  # at start they cannot mend themselves
-            raise ConfigError(str(error), hint=error.hint) from error
-
     async def _assemble_again(self, world: World) -> Assembly:
         """Open what has taken the place of a lost stream, as soon as somebody has set it up."""
         while True:
             try:
-                return await self._assemble(world)
+                return await assemble(world)
             except ConfigError as error:
                 if self._once:
                     raise
@@ -219,9 +213,12 @@ class _Daemon:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                reloading = tasks.create_task(self._reload(world), name="reload")
+                beside = [tasks.create_task(self._reload(world), name="reload")]
+                if self._once:
+                    beside.append(tasks.create_task(self._end_when_denied(), name="denied"))
                 await self._replicate(world, assembly)
-                reloading.cancel()
+                for task in beside:
+                    task.cancel()
         except BaseExceptionGroup as group:
             error = first_error(group)
             if not isinstance(error, SourceLostError | DestinationChangedError | ReloadedError):
@@ -231,6 +228,15 @@ class _Daemon:
                 self._progress.report("replicate", error, REOPEN_SECONDS)
             return self._stop.draining.is_set()
         return True
+
+    async def _end_when_denied(self) -> None:
+        """Raise FatalError once something was denied for as long as a start may take: someone waits for this run."""
+        patience_seconds = self._config.run.startup_timeout_seconds
+        while True:
+            await asyncio.sleep(DENIED_POLL_SECONDS)
+            seconds, error = self._progress.denied() or (0.0, None)
+            if error is not None and seconds >= patience_seconds:
+                raise FatalError(f"{error} (tried for {seconds:.0f} s)", hint=error.hint) from error
 
     async def _reload(self, world: World) -> None:
         """At each SIGHUP read the configuration. Raises ReloadedError when it takes another life to follow it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..config import Config
-from ..errors import FatalError, RetryableError
+from ..errors import AccessDeniedError, FatalError, RetryableError
 from ..pipeline.retry import Backoff, retry_for_ever
 from ..telemetry.progress import Progress, TaskProgress
 
@@ -31,9 +31,21 @@ class Patience:
         self.task.waiting_for(ANSWER)
 
     async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Repeat ``operation`` while it raises RetryableError. Raises FatalError when the time is up."""
+        """Repeat ``operation`` while it raises RetryableError.
+
+        Raises FatalError when the time is up, and at once when access is denied: whoever is not a daemon has somebody
+        waiting who can act on it now.
+        """
         last: list[RetryableError] = []
         self.task.waiting_for(ANSWER)
+
+        async def attempt() -> T:
+            try:
+                return await operation()
+            except AccessDeniedError as error:
+                if self.seconds is None:
+                    raise
+                raise FatalError(str(error), hint=error.hint) from error
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             last[:] = [error]
@@ -42,7 +54,7 @@ class Patience:
 
         try:
             async with asyncio.timeout(self.seconds):
-                answer = await retry_for_ever(operation, backoff=Backoff(ceiling_seconds=5.0), on_retry=on_retry)
+                answer = await retry_for_ever(attempt, backoff=Backoff(ceiling_seconds=5.0), on_retry=on_retry)
         except TimeoutError:
             if not last:
                 raise FatalError(f"{self.task.name}: no answer within {self.seconds:.0f} s") from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from ..config import Config
+from ..config.sections import ClickHouseConfig
 from ..errors import DyncdcError, FatalError
 from ..telemetry.logging import set_log_level
 from ..telemetry.progress import Progress
@@ -63,10 +64,21 @@ def _differing(current: Config, read: Config) -> Iterator[tuple[str, str]]:
             yield from ((section, f"tables[{name}]") for name in names or ["order"])
         elif hasattr(type(before), "model_fields"):
             for key in type(before).model_fields:
-                if getattr(before, key) != getattr(after, key):
+                if getattr(before, key) != getattr(after, key) and not _is_new_password(before, after, key):
                     yield section, f"{section}.{key}"
         else:
             yield section, section
+
+
+def _is_new_password(before: object, after: object, key: str) -> bool:
+    """Whether nothing but the text of ``password_file`` has changed, which every connect reads for itself."""
+    return (
+        key == "url"
+        and isinstance(before, ClickHouseConfig)
+        and isinstance(after, ClickHouseConfig)
+        and after.password_file is not None
+        and replace(before.url, password="") == replace(after.url, password="")
+    )
 
 
 async def reload(

@@ -20,6 +20,10 @@ from .switched_off import note_switched_off
 from .world import World
 
 
+class NotDelivered(ConfigError):
+    """A table's changes do not go to the stream: somebody has to switch its streaming destination on."""
+
+
 async def open_streams(world: World) -> dict[str, KinesisSource]:
     """Open every stream that a table names, by that name. Raises ConfigError, FatalError."""
     config = world.config
@@ -51,7 +55,7 @@ async def _check_destination(world: World, table: TableConfig, source: KinesisSo
     states = [found.status for found in await world.patience(lambda: destination_states(world.aws, name, source))]
     if not any(state in ("ACTIVE", "ENABLING", "UPDATING") for state in states):
         await note_switched_off(world, table, source)
-        raise ConfigError(
+        raise NotDelivered(
             f"reading {name}: its changes do not go to stream {source.label}"
             + (f" (the destination is {states[0]})" if states else ""),
             hint=enable_destination_command(name, source.arn),

@@ -29,13 +29,12 @@ from ..pipeline.coordinator import first_error
 from ..pipeline.membership import Division
 from ..pipeline.retry import Backoff
 from ..sinks.checkpoints import ClickHouseCheckpoints
-from ..sources.aws_errors import CredentialsError
 from ..telemetry.http import serve_http
 from ..telemetry.merge import MergedMetrics
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
-from .assembly import assemble
+from .assembly import assemble_first
 from .overview import asking_clickhouse, make_overview, table_facts
 from .patience import Patience
 from .reload import reload, try_out
@@ -196,10 +195,7 @@ class _Supervisor:
             self._pages.watch_start(progress)
             # Held for as long as workers run: a local ClickHouse is ours, and theirs to use.
             async with open_world(self._config, patience, own=True) as world:
-                try:
-                    await assemble(world)
-                except CredentialsError as error:  # at start they cannot mend themselves
-                    raise ConfigError(str(error), hint=error.hint) from error
+                await assemble_first(world, once=self._once)
                 if self._once:  # who takes the place of a dead worker must know who has done its part before
                     checkpoints = ClickHouseCheckpoints(world.clickhouse, self._config.pipeline)
                     self._began = await patience(checkpoints.server_time)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from ..config import ClickHouseUrl, Config
+from ..config.load import read_password_file
+from ..errors import ConfigError, RetryableError
 from ..local.clickhouse import open_local
 from ..pipeline.membership import Division
 from ..sinks.certificates import Certificates
@@ -51,7 +54,7 @@ async def open_clickhouse(config: Config, patience: Patience, *, own: bool = Fal
 
     ``own``: be the one that starts it, so that it does not end with some other command.
 
-    Raises ConfigError (refused credentials, no such database), FatalError when ``patience`` ran out.
+    Raises ConfigError, and FatalError when ``patience`` ran out.
     """
     settings = config.clickhouse
     server = None
@@ -65,6 +68,7 @@ async def open_clickhouse(config: Config, patience: Patience, *, own: bool = Fal
             compression=settings.compression,
             timeout_seconds=settings.insert_timeout_seconds,
             certificates=Certificates(settings.ca_file, settings.cert_file, settings.key_file),
+            password=partial(_read_again, settings.password_file) if settings.password_file else None,
         )
         try:
             await patience(lambda: clickhouse.fetch("SELECT 1"))
@@ -74,6 +78,14 @@ async def open_clickhouse(config: Config, patience: Patience, *, own: bool = Fal
     finally:
         if server is not None:
             await server.stop()
+
+
+def _read_again(file: str) -> str:
+    """The password as it stands in its file now; the file may just be replaced."""
+    try:
+        return read_password_file(file, "the configuration")
+    except ConfigError as error:
+        raise RetryableError(str(error), hint=error.hint) from error
 
 
 @asynccontextmanager

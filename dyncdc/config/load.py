@@ -76,7 +76,7 @@ def _with_password(config: Config, environ: Mapping[str, str], name: str) -> Con
             variable = clickhouse.password_env
             raise ConfigError(f"reading {name}: clickhouse.password_env: environment variable {variable} is not set")
     elif clickhouse.password_file is not None:
-        password = _read_secret(clickhouse.password_file, name)
+        password = read_password_file(clickhouse.password_file, name)
     else:
         return config
     url = replace(clickhouse.url, password=password)
@@ -104,7 +104,8 @@ def _mask_key(index: int, variable: str, environ: Mapping[str, str], name: str) 
     return key
 
 
-def _read_secret(file: str, name: str) -> str:
+def read_password_file(file: str, name: str) -> str:
+    """Return the password in a file; ``name`` is what errors call the configuration. Raises ConfigError."""
     try:
         return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     except UnicodeDecodeError:

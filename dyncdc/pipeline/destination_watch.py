@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..errors import ConfigError, FatalError, RetryableError
+from ..errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
 from ..model import Gap
 from ..telemetry.progress import TaskProgress
 from .ports import Origin, Source
@@ -55,12 +55,12 @@ class DestinationWatch:
         failure = ""
         try:
             seen = await self._origin.covered_at()
-        except RetryableError as error:  # AWS is away: that says nothing about the destination
+        except (AccessDeniedError, FatalError) as error:  # that we may not look says nothing about the destination
+            task.failed(self._trouble(error))
+            return
+        except RetryableError as error:  # nor does it when AWS is away; everything else goes on
             self._engine.metrics.retry("destination", error)
             self._engine.progress.report(self.name, error, WATCH_INTERVAL_SECONDS)
-            return
-        except FatalError as error:  # nor does it when we may not look; everything else goes on
-            task.failed(self._trouble(error))
             return
         except ConfigError as error:  # the table is gone, and its destination with it
             seen, failure = None, self._trouble(error)
@@ -86,7 +86,7 @@ class DestinationWatch:
     async def _missed_until(self, instant: float) -> None:
         await self._recovery.missed([Gap(self._table, self._source.id, "", self._active_at, instant, reason=WAS_OFF)])
 
-    def _trouble(self, error: FatalError | ConfigError) -> str:
+    def _trouble(self, error: DyncdcError) -> str:
         self._engine.metrics.error("destination", error)
         self._engine.progress.report(self.name, error, WATCH_INTERVAL_SECONDS)
         return str(error)

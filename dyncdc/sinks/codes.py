@@ -15,10 +15,10 @@ from asynch.errors import (
     UnknownPacketFromServerError,
 )
 
-from ..errors import ConfigError, DyncdcError, FatalError, RejectedRowsError, RetryableError
+from ..errors import AccessDeniedError, DyncdcError, FatalError, RejectedRowsError, RetryableError
 
 
-class LoginRefused(ConfigError):
+class LoginRefused(AccessDeniedError):
     """ClickHouse does not accept the user, the password, the certificate or the database."""
 
 
@@ -43,19 +43,22 @@ _LOGIN: Final = {
     516: "AUTHENTICATION_FAILED",
 }
 
+_DENIED: Final = {
+    164: "READONLY",
+    291: "DATABASE_ACCESS_DENIED",
+    392: "QUERY_IS_PROHIBITED",
+    497: "ACCESS_DENIED",
+}
+
 _FATAL: Final = {
     48: "NOT_IMPLEMENTED",
     50: "UNKNOWN_TYPE",
     62: "SYNTAX_ERROR",
     73: "UNKNOWN_FORMAT",
     115: "UNKNOWN_SETTING",
-    164: "READONLY",
-    291: "DATABASE_ACCESS_DENIED",
     344: "SUPPORT_IS_DISABLED",
-    392: "QUERY_IS_PROHIBITED",
     452: "SETTING_CONSTRAINT_VIOLATION",
     472: "READONLY_SETTING",
-    497: "ACCESS_DENIED",
     701: "CLUSTER_DOESNT_EXIST",
     774: "TABLE_IS_PERMANENTLY_READ_ONLY",
 }
@@ -160,10 +163,11 @@ _RETRYABLE: Final = {
     1002: "UNKNOWN_EXCEPTION",
 }
 
-NAMES: Final[Mapping[int, str]] = _LOGIN | _FATAL | _GONE | _SCHEMA | _REJECTED | _RETRYABLE
+NAMES: Final[Mapping[int, str]] = _LOGIN | _DENIED | _FATAL | _GONE | _SCHEMA | _REJECTED | _RETRYABLE
 
 ACTIONS: Final[Mapping[int, type[DyncdcError]]] = {
     **dict.fromkeys(_LOGIN, LoginRefused),
+    **dict.fromkeys(_DENIED, AccessDeniedError),
     **dict.fromkeys(_FATAL, FatalError),
     **dict.fromkeys(_GONE, TableGoneError),
     **dict.fromkeys(_SCHEMA, SchemaChangedError),
@@ -173,7 +177,10 @@ ACTIONS: Final[Mapping[int, type[DyncdcError]]] = {
 """Code to the class that says what to do. A code that is missing here becomes UnknownCodeError."""
 
 _HINTS: Final[Mapping[int, str]] = {
-    **dict.fromkeys(_LOGIN, "check the user in clickhouse.url and the password, or password_env / password_file"),
+    **dict.fromkeys(
+        _LOGIN,
+        "check the user in clickhouse.url and the password: password_file is read at each connect, all else at a start",
+    ),
     **dict.fromkeys(_SCHEMA, "give the table its columns back, or restart dyncdc to read the present ones"),
     60: "run `dyncdc ddl --apply`, or restart: run creates what is missing",
     81: "create the database, or name another in clickhouse.url",
@@ -212,7 +219,7 @@ def translate(error: BaseException, doing: str, *, columns: Collection[str] = ()
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             hint = "set clickhouse.ca_file to the CA's certificate, and use the host name that the certificate names"
-            return ConfigError(f"{doing}: the server's certificate is not trusted ({cause.verify_message})", hint=hint)
+            return LoginRefused(f"{doing}: the server's certificate is not trusted ({cause.verify_message})", hint=hint)
         if isinstance(cause, ssl.SSLError) and _CLIENT_CERTIFICATE.search(cause.reason or ""):
             return LoginRefused(f"{doing}: the server refuses our certificate ({cause.reason})", hint=_SHOW)
         if isinstance(cause, ssl.SSLError):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from asynch.errors import ClickHouseException
 
 from ..config import ClickHouseUrl
-from ..errors import FatalError, RetryableError
+from ..errors import RetryableError
 from .certificates import NO_CERTIFICATES, Certificates
-from .codes import LoginRefused, translate
+from .codes import translate
 from .protocol import ProtocolConnection
 
 Row = tuple[Any, ...]
@@ -36,9 +36,10 @@ class ClickHouse:
     """A server, reached over at most ``connections`` connections. Safe to use from any number of tasks of one loop.
 
     Every call raises RetryableError when the server cannot be reached or does not answer within ``timeout_seconds``
-    (the statement may then have been executed), LoginRefused (a ConfigError) when the very first login fails,
-    FatalError when a later one does, and otherwise what ``codes.ACTIONS`` says. Cancelling a call drops its connection
-    and nothing else. Making one raises ConfigError for ``certificates`` that cannot be used.
+    (the statement may then have been executed), LoginRefused (an AccessDeniedError) when it refuses us, and otherwise
+    what ``codes.ACTIONS`` says. Cancelling a call drops its connection and nothing else. Making one raises ConfigError
+    for ``certificates`` that cannot be used. ``password`` is asked at each connect, instead of the one in ``url``; it
+    may raise RetryableError.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ClickHouse:
         compression: str = "lz4",
         timeout_seconds: float = 60.0,
         certificates: Certificates = NO_CERTIFICATES,
+        password: Callable[[], str] | None = None,
         connections: int = 4,
     ) -> None:
         certificates.check()
@@ -55,9 +57,9 @@ class ClickHouse:
         self.timeout_seconds = timeout_seconds
         self._compression = compression
         self._certificates = certificates
+        self._password = password or (lambda: self.url.password)
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[ProtocolConnection] = []
-        self._accepted = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -90,7 +92,6 @@ class ClickHouse:
             try:
                 async with self._bounded(doing, ()):
                     blocks = await connection.begin(sql, self._settings(limits))
-                self._accepted = True
                 async with aclosing(blocks):
                     while True:
                         async with self._bounded(doing, ()):
@@ -113,7 +114,6 @@ class ClickHouse:
         async with self._borrow() as connection:
             async with self._bounded(doing or "querying ClickHouse", columns):
                 rows: list[Row] = await connection.execute(sql, settings=self._settings(settings or {}))
-            self._accepted = True
             return rows
 
     @asynccontextmanager
@@ -140,11 +140,7 @@ class ClickHouse:
             seconds = f"{self.timeout_seconds:g} s"
             raise RetryableError(f"{doing}: no answer in {seconds}; it may have been executed") from None
         except _FAILURES as error:
-            translated = translate(error, doing, columns=columns)
-            if isinstance(translated, LoginRefused) and self._accepted:
-                # it worked before: a restart may find the new password where the old one was
-                translated = FatalError(str(translated), hint=translated.hint)
-            raise translated from None
+            raise translate(error, doing, columns=columns) from None
 
     def _make(self) -> ProtocolConnection:
         url = self.url
@@ -153,7 +149,7 @@ class ClickHouse:
             port=url.port,
             database=url.database,
             user=url.user,
-            password=url.password,
+            ask_password=self._password,
             client_name=CLIENT_NAME,
             connect_seconds=min(CONNECT_TIMEOUT_SECONDS, self.timeout_seconds),
             compression=False if self._compression == "none" else self._compression,

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -82,8 +82,11 @@ class ProtocolConnection(AsynchConnection):
     is_query_executing: bool
     secure_socket: bool
 
-    def __init__(self, *, certificates: Certificates, connect_seconds: float, **options: Any) -> None:
+    def __init__(
+        self, *, certificates: Certificates, connect_seconds: float, ask_password: Callable[[], str], **options: Any
+    ) -> None:
         super().__init__(connect_timeout=None, send_receive_timeout=None, **options)  # None: no wait_for
+        self._ask_password = ask_password
         self._certificates = certificates
         self._connect_seconds = connect_seconds
 
@@ -110,6 +113,7 @@ class ProtocolConnection(AsynchConnection):
 
     async def connect(self) -> None:
         """Connect anew. Nothing of it is left when it fails, takes longer than ``connect_seconds``, or is cancelled."""
+        self.password = self._ask_password()
         try:
             async with asyncio.timeout(self._connect_seconds):
                 await super().connect()

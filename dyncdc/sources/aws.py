@@ -14,6 +14,7 @@ from .. import __version__
 from ..errors import ConfigError
 from .aws_errors import aws_call
 from .bodies import decode_get_records
+from .credentials import of_session
 from .items import decode_items
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -59,10 +60,13 @@ async def open_clients(
 
     Raises ConfigError for a region, profile or endpoint that cannot be used. Credentials are first tried by a call.
     """
-    session = aioboto3.Session(region_name=region)
+    async with aws_call("opening the AWS session"):
+        session = aioboto3.Session(region_name=region)
+        core = session._session
+        credentials = core._credentials = of_session(
+            core, role_arn=role_arn, external_id=external_id, endpoint_url=endpoint_url
+        )
     async with AsyncExitStack() as stack:
-        if role_arn:
-            await _assume_role(session, stack, role_arn, external_id, endpoint_url)
         connections = max(POOL_MIN_CONNECTIONS, shards)
         kinesis = await _client(session, stack, "kinesis", endpoint_url, connections, READ_ATTEMPTS)
         kinesis.meta.events.register("before-parse.kinesis.GetRecords", decode_get_records)
@@ -70,6 +74,8 @@ async def open_clients(
         for operation in ("Scan", "BatchGetItem"):
             dynamodb.meta.events.register(f"before-parse.dynamodb.{operation}", decode_items)
         s3 = await _client(session, stack, "s3", endpoint_url, POOL_MIN_CONNECTIONS, ATTEMPTS)
+        for client in (kinesis, dynamodb, s3):
+            client.meta.events.register("after-call", credentials.look_at_answer)
         yield AwsClients(str(kinesis.meta.region_name), kinesis, dynamodb, s3)
 
 
@@ -101,25 +107,3 @@ async def _client(
             raise ConfigError(
                 f"opening the AWS client of {service}: {error}", hint="correct aws.endpoint_url"
             ) from error
-
-
-async def _assume_role(
-    session: aioboto3.Session, stack: AsyncExitStack, role_arn: str, external_id: str | None, endpoint_url: str | None
-) -> None:
-    """Make every client of the session act as the role; its credentials renew themselves."""
-    from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
-
-    core = session._session
-    async with aws_call(f"assuming the role {role_arn}"):
-        source = await core.get_credentials()
-
-    def create_client(service: str, **kwargs: Any) -> Any:
-        return core.create_client(service, endpoint_url=endpoint_url, **kwargs)
-
-    fetcher = AioAssumeRoleCredentialFetcher(
-        client_creator=create_client,
-        source_credentials=source,
-        role_arn=role_arn,
-        extra_args={"RoleSessionName": "dyncdc", **({"ExternalId": external_id} if external_id else {})},
-    )
-    core._credentials = AioDeferredRefreshableCredentials(method="assume-role", refresh_using=fetcher.fetch_credentials)

@@ -13,7 +13,7 @@ import msgspec
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from ..errors import ConfigError, CorruptSnapshotError, DyncdcError, FatalError, RetryableError
+from ..errors import AccessDeniedError, ConfigError, CorruptSnapshotError, DyncdcError, RetryableError
 
 CALL_TIMEOUT_SECONDS = 90.0
 """Longest that one call may take, the SDK's second attempt included: a server that trickles bytes holds no task."""
@@ -21,8 +21,8 @@ CALL_TIMEOUT_SECONDS = 90.0
 MESSAGE_MAX_CHARS = 300
 
 
-class CredentialsError(FatalError):
-    """AWS refuses who we are or what we may do. Fatal at run time; at start it counts as wrong configuration."""
+class CredentialsError(AccessDeniedError):
+    """AWS refuses who we are or what we may do."""
 
 
 class ThrottledError(RetryableError):
@@ -37,7 +37,11 @@ Verdict = tuple[type[DyncdcError], str]
 """The class to raise, and its hint."""
 
 _CLOCK = "the clock of this machine is wrong by minutes, or the credentials have expired"
-_IDENTITY = "check the AWS credentials of this process (environment, profile or instance role) and aws.region"
+_IDENTITY = (
+    "check the AWS credentials of this process (environment, profile, credential_process or role) and aws.region; what"
+    " stands in its environment is read at a restart"
+)
+_REGION = "enable the region in the account, or correct aws.region"
 _ACCESS = "grant the missing permission; `dyncdc init` prints the policy that is needed"
 _KMS = "reading goes on by itself once the stream's KMS key can be used again; check its state and key policy"
 
@@ -87,15 +91,27 @@ VERDICTS: Mapping[str, Verdict] = {
             "MissingAuthenticationTokenException",
             "AuthFailure",
             "InvalidToken",
-            "OptInRequired",
-            "SubscriptionRequiredException",
+            "InvalidIdentityToken",
+            "InvalidIdentityTokenException",
+            "IDPRejectedClaim",
+            "MalformedPolicyDocument",
         ),
         (CredentialsError, _IDENTITY),
+    ),
+    **dict.fromkeys(
+        ("OptInRequired", "SubscriptionRequiredException", "RegionDisabledException"), (CredentialsError, _REGION)
     ),
     **dict.fromkeys(("NoSuchBucket", "InvalidBucketName"), (ConfigError, "create the bucket or correct its name")),
     "InvalidObjectState": (CorruptSnapshotError, "the object was archived; restore it in S3"),
 }
 """What a code means wherever it appears. A code that is missing here and in the call's own table is retryable."""
+
+IDENTITY_CODES = frozenset(code for code, (_, hint) in VERDICTS.items() if hint in (_IDENTITY, _CLOCK))
+"""Codes that say of the credentials themselves that they are wrong, or not in force."""
+
+CLOCK_TEXTS = ("Signature expired", "Signature not yet current")
+"""How InvalidSignatureException begins where only the time of the signature is wrong: a clock, or a machine that slept
+between signing and sending. Source: AWS Signature Version 4, troubleshooting."""
 
 SAFE_MESSAGES = frozenset(code for code, verdict in VERDICTS.items() if verdict[1] in (_ACCESS, _KMS)) | {
     "ResourceNotFoundException",
@@ -110,8 +126,12 @@ _CREDENTIALS_MISSING = (
     boto.PartialCredentialsError,
     boto.SSOError,
     boto.NoAuthTokenError,
+    boto.RefreshWithMFAUnsupportedError,
 )
-_MISCONFIGURED = (
+_CREDENTIALS_NOT_GIVEN = (boto.CredentialRetrievalError, boto.MetadataRetrievalError, boto.TokenRetrievalError)
+"""Whoever gives credentials did not answer, or not well: a process, an instance's metadata, an identity provider."""
+
+MISCONFIGURED = (
     boto.ProfileNotFound,
     boto.NoRegionError,
     boto.InvalidRegionError,
@@ -127,10 +147,12 @@ _TRANSLATED = (boto.ClientError, boto.BotoCoreError, aiohttp.ClientError, OSErro
 
 def error_code(error: BaseException) -> str:
     """The code by which AWS names an error, or the class of what failed before AWS answered."""
-    if isinstance(error, boto.ClientError):
-        details: Mapping[str, Any] = error.response.get("Error", {})
-        return str(details.get("Code") or "Unknown").rpartition("#")[2]
-    return type(error).__name__
+    return error_code_of(error.response) if isinstance(error, boto.ClientError) else type(error).__name__
+
+
+def error_code_of(response: Mapping[str, Any]) -> str:
+    """The code in an answer of AWS, "Unknown" when there is none."""
+    return str(response.get("Error", {}).get("Code") or "Unknown").rpartition("#")[2]
 
 
 def translate(error: BaseException, doing: str, special: Mapping[str, Verdict] | None = None) -> DyncdcError:
@@ -138,11 +160,15 @@ def translate(error: BaseException, doing: str, special: Mapping[str, Verdict] |
     code = error_code(error)
     if isinstance(error, boto.ClientError):
         kind, hint = (special or {}).get(code) or VERDICTS.get(code, (RetryableError, ""))
+        if code == "InvalidSignatureException" and _first_line(error).startswith(CLOCK_TEXTS):
+            kind, hint = RetryableError, _CLOCK
         text = _first_line(error) if code in SAFE_MESSAGES else ""
         return kind(f"{doing}: {code}{f' ({text})' if text else ''}", hint=hint)
     if isinstance(error, _CREDENTIALS_MISSING):
         return CredentialsError(f"{doing}: no usable AWS credentials ({code})", hint=_IDENTITY)
-    if isinstance(error, _MISCONFIGURED):
+    if isinstance(error, _CREDENTIALS_NOT_GIVEN):
+        return RetryableError(f"{doing}: AWS credentials are not to be had now ({code})", hint=_IDENTITY)
+    if isinstance(error, MISCONFIGURED):
         return ConfigError(f"{doing}: {code}: {str(error).splitlines()[0][:MESSAGE_MAX_CHARS]}", hint="check [aws]")
     if isinstance(error, _UNREADABLE):
         return RetryableError(f"{doing}: the answer cannot be understood ({code})")

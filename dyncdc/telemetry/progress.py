@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from ..errors import AccessDeniedError
 from .advice import what_to_do
 from .repeats import RepeatLimiter
 
@@ -37,6 +38,10 @@ class TaskProgress:
     runner: asyncio.Task[object] | None = None
     """What runs it: whoever asks where it hangs looks at its stack."""
     told: bool = False
+    trouble: Exception | None = None
+    """Why it tries again, while it does."""
+    troubled_at: float = 0.0
+    """Since when it has been of this class."""
     _rests: bool = False
     """Whether it is in a planned pause that began right after it had moved."""
 
@@ -45,6 +50,7 @@ class TaskProgress:
         self.moved_at = self._clock()
         self.waits_for = ""
         self.allowance_seconds = 0.0
+        self.trouble = None
         self._rests = False
 
     def waiting_for(self, what: str, *, for_seconds: float = 0.0) -> None:
@@ -60,8 +66,23 @@ class TaskProgress:
         self.allowance_seconds = for_seconds
 
     def failed(self, why: str) -> None:
-        """Record that the task has given up: it counts as stuck from now on."""
+        """Record that the task has given up: it counts as stuck from now on. With "" that it has not."""
         self.failure = why
+        if not why:
+            self.trouble = None
+
+    def troubled(self, error: Exception) -> None:
+        """Record why an attempt has failed."""
+        if type(error) is not type(self.trouble):
+            self.troubled_at = self._clock()
+        self.trouble = error
+
+    @property
+    def reason(self) -> str:
+        """Why it does not move, as far as is known."""
+        trouble = str(self.trouble or "")
+        why = f" ({trouble})" if trouble not in self.waits_for else ""
+        return self.failure or f"waiting for {self.waits_for or 'its turn'}{why}"
 
 
 def stack_of(task: asyncio.Task[object] | None) -> list[str]:
@@ -133,11 +154,18 @@ class Progress:
             if task.failure or now - task.moved_at > self.stuck_after_seconds + task.allowance_seconds
         ]
         causes = [task for task in late if task.failure or task.waits_for != BUDGET]
-        found = [
-            StuckTask(task.name, now - task.moved_at, task.failure or f"waiting for {task.waits_for or 'its turn'}")
-            for task in causes or late
-        ]
+        found = [StuckTask(task.name, now - task.moved_at, task.reason) for task in causes or late]
         return sorted(found, key=lambda stuck: -stuck.seconds)
+
+    def denied(self) -> tuple[float, AccessDeniedError] | None:
+        """For how many seconds a task has been denied access by now, and how; of several the longest."""
+        now = self.clock()
+        found = [
+            (now - task.troubled_at, task.trouble)
+            for task in self._tasks.values()
+            if isinstance(task.trouble, AccessDeniedError)
+        ]
+        return max(found, key=lambda one: one[0], default=None)
 
     async def watch(self) -> None:
         """Log each task that gets stuck, with where it hangs, once; and when it moves again. Until cancelled."""
@@ -173,6 +201,9 @@ class Progress:
 
     def report(self, task: str, error: Exception, pause_seconds: float | None) -> None:
         """Log a task's trouble, at most once per interval. ``pause_seconds``: None when there is no next try."""
+        for live in self._tasks.values():
+            if live.name == task:
+                live.troubled(error)
         repeats = self._repeats.admit((task, type(error)), always=pause_seconds is None)
         if repeats is None:
             return
@@ -185,5 +216,7 @@ class Progress:
         }
         if pause_seconds is None:
             _log.error("task failed", **keys)
+        elif isinstance(error, AccessDeniedError):  # that takes somebody's hand
+            _log.error("task retried", pause_seconds=round(pause_seconds, 3), **keys)
         else:
             _log.warning("task retried", pause_seconds=round(pause_seconds, 3), **keys)

@@ -88,6 +88,8 @@ class Daemon:
     environment: dict[str, str]
     arguments: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    output: Path | None = field(default=None, init=False)
+    """Where it writes, instead of to the log. Nobody reads that."""
 
     @property
     def log(self) -> Path:
@@ -100,7 +102,7 @@ class Daemon:
 
     def start(self) -> Daemon:
         """Start the process; does not wait."""
-        with self.log.open("ab") as log:
+        with (self.output or self.log).open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "dyncdc", "run", "-c", str(self.config), *DEBUG, *self.arguments],
                 stdout=log,

@@ -96,7 +96,7 @@ def test_a_table_whose_changes_go_nowhere(place: Place) -> None:
 def test_a_wrong_password_is_refused_and_never_shown(place: Place, table: str) -> None:
     wrong = {"url": f"clickhouse://{GUEST}:open%20sesamo@127.0.0.1:{place.server.tcp_port}/{place.name}"}
     done = once(place, [place.entry(table, snapshot=NOT_LOADED)], clickhouse=wrong)
-    assert_refused(done, USAGE, f"127.0.0.1:{place.server.tcp_port}", "password")
+    assert_refused(done, FATAL, f"127.0.0.1:{place.server.tcp_port}", "password")
     assert "sesam" not in done.err + done.out
     right = {"url": wrong["url"].replace("open%20sesamo", GUEST_PASSWORD.replace(" ", "%20"))}
     done = once(place, [place.entry(table, snapshot=NOT_LOADED)], clickhouse=right)

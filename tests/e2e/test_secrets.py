@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dyncdc.cli.exits import DIFFERENT, USAGE
+from dyncdc.cli.exits import DIFFERENT, FATAL
 
 from .harness import Daemon, running, wait_until
 from .place import Place
@@ -126,7 +126,7 @@ def test_a_run_with_everything_going_wrong_tells_no_value_key_or_credential(plac
         f" FINAL WHERE id = '{KEY}-3'"
     )
     assert said.command("verify", table) == DIFFERENT
-    assert said.command("run", config=wrong) == USAGE
+    assert said.command("run", "--once", config=wrong) == FATAL
     assert said.command("check", config=wrong) != 0
     said.texts.append(("the log", daemon.log.read_text(errors="replace")))
     said.assert_nothing_secret()

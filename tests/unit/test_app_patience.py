@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from dyncdc.app.patience import Patience
-from dyncdc.errors import FatalError, RetryableError
+from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
 from dyncdc.telemetry.progress import Progress
 
 
@@ -32,3 +32,22 @@ async def test_a_call_that_nothing_answers_is_named_and_an_error_says_more() -> 
         with pytest.raises(FatalError):
             await patience(call)
         assert progress.stuck()[0].reason == "waiting for asking ch:9000: connection refused"
+
+
+async def test_the_daemon_asks_for_ever_what_it_is_denied_and_a_command_says_so_at_once() -> None:
+    progress = Progress()
+    asked = 0
+
+    async def call() -> str:
+        nonlocal asked
+        asked += 1
+        if asked < 4:
+            raise AccessDeniedError("asking ch:9000: ClickHouse answered 516", hint="check the password")
+        return "done"
+
+    with progress.task("start") as task:
+        with pytest.raises(FatalError, match="answered 516") as caught:
+            await Patience(60.0, progress, task)(call)
+        assert (asked, caught.value.hint) == (1, "check the password")
+        assert await Patience(None, progress, task)(call) == "done"
+        assert asked == 4

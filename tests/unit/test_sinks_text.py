@@ -13,7 +13,7 @@ from asynch.errors import NetworkError, ServerException
 from dyncdc.config.tables import TableConfig
 from dyncdc.decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.errors import ConfigError, FatalError, RejectedRowsError, RetryableError
+from dyncdc.errors import AccessDeniedError, ConfigError, RejectedRowsError, RetryableError
 from dyncdc.model import Block
 from dyncdc.sinks.clickhouse import insert_statement
 from dyncdc.sinks.codes import LoginRefused, UnknownCodeError, translate
@@ -253,7 +253,8 @@ def test_a_code_that_no_table_knows_is_retried_and_counted_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [(516, LoginRefused), (497, FatalError), (27, RejectedRowsError), (252, RetryableError)]
+    ("code", "expected"),
+    [(516, LoginRefused), (497, AccessDeniedError), (27, RejectedRowsError), (252, RetryableError)],
 )
 def test_codes_decide_and_texts_do_not(code: int, expected: type[Exception]) -> None:
     text = "DB::Exception: Authentication failed: Too many parts (252). Cannot parse input. (ACCESS_DENIED)"
@@ -261,12 +262,12 @@ def test_codes_decide_and_texts_do_not(code: int, expected: type[Exception]) -> 
     assert type(error) is expected
 
 
-def test_an_untrusted_certificate_is_a_config_error_and_other_network_errors_are_not() -> None:
+def test_an_untrusted_certificate_is_told_from_other_network_errors() -> None:
     refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
     refused.verify_message = "self-signed certificate"
     error = NetworkError("All hosts are unreachable")  # type: ignore[no-untyped-call]
     error.__cause__ = refused
-    assert type(translate(error, "querying")) is ConfigError
+    assert type(translate(error, "querying")) is LoginRefused
     error.__cause__ = ConnectionRefusedError(111, "user:s3cret@host")
     found = translate(error, "querying")
     assert type(found) is RetryableError

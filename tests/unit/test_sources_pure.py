@@ -41,6 +41,11 @@ def client_error(code: str, message: str = "") -> boto.ClientError:
         ("AccessDeniedException", CredentialsError),
         ("UnrecognizedClientException", CredentialsError),
         ("InvalidSignatureException", CredentialsError),
+        ("InvalidIdentityToken", CredentialsError),
+        ("IDPRejectedClaim", CredentialsError),
+        ("IDPCommunicationError", RetryableError),
+        ("RegionDisabledException", CredentialsError),
+        ("MalformedPolicyDocument", CredentialsError),
         ("ResourceNotFoundException", RetryableError),
     ],
 )
@@ -54,6 +59,20 @@ def test_k15_trouble_with_the_key_of_a_stream_is_retried_and_says_so(code: str) 
     assert type(error) is RetryableError
     assert code in str(error)
     assert "KMS key" in error.hint
+
+
+@pytest.mark.parametrize("text", ["Signature expired: 2024 is now earlier than", "Signature not yet current: 2024"])
+def test_a_signature_of_another_time_is_the_clock_s_and_no_refusal(text: str) -> None:
+    error = translate(client_error("InvalidSignatureException", text), "reading shard s")
+    assert type(error) is RetryableError
+    assert "clock" in error.hint
+    assert text not in str(error)
+
+
+def test_credentials_that_are_not_given_say_where_they_are_looked_for() -> None:
+    error = translate(boto.CredentialRetrievalError(provider="process", error_msg="secret"), "reading")
+    assert "credential_process" in error.hint
+    assert "secret" not in str(error)
 
 
 def test_a_call_says_what_a_code_means_there() -> None:
@@ -75,6 +94,8 @@ def test_a_signature_error_never_quotes_what_was_signed() -> None:
         (boto.EndpointConnectionError(endpoint_url="http://x"), RetryableError),
         (boto.ReadTimeoutError(endpoint_url="http://x"), RetryableError),
         (boto.CredentialRetrievalError(provider="p", error_msg="e"), RetryableError),
+        (boto.MetadataRetrievalError(error_msg="e"), RetryableError),
+        (boto.RefreshWithMFAUnsupportedError(), CredentialsError),
         (ConnectionResetError(), RetryableError),
         (TimeoutError(), RetryableError),
         (msgspec.ValidationError("x"), RetryableError),

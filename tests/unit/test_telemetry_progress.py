@@ -7,7 +7,7 @@ import io
 
 import structlog
 
-from dyncdc.errors import RetryableError
+from dyncdc.errors import AccessDeniedError, RetryableError
 from dyncdc.telemetry.advice import what_to_do
 from dyncdc.telemetry.logging import configure_logging
 from dyncdc.telemetry.progress import BUDGET, Progress
@@ -181,3 +181,34 @@ async def test_a_stuck_task_can_be_told_of_on_a_terminal_and_as_json() -> None:
             assert f"insert:{format}" in stream.getvalue() and "test_telemetry_progress" in stream.getvalue()
     finally:
         structlog.reset_defaults()
+
+
+def test_a_stuck_task_names_what_it_is_refused() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    with progress.task("insert:orders") as task:
+        task.waiting_for("ClickHouse")
+        progress.report("insert:orders", RetryableError("inserting 5 rows: ClickHouse answered 252"), 1.0)
+        clock.now += 61.0
+        (stuck,) = progress.stuck()
+        assert stuck.reason == "waiting for ClickHouse (inserting 5 rows: ClickHouse answered 252)"
+        task.moved()
+        task.waiting_for("ClickHouse")
+        clock.now += 61.0
+        assert progress.stuck()[0].reason == "waiting for ClickHouse"
+
+
+def test_what_is_denied_counts_from_its_first_refusal_until_the_task_moves() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+    denied = AccessDeniedError("reading shard 1: AccessDeniedException")
+    with progress.task("shard:orders:1") as task, progress.task("shard:orders:2"):
+        progress.report("shard:orders:1", RetryableError("reading shard 1: timed out"), 1.0)
+        assert progress.denied() is None
+        clock.now += 10.0
+        progress.report("shard:orders:1", denied, 1.0)
+        clock.now += 5.0
+        progress.report("shard:orders:1", denied, 1.0)
+        assert progress.denied() == (5.0, denied)
+        task.moved()
+        assert progress.denied() is None

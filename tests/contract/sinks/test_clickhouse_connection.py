@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.errors import ConfigError, DyncdcError, FatalError, RejectedRowsError, RetryableError
+from dyncdc.errors import AccessDeniedError, DyncdcError, FatalError, RejectedRowsError, RetryableError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.sinks.codes import ACTIONS, NAMES, LoginRefused, SchemaChangedError, TableGoneError, UnknownCodeError
 from dyncdc.sinks.connection import ClickHouse
@@ -221,33 +221,33 @@ async def test_closing_lets_the_server_stop_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("user", "password"), [("ada", "wrong"), ("ada", ""), ("nobody", "x")])
-async def test_a_refused_login_is_a_config_error_that_shows_no_password(
+async def test_a_refused_login_is_retried_and_shows_no_password(
     clickhouse: ClickHouse, user: str, password: str
 ) -> None:
     client = ClickHouse(replace(clickhouse.url, user=user, password=password))
     error = await error_of(client, "SELECT 1")
     assert isinstance(error, LoginRefused)
-    assert isinstance(error, ConfigError)
+    assert isinstance(error, RetryableError)
     assert error.hint
     assert not password or password not in f"{error!r}{error.hint}{client!r}{error.__cause__!r}"
     await client.close()
 
 
-async def test_a_login_refused_after_one_that_worked_is_fatal_so_that_a_restart_may_read_the_new_password(
-    clickhouse: ClickHouse,
-) -> None:
-    client = ClickHouse(replace(clickhouse.url, user="ada", password="correct horse"))
+async def test_the_password_is_asked_for_at_each_connect(clickhouse: ClickHouse) -> None:
+    passwords = ["wrong", "wrong again", "correct horse"]
+    client = ClickHouse(replace(clickhouse.url, user="ada"), password=lambda: passwords.pop(0))
+    for _ in range(2):
+        assert isinstance(await error_of(client, "SELECT 1"), LoginRefused)
     assert await client.fetch("SELECT currentUser()") == [("ada",)]
-    await client.close()
-    client._closed = False
-    client.url = replace(client.url, password="changed")
-    assert type(await error_of(client, "SELECT 1")) is FatalError
+    assert await client.fetch("SELECT 1") == [(1,)], "over the same connection"
     await client.close()
 
 
-async def test_a_missing_database_is_a_config_error(clickhouse: ClickHouse) -> None:
+async def test_a_missing_database_is_waited_for(clickhouse: ClickHouse) -> None:
     client = ClickHouse(replace(clickhouse.url, database="nowhere"))
-    assert isinstance(await error_of(client, "SELECT 1"), ConfigError)
+    error = await error_of(client, "SELECT 1")
+    assert isinstance(error, RetryableError)
+    assert "create the database" in error.hint
 
 
 async def test_wrong_ports_are_retryable_and_say_what_to_look_at(
@@ -291,7 +291,7 @@ async def test_a_missing_grant_is_named(clickhouse: ClickHouse) -> None:
     await clickhouse.execute("CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a")
     client = ClickHouse(replace(clickhouse.url, user="ada", password="correct horse"))
     error = await error_of(client, "CREATE USER eve")
-    assert type(error) is FatalError
+    assert type(error) is AccessDeniedError
     assert "missing grant: CREATE USER" in str(error)
     await client.close()
 

@@ -29,6 +29,8 @@ class KinesisServer:
         self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self.calls: Counter[str] = Counter()
         self.requests: defaultdict[str, list[dict[str, object]]] = defaultdict(list)
+        self.refused_keys: set[str] = set()
+        """Access key ids that are not valid any more."""
         self.url = ""
 
     @asynccontextmanager
@@ -61,6 +63,8 @@ class KinesisServer:
         try:
             if isinstance(fault, AwsError):
                 raise fault
+            if any(f"Credential={key}/" in request.headers["Authorization"] for key in self.refused_keys):
+                raise AwsError("UnrecognizedClientException", "The security token included in the request is invalid.")
             if operation == "GetRecords":
                 return json_answer(self.records.get_records(document, region, empty=fault == "empty"), "1.1")
             operations = {**self.kinesis.operations, **self.records.operations}

@@ -8,14 +8,16 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import structlog
 from aiobotocore.credentials import AioContainerMetadataFetcher
 from conftest import REGION
+from kinesis_server import KinesisServer
 
-from dyncdc.errors import ConfigError
-from dyncdc.sources.aws import open_clients
+from dyncdc.errors import ConfigError, DyncdcError, RetryableError
+from dyncdc.sources.aws import AwsClients, open_clients
 from dyncdc.sources.aws_errors import CredentialsError
 from dyncdc.sources.kinesis import open_stream
 from dyncdc.sources.tables import Tables
@@ -95,6 +97,67 @@ def credentials_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Credential
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The SDK's own files are the only place to find credentials; they do not exist yet. Returns their directory."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    return tmp_path
+
+
+async def describe(clients: AwsClients) -> DyncdcError:
+    """What a call ends with: the table is not there."""
+    with pytest.raises(DyncdcError) as caught:
+        await Tables(clients.dynamodb).describe("nosuch")
+    return caught.value
+
+
+async def test_credentials_that_come_after_the_start_are_found_without_another(aws_url: str, files: Path) -> None:
+    async with open_clients("ap-south-2", endpoint_url=aws_url) as clients:
+        assert isinstance(await describe(clients), CredentialsError)
+        (files / "credentials").write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+        assert isinstance(await describe(clients), ConfigError)
+
+
+async def test_keys_that_aws_refuses_are_read_again(server: KinesisServer, files: Path) -> None:
+    keys = files / "credentials"
+    keys.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = b\n")
+    async with open_clients("ap-south-3", endpoint_url=server.url) as clients:
+        server.refused_keys.add("old")
+        for _ in range(2):
+            with pytest.raises(CredentialsError, match="UnrecognizedClientException"):
+                await open_stream(clients, "any")
+        keys.write_text("[default]\naws_access_key_id = new\naws_secret_access_key = b\n")
+        with pytest.raises(ConfigError, match="ResourceNotFoundException"):
+            await open_stream(clients, "any")
+
+
+@pytest.mark.parametrize("text", ["[default]\ncredential_process = /nonexistent/tool\n", "[default\n"])
+async def test_a_broken_source_of_credentials_is_retried_with_its_hint(aws_url: str, files: Path, text: str) -> None:
+    async with open_clients("ap-south-4", endpoint_url=aws_url) as clients:
+        (files / "config").write_text(text)
+        error = await describe(clients)
+        assert isinstance(error, RetryableError)
+        assert "credential_process" in error.hint
+
+
+async def test_a_role_without_credentials_to_assume_it_is_told_from_other_errors(aws_url: str, files: Path) -> None:
+    role = "arn:aws:iam::000000000000:role/reader"
+    async with open_clients("ap-south-5", endpoint_url=aws_url, role_arn=role) as clients:
+        error = await describe(clients)
+        assert isinstance(error, CredentialsError)
+        assert "no usable AWS credentials" in str(error)
+
+
+async def test_a_profile_that_does_not_exist_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nosuch")
+    with pytest.raises(ConfigError, match="nosuch"):
+        async with open_clients("ap-south-6", endpoint_url="http://127.0.0.1:1"):
+            pass
 
 
 async def test_credentials_that_cannot_be_renewed_yet_are_used_while_they_are_valid(
