@@ -22,7 +22,8 @@ def daemon_state(config: Config) -> str:
     """Ask the daemon's own health page. Blocks for two seconds at most."""
     try:
         with _DIRECT.open(f"{_base(config)}/healthz", timeout=PROBE_SECONDS) as answer:
-            return "healthy" if answer.status == 200 else "unknown"
+            lines = answer.read(2000).decode(errors="replace").split("\n")
+            return "; ".join(line for line in lines if line) if answer.status == 200 else "unknown"
     except urllib.error.HTTPError as error:
         lines = error.read(2000).decode(errors="replace").split("\n")
         return f"stuck: {'; '.join(line for line in lines if line)}"

@@ -20,6 +20,15 @@ POLL_CEILING_SECONDS = 20.0
 """Pauses between two looks at an export: AWS takes minutes, a local one less than a second."""
 
 
+COVER_POLL_SECONDS = 5.0
+DESTINATION = "DynamoDB to show the streaming destination"
+COVERING = (
+    "the stream must have brought the table's changes for that long before its snapshot begins (settle_seconds, and"
+    " margin_seconds where the destination has rows)"
+)
+EXPORTING = "AWS exports the table, which takes minutes, of large tables hours"
+
+
 class Exporting:
     """The first two states of a table's snapshots: ``waiting`` and ``exporting``."""
 
@@ -48,21 +57,31 @@ class Exporting:
         """Wait until an export asked for now shows nothing older than what the stream brings."""
         if self._plan.export_arn:
             return await self._seen_active(snapshot, task)
+        told = False
         while True:
             snapshot = await self._seen_active(snapshot, task)
+            task.waiting_for(DESTINATION)
             now = await self._journal.ask(self._origin.covered_at, task)
             if now is None or self._lost_until > snapshot.covered_from:  # what was covered has a hole now
                 # Changes that were read before the hole may be younger than an export at the usual distance would say.
                 snapshot = replace(snapshot, covered_from=0.0, had_rows=True)
+                task.planned("")
                 await self._journal.save(snapshot)
                 continue
             # Rows of a later snapshot must win over those of an earlier one.
             newer = version_floor / 1_000_000 + self._plan.margin_seconds + 1.0 if version_floor else 0.0
             missing = max(snapshot.covered_from + self._needed_seconds(snapshot), newer) - now
             if missing <= 0:
+                task.planned("")
                 return snapshot
-            task.waiting_for(f"{missing:.0f} s of stream before the export", for_seconds=missing)
-            await asyncio.sleep(min(missing, 5.0))
+            task.moved()  # AWS has answered, and the table is covered all the while
+            task.planned(COVERING, for_seconds=missing)
+            if not told:
+                told = True
+                self._journal.tell("snapshot waits", table=self._plan.table, reason=COVERING, seconds=round(missing))
+            pause_seconds = min(missing, COVER_POLL_SECONDS)
+            task.waiting_for("the stream to cover the table", for_seconds=pause_seconds)
+            await asyncio.sleep(pause_seconds)
 
     def _needed_seconds(self, snapshot: Snapshot) -> float:
         """How far the export must lie behind the start of coverage; rows from elsewhere may be as old as the margin."""
@@ -150,10 +169,13 @@ class Exporting:
         pause_seconds = POLL_FIRST_SECONDS
         while export.status == "IN_PROGRESS":
             task.moved()
-            task.waiting_for("AWS to export the table")
+            task.planned(EXPORTING)
+            task.waiting_for("AWS to export the table", for_seconds=pause_seconds)
             await asyncio.sleep(pause_seconds)
+            task.waiting_for("AWS to describe the export")
             pause_seconds = min(pause_seconds * 1.5, POLL_CEILING_SECONDS)
             export = await self._journal.ask(lambda: self._origin.describe_export(snapshot.export_arn), task)
+        task.planned("")
         if export.status == "FAILED":
             await self._journal.save(replace(snapshot, state="failed"))
             raise CorruptSnapshotError(

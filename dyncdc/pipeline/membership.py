@@ -30,6 +30,8 @@ GATHERING_SECONDS = 0.5
 """As ``BEAT_SECONDS``, while some are missing: no snapshot begins before all are there."""
 
 JOIN_POLL_SECONDS = 1.0
+SHOWN = "ClickHouse to show or take the members"
+"""What is waited for at each look."""
 
 _MEMBER = re.compile(r"([0-9]{1,6})/([0-9]{1,6})", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
@@ -184,12 +186,14 @@ class Membership:
         seen = await self._retry(self._store.members)
         if self._after:
             self._refuse_replaced(seen, self._after)
-        while strangers := self._strangers(seen):
-            for one in strangers:
-                if first.setdefault((one.members, one.member, one.epoch), one.seen_at) != one.seen_at:
-                    raise self._refused(strangers)
-            await asyncio.sleep(JOIN_POLL_SECONDS)
-            seen = await self._retry(self._store.members)
+        with self._progress.task("start") as task:
+            task.planned("members of another division may still be alive", for_seconds=LIVE_SECONDS)
+            while strangers := self._strangers(seen):
+                for one in strangers:
+                    if first.setdefault((one.members, one.member, one.epoch), one.seen_at) != one.seen_at:
+                        raise self._refused(strangers)
+                await asyncio.sleep(JOIN_POLL_SECONDS)
+                seen = await self._retry(self._store.members)
 
     async def join(self, epoch: int) -> None:
         """Write this process down as a member. Once per life, after its epoch is taken and before anything is read.
@@ -214,7 +218,7 @@ class Membership:
                 except TimeoutError:
                     pass  # the interval is over: that is what we wait for
                 self._due.clear()
-                task.waiting_for("ClickHouse to show the members")
+                task.waiting_for(SHOWN)
                 try:
                     await self._beat()
                     task.moved()
@@ -283,7 +287,9 @@ class Membership:
             self._metrics.retry("members", error)
             self._progress.report("members", error, pause_seconds)
 
-        return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+        with self._progress.task("members") as task:
+            task.waiting_for(SHOWN)
+            return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
 
 
 def alive(seen: Iterable[Member]) -> list[Member]:

@@ -299,4 +299,6 @@ class Recovery:
             self._metrics.retry("recovery", error)
             self._progress.report("recovery", error, pause_seconds)
 
-        return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+        with self._progress.task("recovery") as task:  # health sees it, whoever waits for it
+            task.waiting_for("ClickHouse to show or take gaps and requests")
+            return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

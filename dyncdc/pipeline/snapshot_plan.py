@@ -83,6 +83,10 @@ class Journal:
         await self.retry(lambda: self._store.save(replace(snapshot, epoch=self._epoch)))
         self._engine.progress.tell("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
 
+    def tell(self, event: str, **keys: object) -> None:
+        """Log what an operator should know of."""
+        self._engine.progress.tell(event, **keys)
+
     async def accept_gap(self, table: str, source: str, begin: float, end: float) -> None:
         """Write down a gap that the user takes."""
         await self.retry(lambda: self._store.record_gap(table, source, begin, end))

@@ -10,7 +10,18 @@ _AWS: Final = "`dyncdc check` names what AWS refuses; else look at the network, 
 
 ADVICE: Final[Mapping[str, str]] = {
     **dict.fromkeys(
-        ("insert", "checkpointer", "watermarks", "members", "others", "requests", "columns", "tombstones"), _CLICKHOUSE
+        (
+            "insert",
+            "checkpointer",
+            "watermarks",
+            "members",
+            "others",
+            "requests",
+            "recovery",
+            "columns",
+            "tombstones",
+        ),
+        _CLICKHOUSE,
     ),
     **dict.fromkeys(("shard", "discovery", "destination"), _AWS),
     "snapshot": "mend what is named here; a snapshot that has failed waits for `dyncdc snapshot TABLE`",

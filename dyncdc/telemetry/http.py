@@ -73,12 +73,15 @@ class HttpPages:
         return web.Response(text="live\n")
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        stuck = self._progress.stuck()
+        stuck, planned = self._progress.stuck(), self._progress.planned()
         status = 503 if stuck else 200
         if "application/json" in request.headers.get("Accept", ""):
             tasks = [{"task": task.name, "seconds": round(task.seconds, 1), "reason": task.reason} for task in stuck]
-            return web.json_response({"status": "stuck" if stuck else "healthy", "stuck": tasks}, status=status)
-        return web.Response(text="".join(f"{task}\n" for task in stuck) or "healthy\n", status=status)
+            waits = [{"task": wait.name, "seconds": wait.seconds, "reason": wait.reason} for wait in planned]
+            state = "stuck" if stuck else "healthy"
+            return web.json_response({"status": state, "stuck": tasks, "planned": waits}, status=status)
+        lines = [*map(str, stuck)] or ["healthy", *map(str, planned)]
+        return web.Response(text="".join(f"{line}\n" for line in lines), status=status)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         if self._readiness.ready:

@@ -42,6 +42,10 @@ class TaskProgress:
     """Why it tries again, while it does."""
     troubled_at: float = 0.0
     """Since when it has been of this class."""
+    plan: str = ""
+    """What it waits for on purpose; "" while it does not."""
+    plan_ends_at: float | None = None
+    """When that will be over, by the clock of ``Progress``; None where nobody knows."""
     _rests: bool = False
     """Whether it is in a planned pause that began right after it had moved."""
 
@@ -64,6 +68,14 @@ class TaskProgress:
         self._rests = for_seconds > 0.0 and not self.waits_for
         self.waits_for = what
         self.allowance_seconds = for_seconds
+
+    def planned(self, why: str, *, for_seconds: float | None = None) -> None:
+        """Say that it waits on purpose, and for how long if that is known; "" when that is over.
+
+        It excuses nothing: a task that waits so must move all the while, by looking whether it still has to.
+        """
+        self.plan = why
+        self.plan_ends_at = None if for_seconds is None else self._clock() + for_seconds
 
     def failed(self, why: str) -> None:
         """Record that the task has given up: it counts as stuck from now on. With "" that it has not."""
@@ -108,6 +120,19 @@ class StuckTask:
 
     def __str__(self) -> str:
         return f"{self.name} has not moved for {self.seconds:.0f} s: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWait:
+    """A task that waits on purpose, as health shows it. ``seconds``: for how long still, None where nobody knows."""
+
+    name: str
+    reason: str
+    seconds: float | None
+
+    def __str__(self) -> str:
+        left = "" if self.seconds is None else f", {self.seconds:.0f} s still"
+        return f"{self.name} waits as planned: {self.reason}{left}"
 
 
 @dataclass(slots=True)
@@ -156,6 +181,15 @@ class Progress:
         causes = [task for task in late if task.failure or task.waits_for != BUDGET]
         found = [StuckTask(task.name, now - task.moved_at, task.reason) for task in causes or late]
         return sorted(found, key=lambda stuck: -stuck.seconds)
+
+    def planned(self) -> list[PlannedWait]:
+        """Return the tasks that wait on purpose."""
+        now = self.clock()
+        return [
+            PlannedWait(task.name, task.plan, None if task.plan_ends_at is None else max(0.0, task.plan_ends_at - now))
+            for task in self._tasks.values()
+            if task.plan
+        ]
 
     def denied(self) -> tuple[float, AccessDeniedError] | None:
         """For how many seconds a task has been denied access by now, and how; of several the longest."""

@@ -226,6 +226,58 @@ def test_s3_an_export_is_asked_for_when_the_stream_has_covered_the_table_for_lon
     run(work())
 
 
+async def healths(bench: Bench, ended: asyncio.Event) -> list[tuple[float, list[str], list[str]]]:
+    """Each second until ``ended``: the time, what is stuck, and what waits as planned."""
+    seen = []
+    while not ended.is_set():
+        await asyncio.sleep(1.0)
+        stuck, planned = bench.progress.stuck(), bench.progress.planned()
+        seen.append(
+            (asyncio.get_running_loop().time(), [found.name for found in stuck], [str(wait) for wait in planned])
+        )
+    return seen
+
+
+@pytest.mark.parametrize("had_rows", [False, True])
+def test_the_wait_before_a_snapshot_is_told_with_its_end_and_is_never_stuck(had_rows: bool) -> None:
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=had_rows))
+        bench.held.set()
+        async with loading(bench) as loader:
+            seen = await healths(bench, loader.ended)
+        assert [stuck for _, stuck, _ in seen if stuck] == []
+        covering = [planned[0] for _, _, planned in seen if planned and "settle_seconds" in planned[0]]
+        assert len(covering) >= (350 if had_rows else 55)
+        assert covering[0].startswith("snapshot:orders waits as planned: ")
+        assert covering[0].endswith(", 359 s still" if had_rows else ", 59 s still")
+        assert any("AWS exports" in text for _, _, planned in seen for text in planned)
+        assert bench.progress.planned() == []
+
+    run(work())
+
+
+def test_a_call_that_hangs_in_the_middle_of_a_planned_wait_is_stuck_within_its_time() -> None:
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=True))
+        bench.held.set()
+        look = bench.origin.covered_at
+
+        async def covered_at() -> float | None:
+            if now() - BEGUN > 100.0:
+                await asyncio.sleep(1e6)
+            return await look()
+
+        bench.origin.covered_at = covered_at  # type: ignore[method-assign]
+        async with loading(bench):
+            await asyncio.sleep(100.0)
+            assert bench.progress.stuck() == []
+            await asyncio.sleep(70.0)
+            (found,) = bench.progress.stuck()
+            assert found.reason == "waiting for DynamoDB to show the streaming destination"
+
+    run(work())
+
+
 def test_s3_a_destination_that_was_switched_off_in_between_is_covered_anew() -> None:
     async def work() -> None:
         bench = Bench()

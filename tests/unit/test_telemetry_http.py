@@ -48,6 +48,18 @@ async def site() -> AsyncIterator[Site]:
         yield there
 
 
+async def test_healthz_says_what_waits_as_planned_and_for_how_long(site: Site) -> None:
+    with site.progress.task("snapshot:orders") as task:
+        task.planned("the stream must cover it", for_seconds=300.0)
+        site.now = 50.0
+        line = "snapshot:orders waits as planned: the stream must cover it, 250 s still\n"
+        assert await site.get("/healthz") == (200, f"healthy\n{line}")
+        _, body = await site.get("/healthz", "application/json")
+        assert '"planned": [{"task": "snapshot:orders", "seconds": 250.0' in body
+        task.planned("")
+        assert await site.get("/healthz") == (200, "healthy\n")
+
+
 async def test_healthz_names_what_is_stuck_and_livez_does_not_care(site: Site) -> None:
     assert await site.get("/healthz") == (200, "healthy\n")
     with site.progress.task("insert:orders") as task:

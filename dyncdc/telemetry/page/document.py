@@ -93,6 +93,14 @@ class StuckPart(msgspec.Struct):
     todo: str = ""
 
 
+class WaitPart(msgspec.Struct):
+    """A task that waits on purpose. ``seconds``: for how long still, None where nobody knows."""
+
+    task: str
+    reason: str
+    seconds: float | None
+
+
 class TroublePart(msgspec.Struct):
     """A warning or an error, as often as it came. ``hint``: what to do."""
 
@@ -158,6 +166,7 @@ class Document(msgspec.Struct):
     state: str
     missing: list[str] = []
     stuck: list[StuckPart] = []
+    planned: list[WaitPart] = []
     tables: list[TablePart] = []
     shards: Shards = msgspec.field(default_factory=Shards)
     letters: list[LettersPart] = []

@@ -52,6 +52,14 @@ def merge_documents(own: Document, answers: Sequence[tuple[int, str, Document | 
         state="stuck" if stuck else "starting" if missing else "healthy",
         missing=missing,
         stuck=stuck[:MOST_STUCK],
+        planned=[
+            *own.planned,
+            *(
+                msgspec.structs.replace(wait, task=f"worker {number}: {wait.task}")
+                for number, document in told
+                for wait in document.planned
+            ),
+        ],
         tables=[_table(table, documents, len(answers) > len(documents)) for table in own.tables],
         shards=_shards(documents),
         troubles=_troubles(own, told),

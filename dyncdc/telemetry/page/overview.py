@@ -23,6 +23,7 @@ from .document import (
     StuckPart,
     TableFacts,
     TablePart,
+    WaitPart,
 )
 from .stored import Stored
 from .troubles import Troubles
@@ -96,6 +97,7 @@ class Overview:
             stuck=[
                 StuckPart(task.name, task.seconds, task.reason, what_to_do(task.name)) for task in stuck[:MOST_STUCK]
             ],
+            planned=[WaitPart(wait.name, wait.reason, wait.seconds) for wait in self._progress.planned()],
             tables=self._table_parts(shards),
             shards=summarize(shards, by_label(metrics.shards)),
             letters=stored.letters,

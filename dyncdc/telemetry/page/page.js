@@ -187,6 +187,8 @@ function alarms(doc) {
       make("b", {}, `${task.task}${task.seconds >= 1 ? ` has not moved for ${duration(task.seconds)}` : ""}`),
       make("span", {}, ...prose(task.reason)), todo ? make("p", { class: "todo" }, ...prose(todo)) : null);
   });
+  for (const wait of doc.planned || []) found.push(make("div", { class: "banner" }, make("b", {}, wait.task),
+    make("span", {}, `waits as planned: ${wait.reason}${wait.seconds === null ? "" : ", " + duration(wait.seconds) + " still"}`)));
   if (doc.missing.length) found.push(make("div", { class: "banner warn" }, make("b", {}, "Starting"),
     make("span", {}, `not yet: ${doc.missing.join(", ")}`)));
   if (doc.clickhouse.error) {
