@@ -46,7 +46,9 @@ class SnapshotConfig(Section):
         default=None, description="S3 bucket for a new export; or name a finished one by export_arn"
     )
     prefix: str = Field(default="dyncdc/", description="key prefix of a new export")
-    export_arn: str | None = Field(default=None, description="use this finished export instead of starting one")
+    export_arn: str | None = Field(
+        default=None, description="use this finished full export, without a filter, instead of starting one"
+    )
     segments: int = Field(
         default=4, gt=0, le=SCAN_MOST_SEGMENTS, description="segments of a scan; one that runs keeps its own number"
     )

@@ -16,6 +16,7 @@ from .aws_errors import aws_call
 from .bodies import decode_get_records
 from .credentials import of_session
 from .items import decode_items
+from .whole_answers import keep_whole_answer
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0
@@ -70,9 +71,11 @@ async def open_clients(
         connections = max(POOL_MIN_CONNECTIONS, shards)
         kinesis = await _client(session, stack, "kinesis", endpoint_url, connections, READ_ATTEMPTS)
         kinesis.meta.events.register("before-parse.kinesis.GetRecords", decode_get_records)
+        kinesis.meta.events.register("before-parse.kinesis.DescribeStreamSummary", keep_whole_answer)
         dynamodb = await _client(session, stack, "dynamodb", endpoint_url, POOL_MIN_CONNECTIONS, ATTEMPTS)
         for operation in ("Scan", "BatchGetItem"):
             dynamodb.meta.events.register(f"before-parse.dynamodb.{operation}", decode_items)
+        dynamodb.meta.events.register("before-parse.dynamodb.DescribeExport", keep_whole_answer)
         s3 = await _client(session, stack, "s3", endpoint_url, POOL_MIN_CONNECTIONS, ATTEMPTS)
         for client in (kinesis, dynamodb, s3):
             client.meta.events.register("after-call", credentials.look_at_answer)

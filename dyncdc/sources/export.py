@@ -17,6 +17,7 @@ from .aws_errors import CredentialsError, Verdict, aws_call
 from .export_files import ExportSource
 from .scan import is_scan
 from .tables import TABLE_UNKNOWN, Tables
+from .whole_answers import whole_answer
 
 MANIFEST_MAX_BYTES = 256 * 2**20
 
@@ -128,7 +129,7 @@ class ExportOrigin:
             return msgspec.convert(response.get("ExportDescription"), _Description).export()
 
     async def describe_export(self, arn: str) -> Export:
-        """The export's present state. Raises ConfigError when DynamoDB does not know it."""
+        """The export's present state. Raises ConfigError when DynamoDB does not know it, or it is no snapshot."""
         return (await self._describe(arn)).export()
 
     async def _describe(self, arn: str) -> _Description:
@@ -139,6 +140,8 @@ class ExportOrigin:
             )
         async with aws_call(f"describing export {arn}", _EXPORT):
             response = await self._clients.dynamodb.describe_export(ExportArn=arn)
+            # Before anything else: an incremental export need not even say its time.
+            manifest.refuse_other_exports(f"describing export {arn}", whole_answer(response, "ExportDescription"))
             return msgspec.convert(response.get("ExportDescription"), _Description)
 
     async def open_export(self, export: Export, source: SourceId | None = None) -> ExportSource:

@@ -76,7 +76,8 @@ class GzipLines:
 
         Only after the last piece was fed and taken. Raises CorruptSnapshotError saying what disagrees.
         """
-        complete = self._inflate.eof and not self._pending
+        # An empty partition's file may have no bytes at all, not even those of an empty gzip file.
+        complete = (self._inflate.eof and not self._pending) or not self.compressed_bytes
         rest = self._count([self._tail], b"")
         # The md5 is the stronger statement: a short download and a damaged one fail it alike.
         if self._md5.digest() != self._wanted_md5:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -45,8 +46,6 @@ class _SummaryBody(msgspec.Struct):
     manifestFilesS3Key: str
     itemCount: int
     exportArn: str = ""
-    outputFormat: str = "DYNAMODB_JSON"
-    exportType: str = "FULL_EXPORT"
 
 
 class _FileLine(msgspec.Struct):
@@ -56,6 +55,7 @@ class _FileLine(msgspec.Struct):
 
 
 _SUMMARY = msgspec.json.Decoder(_SummaryBody)
+_FIELDS = msgspec.json.Decoder(dict[str, Any])
 _LINES = msgspec.json.Decoder(_FileLine)
 
 
@@ -78,13 +78,34 @@ def verify_checksum(key: str, body: bytes, checksum: bytes) -> None:
         raise CorruptSnapshotError(f"verifying {key}: its checksum does not match", hint=_AGAIN)
 
 
+def refuse_other_exports(doing: str, fields: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless an export holds every item of its table, whole, in DynamoDB's JSON.
+
+    ``fields``: all that a description or a summary says; they spell the same names differently. A field about a filter
+    is not to be understood before it is believed: what an export leaves out would be taken for deleted.
+    """
+    said = {name.lower(): value for name, value in fields.items() if value not in (None, "", {}, [])}
+    why_not = ""
+    if said.get("exporttype", "FULL_EXPORT") != "FULL_EXPORT" or "incrementalexportspecification" in said:
+        why_not = "it is an incremental export, which holds changes only"
+    elif filters := sorted(name for name in said if name.startswith("filter")):
+        why_not = f"it is a filtered export ({filters[0]}), which leaves out items or attributes"
+    elif said.get("exportformat", said.get("outputformat", "DYNAMODB_JSON")) != "DYNAMODB_JSON":
+        why_not = "it is not written as DYNAMODB_JSON"
+    if why_not:
+        raise ConfigError(
+            f"{doing}: {why_not}, and a snapshot is a full export without a filter, in DYNAMODB_JSON",
+            hint="correct snapshot.export_arn, or name a bucket and leave the export to dyncdc",
+        )
+
+
 def parse_summary(key: str, body: bytes, export_arn: str) -> Summary:
     """Read ``manifest-summary.json`` of the export ``export_arn``.
 
-    Raises CorruptSnapshotError when it is not readable or another export's, ConfigError for a kind of export that is
-    not supported (Ion, incremental).
+    Raises CorruptSnapshotError when it is not readable or another export's, ConfigError for one that is no snapshot.
     """
     try:
+        refuse_other_exports(f"reading {key}", _FIELDS.decode(body))
         found = _SUMMARY.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptSnapshotError(f"reading {key}: not a manifest summary", hint=_AGAIN) from error
@@ -92,11 +113,6 @@ def parse_summary(key: str, body: bytes, export_arn: str) -> Summary:
         raise CorruptSnapshotError(f"reading {key}: it belongs to another export", hint=_AGAIN)
     if found.itemCount < 0 or not found.s3Bucket or not found.manifestFilesS3Key:
         raise CorruptSnapshotError(f"reading {key}: bucket, file list or item count is missing", hint=_AGAIN)
-    if (found.outputFormat, found.exportType) != ("DYNAMODB_JSON", "FULL_EXPORT"):
-        raise ConfigError(
-            f"reading {key}: a snapshot is a full export in DYNAMODB_JSON",
-            hint="correct snapshot.export_arn, or name a bucket and leave the export to dyncdc",
-        )
     return Summary(found.exportArn or export_arn, found.s3Bucket, found.manifestFilesS3Key, found.itemCount)
 
 

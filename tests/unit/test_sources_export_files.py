@@ -60,10 +60,25 @@ def test_s14_the_summary_of_another_export_is_refused() -> None:
         manifest.parse_summary("s", summary(exportArn=ARN + "d"), ARN)
 
 
-@pytest.mark.parametrize("change", [{"outputFormat": "ION"}, {"exportType": "INCREMENTAL_EXPORT"}])
-def test_an_export_of_another_kind_is_a_config_error(change: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"outputFormat": "ION"},
+        {"exportType": "INCREMENTAL_EXPORT", "itemCount": None},
+        {"filterSpecification": {"filterExpression": "a = b"}},
+        {"FILTEREXPRESSION": "a = b"},
+        {"filtered": True},
+    ],
+)
+def test_an_export_of_another_kind_is_a_config_error(change: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         manifest.parse_summary("s", summary(**change), ARN)
+
+
+@pytest.mark.parametrize("nothing", [None, "", {}, []])
+def test_a_summary_that_says_that_there_is_no_filter_is_a_snapshots(nothing: object) -> None:
+    body = summary(filterSpecification=nothing, incrementalExportSpecification=nothing, exportType=nothing)
+    assert manifest.parse_summary("s", body, ARN).item_count == 3
 
 
 def test_s7_a_file_listed_twice_counts_once() -> None:
@@ -128,6 +143,10 @@ def test_s7_a_file_without_items_is_fine() -> None:
 GOOD = gzip.compress(b"a\nb\nc\n", mtime=0)
 
 
+def test_an_empty_partitions_file_may_have_no_bytes() -> None:
+    assert inflate(b"", reader(b"", 0)) == []
+
+
 @pytest.mark.parametrize(
     ("data", "count", "md5", "says"),
     [
@@ -135,7 +154,8 @@ GOOD = gzip.compress(b"a\nb\nc\n", mtime=0)
         (GOOD, 3, b"0" * 16, "md5 differs"),
         (GOOD[:-4], 3, None, "cut short"),
         (GOOD[:-4], 3, hashlib.md5(GOOD).digest(), "md5 differs.*cut short"),
-        (b"", 0, None, "cut short"),
+        (b"", 3, None, "holds 0 items, the manifest says 3"),
+        (b"", 0, hashlib.md5(GOOD).digest(), "md5 differs"),
         (b"not gzip at all", 3, None, "not valid gzip"),
         (GOOD + b"tail", 3, None, "not valid gzip"),
         (GOOD[:12] + b"\x00" + GOOD[13:], 3, None, "not valid gzip"),

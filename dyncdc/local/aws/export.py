@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from dyncdc.local.aws.export_content import INCREMENTAL, exported
 from dyncdc.local.aws.items import PARTITIONS, Row
 from dyncdc.local.aws.moto_server import Moto
 from dyncdc.local.aws.settings import Settings
@@ -55,6 +56,7 @@ class Exports:
         now = time.time()
         export_time = float(request.get("ExportTime") or now)
         self._check(table, request, export_time, now)
+        rows = exported(list(table.items.rows()), request, table.items.schema.names)
         export_id = f"{int(now * 1000):014d}-{uuid.uuid4().hex[:8]}"
         description: Wire = {
             "ExportArn": f"{table.arn}/export/{export_id}",
@@ -62,17 +64,20 @@ class Exports:
             "StartTime": now,
             "TableArn": table.arn,
             "TableId": table.id,
-            "ExportTime": export_time,
+            "ExportTime": None if request.get("ExportType") == INCREMENTAL else export_time,
             "ClientToken": token,
             "S3Bucket": request["S3Bucket"],
+            "S3BucketOwner": request.get("S3BucketOwner"),
             "S3Prefix": request.get("S3Prefix"),
             "S3SseAlgorithm": request.get("S3SseAlgorithm", "AES256"),
+            "S3SseKmsKeyId": request.get("S3SseKmsKeyId"),
             "ExportFormat": "DYNAMODB_JSON",
-            "ExportType": "FULL_EXPORT",
+            "ExportType": request.get("ExportType", "FULL_EXPORT"),
+            "IncrementalExportSpecification": request.get("IncrementalExportSpecification"),
+            "FilterSpecification": request.get("FilterSpecification"),
         }
         self._exports[description["ExportArn"]] = description
         self._by_token[token] = (request, description["ExportArn"])
-        rows = list(table.items.rows())
         self._spawn(self._run(description, export_id, rows, region), f"export:{export_id}")
         return {"ExportDescription": _described(description)}
 
@@ -105,8 +110,8 @@ class Exports:
             )
         if request.get("ExportFormat", "DYNAMODB_JSON") != "DYNAMODB_JSON":
             raise AwsError("ValidationException", "The local AWS exports DYNAMODB_JSON only")
-        if request.get("ExportType", "FULL_EXPORT") != "FULL_EXPORT":
-            raise AwsError("ValidationException", "The local AWS makes full exports only")
+        if request.get("ExportType", "FULL_EXPORT") not in ("FULL_EXPORT", INCREMENTAL):
+            raise AwsError("ValidationException", "ExportType must be FULL_EXPORT or INCREMENTAL_EXPORT")
 
     async def _run(self, description: Wire, export_id: str, rows: list[Row], region: str) -> None:
         try:
@@ -126,7 +131,8 @@ class Exports:
         lines = []
         size = sum(row.size for row in rows)
         for part in _parts(rows, self._settings.export_files or max(LEAST_FILES, -(-size // BYTES_PER_FILE))):
-            content = await asyncio.to_thread(_file, part)
+            bare = not part and self._settings.export_bare_empty_files
+            content = b"" if bare else await asyncio.to_thread(_file, part)
             key = f"{base}/data/{base64.b32encode(uuid.uuid4().bytes).decode().lower()[:26]}.json.gz"
             etag = await self._moto.put_object(bucket, key, content, region)
             line = {"itemCount": len(part), "md5Checksum": _md5(content), "etag": f"{etag}-1", "dataFileS3Key": key}
@@ -158,7 +164,7 @@ def _parts(rows: list[Row], count: int) -> list[list[Row]]:
 
 
 def _file(rows: list[Row]) -> bytes:
-    lines = b"".join(orjson.dumps({"Item": row.attributes}) + b"\n" for row in rows)
+    lines = b"".join(orjson.dumps(row.attributes) + b"\n" for row in rows)
     return gzip.compress(lines, compresslevel=4)
 
 
@@ -167,6 +173,7 @@ def _md5(content: bytes) -> str:
 
 
 def _summary(description: Wire, files_key: str) -> Wire:
+    at = description["ExportTime"]
     return {
         "version": "2020-06-30",
         "exportArn": description["ExportArn"],
@@ -174,14 +181,15 @@ def _summary(description: Wire, files_key: str) -> Wire:
         "endTime": iso(description["EndTime"]),
         "tableArn": description["TableArn"],
         "tableId": description["TableId"],
-        "exportTime": iso(description["ExportTime"]),
+        "exportTime": None if at is None else iso(at),
         "s3Bucket": description["S3Bucket"],
         "s3Prefix": description["S3Prefix"],
         "s3SseAlgorithm": description["S3SseAlgorithm"],
-        "s3SseKmsKeyId": None,
+        "s3SseKmsKeyId": description["S3SseKmsKeyId"],
         "manifestFilesS3Key": files_key,
         "billedSizeBytes": description["BilledSizeBytes"],
         "itemCount": description["ItemCount"],
         "outputFormat": description["ExportFormat"],
         "exportType": description["ExportType"],
+        "filterSpecification": description["FilterSpecification"],
     }

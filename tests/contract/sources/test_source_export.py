@@ -15,6 +15,7 @@ from conftest import REGION
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
 from dyncdc.model import Export, Position
+from dyncdc.sources import manifest
 from dyncdc.sources.aws import AwsClients
 from dyncdc.sources.export import ExportOrigin
 from dyncdc.sources.export_files import ExportSource
@@ -42,6 +43,25 @@ class Bench:
             await asyncio.sleep(0.02)
             export = await origin.describe_export(export.arn)
         return export
+
+    async def asked_for(self, **request: Any) -> str:
+        """Ask for an export as a newer SDK would, wait for its end, and return its ARN."""
+        arn = (await self.clients.dynamodb.describe_table(TableName=self.table))["Table"]["TableArn"]
+        made = await self._call("ExportTableToPointInTime", {"TableArn": arn, "S3Bucket": self.bucket, **request})
+        while made["ExportDescription"]["ExportStatus"] == "IN_PROGRESS":
+            await asyncio.sleep(0.02)
+            made = await self._call("DescribeExport", {"ExportArn": made["ExportDescription"]["ExportArn"]})
+        assert made["ExportDescription"]["ExportStatus"] == "COMPLETED"
+        return str(made["ExportDescription"]["ExportArn"])
+
+    async def _call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        signature = f"AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/dynamodb/aws4_request"
+        headers = {"X-Amz-Target": f"DynamoDB_20120810.{operation}", "Authorization": signature}
+        url = self.clients.dynamodb.meta.endpoint_url
+        async with aiohttp.ClientSession() as session, session.post(url, json=request, headers=headers) as answer:
+            found: dict[str, Any] = json.loads(await answer.read())
+            assert answer.status == 200, found
+            return found
 
     async def keys(self, export: Export) -> dict[str, str]:
         """The objects of an export, by the end of their name."""
@@ -235,6 +255,52 @@ async def test_an_export_of_another_table_is_a_config_error(bench: Bench) -> Non
     )
     with pytest.raises(ConfigError, match="not an export of table"):
         await bench.origin(table=f"{bench.table}-2", export_arn=export.arn).validate()
+
+
+HALF = {"FilterExpression": "x < :x", "ExpressionAttributeValues": {":x": {"N": "20"}}}
+PARTIAL: dict[str, tuple[dict[str, Any], str]] = {
+    "filtered": ({"FilterSpecification": HALF}, "filtered export"),
+    "projected": ({"FilterSpecification": {"ProjectionExpression": "id"}}, "filtered export"),
+    "incremental": (
+        {"ExportType": "INCREMENTAL_EXPORT", "IncrementalExportSpecification": {"ExportFromTime": 1.0}},
+        "incremental export",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PARTIAL)
+async def test_an_export_that_leaves_anything_out_is_no_snapshot(bench: Bench, kind: str) -> None:
+    request, says = PARTIAL[kind]
+    arn = await bench.asked_for(**request)
+    origin = bench.origin(bucket="", prefix="", export_arn=arn)
+    with pytest.raises(ConfigError, match=says):
+        await origin.validate()
+    with pytest.raises(ConfigError, match=says):
+        await origin.request_export("any")
+
+
+async def test_a_filter_that_only_the_summary_tells_of_is_refused(bench: Bench) -> None:
+    """Catches: believing the description alone, which a service that is newer than we are may keep short."""
+    arn = await bench.asked_for(FilterSpecification=HALF)
+    key = (await bench.clients.dynamodb.describe_export(ExportArn=arn))["ExportDescription"]["ExportManifest"]
+    body, checksum = await bench.read(key), await bench.read(key.replace(".json", ".md5"))
+    manifest.verify_checksum(key, body, checksum)
+    with pytest.raises(ConfigError, match="filtered export"):
+        manifest.parse_summary(key, body, arn)
+
+
+async def test_an_export_with_files_without_bytes_holds_every_item_once(bench: Bench, aws_url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        settings = {"export_bare_empty_files": True, "export_files": 4 * ITEMS}
+        await session.post(f"{aws_url}/_dyncdc/settings", json=settings)
+        try:
+            origin = bench.origin()
+            export = await bench.exported(origin)
+        finally:
+            await session.post(
+                f"{aws_url}/_dyncdc/settings", json={"export_bare_empty_files": False, "export_files": 0}
+            )
+    assert sorted(await items_of(await origin.open_export(export)), key=int) == [str(n) for n in range(ITEMS)]
 
 
 async def test_s3_a_table_is_covered_once_its_destination_on_our_stream_is_active(bench: Bench) -> None:

@@ -135,7 +135,7 @@ GOOD = gzip.compress(b'{"Item":{}}\n' * 5)
         (GOOD, 6, "holds 5 items, the manifest says 6"),
         (GOOD[:-3], 5, "cut short"),
         (b"plain text", 5, "not valid gzip"),
-        (b"", 0, "cut short"),
+        (b"", 5, "holds 0 items, the manifest says 5"),
     ],
     ids=["count", "truncated", "not gzip", "empty object"],
 )
@@ -162,8 +162,9 @@ async def test_s7_a_missing_object_is_named_and_the_rest_goes_on(aws: AwsClients
     assert len(lines_of(await read_on(source, Shard(source.id, ShardId("there")), HORIZON, 1000))) == 5
 
 
-async def test_s7_a_file_without_items_ends_at_once(aws: AwsClients) -> None:
-    bucket, file = await put(aws, "f", gzip.compress(b""), 0)
+@pytest.mark.parametrize("body", [gzip.compress(b""), b""], ids=["empty gzip", "no bytes"])
+async def test_s7_a_file_without_items_ends_at_once(aws: AwsClients, body: bytes) -> None:
+    bucket, file = await put(aws, "f", body, 0)
     source = ExportSource(aws.s3, SourceId(ARN), "t", bucket, [file])
     (chunk,) = await read_on(source, Shard(source.id, ShardId("f")), HORIZON, 1000)
     assert (chunk.records, chunk.end, chunk.closed, chunk.at_tip) == ([], "0", True, True)
