@@ -11,6 +11,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Final
 
 import orjson
@@ -138,10 +139,33 @@ def decimal_encoder(precision: int, scale: int) -> Encoder:
     return encode
 
 
+FLOAT64_DIGITS: Final = 17
+FLOAT32_DIGITS: Final = 9
+"""Significant digits after which the float nearest to a text is certain, however it is rounded on the way."""
+
+
+def float_text(value: float, digits: int) -> str:
+    """Return the text of a float that every server reads as that float.
+
+    Before 26.7 ClickHouse reads what stands before and behind the point each by itself, so of the shortest text it is
+    often a neighbour that it makes: of full digits, without an exponent, both parts are the right ones and so is their
+    sum. Four of its powers of ten are wrong (-30, 50, 70 and 90): a zero leads past them. Measured on 23.6 to 26.9.
+    """
+    text = f"{value:.{digits}g}"
+    if "e" not in text:
+        return text
+    whole, _, fraction = format(Decimal(text), "f").partition(".")
+    if len(fraction) == 30:
+        fraction += "0"
+    if len(whole.lstrip("-")) in (69, 89, 109):
+        whole = whole.replace("-", "-0") if value < 0 else f"0{whole}"
+    return f"{whole}.{fraction}" if fraction else whole
+
+
 def float64_cell(payload: object) -> bytes | None:
     """N into a Float64: exact when the shortest text of the float is the number again."""
     number = canonical_number(payload)
-    return _float_cell(number, repr(float(number)))
+    return _float_cell(number, repr(float(number)), FLOAT64_DIGITS)
 
 
 def float32_cell(payload: object) -> bytes | None:
@@ -153,20 +177,22 @@ def float32_cell(payload: object) -> bytes | None:
         return None
     value = struct.unpack("f", stored)[0]
     texts = (f"{value:.{digits}g}" for digits in range(1, 10))
-    return _float_cell(number, next(short for short in texts if struct.pack("f", float(short)) == stored))
+    shortest = next(short for short in texts if struct.pack("f", float(short)) == stored)
+    return _float_cell(number, shortest, FLOAT32_DIGITS)
 
 
-def _float_cell(number: str, stored: str) -> bytes | None:
-    value = float(stored)
+def _float_cell(number: str, shortest: str, digits: int) -> bytes | None:
+    value = float(shortest)
     if value == 0:
         return b'"0"' if number == "0" else None
     if not math.isfinite(value):
         return None
+    cell = quoted(float_text(value, digits))
     try:
-        exact = canonical_number(stored) == number
+        exact = canonical_number(shortest) == number
     except Undecodable:  # the rounded value lies outside DynamoDB's range
         exact = False
-    return quoted(stored) if exact else Inexact(quoted(stored))
+    return cell if exact else Inexact(cell)
 
 
 def uuid_cell(payload: object) -> bytes | None:

@@ -2,7 +2,8 @@
 
 The canonical text of a DateTime64(p) has exactly p fractional digits and ends in Z; of a DateTime none. A cell is that
 text: it names UTC itself, so the time zones of column, session and server do not matter. Inserts must set
-``date_time_input_format = 'best_effort'``, the default only since ClickHouse 26.
+``date_time_input_format = 'best_effort'``, the default only since ClickHouse 26. Before 1970 a cell has whole seconds
+only: servers before 26.1 read a fraction there up to a second off, and in no notation do all of them read it right.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ def moment_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
         if match is None:
             return None
         whole, fraction = match[1], match[2] or ""
-        if len(fraction.rstrip("0")) > digits or not _within(whole, limits):
+        seconds = _seconds(whole)
+        if len(fraction.rstrip("0")) > digits or seconds is None or not limits[0] <= seconds <= limits[1]:
             return None
-        cell = _cell(whole, fraction[:digits], digits)
+        cell = _cell(seconds, fraction[:digits], digits)
         return cell if len(fraction) == digits else Inexact(cell)
 
     return encode
@@ -73,24 +75,28 @@ def seconds_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
             seconds, fraction = seconds - 1, str(10 ** len(fraction) - int(fraction)).zfill(len(fraction))
         if not limits[0] <= seconds <= limits[1]:
             return None
-        moment = _EPOCH + datetime.timedelta(seconds=seconds)
-        return _cell(moment.strftime("%Y-%m-%dT%H:%M:%S"), fraction, digits)
+        return _cell(seconds, fraction, digits)
 
     return encode
 
 
 def moment_default(digits: int) -> bytes:
     """Return the cell of the epoch."""
-    return _cell("1970-01-01T00:00:00", "", digits)
+    return _cell(0, "", digits)
 
 
-def _cell(whole: str, fraction: str, digits: int) -> bytes:
+def _cell(seconds: int, fraction: str, digits: int) -> bytes:
+    """A moment's cell; ``fraction`` of a second counts forward, and is at most ``digits`` long."""
+    whole = (_EPOCH + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+    if seconds < 0 and fraction.strip("0"):
+        return Inexact(quoted(f"{whole}.{'0' * digits}Z"))
     return quoted(f"{whole}.{fraction:0<{digits}}Z" if digits else f"{whole}Z")
 
 
-def _within(whole: str, limits: tuple[int, int]) -> bool:
+def _seconds(whole: str) -> int | None:
+    """Seconds since the epoch, None for a moment that does not exist."""
     try:
         moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.UTC)
     except ValueError:
-        return False
-    return limits[0] <= (moment - _EPOCH) // datetime.timedelta(seconds=1) <= limits[1]
+        return None
+    return (moment - _EPOCH) // datetime.timedelta(seconds=1)

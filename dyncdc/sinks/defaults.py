@@ -184,6 +184,7 @@ def _seconds(node: TypeNode, x: str) -> str:
     value = f"toDecimal64OrNull({x}, {digits})"
     fraction = f"([.][0-9]{{1,{digits}}})?" if digits else ""
     fits = f"match({x}, '^-?(0|[1-9][0-9]{{0,11}}){fraction}\\\\z') AND {value} >= {low} AND {value} < {high + 1}"
+    value = f"if({value} < 0, floor({value}), {value})" if digits else value  # before 1970, whole seconds only
     return f"if({fits}, CAST({value} AS Nullable(DateTime64({digits}, 'UTC'))), NULL)"
 
 
@@ -228,8 +229,10 @@ def _moment(node: TypeNode, x: str) -> str:
     if node.name == "DateTime":
         value, text = f"parseDateTimeBestEffortOrNull({x}, 'UTC')", f"{whole})"
     else:
-        value = f"parseDateTime64BestEffortOrNull({x}, {digits}, 'UTC')"
-        fraction = f"rightPad(substring(replaceOne({x}, 'Z', ''), 21, {digits}), {digits}, '0')"
+        # before 1970 a column has whole seconds only
+        known = f"replaceRegexpOne({x}, '^(19[0-6].{{16}})[.][0-9]+Z\\\\z', '\\\\1Z')"
+        value = f"parseDateTime64BestEffortOrNull({known}, {digits}, 'UTC')"
+        fraction = f"rightPad(substring(replaceOne({known}, 'Z', ''), 21, {digits}), {digits}, '0')"
         text = f"{whole}, '.', {fraction})" if digits else f"{whole})"
     rest = f"match(substring({x}, {21 + digits}), '^[.]?0*Z?\\\\z')"
     years = f"substring({x}, 1, 4) BETWEEN '1900' AND '{2261 if digits > 8 else 2299}'"

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from hypothesis import strategies as st
+from older_servers import read_float
 
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.decode.types import compile_type
@@ -272,6 +273,16 @@ def _shown(node: TypeNode, cell: Any) -> Any:
     return _shown_text(node, cell)
 
 
+def shortest(value: float, kind: str) -> str:
+    """Return the text by which ClickHouse shows a float."""
+    if kind == "Float64":
+        return repr(value)
+    stored = struct.pack("f", value)
+    return next(
+        text for text in (f"{value:.{digits}g}" for digits in range(1, 10)) if struct.pack("f", float(text)) == stored
+    )
+
+
 def _shown_text(node: TypeNode, cell: str) -> str:
     name = node.name
     if "Int" in name:
@@ -281,14 +292,17 @@ def _shown_text(node: TypeNode, cell: str) -> str:
     elif name == "Decimal":
         assert "E" not in cell and Decimal(cell).as_tuple().exponent >= -node.numbers[1]  # type: ignore[operator]
         assert Decimal(cell).copy_abs() < Decimal(10) ** (node.numbers[0] - node.numbers[1])
-    elif name == "Float32":
-        assert struct.unpack("f", struct.pack("f", float(cell)))
+    elif name in ("Float32", "Float64"):
+        found = read_float(cell, name)  # type: ignore[arg-type]
+        assert found == float(cell) or name == "Float32"
+        return shortest(found, name)
     elif name in ("Date", "Date32"):
         datetime.date.fromisoformat(cell)
     elif name.startswith("DateTime"):
         digits = node.numbers[0] if node.numbers else 0
         assert len(cell) == len("1970-01-01T00:00:00Z") + (digits + 1 if digits else 0) and cell.endswith("Z")
         datetime.datetime.fromisoformat(cell[:19])
+        assert cell >= "1970" or not cell[19:-1].strip(".0"), "servers before 26.1 read such a fraction wrong"
         return cell[:-1].replace("T", " ")
     elif name.startswith("Enum"):
         assert cell in node.texts

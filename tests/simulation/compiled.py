@@ -25,6 +25,7 @@ TABLE = TableSpec(
         ColumnSpec("age", "Int8", ("age",), ("N",)),
         ColumnSpec("map", "Nullable(String)", ("map",), ("M",)),
         ColumnSpec("blob", "String", ("blob",), ("B",)),
+        ColumnSpec("ratio", "Float64", ("ratio",), ("N",)),
     ),
 )
 
@@ -43,6 +44,10 @@ ODD: tuple[tuple[str, Any], ...] = (
     ("map", {"M": {"a": {"N": "1.50"}}}),
     ("map", {"M": {"a": {"S": 'said "so"\n'}}}),
     ("blob", {"B": "AAB="}),
+    ("ratio", {"N": "-9.954116"}),
+    ("ratio", {"N": "0.00005543"}),
+    ("ratio", {"N": "0.30000000000000004"}),
+    ("ratio", {"N": "1.10"}),
     ("other", {"S": "x"}),
     ("pk", {"S": "another"}),
 )

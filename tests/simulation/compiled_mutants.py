@@ -30,6 +30,13 @@ ALL = (
         "if (number.fraction)",
     ),
     mutant(
+        "shortest_text_of_a_compiled_float",
+        "A float travels as its shortest text, which older servers often read as its neighbour.",
+        "cells.h",
+        "PyOS_double_to_string(value, 'g', FLOAT64_DIGITS, 0, NULL)",
+        "PyOS_double_to_string(value, 'r', 0, 0, NULL)",
+    ),
+    mutant(
         "fraction_not_looked_at",
         "A fraction goes into an integer column.",
         "cells.h",

@@ -19,6 +19,8 @@ from . import (
     mutants,
     records,
     simulate,
+    value_mutants,
+    values,
 )
 from .life import Violation
 
@@ -39,6 +41,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *compiled_mutants.ALL,
     *losing_mutants.ALL,
     *member_mutants.ALL,
+    *value_mutants.ALL,
 )
 
 
@@ -66,6 +69,8 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return losing.run
     if plant in member_mutants.ALL:
         return membering.run
+    if plant in value_mutants.ALL:
+        return values.run
     if plant in mutants.PAUSES:
         return lambda seed: simulate.run(seed, quiet=True)
     # A finished row that lands after the next process has started is rare; there, everybody dies while saving.

@@ -5,6 +5,8 @@
 
 #include "tables.h"
 
+#define FLOAT64_DIGITS 17 /* as in cells.py */
+
 typedef struct {
     PyObject_HEAD
     Table *tables;
@@ -24,17 +26,12 @@ static int within(const char *digits, Py_ssize_t size, PyObject *limit)
     return size < most || (size == most && memcmp(digits, PyBytes_AS_STRING(limit), (size_t)size) <= 0);
 }
 
-/* The cell of a number as Float64: the shortest text of the float, if that is the number again. */
+/* The cell of a number as Float64, if the shortest text of the float is the number again. As float_text in cells.py. */
 static int put_float(Buffer *out, const Number *number)
 {
     char text[MAX_NUMBER_LENGTH + 1];
     Py_ssize_t digits = number->whole + number->fraction;
-    const char *whole = number->data + number->negative;
-    if (number->size == 1 && *whole == '0')
-        return put_number(out, &bare_quote, number) < 0 ? -1 : 1;
-    /* Up to 15 digits come back as they were, unless so small that an exponent would be written. */
-    int tiny = *whole == '0' && number->fraction > 4 && memcmp(whole, "0.0000", 6) == 0;
-    if (number->fraction && digits <= 15 && !tiny)
+    if (number->fraction == 0 && digits <= 15)
         return put_number(out, &bare_quote, number) < 0 ? -1 : 1;
     memcpy(text, number->data, (size_t)number->size);
     text[number->size] = '\0';
@@ -43,17 +40,28 @@ static int put_float(Buffer *out, const Number *number)
         PyErr_Clear();
         return 0;
     }
-    char *shortest = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
-    if (shortest == NULL) {
+    int same = digits <= 15; /* so many digits come back as they were */
+    if (!same) {
+        char *shortest = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
+        if (shortest == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        Py_ssize_t size = (Py_ssize_t)strlen(shortest);
+        same = (size == number->size && memcmp(shortest, text, (size_t)size) == 0) ||
+               (size == number->size + 2 && memcmp(shortest, text, (size_t)number->size) == 0 &&
+                strcmp(shortest + number->size, ".0") == 0);
+        PyMem_Free(shortest);
+    }
+    if (!same)
+        return 0;
+    char *full = PyOS_double_to_string(value, 'g', FLOAT64_DIGITS, 0, NULL);
+    if (full == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    Py_ssize_t size = (Py_ssize_t)strlen(shortest);
-    int same = (size == number->size && memcmp(shortest, text, (size_t)size) == 0) ||
-               (size == number->size + 2 && memcmp(shortest, text, (size_t)number->size) == 0 &&
-                strcmp(shortest + number->size, ".0") == 0);
-    int put = same ? (put_quoted(out, shortest, size) < 0 ? -1 : 1) : 0;
-    PyMem_Free(shortest);
+    int put = strchr(full, 'e') == NULL ? (put_quoted(out, full, (Py_ssize_t)strlen(full)) < 0 ? -1 : 1) : 0;
+    PyMem_Free(full);
     return put;
 }
 

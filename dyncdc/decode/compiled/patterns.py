@@ -20,10 +20,10 @@ _YEARS: Final = {
     "Date": "(?:19[7-9][0-9]|20[0-9]{2}|21[0-3][0-9]|214[0-8])",
     "Date32": "(?:19[0-9]{2}|2[0-2][0-9]{2})",
     "DateTime": "(?:19[7-9][0-9]|20[0-9]{2}|210[0-5])",
-    "DateTime64": "(?:19[0-9]{2}|2[0-2][0-9]{2})",
-    "nanoseconds": "(?:19[0-9]{2}|2[01][0-9]{2}|22[0-5][0-9])",
+    "DateTime64": "(?:19[7-9][0-9]|2[0-2][0-9]{2})",
+    "nanoseconds": "(?:19[7-9][0-9]|2[01][0-9]{2}|22[0-5][0-9])",
 }
-"""Years that lie within the type's range from their first to their last second. Source: ``moments``."""
+"""Years that lie within the type's range from their first to their last second, and for ``moments`` behind 1970."""
 
 
 def text_pattern(node: TypeNode) -> str | None:

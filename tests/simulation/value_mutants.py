@@ -1,0 +1,33 @@
+"""Bugs planted into the encoders of values, one at a time: ``values`` must notice each."""
+
+from __future__ import annotations
+
+import pytest
+
+from dyncdc.decode import cells, moments
+from dyncdc.decode.cells import quoted
+
+
+def shortest_text_of_a_float(patch: pytest.MonkeyPatch) -> None:
+    """A float travels as the shortest text that is it again, which older servers often read as its neighbour."""
+    patch.setattr(cells, "float_text", lambda value, digits: repr(value))
+
+
+def fraction_before_1970(patch: pytest.MonkeyPatch) -> None:
+    """A moment before 1970 travels with its fraction, which older servers read up to a second off."""
+    original = moments._cell
+
+    def cell(seconds: int, fraction: str, digits: int) -> bytes:
+        made = original(seconds, fraction, digits)
+        return quoted(made.decode().strip('"')[:20] + f"{fraction:0<{digits}}Z") if digits else made
+
+    patch.setattr(moments, "_cell", cell)
+
+
+def fraction_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A moment before 1970 loses its fraction, and nothing tells it."""
+    original = moments._cell
+    patch.setattr(moments, "_cell", lambda *given: bytes(original(*given)))
+
+
+ALL = (shortest_text_of_a_float, fraction_before_1970, fraction_forgotten)
