@@ -20,6 +20,10 @@ Image = dict[str, object]
 MAX_VERSION: Final = 4_102_444_800_000_000
 """2100-01-01 in microseconds: a version from beyond would freeze its key, as nothing could ever be newer."""
 
+MIN_VERSION: Final = 1_325_376_000_000_000
+"""2012-01-01 in microseconds, the month of DynamoDB's first day: what is older is in another unit, seconds perhaps, and as
+a version of 1970 its change would lose against every row."""
+
 MICROSECONDS_FROM: Final = 100_000_000_000_000
 """Without a stated precision, from here on a time is microseconds: as milliseconds it would lie in the year 5138."""
 
@@ -137,7 +141,7 @@ def table_of(record: bytes) -> str:
 def version_in_microseconds(created: bytes, precision: bytes) -> int:
     """Return the version that a creation time stands for, both given as JSON text, b"" for an absent field.
 
-    Raises Undecodable for what is not a positive integer before the year 2100. Without a precision (older records) a
+    Raises Undecodable for what is no integer, or no time between 2012 and 2100. Without a precision (older records) a
     time is in milliseconds, unless it is so large that it can only be microseconds.
     """
     if not created.isdigit() or len(created) > len(str(MAX_VERSION)):
@@ -149,8 +153,8 @@ def version_in_microseconds(created: bytes, precision: bytes) -> int:
         time *= _SCALE[precision]
     else:
         raise Undecodable(BAD_VERSION, "the creation time has a precision other than MILLISECOND and MICROSECOND")
-    if not 0 < time < MAX_VERSION:
-        raise Undecodable(BAD_VERSION, "the creation time is zero or lies after the year 2100")
+    if not MIN_VERSION <= time < MAX_VERSION:
+        raise Undecodable(BAD_VERSION, "the creation time is not between 2012 and 2100: its unit is not what it says")
     return time
 
 

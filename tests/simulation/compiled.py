@@ -99,6 +99,8 @@ def _record(rng: random.Random, number: int) -> bytes:
         text = text.replace('"age":{"N":"7"}', '"age":{"N":"7"},"age":{"N":"8"}')
     if rng.random() < 0.05:
         text = text.replace(f"{CREATED + number}", f"{(CREATED + number) // 1000}").replace("MICRO", "MILLI")
+    if rng.random() < 0.05:
+        text = text.replace(f"{CREATED + number}", f"{CREATED // 1_000_000}")
     return text.encode()[: rng.choice([9_999] * 30 + [-1])]
 
 

@@ -37,6 +37,13 @@ ALL = (
         "PyOS_double_to_string(value, 'r', 0, 0, NULL)",
     ),
     mutant(
+        "seconds_are_a_compiled_time",
+        "A creation time in seconds becomes a version of 1970.",
+        "envelope.h",
+        "return time >= MIN_VERSION && time < MAX_VERSION ? time : 0;",
+        "return time < MAX_VERSION ? time : 0;",
+    ),
+    mutant(
         "fraction_not_looked_at",
         "A fraction goes into an integer column.",
         "cells.h",
@@ -170,10 +177,10 @@ ALL = (
         '"0", 1)',
     ),
     mutant(
-        "milliseconds_for_microseconds",
-        "The precision of a record is not looked at.",
+        "milliseconds_rounded_up",
+        "A millisecond counts as its last microsecond.",
         "envelope.h",
         "        time *= 1000;",
-        "        time *= 1;",
+        "        time = time * 1000 + 999;",
     ),
 )

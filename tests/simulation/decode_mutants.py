@@ -28,6 +28,11 @@ def unit_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(envelope, "_SCALE", dict.fromkeys(envelope._SCALE, 1))
 
 
+def seconds_are_a_time(patch: pytest.MonkeyPatch) -> None:
+    """A creation time in seconds becomes a version of 1970."""
+    patch.setattr(envelope, "MIN_VERSION", 1)
+
+
 def order_within_a_millisecond_lost(patch: pytest.MonkeyPatch) -> None:
     """A wide version is made of the time alone."""
     original = TablePlan.version
@@ -64,6 +69,7 @@ ALL = (
     version_from_the_clock,
     decode_error_swallowed,
     unit_ignored,
+    seconds_are_a_time,
     order_within_a_millisecond_lost,
     deletes_skipped,
     first_error_ends_the_chunk,

@@ -25,7 +25,14 @@ BEGIN = 1_720_742_302_000_000
 
 FIRST_SEQUENCE = 2**170
 SNAPSHOT_VERSION = BEGIN - 300_000_000
-GARBAGE = (b"\xff\xfe", b"{", b"[]", b'{"tableName":"wide","dynamodb":7}')
+IN_SECONDS = json.dumps(
+    {
+        "eventName": "REMOVE",
+        "tableName": "narrow",
+        "dynamodb": {"ApproximateCreationDateTime": BEGIN // 1_000_000, "Keys": {"pk": {"S": "of 1970"}}},
+    }
+).encode()
+GARBAGE = (b"\xff\xfe", b"{", b"[]", b'{"tableName":"wide","dynamodb":7}', IN_SECONDS)
 UNITS = {"MICROSECOND": 1, "MILLISECOND": 1000}
 
 Record = tuple[int, bytes]

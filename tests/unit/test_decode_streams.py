@@ -162,6 +162,11 @@ def test_o4_the_version_is_always_microseconds(time: int, unit: str | None) -> N
         (None, "MICROSECOND"),
         (T0, "MILLISECOND"),
         (10**18, None),
+        (1_796_040_510, "MILLISECOND"),  # in seconds
+        (1_796_040_510, "MICROSECOND"),
+        (1_796_040_510, None),
+        (T0 // 1000, "MICROSECOND"),
+        (1_325_375_999_999, "MILLISECOND"),
         (4_102_444_800_000_000, "MICROSECOND"),
         (T0, "NANOSECOND"),
         (T0, 5),

@@ -6,6 +6,7 @@
 #include "json.h"
 
 #define MAX_VERSION 4102444800000000u /* the year 2100 in microseconds, as in envelope.py */
+#define MIN_VERSION 1325376000000000u /* 2012 */
 #define MICROSECONDS_FROM 100000000000000u
 #define MAX_TIME_LENGTH 16
 
@@ -116,7 +117,7 @@ static uint64_t time_of(const Change *change)
         time *= 1000;
     else if (!TEXT_IS(precision, "\"MICROSECOND\""))
         return 0;
-    return time < MAX_VERSION ? time : 0;
+    return time >= MIN_VERSION && time < MAX_VERSION ? time : 0;
 }
 
 #endif
