@@ -283,6 +283,7 @@ class Pump:
                 judged += decoded.judged
                 self._engine.metrics.decoded(decoded)
                 await asyncio.sleep(0)
+        self._engine.progress.diverted(buried)
         self._engine.diversion.admit(self._shard, judged, buried, chunk.positions)
         return blocks
 

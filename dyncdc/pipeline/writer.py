@@ -265,7 +265,9 @@ class Writer:
         row = RefusedRow(block, receipt.shard, position, error)
         rejected = self._rejected.setdefault(block.table, [])
         rejected.append(row)
-        self._diversion.refuse(block.table, row.shard, self._bury.name(row), (rejected[0].shard, rejected[0].position))
+        letter = self._bury.name(row)
+        self._progress.diverted([letter])
+        self._diversion.refuse(block.table, row.shard, letter, (rejected[0].shard, rejected[0].position))
 
     async def _bury_refused(self, table: str, token: str, task: TaskProgress) -> None:
         """Make the letters of the statement's refused rows durable."""

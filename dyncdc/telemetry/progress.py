@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from ..errors import AccessDeniedError
+from ..model import Buried
 from .advice import what_to_do
 from .repeats import RepeatLimiter
 
@@ -19,6 +21,9 @@ BUDGET = "budget"
 """What a task waits for when others hold the memory: their trouble, not its own."""
 
 STACK_FRAMES = 50
+
+LETTERS_INTERVAL_SECONDS = 60.0
+"""How often dead letters of one kind are warned of: thousands of records may be wrong in the same way."""
 
 STUCK, MOVED_AGAIN = "task stuck", "task moved again"
 
@@ -143,9 +148,12 @@ class Progress:
     clock: Callable[[], float] = time.monotonic
     _tasks: dict[int, TaskProgress] = field(default_factory=dict)
     _repeats: RepeatLimiter = field(init=False)
+    _letters: RepeatLimiter = field(init=False)
+    _untold: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._repeats = RepeatLimiter(clock=self.clock)
+        self._letters = RepeatLimiter(LETTERS_INTERVAL_SECONDS, self.clock)
 
     @contextmanager
     def task(self, name: str) -> Iterator[TaskProgress]:
@@ -232,6 +240,25 @@ class Progress:
     def alarm(self, event: str, **keys: object) -> None:
         """Log what needs a person, or is at risk, though no task has failed."""
         _log.error(event, **keys)
+
+    def diverted(self, letters: Iterable[Buried]) -> None:
+        """Warn of dead letters: of each table, reason and column once per interval, with how many there were since.
+
+        Never what they hold.
+        """
+        for (table, reason, column), count in Counter((one.table, one.reason, one.column) for one in letters).items():
+            key = table, reason, column
+            self._untold[key] += count
+            if self._letters.admit(key) is not None:
+                _log.warning(
+                    "dead letters",
+                    table=table,
+                    reason=reason,
+                    column=column,
+                    letters=self._untold.pop(key),
+                    hint="`dyncdc dead-letters list` and `show ID` say why; once it is mended, `dyncdc dead-letters replay`",
+                    repeats=0,
+                )
 
     def report(self, task: str, error: Exception, pause_seconds: float | None) -> None:
         """Log a task's trouble, at most once per interval. ``pause_seconds``: None when there is no next try."""

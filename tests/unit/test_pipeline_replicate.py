@@ -49,6 +49,8 @@ class Bench:
         self.ready: list[int] = []
         self.epochs: list[int] = []
         self.members = NothingKept()
+        self.recovery = NothingKept()
+        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
         self.settings = Settings("p", WIDE, 10**6, drain_seconds=drain_seconds, once=once)
 
     async def _answer(self, of: Shard, after: Position) -> RawChunk:
@@ -59,11 +61,19 @@ class Bench:
         await replicate(
             [StreamTask(self.source, OneRowEach())],
             [],
-            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, members=self.members),
+            Destination(
+                self.sink,
+                self.store,
+                NoSnapshots(),
+                NoSnapshots(),
+                bury,
+                members=self.members,
+                recovery=self.recovery,
+            ),
             self.settings,
             draining=self.draining,
             metrics=self.metrics,
-            progress=Progress(clock=asyncio.get_running_loop().time),
+            progress=self.progress,
             clock=lambda: 1_000.0,
             on_ready=self._ready,
         )
@@ -133,6 +143,40 @@ def test_a_wish_to_stop_is_heard_while_clickhouse_does_not_answer_at_the_start()
             await asyncio.sleep(50)
             bench.draining.set()
         assert bench.ready == []
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("part", "call", "task"),
+    [
+        ("members", "members", "members"),
+        ("members", "save_member", "members"),
+        ("store", "load", "checkpointer"),
+        ("recovery", "open_gaps", "recovery"),
+        ("recovery", "save_followed", "recovery"),
+        ("store", "save", "checkpointer"),
+        ("sink", "insert", "insert:t"),
+    ],
+)
+def test_whatever_clickhouse_refuses_from_the_start_on_is_stuck_within_its_time(
+    part: str, call: str, task: str
+) -> None:
+    async def work() -> None:
+        bench = Bench()
+
+        async def refuse(*_: object) -> None:
+            raise RetryableError("ClickHouse answered 201 QUOTA_EXCEEDED")
+
+        setattr(getattr(bench, part), call, refuse)
+        async with asyncio.TaskGroup() as tasks:
+            life = tasks.create_task(bench.life(), name="life")
+            await asyncio.sleep(50)
+            assert bench.progress.stuck() == []
+            await asyncio.sleep(30)
+            found = bench.progress.stuck()
+            assert [stuck.name for stuck in found if "201 QUOTA_EXCEEDED" in stuck.reason] == [task], found
+            life.cancel()
 
     run(work())
 

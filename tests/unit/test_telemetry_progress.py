@@ -8,6 +8,7 @@ import io
 import structlog
 
 from dyncdc.errors import AccessDeniedError, RetryableError
+from dyncdc.model import Buried, Position
 from dyncdc.telemetry.advice import what_to_do
 from dyncdc.telemetry.logging import configure_logging
 from dyncdc.telemetry.progress import BUDGET, Progress
@@ -112,6 +113,26 @@ def test_trouble_is_reported_once_per_interval_with_its_repeats() -> None:
     assert [entry["repeats"] for entry in logs] == [0, 9, 9]
     assert {entry["event"] for entry in logs} == {"task retried"}
     assert logs[0]["hint"] == "wait"
+
+
+def test_dead_letters_are_warned_of_once_per_kind_and_interval_with_their_number_and_the_command() -> None:
+    clock = Clock()
+    progress = Progress(60.0, clock)
+
+    def letter(column: str) -> Buried:
+        return Buried(0, Position("secret"), "orders", "misfit", column)
+
+    with structlog.testing.capture_logs() as logs:
+        progress.diverted([])
+        progress.diverted([letter("price"), letter("price"), letter("name")])
+        for _ in range(5):
+            clock.now += 11.0
+            progress.diverted([letter("price")])
+        clock.now += 11.0
+        progress.diverted([letter("price")])
+    assert [(entry["column"], entry["letters"]) for entry in logs] == [("price", 2), ("name", 1), ("price", 6)]
+    assert all("dyncdc dead-letters list" in entry["hint"] for entry in logs)
+    assert "secret" not in str(logs)
 
 
 def test_a_final_failure_is_always_reported() -> None:
