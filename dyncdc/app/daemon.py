@@ -136,11 +136,12 @@ class _Daemon:
 
     async def run(self) -> None:
         """Serve, start, replicate."""
-        listen = self._config.http.listen
+        http = self._config.http
+        listen = http.listen
         pages = HttpPages(self._metrics, self._progress, self._readiness, self._overview).application()
         self._overview.troubles.listen()
         where = str(self._worker) if self._worker is not None else (listen.host, listen.port)
-        async with serve_http(where, pages) as port, asyncio.TaskGroup() as tasks:
+        async with serve_http(where, pages, http.allowed_hosts) as port, asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(feed_watchdog(), name="watchdog"),
                 tasks.create_task(self._progress.watch(), name="progress"),

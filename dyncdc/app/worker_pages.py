@@ -10,6 +10,7 @@ from typing import Protocol
 import aiohttp
 from aiohttp import web
 
+from ..telemetry.guard import Kept
 from ..telemetry.http import METRICS_TYPE
 from ..telemetry.merge import MergedMetrics
 from ..telemetry.page import Document, Overview, add_page, merge_documents
@@ -73,7 +74,7 @@ class WorkerPages:
         self._overview = overview
         self._merged = merged
         self._starting: Progress | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._kept = Kept(self._render)
         self.restarts = 0
 
     def watch_start(self, progress: Progress) -> None:
@@ -102,18 +103,21 @@ class WorkerPages:
             told.append((worker.number, worker.absence, document))
         return merge_documents(self._overview.document(), told, self.restarts)
 
+    async def _render(self) -> bytes:
+        """One at a time: an older page must not follow a younger one, counters would fall."""
+        before = self._merged.deaths()
+        answers = await self._answers.ask("/metrics")
+        after = self._merged.deaths()
+        texts = {
+            number: answer[1]
+            for number, answer in answers.items()
+            if answer is not None and before[number] == after[number]
+        }
+        body: bytes = self._merged.render(texts, len(self._answers.workers), self.restarts)
+        return body
+
     async def _metrics(self, _: web.Request) -> web.Response:
-        async with self._one_at_a_time:  # an older page must not follow a younger one: counters would fall
-            before = self._merged.deaths()
-            answers = await self._answers.ask("/metrics")
-            after = self._merged.deaths()
-            texts = {
-                number: answer[1]
-                for number, answer in answers.items()
-                if answer is not None and before[number] == after[number]
-            }
-            body = self._merged.render(texts, len(self._answers.workers), self.restarts)
-        return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+        return web.Response(body=await self._kept.get(), headers={"Content-Type": METRICS_TYPE})
 
     async def _livez(self, _: web.Request) -> web.Response:
         """This process's own loop turns. A worker whose loop does not is killed and started again, and so are the dead:

@@ -167,9 +167,10 @@ class _Supervisor:
 
     async def run(self) -> int:
         """Serve, prepare, supervise; return the exit code."""
-        listen = self._config.http.listen
+        http = self._config.http
+        listen = http.listen
         self._overview.troubles.listen()
-        async with serve_http((listen.host, listen.port), self._pages.application()) as port:
+        async with serve_http((listen.host, listen.port), self._pages.application(), http.allowed_hosts) as port:
             _log.info(
                 "started",
                 version=__version__,

@@ -205,6 +205,11 @@ class HttpConfig(Section):
         default=HttpAddress("127.0.0.1", 9108),
         description="host:port of /metrics /livez /healthz /readyz and the page at /",
     )
+    allowed_hosts: tuple[Text, ...] = Field(
+        default=(),
+        description="names by which clients may ask for these pages, beside addresses and localhost; without any, all "
+        "names are good, but none where listen is a loopback address",
+    )
 
 
 class LogConfig(Section):

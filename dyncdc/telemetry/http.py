@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from ..errors import ConfigError
+from .guard import Connection, Connections, Kept, guard, hosts_of
 from .metrics import Metrics
 from .page import Document, Overview, add_page
 from .progress import Progress
@@ -48,6 +50,7 @@ class HttpPages:
         self._overview = overview
         self._progress = progress
         self._readiness = readiness
+        self._kept = Kept(self._render)
 
     def application(self) -> web.Application:
         """Return the routes."""
@@ -66,8 +69,11 @@ class HttpPages:
     async def _document(self) -> Document:
         return self._overview.document()
 
+    async def _render(self) -> bytes:
+        return self._metrics.render()
+
     async def _show_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_TYPE})
+        return web.Response(body=await self._kept.get(), headers={"Content-Type": METRICS_TYPE})
 
     async def _livez(self, _: web.Request) -> web.Response:
         return web.Response(text="live\n")
@@ -90,24 +96,38 @@ class HttpPages:
 
 
 @asynccontextmanager
-async def serve_http(where: tuple[str, int] | str, pages: web.Application) -> AsyncIterator[int]:
+async def serve_http(
+    where: tuple[str, int] | str, pages: web.Application, allowed_hosts: Collection[str] = ()
+) -> AsyncIterator[int]:
     """Serve while the block runs. ``where``: host and port, or the path of a socket.
 
-    Yields the port, which is another one when 0 was asked for, and 0 for a socket. Raises ConfigError when the address
-    cannot be bound.
+    Yields the port, which is another one when 0 was asked for, and 0 for a socket. ``allowed_hosts``: names by which
+    clients may ask, beside what ``guard`` knows itself. Raises ConfigError when the address cannot be bound.
     """
+    guard(pages, None if isinstance(where, str) else hosts_of(where[0], allowed_hosts))
     runner = web.AppRunner(pages, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
+    server, connections, loop = runner.server, Connections(), asyncio.get_running_loop()
+    if server is None:
+        raise AssertionError("it was set up")
+
+    def connect() -> Connection:
+        return Connection(server, connections, loop)
+
     try:
         if isinstance(where, str):
-            await web.UnixSite(runner, where).start()
-            yield 0
-            return
+            listening = await loop.create_unix_server(connect, where)
+            port = 0
+        else:
+            try:
+                listening = await loop.create_server(connect, *where)
+            except OSError as error:
+                raise _cannot_bind(*where, error) from error
+            port = int(listening.sockets[0].getsockname()[1])
         try:
-            await web.TCPSite(runner, *where).start()
-        except OSError as error:
-            raise _cannot_bind(*where, error) from error
-        yield runner.addresses[0][1]
+            yield port
+        finally:
+            listening.close()
     finally:
         await runner.cleanup()
 

@@ -256,7 +256,7 @@ class Progress:
                     reason=reason,
                     column=column,
                     letters=self._untold.pop(key),
-                    hint="`dyncdc dead-letters list` and `show ID` say why; once it is mended, `dyncdc dead-letters replay`",
+                    hint="`dyncdc dead-letters list` and `show ID` say why; once it is mended, `... replay` them",
                     repeats=0,
                 )
 

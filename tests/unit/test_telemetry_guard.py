@@ -1,0 +1,137 @@
+"""Guard: clients that say nothing, trickle, or ask without end get no more than their share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+from virtual_time import run
+
+from dyncdc.telemetry import guard
+from dyncdc.telemetry.guard import ANSWERS_PER_SECOND, BURST_ANSWERS, Connections, Kept, Turns, hosts_of, is_for
+from dyncdc.telemetry.http import serve_http
+
+MOST = 8
+
+
+async def alive(_: web.Request) -> web.Response:
+    return web.Response(text="live\n")
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """Where a server of few connections answers."""
+    monkeypatch.setattr(guard, "MOST_CONNECTIONS", MOST)
+    application = web.Application()
+    application.add_routes([web.get("/livez", alive)])
+    async with serve_http(("127.0.0.1", 0), application) as found:
+        yield found
+
+
+async def get(port: int) -> int:
+    """Ask over a connection of its own, as a probe does."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/livez") as answer:
+        return answer.status
+
+
+async def ends(reader: asyncio.StreamReader) -> bool:
+    """Whether the server has closed a connection; waits for that."""
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+async def test_clients_that_connect_and_say_nothing_keep_nobody_out(port: int) -> None:
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10 * MOST)]
+    assert await get(port) == 200
+    oldest = [reader for reader, _ in silent[: -2 * MOST]]
+    assert all([await ends(reader) for reader in oldest])
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_a_head_that_never_ends_and_a_rest_without_end_close_the_connection(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(guard, "IDLE_SECONDS", 0.2)
+    trickling, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ")
+    assert await ends(trickling)
+    writer.close()
+    resting, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await resting.read()).endswith(b"live\n")
+    writer.close()
+
+
+def test_a_process_that_may_open_few_files_keeps_most_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard.resource, "getrlimit", lambda _: (64, 64))
+    assert Connections()._most == 16
+
+
+def test_clients_that_ask_without_end_get_so_many_answers_a_second_and_a_probe_waits_for_none() -> None:
+    async def work() -> None:
+        turns = Turns()
+        loop = asyncio.get_running_loop()
+        await turns.take()
+        assert loop.time() < 0.01
+
+        async def ask() -> None:
+            for _ in range(200):
+                await turns.take()
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(5):
+                tasks.create_task(ask())
+        assert loop.time() == pytest.approx((1001 - BURST_ANSWERS) / ANSWERS_PER_SECOND, abs=0.1)
+
+    run(work())
+
+
+async def test_a_page_is_made_once_for_all_who_ask_at_once_and_again_after_an_error() -> None:
+    made = 0
+
+    async def make() -> bytes:
+        nonlocal made
+        made += 1
+        await asyncio.sleep(0.02)
+        if made == 1:
+            raise RuntimeError("once")
+        return b"%d" % made
+
+    kept = Kept(make)
+    with pytest.raises(RuntimeError):
+        await kept.get()
+    assert await asyncio.gather(*(kept.get() for _ in range(50))) == [b"2"] * 50
+
+
+@pytest.mark.parametrize(
+    ("listen", "configured", "host", "allowed"),
+    [
+        ("127.0.0.1", (), "evil.example", False),
+        ("::1", (), "evil.example:9108", False),
+        ("localhost", (), "dyncdc.localhost", True),
+        ("127.0.0.1", ("Dyncdc.Internal",), "dyncdc.internal:9108", True),
+        ("127.0.0.1", (), "", True),
+        ("127.0.0.1", (), "[fe80::1]:9108", True),
+        ("127.0.0.1", (), "127.0.0.1.evil.example", False),
+        ("0.0.0.0", ("dyncdc.internal",), "evil.example", False),
+        ("0.0.0.0", ("dyncdc.internal",), "10.0.0.7:9108", True),
+    ],
+)
+def test_names_are_good_that_no_foreign_page_can_have(
+    listen: str, configured: tuple[str, ...], host: str, allowed: bool
+) -> None:
+    hosts = hosts_of(listen, configured)
+    assert hosts is not None
+    assert is_for(host, hosts) is allowed
+
+
+def test_beyond_loopback_every_name_is_good_unless_some_are_configured() -> None:
+    assert hosts_of("0.0.0.0", ()) is None
+    assert hosts_of("dyncdc.internal", ()) is None
