@@ -147,7 +147,7 @@ def version_in_microseconds(created: bytes, precision: bytes) -> int:
     if not created.isdigit() or len(created) > len(str(MAX_VERSION)):
         raise Undecodable(BAD_VERSION, "the creation time is not a positive integer of a plausible size")
     time = int(created)
-    if precision == b"":
+    if precision in (b"", _NULL):
         time *= 1 if time >= MICROSECONDS_FROM else 1000
     elif precision in _SCALE:
         time *= _SCALE[precision]

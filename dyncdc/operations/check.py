@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from ..app.destinations import Planned, plan_table
@@ -33,6 +33,17 @@ PRECISION_COMMAND = (
     "run: aws dynamodb update-kinesis-streaming-destination --table-name {table} --stream-arn {stream}"
     " --update-kinesis-streaming-configuration ApproximateCreationDateTimePrecision=MICROSECOND"
 )
+
+
+TABLE_STATES: Mapping[str, tuple[Level, str]] = {
+    "CREATING": ("warning", "wait until it is ACTIVE"),
+    "DELETING": ("error", "name another table, or make it anew"),
+    "ARCHIVING": ("error", "give DynamoDB its KMS key back; what is archived comes back from a backup only"),
+    "ARCHIVED": ("error", "restore it from its backup: DynamoDB has archived it as its KMS key was away"),
+    "INACCESSIBLE_ENCRYPTION_CREDENTIALS": ("error", "give DynamoDB the KMS key of the table back, within seven days"),
+    "REPLICATION_NOT_AUTHORIZED": ("error", "give DynamoDB the permission to replicate the table back"),
+}
+"""States of a table in which not all is well. Source: AWS DynamoDB API reference, TableDescription."""
 
 
 class Checker:
@@ -132,7 +143,8 @@ class Checker:
         if description is None:
             return
         keys = ", ".join(f"{key.name} {key.type}" for key in description.keys)
-        self._say("ok", subject, f"{description.status}, key {keys}")
+        level, todo = TABLE_STATES.get(description.status, ("ok", ""))
+        self._say(level, subject, f"{description.status}, key {keys}", todo)
         if source is not None:
             await self._destination(aws, table, source)
         if source is not None and table.snapshot.method != "none":

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -14,7 +15,7 @@ from .. import __version__
 from ..errors import ConfigError
 from .aws_errors import aws_call
 from .bodies import decode_get_records
-from .credentials import of_session
+from .credentials import is_loopback, of_session
 from .items import decode_items
 from .whole_answers import keep_whole_answer
 
@@ -101,6 +102,8 @@ async def _client(
         # Data files carry their md5 in the manifest: hashing them a second way would only cost time.
         response_checksum_validation="when_required",
         s3={"addressing_style": "path"} if endpoint_url else {},
+        # What is on this machine no proxy of the environment can reach.
+        proxies={} if is_loopback(urlsplit(endpoint_url or "").hostname or "") else None,
     )
     async with aws_call(f"opening the AWS client of {service}"):
         try:

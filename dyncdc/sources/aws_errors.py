@@ -174,6 +174,11 @@ def translate(error: BaseException, doing: str, special: Mapping[str, Verdict] |
         return RetryableError(f"{doing}: the answer cannot be understood ({code})")
     if isinstance(error, TimeoutError | boto.ReadTimeoutError | boto.ConnectTimeoutError):
         return RetryableError(f"{doing}: timed out")
+    if isinstance(error, boto.SSLError | aiohttp.ClientSSLError):
+        return RetryableError(
+            f"{doing}: the certificate of the endpoint is not trusted ({code})",
+            hint="name the CA's certificate in AWS_CA_BUNDLE, or see who answers in place of AWS",
+        )
     return RetryableError(f"{doing}: {code}", hint="check aws.region, aws.endpoint_url and the network")
 
 

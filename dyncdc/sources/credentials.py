@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
+from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
 from botocore import exceptions as boto
 
@@ -64,6 +67,14 @@ class RenewedCredentials:
             self._found = None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host's name is that of this machine to itself."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def of_session(
     core: Any, *, role_arn: str | None, external_id: str | None, endpoint_url: str | None
 ) -> RenewedCredentials:
@@ -77,7 +88,10 @@ def of_session(
         return source
 
     def create_client(service: str, **kwargs: Any) -> Any:
-        return core.create_client(service, endpoint_url=endpoint_url, **kwargs)
+        local = is_loopback(urlsplit(endpoint_url or "").hostname or "")
+        return core.create_client(
+            service, endpoint_url=endpoint_url, config=AioConfig(proxies={} if local else None), **kwargs
+        )
 
     async def assume() -> Any:
         fetcher = AioAssumeRoleCredentialFetcher(

@@ -90,9 +90,16 @@ async def open_stream(
 
     Raises ConfigError when there is no such stream, RetryableError while it is being created.
     """
+    region = stream.split(":")[3] if stream.startswith("arn:") else clients.region
+    if region != clients.region:  # AWS would call the stream unknown, or the signature wrong
+        raise ConfigError(
+            f"opening stream {stream}: it is in {region}, and calls go to {clients.region}", hint="correct aws.region"
+        )
     summary, now = await _describe(clients.kinesis, stream, _STREAM_UNKNOWN)
     if summary.StreamStatus == "DELETING":
-        raise ConfigError(f"opening stream {stream}: it is being deleted", hint="correct kinesis.stream")
+        raise RetryableError(
+            f"opening stream {stream}: it is being deleted", hint="create it anew, or correct its name"
+        )
     if summary.StreamStatus == "CREATING":
         raise RetryableError(f"opening stream {stream}: it is still being created")
     return KinesisSource(clients.kinesis, summary, start_from(start, now), poll_interval_seconds, now)

@@ -151,6 +151,13 @@ def test_o4_the_version_is_always_microseconds(time: int, unit: str | None) -> N
     assert row(record(time=time, unit=unit))["_version"] // 1000 == T0 // 1000
 
 
+@pytest.mark.parametrize("time", [T0, T0 // 1000])
+def test_o4_a_precision_that_is_null_is_one_that_is_absent(time: int) -> None:
+    null = record(time=time, unit=None)
+    null["dynamodb"]["ApproximateCreationDateTimePrecision"] = None
+    assert row(null)["_version"] // 1000 == T0 // 1000
+
+
 @pytest.mark.parametrize(
     ("time", "unit"),
     [

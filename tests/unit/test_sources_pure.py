@@ -69,6 +69,12 @@ def test_a_signature_of_another_time_is_the_clock_s_and_no_refusal(text: str) ->
     assert text not in str(error)
 
 
+def test_a_certificate_that_is_not_trusted_says_where_to_name_its_ca() -> None:
+    error = translate(boto.SSLError(endpoint_url="https://x", error="self-signed"), "reading")
+    assert type(error) is RetryableError
+    assert "AWS_CA_BUNDLE" in error.hint
+
+
 def test_credentials_that_are_not_given_say_where_they_are_looked_for() -> None:
     error = translate(boto.CredentialRetrievalError(provider="process", error_msg="secret"), "reading")
     assert "credential_process" in error.hint

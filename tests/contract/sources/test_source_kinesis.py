@@ -76,13 +76,13 @@ async def test_no_such_stream_is_a_config_error_with_advice(clients: AwsClients)
     assert "list-streams" in caught.value.hint
 
 
-@pytest.mark.parametrize(("status", "kind"), [("CREATING", RetryableError), ("DELETING", ConfigError)])
+@pytest.mark.parametrize("status", ["CREATING", "DELETING"])
 async def test_a_stream_that_cannot_be_read_yet_or_any_more(
-    server: KinesisServer, clients: AwsClients, status: str, kind: type[Exception]
+    server: KinesisServer, clients: AwsClients, status: str
 ) -> None:
     await make(clients)
     next(iter(server.kinesis.streams.values())).set_busy(status, 60.0)
-    with pytest.raises(kind):
+    with pytest.raises(RetryableError):
         await open_stream(clients, STREAM)
 
 

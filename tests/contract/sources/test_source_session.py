@@ -99,6 +99,23 @@ def credentials_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Credential
         thread.join()
 
 
+@pytest.mark.parametrize("role", [None, "arn:aws:iam::000000000000:role/reader"])
+async def test_an_endpoint_on_this_machine_is_not_asked_through_a_proxy(
+    aws_url: str, monkeypatch: pytest.MonkeyPatch, role: str | None
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with open_clients("sa-east-1", endpoint_url=aws_url, role_arn=role) as clients:
+        with pytest.raises(ConfigError, match="nosuch"):
+            await Tables(clients.dynamodb).describe("nosuch")
+
+
+async def test_a_stream_of_another_region_is_named_before_aws_calls_it_unknown(aws_url: str) -> None:
+    async with open_clients(REGION, endpoint_url=aws_url) as clients:
+        with pytest.raises(ConfigError, match=f"it is in us-gov-west-1, and calls go to {REGION}"):
+            await open_stream(clients, "arn:aws-us-gov:kinesis:us-gov-west-1:000000000000:stream/orders")
+
+
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The SDK's own files are the only place to find credentials; they do not exist yet. Returns their directory."""
