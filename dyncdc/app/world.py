@@ -61,7 +61,15 @@ async def open_clickhouse(config: Config, patience: Patience, *, own: bool = Fal
     url: ClickHouseUrl = settings.url
     if url.kind == "local":
         server = await open_local(Path(url.directory), own=own)
-        url = replace(url, kind="native", host="127.0.0.1", port=server.tcp_port, database=server.database)
+        url = replace(
+            url,
+            kind="native",
+            host="127.0.0.1",
+            port=server.tcp_port,
+            user=server.user,
+            password=server.password,
+            database=server.database,
+        )
     try:
         clickhouse = ClickHouse(
             url,

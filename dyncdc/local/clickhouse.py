@@ -6,9 +6,11 @@ import asyncio
 import fcntl
 import hashlib
 import json
+import os
+import secrets
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
@@ -20,6 +22,10 @@ from asynch.errors import ClickHouseException
 from ..errors import ConfigError, FatalError
 from .children import Child, ChildFailed, start_child
 from .clickhouse_child import ENDPOINT_FILE, NO_WHEEL_EXIT, STOP_GRACE_SECONDS
+
+SOLE_USER: Final = "dyncdc"
+SECRET_PLACE: Final = Path("password")
+"""Where the password of ``SOLE_USER`` stands, in the directory beside the data."""
 
 DEFAULT_DATABASE: Final = "dyncdc"
 DEFAULT_MEMORY_BYTES: Final = 1 << 30
@@ -45,7 +51,9 @@ class LocalClickHouse:
     """A ClickHouse server that lives and dies with this process. ``async with``, or ``start`` and ``stop``.
 
     Bound to no event loop: it may be started under one and stopped under another. Port 0 means a free one, kept over
-    restarts of this object. ``users`` (name to password) come beside ``default``, which has no password.
+    restarts of this object. ``users`` (name to password) come beside ``default``, which has no password. With
+    ``secret`` nobody but ``dyncdc`` is let in, by a password made up in the directory: whoever has an account on this
+    machine reaches the ports, and could read with the rights of this process.
     """
 
     def __init__(
@@ -57,7 +65,11 @@ class LocalClickHouse:
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
         database: str = DEFAULT_DATABASE,
         users: Mapping[str, str] | None = None,
+        secret: bool = False,
     ) -> None:
+        self.password = ""
+        """Of ``user``, once it runs; "" when it has none."""
+        self._secret = secret
         self.directory = directory
         self.tcp_port = tcp_port
         self.http_port = http_port
@@ -73,6 +85,11 @@ class LocalClickHouse:
         return self._child.pid if self._child is not None else self._attached_pid
 
     @property
+    def user(self) -> str:
+        """Whom to log in as."""
+        return SOLE_USER if self.password else "default"
+
+    @property
     def owned(self) -> bool:
         """Whether this object started the server, and so will stop it."""
         return self._child is not None
@@ -85,7 +102,7 @@ class LocalClickHouse:
     @property
     def url(self) -> str:
         """Its address, as ``clickhouse.url`` takes it."""
-        return f"clickhouse://default@127.0.0.1:{self.tcp_port}/{self.database}"
+        return f"clickhouse://{self.user}@127.0.0.1:{self.tcp_port}/{self.database}"
 
     async def __aenter__(self) -> LocalClickHouse:
         await self.start()
@@ -107,12 +124,15 @@ class LocalClickHouse:
         if self.running:
             return
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"starting ClickHouse on {self.directory}: {error.strerror}", hint="name a directory that it can write"
             ) from None
         with self._sole_starter():
+            if self._secret:
+                _make_password(self.directory)
+            self.password = _read_password(self.directory)
             await self._start()
         try:
             await self._query(f"CREATE DATABASE IF NOT EXISTS `{_escaped(self.database)}`", "default")
@@ -145,6 +165,7 @@ class LocalClickHouse:
         before = self.tcp_port, self.http_port
         self.tcp_port, self.http_port = tcp_port, http_port
         try:
+            self.password = _read_password(self.directory)
             # after a crash the file is stale, and its port may by now be anybody's
             if await self._query("SELECT displayName()", "default") == [(self._display_name,)]:
                 self._attached_pid = pid
@@ -206,7 +227,9 @@ class LocalClickHouse:
 
     async def _query(self, sql: str, database: str) -> list[tuple[object, ...]]:
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-            async with Connection(host="127.0.0.1", port=self.tcp_port, database=database) as connection:
+            async with Connection(
+                host="127.0.0.1", port=self.tcp_port, database=database, user=self.user, password=self.password
+            ) as connection:
                 async with connection.cursor() as cursor:
                     await cursor.execute(sql)
                     return list(await cursor.fetchall())
@@ -233,10 +256,16 @@ class LocalClickHouse:
             "background_common_pool_size": 2,
             "merge_tree": dict.fromkeys(_MERGE_LIMITS, 2),  # they must not exceed background_pool_size
         }
+        passwords = {**self._users, **({SOLE_USER: self.password} if self.password else {})}
+        limits = {"max_threads": 2, "max_memory_usage": memory * 3 // 4}
         users: dict[str, object] = {
-            "profiles": {"default": {"max_threads": 2, "max_memory_usage": memory * 3 // 4}},
+            # The engine itself is ``default``, without a password and for as long as it runs: then nobody else is.
+            "profiles": {"default": limits, "engine": limits | {"max_sessions_for_user": 1}},
             "quotas": {"default": {}},
-            "users": {"default": _user("")} | {name: _user(password) for name, password in self._users.items()},
+            "users": {
+                "default": _user("", "engine" if self.password else "default"),
+                **{name: _user(password) for name, password in passwords.items()},
+            },
         }
         for file, content in (("config.xml", settings), ("users.xml", users)):
             path = self.directory / file
@@ -244,10 +273,29 @@ class LocalClickHouse:
             path.write_text(f"<clickhouse>{_xml(content)}</clickhouse>\n")
 
 
-def _user(password: str) -> dict[str, object]:
+def _make_password(directory: Path) -> None:
+    """Make up a password where there is none yet: whole or not at all, and for the eyes of this process's user only."""
+    made = directory / f".{SECRET_PLACE.name}.{os.getpid()}"
+    made.unlink(missing_ok=True)
+    descriptor = os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(24))
+    with suppress(FileExistsError):
+        os.link(made, directory / SECRET_PLACE)
+    made.unlink()
+
+
+def _read_password(directory: Path) -> str:
+    try:
+        return (directory / SECRET_PLACE).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _user(password: str, profile: str = "default") -> dict[str, object]:
     digest = hashlib.sha256(password.encode()).hexdigest()
     secret = {"password_sha256_hex": digest} if password else {"password": ""}
-    return {**secret, "networks": {"ip": "127.0.0.1"}, "profile": "default", "quota": "default"}
+    return {**secret, "networks": {"ip": "127.0.0.1"}, "profile": profile, "quota": "default"}
 
 
 def _xml(content: Mapping[str, object]) -> str:
@@ -291,7 +339,7 @@ async def open_local(directory: Path, *, database: str = DEFAULT_DATABASE, own: 
     ``own``: never attach to one that ends with whoever started it; wait a while for a short command's to end.
     Raises DirectoryInUse, ConfigError, FatalError.
     """
-    server = LocalClickHouse(directory, database=database)
+    server = LocalClickHouse(directory, database=database, secret=True)
     deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
     while True:
         if not own and await server.attach():

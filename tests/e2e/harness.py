@@ -227,11 +227,14 @@ class ClickHouseHttp:
 
     port: int
     database: str = "default"
+    password: str = ""
 
     def _ask(self, sql: str, settings: str = "") -> bytes:
         url = f"http://127.0.0.1:{self.port}/?database={self.database}{settings}"
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, data=sql.encode()), timeout=30) as answer:
+            headers = {"X-ClickHouse-User": "dyncdc", "X-ClickHouse-Key": self.password} if self.password else {}
+            request = urllib.request.Request(url, data=sql.encode(), headers=headers)
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
             with error:

@@ -18,6 +18,8 @@ from typing import IO
 
 import pytest
 
+from dyncdc.local.clickhouse import SECRET_PLACE
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 END_SECONDS = 100.0
@@ -94,10 +96,12 @@ def start() -> Iterator[Starter]:
         demo.close()
 
 
-def ask(url: str, query: str) -> str:
+def ask(url: str, directory: Path, query: str) -> str:
     """ClickHouse's answer; "" while the table is not there."""
+    headers = {"X-ClickHouse-User": "dyncdc", "X-ClickHouse-Key": (directory / "clickhouse" / SECRET_PLACE).read_text()}
     try:
-        with urllib.request.urlopen(url, data=query.encode(), timeout=10) as answer:
+        request = urllib.request.Request(url, data=query.encode(), headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return str(answer.read().decode().strip())
     except urllib.error.HTTPError as error:
         with error:
@@ -127,16 +131,18 @@ def test_demo_ends_equal_although_the_daemon_is_killed(start: Starter) -> None:
     assert _gone(again)
 
 
-def test_row_corrupted_by_hand_ends_the_demo_with_4_and_names_the_key(start: Starter) -> None:
-    demo = start("--seconds", "4", "--rate", "50", "--items", "1000")
+def test_row_corrupted_by_hand_ends_the_demo_with_4_and_names_the_key(start: Starter, tmp_path: Path) -> None:
+    place = tmp_path / "demo"
+    demo = start("--dir", str(place), "--seconds", "4", "--rate", "50", "--items", "1000")
     url = demo.wait_for(r"ClickHouse (http://\S+)")[1]
     demo.wait_for("daemon started")
     deadline = time.monotonic() + 30
-    while ask(url, f"SELECT count() FROM customers WHERE {CORRUPTED}") in ("", "0"):
+    while ask(url, place, f"SELECT count() FROM customers WHERE {CORRUPTED}") in ("", "0"):
         assert time.monotonic() < deadline, demo.output
         time.sleep(0.1)
     ask(
         url,
+        place,
         "INSERT INTO customers SELECT * REPLACE ('nobody' AS name, _version + 1000000000000 AS _version) "
         f"FROM customers FINAL WHERE {CORRUPTED}",
     )

@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+from dyncdc.local.clickhouse import SECRET_PLACE
 from dyncdc.local.clickhouse_child import ENDPOINT_FILE
 
 from .harness import ClickHouseHttp, alive, running, wait_until
@@ -18,7 +19,9 @@ DATABASE = "dyncdc"
 def owned(directory: Path) -> tuple[int, ClickHouseHttp]:
     """Process id and HTTP port of the server on a directory."""
     endpoint = json.loads((directory / ENDPOINT_FILE).read_text())
-    return int(endpoint["pid"]), ClickHouseHttp(int(endpoint["http_port"]), DATABASE)
+    return int(endpoint["pid"]), ClickHouseHttp(
+        int(endpoint["http_port"]), DATABASE, (directory / SECRET_PLACE).read_text()
+    )
 
 
 def test_the_daemons_own_clickhouse_dies_with_it_and_comes_back(place: Place) -> None:

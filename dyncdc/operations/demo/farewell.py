@@ -10,6 +10,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from ...local.clickhouse import SECRET_PLACE
 from ..verify.result import Verification
 from .kit import CREDENTIALS, Kit
 from .queries import SAMPLE_QUERY, Answer, ask
@@ -35,8 +36,11 @@ def _look_further(console: Console, kit: Kit, *, keep: bool) -> None:
         _print(console, "\n`dyncdc demo --keep` leaves everything running to look around, until Ctrl-C.")
         return
     credentials = " ".join(f"{name}={value}" for name, value in CREDENTIALS.items())
-    curl = f"curl {shlex.quote(kit.clickhouse_http)} --data-binary '{_FIRST_QUERY}'"
-    client = f"clickhouse-client --port {kit.clickhouse.tcp_port} --database {kit.clickhouse.database}"
+    # the password itself is not shown: a terminal's text is copied, and kept
+    password = f"$(cat {shlex.quote(str(kit.clickhouse.directory / SECRET_PLACE))})"
+    curl = f"curl -u {kit.clickhouse.user}:{password} {shlex.quote(kit.clickhouse_http)} --data-binary '{_FIRST_QUERY}'"
+    where = f"--port {kit.clickhouse.tcp_port} --database {kit.clickhouse.database}"
+    client = f"clickhouse-client {where} --user {kit.clickhouse.user} --password {password}"
     status = f"{credentials} {sys.executable} -m dyncdc status -c {shlex.quote(str(kit.config_file))}"
     _print(console, "\nEverything stays up until Ctrl-C:")
     for what, how in (

@@ -16,7 +16,7 @@ import aiohttp
 
 from ...errors import ConfigError, DyncdcError
 from ...local.aws import LocalAws
-from ...local.clickhouse import LocalClickHouse
+from ...local.clickhouse import SECRET_PLACE, LocalClickHouse
 from ...sources.aws import AwsClients, open_clients
 from .dynamodb import DynamoDBWriter, open_writer
 from .source import BUCKET, STREAM, TABLES
@@ -37,6 +37,7 @@ endpoint_url = "{endpoint_url}"
 
 [clickhouse]
 url = "{clickhouse_url}"
+password_file = "{password_file}"
 
 [kinesis]
 stream = "{stream}"
@@ -80,15 +81,15 @@ async def open_kit(directory: Path | None) -> AsyncIterator[Kit]:
     """
     with _directory(directory) as place, _environment(CREDENTIALS):
         async with (
-            LocalClickHouse(place / "clickhouse") as clickhouse,
+            LocalClickHouse(place / "clickhouse", secret=True) as clickhouse,
             LocalAws() as local_aws,
             open_clients(REGION, endpoint_url=local_aws.endpoint_url) as aws,
             open_writer(local_aws.endpoint_url, REGION) as writer,
-            aiohttp.ClientSession() as http,
+            aiohttp.ClientSession(auth=aiohttp.BasicAuth(clickhouse.user, clickhouse.password)) as http,
         ):
             port = _free_port()
             config_file = place / "config.toml"
-            config_file.write_text(_configuration(local_aws.endpoint_url, clickhouse.url, port))
+            config_file.write_text(_configuration(local_aws.endpoint_url, clickhouse, port))
             yield Kit(
                 place,
                 config_file,
@@ -102,9 +103,14 @@ async def open_kit(directory: Path | None) -> AsyncIterator[Kit]:
             )
 
 
-def _configuration(endpoint_url: str, clickhouse_url: str, http_port: int) -> str:
+def _configuration(endpoint_url: str, clickhouse: LocalClickHouse, http_port: int) -> str:
     head = _CONFIG.format(
-        region=REGION, endpoint_url=endpoint_url, clickhouse_url=clickhouse_url, stream=STREAM, http_port=http_port
+        region=REGION,
+        endpoint_url=endpoint_url,
+        clickhouse_url=clickhouse.url,
+        password_file=clickhouse.directory / SECRET_PLACE,
+        stream=STREAM,
+        http_port=http_port,
     )
     return head + "".join(_TABLE.format(table=table, bucket=BUCKET) for table in TABLES)
 

@@ -6,9 +6,12 @@ import asyncio
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +40,7 @@ asyncio.run(main())
 async def query(
     server: LocalClickHouse, sql: str, user: str = "default", password: str = ""
 ) -> list[tuple[object, ...]]:
+    user, password = (server.user, server.password) if user == "default" else (user, password)
     async with Connection(
         host="127.0.0.1", port=server.tcp_port, user=user, password=password, database=server.database
     ) as connection:
@@ -146,6 +150,26 @@ async def test_open_local_starts_a_server_where_none_runs_even_after_a_crash(tmp
     assert server.owned
     assert await query(server, "SELECT 1") == [(1,)]
     await server.stop()
+
+
+async def test_the_server_of_a_directory_has_a_password_that_only_its_user_can_read(tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    server = await open_local(place)
+    secret = place / "password"
+    assert (stat.S_IMODE(secret.stat().st_mode), stat.S_IMODE(place.stat().st_mode)) == (0o600, 0o700)
+    assert server.password == secret.read_text() and len(server.password) > 30
+    for user in ("default", "dyncdc", "default"):
+        with pytest.raises(ServerException):
+            async with Connection(host="127.0.0.1", port=server.tcp_port, user=user):
+                pass
+    with pytest.raises(urllib.error.HTTPError):
+        await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{server.http_port}/?query=SELECT+1")
+    other = await open_local(place)
+    assert (other.owned, other.password) == (False, server.password)
+    await server.stop()
+    again = await open_local(place)
+    assert again.password == server.password
+    await again.stop()
 
 
 async def test_two_commands_at_once_share_one_server(tmp_path: Path) -> None:
