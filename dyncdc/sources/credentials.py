@@ -33,12 +33,15 @@ class RenewedCredentials:
 
     async def get_frozen_credentials(self) -> Any:
         """What signs the next call. Raises what ``aws_errors.translate`` knows for missing or unusable credentials."""
-        async with self._loading:
-            if self._found is None:
-                self._found = await self._ask()
-            found = self._found
+        found = self._found
+        if found is None:
+            async with self._loading:
+                found = self._found = self._found or await self._ask()
         try:
             return await found.get_frozen_credentials()
+        except boto.ClientError:  # STS refuses those that assume the role: the next call asks for others
+            self._found = None
+            raise
         except RuntimeError:  # the SDK's word for credentials that were renewed and are expired all the same
             self._found = None
             raise boto.CredentialRetrievalError(provider="chain", error_msg="expired") from None

@@ -27,6 +27,9 @@ ANSWERS_PER_SECOND = 50.0
 BURST_ANSWERS = 50
 """An answer costs about half a millisecond: so they take some hundredths of a core at most, whoever asks."""
 
+PROBES = frozenset(("/livez", "/healthz", "/readyz"))
+"""Pages with turns of their own: who waits for them ends the process when they are late."""
+
 KEPT_FACTOR = 10.0
 KEPT_SECONDS_AT_MOST = 1.0
 """A page that is dear to make stands for ten times as long as that took."""
@@ -136,7 +139,7 @@ class Kept:
 
 def guard(application: web.Application, hosts: Collection[str] | None) -> None:
     """Let requests take turns, and answer only those for ``hosts``; None: for any."""
-    turns = Turns()
+    probes, others = Turns(), Turns()
 
     @web.middleware
     async def guarded(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
@@ -144,7 +147,7 @@ def guard(application: web.Application, hosts: Collection[str] | None) -> None:
         if isinstance(connection, Connection):
             connection.moved(answering=True)
         try:
-            await turns.take()
+            await (probes if request.path in PROBES else others).take()
             if hosts is not None and not is_for(request.headers.get("Host", ""), hosts):
                 return web.Response(text="not a name of this server; see http.allowed_hosts\n", status=421)
             answer: web.StreamResponse = await handler(request)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import structlog
-from aiobotocore.credentials import AioContainerMetadataFetcher
+from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioContainerMetadataFetcher
+from botocore.exceptions import ClientError
 from conftest import REGION
 from kinesis_server import KinesisServer
 
@@ -151,6 +152,30 @@ async def test_keys_that_aws_refuses_are_read_again(server: KinesisServer, files
         keys.write_text("[default]\naws_access_key_id = new\naws_secret_access_key = b\n")
         with pytest.raises(ConfigError, match="ResourceNotFoundException"):
             await open_stream(clients, "any")
+
+
+async def test_keys_that_may_not_assume_the_role_any_more_are_read_again(
+    aws_url: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """STS refuses the first of two pairs of keys."""
+    used: list[str] = []
+    assume = AioAssumeRoleCredentialFetcher._get_credentials
+
+    async def refuse_old(fetcher: AioAssumeRoleCredentialFetcher) -> object:
+        used.append((await fetcher._source_credentials.get_frozen_credentials()).access_key)
+        if used[-1] == "old":
+            raise ClientError({"Error": {"Code": "InvalidClientTokenId"}}, "AssumeRole")
+        return await assume(fetcher)
+
+    monkeypatch.setattr(AioAssumeRoleCredentialFetcher, "_get_credentials", refuse_old)
+    keys = files / "credentials"
+    keys.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = b\n")
+    role = "arn:aws:iam::000000000000:role/reader"
+    async with open_clients("ap-south-7", endpoint_url=aws_url, role_arn=role) as clients:
+        assert isinstance(await describe(clients), CredentialsError)
+        keys.write_text("[default]\naws_access_key_id = new\naws_secret_access_key = b\n")
+        assert isinstance(await describe(clients), ConfigError)
+    assert used == ["old", "new"]
 
 
 @pytest.mark.parametrize("text", ["[default]\ncredential_process = /nonexistent/tool\n", "[default\n"])
