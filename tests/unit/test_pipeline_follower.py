@@ -125,7 +125,9 @@ def test_a_list_of_shards_that_only_fails_turns_health_red_and_one_that_works_ag
         works, bench.source.list_shards = bench.source.list_shards, never  # type: ignore[method-assign]
         async with following(bench):
             await asyncio.sleep(65)
-            assert [stuck.reason for stuck in bench.progress.stuck()] == ["waiting for the list of shards"]
+            assert [stuck.reason for stuck in bench.progress.stuck()] == [
+                "waiting for the list of shards (listing shards: timed out)"
+            ]
             bench.source.list_shards = works  # type: ignore[method-assign]
             await asyncio.sleep(65)
             assert bench.progress.stuck() == []
