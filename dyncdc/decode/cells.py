@@ -32,6 +32,12 @@ class Inexact(bytes):
     __slots__ = ()
 
 
+class Rounded(Inexact):
+    """A cell from which something is cut off: for lossy columns only, for any other the value does not fit."""
+
+    __slots__ = ()
+
+
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
@@ -196,9 +202,14 @@ def _float_cell(number: str, shortest: str, digits: int) -> bytes | None:
 
 
 def uuid_cell(payload: object) -> bytes | None:
-    """S into a UUID: lower case with hyphens."""
+    """S into a UUID: exact in lower case, with hyphens always."""
     found = text(payload)
-    return quoted(found) if _UUID(found) else None
+    return spelled(found.lower(), found) if _UUID(found.lower()) else None
+
+
+def spelled(canonical: str, given: str) -> bytes:
+    """Return the cell of a value that has one canonical text: another spelling of it is not told by the column."""
+    return quoted(canonical) if canonical == given else Inexact(quoted(canonical))
 
 
 def ipv4_cell(payload: object) -> bytes | None:
@@ -211,14 +222,14 @@ def ipv4_cell(payload: object) -> bytes | None:
 
 
 def ipv6_cell(payload: object) -> bytes | None:
-    """S into an IPv6: RFC 5952 only. Embedded IPv4 is left out, as it has several accepted forms."""
+    """S into an IPv6: exact as RFC 5952 spells it. Embedded IPv4 is left out, as it has several accepted forms."""
     found = text(payload)
     try:
         address = ipaddress.IPv6Address(found)
     except ValueError:
         return None
     plain = address.scope_id is None and address.ipv4_mapped is None and "." not in found
-    return quoted(found) if plain and str(address) == found else None
+    return spelled(str(address), found) if plain else None
 
 
 def enum_encoder(names: tuple[str, ...]) -> Encoder:

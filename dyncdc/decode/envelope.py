@@ -21,8 +21,8 @@ MAX_VERSION: Final = 4_102_444_800_000_000
 """2100-01-01 in microseconds: a version from beyond would freeze its key, as nothing could ever be newer."""
 
 MIN_VERSION: Final = 1_325_376_000_000_000
-"""2012-01-01 in microseconds, the month of DynamoDB's first day: what is older is in another unit, seconds perhaps, and as
-a version of 1970 its change would lose against every row."""
+"""2012-01-01 in microseconds, just before DynamoDB began: what is older is in another unit, in seconds perhaps, and its
+change would lose against every row as a version of 1970."""
 
 MICROSECONDS_FROM: Final = 100_000_000_000_000
 """Without a stated precision, from here on a time is microseconds: as milliseconds it would lie in the year 5138."""

@@ -32,6 +32,8 @@ class _Seen:
     """What a place in the sampled items held."""
 
     tags: Counter[str] = field(default_factory=Counter)
+    empty: Counter[str] = field(default_factory=Counter)
+    """Of these, the lists and maps with nothing inside: they tell no type yet, as ``Newcomers`` sees it."""
     numbers: _Numbers = field(default_factory=lambda: _Numbers())
     elements: _Seen | None = None
     children: dict[str, _Seen] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class _Seen:
         except Undecodable:
             return
         self.tags[tag] += 1
+        self.empty[tag] += tag in ("L", "M") and not payload
 
     def _look(self, tag: str, payload: object, depth: int) -> None:
         if tag == "N":
@@ -65,8 +68,8 @@ class _Seen:
 
     @property
     def tag(self) -> str | None:
-        """The most frequent type, None when nothing but NULL was seen."""
-        known = [tag for tag in _PREFERENCE if self.tags[tag]]
+        """The most frequent type, None when nothing was seen that tells one."""
+        known = [tag for tag in _PREFERENCE if self.tags[tag] > self.empty[tag]]
         return max(known, key=lambda tag: self.tags[tag], default=None)
 
 
@@ -273,7 +276,7 @@ def _places(path: tuple[str, ...], seen: _Seen, nested: Nested) -> list[_Place]:
     """Return what may become a column at and below a place, and what is there and becomes none."""
     tag = seen.tag
     if tag is None:
-        return [_Place(path, seen, "only NULL was seen, which tells no type: it stays in the spill")]
+        return [_Place(path, seen, f"seen only as {_nothing(seen)}, which tells no type: it stays in the spill")]
     if tag == "M" and seen.children and not _is_dictionary(seen):
         inner = [place for name, child in seen.children.items() for place in _places((*path, name), child, nested)]
         return [_Place(path, seen, f"maps, flattened into the {len(seen.children)} places inside"), *inner]
@@ -281,6 +284,11 @@ def _places(path: tuple[str, ...], seen: _Seen, nested: Nested) -> list[_Place]:
     others = len(seen.tags.keys() - {tag, "NULL"})
     more = "; the most frequent type, values of other types stay in the spill" if others else ""
     return [_Place(path, seen, why + more, kind, encoding)]
+
+
+def _nothing(seen: _Seen) -> str:
+    names = {"L": "empty lists", "M": "empty maps", "NULL": "NULL"}
+    return " and ".join(name for tag, name in names.items() if seen.tags[tag])
 
 
 def _is_dictionary(seen: _Seen) -> bool:

@@ -13,10 +13,13 @@ import re
 from typing import Final
 
 from .attributes import canonical_number, text
-from .cells import Encoder, Inexact, quoted
+from .cells import Encoder, Inexact, Rounded, quoted
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
-_MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,18}))?Z").fullmatch
+_MOMENT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,18}))?"
+    r"(?:Z|([+-])([01][0-9]|2[0-3]):?([0-5][0-9]))"
+).fullmatch
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 DATE_RANGE: Final = (datetime.date(1970, 1, 1), datetime.date(2149, 6, 6))
@@ -46,18 +49,28 @@ def date_encoder(limits: tuple[datetime.date, datetime.date]) -> Encoder:
 
 
 def moment_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
-    """S into a DateTime (no digits) or DateTime64: other numbers of digits for the same instant blur its text."""
+    """S into a DateTime (no digits) or DateTime64: other spellings of the instant, with an offset, say, blur its text.
+
+    More digits than the column has are cut off, for those that allow it.
+    """
 
     def encode(payload: object) -> bytes | None:
-        match = _MOMENT(text(payload))
+        found = text(payload)
+        match = _MOMENT(found)
         if match is None:
             return None
-        whole, fraction = match[1], match[2] or ""
+        whole, fraction, sign, hours, minutes = match.groups(default="")
         seconds = _seconds(whole)
-        if len(fraction.rstrip("0")) > digits or seconds is None or not limits[0] <= seconds <= limits[1]:
+        if seconds is None:
+            return None
+        if sign:
+            seconds -= int(f"{sign}1") * (int(hours) * 3600 + int(minutes) * 60)
+        if not limits[0] <= seconds <= limits[1]:
             return None
         cell = _cell(seconds, fraction[:digits], digits)
-        return cell if len(fraction) == digits else Inexact(cell)
+        if fraction[digits:].strip("0"):
+            return Rounded(cell)
+        return cell if found[10] == "T" and not sign and len(fraction) == digits else Inexact(cell)
 
     return encode
 
@@ -68,14 +81,15 @@ def seconds_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
     def encode(payload: object) -> bytes | None:
         number = canonical_number(payload)
         whole, _, fraction = number.partition(".")
-        if len(fraction) > digits or len(whole) > 12:
+        if len(whole) > 12:
             return None
         seconds = int(whole)
         if fraction and number.startswith("-"):  # -1.25 s is 0.75 s after the second before
             seconds, fraction = seconds - 1, str(10 ** len(fraction) - int(fraction)).zfill(len(fraction))
         if not limits[0] <= seconds <= limits[1]:
             return None
-        return _cell(seconds, fraction, digits)
+        cell = _cell(seconds, fraction[:digits], digits)
+        return Rounded(cell) if len(fraction) > digits else cell
 
     return encode
 

@@ -14,7 +14,7 @@ import orjson
 
 from ..errors import ConfigError
 from .attributes import TypedValue, canonical, null, spill_text, unpack
-from .cells import compact
+from .cells import Rounded, compact
 from .history import HistoryPlan, is_sequence_number
 from .newcomers import Newcomers
 from .places import Column, KeyColumn, Node, add_column, key_column
@@ -219,17 +219,14 @@ class TablePlan:
             return _HELD if column.lossy else _SPILL
         encode = column.encoders.get(tag)
         cell = encode(payload) if encode is not None else None
-        if cell is None:
-            return self._misfit(column, tag)
+        if cell is None or (type(cell) is Rounded and not column.lossy):
+            how = "exactly" if cell is None else _UNLESS_LOSSY
+            return self._misfit(column, tag, how)
         cells[column.index] = cell
         if column.lossy:
             return _HELD
         if type(cell) is not bytes:
-            return (
-                _SPILL
-                if self._spill is not None
-                else self._misfit(column, tag, "exactly (lossy = true would accept it)")
-            )
+            return _SPILL if self._spill is not None else self._misfit(column, tag, _UNLESS_LOSSY)
         # A value that looks like an absent one, or like one of another type, is told apart by the spill alone.
         return _SPILL if (tag != column.own and column.own) or cell == column.default else _HELD
 
@@ -240,6 +237,7 @@ class TablePlan:
         return _SPILL
 
 
+_UNLESS_LOSSY: Final = "exactly (lossy = true would accept it)"
 _TYPES: Final = frozenset({"S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"})
 
 

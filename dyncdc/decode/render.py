@@ -47,6 +47,9 @@ class RowRenderer:
             name = column.path[0]
             if name in kept:
                 continue
+            if column.lossy and not column.key:  # it tells what it tells, which need not be readable as its type
+                ambiguous.add(name)
+                continue
             value = None if text is None or (reader.is_default(text) and not column.key) else reader.read(text)
             if self._tells_less(column, value):
                 ambiguous.add(name)
@@ -66,7 +69,7 @@ class RowRenderer:
         if column.key:
             return False
         says_its_type = len(column.takes) == 1 or column.encoding == "typed"
-        return column.lossy or not (self._has_spill or (value is not None and says_its_type))
+        return not (self._has_spill or (value is not None and says_its_type))
 
     def differences(self, source: Mapping[str, object], values: Sequence[str | None], spill: str) -> list[str]:
         """Return the attributes in which a source item and its row differ, as far as the row can tell, sorted.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import Final
 
 import orjson
 
@@ -12,17 +12,16 @@ from ..errors import ConfigError
 from . import cells, moments
 from .attributes import (
     binary_set,
-    canonical_number,
     elements,
     entries,
     null,
     number_set,
-    plain_text,
     string_set,
     unpack,
 )
-from .cells import Encoder, Encoders, Inexact
+from .cells import Encoder, Encoders, Inexact, Rounded
 from .encodings import TYPED_TYPES, raw_encoder, typed_encoder
+from .json_documents import json_encoder
 from .spec import AttributeType, Encoding
 from .typetext import TypeNode, parse_type
 
@@ -206,45 +205,21 @@ def _joined(opening: bytes, found: list[bytes | None], closing: bytes) -> bytes 
     if len(fitting) < len(found):
         return None
     whole = opening + b",".join(fitting) + closing
-    return Inexact(whole) if any(type(cell) is Inexact for cell in fitting) else whole
+    kinds = {type(cell) for cell in fitting} & {Inexact, Rounded}
+    return Rounded(whole) if Rounded in kinds else Inexact(whole) if kinds else whole
 
 
-def _json_cell(payload: object) -> bytes | None:
-    """M into ClickHouse's JSON: for queries only, as fractions become floats there and nulls and empty maps vanish."""
-    plain_text("M", payload)  # refuses what is no value or nests too deep
-    paths: list[str] = []
-    document = _queryable({"M": payload}, "", paths)
-    if len(set(paths)) < len(paths):
-        return None  # {"a.b": 1, "a": {"b": 2}}: the server would refuse the whole insert
-    return Inexact(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
+def _json(node: TypeNode, text: str) -> Codec | None:
+    typed = {path: _typed_path(inner, text) for path, inner in node.paths}
+    return Codec(node, b"{}", {"M": json_encoder(typed)}, "M", False)
 
 
-def _queryable(value: object, path: str, paths: list[str]) -> object:
-    tag, payload = unpack(value)
-    if tag == "M":
-        inner = cast(dict[str, object], payload)
-        return {name: _queryable(each, f"{path}.{name}" if path else name, paths) for name, each in inner.items()}
-    paths.append(path)
-    if tag == "L":
-        members = enumerate(cast(list[object], payload))
-        return [_queryable(each, f"{path}[{index}]", paths) for index, each in members]
-    if tag == "SS":
-        return string_set(payload)
-    if tag == "NS":
-        return [_queryable_number(each) for each in number_set(payload)]
-    if tag == "N":
-        return _queryable_number(canonical_number(payload))
-    return None if tag == "NULL" else payload
-
-
-def _queryable_number(number: str) -> int | float:
-    if "." not in number and -(2**63) <= int(number) < 2**64:
-        return int(number)
-    return float(number)
-
-
-def _json(node: TypeNode, _: str) -> Codec | None:
-    return Codec(node, b"{}", {"M": _json_cell}, "M", False)
+def _typed_path(node: TypeNode, text: str) -> Callable[[object], bytes | None]:
+    """A typed path's encoder: what it would refuse would take the whole insert with it."""
+    try:
+        return _compile(node, text).encode
+    except ConfigError:
+        return lambda _: None
 
 
 _FAMILIES: Final[dict[str, Callable[[TypeNode, str], Codec | None]]] = {

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ConfigError
 
 _TOKEN = re.compile(r"\s*(?:([A-Za-z_][A-Za-z0-9_]*)|'((?:[^'\\]|\\.|'')*)'|(-?[0-9]+)|([(),=]))", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)|''", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f", "a": "\a", "v": "\v"}
+_JSON_PATH = re.compile(r"\s*((?:`(?:[^`\\]|\\.)*`|[^\s`,()'=])+)\s+(?=[A-Za-z])", re.DOTALL)
+_JSON_SETTING = re.compile(
+    r"\s*(?:[a-z_]+\s*=\s*[0-9]+|SKIP\s+REGEXP\s+'(?:[^'\\]|\\.|'')*'|SKIP\s+(?:`(?:[^`\\]|\\.)*`|[^\s`,()'=])+)",
+    re.DOTALL,
+)
 _MAX_NESTING = 16
 
 
@@ -23,6 +28,8 @@ class TypeNode:
     texts: tuple[str, ...] = ()
     """Quoted arguments, such as time zones and the names of an Enum (their values are in ``numbers``)."""
     nullable: bool = False
+    paths: tuple[tuple[str, TypeNode], ...] = ()
+    """Typed paths of a JSON, by the path as it stands in documents."""
 
     @property
     def label(self) -> str:
@@ -52,14 +59,15 @@ class _Parser:
         arguments: list[TypeNode] = []
         numbers: list[int] = []
         texts: list[str] = []
+        paths: list[tuple[str, TypeNode]] = []
         if name == "JSON" and self._accept("("):
-            self._skip_parameters()
+            self._json_parameters(nesting, paths)
         elif self._accept("("):
             while not self._accept(")"):
                 self._argument(nesting, arguments, numbers, texts)
                 if not self._accept(",") and not self._peek(")"):
                     raise self._error()
-        return self._folded(TypeNode(name, tuple(arguments), tuple(numbers), tuple(texts)))
+        return self._folded(TypeNode(name, tuple(arguments), tuple(numbers), tuple(texts), paths=tuple(paths)))
 
     def expect_end(self) -> None:
         if self._text[self._at :].strip():
@@ -79,14 +87,18 @@ class _Parser:
         else:
             raise self._error()
 
-    def _skip_parameters(self) -> None:
-        """Pass over JSON's typed paths and settings: hints for storage, no business of a cell."""
-        nesting = 1
-        while nesting:
-            if self._at >= len(self._text):
+    def _json_parameters(self, nesting: int, paths: list[tuple[str, TypeNode]]) -> None:
+        """Typed paths; settings, and what is skipped, are no business of a cell."""
+        while not self._accept(")"):
+            setting = _JSON_SETTING.match(self._text, self._at)
+            path = None if setting is not None else _JSON_PATH.match(self._text, self._at)
+            if setting is not None:
+                self._at = setting.end()
+            elif path is not None:
+                self._at = path.end()
+                paths.append((_without_backticks(path[1]), self.node(nesting + 1)))
+            if (setting is None and path is None) or not (self._accept(",") or self._peek(")")):
                 raise self._error()
-            nesting += {"(": 1, ")": -1}.get(self._text[self._at], 0)
-            self._at += 1
 
     def _folded(self, node: TypeNode) -> TypeNode:
         if node.name not in ("Nullable", "LowCardinality"):
@@ -95,7 +107,7 @@ class _Parser:
             raise self._error()
         inner = node.arguments[0]
         nullable = inner.nullable or node.name == "Nullable"
-        return TypeNode(inner.name, inner.arguments, inner.numbers, inner.texts, nullable)
+        return replace(inner, nullable=nullable)
 
     def _take(self, group: int) -> str | None:
         match = _TOKEN.match(self._text, self._at)
@@ -113,3 +125,7 @@ class _Parser:
 
     def _error(self) -> ConfigError:
         return ConfigError(f"reading the column type {self._text!r}", hint="give a type as system.columns prints it")
+
+
+def _without_backticks(path: str) -> str:
+    return re.sub(r"`((?:[^`\\]|\\.)*)`", lambda quoted: re.sub(r"\\(.)", r"\1", quoted[1]), path)

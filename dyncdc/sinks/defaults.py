@@ -204,7 +204,9 @@ def _of_text(node: TypeNode, x: str) -> str | None:
     if node.name == "FixedString":
         fits = f"ifNull(length({x}) = {node.numbers[0]} AND NOT endsWith({x}, '\\0'), 0)"
         return f"if({fits}, CAST(if({fits}, {x}, '') AS Nullable(FixedString({node.numbers[0]}))), NULL)"
-    if node.name in ("UUID", "IPv4", "Date"):
+    if node.name == "UUID":
+        return _same(f"toUUIDOrNull({x})", f"lower({x})")
+    if node.name in ("IPv4", "Date"):
         return _same(f"to{node.name}OrNull({x})", x)
     if node.name == "IPv6":
         return f"if(position({x}, '.') = 0, {_same(f'toIPv6OrNull({x})', x)}, NULL)"

@@ -99,10 +99,32 @@ BLURRED: list[tuple[str, dict[str, Any]]] = [
     ("DateTime64(3)", {"S": "2024-01-01T00:00:00Z"}),
     ("DateTime64(3)", {"S": "2024-01-01T00:00:00.500000Z"}),
     ("DateTime", {"S": "2024-01-01T00:00:00.000Z"}),
+    ("DateTime", {"S": "2024-01-01T00:00:00+00:00"}),
+    ("DateTime", {"S": "2024-01-01 00:00:00-0330"}),
+    ("DateTime64(6)", {"S": "1969-12-31T23:30:00.5-01:00"}),
+    ("Array(UUID)", {"SS": ["61F0C404-5CB3-11E7-907B-A6006AD3DBA0"]}),
+    ("UUID", {"S": "61F0C404-5CB3-11E7-907B-A6006AD3DBA0"}),
+    ("DateTime64(3)", {"S": "2024-01-01T00:00:00.123+02:00"}),
+    ("IPv6", {"S": "2001:DB8::1"}),
     ("JSON", {"M": {"a": {"N": "1"}}}),
+    ("JSON(a UInt32, SKIP x, SKIP REGEXP 'y(z)')", {"M": {"a": {"NULL": True}, "b": {"N": "5000000000"}}}),
+    ("JSON(a UInt32, b.c Decimal(9, 2))", {"M": {"a": {"N": "1"}, "b": {"M": {"c": {"N": "1.25"}}}, "x": {"S": "y"}}}),
+    ("JSON(a String)", {"M": {"a": {"N": "1"}}}),
+    ("JSON(a UInt32)", {"M": {"b": {"L": [{"M": {"a": {"N": "5000000000"}}}]}}}),
     ("JSON", {"M": {"a": {"L": [{"NULL": True}, {"N": "1E+30"}, {"M": {"b": {"NS": ["1"]}}}]}, "e": {"M": {}}}}),
 ]
 """The column shows something right that does not say everything."""
+
+ROUNDED: list[tuple[str, dict[str, Any]]] = [
+    ("DateTime", {"N": "1.5"}),
+    ("DateTime64(3)", {"S": "2024-01-01T00:00:00.123456Z"}),
+    ("DateTime64(3)", {"S": "2024-01-01T00:00:00.123456+02:00"}),
+    ("DateTime64(3)", {"N": "-0.0005"}),
+    ("DateTime", {"S": "2024-01-01T00:00:00.5Z"}),
+    ("Array(DateTime64(3))", {"L": [{"S": "2024-01-01T00:00:00.123456Z"}, {"S": "2024-01-01T00:00:00Z"}]}),
+    ("Map(String, DateTime)", {"M": {"a": {"S": "2024-01-01T00:00:00.5Z"}}}),
+]
+"""Something is cut off: a lossy column shows the rest, for any other they are misfits."""
 
 LOOKS_ABSENT: list[tuple[str, dict[str, Any]]] = [
     ("Int8", {"N": "0"}),
@@ -127,6 +149,7 @@ LOOKS_ABSENT: list[tuple[str, dict[str, Any]]] = [
 """Equal to what the column shows for an absent attribute, as it cannot be NULL: told apart by the spill."""
 
 MISFITS: list[tuple[str, dict[str, Any]]] = [
+    *ROUNDED,
     ("Int8", {"N": "300"}),
     ("Int8", {"N": "128"}),
     ("Int8", {"N": "12.7"}),
@@ -146,7 +169,6 @@ MISFITS: list[tuple[str, dict[str, Any]]] = [
     ("FixedString(4)", {"S": "abc\0"}),
     ("FixedString(4)", {"S": "ééé"}),
     ("Bool", {"N": "2"}),
-    ("UUID", {"S": "61F0C404-5CB3-11E7-907B-A6006AD3DBA0"}),
     ("UUID", {"S": "61f0c4045cb311e7907ba6006ad3dba0"}),
     ("Date", {"S": "2024-02-31"}),
     ("Date", {"S": "2024-2-1"}),
@@ -159,18 +181,16 @@ MISFITS: list[tuple[str, dict[str, Any]]] = [
     ("DateTime", {"S": "2024-01-01 00:00:00"}),
     ("DateTime", {"S": "2024-01-01T24:00:00Z"}),
     ("DateTime", {"S": "2024-01-01T00:00:60Z"}),
-    ("DateTime", {"N": "0.5"}),
     ("DateTime", {"N": "-1"}),
-    ("DateTime64(3)", {"S": "2024-01-01T00:00:00.123456Z"}),
-    ("DateTime64(3)", {"S": "2024-01-01T00:00:00.123+02:00"}),
     ("DateTime64(3)", {"S": "2024-01-01T00:00:00.123"}),
+    ("DateTime64(3)", {"S": "2024-01-01T00:00:00.123+24:00"}),
+    ("DateTime64(3)", {"S": "1900-01-01T00:30:00.000+01:00"}),
     ("DateTime64(3)", {"S": "2300-01-01T00:00:00.000Z"}),
     ("DateTime64(3)", {"N": "1E+30"}),
     ("DateTime64(9)", {"S": "2262-05-01T00:00:00.000000000Z"}),
     ("Enum8('a' = 1)", {"S": "b"}),
     ("Enum8('a' = 1)", {"S": "1"}),
     ("IPv4", {"S": "01.2.3.4"}),
-    ("IPv6", {"S": "2001:DB8::1"}),
     ("IPv6", {"S": "::ffff:1.2.3.4"}),
     ("IPv6", {"S": "::ffff:102:304"}),
     ("IPv6", {"S": "fe80::1%eth0"}),
@@ -180,6 +200,13 @@ MISFITS: list[tuple[str, dict[str, Any]]] = [
     ("Array(String)", {"M": {}}),
     ("Map(String, Int64)", {"M": {"a": {"S": "1"}}}),
     ("Map(String, Int64)", {"M": {"a": {"NULL": True}}}),
+    ("JSON(a UInt32)", {"M": {"a": {"N": "5000000000"}}}),
+    ("JSON(a UInt32)", {"M": {"a": {"N": "1.5"}}}),
+    ("JSON(a UInt32)", {"M": {"a": {"S": "1"}}}),
+    ("JSON(a UInt32)", {"M": {"a": {"M": {"b": {"N": "1"}}}}}),
+    ("JSON(`a b`.c Array(Nullable(Int8)), max_dynamic_paths=2)", {"M": {"a b": {"M": {"c": {"L": [{"N": "300"}]}}}}}),
+    ("JSON(a.b DateTime)", {"M": {"a.b": {"S": "yesterday"}}}),
+    ("JSON(a Tuple(UInt8))", {"M": {"a": {"L": [{"N": "1"}]}}}),
     ("JSON", {"M": {"a.b": {"N": "1"}, "a": {"M": {"b": {"N": "2"}}}}}),
 ]
 """The column keeps its default, the spill has the value."""

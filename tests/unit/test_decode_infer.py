@@ -40,8 +40,7 @@ def inferred(*values: Any, **options: Any) -> list[tuple[str, str, tuple[str, ..
         ([{"L": [{"N": "1"}]}], "Array(Int64)", "L"),
         ([{"L": [{"N": "1"}, {"S": "a"}]}], "Nullable(String)", "L"),
         ([{"L": [{"M": {}}]}], "Nullable(String)", "L"),
-        ([{"L": []}], "Nullable(String)", "L"),
-        ([{"M": {}}], "Nullable(String)", "M"),
+        ([{"L": []}, {"S": "a"}, {"M": {}}, {"M": {}}], "Nullable(String)", "S"),
         ([{"S": "a"}, {"N": "1"}, {"N": "2"}], "Nullable(Int64)", "N"),
         ([{"S": "a"}, {"N": "1"}], "Nullable(String)", "S"),
     ],
@@ -52,6 +51,17 @@ def test_types_follow_the_sample(values: list[Any], kind: str, tag: str) -> None
 
 def test_what_is_only_null_or_no_value_gets_no_column() -> None:
     assert inferred({"NULL": True}, {"X": 1}, 5, {"N": "x"}) == []
+
+
+def test_an_empty_list_or_map_tells_no_type_and_waits_for_a_value() -> None:
+    found = infer((), [{"tags": {"L": []}, "meta": {"M": {}}, "gone": {"NULL": True}}, {"meta": {"NULL": True}}])
+    assert found.columns == ()
+    assert {each.path[0]: each.why.partition(",")[0] for each in found.observations} == {
+        "gone": "seen only as NULL",
+        "meta": "seen only as empty maps and NULL",
+        "tags": "seen only as empty lists",
+    }
+    assert inferred({"L": []}, {"L": [{"S": "a"}]}) == [("x", "Array(String)", ("L",))]
 
 
 @pytest.mark.parametrize(

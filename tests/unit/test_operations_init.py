@@ -10,6 +10,7 @@ import pytest
 from dyncdc.config import Config, TableConfig, parse_config
 from dyncdc.config.addresses import parse_clickhouse_url
 from dyncdc.decode.infer import infer
+from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute
 from dyncdc.operations.init.document import column_text, comment_lines, shown_name, toml_text, url_text
 from dyncdc.operations.init.match import Match, match_columns
@@ -74,6 +75,17 @@ def test_columns_are_found_by_name_by_path_and_by_names_that_are_alike() -> None
     assert by_name["doc"].column.takes == ("L",)
     assert found.unfilled == ("other",)
     assert ("extra",) in {observed.path for observed in found.outside}
+
+
+def test_a_json_column_for_a_map_is_proposed_as_lossy_where_nothing_else_keeps_the_map() -> None:
+    items = [{"id": {"S": "a"}, "meta": {"M": {"a": {"N": "1"}}}}]
+    found = matched(items, ("id", "String"), ("meta", "JSON(a UInt8)"))
+    [meta] = [each for each in found.columns if each.column.name == "meta"]
+    assert (meta.column.lossy, meta.misfits) == (True, 0) and "lossy" in meta.why
+    assert "lossy = true" in column_text(meta.column)
+    assert compile_table(found.spec).upsert(items[0], 1).cells[1] == b'{"a":"1"}'
+    [kept] = [each for each in matched(items, ("id", "String"), ("meta", "JSON"), ("_spill", "String")).columns][1:]
+    assert not kept.column.lossy
 
 
 def test_names_that_are_alike_twice_are_not_guessed() -> None:

@@ -12,6 +12,7 @@ from ...decode.cells import Inexact
 from ...decode.infer import Inference, Observation
 from ...decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ...decode.types import Codec, compile_type
+from ...decode.typetext import parse_type
 from ...decode.undecodable import Undecodable
 from ...errors import ConfigError
 from ...sinks.mapping import existing_table_spec
@@ -71,6 +72,9 @@ def match_columns(
             unfilled.append(place.name)
             continue
         used.add(path)
+        if not base.spill_column and parse_type(column.type).name == "JSON" and not column.lossy:
+            column = replace(column, lossy=True)
+            why += "; JSON blurs every map and the table has no spill column to keep it in: lossy, or use a String"
         found.append(_measured(Matched(column, why, seen.get(path)), items, keys))
     order = [column.name for column in table.columns]
     found.sort(key=lambda each: (not each.column.key, order.index(each.column.name)))
@@ -173,4 +177,4 @@ def _fits(codec: Codec, column: ColumnSpec, value: object) -> bool:
         cell = codec.encode(value)
     except Undecodable:
         return False
-    return cell is not None and not isinstance(cell, Inexact)
+    return cell is not None and (column.lossy or not isinstance(cell, Inexact))

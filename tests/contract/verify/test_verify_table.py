@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -175,3 +176,35 @@ async def test_without_a_spill_column_only_what_has_a_column_is_compared_and_thi
     await compare_table(Tables(shop.dynamodb), Destination(shop, shop.spec), result, finds_extra_rows=True)
     assert result.verdict == "EQUAL items=1"
     assert list(result.lines()) == ["shop: not compared: attributes without a column (the table has no spill column)"]
+
+
+async def test_lossy_columns_that_show_a_document_or_a_further_type_are_no_difference(shop: Shop) -> None:
+    extra = (
+        ColumnSpec("doc", "JSON", ("doc",), ("M",), lossy=True),
+        ColumnSpec("typed", "JSON(a UInt32)", ("typed",), ("M",)),
+        ColumnSpec("either", "Nullable(String)", ("either",), ("M", "L"), lossy=True),
+        ColumnSpec("at", "Nullable(DateTime64(3))", ("at",), ("S",), lossy=True),
+        ColumnSpec("id", "Nullable(UUID)", ("id",), ("S",), lossy=True),
+    )
+    for column in extra:
+        await shop.run(f"ALTER TABLE shop ADD COLUMN {column.name} {column.type}")
+    shop.spec = replace(SPEC, columns=(*SPEC.columns, *extra))
+    loose = {
+        "doc": {"M": {"a": {"N": "1"}, "b": {"BOOL": True}, "c": {"NULL": True}}},
+        "either": {"L": [{"N": "1"}]},
+        "at": {"S": "2026-11-30T12:00:00.123456+02:00"},
+        "id": {"S": "61F0C404-5CB3-11E7-907B-A6006AD3DBA0"},
+    }
+    await shop.put(
+        item("a", 1, **loose, typed={"M": {"a": {"N": "5000000000"}}}),
+        item("a", 2, either={"M": {"a": {"N": "1"}}}, typed={"M": {"a": {"N": "1"}}}),
+    )
+    result = await shop.verify()
+    assert (result.verdict, result.differing) == ("EQUAL items=2", 0)
+    rows = await shop.fetch(
+        "SELECT toString(toTimeZone(at, 'UTC')), toString(id), _spill FROM shop ORDER BY sk LIMIT 1"
+    )
+    spill = '{"typed":{"M":{"a":{"N":"5000000000"}}}}'
+    assert rows == [("2026-11-30 10:00:00.123", "61f0c404-5cb3-11e7-907b-a6006ad3dba0", spill)]
+    await shop.run("INSERT INTO shop (pk, sk, doc, _spill, _version) VALUES ('a', 2, '{}', '', 99)")
+    assert (await shop.verify()).verdict == "DIFFERENT items=2 differing=1"
