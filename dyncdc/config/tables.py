@@ -123,8 +123,10 @@ class ColumnConfig(Section):
         description="DynamoDB type, or list of types, it takes; default: by the column's type",
     )
     lossy: bool = Field(default=False, description="true: do not also keep in the spill what this column blurs")
-    encoding: Literal["", "typed", "raw"] = Field(
-        default="", description="of a String: typed (DynamoDB's typed JSON of any value) or raw (the bytes of a binary)"
+    encoding: Literal["", "typed", "raw", "epoch_ms", "epoch_us"] = Field(
+        default="",
+        description="of a String: typed (DynamoDB's typed JSON of any value) or raw (the bytes of a binary); of a "
+        "DateTime or DateTime64: epoch_ms or epoch_us (N counts milliseconds or microseconds since 1970, not seconds)",
     )
 
     @field_validator("attribute")

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Final
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Final, Literal
 
 from .attributes import canonical_number, text
 from .cells import Encoder, Inexact, Rounded, quoted
@@ -75,12 +77,15 @@ def moment_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
     return encode
 
 
-def seconds_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
-    """N into a DateTime or DateTime64: seconds since the epoch."""
+def epoch_encoder(digits: int, limits: tuple[int, int], places: int = 0) -> Encoder:
+    """N into a DateTime or DateTime64: seconds since the epoch, or the unit ``places`` digits below them."""
 
     def encode(payload: object) -> bytes | None:
         number = canonical_number(payload)
         whole, _, fraction = number.partition(".")
+        if places:
+            sign, digits_above = number[: number.startswith("-")], whole.lstrip("-").zfill(places + 1)
+            whole, fraction = sign + digits_above[:-places], (digits_above[-places:] + fraction).rstrip("0")
         if len(whole) > 12:
             return None
         seconds = int(whole)
@@ -92,6 +97,19 @@ def seconds_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
         return Rounded(cell) if len(fraction) > digits else cell
 
     return encode
+
+
+UNIT_PLACES: Final[Mapping[str, int]] = {"epoch_ms": 3, "epoch_us": 6}
+"""Digits below the second, by encoding."""
+
+
+def epoch_unit(numbers: Iterable[str]) -> Literal["", "epoch_ms", "epoch_us"]:
+    """Return the encoding of numbers that can only be milliseconds or microseconds: as seconds they end after 5000."""
+    sizes = [abs(Decimal(number)) for number in numbers if number != "0"]
+    for encoding, low, high in (("epoch_ms", 10**11, 10**14), ("epoch_us", 10**14, 10**17)):
+        if sizes and all(low <= size < high for size in sizes):
+            return "epoch_ms" if encoding == "epoch_ms" else "epoch_us"
+    return ""
 
 
 def moment_default(digits: int) -> bytes:

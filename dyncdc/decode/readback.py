@@ -111,7 +111,9 @@ class Reader:
         if self.node.name == "String" and self.tag in ("M", "L", "SS", "NS", "BS"):
             document = json.loads(text, parse_int=_Number, parse_float=_Number)
             return _typed(document)[self.tag] if self.tag in ("M", "L") else list(map(str, document))
-        return _scalar(self.node, self.tag, text)
+        told = _scalar(self.node, self.tag, text)
+        places = {"epoch_ms": 3, "epoch_us": 6}.get(self.encoding)
+        return told if places is None else _number(str(_EXACT.scaleb(decimal.Decimal(str(told)), places)))
 
 
 def column_reader(type_text: str, tag: str, encoding: Encoding = "") -> Reader:

@@ -9,8 +9,9 @@ from .redaction import NOTHING_HIDDEN, Redaction
 
 AttributeType = Literal["S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"]
 
-Encoding = Literal["", "typed", "raw"]
-"""How a String column holds its values: by their type (""), as DynamoDB's typed JSON, or (B only) as raw bytes."""
+Encoding = Literal["", "typed", "raw", "epoch_ms", "epoch_us"]
+"""How a column holds its values: by their type (""); a String as DynamoDB's typed JSON, or (B only) as raw bytes; a
+DateTime or DateTime64 (N only) as milliseconds or microseconds since 1970 rather than seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,7 @@ class ColumnSpec:
 
     ``path`` is the attribute's name, then map keys. ``type`` is the ClickHouse type as ``system.columns`` prints it.
     ``takes`` names the DynamoDB types it accepts; the first is its own, values of a further one also go to the spill.
-    ``lossy``: do not also keep in the spill what this column blurs. ``encoding``: "" except where a String column holds
-    DynamoDB's typed JSON of whatever it takes ("typed"), or the bytes themselves of B ("raw").
+    ``lossy``: do not also keep in the spill what this column blurs. ``encoding``: see ``Encoding``.
     """
 
     name: str

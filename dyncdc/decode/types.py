@@ -63,9 +63,16 @@ def compile_type(text: str, encoding: Encoding = "") -> Codec:
     if not encoding:
         return codec
     kind = codec.node.name
+    if encoding in moments.UNIT_PLACES:
+        if kind not in ("DateTime", "DateTime64"):
+            raise ConfigError(
+                f"using the column type {text!r} with encoding = {encoding!r}", hint="it is for DateTime and DateTime64"
+            )
+        places = moments.UNIT_PLACES[encoding]
+        return replace(codec, encoders={"N": moments.epoch_encoder(*_moment_range(codec.node), places)}, own="N")
     if kind != "String" and not (kind == "FixedString" and encoding == "raw"):
         raise ConfigError(
-            f"using the column type {text!r} with encoding = {encoding!r}", hint="only a String column has an encoding"
+            f"using the column type {text!r} with encoding = {encoding!r}", hint="it is for String columns"
         )
     if encoding == "raw":
         nbytes = codec.node.numbers[0] if kind == "FixedString" else None
@@ -135,15 +142,19 @@ def _enum(node: TypeNode, _: str) -> Codec | None:
     return Codec(node, default, {"S": cells.enum_encoder(node.texts)}, "S", True)
 
 
+def _moment_range(node: TypeNode) -> tuple[int, tuple[int, int]]:
+    """Digits below the second, and the first and last second."""
+    if node.name == "DateTime":
+        return 0, moments.DATETIME_RANGE
+    digits = node.numbers[0] if node.numbers else 3
+    return digits, moments.NANOSECOND_RANGE if digits > 8 else moments.DATETIME64_RANGE
+
+
 def _moment(node: TypeNode, _: str) -> Codec | None:
-    limits = moments.DATETIME_RANGE
-    digits = 0
-    if node.name == "DateTime64":
-        digits = node.numbers[0] if node.numbers else 3
-        limits = moments.NANOSECOND_RANGE if digits > 8 else moments.DATETIME64_RANGE
+    digits, limits = _moment_range(node)
     if not 0 <= digits <= 9:
         return None
-    encoders = {"S": moments.moment_encoder(digits, limits), "N": moments.seconds_encoder(digits, limits)}
+    encoders = {"S": moments.moment_encoder(digits, limits), "N": moments.epoch_encoder(digits, limits)}
     return Codec(node, moments.moment_default(digits), encoders, "S", True)
 
 

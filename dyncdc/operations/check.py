@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from ..app.destinations import Planned, plan_table
+from ..app.destinations import SAMPLE_ITEMS, Planned, plan_table
 from ..app.patience import Patience
 from ..app.streams import destination_states, enable_destination_command, snapshot_origin
 from ..app.world import World, open_aws, open_clickhouse
@@ -18,6 +18,7 @@ from ..sources.aws import AwsClients
 from ..sources.kinesis import KinesisSource, open_stream, start_from
 from ..sources.read_capacity import UNIT_BYTES
 from ..sources.tables import DELIVERING, TableDescription, Tables
+from .check_sample import sample_findings
 from .findings import Finding, Level
 from .grants import can_tell, missing_grants
 
@@ -205,7 +206,19 @@ class Checker:
             self._say("ok", f"history {planned.spec.history}", "keeps every change of " + table.dynamodb)
         for text in planned.notes:
             self._say("warning", subject, text)
+        if refusal is None:
+            await self._sample(world, table, planned)
         return planned
+
+    async def _sample(self, world: World, table: TableConfig, planned: Planned) -> None:
+        """Try some items on the mapping. Needs dynamodb:Scan, which not every daemon needs."""
+        try:
+            items = await self._patience(lambda: world.tables.sample(table.dynamodb, SAMPLE_ITEMS))
+        except DyncdcError as error:
+            text = f"no items were looked at, so neither names nor values of the mapping are checked: {error}"
+            self._say("warning", f"table {table.dynamodb}", text, error.hint)
+            items = ()
+        self.findings += sample_findings(table, planned.spec, items)
 
 
 async def _read_one_shard(source: KinesisSource) -> None:

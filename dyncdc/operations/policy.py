@@ -53,7 +53,8 @@ def required_statements(config: Config, resources: Resources) -> list[Statement]
     found.append(
         Statement(
             "CompareItems",
-            "only for commands that read single or all items: `verify`, `dead-letters replay`; leave it out otherwise",
+            "only for commands that read single or all items: `verify`, `dead-letters replay`, the sample of `check`;"
+            " leave it out otherwise",
             ("dynamodb:Scan", "dynamodb:BatchGetItem"),
             every,
             optional=True,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ..app.destinations import plan_table
 from ..app.world import World
 from ..config import TableConfig, format_attribute_path, parse_attribute_path
 from ..decode.infer import infer_columns
+from ..decode.moments import UNIT_PLACES, epoch_unit
 from ..decode.naming import RESERVED_NAMES, column_name
-from ..decode.spec import AttributeType, ColumnSpec, TableSpec
+from ..decode.spec import AttributeType, ColumnSpec, Encoding, TableSpec
 from ..decode.types import Codec, compile_type
 from ..errors import ConfigError
 from ..sinks.defaults import default_expression
@@ -68,7 +69,7 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     codec = compile_type(kind)
     there = [column for column in spec.columns if column.path == path]
     for column in there:
-        if compile_type(column.type).node == codec.node and not column.encoding:
+        if compile_type(column.type).node == codec.node and column.encoding in ("", *UNIT_PLACES):
             return Promoted(table, attribute, column.name, column.type, False, 0, 0)
     world.clickhouse.timeout_seconds = max(world.clickhouse.timeout_seconds, LOOK_SECONDS)
     found = await spilled_types(world.clickhouse, spec, path)
@@ -76,6 +77,8 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     takes = _takes(found, codec, there, doing)
     taken = RESERVED_NAMES | {column.name for column in planned.existing.columns}
     column = ColumnSpec(column_name(path, taken), kind, path, (takes,))
+    if takes == "N" and codec.node.name in ("DateTime", "DateTime64") and not there:
+        column = replace(column, encoding=await _unit(world, spec, path))
     beside = there[0] if there else None
     if default_expression(column, spec.spill_column, beside) is None:
         what = f"of what column {beside.name} {beside.type} holds" if beside else "of the spill"
@@ -90,6 +93,12 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     await _read_back(world, spec, column, doing)
     await refresh_view(world.clickhouse, spec, world.cluster)
     return Promoted(table, attribute, column.name, kind, True, found.get(takes, 0) - misfit, misfit + left)
+
+
+async def _unit(world: World, spec: TableSpec, path: tuple[str, ...]) -> Encoding:
+    """Whether its numbers can only be milliseconds or microseconds."""
+    values = await spilled_sample(world.clickhouse, spec, path)
+    return epoch_unit(str(value["N"]) for value in values if isinstance(value, dict) and "N" in value)
 
 
 def _configured(world: World, name: str, doing: str) -> TableConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..decode.moments import DATETIME64_RANGE, NANOSECOND_RANGE
+from ..decode.moments import DATETIME64_RANGE, NANOSECOND_RANGE, UNIT_PLACES
 from ..decode.naming import ELEMENT
 from ..decode.spec import ColumnSpec
 from ..decode.typetext import TypeNode, parse_type
@@ -75,6 +75,10 @@ def _never_null(found: str | None, node: TypeNode, kind: str) -> str | None:
 
 
 def _encoded(column: ColumnSpec, node: TypeNode, place: str) -> str | None:
+    if column.encoding in UNIT_PLACES:
+        return _never_null(
+            _of_number(node, _in_seconds(_payload(place, "N"), UNIT_PLACES[column.encoding])), node, column.type
+        )
     if node.name != "String":
         return None
     if column.encoding == "raw":
@@ -186,6 +190,13 @@ def _seconds(node: TypeNode, x: str) -> str:
     fits = f"match({x}, '^-?(0|[1-9][0-9]{{0,11}}){fraction}\\\\z') AND {value} >= {low} AND {value} < {high + 1}"
     value = f"if({value} < 0, floor({value}), {value})" if digits else value  # before 1970, whole seconds only
     return f"if({fits}, CAST({value} AS Nullable(DateTime64({digits}, 'UTC'))), NULL)"
+
+
+def _in_seconds(x: str, places: int) -> str:
+    """Whole numbers of a smaller unit as canonical seconds, NULL for any other."""
+    padded = f"leftPad({x}, greatest(length({x}), {places + 1}), '0')"
+    moved = f"concat(substring({padded}, 1, length({padded}) - {places}), '.', right({padded}, {places}))"
+    return f"if(match({x}, '^(0|[1-9][0-9]{{0,17}})\\\\z'), replaceRegexpOne({moved}, '[.]?0+\\\\z', ''), NULL)"
 
 
 def _decimal(node: TypeNode, x: str) -> str | None:

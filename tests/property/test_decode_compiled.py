@@ -70,6 +70,8 @@ NARROW = TableSpec(
         ColumnSpec("part_a", "Nullable(String)", ("part", "a"), ("S",)),
         ColumnSpec("part_b", "Int8", ("part", "b"), ("N",)),
         ColumnSpec("part_c", "Nullable(String)", ("part", "c"), ("M",)),
+        ColumnSpec("ms", "DateTime64(3)", ("ms",), ("N",), encoding="epoch_ms"),
+        ColumnSpec("lossy_at", "DateTime64(3)", ("lossy_at",), ("S",), lossy=True),
         ColumnSpec("lossy", "Nullable(Int64)", ("lossy",), ("N",), lossy=True),
     ),
 )

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
+import ipaddress
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +24,7 @@ from decode_cases import BLURRED, EXACT, LOOKS_ABSENT, MISFITS
 from dyncdc.config import ClickHouseUrl
 from dyncdc.decode.attributes import canonical, plain_text
 from dyncdc.decode.decoders import SnapshotDecoder
+from dyncdc.decode.moments import UNIT_PLACES
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.readback import column_reader
 from dyncdc.decode.render import RowRenderer
@@ -59,6 +62,7 @@ COLLECTIONS = [
 ]
 ENCODED: list[tuple[str, Encoding]] = [
     *(("String", "typed"), ("Nullable(String)", "typed"), ("LowCardinality(String)", "typed")),
+    *(("DateTime64(3)", "epoch_ms"), ("Nullable(DateTime64(6))", "epoch_us"), ("DateTime", "epoch_ms")),
     *(("String", "raw"), ("Nullable(String)", "raw"), ("FixedString(4)", "raw"), ("Nullable(FixedString(4))", "raw")),
 ]
 
@@ -88,6 +92,7 @@ def numbers() -> Iterator[str]:
         "4.9E-324"[:3] + "E-40",
         "12345.678",
     )
+    yield from ("1733000000123", "-1733000000123", "1733000000123456", "1733000000000", "1E-130", "4294967295000")
     yield from ("4294967295", "4294967296", "1720742302", "1720742302.123456789", "-2208988800", "10413791999.999")
     yield from ("0.9999", "12345678901234.5678", "123456789.123456789", "99999999999999.9999", "100000000000000")
 
@@ -108,6 +113,7 @@ def texts() -> Iterator[str]:
     yield from ("2300-01-01", "2024-02-29", "2023-02-29", "2024-2-1", "0000-00-00", "2024-01-01T00:00:00Z")
     yield from ("1970-01-01T00:00:00Z", "2106-02-07T06:28:15Z", "2106-02-07T06:28:16Z", "2024-10-27T00:30:00Z")
     yield from ("2024-10-27T01:30:00Z", "2024-03-31T01:00:00Z", "2024-01-01T00:00:00", "2024-01-01 00:00:00")
+    yield from ("2024-01-01T00:00:00.5+05:30", "1969-12-31T23:30:00.25-0100", "2024-01-01 00:00:00.123Z")
     yield from ("2024-01-01T00:00:00+00:00", "2024-01-01T24:00:00Z", "2024-12-31T23:59:60Z", "1700000000")
     for digits in range(1, 11):
         yield "2024-06-30T23:59:59." + "987654321987"[:digits] + "Z"
@@ -217,6 +223,21 @@ def same_float(shown: str, number: str, digits: int) -> bool:
     return f"{Decimal(shown):.{digits - 1}e}" == f"{Decimal(number):.{digits - 1}e}"
 
 
+def same_scalar(kind: str, text: str, payload: Any) -> bool:
+    """Whether a column shows the value of another spelling, a float that is near, or whole seconds before 1970."""
+    if kind.startswith("Float"):
+        return same_float(text, payload, 6 if kind == "Float32" else 15)
+    if kind == "UUID":
+        return text == payload.lower()
+    if kind == "IPv6":
+        return ipaddress.ip_address(text) == ipaddress.ip_address(payload)
+    if kind.startswith("DateTime") and payload[10:11] in ("T", " "):
+        moment = datetime.datetime.fromisoformat(payload.replace("Z", "+00:00")).astimezone(datetime.UTC)
+        moment = moment.replace(tzinfo=None, microsecond=0 if moment.year < 1970 else moment.microsecond)
+        return datetime.datetime.fromisoformat(text[:26]) == moment
+    return False
+
+
 def about(column: ColumnSpec, text: str, value: dict[str, Any]) -> bool:
     """Whether a column shows a spilled value, perhaps less exactly where its kind may do so, and nothing else."""
     ((tag, payload),) = value.items()
@@ -227,15 +248,22 @@ def about(column: ColumnSpec, text: str, value: dict[str, Any]) -> bool:
         return True  # blurs by nature: what it shows is for queries
     if kind == "String" and tag in ("M", "L") and not column.encoding:
         return text == plain_text(tag, payload)[0]
-    if kind.startswith("Float"):
-        return same_float(text, payload, 6 if kind == "Float32" else 15)
-    if column.type == "Array(Float64)":
+    if kind in ("Array", "Map"):
+        node = parse_type(column.type)
         members: Any = canonical(value)[tag]
-        expected = members if tag == "NS" else [each["N"] for each in members]
-        return all(same_float(one, other, 15) for one, other in zip(json.loads(text), expected, strict=True))
-    if kind.startswith("DateTime") and tag == "S":
-        shown = datetime.datetime.fromisoformat(text[:26])
-        return shown == datetime.datetime.fromisoformat(payload.rstrip("Z")[:26])
+        shown: Any = json.loads(text)
+        if kind == "Map":
+            members, shown = [members[name] for name in sorted(members)], [shown[name] for name in sorted(shown)]
+        inner = [next(iter(each.values())) if isinstance(each, dict) else each for each in members]
+        if all(same_scalar(node.arguments[-1].name, *each) for each in zip(shown, inner, strict=True)):
+            return True
+    if kind.startswith("DateTime") and tag == "N":
+        seconds = Decimal(payload).scaleb(-UNIT_PLACES.get(column.encoding, 0))
+        whole = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=math.floor(seconds))  # noqa: DTZ001
+        if seconds < 0:
+            return datetime.datetime.fromisoformat(text[:26]) == whole
+    elif same_scalar(kind, text, payload):
+        return True
     return canonical(column_reader(column.type, tag, column.encoding).read(text)) == canonical(value)
 
 

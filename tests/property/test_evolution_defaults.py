@@ -112,6 +112,21 @@ def test_attributes_may_be_called_as_the_expressions_call_things(server: LocalCl
         assert old == new == ('["1","2"]',) * len(names)
 
 
+@pytest.mark.parametrize("kind", ["DateTime64(3)", "Nullable(DateTime64(6))", "DateTime", "DateTime64(0)"])
+@pytest.mark.parametrize("encoding", ["epoch_ms", "epoch_us"])
+def test_epochs_in_smaller_units_read_the_same_before_and_after_their_column(
+    server: LocalClickHouse, kind: str, encoding: Any
+) -> None:
+    numbers = ["1733000000123", "1733000000000", "0", "5", "1733000000123456", "123000", "-5", "1.5", "100", "1E+15"]
+    column = ColumnSpec("at", kind, ("at",), ("N",), encoding=encoding)
+    items = [{"at": {"N": number}} for number in numbers]
+    found = before_and_after(server, [column], items)
+    absent = None if "Nullable" in kind else "1970-01-01 00:00:00"
+    assert any(by_default[0] == by_decoder[0] != absent for by_default, by_decoder in found)
+    for by_default, by_decoder in found:
+        assert by_default == by_decoder or by_default[0] is None or by_default[0].startswith("1970-01-01 00:00:00")
+
+
 def test_every_case_reads_the_same_before_and_after_its_column(server: LocalClickHouse) -> None:
     columns, item, without = [], {}, set[str]()
     for index, (kind, value) in enumerate(CASES):

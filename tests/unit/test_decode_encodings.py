@@ -8,6 +8,7 @@ import pytest
 from dyncdc.app.refused import row_as_raw, row_of_raw
 from dyncdc.config.paths import format_attribute_path, parse_attribute_path
 from dyncdc.decode.plan import compile_table
+from dyncdc.decode.readback import column_reader
 from dyncdc.decode.spec import ColumnSpec, Encoding, KeyAttribute, TableSpec
 from dyncdc.decode.types import compile_type, default_takes
 from dyncdc.errors import ConfigError
@@ -31,12 +32,35 @@ def test_typed_json_takes_every_type_and_tells_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "encoding"), [("Int8", "typed"), ("Array(String)", "raw"), ("FixedString(4)", "typed"), ("JSON", "typed")]
+    ("kind", "encoding"),
+    [
+        *(("Int8", "typed"), ("Array(String)", "raw"), ("FixedString(4)", "typed"), ("JSON", "typed")),
+        *(("Int64", "epoch_ms"), ("String", "epoch_us"), ("Array(DateTime64(3))", "epoch_ms"), ("Date", "epoch_ms")),
+    ],
 )
-def test_only_a_string_has_an_encoding(kind: str, encoding: Encoding) -> None:
+def test_each_encoding_is_for_types_of_its_own(kind: str, encoding: Encoding) -> None:
     with pytest.raises(ConfigError) as caught:
         compile_type(kind, encoding)
-    assert "only a String" in caught.value.hint
+    assert ("DateTime64" if encoding.startswith("epoch") else "String columns") in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoding", "number", "cell"),
+    [
+        ("DateTime64(3)", "epoch_ms", "1733000000123", '"2024-11-30T20:53:20.123Z"'),
+        ("DateTime64(6)", "epoch_us", "1733000000123456", '"2024-11-30T20:53:20.123456Z"'),
+        ("Nullable(DateTime)", "epoch_ms", "1733000000000", '"2024-11-30T20:53:20Z"'),
+        ("DateTime64(3)", "epoch_ms", "-1000", '"1969-12-31T23:59:59.000Z"'),
+    ],
+)
+def test_a_number_of_a_smaller_unit_is_its_moment_and_read_back_as_that_number(
+    kind: str, encoding: Encoding, number: str, cell: str
+) -> None:
+    assert compile_type(kind, encoding).encode({"N": number}) == cell.encode()
+    assert compile_type(kind, encoding).encode({"S": "2024-11-30T20:53:20Z"}) is None
+    shown = cell.strip('"Z').replace("T", " ")
+    assert column_reader(kind, "N", encoding).read(shown) == {"N": number}
+    assert default_takes(kind, encoding) == ("N",)
 
 
 def test_a_key_has_no_encoding() -> None:

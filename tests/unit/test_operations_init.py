@@ -88,6 +88,14 @@ def test_a_json_column_for_a_map_is_proposed_as_lossy_where_nothing_else_keeps_t
     assert not kept.column.lossy
 
 
+def test_numbers_that_can_only_be_milliseconds_are_proposed_as_such() -> None:
+    items = [{"id": {"S": str(n)}, "ms": {"N": f"173300000012{n}"}, "s": {"N": f"173300000{n}"}} for n in range(3)]
+    found = matched(items, ("id", "String"), ("ms", "DateTime64(3)"), ("s", "DateTime"))
+    ms, s = (each for each in found.columns if not each.column.key)
+    assert (ms.column.encoding, ms.misfits, s.column.encoding, s.misfits) == ("epoch_ms", 0, "", 0)
+    assert 'encoding = "epoch_ms"' in column_text(ms.column)
+
+
 def test_names_that_are_alike_twice_are_not_guessed() -> None:
     items = [{"id": {"S": "a"}, "userId": {"S": "1"}, "USERID": {"S": "2"}}]
     assert matched(items, ("id", "String"), ("user_id", "String")).unfilled == ("user_id",)

@@ -173,6 +173,8 @@ def kind_of(column: ColumnSpec) -> Kind | None:
         return Kind(TYPED, column.takes)
     if column.encoding == "raw":
         return Kind(RAW, ("B",)) if codec.node.name == "String" else None
+    if column.encoding:
+        return None
     make = _MAKERS.get(column.takes[0])
     return make(codec) if make is not None else None
 

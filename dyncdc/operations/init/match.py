@@ -10,6 +10,7 @@ from typing import Final
 from ...config import TableConfig
 from ...decode.cells import Inexact
 from ...decode.infer import Inference, Observation
+from ...decode.moments import epoch_unit
 from ...decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ...decode.types import Codec, compile_type
 from ...decode.typetext import parse_type
@@ -18,6 +19,7 @@ from ...errors import ConfigError
 from ...sinks.mapping import existing_table_spec
 from ...sinks.tables import ExistingColumn, ExistingTable
 
+_MOMENTS: Final = ("DateTime", "DateTime64")
 _NOT_ALNUM: Final = re.compile(r"[\W_]+")
 
 
@@ -72,6 +74,17 @@ def match_columns(
             unfilled.append(place.name)
             continue
         used.add(path)
+        if (
+            column.takes == ("N",)
+            and not column.encoding
+            and not column.key
+            and compile_type(column.type).node.name in _MOMENTS
+        ):
+            values = _values(items, path)
+            column = replace(
+                column, encoding=epoch_unit(str(v["N"]) for v in values if isinstance(v, dict) and "N" in v)
+            )
+            why += "; its numbers are no seconds but smaller units" if column.encoding else ""
         if not base.spill_column and parse_type(column.type).name == "JSON" and not column.lossy:
             column = replace(column, lossy=True)
             why += "; JSON blurs every map and the table has no spill column to keep it in: lossy, or use a String"
