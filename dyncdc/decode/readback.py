@@ -7,7 +7,7 @@ import datetime
 import decimal
 import ipaddress
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -26,7 +26,6 @@ _DEFAULT_TEXTS: Final = {
     "Bool": "false",
     "Array": "[]",
     "Map": "{}",
-    "JSON": "{}",
 }
 
 
@@ -80,6 +79,8 @@ class Reader:
             return False
         if self.encoding == "raw":
             return text == "" or (kind == "FixedString" and not base64.b64decode(text).strip(b"\0"))
+        if kind == "JSON":
+            return _only_at({path for path, _ in self.node.paths}, json.loads(text))
         if kind in _DEFAULT_TEXTS:
             return text == _DEFAULT_TEXTS[kind]
         if kind == "String":
@@ -114,6 +115,15 @@ class Reader:
         told = _scalar(self.node, self.tag, text)
         places = {"epoch_ms": 3, "epoch_us": 6}.get(self.encoding)
         return told if places is None else _number(str(_EXACT.scaleb(decimal.Decimal(str(told)), places)))
+
+
+def _only_at(paths: Collection[str], document: object, path: str = "") -> bool:
+    """Whether a document holds nothing but typed paths, which are always there."""
+    if path in paths:
+        return True
+    entries = document.items() if isinstance(document, dict) else None
+    step = f"{path}." if path else ""
+    return entries is not None and all(_only_at(paths, inner, f"{step}{name}") for name, inner in entries)
 
 
 def column_reader(type_text: str, tag: str, encoding: Encoding = "") -> Reader:

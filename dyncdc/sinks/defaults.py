@@ -220,7 +220,7 @@ def _of_text(node: TypeNode, x: str) -> str | None:
     if node.name in ("IPv4", "Date"):
         return _same(f"to{node.name}OrNull({x})", x)
     if node.name == "IPv6":
-        return f"if(position({x}, '.') = 0, {_same(f'toIPv6OrNull({x})', x)}, NULL)"
+        return f"if(position({x}, '.') = 0, {_same(f'toIPv6OrNull({x})', f'lower({x})')}, NULL)"
     if node.name.startswith("Enum"):
         return _enum(node, x)
     if node.name in ("DateTime", "DateTime64"):
