@@ -51,6 +51,27 @@ def test_the_guides_table_works_unchanged(place: Place) -> None:
     assert place.clickhouse.value("SHOW CREATE TABLE users") == before
 
 
+def test_check_tries_a_sample_of_items_on_the_mapping(place: Place) -> None:
+    table = make_guide_table(place, "id UUID, first_name String, age Int8, version Int64")
+    item = {"id": {"S": "61F0C404-5CB3-11E7-907B-A6006AD3DBA0"}, "firstName": {"S": "x"}, "age": {"N": "300"}}
+    place.aws.put(table, item)
+    listed = [
+        {"attribute": "id", "type": "UUID"},
+        {"attribute": "firstname", "name": "first_name", "type": "String"},
+        {"attribute": "age", "type": "Int8"},
+    ]
+    found = place.command("check", "-c", str(place.configure([place.entry(table, columns=listed, **PLAIN)])))
+    assert found.code == 0, found.out
+    for words in (
+        "columns names firstname, which none of 1 sampled items has; did you mean firstName?",
+        "1 of 1 sampled values of id do not fit column id UUID exactly: items with such a key become dead letters",
+        "1 of 1 sampled values of age do not fit column age Int8 exactly: such items become dead letters",
+        "show a default where a value is missing or does not fit: age (0)",
+    ):
+        assert words in found.out, found.out
+    assert "61F0" not in found.out and "300" not in found.out
+
+
 def test_t2_an_age_of_300_is_a_dead_letter_and_never_44(place: Place) -> None:
     table = make_guide_table(place)
     place.aws.put(table, person(1, "300"))

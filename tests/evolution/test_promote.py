@@ -54,6 +54,17 @@ def test_t12_a_promoted_attribute_shows_older_rows_and_the_next_daemon_fills_it(
     assert again.code == 0 and "already" in again.out
 
 
+def test_numbers_that_can_only_be_milliseconds_are_promoted_as_such(stage: Stage) -> None:
+    table = spilled(stage, {"N": "1733000000123"}, {"N": "1733000000000"})
+    done = promote(stage, table, "price", "Nullable(DateTime64(3, 'UTC'))")
+    assert done.code == 0, done.err
+    stage.put(change(table, "INSERT", now(), {"id": {"S": "2"}, "price": {"N": "1733000000456"}}))
+    stage.once()
+    moments = ["2024-11-30 20:53:20.123", "2024-11-30 20:53:20.000", "2024-11-30 20:53:20.456"]
+    assert stage.rows(columns="id, price") == [[str(number), moment] for number, moment in enumerate(moments)]
+    assert stage.clickhouse.rows("SELECT _spill FROM orders FINAL WHERE id = '2'") == [[""]]
+
+
 async def test_t12_a_running_daemon_fills_what_was_promoted(stage: Stage) -> None:
     table = stage.table(evolve="spill")
     async with stage.living():
