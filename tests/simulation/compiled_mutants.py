@@ -37,6 +37,13 @@ ALL = (
         "PyOS_double_to_string(value, 'r', 0, 0, NULL)",
     ),
     mutant(
+        "quick_float_of_fewer_digits",
+        "The fraction of a float is rounded so that older servers read its neighbour.",
+        "cells.h",
+        "int places = FLOAT64_DIGITS - (int)number->whole;",
+        "int places = EXACT_DIGITS - (int)number->whole;",
+    ),
+    mutant(
         "seconds_are_a_compiled_time",
         "A creation time in seconds becomes a version of 1970.",
         "envelope.h",

@@ -26,13 +26,69 @@ static int within(const char *digits, Py_ssize_t size, PyObject *limit)
     return size < most || (size == most && memcmp(digits, PyBytes_AS_STRING(limit), (size_t)size) <= 0);
 }
 
-/* The cell of a number as Float64, if the shortest text of the float is the number again. As float_text in cells.py. */
+#define EXACT_DIGITS 15 /* so many digits come back as they were from the float nearest to them */
+
+static const double powers[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+
+/* As put_full, for a number of few digits that is 1 or more: a float's fraction is then a multiple of 2 to the -52.
+   Answers 0 for any other. */
+static int put_full_quickly(Buffer *out, const Number *number)
+{
+#ifdef __SIZEOF_INT128__
+    const char *at = number->data + number->negative, *end = number->data + number->size;
+    if (*at == '0' || number->whole + number->fraction > EXACT_DIGITS)
+        return 0;
+    uint64_t digits = 0, unit = 1;
+    for (; at < end; at++)
+        if (*at != '.')
+            digits = digits * 10 + (uint64_t)(*at - '0');
+    double value = (double)digits / powers[number->fraction], whole = (double)(uint64_t)value;
+    int places = FLOAT64_DIGITS - (int)number->whole;
+    for (int place = 0; place < places; place++)
+        unit *= 10;
+    const uint64_t half = UINT64_C(1) << 51;
+    unsigned __int128 scaled = (unsigned __int128)(uint64_t)((value - whole) * 4503599627370496.0) * unit;
+    uint64_t fraction = (uint64_t)(scaled >> 52), rest = (uint64_t)scaled & (2 * half - 1);
+    fraction += rest > half || (rest == half && (fraction & 1));
+    char text[2 + 2 * FLOAT64_DIGITS];
+    Py_ssize_t before = number->negative + number->whole, size = before + 1 + places;
+    if (fraction == 0 || fraction >= unit)
+        return 0;
+    memcpy(text, number->data, (size_t)before + 1);
+    for (int place = places; place-- > 0; fraction /= 10)
+        text[before + 1 + place] = (char)('0' + fraction % 10);
+    while (text[size - 1] == '0')
+        size--;
+    return put_quoted(out, text, size) < 0 ? -1 : 1;
+#else
+    (void)out, (void)number;
+    return 0;
+#endif
+}
+
+/* Put the text of a float that every server reads as that float, as float_text in cells.py; 0 where it has an exponent. */
+static int put_full(Buffer *out, double value)
+{
+    char *text = PyOS_double_to_string(value, 'g', FLOAT64_DIGITS, 0, NULL);
+    if (text == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    int put = strchr(text, 'e') == NULL ? (put_quoted(out, text, (Py_ssize_t)strlen(text)) < 0 ? -1 : 1) : 0;
+    PyMem_Free(text);
+    return put;
+}
+
+/* The cell of a number as Float64, if the shortest text of the float is the number again. */
 static int put_float(Buffer *out, const Number *number)
 {
     char text[MAX_NUMBER_LENGTH + 1];
-    Py_ssize_t digits = number->whole + number->fraction;
-    if (number->fraction == 0 && digits <= 15)
+    int few = number->whole + number->fraction <= EXACT_DIGITS;
+    if (number->fraction == 0 && few)
         return put_number(out, &bare_quote, number) < 0 ? -1 : 1;
+    int put = put_full_quickly(out, number);
+    if (put != 0)
+        return put;
     memcpy(text, number->data, (size_t)number->size);
     text[number->size] = '\0';
     double value = PyOS_string_to_double(text, NULL, NULL);
@@ -40,29 +96,19 @@ static int put_float(Buffer *out, const Number *number)
         PyErr_Clear();
         return 0;
     }
-    int same = digits <= 15; /* so many digits come back as they were */
-    if (!same) {
-        char *shortest = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
-        if (shortest == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        Py_ssize_t size = (Py_ssize_t)strlen(shortest);
-        same = (size == number->size && memcmp(shortest, text, (size_t)size) == 0) ||
-               (size == number->size + 2 && memcmp(shortest, text, (size_t)number->size) == 0 &&
-                strcmp(shortest + number->size, ".0") == 0);
-        PyMem_Free(shortest);
-    }
-    if (!same)
-        return 0;
-    char *full = PyOS_double_to_string(value, 'g', FLOAT64_DIGITS, 0, NULL);
-    if (full == NULL) {
+    if (few)
+        return put_full(out, value);
+    char *shortest = PyOS_double_to_string(value, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
+    if (shortest == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    int put = strchr(full, 'e') == NULL ? (put_quoted(out, full, (Py_ssize_t)strlen(full)) < 0 ? -1 : 1) : 0;
-    PyMem_Free(full);
-    return put;
+    Py_ssize_t size = (Py_ssize_t)strlen(shortest);
+    int same = (size == number->size && memcmp(shortest, text, (size_t)size) == 0) ||
+               (size == number->size + 2 && memcmp(shortest, text, (size_t)number->size) == 0 &&
+                strcmp(shortest + number->size, ".0") == 0);
+    PyMem_Free(shortest);
+    return same ? put_full(out, value) : 0;
 }
 
 static int put_numeric(Buffer *out, const Field *field, Cursor *cursor)
