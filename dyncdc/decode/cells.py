@@ -171,7 +171,8 @@ def float_text(value: float, digits: int) -> str:
 def float64_cell(payload: object) -> bytes | None:
     """N into a Float64: exact when the shortest text of the float is the number again."""
     number = canonical_number(payload)
-    return _float_cell(number, repr(float(number)), FLOAT64_DIGITS)
+    value = float(number)
+    return _float_cell(number, value, repr(value), FLOAT64_DIGITS)
 
 
 def float32_cell(payload: object) -> bytes | None:
@@ -184,11 +185,11 @@ def float32_cell(payload: object) -> bytes | None:
     value = struct.unpack("f", stored)[0]
     texts = (f"{value:.{digits}g}" for digits in range(1, 10))
     shortest = next(short for short in texts if struct.pack("f", float(short)) == stored)
-    return _float_cell(number, shortest, FLOAT32_DIGITS)
+    return _float_cell(number, value, shortest, FLOAT32_DIGITS)
 
 
-def _float_cell(number: str, shortest: str, digits: int) -> bytes | None:
-    value = float(shortest)
+def _float_cell(number: str, value: float, shortest: str, digits: int) -> bytes | None:
+    """``value`` is what the column can hold, and ``shortest`` the text by which it shows that."""
     if value == 0:
         return b'"0"' if number == "0" else None
     if not math.isfinite(value):

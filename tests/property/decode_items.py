@@ -294,7 +294,8 @@ def _shown_text(node: TypeNode, cell: str) -> str:
         assert Decimal(cell).copy_abs() < Decimal(10) ** (node.numbers[0] - node.numbers[1])
     elif name in ("Float32", "Float64"):
         found = read_float(cell, name)  # type: ignore[arg-type]
-        assert found == float(cell) or name == "Float32"
+        nearest = float(cell)
+        assert found == (nearest if name == "Float64" else struct.unpack("f", struct.pack("f", nearest))[0])
         return shortest(found, name)
     elif name in ("Date", "Date32"):
         datetime.date.fromisoformat(cell)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import compiled, records
+from . import compiled, records, values
 
 SEEDS = 300
 CHUNK = 100
@@ -19,3 +19,8 @@ def test_records_in_any_order_and_over_again_end_in_the_last_state(first_seed: i
 def test_the_compiled_path_gives_the_blocks_of_the_exact_one() -> None:
     for seed in range(SEEDS):
         compiled.run(seed)
+
+
+def test_older_servers_read_every_value_that_is_not_in_the_spill_as_it_is() -> None:
+    for seed in range(SEEDS // 3):
+        values.run(seed)

@@ -13,6 +13,16 @@ def shortest_text_of_a_float(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(cells, "float_text", lambda value, digits: repr(value))
 
 
+def float_of_twice_the_width(patch: pytest.MonkeyPatch) -> None:
+    """A Float32 travels as the text of the Float64 that it came from."""
+    original = cells._float_cell
+    patch.setattr(
+        cells,
+        "_float_cell",
+        lambda number, value, shortest, digits: original(number, float(shortest), shortest, digits),
+    )
+
+
 def fraction_before_1970(patch: pytest.MonkeyPatch) -> None:
     """A moment before 1970 travels with its fraction, which older servers read up to a second off."""
     original = moments._cell
@@ -30,4 +40,4 @@ def fraction_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(moments, "_cell", lambda *given: bytes(original(*given)))
 
 
-ALL = (shortest_text_of_a_float, fraction_before_1970, fraction_forgotten)
+ALL = (shortest_text_of_a_float, float_of_twice_the_width, fraction_before_1970, fraction_forgotten)

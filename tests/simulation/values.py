@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import random
+import struct
 from typing import Any
 
 import orjson
@@ -50,8 +51,8 @@ def run(seed: int) -> None:
         spilled = orjson.loads(columns["_spill"][number] or "{}")
         if "wide" not in spilled and read_float(columns["wide"][number], "Float64") != float(item["wide"]["N"]):
             raise Violation(f"seed {seed}: an older server reads another Float64 than {item['wide']}")
-        narrow = read_float(columns["narrow"][number], "Float32")
-        if "narrow" not in spilled and f"{narrow:.6g}" != f"{float(item['narrow']['N']):.6g}":
+        (narrow,) = struct.unpack("f", struct.pack("f", float(item["narrow"]["N"])))
+        if "narrow" not in spilled and read_float(columns["narrow"][number], "Float32") != narrow:
             raise Violation(f"seed {seed}: an older server reads another Float32 than {item['narrow']}")
         before = columns["at"][number] < "1970"
         if before and columns["at"][number][20:23] != "000":
@@ -65,6 +66,6 @@ def _item(rng: random.Random, number: int) -> dict[str, Any]:
     return {
         "pk": {"S": str(number)},
         "wide": {"N": f"{rng.randint(-180_000_000, 180_000_000) / 10**6:.6f}"},
-        "narrow": {"N": f"{rng.randint(-9999, 9999) / 10 ** rng.randint(0, 4):.4f}"},
+        "narrow": {"N": f"{rng.randint(-99999999, 99999999) / 10**6:.6f}"},
         "at": {"S": moment.isoformat(timespec="milliseconds") + "Z"},
     }

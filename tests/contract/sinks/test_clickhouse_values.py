@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 import struct
+from decimal import Decimal
 
-from dyncdc.decode.cells import FLOAT32_DIGITS, FLOAT64_DIGITS, float_text
+from dyncdc.decode.cells import float32_cell, float64_cell
 from dyncdc.model import Block
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
@@ -20,14 +21,18 @@ async def test_floats_of_every_magnitude_are_read_as_they_are(clickhouse: ClickH
     narrow = [_float32(rng.getrandbits(32)) for _ in wide]
     await clickhouse.execute("CREATE TABLE f (n UInt32, w Float64, s Float32) ENGINE = MergeTree ORDER BY n")
     cells = [b",".join(b"%d" % number for number in range(len(wide)))]
-    cells.append(b",".join(f'"{float_text(value, FLOAT64_DIGITS)}"'.encode() for value in wide))
-    cells.append(b",".join(f'"{float_text(value, FLOAT32_DIGITS)}"'.encode() for value in narrow))
+    cells.append(b",".join(float64_cell(_number(value)) or b"" for value in wide))
+    cells.append(b",".join(float32_cell(_number(value)) or b"" for value in narrow))
     await ClickHouseSink(clickhouse).insert(Block("f", ("n", "w", "s"), cells, len(wide)), "a")
     rows = await clickhouse.fetch("SELECT reinterpretAsUInt64(w), reinterpretAsUInt32(s) FROM f ORDER BY n")
     assert rows == [
         (struct.unpack("Q", struct.pack("d", value))[0], struct.unpack("I", struct.pack("f", small))[0])
         for value, small in zip(wide, narrow, strict=True)
     ]
+
+
+def _number(value: float) -> str:
+    return format(Decimal(repr(value)), "f")
 
 
 def _float32(bits: int) -> float:
