@@ -16,7 +16,7 @@ from dyncdc.sinks.connection import ClickHouse
 async def test_floats_of_every_magnitude_are_read_as_they_are(clickhouse: ClickHouse) -> None:
     """On any server: `CH_ENGINE` of the harness runs it on older ones, whose parser is not exact."""
     rng = random.Random(1)
-    wide = [float(f"{rng.uniform(-10, 10)!r}e{power}") for power in range(-130, 126) for _ in range(20)]
+    wide = [float(f"{rng.uniform(-10, 10)!r}e{power}") for power in range(-120, 125) for _ in range(20)]
     wide += [rng.randint(-180_000_000, 180_000_000) / 10**6 for _ in range(3000)]
     narrow = [_float32(rng.getrandbits(32)) for _ in wide]
     await clickhouse.execute("CREATE TABLE f (n UInt32, w Float64, s Float32) ENGINE = MergeTree ORDER BY n")
