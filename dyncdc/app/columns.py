@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..decode.newcomers import Newcomers
@@ -14,10 +14,14 @@ from ..sinks.codes import TableGoneError
 from ..sinks.column_watch import ColumnWatch
 from ..sinks.connection import ClickHouse
 from ..sinks.evolution import refresh_view, run_add_columns
+from ..sinks.kept import Kept
 from ..sinks.mapping import existing_table_spec
-from ..sinks.tables import ExistingTable, read_table, refusals
+from ..sinks.mappings import read_destination
+from ..sinks.tables import ExistingTable, refusals
+from ..telemetry.progress import Progress
 from .decoders import Decoders
 from .destinations import Prepared
+from .mappings import keep_mapping, kept_now
 from .world import World
 
 
@@ -29,14 +33,19 @@ class LiveColumns:
     cluster: str | None
     decoders: Decoders
     prepared: dict[str, Prepared]
+    pipeline: str = ""
+    progress: Progress = field(default_factory=Progress)
     evolved: dict[str, Evolved] = field(default_factory=dict)
+    kept: dict[str, Mapping[str, Kept]] = field(default_factory=dict)
+    """What is kept of each mapping since this life began to change it."""
     watch: ColumnWatch = field(init=False)
     evolving: Evolving = field(init=False)
 
     @classmethod
     def of(cls, world: World, prepared: Sequence[Prepared], decoders: Decoders) -> LiveColumns:
         """Watch every table, and evolve those that are to get columns."""
-        columns = cls(world.clickhouse, world.cluster, decoders, {table.spec.source_table: table for table in prepared})
+        known = {table.spec.source_table: table for table in prepared}
+        columns = cls(world.clickhouse, world.cluster, decoders, known, world.config.pipeline, world.patience.progress)
         columns.evolving = Evolving(columns, columns.evolved)
         names = {table.spec.destination: table.spec.source_table for table in prepared}
         columns.watch = ColumnWatch(world.clickhouse, lambda destination: columns.evolving.changed(names[destination]))
@@ -70,15 +79,20 @@ class LiveColumns:
         """See ``evolving.Columns``."""
         prepared = self.prepared[table]
         destination = prepared.spec.destination
-        existing = await read_table(self.clickhouse, destination)
+        known = self.kept.get(table) or prepared.table.kept
+        existing = await read_destination(self.clickhouse, destination, known)
         if existing is None or existing.uuid != prepared.uuid:
             raise DestinationChangedError(f"reading the columns of {destination}: it is gone, or was made anew")
         spec = existing_table_spec(prepared.config, prepared.spec.keys, existing)
         refused = refusals(existing, spec, self.cluster)
         if refused:
             raise DestinationChangedError(f"reading the columns of {destination}: {refused[0].reason}")
+        if spec.spill_column != prepared.spec.spill_column:  # former rows were written without it
+            raise DestinationChangedError(f"reading the columns of {destination}: its spill column is another")
         self._exchange(spec, existing)
         await refresh_view(self.clickhouse, spec, self.cluster)
+        news = await keep_mapping(self.clickhouse, self.pipeline, spec, existing, self.progress, self.cluster)
+        self.kept[table] = kept_now(existing, news).kept
 
     def _exchange(self, spec: TableSpec, table: ExistingTable) -> None:
         """Rows are made by the new mapping from now on: only after its columns have been seen to be there."""

@@ -20,6 +20,7 @@ from ..sinks.mapping import (
     offered_statements,
     unfilled_columns,
 )
+from ..sinks.mappings import read_destination
 from ..sinks.own_tables import own_statements, own_tables
 from ..sinks.tables import DELETED_COLUMN, ExistingTable, Refusal, has_rows, read_table, refusals
 from ..sinks.versions import implausible, is_foreign, read_versions
@@ -94,7 +95,7 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
     Raises ConfigError for a table that does not exist in DynamoDB, or a mapping that cannot be.
     """
     description = await world.patience(lambda: world.tables.describe(config.dynamodb))
-    existing = await world.patience(lambda: read_table(world.clickhouse, config.destination))
+    existing = await world.patience(lambda: read_destination(world.clickhouse, config.destination))
     if existing is not None:
         planned = _existing(config, description.keys, existing, world.cluster)
         planned = await _with_versions(world, replace(planned, created=description.created), existing)
@@ -214,7 +215,7 @@ async def run_statements(world: World, statements: Sequence[str]) -> None:
 
 
 async def _prepared(world: World, plan: Planned) -> Prepared:
-    table = await world.patience(lambda: read_table(world.clickhouse, plan.config.destination))
+    table = await world.patience(lambda: read_destination(world.clickhouse, plan.config.destination))
     if table is None:
         raise ConfigError(
             f"creating {plan.config.destination}: it is not there afterwards", hint="check the grants of the user"

@@ -15,6 +15,7 @@ from ..pipeline.watermarks import STREAM_DELAY_SECONDS, least
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.dead_letters import ClickHouseDeadLetters
 from ..sinks.mapping import existing_table_spec
+from ..sinks.mappings import read_destination
 from ..sinks.members import ClickHouseMembers
 from ..sinks.names import quote_text
 from ..sinks.own_tables import CHECKPOINTS, MEMBERS, WATERMARKS
@@ -277,7 +278,7 @@ async def _marks(world: World) -> dict[str, float | None]:
 
 async def _tombstones(world: World, table: TableConfig) -> tuple[int | None, float | None]:
     """How many there are of a table in which they are cleaned up, and up to when (seconds) that was done."""
-    existing = await world.patience(lambda: read_table(world.clickhouse, table.destination))
+    existing = await world.patience(lambda: read_destination(world.clickhouse, table.destination))
     if existing is None or not table.clean_tombstones:
         return None, None
     spec = existing_table_spec(table, (), existing)

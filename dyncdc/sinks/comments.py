@@ -1,7 +1,10 @@
-"""The comments by which columns remember the attribute that fills them. Pure text; ``dyncdc {json}``, nothing else."""
+"""The comments by which columns remember the attribute that fills them. Pure text: ``dyncdc {json}``, behind whatever
+somebody else has written.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, cast, get_args
 
@@ -11,6 +14,7 @@ from ..config.paths import format_attribute_path, parse_attribute_path
 from ..decode.spec import AttributeType, ColumnSpec, Encoding
 
 _PREFIX: Final = "dyncdc "
+_OURS: Final = re.compile(r"(?:^|\n)dyncdc (\{.*\})\s*\Z")
 _TYPES: Final = frozenset(get_args(AttributeType))
 
 
@@ -34,12 +38,20 @@ def column_comment(column: ColumnSpec) -> str:
     return _PREFIX + orjson.dumps(content).decode()
 
 
+def joined_comment(theirs: str, column: ColumnSpec) -> str:
+    """Return a comment that says what ours does, behind what somebody else's says; an older one of ours is replaced."""
+    found = _OURS.search(theirs)
+    kept = (theirs[: found.start()] if found is not None else theirs).rstrip()
+    return f"{kept}\n{column_comment(column)}" if kept else column_comment(column)
+
+
 def read_comment(comment: str) -> Origin | None:
     """Return what one of our comments says, None for any other."""
-    if not comment.startswith(_PREFIX):
+    found = _OURS.search(comment)
+    if found is None:
         return None
     try:
-        content = orjson.loads(comment.removeprefix(_PREFIX))
+        content = orjson.loads(found[1])
         path = parse_attribute_path(content["attribute"])
         takes = tuple(content["from"])
         lossy = content.get("lossy") is True

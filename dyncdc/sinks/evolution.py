@@ -66,7 +66,7 @@ async def run_add_columns(
     refused: list[RejectedRowsError | UnknownCodeError] = []
     for statement in add_columns(destination, columns, spill, cluster, beside):
         try:
-            await _alter(clickhouse, destination, statement)
+            await alter(clickhouse, destination, statement)
         except (RejectedRowsError, UnknownCodeError) as error:
             refused.append(error)
     if not refused:
@@ -74,7 +74,7 @@ async def run_add_columns(
     names = []
     for column in columns if len(columns) > 1 else ():
         try:
-            await _alter(clickhouse, destination, *add_columns(destination, [column], spill, cluster, beside))
+            await alter(clickhouse, destination, *add_columns(destination, [column], spill, cluster, beside))
         except (RejectedRowsError, UnknownCodeError):
             names.append(column.name)
     if names or len(columns) == 1:
@@ -82,10 +82,11 @@ async def run_add_columns(
         raise FatalError(f"{refused[0]}{several}", hint="`dyncdc promote` may give it another type") from refused[0]
 
 
-async def _alter(clickhouse: ClickHouse, destination: str, statement: str) -> None:
+async def alter(clickhouse: ClickHouse, destination: str, statement: str) -> None:
+    """Run one ALTER of a destination."""
     # a single attribute's name may have 64 KB, and stands in the statement several times
     settings = {"max_query_size": 2**22}
-    await clickhouse.execute(statement, settings=settings, doing=f"adding columns to {destination}")
+    await clickhouse.execute(statement, settings=settings, doing=f"altering {destination}")
 
 
 async def refresh_view(clickhouse: ClickHouse, spec: TableSpec, cluster: str | None = None) -> None:

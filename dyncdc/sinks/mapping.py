@@ -13,7 +13,6 @@ from ..decode.redaction import Redaction
 from ..decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ..decode.types import default_takes
 from ..errors import ConfigError
-from .comments import read_comment
 from .ddl import add_column, add_mark_column
 from .tables import DELETED_COLUMN, VERSION_TYPES, ExistingColumn, ExistingTable
 
@@ -147,7 +146,7 @@ def _expired(config: TableConfig, table: ExistingTable) -> str:
     if config.ttl_deletes == "keep":
         return name
     column = table.column(name) if name else None
-    return name if column is not None and column.type == "UInt8" and read_comment(column.comment) is None else ""
+    return name if column is not None and column.type == "UInt8" and column.origin is None else ""
 
 
 def _version_type(column_type: str) -> str:
@@ -201,7 +200,7 @@ def _own(table: ExistingTable, keys: Sequence[KeyAttribute], metadata: set[str])
 
 
 def _own_column(column: ExistingColumn, keys: Mapping[str, AttributeType]) -> ColumnSpec | None:
-    origin = read_comment(column.comment)
+    origin = column.origin
     path = origin.path if origin is not None else (column.name,)
     key = keys.get(path[0]) if len(path) == 1 else None
     try:

@@ -17,6 +17,8 @@ FOLLOWED: Final = "dyncdc_followed"
 MEMBERS: Final = "dyncdc_members"
 TOMBSTONES: Final = "dyncdc_tombstones"
 WATERMARKS: Final = "dyncdc_watermarks"
+MAPPINGS: Final = "dyncdc_mappings"
+SETTINGS: Final = "dyncdc_settings"
 
 ACCEPTED: Final = "accepted"
 """Reason of a gap that the user took (``accept_gap``): nothing is done about it."""
@@ -78,6 +80,19 @@ TTL toDateTime(seen_at) + INTERVAL 30 DAY""",
   pipeline String, table String, member UInt32, members UInt32, complete_until Nullable(DateTime64(6, 'UTC')),
   updated_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(updated_at) ORDER BY (pipeline, table, members, member)""",
+    # Append-only: what fills each column of a destination, so that it does not hang on comments. The greatest number of
+    # a column counts. role: attribute, or which of dyncdc's own columns it is. by: how its attribute was found.
+    # default: the expression over the spill that dyncdc gave it.
+    f"""CREATE TABLE IF NOT EXISTS {MAPPINGS} (
+  destination_uuid String, column String, number UInt64, pipeline String, table String, role LowCardinality(String),
+  attribute String, takes Array(String), type String, lossy UInt8, encoding LowCardinality(String),
+  by LowCardinality(String), default String, noted_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree ORDER BY (destination_uuid, column, number)""",
+    # Append-only: the settings that decided the rows of a destination, from noted_at until the next row of the member.
+    f"""CREATE TABLE IF NOT EXISTS {SETTINGS} (
+  pipeline String, table String, member UInt32, number UInt64, destination_uuid String, settings String,
+  noted_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, table, member, number)""",
 )
 
 

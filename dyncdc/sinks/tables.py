@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..config.paths import format_attribute_path
 from ..decode.spec import TableSpec
 from .cluster import is_replicated
+from .comments import Origin, read_comment
 from .connection import ClickHouse
 from .ddl import add_column, add_mark_column, key_columns
 from .hazards import Hazards, find_hazards, split_list
+from .kept import Kept
 from .names import qualified, quote_name, quote_text
 
 _USE_REPLACING: Final = "use a ReplacingMergeTree(version, deleted) table"
@@ -47,6 +49,15 @@ class ExistingColumn:
     computed: bool = False
     in_partition_key: bool = False
     in_sorting_key: bool = False
+    default: str = ""
+    """The expression of its DEFAULT, "" for none."""
+    kept: Origin | None = None
+    """What it was made for, where that is kept and counts for more than its comment."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """The attribute that it was made for; None where only its name can tell."""
+        return self.kept or read_comment(self.comment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,8 @@ class ExistingTable:
     partition_key: str
     columns: tuple[ExistingColumn, ...]
     create_query: str = ""
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    """What is kept of its mapping by column: see ``mappings``."""
 
     @property
     def hazards(self) -> Hazards:
@@ -118,13 +131,13 @@ async def read_columns(clickhouse: ClickHouse, name: str) -> tuple[ExistingColum
     """Read the columns of a table as they are now, in their order."""
     rows = await clickhouse.fetch(
         "SELECT name, type, comment, default_kind IN ('MATERIALIZED', 'ALIAS', 'EPHEMERAL'), is_in_partition_key,"
-        " is_in_sorting_key"
+        " is_in_sorting_key, if(default_kind = 'DEFAULT', default_expression, '')"
         f" FROM system.columns WHERE database = currentDatabase() AND table = {quote_text(name)} ORDER BY position",
         doing=f"reading the columns of {name}",
     )
     return tuple(
-        ExistingColumn(column, kind, comment, bool(computed), bool(in_partition_key), bool(in_sorting_key))
-        for column, kind, comment, computed, in_partition_key, in_sorting_key in rows
+        ExistingColumn(column, kind, comment, bool(computed), bool(in_partition_key), bool(in_sorting_key), default)
+        for column, kind, comment, computed, in_partition_key, in_sorting_key, default in rows
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..decode.spec import TableSpec
-from .comments import read_comment
 from .connection import ClickHouse
 from .ghosts import full_version
 from .names import qualified, quote_name
@@ -37,7 +36,7 @@ class Versions:
 
 def is_foreign(table: ExistingTable) -> bool:
     """Whether somebody else made the table: no column of it says what fills it."""
-    return all(read_comment(column.comment) is None for column in table.columns)
+    return all(column.origin is None for column in table.columns)
 
 
 async def read_versions(clickhouse: ClickHouse, table: ExistingTable) -> Versions | None:

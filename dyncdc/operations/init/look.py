@@ -11,7 +11,8 @@ from ...app.streams import enable_destination_command
 from ...app.world import open_clickhouse
 from ...config import Config
 from ...errors import ConfigError, DyncdcError
-from ...sinks.tables import ExistingTable, read_table
+from ...sinks.mappings import read_destination
+from ...sinks.tables import ExistingTable
 from ...sources.aws import AwsClients
 from ...sources.export import enable_recovery_command
 from ...sources.items import Item
@@ -99,7 +100,7 @@ async def look_at_clickhouse(config: Config, patience: Patience) -> Standing:
         return Standing(unseen=f"{url} does not exist yet")
     try:
         async with open_clickhouse(config, patience) as clickhouse:
-            table = await patience(lambda: read_table(clickhouse, name))
+            table = await patience(lambda: read_destination(clickhouse, name))
             adoption = None
             if table is not None:
                 adoption = await patience(lambda: look_at_adoption(clickhouse, table))

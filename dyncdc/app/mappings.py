@@ -1,0 +1,74 @@
+"""The mapping of each destination, kept in a table of dyncdc's own; what somebody took from its columns is restored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..decode.spec import ColumnSpec, TableSpec
+from ..errors import FatalError, RejectedRowsError
+from ..sinks.comments import joined_comment
+from ..sinks.connection import ClickHouse
+from ..sinks.evolution import alter
+from ..sinks.mappings import MappingNews, mapping_news, save_mapping
+from ..sinks.names import on_cluster, qualified, quote_name, quote_text
+from ..sinks.own_rows import until_made_again
+from ..sinks.tables import ExistingColumn, ExistingTable
+from ..telemetry.progress import Progress
+
+
+async def keep_mapping(
+    clickhouse: ClickHouse,
+    pipeline: str,
+    spec: TableSpec,
+    table: ExistingTable,
+    progress: Progress,
+    cluster: str | None = None,
+) -> MappingNews:
+    """Keep what is new of a mapping and return how the destination differs from what was kept.
+
+    ``table`` as ``read_destination`` gives it. Raises RetryableError, and FatalError when nothing can be kept.
+    """
+    news = mapping_news(table, spec)
+    for column in news.comments:
+        await _restore(clickhouse, table, _comment(column), progress, cluster)
+    for name, default in (news.defaults or {}).items():
+        await _restore(
+            clickhouse, table, (name, f"MODIFY COLUMN {quote_name(name)} DEFAULT {default}"), progress, cluster
+        )
+    for name in news.dropped:
+        hint = f"values that only it held are gone: `dyncdc snapshot {spec.source_table}` brings them again"
+        progress.alarm("column dropped", table=spec.source_table, column=name, hint=hint)
+    with until_made_again():
+        await save_mapping(clickhouse, pipeline, table, news.rows)
+    return news
+
+
+def kept_now(table: ExistingTable, news: MappingNews) -> ExistingTable:
+    """Return the table with what is kept of it by now."""
+    rows = {name: replace(row, number=row.number + 1) for name, row in news.rows.items()}
+    return replace(table, kept={**table.kept, **rows})
+
+
+def _comment(column: ExistingColumn) -> tuple[str, str]:
+    origin = column.origin
+    if origin is None:
+        raise AssertionError("only columns that were made for an attribute have a comment to restore")
+    made = ColumnSpec(column.name, column.type, origin.path, origin.takes, origin.lossy, encoding=origin.encoding)
+    text = quote_text(joined_comment(column.comment, made))
+    return column.name, f"COMMENT COLUMN {quote_name(column.name)} {text}"
+
+
+async def _restore(
+    clickhouse: ClickHouse, table: ExistingTable, change: tuple[str, str], progress: Progress, cluster: str | None
+) -> None:
+    """Put back what the mapping does without, but people and older versions read. Not being allowed to is told."""
+    name, action = change
+    what = "comment" if action.startswith("COMMENT") else "default"
+    try:
+        await alter(clickhouse, table.name, f"ALTER TABLE {qualified(table.name)}{on_cluster(cluster)} {action}")
+    except (FatalError, RejectedRowsError) as error:
+        progress.alarm(f"{what} not restored", table=table.name, column=name, error=str(error), hint=error.hint)
+    else:
+        progress.alarm(
+            f"{what} restored", table=table.name, column=name, hint="somebody had taken it away; rows are right"
+        )

@@ -1,0 +1,64 @@
+"""Whether a column of one type holds every value that one of another type held. Pure; in doubt it does not."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from ..decode.typetext import TypeNode, parse_type
+from ..errors import ConfigError
+
+_INTEGER: Final = re.compile(r"(U?)Int(\d+)")
+_WIDTHS: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
+
+
+def holds_all_of(kind: str, before: str) -> bool:
+    """Return whether an ALTER from ``before`` to ``kind`` keeps every value, and what will come fits as it did."""
+    if kind == before:
+        return True
+    try:
+        return _holds(parse_type(kind), parse_type(before))
+    except ConfigError:
+        return False
+
+
+def _holds(node: TypeNode, before: TypeNode) -> bool:
+    if before.nullable and not node.nullable:
+        return False
+    if node.name == before.name and node.arguments:
+        pairs = zip(node.arguments, before.arguments, strict=False)
+        return len(node.arguments) == len(before.arguments) and all(_holds(*pair) for pair in pairs)
+    integer, other = _INTEGER.fullmatch(node.name), _INTEGER.fullmatch(before.name)
+    if integer is not None and other is not None:
+        wider, bits = int(integer[2]) > int(other[2]), int(integer[2]) >= int(other[2])
+        return bits if integer[1] == other[1] else wider and not integer[1]
+    if integer is not None or other is not None:
+        return False
+    if _digits(node) is not None and _digits(before) is not None:
+        return _decimal_holds(node, before)
+    if (node.name, before.name) in (("Float64", "Float32"), ("String", "FixedString"), ("Date32", "Date")):
+        return True
+    if node.name.startswith("Enum") and before.name.startswith("Enum"):
+        values = dict(zip(node.texts, node.numbers, strict=True))
+        return all(values.get(name) == value for name, value in zip(before.texts, before.numbers, strict=True))
+    if node.name == before.name == "DateTime64":
+        return _scale(node) == _scale(before)  # more digits mean fewer years
+    return node.name == before.name and node.numbers == before.numbers
+
+
+def _scale(node: TypeNode) -> int:
+    return node.numbers[0] if node.numbers else 3
+
+
+def _digits(node: TypeNode) -> tuple[int, int] | None:
+    """Digits before and after the point."""
+    if not node.name.startswith("Decimal"):
+        return None
+    given = (_WIDTHS[node.name], *node.numbers) if node.name in _WIDTHS else node.numbers
+    precision, scale = (*given, 0)[:2]
+    return precision - scale, scale
+
+
+def _decimal_holds(node: TypeNode, before: TypeNode) -> bool:
+    here, there = _digits(node) or (0, 0), _digits(before) or (0, 0)
+    return here[0] >= there[0] and here[1] >= there[1]
