@@ -41,6 +41,7 @@ from .overview import asking_clickhouse, make_overview, table_facts
 from .patience import Patience
 from .refused import RefusedRows
 from .reload import ReloadedError, reload, try_out
+from .row_settings import note_settings, standing
 from .signals import Stop
 from .stragglers import cancel_stragglers
 from .tombstones import cleaning
@@ -131,6 +132,8 @@ class _Daemon:
         self._overview = make_overview(config, division, self._metrics, self._progress, self._readiness.missing)
         self._epoch = 0
         """Of the last life; 0 before the first."""
+        self._troubles: dict[str, str] = {}
+        """By task, what health has to say of this life's destinations."""
         self.replicating = False
         """From here on a signal drains; before, there is nothing to drain."""
 
@@ -170,6 +173,7 @@ class _Daemon:
         with ExitStack() as starting:
             async with self._world(starting) as world:
                 assembly = await assemble_first(world, once=self._once)
+                await self._note(world, assembly)
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
                 self._declare(assembly)
@@ -178,6 +182,7 @@ class _Daemon:
                         with ExitStack() as again:
                             world.patience = self._patience(again)
                             assembly = await self._assemble_again(world)
+                            await self._note(world, assembly)
                             self._declare(assembly)
 
     def _declare(self, assembly: Assembly) -> None:
@@ -194,6 +199,10 @@ class _Daemon:
         """Health names the start until ``starting`` is closed."""
         task = starting.enter_context(self._progress.task("start"))
         return Patience(self._config.run.startup_timeout_seconds if self._once else None, self._progress, task)
+
+    async def _note(self, world: World, assembly: Assembly) -> None:
+        """Note what decides the rows of a life, once the former one has ended and before this one writes any."""
+        self._troubles = await note_settings(world, assembly, self._metrics, self._progress)
 
     async def _assemble_again(self, world: World) -> Assembly:
         """Open what has taken the place of a lost stream, as soon as somebody has set it up."""
@@ -308,7 +317,7 @@ class _Daemon:
         )
         settle_memory(shares.budget_bytes)
         self.replicating = True
-        async with cleaning(world, assembly, self._progress):
+        async with cleaning(world, assembly, self._progress), standing(self._progress, self._troubles):
             await replicate(
                 assembly.streams,
                 assembly.snapshots,

@@ -18,6 +18,8 @@ from . import (
     membering,
     mutants,
     records,
+    settling,
+    settling_mutants,
     simulate,
     value_mutants,
     values,
@@ -42,6 +44,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *losing_mutants.ALL,
     *member_mutants.ALL,
     *value_mutants.ALL,
+    *settling_mutants.ALL,
 )
 
 
@@ -71,6 +74,8 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return membering.run
     if plant in value_mutants.ALL:
         return values.run
+    if plant in settling_mutants.ALL:
+        return settling.run
     if plant in mutants.PAUSES:
         return lambda seed: simulate.run(seed, quiet=True)
     # A finished row that lands after the next process has started is rare; there, everybody dies while saving.

@@ -1,0 +1,183 @@
+"""What each life does before it writes rows: it notes what decides them, and what former rows are under other settings.
+
+Rows that a fresh snapshot makes right are a gap, which recovery closes as configured; of all others somebody is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+
+from ..config import TableConfig
+from ..config.paths import format_attribute_path
+from ..decode.spec import TableSpec
+from ..model import Gap
+from ..pipeline.row_settings import Effect, Noted, RowSettings, effects
+from ..sinks.checkpoints import ClickHouseSnapshots
+from ..sinks.mappings import MappingNews, mapping_news
+from ..sinks.recovery import ClickHouseRecovery
+from ..sinks.row_settings import ClickHouseRowSettings
+from ..telemetry.metrics import Metrics
+from ..telemetry.progress import Progress
+from .assembly import Assembly
+from .destinations import Prepared
+from .mappings import keep_mapping
+from .world import World
+
+_DIGESTED = b"dyncdc: which key"
+
+
+def row_settings(config: TableConfig, spec: TableSpec) -> RowSettings:
+    """Return what decides the rows of a table; of the key of ``mask`` a digest."""
+    digest = hmac.new(config.mask_key, _DIGESTED, hashlib.sha256).hexdigest()[:32] if config.mask_key else ""
+    listed = {column.column for column in config.column_list}
+    columns = [
+        (
+            column.name,
+            format_attribute_path(column.path),
+            column.type,
+            ",".join(column.takes),
+            str(column.lossy),
+            column.encoding,
+        )
+        for column in spec.columns
+        if column.name in listed
+    ]
+    return RowSettings(
+        destination=spec.destination,
+        deletes=spec.deletes,
+        ttl_deletes=spec.ttl_deletes,
+        exclude=tuple(sorted(map(format_attribute_path, spec.redaction.exclude))),
+        mask=tuple(sorted(map(format_attribute_path, spec.redaction.mask))),
+        mask_key=digest,
+        columns=tuple(sorted(columns)),
+        history=spec.history,
+        spill=spec.spill_column,
+        deleted=spec.deleted_column,
+    )
+
+
+def unrepeatable(config: TableConfig) -> str:
+    """Why a table cannot be loaded anew, "" when it can."""
+    if config.snapshot.method == "none":
+        return 'snapshot.method is "none": set "scan", or "export", to load it anew'
+    return "snapshot.export_arn names one export: name a bucket instead" if config.snapshot.export_arn else ""
+
+
+async def note_settings(world: World, assembly: Assembly, metrics: Metrics, progress: Progress) -> dict[str, str]:
+    """Note the settings and mappings of this life, and make durable what former rows need.
+
+    Returns, by task, what must show in health. Before anything is read or written, and after the former life has ended.
+    """
+    troubles = {}
+    for stream in assembly.streams:
+        for table in assembly.tables:
+            if table.spec.source_table in stream.tables:
+                noting = _Noting(world, table, metrics, progress)
+                trouble = await noting.run(stream.source.id, stream.source.server_time)
+                if trouble:
+                    troubles[f"mapping:{table.spec.source_table}"] = trouble
+    return troubles
+
+
+class _Noting:
+    """One table's start."""
+
+    def __init__(self, world: World, table: Prepared, metrics: Metrics, progress: Progress) -> None:
+        self._world = world
+        self._table = table
+        self._metrics = metrics
+        self._progress = progress
+        self._name = table.spec.source_table
+        self._store = ClickHouseRowSettings(world.clickhouse, world.config.pipeline)
+
+    async def run(self, source: str, now: float) -> str:
+        """Note everything; return what the destination cannot hold any more, "" for nothing."""
+        world, table = self._world, self._table
+        past = await world.patience(lambda: self._store.load(self._name))
+        mine = of_member(past, world.division.member)
+        settings = row_settings(table.config, table.spec)
+        found = effects(mine, table.uuid, settings, shown_columns(table))
+        narrowed = mapping_news(table.table, table.spec).narrowed
+        found += [Effect("column", f"{words}: ALTER may have changed values", "snapshot") for words in narrowed]
+        await self._tell(found, source, now)
+        # only now: what is noted is not found again
+        news = await world.patience(
+            lambda: keep_mapping(
+                world.clickhouse, world.config.pipeline, table.spec, table.table, self._progress, world.cluster
+            )
+        )
+        last = mine[-1] if mine else None
+        if last is None or (last.uuid, last.settings) != (table.uuid, settings) or last.member != world.division.member:
+            number = max((noted.number for noted in past), default=0) + 1
+            noted = Noted(table.uuid, settings, now, world.division.member, number)
+            await world.patience(lambda: self._store.save(self._name, noted))
+        return self._lost(news)
+
+    async def _tell(self, found: Sequence[Effect], source: str, now: float) -> None:
+        """Make a gap of what a snapshot makes right, once rows were loaded; say the rest."""
+        why_not = unrepeatable(self._table.config)
+        mended = [effect for effect in found if effect.mends == "snapshot" and not why_not]
+        for effect in found:
+            if effect not in mended:
+                hint = why_not if effect.mends == "snapshot" else "no snapshot changes that"
+                self._progress.alarm(
+                    "settings changed", table=self._name, setting=effect.setting, stays=effect.words, hint=hint
+                )
+        if mended and await self._loaded():
+            await self._gaps(mended, source, now)
+
+    async def _gaps(self, mended: Sequence[Effect], source: str, now: float) -> None:
+        recovery = ClickHouseRecovery(self._world.clickhouse, self._world.config.pipeline)
+        noticed_at = await self._world.patience(recovery.server_time)
+        gaps = []
+        for since in sorted({effect.since for effect in mended}):
+            reason = "; ".join(effect.words for effect in mended if effect.since == since)
+            begin = since or noticed_at
+            gaps.append(Gap(self._name, source, "", begin, max(now, begin + 1.0), reason=reason, noticed_at=noticed_at))
+        await self._world.patience(partial(recovery.save_gaps, gaps))
+        for gap in gaps:
+            self._metrics.gaps.labels(self._name).inc()
+            hint = "a fresh snapshot makes the rows right"
+            self._progress.alarm("settings changed", table=self._name, gap=gap.reason, hint=hint)
+
+    async def _loaded(self) -> bool:
+        """Whether a snapshot of this destination was begun; else all of it is still to come."""
+        world = self._world
+        snapshots = ClickHouseSnapshots(world.clickhouse, world.config.pipeline)
+        known = await world.patience(snapshots.load)
+        return any(each.table == self._name and each.destination_uuid == self._table.uuid for each in known)
+
+    def _lost(self, news: MappingNews) -> str:
+        if not news.spill or self._table.config.metadata.spill == "":
+            return ""
+        name = self._table.spec.destination
+        self._progress.alarm("spill column gone", table=self._name, destination=name, column=news.spill)
+        return (
+            f"{name} has lost its spill column {news.spill}: attributes without a column are left out, misfits become"
+            f' dead letters; run ALTER TABLE {name} ADD COLUMN {news.spill} String, or set metadata.spill = ""'
+        )
+
+
+@asynccontextmanager
+async def standing(progress: Progress, troubles: Mapping[str, str]) -> AsyncIterator[None]:
+    """Let health name these troubles, by task, while the block runs."""
+    with ExitStack() as tasks:
+        for name, why in troubles.items():
+            tasks.enter_context(progress.task(name)).failed(why)
+        yield
+
+
+def of_member(past: Sequence[Noted], member: int) -> Sequence[Noted]:
+    """What one member noted, or, before it has noted anything, what all did."""
+    own = [noted for noted in past if noted.member == member]
+    return own or past
+
+
+def shown_columns(table: Prepared) -> set[str]:
+    """Columns whose DEFAULT reads the spill."""
+    spill = table.spec.spill_column
+    return {column.name for column in table.table.columns if spill and spill in column.default}

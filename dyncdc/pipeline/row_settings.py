@@ -1,0 +1,153 @@
+"""The settings that decide the rows of a destination, and what a change of each does to rows that are there. Pure.
+
+A setting that was changed and taken back leaves rows of both kinds behind, and nothing else would tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import orjson
+
+ColumnSetting = tuple[str, ...]
+"""Column, attribute path, type, the DynamoDB types it takes, lossy, encoding; as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSettings:
+    """Of one table, in one life. ``columns`` is empty where they are inferred; paths and columns are sorted.
+
+    ``mask_key``: a digest that tells keys apart, and nothing else about them. ``spill`` and ``deleted``: the columns
+    that the destination has for that, "" for none.
+    """
+
+    destination: str = ""
+    deletes: str = "tombstone"
+    ttl_deletes: str = "delete"
+    exclude: tuple[str, ...] = ()
+    mask: tuple[str, ...] = ()
+    mask_key: str = ""
+    columns: tuple[ColumnSetting, ...] = ()
+    history: str = ""
+    spill: str = ""
+    deleted: str = ""
+
+    def text(self) -> str:
+        """As it is kept."""
+        return orjson.dumps(asdict(self)).decode()
+
+    @classmethod
+    def of_text(cls, text: str) -> RowSettings:
+        """Read what was kept; what a later version has added is left out."""
+        kept: dict[str, Any] = orjson.loads(text)
+        known = {field.name for field in fields(cls)}
+        values: dict[str, Any] = {name: _frozen(value) for name, value in kept.items() if name in known}
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Settings as a life noted them. ``uuid``: of the destination; ``at``: in seconds since the epoch."""
+
+    uuid: str
+    settings: RowSettings
+    at: float
+    member: int = 0
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a change of ``setting`` did to rows that are there: ``words``.
+
+    ``mends``: "snapshot" makes them right; "nothing" does, and it is only to be known. ``since``: when what they are
+    under began.
+    """
+
+    setting: str
+    words: str
+    mends: Literal["snapshot", "nothing"]
+    since: float = 0.0
+
+
+def effects(past: Sequence[Noted], uuid: str, now: RowSettings, shown: Collection[str] = ()) -> list[Effect]:
+    """Return what rows of the destination ``uuid`` are under other settings than ``now``.
+
+    ``past``: what lives of the table have noted, the oldest first. ``shown``: columns whose DEFAULT reads the spill, so
+    that older rows show their values.
+    """
+    own = [index for index, noted in enumerate(past) if noted.uuid == uuid]
+    if not own:
+        return []
+    last = past[own[-1]]
+    found = list(_elsewhere(past[own[-1] + 1 :], now))
+    changed = _changed([past[index].settings for index in own], now, shown)
+    return found + [replace(effect, since=last.at) for effect in changed]
+
+
+def _elsewhere(later: Sequence[Noted], now: RowSettings) -> Iterator[Effect]:
+    if later:
+        words = f"its rows went to {later[-1].settings.destination} for a while, and not to {now.destination}"
+        yield Effect("clickhouse", words, "snapshot", later[0].at)
+
+
+def _changed(past: Sequence[RowSettings], now: RowSettings, shown: Collection[str]) -> Iterator[Effect]:
+    before = past[-1]
+    yield from _of_deletes(past, now)
+    yield from _of_hidden(before, now)
+    if before.columns != now.columns and not _only_more(before, now, shown):
+        words = "its list of columns was another: attributes are in other columns, or in none"
+        yield Effect("columns", words, "snapshot")
+    if before.spill != now.spill:
+        if now.spill:
+            which = "another" if before.spill else "no"
+            words = f"there was {which} spill column: what had no fitting column is not in {now.spill}"
+            yield Effect("metadata.spill", words, "snapshot")
+        else:
+            yield Effect("metadata.spill", f"what was in the spill column {before.spill} is gone", "nothing")
+    if now.history and before.history != now.history and any(each.history == now.history for each in past):
+        yield Effect("history", f"the history {now.history} has no changes of the time without it", "nothing")
+
+
+def _of_deletes(past: Sequence[RowSettings], now: RowSettings) -> Iterator[Effect]:
+    before = past[-1]
+    if now.deletes == "tombstone" and (before.deletes == "ignore" or before.deleted not in ("", now.deleted)):
+        words = "deletes were ignored" if before.deletes == "ignore" else f"deletes were marked in {before.deleted}"
+        yield Effect("deletes", f"{words}: items that DynamoDB has no more are still there", "snapshot")
+    if before.ttl_deletes == now.ttl_deletes:
+        return
+    if now.ttl_deletes == "delete":
+        words = "items that expired were kept: they stay, marked as expired"
+        yield Effect("ttl_deletes", words, "nothing")
+    elif any(each.ttl_deletes == "keep" for each in past):
+        words = "items that expired were deleted for a while, and are not kept"
+        yield Effect("ttl_deletes", words, "nothing")
+
+
+def _of_hidden(before: RowSettings, now: RowSettings) -> Iterator[Effect]:
+    for setting, old, new in (("exclude", before.exclude, now.exclude), ("mask", before.mask, now.mask)):
+        if old == new:
+            continue
+        more, less = ", ".join(sorted({*new} - {*old})), ", ".join(sorted({*old} - {*new}))
+        shows = f"rows still hold {more} as DynamoDB does" if more else ""
+        hides = f"rows do not hold {less} as DynamoDB does" if less else ""
+        yield Effect(setting, "; ".join(filter(None, (shows, hides))), "snapshot")
+        if now.history:
+            words = f"the history {now.history} keeps its images as they were made"
+            yield Effect(setting, words, "nothing")
+    if before.mask and now.mask and before.mask_key != now.mask_key:
+        yield Effect("mask_key_env", "the key of mask is another: equal values have other hashes", "snapshot")
+
+
+def _only_more(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:
+    """Whether only columns came that show what older rows hold in the spill."""
+    if not before.columns:
+        return False
+    added = {*now.columns} - {*before.columns}
+    return {*before.columns} <= {*now.columns} and all(column[0] in shown for column in added)
+
+
+def _frozen(value: object) -> object:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

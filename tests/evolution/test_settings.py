@@ -1,0 +1,256 @@
+"""Mappings that others edit, and settings that are changed and taken back: rows stay right, or somebody is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from traps.stage import Stage, until
+
+SCAN = {"method": "scan", "settle_seconds": 0.05, "margin_seconds": 0.1}
+
+
+def item(number: int, city: str = "Bonn", **more: str) -> dict[str, Any]:
+    return {"id": {"S": f"k{number}"}, "address": {"M": {"city": {"S": city}}}} | {
+        name: {"S": text} for name, text in more.items()
+    }
+
+
+def loaded(stage: Stage, count: int = 2, **entry: Any) -> str:
+    """A table that was loaded once."""
+    stage.options = {"kinesis": {"stream": stage.stream()}}
+    table = stage.table(items=[item(number) for number in range(count)], **({"snapshot": SCAN} | entry))
+    stage.once()
+    assert verified(stage, table)
+    return table
+
+
+def verified(stage: Stage, table: str) -> bool:
+    verdict = stage.verify(table)
+    assert verdict.startswith(("EQUAL", "DIFFERENT"))
+    return verdict.startswith("EQUAL")
+
+
+def change_entry(stage: Stage, changes: Mapping[str, Any]) -> None:
+    """Configure the table otherwise; None takes a key away."""
+    kept = {name: value for name, value in stage.entries[0].items() if name not in changes}
+    stage.entries[0] = kept | {name: value for name, value in changes.items() if value is not None}
+
+
+def put(stage: Stage, table: str, *items: Mapping[str, Any]) -> None:
+    for each in items:
+        stage.place.aws.put(table, each)
+
+
+def delete(stage: Stage, table: str, number: int) -> None:
+    stage.place.aws.dynamodb.delete_item(TableName=table, Key={"id": {"S": f"k{number}"}})
+
+
+def comment(stage: Stage, column: str) -> str:
+    ((found,),) = stage.clickhouse.rows(
+        f"SELECT comment FROM system.columns WHERE database = '{stage.place.name}' AND table = 'orders'"
+        f" AND name = '{column}'"
+    )
+    return str(found)
+
+
+def said(capfd: pytest.CaptureFixture[str]) -> str:
+    """What was logged since the last look."""
+    return "".join(capfd.readouterr())
+
+
+def open_gaps(stage: Stage) -> int:
+    return stage.clickhouse.number(
+        "SELECT count() FROM"
+        " (SELECT 1 FROM dyncdc_gaps GROUP BY source, shard, `from` HAVING max(recovered_at) IS NULL)"
+    )
+
+
+def gap_reasons(stage: Stage) -> list[str]:
+    return [str(reason) for (reason,) in stage.clickhouse.rows("SELECT DISTINCT reason FROM dyncdc_gaps")]
+
+
+@pytest.mark.parametrize("theirs", ["city of the customer", ""])
+def test_a_column_whose_comment_is_gone_is_filled_as_before_and_both_comments_survive(
+    stage: Stage, theirs: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = loaded(stage)
+    ours = comment(stage, "address_city")
+    stage.clickhouse.run(f"ALTER TABLE orders COMMENT COLUMN address_city '{theirs}'")
+    put(stage, table, *(item(number, "Ulm") for number in range(2, 12)))
+    capfd.readouterr()
+    stage.once()
+    assert said(capfd).count("comment restored") == 1
+    assert stage.clickhouse.number("SELECT count() FROM orders_current WHERE address_city = 'Ulm'") == 10
+    assert verified(stage, table)
+    assert comment(stage, "address_city") == (f"{theirs}\n{ours}" if theirs else ours)
+    stage.once()
+    assert "comment restored" not in said(capfd), "it is said once"
+
+
+def test_verify_reads_the_mapping_that_the_rows_were_made_by_and_not_the_comments(stage: Stage) -> None:
+    table = loaded(stage)
+    stage.clickhouse.run("ALTER TABLE orders COMMENT COLUMN address_city 'a note'")
+    assert verified(stage, table)
+    stage.clickhouse.run("INSERT INTO orders SELECT * REPLACE (NULL AS address_city) FROM orders FINAL")
+    assert not verified(stage, table), "the rows have no city any more"
+
+
+async def test_comments_edited_under_the_daemon_change_nothing_when_columns_come(stage: Stage) -> None:
+    stage.options = {"kinesis": {"stream": stage.stream()}}
+    table = stage.table(items=[item(0)], snapshot=SCAN)
+    async with stage.living():
+        await until(lambda: stage.count() == 1)
+        stage.clickhouse.run("ALTER TABLE orders COMMENT COLUMN address_city 'a note'")
+        put(stage, table, item(1, "Ulm", plan="gold"))
+        columns = "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'orders_current'"
+        await until(lambda: ["plan"] in stage.clickhouse.rows(columns), what="the column is there")
+        put(stage, table, item(2, "Aue", plan="tin"))
+        await until(lambda: stage.count() == 3)
+        found = stage.rows(columns="id, address_city, plan")
+        assert found == [["k0", "Bonn", None], ["k1", "Ulm", "gold"], ["k2", "Aue", "tin"]]
+        assert [name for (name,) in stage.clickhouse.rows(columns) if "city" in str(name)] == ["address_city"]
+        assert comment(stage, "address_city").startswith("a note\ndyncdc {")
+
+
+def test_a_deployment_of_comments_alone_keeps_its_mapping_from_the_first_start_on(stage: Stage) -> None:
+    table = loaded(stage)
+    stage.clickhouse.run("DROP TABLE dyncdc_mappings SYNC")
+    stage.clickhouse.run("DROP TABLE dyncdc_settings SYNC")
+    stage.once()
+    assert gap_reasons(stage) == []
+    stage.clickhouse.run("ALTER TABLE orders COMMENT COLUMN address_city ''")
+    put(stage, table, item(5, "Ulm"))
+    stage.once()
+    assert verified(stage, table)
+    assert stage.rows(columns="id, address_city")[-1] == ["k5", "Ulm"]
+
+
+def test_a_column_that_was_renamed_takes_its_attribute_along(stage: Stage) -> None:
+    table = loaded(stage)
+    stage.clickhouse.run("ALTER TABLE orders RENAME COLUMN address_city TO city")
+    put(stage, table, item(5, "Ulm"))
+    stage.once()
+    stage.once()
+    assert stage.rows(columns="id, city")[-1] == ["k5", "Ulm"]
+    assert verified(stage, table)
+
+
+def test_a_default_over_the_spill_that_somebody_removed_is_restored(stage: Stage) -> None:
+    table = loaded(stage)
+    put(stage, table, item(5, plan="gold"))
+    stage.once()
+    shown = "SELECT id FROM orders_current WHERE plan = 'gold'"
+    assert stage.clickhouse.rows(shown) == [["k5"]]
+    stage.clickhouse.run("ALTER TABLE orders MODIFY COLUMN plan REMOVE DEFAULT")
+    assert stage.clickhouse.rows(shown) == []
+    stage.once()
+    assert stage.clickhouse.rows(shown) == [["k5"]]
+
+
+@pytest.mark.parametrize(
+    ("other", "back"),
+    [
+        ({"clickhouse": "other"}, {"clickhouse": "orders"}),
+        (
+            {"deletes": "ignore", "exclude": ["address"], "mask": ["text"], "mask_key_env": "MASK_KEY"},
+            {"deletes": None, "exclude": None, "mask": None, "mask_key_env": None},
+        ),
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_setting_that_was_changed_and_taken_back_leaves_no_row_wrong(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], back: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("MASK_KEY", "0123456789abcdef" * 2)
+    table = loaded(stage, 4)
+    for changes in (other, back):
+        change_entry(stage, changes)
+        put(stage, table, item(0, "Ulm", text="x" if changes is other else "y"), item(7 if changes is other else 8))
+        delete(stage, table, 1 if changes is other else 2)
+        stage.once()
+    assert gap_reasons(stage) != []
+    assert open_gaps(stage) == 0
+    assert verified(stage, table)
+    before = stage.clickhouse.number("SELECT uniqExact(id) FROM dyncdc_snapshots")
+    stage.once()
+    assert stage.clickhouse.number("SELECT uniqExact(id) FROM dyncdc_snapshots") == before, "once is enough"
+
+
+def test_another_key_of_mask_masks_every_row_anew(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASK_KEY", "0123456789abcdef" * 2)
+    table = loaded(stage, mask=["address.city"], mask_key_env="MASK_KEY")
+    monkeypatch.setenv("MASK_KEY", "another key of some length")
+    assert not verified(stage, table)
+    stage.once()
+    assert verified(stage, table)
+    noted = stage.clickhouse.rows("SELECT settings FROM dyncdc_settings")
+    assert len(noted) == 2
+    assert "another key" not in json.dumps(noted)
+
+
+def test_a_list_of_columns_that_was_changed_and_taken_back_fills_the_columns_again(stage: Stage) -> None:
+    full = [
+        {"attribute": "address.city", "type": "Nullable(String)"},
+        {"attribute": "text", "type": "Nullable(String)"},
+    ]
+    table = loaded(stage, columns=full, evolve="spill")
+    change_entry(stage, {"columns": full[:1]})
+    put(stage, table, item(1, text="x"))
+    stage.once()
+    assert verified(stage, table)
+    change_entry(stage, {"columns": full})
+    stage.once()
+    assert verified(stage, table)
+    assert stage.rows(columns="id, text")[1] == ["k1", "x"]
+
+
+def test_a_table_that_cannot_be_loaded_anew_goes_on_and_says_what_stays_wrong(
+    stage: Stage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = loaded(stage, snapshot={"method": "none"}, count=0)
+    put(stage, table, item(1))
+    stage.once()
+    change_entry(stage, {"exclude": ["address"]})
+    capfd.readouterr()
+    stage.once()
+    told = said(capfd)
+    assert "settings changed" in told
+    assert "rows still hold address" in told
+    assert 'snapshot.method is "none"' in told
+    assert gap_reasons(stage) == []
+
+
+async def test_a_spill_column_that_is_dropped_shows_in_log_health_and_metrics_until_it_is_back(
+    stage: Stage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stage.options = {"kinesis": {"stream": stage.stream()}}
+    table = stage.table(items=[item(0)], snapshot=SCAN, evolve="spill")
+    async with stage.living():
+        await until(lambda: stage.count() == 1)
+        stage.clickhouse.run("DROP VIEW orders_current")
+        stage.clickhouse.run("ALTER TABLE orders DROP COLUMN _spill")
+        put(stage, table, item(1, memo="x"))
+        await until(lambda: stage.count() == 2)
+        status, text = await stage.page("/healthz")
+        assert status == 503
+        assert "has lost its spill column _spill" in text
+        assert "spill column gone" in said(capfd)
+        stage.clickhouse.run("ALTER TABLE orders ADD COLUMN _spill String")
+        put(stage, table, item(2, memo="y"))
+        await until(lambda: stage.clickhouse.number("SELECT count() FROM orders FINAL WHERE _spill != ''") == 2)
+        status, text = await stage.page("/healthz")
+        assert status == 200, text
+
+
+def test_a_column_that_was_narrowed_between_two_starts_is_loaded_anew(stage: Stage) -> None:
+    stage.options = {"kinesis": {"stream": stage.stream()}}
+    table = stage.table(items=[{"id": {"S": "a"}, "size": {"N": "300"}}], snapshot=SCAN)
+    stage.once()
+    stage.clickhouse.run("ALTER TABLE orders MODIFY COLUMN size Nullable(Int8)")
+    assert stage.clickhouse.rows("SELECT size FROM orders") == [[44]], "ALTER wraps"
+    stage.once()
+    assert stage.rows(columns="id, size") == [["a", None]]
+    assert verified(stage, table)

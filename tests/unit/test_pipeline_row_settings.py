@@ -1,0 +1,87 @@
+"""What a change of each setting does to rows that are there: decided one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dyncdc.pipeline.row_settings import Noted, RowSettings, effects
+
+BASE = RowSettings("orders", spill="_spill", deleted="_deleted", history="orders_history")
+ONE_KEY, OTHER_KEY = (replace(BASE, mask=("a",), mask_key=key) for key in ("1", "2"))
+CITY = ("city", "address.city", "Nullable(String)", "S", "False", "")
+TEXT = ("text", "text", "Nullable(String)", "S", "False", "")
+KEEP = replace(BASE, ttl_deletes="keep")
+
+
+def found(*past: RowSettings, now: RowSettings = BASE, shown: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    noted = [Noted("u", settings, float(at)) for at, settings in enumerate(past)]
+    return [(effect.setting, effect.mends) for effect in effects(noted, "u", now, shown)]
+
+
+def test_a_destination_that_was_never_noted_has_nothing_to_compare() -> None:
+    assert effects([], "u", BASE) == []
+    assert effects([Noted("another", replace(BASE, deletes="ignore"), 1.0)], "u", BASE) == []
+
+
+def test_what_decides_the_same_rows_has_no_effect() -> None:
+    assert found(BASE) == []
+    assert found(replace(BASE, deletes="ignore"), BASE) == [], "the life after it has made it good"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "wanted"),
+    [
+        (replace(BASE, deletes="ignore"), BASE, [("deletes", "snapshot")]),
+        (BASE, replace(BASE, deletes="ignore"), []),
+        (replace(BASE, deleted="gone"), BASE, [("deletes", "snapshot")]),
+        (BASE, replace(BASE, exclude=("a",)), [("exclude", "snapshot"), ("exclude", "nothing")]),
+        (replace(BASE, exclude=("a",)), BASE, [("exclude", "snapshot"), ("exclude", "nothing")]),
+        (BASE, replace(BASE, mask=("a",), mask_key="1"), [("mask", "snapshot"), ("mask", "nothing")]),
+        (
+            replace(BASE, mask=("a",), mask_key="1"),
+            replace(BASE, mask=("a",), mask_key="2"),
+            [("mask_key_env", "snapshot")],
+        ),
+        (replace(BASE, columns=(CITY, TEXT)), replace(BASE, columns=(CITY,)), [("columns", "snapshot")]),
+        (replace(BASE, columns=(CITY,)), replace(BASE, columns=(CITY, TEXT)), [("columns", "snapshot")]),
+        (BASE, replace(BASE, columns=(CITY,)), [("columns", "snapshot")]),
+        (replace(BASE, spill=""), BASE, [("metadata.spill", "snapshot")]),
+        (replace(BASE, spill="other"), BASE, [("metadata.spill", "snapshot")]),
+        (BASE, replace(BASE, spill=""), [("metadata.spill", "nothing")]),
+        (KEEP, BASE, [("ttl_deletes", "nothing")]),
+        (BASE, KEEP, []),
+        (BASE, replace(BASE, history=""), []),
+        (replace(BASE, history=""), BASE, []),
+        (replace(BASE, destination="renamed"), BASE, []),
+    ],
+)
+def test_each_setting_says_what_former_rows_are(
+    before: RowSettings, now: RowSettings, wanted: list[tuple[str, str]]
+) -> None:
+    assert found(before, now=now) == wanted
+
+
+def test_a_column_whose_default_shows_what_older_rows_hold_in_the_spill_needs_no_snapshot() -> None:
+    listed, more = replace(BASE, columns=(CITY,)), replace(BASE, columns=(CITY, TEXT))
+    assert found(listed, now=more, shown=("text",)) == []
+
+
+def test_what_was_used_before_and_left_out_for_a_while_has_a_hole() -> None:
+    assert found(BASE, replace(BASE, history=""), now=BASE) == [("history", "nothing")]
+    assert found(KEEP, BASE, now=KEEP) == [("ttl_deletes", "nothing")]
+
+
+def test_rows_that_went_to_another_destination_are_missing_since_then() -> None:
+    past = [Noted("u", BASE, 1.0), Noted("v", replace(BASE, destination="other"), 2.0)]
+    ((effect),) = effects(past, "u", BASE)
+    assert (effect.setting, effect.mends, effect.since) == ("clickhouse", "snapshot", 2.0)
+    assert "other" in effect.words
+    assert effects(past, "v", past[1].settings) == []
+
+
+def test_settings_are_read_as_they_were_kept_by_whatever_version() -> None:
+    settings = replace(BASE, columns=(CITY, TEXT), exclude=("a", "b"))
+    assert RowSettings.of_text(settings.text()) == settings
+    assert RowSettings.of_text(settings.text().replace('"deletes"', '"later":[1],"deletes"')) == settings
