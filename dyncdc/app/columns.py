@@ -109,6 +109,6 @@ class LiveColumns:
         evolved = self.evolved.get(spec.source_table)
         if evolved is not None:
             evolved.columns = spec.columns
-            evolved.taken = [column.name for column in table.columns]
+            evolved.taken = {column.name for column in table.columns} | self.prepared[spec.source_table].virtual
             evolved.newcomers.settle(spec.columns)
             self.decoders.plans[spec.source_table].newcomers = evolved.newcomers

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ..config import TableConfig
+from ..decode.naming import VIRTUAL_NAMES
 from ..decode.plan import compile_table
 from ..decode.spec import KeyAttribute, TableSpec
 from ..errors import ConfigError
@@ -22,6 +24,8 @@ from ..sinks.mapping import (
 )
 from ..sinks.mappings import read_destination
 from ..sinks.own_tables import own_statements, own_tables
+from ..sinks.places import Seen, doubtful_columns, nested_arrays, seen_places
+from ..sinks.server_types import virtual_names, with_server_types
 from ..sinks.tables import DELETED_COLUMN, ExistingTable, Refusal, has_rows, read_table, refusals
 from ..sinks.versions import implausible, is_foreign, read_versions
 from ..sinks.views import view_name, view_state
@@ -46,6 +50,8 @@ class Planned:
     """Why an existing table would lose rows; empty when it is safe."""
     created: float = 0.0
     """When DynamoDB made the table, in seconds since the epoch."""
+    seen: Seen = field(default_factory=dict)
+    """What a sample of items holds, where it was needed."""
 
     def refusal(self) -> ConfigError | None:
         """The error that says so, None when it is safe."""
@@ -75,6 +81,8 @@ class Prepared:
     table: ExistingTable
     had_rows: bool
     created: float = 0.0
+    virtual: frozenset[str] = frozenset()
+    """Names that ClickHouse keeps for itself in the table."""
 
     @property
     def uuid(self) -> str:
@@ -95,17 +103,42 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
     Raises ConfigError for a table that does not exist in DynamoDB, or a mapping that cannot be.
     """
     description = await world.patience(lambda: world.tables.describe(config.dynamodb))
+    _check_names(config)
+    config = await with_types(world, config)
     existing = await world.patience(lambda: read_destination(world.clickhouse, config.destination))
     if existing is not None:
-        planned = _existing(config, description.keys, existing, world.cluster)
+        seen = await _seen(world, config, description.keys, existing)
+        planned = _existing(config, description.keys, existing, world.cluster, seen)
         planned = await _with_versions(world, replace(planned, created=description.created), existing)
         planned = await _with_history(world, planned)
         return await _with_view(world, planned)
     version_type = await _version_type(world, config)
     spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
-    planned = Planned(config, spec, None, [create_table(spec, world.cluster)], created=description.created)
+    notes = list(_name_notes(config, None))
+    planned = Planned(config, spec, None, [create_table(spec, world.cluster)], notes=notes, created=description.created)
     return await _with_view(world, await _with_history(world, planned))
+
+
+def _check_names(config: TableConfig) -> None:
+    taken = [column.column for column in config.column_list if column.column in VIRTUAL_NAMES]
+    if taken:
+        raise ConfigError(
+            f"mapping {config.dynamodb} to {config.destination}: ClickHouse has a virtual column {taken[0]}",
+            hint="give the column another name in [[tables.columns]]",
+        )
+
+
+async def with_types(world: World, config: TableConfig) -> TableConfig:
+    """The configuration with every type as the server spells it: one type is one text from here on."""
+    return await world.patience(lambda: with_server_types(world.clickhouse, config))
+
+
+async def _seen(world: World, config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> Seen:
+    """What items hold, where the name of a column alone does not tell its attribute."""
+    if config.column_list or not doubtful_columns(config, keys, table):
+        return {}
+    return seen_places(await _sample(world, config))
 
 
 async def _with_versions(world: World, planned: Planned, table: ExistingTable) -> Planned:
@@ -164,8 +197,10 @@ def _of_evolve(config: TableConfig, spec: TableSpec) -> Sequence[Refusal]:
     return [Refusal('it has no spill column, from which evolve = "add_columns" reads older rows', todo)]
 
 
-def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, cluster: str | None) -> Planned:
-    spec = existing_table_spec(config, keys, table)
+def _existing(
+    config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, cluster: str | None, seen: Seen
+) -> Planned:
+    spec = existing_table_spec(config, keys, table, seen)
     offers = offered_statements(config, table, spec, cluster)
     notes = []
     if spec.deletes == "ignore" and not spec.deleted_column:
@@ -173,16 +208,32 @@ def _existing(config: TableConfig, keys: Sequence[KeyAttribute], table: Existing
         notes.append('deleted items stay (deletes = "ignore"): `dyncdc ddl` has the column that would mark them')
     if not spec.spill_column:
         notes.append("no spill column: attributes without a column are left out, misfits become dead letters")
-    empty = unfilled_columns(table, spec)
+    parts = nested_arrays(table)
+    if parts and not config.column_list:
+        notes.append(
+            f"{', '.join(sorted(parts))} are parts of a Nested structure, whose arrays must be of one length: nothing"
+            " fills them, name them in [[tables.columns]] if they always are"
+        )
+    empty = [name for name in unfilled_columns(table, spec) if name not in parts]
     if empty:
         notes.append(f"nothing fills {', '.join(empty)}: they keep their defaults")
     if table.hazards.constraints:
         names = ", ".join(table.hazards.constraints)
         notes.append(f"its constraints ({names}) hold for rows of deletes too: what violates one becomes a dead letter")
+    notes += _name_notes(config, table)
     found = (*refusals(table, spec, cluster), *_of_evolve(config, spec))
     if not found:
         compile_table(spec)
-    return Planned(config, spec, table, [], offers, notes, found)
+    return Planned(config, spec, table, [], offers, notes, found, seen=seen)
+
+
+def _name_notes(config: TableConfig, table: ExistingTable | None) -> Iterator[str]:
+    """What to say of names that mean something else than they look like."""
+    if "." in config.destination:
+        yield f"{config.destination} is the name of a table, dot and all; a database is named in clickhouse.url"
+    for column in table.columns if table is not None else ():
+        if column.name in VIRTUAL_NAMES:
+            yield f"its column {column.name} has the name of a virtual one of ClickHouse, which may end it: rename it"
 
 
 async def prepare(world: World, planned: Sequence[Planned]) -> list[Prepared]:
@@ -211,7 +262,13 @@ async def own_tables_to_make(clickhouse: ClickHouse, patience: Patience, cluster
 async def run_statements(world: World, statements: Sequence[str]) -> None:
     """Run DDL, one statement after the other; each is harmless when repeated."""
     for statement in statements:
-        await world.patience(partial(world.clickhouse.execute, statement, doing="creating tables"))
+        await world.patience(partial(world.clickhouse.define, statement, doing=f"creating {_made_by(statement)}"))
+
+
+def _made_by(statement: str) -> str:
+    """The name of what a statement makes, for messages."""
+    found = re.search(r"(?:TABLE|VIEW) (?:IF NOT EXISTS )?(`(?:[^`\\]|\\.)*`|\w+)", statement)
+    return found[1] if found is not None else "tables"
 
 
 async def _prepared(world: World, plan: Planned) -> Prepared:
@@ -221,6 +278,7 @@ async def _prepared(world: World, plan: Planned) -> Prepared:
             f"creating {plan.config.destination}: it is not there afterwards", hint="check the grants of the user"
         )
     # Read back, so that what is inserted fits the table as it is, whoever made it.
-    spec = existing_table_spec(plan.config, plan.spec.keys, table)
+    spec = existing_table_spec(plan.config, plan.spec.keys, table, plan.seen)
     rows = await world.patience(lambda: has_rows(world.clickhouse, plan.config.destination))
-    return Prepared(plan.config, spec, table, rows, plan.created)
+    virtual = await world.patience(lambda: virtual_names(world.clickhouse, plan.config.destination))
+    return Prepared(plan.config, spec, table, rows, plan.created, virtual)

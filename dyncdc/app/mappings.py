@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..decode.spec import ColumnSpec, TableSpec
-from ..errors import FatalError, RejectedRowsError
+from ..errors import AccessDeniedError, FatalError
+from ..sinks.codes import RefusedStatementError
 from ..sinks.comments import joined_comment
 from ..sinks.connection import ClickHouse
 from ..sinks.evolution import alter
@@ -66,7 +67,7 @@ async def _restore(
     what = "comment" if action.startswith("COMMENT") else "default"
     try:
         await alter(clickhouse, table.name, f"ALTER TABLE {qualified(table.name)}{on_cluster(cluster)} {action}")
-    except (FatalError, RejectedRowsError) as error:
+    except (AccessDeniedError, FatalError, RefusedStatementError) as error:
         progress.alarm(f"{what} not restored", table=table.name, column=name, error=str(error), hint=error.hint)
     else:
         progress.alarm(

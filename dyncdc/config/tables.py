@@ -115,7 +115,7 @@ class ColumnConfig(Section):
     """One column and the attribute that fills it."""
 
     attribute: Text = Field(description="attribute; dots step into maps, '\"a.b\"' quotes a name that holds a dot")
-    name: str = Field(default="", description="column; default: the attribute's path joined by _")
+    name: str = Field(default="", description="column; default: the attribute's path joined by _, with _ for dots")
     type: Text = Field(description="ClickHouse type")
     takes: Annotated[tuple[AttributeType, ...] | None, BeforeValidator(_one_or_more)] = Field(
         default=None,
@@ -149,7 +149,12 @@ class ColumnConfig(Section):
 
     @property
     def column(self) -> str:
-        """The column's name."""
+        """The column's name. Without a dot, which makes it a part of a Nested structure, unless one is given."""
+        return self.name or "_".join(self.path).replace(".", "_")
+
+    @property
+    def former_column(self) -> str:
+        """The column's name as versions made it that let a dot stay in it."""
         return self.name or "_".join(self.path)
 
 

@@ -16,6 +16,7 @@ from ..decode.types import Codec, compile_type
 from ..errors import ConfigError
 from ..sinks.defaults import default_expression
 from ..sinks.evolution import refresh_view, run_add_columns
+from ..sinks.server_types import server_type, virtual_names
 from ..sinks.spilled import held_elsewhere, misfits, spilled_sample, spilled_types
 from ..sinks.tables import read_table
 
@@ -66,6 +67,7 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     if planned.existing is None:
         raise ConfigError(f"{doing}: its destination is not there yet", hint="`dyncdc ddl --apply`, or `run`, makes it")
     spec, path = planned.spec, _path(attribute, planned.spec, doing)
+    kind = await world.patience(lambda: server_type(world.clickhouse, kind, doing))
     codec = compile_type(kind)
     there = [column for column in spec.columns if column.path == path]
     for column in there:
@@ -76,6 +78,7 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     there = _of_same_values(there, codec, found)
     takes = _takes(found, codec, there, doing)
     taken = RESERVED_NAMES | {column.name for column in planned.existing.columns}
+    taken |= await world.patience(lambda: virtual_names(world.clickhouse, spec.destination))
     column = ColumnSpec(column_name(path, taken), kind, path, (takes,))
     if takes == "N" and codec.node.name in ("DateTime", "DateTime64") and not there:
         column = replace(column, encoding=await _unit(world, spec, path))

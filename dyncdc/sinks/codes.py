@@ -15,7 +15,7 @@ from asynch.errors import (
     UnknownPacketFromServerError,
 )
 
-from ..errors import AccessDeniedError, DyncdcError, FatalError, RejectedRowsError, RetryableError
+from ..errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RejectedRowsError, RetryableError
 
 
 class LoginRefused(AccessDeniedError):
@@ -28,6 +28,10 @@ class SchemaChangedError(RetryableError):
 
 class TableGoneError(FatalError):
     """The table does not exist."""
+
+
+class RefusedStatementError(ConfigError):
+    """ClickHouse refuses what a statement about tables says, and would again."""
 
 
 class UnknownCodeError(RetryableError):
@@ -163,6 +167,20 @@ _RETRYABLE: Final = {
     1002: "UNKNOWN_EXCEPTION",
 }
 
+_REFUSED: Final = {
+    15: "DUPLICATE_COLUMN",
+    36: "BAD_ARGUMENTS",
+    42: "NUMBER_OF_ARGUMENTS_DOESNT_MATCH",
+    43: "ILLEGAL_TYPE_OF_ARGUMENT",
+    50: "UNKNOWN_TYPE",
+    62: "SYNTAX_ERROR",
+    44: "ILLEGAL_COLUMN",
+    46: "UNKNOWN_FUNCTION",
+    80: "INCORRECT_QUERY",
+    455: "SUSPICIOUS_TYPE_FOR_LOW_CARDINALITY",
+}
+"""Of a statement that makes or alters a table; anywhere else these tell nothing."""
+
 NAMES: Final[Mapping[int, str]] = _LOGIN | _DENIED | _FATAL | _GONE | _SCHEMA | _REJECTED | _RETRYABLE
 
 ACTIONS: Final[Mapping[int, type[DyncdcError]]] = {
@@ -202,18 +220,24 @@ _COLUMN: Final = re.compile(r"\(while reading the value of key (.{1,200}?)\): Wh
 _CONSTRAINT: Final = re.compile(
     r"^.{0,60}Constraint (`[^`]{1,200}`) for table .{1,2000}? Expression: (.{1,2000}?)\. Column v", re.S
 )
+_BEHIND: Final = re.compile(r"Stack trace|: ?(?:In scope|While |while )|\(version |\. \([A-Z_]+\)")
+SENTENCE_CHARS: Final = 300
 _LITERAL: Final = re.compile(r"'(?:[^'\\]|\\.)*'")
 _IDENTIFIER: Final = re.compile(r"`([^`]+)`|([A-Za-z_]\w*)")
 _OTHER_NAMES: Final = {code: name for name, code in vars(ErrorCode).items() if isinstance(code, int)}
 
 
-def translate(error: BaseException, doing: str, *, columns: Collection[str] = ()) -> DyncdcError:
+def translate(
+    error: BaseException, doing: str, *, columns: Collection[str] = (), definition: bool = False
+) -> DyncdcError:
     """Return our error for what asynch or the network raised. ``doing``: gerund, object, identity.
 
     Only the code, its name, the missing grant and a name among ``columns`` are taken from the server's text: the rest
-    may hold values.
+    may hold values. ``definition``: the statement is about tables and types and holds none, so its sentence is shown.
     """
     if isinstance(error, ServerException) and isinstance(error.code, int):
+        if definition:
+            return _of_definition(error.code, str(error.message or ""), doing)
         return _by_code(error.code, str(error.message or ""), doing, columns)
     cause: BaseException | None = error
     while cause is not None:
@@ -232,6 +256,21 @@ def translate(error: BaseException, doing: str, *, columns: Collection[str] = ()
         hint = "is this the native port (9000, with TLS 9440) and not that of HTTP?"
         return RetryableError(f"{doing}: the answer is not ClickHouse's native protocol", hint=hint)
     return RetryableError(f"{doing}: the connection failed ({_root(error)})", hint=_REACH)
+
+
+def _of_definition(code: int, text: str, doing: str) -> DyncdcError:
+    found = _by_code(code, text, doing, ())
+    said = _sentence(text)
+    message = f"{found}: {said}" if said else str(found)
+    refused = code in _REFUSED or isinstance(found, RejectedRowsError)
+    return (RefusedStatementError if refused else type(found))(message, hint=found.hint)
+
+
+def _sentence(text: str) -> str:
+    """What the server says in words, on one line, without where it was and what stands behind it."""
+    first = _BEHIND.split(text.strip().removeprefix("DB::Exception: "), maxsplit=1)[0]
+    words = " ".join(first.split()).rstrip(".:, ")
+    return words if len(words) <= SENTENCE_CHARS else f"{words[:SENTENCE_CHARS]}..."
 
 
 def _by_code(code: int, text: str, doing: str, columns: Collection[str]) -> DyncdcError:

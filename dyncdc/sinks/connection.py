@@ -74,6 +74,13 @@ class ClickHouse:
         """
         await self._run(sql, settings, doing, columns)
 
+    async def define(self, sql: str, *, settings: Settings | None = None, doing: str = "") -> list[Row]:
+        """Run a statement about tables or types, which holds no values: errors repeat what the server says of it.
+
+        Raises RefusedStatementError (a ConfigError) for what it will never accept.
+        """
+        return await self._run(sql, settings, doing, (), definition=True)
+
     async def fetch(self, sql: str, *, settings: Settings | None = None, doing: str = "") -> list[Row]:
         """Run a query and return all of its rows."""
         return await self._run(sql, settings, doing, ())
@@ -110,9 +117,11 @@ class ClickHouse:
             self._idle.pop().drop()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
 
-    async def _run(self, sql: str, settings: Settings | None, doing: str, columns: Collection[str]) -> list[Row]:
+    async def _run(
+        self, sql: str, settings: Settings | None, doing: str, columns: Collection[str], *, definition: bool = False
+    ) -> list[Row]:
         async with self._borrow() as connection:
-            async with self._bounded(doing or "querying ClickHouse", columns):
+            async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
                 rows: list[Row] = await connection.execute(sql, settings=self._settings(settings or {}))
             return rows
 
@@ -130,7 +139,7 @@ class ClickHouse:
                     self._idle.append(connection)
 
     @asynccontextmanager
-    async def _bounded(self, doing: str, columns: Collection[str]) -> AsyncIterator[None]:
+    async def _bounded(self, doing: str, columns: Collection[str], *, definition: bool = False) -> AsyncIterator[None]:
         """Bound what is awaited inside in time, and translate what it raises."""
         doing = f"{doing} at {self.url.host}:{self.url.port}"
         try:
@@ -140,7 +149,7 @@ class ClickHouse:
             seconds = f"{self.timeout_seconds:g} s"
             raise RetryableError(f"{doing}: no answer in {seconds}; it may have been executed") from None
         except _FAILURES as error:
-            raise translate(error, doing, columns=columns) from None
+            raise translate(error, doing, columns=columns, definition=definition) from None
 
     def _make(self) -> ProtocolConnection:
         url = self.url

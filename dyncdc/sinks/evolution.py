@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ..decode.spec import ColumnSpec, TableSpec
-from ..errors import FatalError, RejectedRowsError
-from .codes import UnknownCodeError
+from ..errors import FatalError
+from .codes import RefusedStatementError, UnknownCodeError
 from .connection import ClickHouse
 from .ddl import column_line, create_view
 from .defaults import default_expression
@@ -63,11 +63,11 @@ async def run_add_columns(
 
     One such column keeps none of the others away: those are added one by one before that is raised.
     """
-    refused: list[RejectedRowsError | UnknownCodeError] = []
+    refused: list[RefusedStatementError | UnknownCodeError] = []
     for statement in add_columns(destination, columns, spill, cluster, beside):
         try:
             await alter(clickhouse, destination, statement)
-        except (RejectedRowsError, UnknownCodeError) as error:
+        except (RefusedStatementError, UnknownCodeError) as error:
             refused.append(error)
     if not refused:
         return
@@ -75,7 +75,7 @@ async def run_add_columns(
     for column in columns if len(columns) > 1 else ():
         try:
             await alter(clickhouse, destination, *add_columns(destination, [column], spill, cluster, beside))
-        except (RejectedRowsError, UnknownCodeError):
+        except (RefusedStatementError, UnknownCodeError):
             names.append(column.name)
     if names or len(columns) == 1:
         several = f" (of {len(columns)} columns these: {', '.join(names[:20])})" if names else ""
@@ -86,7 +86,7 @@ async def alter(clickhouse: ClickHouse, destination: str, statement: str) -> Non
     """Run one ALTER of a destination."""
     # a single attribute's name may have 64 KB, and stands in the statement several times
     settings = {"max_query_size": 2**22}
-    await clickhouse.execute(statement, settings=settings, doing=f"altering {destination}")
+    await clickhouse.define(statement, settings=settings, doing=f"altering {destination}")
 
 
 async def refresh_view(clickhouse: ClickHouse, spec: TableSpec, cluster: str | None = None) -> None:

@@ -14,6 +14,7 @@ from ..decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ..decode.types import default_takes
 from ..errors import ConfigError
 from .ddl import add_column, add_mark_column
+from .places import NOTHING_SEEN, Seen, found_place, nested_arrays
 from .tables import DELETED_COLUMN, VERSION_TYPES, ExistingColumn, ExistingTable
 
 
@@ -65,18 +66,21 @@ def redaction_of(config: TableConfig) -> Redaction:
     return Redaction(exclude, mask, config.mask_key)
 
 
-def existing_table_spec(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> TableSpec:
+def existing_table_spec(
+    config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, seen: Seen = NOTHING_SEEN
+) -> TableSpec:
     """Return the mapping to a table as it is: the configured columns, else its own, comments outranking names.
 
     It may be unusable as it stands: ``refusals`` says so, and ``offered_statements`` what would complete it.
     Metadata columns that the configuration does not name are found by the engine; those the table lacks are "".
+    ``seen``: what items hold, for columns whose name may mean a place inside a map.
     """
     version, deleted, spill = _metadata(config, table)
     expired = _expired(config, table)
     redaction = redaction_of(config)
-    own = _own(table, keys, {version, deleted, spill, expired})
+    own = _own(table, keys, {version, deleted, spill, expired}, seen)
     own = tuple(column for column in own if not redaction.hides(column.path))
-    columns = _configured(config, keys)
+    columns = _configured(config, keys, table)
     columns = (*_with_keys(columns, keys, own), *_grown(config, spill, columns, own)) if columns else own
     found = table.column(version)
     return TableSpec(
@@ -156,7 +160,9 @@ def _version_type(column_type: str) -> str:
     return "Int64" if column_type in VERSION_TYPES else column_type
 
 
-def _configured(config: TableConfig, keys: Sequence[KeyAttribute]) -> tuple[ColumnSpec, ...]:
+def _configured(
+    config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable | None = None
+) -> tuple[ColumnSpec, ...]:
     """The configured columns. Raises ConfigError for a type that no attribute can fill."""
     types = {key.name: key.type for key in keys}
     columns = []
@@ -165,8 +171,11 @@ def _configured(config: TableConfig, keys: Sequence[KeyAttribute]) -> tuple[Colu
         takes: tuple[AttributeType, ...] = column.takes or (
             (key,) if key else default_takes(column.type, column.encoding)
         )
+        name = column.column
+        if table is not None and table.column(name) is None and table.column(column.former_column) is not None:
+            name = column.former_column
         columns.append(
-            ColumnSpec(column.column, column.type, column.path, takes, column.lossy, key is not None, column.encoding)
+            ColumnSpec(name, column.type, column.path, takes, column.lossy, key is not None, column.encoding)
         )
     return tuple(columns)
 
@@ -184,14 +193,15 @@ def _with_keys(
     return tuple(column for column in others if column.key and column.path[0] in missing) + tuple(found)
 
 
-def _own(table: ExistingTable, keys: Sequence[KeyAttribute], metadata: set[str]) -> tuple[ColumnSpec, ...]:
+def _own(table: ExistingTable, keys: Sequence[KeyAttribute], metadata: set[str], seen: Seen) -> tuple[ColumnSpec, ...]:
     """The table's own columns, by comment or by name; those of a type that no attribute can fill are left alone."""
     types = {key.name: key.type for key in keys}
     sorting = table.sorting_columns or ()
     found = []
+    parts = nested_arrays(table)
     for column in table.columns:
-        if not column.computed and column.name not in metadata:
-            spec = _own_column(column, types)
+        if not column.computed and column.name not in metadata and column.name not in parts:
+            spec = _own_column(column, types, seen)
             if spec is not None:
                 found.append(spec)
     # a key attribute may fill several columns: the one in ORDER BY is its key column
@@ -199,8 +209,10 @@ def _own(table: ExistingTable, keys: Sequence[KeyAttribute], metadata: set[str])
     return _with_keys(tuple(found), (), ())
 
 
-def _own_column(column: ExistingColumn, keys: Mapping[str, AttributeType]) -> ColumnSpec | None:
+def _own_column(column: ExistingColumn, keys: Mapping[str, AttributeType], seen: Seen) -> ColumnSpec | None:
     origin = column.origin
+    if origin is None and column.name not in keys:
+        origin = found_place(column, seen)
     path = origin.path if origin is not None else (column.name,)
     key = keys.get(path[0]) if len(path) == 1 else None
     try:

@@ -165,16 +165,13 @@ def _rows(table: ExistingTable, spec: TableSpec) -> Iterator[tuple[str, Kept]]:
             yield column.name, Kept(roles[column.name], column.type, number=before.number)
             continue
         origin, own = column.origin, mapped.get(column.name)
-        if origin is not None:
-            by: By = before.by if before.origin == origin and before.by in FIXED else "comment"
+        if origin is not None and (before.by == "comment" or read_comment(column.comment) == origin):
             default = before.default or (column.default if _reads(column.default, spec.spill_column) else "")
-            yield (
-                column.name,
-                Kept("attribute", column.type, origin, by, default if by == "comment" else "", before.number),
-            )
+            yield column.name, Kept("attribute", column.type, origin, "comment", default, before.number)
         elif own is not None:
             found = Origin(own.path, own.takes, own.lossy, own.encoding)
-            yield column.name, Kept("attribute", column.type, found, "name", "", before.number)
+            by: By = "name" if own.path == (column.name,) else "sample"
+            yield column.name, Kept("attribute", column.type, found, by, "", before.number)
 
 
 def _reads(expression: str, spill: str) -> bool:

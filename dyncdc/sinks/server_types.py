@@ -1,0 +1,50 @@
+"""Types and names as the server has them: one spelling of each type, and the names that it keeps for itself."""
+
+from __future__ import annotations
+
+from ..config import TableConfig
+from ..config.tables import ColumnConfig
+from ..errors import ConfigError
+from .codes import RefusedStatementError
+from .connection import ClickHouse
+from .names import qualified, quote_text
+
+_VIRTUAL = "describe_include_virtual_columns"
+
+
+async def server_type(clickhouse: ClickHouse, kind: str, doing: str) -> str:
+    """Return a type as ``system.columns`` prints it, however it is written. Raises ConfigError when it is none."""
+    try:
+        rows = await clickhouse.define(f"SELECT toTypeName(defaultValueOfTypeName({quote_text(kind)}))", doing=doing)
+    except RefusedStatementError as error:
+        raise ConfigError(str(error), hint="give a type as system.columns prints it") from None
+    return str(rows[0][0])
+
+
+async def with_server_types(clickhouse: ClickHouse, config: TableConfig) -> TableConfig:
+    """Return the configuration of a table with the types of its columns in the server's spelling.
+
+    Raises ConfigError, naming the column.
+    """
+    columns: list[ColumnConfig] = []
+    for column in config.column_list:
+        doing = f"mapping {config.dynamodb} to {config.destination}, column {column.column!r} of type {column.type!r}"
+        kind = await server_type(clickhouse, column.type, doing)
+        columns.append(column.model_copy(update={"type": kind}))
+    return config.model_copy(update={"columns": tuple(columns)}) if columns else config
+
+
+async def virtual_names(clickhouse: ClickHouse, table: str) -> frozenset[str]:
+    """Return the names of the virtual columns of a table: a column of the same name hides them, or worse.
+
+    Nothing where the server cannot say: it came with 23.10.
+    """
+    known = await clickhouse.fetch(
+        f"SELECT 1 FROM system.settings WHERE name = {quote_text(_VIRTUAL)}", doing="looking for a setting"
+    )
+    if not known:
+        return frozenset()
+    rows = await clickhouse.fetch(
+        f"DESCRIBE TABLE {qualified(table)}", settings={_VIRTUAL: 1}, doing=f"looking at the virtual columns of {table}"
+    )
+    return frozenset(str(row[0]) for row in rows if row[-1])
