@@ -80,6 +80,8 @@ class Block:
     """Position of each row's own record, as ``cells``; empty where rows are not of records (dead letters)."""
     created: float = 0.0
     """Creation time of the newest change in it, in seconds since the epoch; 0 where that means nothing (snapshots)."""
+    optional: tuple[str, ...] = ()
+    """Columns with a DEFAULT of somebody else's: a row with null there is inserted without the column."""
 
     ROW_OVERHEAD_BYTES = 96
     """What ``keys`` and ``versions`` cost beside their payload: object headers and list slots."""

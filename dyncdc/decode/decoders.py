@@ -104,6 +104,7 @@ def block_of(plan: TablePlan, rows: list[Row]) -> Block:
         rows=len(rows),
         keys=[row.key for row in rows],
         versions=[row.version for row in rows],
+        optional=plan.optional,
     )
 
 

@@ -21,7 +21,7 @@ from .places import Column, KeyColumn, Node, add_column, key_column
 from .redacted_records import redacted_record
 from .refusals import check_redaction, check_table, unusable
 from .spec import TableSpec
-from .types import compile_type
+from .types import NULL_CELL, compile_type
 from .undecodable import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, Undecodable
 
 SEQUENCE_BITS: Final = 192
@@ -64,7 +64,8 @@ class TablePlan:
         self._keys = keys
         self._key_names = frozenset(key.attribute for key in keys)
         self._root = root
-        self._defaults = [compile_type(column.type, column.encoding).default for column in spec.columns]
+        self.optional = tuple(column.name for column in spec.columns if column.defaulted)
+        self._defaults = fillings(spec)
         self._defaults += [b'""'] * (len(columns) - len(self._defaults))
         self._spill = columns.index(spec.spill_column) if spec.spill_column else None
         self._version = columns.index(spec.version_column)
@@ -235,6 +236,13 @@ class TablePlan:
             found = f"a value of type {tag}" if tag in _TYPES else "a value"
             raise Undecodable(MISFIT, f"{found} does not fit {column.label} {how}", column=column.name)
         return _SPILL
+
+
+def fillings(spec: TableSpec) -> list[bytes]:
+    """Return the cell of each attribute's column in a row without that attribute."""
+    return [
+        NULL_CELL if column.defaulted else compile_type(column.type, column.encoding).default for column in spec.columns
+    ]
 
 
 _UNLESS_LOSSY: Final = "exactly (lossy = true would accept it)"

@@ -83,8 +83,16 @@ class RowRenderer:
             return sorted(set(self._differing_columns(source, values)))
         rendered = self.render(values, spill)
         item = canonical_item(source)
-        names = (item.keys() | rendered.item.keys()) - rendered.ambiguous
+        names = (item.keys() | rendered.item.keys()) - rendered.ambiguous - self._left_to_default(item)
         return sorted(name for name in names if item.get(name) != rendered.item.get(name))
+
+    def _left_to_default(self, item: Item) -> set[str]:
+        """Attributes of columns that show a DEFAULT of somebody else's, since the item has nothing for them."""
+        return {
+            column.path[0]
+            for column, _ in self._columns
+            if column.defaulted and _at(item, column.path) in (None, _NULL)
+        }
 
     def _differing_columns(self, source: Mapping[str, object], values: Sequence[str | None]) -> list[str]:
         """Without a spill, attributes without a column are not told, and NULL or a default stands for absent, too."""
@@ -93,6 +101,8 @@ class RowRenderer:
             if column.lossy or (len(column.takes) > 1 and not column.key and column.encoding != "typed"):
                 continue
             value = _at(source, column.path)
+            if column.defaulted and value in (None, _NULL):
+                continue
             told = None if text is None else canonical(reader.read_or_default(text))
             if value != told and not (value in (None, _NULL) and (text is None or reader.is_default(text))):
                 found.append(column.path[0])

@@ -192,7 +192,9 @@ class _Replay:
         if destination == plan.spec.history:
             return _Pending(letter, plan, None, None, Block(destination, tuple(columns), cells, 1))
         version = int(str(columns[plan.spec.version_column]))
-        return _Pending(letter, plan, Block(plan.destination, tuple(columns), cells, 1, versions=[version]), None)
+        optional = tuple(name for name in plan.optional if name in columns)
+        block = Block(plan.destination, tuple(columns), cells, 1, versions=[version], optional=optional)
+        return _Pending(letter, plan, block, None)
 
     async def _settle_ties(self, pending: Sequence[_Pending]) -> None:
         """Write the item as it is now where a row of the same version stands, or where the delete of it may be gone."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from ..decode.encodings import dump_cells, load_cells
@@ -51,6 +52,7 @@ def take(block: Block, rows: Sequence[int]) -> Block:
         [block.keys[row] for row in rows] if block.keys else [],
         [block.versions[row] for row in rows] if block.versions else [],
         _take(block.positions, rows) if block.positions else b"",
+        optional=block.optional,
     )
 
 
@@ -82,7 +84,28 @@ def join(blocks: Sequence[Block]) -> Block:
         [key for block in blocks for key in block.keys],
         [version for block in blocks for version in block.versions],
         b",".join(block.positions for block in blocks) if first.positions else b"",
+        optional=tuple(dict.fromkeys(name for block in blocks for name in block.optional)),
     )
+
+
+def by_presence(block: Block) -> list[Block]:
+    """Divide a block by which of its optional columns its rows have; each part has only those, in the same order."""
+    nulls = {name: _nulls(block.cells[block.columns.index(name)], block.rows) for name in block.optional}
+    if not any(map(any, nulls.values())):
+        return [block]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row in range(block.rows):
+        groups.setdefault(tuple(name for name, absent in nulls.items() if absent[row]), []).append(row)
+    return [_without(block if len(rows) == block.rows else take(block, rows), left) for left, rows in groups.items()]
+
+
+def _nulls(cell: bytes, rows: int) -> list[bool]:
+    return [value is None for value in load_cells(cell)] if b"null" in cell else [False] * rows
+
+
+def _without(block: Block, left: tuple[str, ...]) -> Block:
+    kept = [(name, cell) for name, cell in zip(block.columns, block.cells, strict=True) if name not in left]
+    return replace(block, columns=tuple(name for name, _ in kept), cells=[cell for _, cell in kept], optional=())
 
 
 def statement(parts: deque[tuple[Block, T]], max_bytes: int) -> list[tuple[Block, T]]:

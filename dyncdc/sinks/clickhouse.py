@@ -8,6 +8,7 @@ from typing import Final
 
 from ..errors import RejectedRowsError
 from ..model import Block
+from ..pipeline.batch import by_presence
 from .codes import SchemaChangedError, TableGoneError, UnknownCodeError
 from .column_watch import ColumnWatch
 from .connection import ClickHouse
@@ -45,7 +46,9 @@ class ClickHouseSink:
         if not block.rows:
             return
         try:
-            await self._insert(block, token)
+            for part in by_presence(block):
+                left = [name for name in block.columns if name not in part.columns]
+                await self._insert(part, f"{token}/without {','.join(left)}" if left else token)
         except (SchemaChangedError, RejectedRowsError, UnknownCodeError, TableGoneError):
             await self._check(block)  # a row is not to blame for a column that was changed under it
             raise

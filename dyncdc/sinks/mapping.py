@@ -82,6 +82,7 @@ def existing_table_spec(
     own = tuple(column for column in own if not redaction.hides(column.path))
     columns = _configured(config, keys, table)
     columns = (*_with_keys(columns, keys, own), *_grown(config, spill, columns, own)) if columns else own
+    columns = tuple(replace(column, defaulted=_defaulted(table, column, spill)) for column in columns)
     found = table.column(version)
     return TableSpec(
         config.dynamodb,
@@ -99,6 +100,12 @@ def existing_table_spec(
         config.history or "",
         config.base_microseconds,
     )
+
+
+def _defaulted(table: ExistingTable, column: ColumnSpec, spill: str) -> bool:
+    """Whether the table has a DEFAULT for a column that is not the one by which it reads the spill."""
+    found = table.column(column.name)
+    return found is not None and not column.key and bool(found.default) and not (spill and spill in found.default)
 
 
 def _grown(

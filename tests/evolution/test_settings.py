@@ -254,3 +254,41 @@ def test_a_column_that_was_narrowed_between_two_starts_is_loaded_anew(stage: Sta
     stage.once()
     assert stage.rows(columns="id, size") == [["a", None]]
     assert verified(stage, table)
+
+
+def test_somebody_elses_default_applies_where_an_item_has_no_value(stage: Stage) -> None:
+    table = loaded(stage)
+    stage.clickhouse.run(
+        "ALTER TABLE orders ADD COLUMN loaded_at DateTime DEFAULT now(), ADD COLUMN state Enum8('new' = 1, 'old' = 2)"
+        " DEFAULT 'old', ADD COLUMN level Int64 DEFAULT 5, ADD COLUMN tier Nullable(String) DEFAULT concat('t', id)"
+    )
+    put(stage, table, item(1), item(2) | {"level": {"N": "7"}}, item(3, state="new", tier="gold"))
+    stage.once()
+    found = stage.rows(columns="id, loaded_at > '2020-01-01 00:00:00' AS fresh, state, level, tier")
+    assert found == [
+        ["k0", 1, "old", "5", "tk0"],
+        ["k1", 1, "old", "5", "tk1"],
+        ["k2", 1, "old", "7", "tk2"],
+        ["k3", 1, "new", "5", "gold"],
+    ]
+    assert verified(stage, table)
+    delete(stage, table, 1)
+    stage.once()
+    assert verified(stage, table)
+
+
+def test_a_table_of_somebody_elses_takes_places_in_maps_by_their_names_and_gets_no_column_for_them(
+    stage: Stage,
+) -> None:
+    stage.options = {"kinesis": {"stream": stage.stream()}}
+    table = stage.table(items=[item(0)], snapshot=SCAN)
+    stage.clickhouse.run(
+        "CREATE TABLE orders (id String, `address.city` Nullable(String), price Decimal(10, 2) DEFAULT 1,"
+        " _spill String, _version Int64, _deleted UInt8)"
+        " ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY id"
+    )
+    stage.once()
+    put(stage, table, item(1, "Ulm"))
+    stage.once()
+    assert stage.rows(columns="*") == [["k0", "Bonn", "1"], ["k1", "Ulm", "1"]]
+    assert verified(stage, table)

@@ -55,7 +55,7 @@ def test_columns_are_a_list_with_paths_and_types() -> None:
         '[[tables.columns]]\nattribute = "id"\nname = "key"\ntype = "String"\nfrom = "S"\nlossy = true\n'
     )
     first, second = config.tables[0].column_list
-    assert (first.path, first.column, first.takes) == (("customer", "a.b"), "customer_a.b", ("M", "L"))
+    assert (first.path, first.column, first.takes) == (("customer", "a.b"), "customer_a_b", ("M", "L"))
     assert (second.column, second.takes, second.lossy) == ("key", ("S",), True)
 
 

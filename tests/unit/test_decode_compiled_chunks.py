@@ -92,3 +92,14 @@ def _plan_with_room(room: int) -> TablePlan:
     plan.newcomers.settle(SPEC.columns)
     plan.newcomers.look({f" {number:04}": {"S": "x"} for number in range(MOST_NAMES - room)})
     return plan
+
+
+def test_both_paths_leave_a_column_with_a_default_of_somebody_elses_to_it() -> None:
+    columns = tuple(replace(column, defaulted=not column.key) for column in SPEC.columns)
+    plans = {"t": compile_table(replace(SPEC, columns=columns))}
+    found = chunk(list(RECORDS))
+    compiled = list(CompiledStreamDecoder(plans, pipeline="p").decode(found))
+    assert compiled == list(StreamDecoder(plans, pipeline="p").decode(found))
+    (block, *_) = [each for decoded in compiled for each in decoded.blocks if each.table == SPEC.destination]
+    assert block.optional == tuple(column.name for column in columns if column.defaulted)
+    assert b"null" in block.cells[block.columns.index(block.optional[0])]

@@ -135,7 +135,7 @@ def test_t10_hostile_names_become_plain_ones(name: str) -> None:
 
 
 def test_t10_names_are_kept_where_they_can_be() -> None:
-    assert [column_name((name,), ()) for name in ("Name", "name", "_id", "a_b")] == ["Name", "name", "_id", "a_b"]
+    assert [column_name((name,), ()) for name in ("Name", "name", "id_", "a_b")] == ["Name", "name", "id_", "a_b"]
     assert column_name(("a", "b"), ()) == "a_b"
     assert column_name(("a", "b"), {"a_b"}) not in {"a_b", column_name(("a_b",), {"a_b"})}
 

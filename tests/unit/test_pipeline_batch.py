@@ -7,7 +7,7 @@ from collections import deque
 from pipeline_parts import block, values
 
 from dyncdc.model import Block
-from dyncdc.pipeline.batch import collapse, join, split, statement, take
+from dyncdc.pipeline.batch import by_presence, collapse, join, split, statement, take
 
 
 def test_o1_the_greater_version_of_a_key_survives_whatever_the_order() -> None:
@@ -74,3 +74,25 @@ def test_rows_keep_the_positions_of_their_records_wherever_they_go() -> None:
     halves = split([(blocks[0], "receipt")])
     assert [part.positions for half in halves for part, _ in half] == [b'"7"', b'"8"']
     assert blocks[1].nbytes == block("t", ("a", 2, "3")).nbytes + 3
+
+
+def test_rows_without_an_optional_column_are_inserted_without_it() -> None:
+    whole = Block("t", ("id", "a", "b"), [b'"1","2","3"', b"null,7,null", b'null,null,"null"'], 3, optional=("a", "b"))
+    parts = by_presence(whole)
+    assert [(part.columns, part.cells, part.rows) for part in parts] == [
+        (("id",), [b'"1"'], 1),
+        (("id", "a"), [b'"2"', b"7"], 1),
+        (("id", "b"), [b'"3"', b'"null"'], 1),
+    ]
+
+
+def test_a_block_whose_optional_columns_are_all_there_is_passed_on_untouched() -> None:
+    whole = Block("t", ("id", "a"), [b'"1"', b'"null"'], 1, optional=("a",))
+    assert by_presence(whole) == [whole]
+    assert by_presence(whole)[0] is whole
+
+
+def test_what_is_optional_stays_so_in_halves_and_in_statements() -> None:
+    one, other = (Block("t", ("a", "b"), [b"null", b"1"], 1, optional=(name,)) for name in "ab")
+    assert join([one, other]).optional == ("a", "b")
+    assert take(one, [0]).optional == ("a",)

@@ -91,7 +91,7 @@ class _SubBatch:
         cells[plan.columns.index(plan.spec.version_column)] = (
             b",".join([b'"%d"' % each for each in versions]) if plan.wide_version else orjson.dumps(versions)[1:-1]
         )
-        block = Block(plan.destination, plan.columns, cells, len(numbers), keys, versions)
+        block = Block(plan.destination, plan.columns, cells, len(numbers), keys, versions, optional=plan.optional)
         block.positions = orjson.dumps(positions)[1:-1]
         if not version:
             late = [single.microseconds for single in singles.values() if single.table == plan.source_table]

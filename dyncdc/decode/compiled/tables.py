@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Final
 
-from ..plan import TablePlan
+from ..plan import TablePlan, fillings
 from ..spec import AttributeType, ColumnSpec, TableSpec
 from ..types import Codec, compile_type
 from ..typetext import TypeNode
@@ -40,7 +40,7 @@ _TABLE_FIELDS: Final = frozenset(
     | {"deleted_column", "spill_column", "deletes", "base_microseconds"}
     | {"redaction", "ttl_deletes", "expired_column", "history"}
 )
-_COLUMN_FIELDS: Final = frozenset({"name", "type", "path", "takes", "lossy", "key"})
+_COLUMN_FIELDS: Final = frozenset({"name", "type", "path", "takes", "lossy", "key", "defaulted"})
 
 _WIDTHS: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
 
@@ -80,7 +80,7 @@ class CompiledTable:
             raise ValueError("the mapping says what the compiled path does not know")
         self.plan = plan
         self.has_spill = bool(spec.spill_column)
-        self.defaults = [compile_type(column.type, column.encoding).default for column in spec.columns]
+        self.defaults = fillings(spec)
         self.defaults += [b'""' if name == spec.spill_column else b"" for name in plan.columns[len(self.defaults) :]]
         keys: dict[str, tuple[int, ColumnSpec]] = {}
         mapped: dict[str, list[tuple[int, ColumnSpec]]] = {}
@@ -134,8 +134,8 @@ class CompiledTable:
         kind = kind_of(column)
         if kind is None:
             return _field(name, Kind(ODD, ()), index, b"")
-        nullable = compile_type(column.type, column.encoding).nullable
-        return _field(name, kind, index, self.defaults[index], nullable=nullable, lossy=column.lossy)
+        codec = compile_type(column.type, column.encoding)
+        return _field(name, kind, index, codec.default, nullable=codec.nullable, lossy=column.lossy)
 
 
 def _field(

@@ -75,6 +75,11 @@ class Destination:
         """What the table cannot tell by its definition."""
         spec = self._spec
         found = {f"attribute {column.path[0]!r} (lossy column)" for column in spec.columns if column.lossy}
+        found |= {
+            f"column {column.name} where an item has nothing for it (a DEFAULT that dyncdc did not make)"
+            for column in spec.columns
+            if column.defaulted
+        }
         if not spec.spill_column:
             found.add("attributes without a column (the table has no spill column)")
             mixed = [
