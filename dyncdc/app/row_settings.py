@@ -20,6 +20,7 @@ from ..sinks.checkpoints import ClickHouseSnapshots
 from ..sinks.mappings import MappingNews, mapping_news
 from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.row_settings import ClickHouseRowSettings
+from ..sinks.tables import ExistingTable
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from .assembly import Assembly
@@ -100,7 +101,7 @@ class _Noting:
         past = await world.patience(lambda: self._store.load(self._name))
         mine = of_member(past, world.division.member)
         settings = row_settings(table.config, table.spec)
-        found = effects(mine, table.uuid, settings, shown_columns(table))
+        found = effects(mine, table.uuid, settings, shown_columns(table.table, table.spec))
         narrowed = mapping_news(table.table, table.spec).narrowed
         found += [Effect("column", f"{words}: ALTER may have changed values", "snapshot") for words in narrowed]
         await self._tell(found, source, now)
@@ -177,7 +178,6 @@ def of_member(past: Sequence[Noted], member: int) -> Sequence[Noted]:
     return own or past
 
 
-def shown_columns(table: Prepared) -> set[str]:
+def shown_columns(table: ExistingTable, spec: TableSpec) -> set[str]:
     """Columns whose DEFAULT reads the spill."""
-    spill = table.spec.spill_column
-    return {column.name for column in table.table.columns if spill and spill in column.default}
+    return {column.name for column in table.columns if spec.spill_column and spec.spill_column in column.default}

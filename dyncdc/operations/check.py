@@ -18,6 +18,7 @@ from ..sources.aws import AwsClients
 from ..sources.kinesis import KinesisSource, open_stream, start_from
 from ..sources.read_capacity import UNIT_BYTES
 from ..sources.tables import DELIVERING, TableDescription, Tables
+from .changed import changed_findings
 from .check_sample import sample_findings
 from .findings import Finding, Level
 from .grants import can_tell, missing_grants
@@ -208,6 +209,8 @@ class Checker:
             self._say("warning", subject, text)
         if refusal is None:
             await self._sample(world, table, planned)
+        found: Planned = planned
+        self.findings += await self._try(subject, lambda: changed_findings(world, found)) or []
         return planned
 
     async def _sample(self, world: World, table: TableConfig, planned: Planned) -> None:

@@ -60,7 +60,8 @@ def _grants(
         yield qualified(name, database), own
     for table in tables:
         created = ", CREATE TABLE" if table.made else ""
-        grows = ", ALTER ADD COLUMN" if table.grows else ""
+        # comments that somebody took away are restored; without the grant that is told, and rows are right all the same
+        grows = ", ALTER ADD COLUMN, ALTER COMMENT COLUMN" if table.grows else ""
         cleaned = ", ALTER DELETE" if table.cleaned else ""
         yield qualified(table.name, database), f"SELECT, INSERT{created}{grows}{cleaned}"
         if table.history:

@@ -292,3 +292,22 @@ def test_a_table_of_somebody_elses_takes_places_in_maps_by_their_names_and_gets_
     stage.once()
     assert stage.rows(columns="*") == [["k0", "Bonn", "1"], ["k1", "Ulm", "1"]]
     assert verified(stage, table)
+
+
+def test_check_says_what_is_changed_and_what_stays_wrong(stage: Stage) -> None:
+    table = loaded(stage, history="orders_history")
+
+    def checked() -> str:
+        return stage.place.command("check", "-c", stage.configure()).out
+
+    assert "warning" not in checked().replace("warning  clickhouse", "")
+    change_entry(stage, {"exclude": ["address"], "history": None})
+    assert f"table {table} exclude: rows still hold address as DynamoDB does; the next start loads it anew" in checked()
+    stage.once()
+    assert "exclude" not in checked()
+    change_entry(stage, {"exclude": None, "history": "orders_history"})
+    stage.once()
+    found = checked()
+    assert f"table {table} history: the history orders_history has no changes of the time without it" in found
+    stage.clickhouse.run("ALTER TABLE orders DROP COLUMN _spill")
+    assert "its spill column _spill is gone" in checked()
