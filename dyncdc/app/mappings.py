@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..decode.spec import ColumnSpec, TableSpec
-from ..errors import AccessDeniedError, FatalError
-from ..sinks.codes import RefusedStatementError
+from ..errors import DyncdcError
 from ..sinks.comments import joined_comment
 from ..sinks.connection import ClickHouse
 from ..sinks.evolution import alter
@@ -62,12 +61,12 @@ def _comment(column: ExistingColumn) -> tuple[str, str]:
 async def _restore(
     clickhouse: ClickHouse, table: ExistingTable, change: tuple[str, str], progress: Progress, cluster: str | None
 ) -> None:
-    """Put back what the mapping does without, but people and older versions read. Not being allowed to is told."""
+    """Put back what the rows do without. What keeps it from being done is told, and keeps nothing else waiting."""
     name, action = change
     what = "comment" if action.startswith("COMMENT") else "default"
     try:
         await alter(clickhouse, table.name, f"ALTER TABLE {qualified(table.name)}{on_cluster(cluster)} {action}")
-    except (AccessDeniedError, FatalError, RefusedStatementError) as error:
+    except DyncdcError as error:
         progress.alarm(f"{what} not restored", table=table.name, column=name, error=str(error), hint=error.hint)
     else:
         progress.alarm(

@@ -34,18 +34,9 @@ _DIGESTED = b"dyncdc: which key"
 def row_settings(config: TableConfig, spec: TableSpec) -> RowSettings:
     """Return what decides the rows of a table; of the key of ``mask`` a digest."""
     digest = hmac.new(config.mask_key, _DIGESTED, hashlib.sha256).hexdigest()[:32] if config.mask_key else ""
-    listed = {column.column for column in config.column_list}
     columns = [
-        (
-            column.name,
-            format_attribute_path(column.path),
-            column.type,
-            ",".join(column.takes),
-            str(column.lossy),
-            column.encoding,
-        )
+        (column.name, format_attribute_path(column.path), ",".join(column.takes), str(column.lossy), column.encoding)
         for column in spec.columns
-        if column.name in listed
     ]
     return RowSettings(
         destination=spec.destination,
@@ -55,6 +46,7 @@ def row_settings(config: TableConfig, spec: TableSpec) -> RowSettings:
         mask=tuple(sorted(map(format_attribute_path, spec.redaction.mask))),
         mask_key=digest,
         columns=tuple(sorted(columns)),
+        listed=bool(config.column_list),
         history=spec.history,
         spill=spec.spill_column,
         deleted=spec.deleted_column,

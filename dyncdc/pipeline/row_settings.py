@@ -12,12 +12,12 @@ from typing import Any, Literal
 import orjson
 
 ColumnSetting = tuple[str, ...]
-"""Column, attribute path, type, the DynamoDB types it takes, lossy, encoding; as text."""
+"""Column, attribute path, the DynamoDB types it takes, lossy, encoding; as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowSettings:
-    """Of one table, in one life. ``columns`` is empty where they are inferred; paths and columns are sorted.
+    """Of one table, in one life. Paths and columns are sorted; ``listed``: the configuration lists the columns.
 
     ``mask_key``: a digest that tells keys apart, and nothing else about them. ``spill`` and ``deleted``: the columns
     that the destination has for that, "" for none.
@@ -30,6 +30,7 @@ class RowSettings:
     mask: tuple[str, ...] = ()
     mask_key: str = ""
     columns: tuple[ColumnSetting, ...] = ()
+    listed: bool = False
     history: str = ""
     spill: str = ""
     deleted: str = ""
@@ -88,16 +89,17 @@ def effects(past: Sequence[Noted], uuid: str, now: RowSettings, shown: Collectio
 
 
 def _elsewhere(later: Sequence[Noted], now: RowSettings) -> Iterator[Effect]:
-    if later:
-        words = f"its rows went to {later[-1].settings.destination} for a while, and not to {now.destination}"
-        yield Effect("clickhouse", words, "snapshot", later[0].at)
+    others = [noted for noted in later if noted.settings.destination != now.destination]
+    if others:
+        words = f"its rows went to {others[-1].settings.destination} for a while, and not to {now.destination}"
+        yield Effect("clickhouse", words, "snapshot", others[0].at)
 
 
 def _changed(past: Sequence[RowSettings], now: RowSettings, shown: Collection[str]) -> Iterator[Effect]:
     before = past[-1]
     yield from _of_deletes(past, now)
     yield from _of_hidden(before, now)
-    if before.columns != now.columns and not _only_more(before, now, shown):
+    if (before.listed or now.listed) and not _only_more(before, now, shown):
         words = "its list of columns was another: attributes are in other columns, or in none"
         yield Effect("columns", words, "snapshot")
     if before.spill != now.spill:
@@ -142,9 +144,7 @@ def _of_hidden(before: RowSettings, now: RowSettings) -> Iterator[Effect]:
 
 
 def _only_more(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:
-    """Whether only columns came that show what older rows hold in the spill."""
-    if not before.columns:
-        return False
+    """Whether all columns are as they were, but for new ones that show what older rows hold in the spill."""
     added = {*now.columns} - {*before.columns}
     return {*before.columns} <= {*now.columns} and all(column[0] in shown for column in added)
 

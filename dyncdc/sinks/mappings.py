@@ -166,7 +166,9 @@ def _rows(table: ExistingTable, spec: TableSpec) -> Iterator[tuple[str, Kept]]:
             continue
         origin, own = column.origin, mapped.get(column.name)
         if origin is not None and (before.by == "comment" or read_comment(column.comment) == origin):
-            default = before.default or (column.default if _reads(column.default, spec.spill_column) else "")
+            same = before.role == "attribute" and before.type == column.type
+            default = before.default if same and not _reads(column.default, spec.spill_column) else column.default
+            default = default if _reads(default, spec.spill_column) else ""
             yield column.name, Kept("attribute", column.type, origin, "comment", default, before.number)
         elif own is not None:
             found = Origin(own.path, own.takes, own.lossy, own.encoding)

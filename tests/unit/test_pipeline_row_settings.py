@@ -10,8 +10,9 @@ from dyncdc.pipeline.row_settings import Noted, RowSettings, effects
 
 BASE = RowSettings("orders", spill="_spill", deleted="_deleted", history="orders_history")
 ONE_KEY, OTHER_KEY = (replace(BASE, mask=("a",), mask_key=key) for key in ("1", "2"))
-CITY = ("city", "address.city", "Nullable(String)", "S", "False", "")
-TEXT = ("text", "text", "Nullable(String)", "S", "False", "")
+CITY = ("city", "address.city", "S", "False", "")
+TEXT = ("text", "text", "S", "False", "")
+LISTED = replace(BASE, listed=True)
 KEEP = replace(BASE, ttl_deletes="keep")
 
 
@@ -44,9 +45,12 @@ def test_what_decides_the_same_rows_has_no_effect() -> None:
             replace(BASE, mask=("a",), mask_key="2"),
             [("mask_key_env", "snapshot")],
         ),
-        (replace(BASE, columns=(CITY, TEXT)), replace(BASE, columns=(CITY,)), [("columns", "snapshot")]),
-        (replace(BASE, columns=(CITY,)), replace(BASE, columns=(CITY, TEXT)), [("columns", "snapshot")]),
-        (BASE, replace(BASE, columns=(CITY,)), [("columns", "snapshot")]),
+        (replace(LISTED, columns=(CITY, TEXT)), replace(LISTED, columns=(CITY,)), [("columns", "snapshot")]),
+        (replace(LISTED, columns=(CITY,)), replace(LISTED, columns=(CITY, TEXT)), [("columns", "snapshot")]),
+        (BASE, replace(LISTED, columns=(CITY,)), [("columns", "snapshot")]),
+        (replace(BASE, columns=(CITY,)), replace(LISTED, columns=(CITY,)), []),
+        (replace(BASE, columns=(CITY,)), replace(BASE, columns=(CITY, TEXT)), []),
+        (replace(BASE, columns=(CITY, TEXT)), replace(BASE, columns=(CITY,)), []),
         (replace(BASE, spill=""), BASE, [("metadata.spill", "snapshot")]),
         (replace(BASE, spill="other"), BASE, [("metadata.spill", "snapshot")]),
         (BASE, replace(BASE, spill=""), [("metadata.spill", "nothing")]),
@@ -64,7 +68,7 @@ def test_each_setting_says_what_former_rows_are(
 
 
 def test_a_column_whose_default_shows_what_older_rows_hold_in_the_spill_needs_no_snapshot() -> None:
-    listed, more = replace(BASE, columns=(CITY,)), replace(BASE, columns=(CITY, TEXT))
+    listed, more = replace(LISTED, columns=(CITY,)), replace(LISTED, columns=(CITY, TEXT))
     assert found(listed, now=more, shown=("text",)) == []
 
 
@@ -82,6 +86,6 @@ def test_rows_that_went_to_another_destination_are_missing_since_then() -> None:
 
 
 def test_settings_are_read_as_they_were_kept_by_whatever_version() -> None:
-    settings = replace(BASE, columns=(CITY, TEXT), exclude=("a", "b"))
+    settings = replace(LISTED, columns=(CITY, TEXT), exclude=("a", "b"))
     assert RowSettings.of_text(settings.text()) == settings
     assert RowSettings.of_text(settings.text().replace('"deletes"', '"later":[1],"deletes"')) == settings

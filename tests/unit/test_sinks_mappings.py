@@ -109,6 +109,14 @@ def test_a_default_over_the_spill_is_restored_and_somebody_elses_is_left_alone()
     assert news(with_kept(table(replace(city(), default=theirs), SPILL), kept_of(city(), SPILL))).defaults == {}
 
 
+def test_a_column_that_was_made_anew_keeps_the_default_that_it_has_now() -> None:
+    before, now = "JSONExtractString(_spill, 'a')", "JSONExtract(_spill, 'a', 'Nullable(Int64)')"
+    kept = kept_of(replace(city(), default=before), SPILL)
+    again = with_kept(table(replace(city(kind="Nullable(Int64)"), default=now), SPILL), kept)
+    assert news(again).defaults == {}
+    assert news(again).rows[CITY.name].default == now
+
+
 def test_a_column_that_became_narrower_is_named_with_both_types() -> None:
     kept = kept_of(city(), SPILL)
     assert news(with_kept(table(city(kind="String"), SPILL), kept)).narrowed == (
