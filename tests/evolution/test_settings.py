@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,10 +71,10 @@ def gap_reasons(stage: Stage) -> list[str]:
     return [str(reason) for (reason,) in stage.clickhouse.rows("SELECT DISTINCT reason FROM dyncdc_gaps")]
 
 
-@pytest.mark.parametrize("theirs", ["city of the customer", ""])
 def test_a_column_whose_comment_is_gone_is_filled_as_before_and_both_comments_survive(
-    stage: Stage, theirs: str, capfd: pytest.CaptureFixture[str]
+    stage: Stage, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    theirs = "city of the customer"
     table = loaded(stage)
     ours = comment(stage, "address_city")
     stage.clickhouse.run(f"ALTER TABLE orders COMMENT COLUMN address_city '{theirs}'")
@@ -85,7 +84,7 @@ def test_a_column_whose_comment_is_gone_is_filled_as_before_and_both_comments_su
     assert said(capfd).count("comment restored") == 1
     assert stage.clickhouse.number("SELECT count() FROM orders_current WHERE address_city = 'Ulm'") == 10
     assert verified(stage, table)
-    assert comment(stage, "address_city") == (f"{theirs}\n{ours}" if theirs else ours)
+    assert comment(stage, "address_city") == f"{theirs}\n{ours}"
     stage.once()
     assert "comment restored" not in said(capfd), "it is said once"
 
@@ -128,16 +127,6 @@ def test_a_deployment_of_comments_alone_keeps_its_mapping_from_the_first_start_o
     assert stage.rows(columns="id, address_city")[-1] == ["k5", "Ulm"]
 
 
-def test_a_column_that_was_renamed_takes_its_attribute_along(stage: Stage) -> None:
-    table = loaded(stage)
-    stage.clickhouse.run("ALTER TABLE orders RENAME COLUMN address_city TO city")
-    put(stage, table, item(5, "Ulm"))
-    stage.once()
-    stage.once()
-    assert stage.rows(columns="id, city")[-1] == ["k5", "Ulm"]
-    assert verified(stage, table)
-
-
 def test_a_default_over_the_spill_that_somebody_removed_is_restored(stage: Stage) -> None:
     table = loaded(stage)
     put(stage, table, item(5, plan="gold"))
@@ -177,18 +166,6 @@ def test_a_setting_that_was_changed_and_taken_back_leaves_no_row_wrong(
     before = stage.clickhouse.number("SELECT uniqExact(id) FROM dyncdc_snapshots")
     stage.once()
     assert stage.clickhouse.number("SELECT uniqExact(id) FROM dyncdc_snapshots") == before, "once is enough"
-
-
-def test_another_key_of_mask_masks_every_row_anew(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MASK_KEY", "0123456789abcdef" * 2)
-    table = loaded(stage, mask=["address.city"], mask_key_env="MASK_KEY")
-    monkeypatch.setenv("MASK_KEY", "another key of some length")
-    assert not verified(stage, table)
-    stage.once()
-    assert verified(stage, table)
-    noted = stage.clickhouse.rows("SELECT settings FROM dyncdc_settings")
-    assert len(noted) == 2
-    assert "another key" not in json.dumps(noted)
 
 
 def test_a_list_of_columns_that_was_changed_and_taken_back_fills_the_columns_again(stage: Stage) -> None:
