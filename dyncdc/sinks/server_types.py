@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..config import TableConfig
-from ..config.tables import ColumnConfig
 from ..errors import ConfigError
 from .codes import RefusedStatementError
 from .connection import ClickHouse
@@ -15,10 +16,10 @@ _VIRTUAL = "describe_include_virtual_columns"
 async def server_type(clickhouse: ClickHouse, kind: str, doing: str) -> str:
     """Return a type as ``system.columns`` prints it, however it is written. Raises ConfigError when it is none."""
     try:
-        rows = await clickhouse.define(f"SELECT toTypeName(defaultValueOfTypeName({quote_text(kind)}))", doing=doing)
+        (found,) = await _spelled(clickhouse, [kind], doing)
     except RefusedStatementError as error:
         raise ConfigError(str(error), hint="give a type as system.columns prints it") from None
-    return str(rows[0][0])
+    return found
 
 
 async def with_server_types(clickhouse: ClickHouse, config: TableConfig) -> TableConfig:
@@ -26,12 +27,25 @@ async def with_server_types(clickhouse: ClickHouse, config: TableConfig) -> Tabl
 
     Raises ConfigError, naming the column.
     """
-    columns: list[ColumnConfig] = []
-    for column in config.column_list:
-        doing = f"mapping {config.dynamodb} to {config.destination}, column {column.column!r} of type {column.type!r}"
-        kind = await server_type(clickhouse, column.type, doing)
-        columns.append(column.model_copy(update={"type": kind}))
-    return config.model_copy(update={"columns": tuple(columns)}) if columns else config
+    if not config.column_list:
+        return config
+    doing = f"mapping {config.dynamodb} to {config.destination}"
+    kinds = list(dict.fromkeys(column.type for column in config.column_list))
+    try:
+        spelled = dict(zip(kinds, await _spelled(clickhouse, kinds, doing), strict=True))
+    except RefusedStatementError:  # of which column, only one by one tells
+        spelled = {}
+        for column in config.column_list:
+            one = f"{doing}, column {column.column!r} of type {column.type!r}"
+            spelled[column.type] = await server_type(clickhouse, column.type, one)
+    columns = tuple(column.model_copy(update={"type": spelled[column.type]}) for column in config.column_list)
+    return config.model_copy(update={"columns": columns})
+
+
+async def _spelled(clickhouse: ClickHouse, kinds: Sequence[str], doing: str) -> list[str]:
+    names = ", ".join(f"toTypeName(defaultValueOfTypeName({quote_text(kind)}))" for kind in kinds)
+    (row,) = await clickhouse.define(f"SELECT {names}", doing=doing)
+    return list(map(str, row))
 
 
 async def virtual_names(clickhouse: ClickHouse, table: str) -> frozenset[str]:
