@@ -133,7 +133,7 @@ class _Daemon:
         self._epoch = 0
         """Of the last life; 0 before the first."""
         self._troubles: dict[str, str] = {}
-        """By task, what health has to say of this life's destinations."""
+        """By table, what health has to say of this life's destinations."""
         self.replicating = False
         """From here on a signal drains; before, there is nothing to drain."""
 

@@ -63,7 +63,7 @@ def unrepeatable(config: TableConfig) -> str:
 async def note_settings(world: World, assembly: Assembly, metrics: Metrics, progress: Progress) -> dict[str, str]:
     """Note the settings and mappings of this life, and make durable what former rows need.
 
-    Returns, by task, what must show in health. Before anything is read or written, and after the former life has ended.
+    Returns, by table, what must show in health. Before anything is read or written, and after the former life has ended.
     """
     troubles = {}
     for stream in assembly.streams:
@@ -72,7 +72,7 @@ async def note_settings(world: World, assembly: Assembly, metrics: Metrics, prog
                 noting = _Noting(world, table, metrics, progress)
                 trouble = await noting.run(stream.source.id, stream.source.server_time)
                 if trouble:
-                    troubles[f"mapping:{table.spec.source_table}"] = trouble
+                    troubles[table.spec.source_table] = trouble
     return troubles
 
 
@@ -157,10 +157,10 @@ class _Noting:
 
 @asynccontextmanager
 async def standing(progress: Progress, troubles: Mapping[str, str]) -> AsyncIterator[None]:
-    """Let health name these troubles, by task, while the block runs."""
+    """Let health name these troubles, by table, while the block runs."""
     with ExitStack() as tasks:
-        for name, why in troubles.items():
-            tasks.enter_context(progress.task(name)).failed(why)
+        for table, why in troubles.items():
+            tasks.enter_context(progress.task(f"mapping:{table}")).failed(why)
         yield
 
 
