@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import structlog
+
 from ..config import TableConfig
 from ..decode.naming import VIRTUAL_NAMES
 from ..decode.plan import compile_table
@@ -31,6 +33,8 @@ from ..sinks.versions import implausible, is_foreign, read_versions
 from ..sinks.views import view_name, view_state
 from .patience import Patience
 from .world import World
+
+_log = structlog.get_logger("dyncdc")
 
 SAMPLE_ITEMS = 1000
 """Items that inference looks at: one page of a scan for most tables."""
@@ -238,6 +242,9 @@ def _name_notes(config: TableConfig, table: ExistingTable | None) -> Iterator[st
 
 async def prepare(world: World, planned: Sequence[Planned]) -> list[Prepared]:
     """Make what is missing and return every destination, ready to be written."""
+    for plan in planned:
+        for text in _name_notes(plan.config, plan.existing):
+            _log.warning("name of a destination", table=plan.config.dynamodb, said=text)
     own = await own_tables_to_make(world.clickhouse, world.patience, world.cluster)
     await run_statements(world, [*own, *(text for plan in planned for text in plan.statements)])
     return [await _prepared(world, plan) for plan in planned]

@@ -63,7 +63,7 @@ def unrepeatable(config: TableConfig) -> str:
 async def note_settings(world: World, assembly: Assembly, metrics: Metrics, progress: Progress) -> dict[str, str]:
     """Note the settings and mappings of this life, and make durable what former rows need.
 
-    Returns, by table, what must show in health. Before anything is read or written, and after the former life has ended.
+    Returns, by table, what health must name. Before anything is read or written, and after the former life has ended.
     """
     troubles = {}
     for stream in assembly.streams:
