@@ -34,6 +34,14 @@ class RefusedStatementError(ConfigError):
     """ClickHouse refuses what a statement about tables says, and would again."""
 
 
+class SettingRefusedError(AccessDeniedError):
+    """The user may not set what a statement depends on. ``setting``: its name, "" when the server does not say."""
+
+    def __init__(self, message: str, *, hint: str = "", setting: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.setting = setting
+
+
 class UnknownCodeError(RetryableError):
     """A code that is not in the table below: retried, and counted under this class's name."""
 
@@ -61,10 +69,13 @@ _FATAL: Final = {
     73: "UNKNOWN_FORMAT",
     115: "UNKNOWN_SETTING",
     344: "SUPPORT_IS_DISABLED",
-    452: "SETTING_CONSTRAINT_VIOLATION",
-    472: "READONLY_SETTING",
     701: "CLUSTER_DOESNT_EXIST",
     774: "TABLE_IS_PERMANENTLY_READ_ONLY",
+}
+
+_SETTING: Final = {
+    452: "SETTING_CONSTRAINT_VIOLATION",
+    472: "READONLY_SETTING",
 }
 
 _GONE: Final = {60: "UNKNOWN_TABLE"}
@@ -181,12 +192,13 @@ _REFUSED: Final = {
 }
 """Of a statement that makes or alters a table; anywhere else these tell nothing."""
 
-NAMES: Final[Mapping[int, str]] = _LOGIN | _DENIED | _FATAL | _GONE | _SCHEMA | _REJECTED | _RETRYABLE
+NAMES: Final[Mapping[int, str]] = _LOGIN | _DENIED | _FATAL | _SETTING | _GONE | _SCHEMA | _REJECTED | _RETRYABLE
 
 ACTIONS: Final[Mapping[int, type[DyncdcError]]] = {
     **dict.fromkeys(_LOGIN, LoginRefused),
     **dict.fromkeys(_DENIED, AccessDeniedError),
     **dict.fromkeys(_FATAL, FatalError),
+    **dict.fromkeys(_SETTING, SettingRefusedError),
     **dict.fromkeys(_GONE, TableGoneError),
     **dict.fromkeys(_SCHEMA, SchemaChangedError),
     **dict.fromkeys(_REJECTED, RejectedRowsError),
@@ -215,6 +227,7 @@ _CLIENT_CERTIFICATE: Final = re.compile(r"ALERT_(?:\w*CERTIFICATE\w*|UNKNOWN_CA|
 _SHOW: Final = "set clickhouse.cert_file and key_file to a certificate in force, of a CA that the server trusts"
 _REACH: Final = "check clickhouse.url, the network, and that the server runs"
 _GRANT: Final = re.compile(r"have the grant (.{1,300}?)(?:\. |\.?$)", re.MULTILINE)
+_SETTING_NAME: Final = re.compile(r"[Ss]etting '?(\w{1,100})'? should")
 _COLUMN: Final = re.compile(r"\(while reading the value of key (.{1,200}?)\): While executing", re.DOTALL)
 # The expression is the table's own; what follows it are values.
 _CONSTRAINT: Final = re.compile(
@@ -280,6 +293,8 @@ def _by_code(code: int, text: str, doing: str, columns: Collection[str]) -> Dync
     if grant is not None:
         message += f", missing grant: {grant[1]}"
     action, hint = ACTIONS.get(code, UnknownCodeError), _HINTS.get(code, "")
+    if action is SettingRefusedError:
+        return _setting_refused(message, text)
     if action is not RejectedRowsError:
         return action(message, hint=hint)
     constraint = _CONSTRAINT.search(text) if code == 469 else None
@@ -290,6 +305,15 @@ def _by_code(code: int, text: str, doing: str, columns: Collection[str]) -> Dync
     else:
         column = next((name for name in _COLUMN.findall(text) if name in columns), "")
     return RejectedRowsError(f"{message} in column {column}" if column else message, hint=hint, column=column)
+
+
+def _setting_refused(message: str, text: str) -> SettingRefusedError:
+    found = _SETTING_NAME.search(text)
+    if found is None:
+        return SettingRefusedError(message)
+    name = found[1]
+    hint = f"take {name} out of the constraints of the user's profile: dyncdc's statements depend on it"
+    return SettingRefusedError(f"{message} of {name}", hint=hint, setting=name)
 
 
 def _root(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -13,20 +13,17 @@ from asynch.errors import ClickHouseException
 from ..config import ClickHouseUrl
 from ..errors import RetryableError
 from .certificates import NO_CERTIFICATES, Certificates
-from .codes import translate
-from .protocol import ProtocolConnection
+from .codes import SettingRefusedError, translate
+from .protocol import ProtocolConnection, Statement
+from .query_settings import LIMITS, Settings, with_ours
 
 Row = tuple[Any, ...]
-Settings = Mapping[str, object]
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLIENT_NAME = "dyncdc"
 
 _FAILURES = (ClickHouseException, OSError, EOFError, RuntimeError, ValueError, IndexError, struct.error)
 """asynch also lets through what parsing a cut answer raises; uvloop raises RuntimeError on a closed socket."""
-
-MAX_QUERY_BYTES = 64 * 2**20
-"""Of a statement without its data. A table's columns name their attributes in full: 64 KB each, at the worst."""
 
 STREAM_BLOCK_ROWS = 8192
 """Rows of a streamed result in memory at a time, wide rows apart."""
@@ -60,6 +57,8 @@ class ClickHouse:
         self._password = password or (lambda: self.url.password)
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[ProtocolConnection] = []
+        self._refused: set[str] = set()
+        """Limits that the user may not lift."""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -98,7 +97,7 @@ class ClickHouse:
         async with self._borrow() as connection:
             try:
                 async with self._bounded(doing, ()):
-                    blocks = await connection.begin(sql, self._settings(limits))
+                    blocks = await connection.begin(sql, self._settings(sql, limits))
                 async with aclosing(blocks):
                     while True:
                         async with self._bounded(doing, ()):
@@ -121,9 +120,17 @@ class ClickHouse:
         self, sql: str, settings: Settings | None, doing: str, columns: Collection[str], *, definition: bool = False
     ) -> list[Row]:
         async with self._borrow() as connection:
-            async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
-                rows: list[Row] = await connection.execute(sql, settings=self._settings(settings or {}))
-            return rows
+            while True:
+                try:
+                    async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
+                        rows: list[Row] = await connection.execute(sql, settings=self._settings(sql, settings or {}))
+                except SettingRefusedError as error:
+                    connection.drop()  # the server leaves the rest of the statement unread, and hangs up
+                    if error.setting not in LIMITS.keys() - self._refused:
+                        raise
+                    self._refused.add(error.setting)
+                else:
+                    return rows
 
     @asynccontextmanager
     async def _borrow(self) -> AsyncIterator[ProtocolConnection]:
@@ -166,13 +173,5 @@ class ClickHouse:
             certificates=self._certificates,
         )
 
-    def _settings(self, settings: Settings) -> dict[str, object]:
-        # Synchronous always; and no zstd, which is the server's default choice, from a client that reads lz4 only.
-        # Of a replicated table, a majority has what was acknowledged; other tables ignore that.
-        always = {
-            "async_insert": 0,
-            "insert_quorum": "auto",
-            "network_compression_method": "LZ4",
-            "max_query_size": MAX_QUERY_BYTES,
-        }
-        return {**always, **settings}
+    def _settings(self, sql: str, settings: Settings) -> dict[str, object]:
+        return with_ours(settings, rows=isinstance(sql, Statement), refused=self._refused)

@@ -13,8 +13,9 @@ import orjson
 
 from ..errors import RetryableError
 from .codes import TableGoneError
-from .connection import ClickHouse, Settings
+from .connection import ClickHouse
 from .names import quote_name, quote_text
+from .query_settings import Settings
 
 MICROSECONDS: Final = 1_000_000
 

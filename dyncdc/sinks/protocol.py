@@ -8,6 +8,7 @@ What it changes, and why (asynch 0.4, each measured):
   limit that is swallowed limits nothing.
 - No PING before each query: 1.5 ms each, and a ``wait_for`` as well.
 - It knows no client certificates.
+- Only DATA is an answer's rows. asynch hands the rows of TOTALS and EXTREMES over as if they were more of them.
 - Closing never waits. asynch waits until what was written has been sent, which a frozen server never lets happen.
 """
 
@@ -24,6 +25,7 @@ from typing import Any
 
 from asynch.errors import NetworkError
 from asynch.proto.connection import Connection as AsynchConnection
+from asynch.proto.protocol import ServerPacket
 from asynch.proto.streams.buffered import BufferedWriter
 
 from .certificates import Certificates
@@ -87,6 +89,7 @@ class ProtocolConnection(AsynchConnection):
     ) -> None:
         super().__init__(connect_timeout=None, send_receive_timeout=None, **options)  # None: no wait_for
         self._ask_password = ask_password
+        self.available_client_settings = ()  # it keeps some settings to itself that are the server's
         self._certificates = certificates
         self._connect_seconds = connect_seconds
 
@@ -123,6 +126,11 @@ class ProtocolConnection(AsynchConnection):
     def _closed_by_server(self) -> bool:
         stream = self.reader.reader
         return bool(stream.at_eof()) or stream.exception() is not None
+
+    async def receive_packet(self) -> Any:
+        """Return the next packet: one of rows, True for any other, False at the end. Raises what the server answers."""
+        packet = await super().receive_packet()
+        return packet if isinstance(packet, bool) or packet.type == ServerPacket.DATA else True
 
     async def begin(self, sql: str, settings: dict[str, object]) -> AsyncGenerator[list[tuple[Any, ...]], None]:
         """Start a query and return its rows to come, block by block. Close it, or ``drop``, if it is left early."""

@@ -1,0 +1,97 @@
+"""Settings that our statements depend on, sent with each of them: what a user's profile says must not change an answer.
+
+A profile may hold anything, and most settings only make a query slower. Listed here is what changed the answer of a
+statement of ours, or its error, when every setting of a server was set otherwise, one by one. They are sent always, not
+looked up and compared first: a server never refuses a value that the session has already, and a list that is sent
+cannot be out of date. What the server does not know it passes by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+Settings = Mapping[str, object]
+
+MAX_QUERY_BYTES: Final = 64 * 2**20
+"""Of a statement without its data. A table's columns name their attributes in full: 64 KB each, at the worst."""
+
+ALWAYS: Final[Settings] = {
+    # Synchronous always; and no zstd, which is the server's default choice, from a client that reads lz4 only.
+    # Of a replicated table, a majority has what was acknowledged; other tables ignore that.
+    "async_insert": 0,
+    "insert_quorum": "auto",
+    "network_compression_method": "LZ4",
+    # The driver reads neither logs nor types in binary.
+    "send_logs_level": "none",
+    "output_format_native_encode_types_in_binary_format": 0,
+    # Rows that cannot be read are refused, not left out; a null is the default of a column that cannot hold it.
+    "input_format_allow_errors_num": 0,
+    "input_format_allow_errors_ratio": 0,
+    "input_format_null_as_default": 1,
+    "input_format_defaults_for_omitted_fields": 1,
+}
+"""With every statement, inserts of rows included."""
+
+READING: Final[Settings] = {
+    "extremes": 0,
+    "limit": 0,
+    "offset": 0,
+    "additional_result_filter": "",
+    "additional_table_filters": "{}",
+    "final": 0,
+    "aggregate_functions_null_for_empty": 0,
+    "empty_result_for_aggregation_by_empty_set": 0,
+    "group_by_use_nulls": 0,
+    "join_use_nulls": 0,
+    "transform_null_in": 0,
+    "cast_keep_nullable": 0,
+    "data_type_default_nullable": 0,
+    "prefer_column_name_to_alias": 0,
+    "enable_positional_arguments": 1,
+    "force_primary_key": 0,
+    "force_index_by_date": 0,
+    "session_timezone": "",
+    # An answer that is cut short looks like a whole one.
+    "result_overflow_mode": "throw",
+    "read_overflow_mode": "throw",
+    "read_overflow_mode_leaf": "throw",
+    "group_by_overflow_mode": "throw",
+    "sort_overflow_mode": "throw",
+    "distinct_overflow_mode": "throw",
+    "set_overflow_mode": "throw",
+    "transfer_overflow_mode": "throw",
+    "timeout_overflow_mode": "throw",
+}
+"""With every statement but an insert of rows: that goes through the user's materialized views, which see them too."""
+
+LIMITS: Final[Settings] = {
+    "max_query_size": MAX_QUERY_BYTES,
+    "max_columns_to_read": 0,
+    "max_temporary_columns": 0,
+    "max_temporary_non_const_columns": 0,
+    "max_rows_to_read": 0,
+    "max_bytes_to_read": 0,
+    "max_rows_to_read_leaf": 0,
+    "max_bytes_to_read_leaf": 0,
+    "max_result_rows": 0,
+    "max_result_bytes": 0,
+    "max_rows_to_group_by": 0,
+    "max_rows_to_sort": 0,
+    "max_bytes_to_sort": 0,
+    "max_rows_in_distinct": 0,
+    "max_bytes_in_distinct": 0,
+    "max_rows_in_set": 0,
+    "max_bytes_in_set": 0,
+    "max_partitions_to_read": -1,
+}
+"""As ``READING``, where the user may change them: with a limit left as it is a statement fails and says why, and no
+answer is wrong, so one that a constraint holds is not insisted on."""
+
+_ROWS: Final = {**ALWAYS, "max_query_size": MAX_QUERY_BYTES}
+
+
+def with_ours(settings: Settings, *, rows: bool, refused: set[str]) -> dict[str, object]:
+    """Return a statement's settings. ``rows``: it inserts rows that it carries; ``refused``: limits not ours to set."""
+    ours = _ROWS if rows else {**ALWAYS, **READING, **LIMITS}
+    return {**{name: value for name, value in ours.items() if name not in refused}, **settings}

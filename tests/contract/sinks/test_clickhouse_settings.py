@@ -1,0 +1,242 @@
+"""Statements of ours to a ClickHouse whose user has an odd profile: the answers are those that they are without one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dyncdc.config import ClickHouseUrl
+from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.errors import RetryableError
+from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.model import Checkpoint, Gap, Mark, Member, Position, ShardId, Snapshot, SourceId
+from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.codes import SettingRefusedError
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.ddl import create_table
+from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.members import ClickHouseMembers
+from dyncdc.sinks.own_rows import append_rows
+from dyncdc.sinks.own_tables import DEAD_LETTERS, own_statements
+from dyncdc.sinks.protocol import ProtocolConnection, Statement
+from dyncdc.sinks.query_settings import ALWAYS, LIMITS, READING
+from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.tombstones import CleanedTable, ClickHouseTombstones
+
+ODD = {
+    "extremes": 1,
+    "limit": 1,
+    "offset": 1,
+    "additional_result_filter": "0",
+    "final": 1,
+    "aggregate_functions_null_for_empty": 1,
+    "empty_result_for_aggregation_by_empty_set": 1,
+    "group_by_use_nulls": 1,
+    "join_use_nulls": 1,
+    "transform_null_in": 1,
+    "cast_keep_nullable": 1,
+    "data_type_default_nullable": 1,
+    "prefer_column_name_to_alias": 1,
+    "enable_positional_arguments": 0,
+    "force_primary_key": 1,
+    "force_index_by_date": 1,
+    "session_timezone": "Asia/Tokyo",
+    "async_insert": 1,
+    "send_logs_level": "trace",
+    "output_format_native_encode_types_in_binary_format": 1,
+    "input_format_allow_errors_num": 1000,
+    "input_format_allow_errors_ratio": 1,
+    "input_format_null_as_default": 0,
+    "input_format_defaults_for_omitted_fields": 0,
+    "max_query_size": 1000,
+    "max_partitions_to_read": 0,
+    **{name: "break" for name in READING if name.endswith("overflow_mode") or name.endswith("mode_leaf")},
+    "group_by_overflow_mode": "any",
+    **{name: 1 for name in LIMITS if name not in ("max_query_size", "max_partitions_to_read")},
+}
+"""Each of ours, set otherwise."""
+
+USERS = ("odd", "bound", "held")
+
+SOURCE = SourceId("stream@1")
+SPEC = TableSpec(
+    "src",
+    "orders",
+    (KeyAttribute("pk", "S"),),
+    (ColumnSpec("pk", "String", ("pk",), ("S",), key=True), ColumnSpec("v", "Nullable(String)", ("v",), ("S",))),
+)
+
+
+class OddServer(LocalClickHouse):
+    """A server with users whose profiles are not as usual."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, users=dict.fromkeys(USERS, "secret"))
+
+    def _write_configuration(self) -> None:
+        super()._write_configuration()
+        path = self.directory / "users.xml"
+        odd = "".join(f"<{name}>{value}</{name}>" for name, value in ODD.items())
+        bound = (
+            "<constraints><max_query_size><max>1000000</max></max_query_size>"
+            "<max_result_rows><readonly/></max_result_rows></constraints><max_result_rows>1000</max_result_rows>"
+        )
+        held = "<extremes>1</extremes><constraints><extremes><readonly/></extremes></constraints>"
+        profiles = "".join(
+            f"<{name}>{text}</{name}>" for name, text in (("odd", odd), ("bound", bound), ("held", held))
+        )
+        text = path.read_text().replace("</profiles>", f"{profiles}</profiles>")
+        for name in USERS:
+            text = re.sub(rf"(<{name}><password_sha256_hex>.*?<profile>)default", rf"\g<1>{name}", text, count=1)
+        path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OddServer]:
+    found = OddServer(tmp_path_factory.mktemp("odd"))
+    asyncio.run(found.start())
+    yield found
+    asyncio.run(found.stop())
+
+
+@asynccontextmanager
+async def user(server: OddServer, name: str, database: str) -> AsyncIterator[ClickHouse]:
+    """Connections of a user to a database that was empty."""
+    admin = ClickHouse(ClickHouseUrl("native", port=server.tcp_port, database=server.database))
+    await admin.execute(f"CREATE DATABASE {database}")
+    client = ClickHouse(
+        replace(admin.url, user=name, password="" if name == "default" else "secret", database=database),
+        timeout_seconds=10,
+    )
+    try:
+        yield client
+    finally:
+        await client.close()
+        await admin.execute(f"DROP DATABASE {database}")
+        await admin.close()
+
+
+async def all_that_is_kept(clickhouse: ClickHouse) -> list[object]:
+    """Write and read every kind of row of ours; return what was read."""
+    for statement in (*own_statements(), create_table(SPEC)):
+        await clickhouse.execute(statement)
+    checkpoints = ClickHouseCheckpoints(clickhouse, "p")
+    found: list[object] = [await checkpoints.newest_epoch([(SOURCE, ShardId("none"))])]
+    for ordinal in (1, 2):
+        await checkpoints.save(
+            [
+                Checkpoint(SOURCE, ShardId(f"shard-{n}"), Mark(Position(str(900 - 400 * n + ordinal)), n), 7, ordinal)
+                for n in range(3)
+            ]
+        )
+    found.append(sorted(map(str, await checkpoints.load())))
+    found.append(await checkpoints.newest_epoch([(SOURCE, ShardId("shard-1")), (SOURCE, ShardId("shard-2"))]))
+    snapshots = ClickHouseSnapshots(clickhouse, "p")
+    for id_ in ("a", "b"):
+        await snapshots.save(Snapshot(id_, f"src-{id_}", "loading", "uuid", epoch=7))
+    found.append(await snapshots.load())
+    members = ClickHouseMembers(clickhouse, "p")
+    for number in range(2):
+        await members.save_member(Member(number, 2, 7 + number, tables=("src",)))
+    found.append([(one.member, one.epoch, one.tables) for one in await members.members()])
+    await append_rows(
+        clickhouse,
+        DEAD_LETTERS,
+        [{"id": str(n), "pipeline": "p", "table": "src", "raw": "YQ=="} for n in range(4)],
+        "writing dead letters",
+    )
+    letters = ClickHouseDeadLetters(clickhouse, "p")
+    await letters.close(["1"])
+    found.append((await letters.count_open(), [letter.id for letter in await letters.find()]))
+    recovery = ClickHouseRecovery(clickhouse, "p")
+    await recovery.save_gaps([Gap("src", "s", "shard-0", 1.0, 2.0), Gap("src", "s", "shard-1", 1.0, 2.0)])
+    found.append([gap.shard for gap in await recovery.open_gaps()])
+    found.append(await rows_of_a_table(clickhouse))
+    return found
+
+
+async def rows_of_a_table(clickhouse: ClickHouse) -> list[object]:
+    """Rows with a null where none can be, a tombstone, and what cleaning leaves of them."""
+    columns = ("pk", "v", "_spill", "_version", "_deleted")
+    names = ", ".join(columns)
+    body = b'[["a","b","c"],["x",null,"z"],["",null,""],[1,2,3],[0,1,0]]'
+    statement = Statement.of(f"INSERT INTO orders ({names}) FORMAT JSONCompactColumns ", (body,))
+    await clickhouse.execute(statement, settings={"insert_deduplication_token": "1"})
+    query = f"SELECT {names} FROM orders ORDER BY pk"
+    found: list[object] = [await clickhouse.fetch(query)]
+    found.append([row async for rows in clickhouse.fetch_iter(query) for row in rows])
+    tombstones = ClickHouseTombstones(clickhouse, "p", {"src": CleanedTable(SPEC, "uuid")})
+    await tombstones.promise("src", 10)
+    found.append((await tombstones.cleaned_before("src"), await tombstones.clean("src", 10)))
+    found.append(await clickhouse.fetch(query))
+    return found
+
+
+async def test_no_setting_of_a_profile_changes_what_is_read_or_written(server: OddServer) -> None:
+    assert ODD.keys() >= (ALWAYS.keys() | READING.keys() | LIMITS.keys()) - {
+        "insert_quorum",  # the next two: what else they could be is for other servers
+        "network_compression_method",
+        "additional_table_filters",
+    }
+    async with user(server, "default", "usual") as clickhouse:
+        right = await all_that_is_kept(clickhouse)
+    async with user(server, "odd", "odd") as clickhouse:
+        assert await all_that_is_kept(clickhouse) == right
+
+
+async def test_totals_and_extremes_are_no_rows_of_an_answer(clickhouse: ClickHouse) -> None:
+    query = "SELECT number % 3 AS k, count() FROM numbers(9) GROUP BY k WITH TOTALS ORDER BY k"
+    rows = [(0, 3), (1, 3), (2, 3)]
+    for settings in ({}, {"extremes": 1}):
+        assert await clickhouse.fetch(query, settings=settings) == rows
+        streamed = clickhouse.fetch_iter(query, settings=settings)
+        assert [row async for block in streamed for row in block] == rows
+    assert await clickhouse.fetch("SELECT 5", settings={"extremes": 1}) == [(5,)]
+
+
+async def test_a_limit_that_the_user_may_not_lift_is_left_as_it_is(server: OddServer) -> None:
+    async with user(server, "bound", "bound") as clickhouse:
+        assert await clickhouse.fetch("SELECT count() FROM numbers(10)") == [(10,)]
+        with pytest.raises(RetryableError, match="396 TOO_MANY_ROWS_OR_BYTES"):
+            await clickhouse.fetch("SELECT number FROM numbers(2000)")
+
+
+async def test_a_setting_that_may_not_be_ours_is_named(server: OddServer) -> None:
+    async with user(server, "held", "held") as clickhouse:
+        with pytest.raises(SettingRefusedError, match="452 SETTING_CONSTRAINT_VIOLATION of extremes") as caught:
+            await clickhouse.fetch("SELECT 1")
+    assert "extremes" in caught.value.hint
+
+
+async def test_a_setting_that_a_server_does_not_know_is_passed_by(clickhouse: ClickHouse) -> None:
+    assert await clickhouse.fetch("SELECT 1", settings={"a_setting_of_another_version": 1}) == [(1,)]
+
+
+async def test_an_insert_of_rows_leaves_the_users_views_as_they_are(clickhouse: ClickHouse) -> None:
+    """``join_use_nulls`` and the like are theirs: a materialized view sees the settings of the insert."""
+    await clickhouse.execute(create_table(SPEC))
+    await clickhouse.execute("CREATE TABLE seen (nulls UInt8) ENGINE = MergeTree ORDER BY tuple()")
+    await clickhouse.execute(
+        "CREATE MATERIALIZED VIEW v TO seen AS SELECT toUInt8(getSetting('join_use_nulls')) AS nulls FROM orders"
+    )
+    one = ClickHouse(clickhouse.url, connections=1)
+    await one.execute("SET join_use_nulls = 1")
+    await one.execute(
+        Statement.of("INSERT INTO orders (pk) FORMAT JSONCompactColumns ", (b'[["a"]]',)),
+        settings={"insert_deduplication_token": "1"},
+    )
+    await one.close()
+    assert await clickhouse.fetch("SELECT nulls FROM seen") == [(1,)]
+
+
+async def test_totals_taken_as_rows_are_noticed(clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant of the rule: the driver as it is."""
+    monkeypatch.delattr(ProtocolConnection, "receive_packet")
+    query = "SELECT number FROM numbers(3)"
+    assert await clickhouse.fetch(query, settings={"extremes": 1}) != [(0,), (1,), (2,)]
