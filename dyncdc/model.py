@@ -247,6 +247,35 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Process:
+    """A process of an operating system. ``mark`` tells it from every other, however often its number is given out."""
+
+    host: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One row of ``dyncdc_sessions``: one life of a process as ``member`` of ``members``, begun under its ``epoch``.
+
+    ``id`` is random, so that two of one epoch are told apart; of two sessions of a member the greater ``rank`` counts.
+    """
+
+    member: int
+    members: int
+    epoch: int
+    id: str
+    process: Process = Process()
+    began_at: float = 0.0
+    """Seconds since the epoch, by the store's own clock."""
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """What decides which of two is the later one."""
+        return self.epoch, self.id
+
+
+@dataclass(frozen=True, slots=True)
 class Watermark:
     """One row of ``dyncdc_watermarks``: the destination of ``table`` holds all that was made before ``complete_until``.
 

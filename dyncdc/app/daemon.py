@@ -21,6 +21,7 @@ from ..pipeline.evolving import DestinationChangedError
 from ..pipeline.membership import Division
 from ..pipeline.recovery import SourceLostError
 from ..pipeline.replicate import Destination, Settings, replicate
+from ..pipeline.succession import Succession
 from ..pipeline.writer import BatchLimits
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.clickhouse import ClickHouseSink
@@ -28,6 +29,7 @@ from ..sinks.dead_letters import ClickHouseDeadLetters
 from ..sinks.ghosts import ClickHouseGhosts
 from ..sinks.members import ClickHouseMembers
 from ..sinks.recovery import ClickHouseRecovery
+from ..sinks.sessions import ClickHouseSessions
 from ..sinks.watermarks import ClickHouseWatermarks
 from ..telemetry.http import HttpPages, Readiness, serve_http
 from ..telemetry.loop_watch import watch_loop
@@ -44,6 +46,7 @@ from .reload import ReloadedError, reload, try_out
 from .row_settings import note_settings, standing
 from .signals import Stop
 from .stragglers import cancel_stragglers
+from .this_process import is_gone, this_process
 from .tombstones import cleaning
 from .world import World, open_world
 
@@ -66,12 +69,14 @@ async def run_daemon(
     worker: Path | None = None,
     since: float = float("inf"),
     read: Callable[[], Config] | None = None,
+    take_over: bool = False,
 ) -> int:
     """Replicate until a signal, or with ``once`` until all is done; return the exit code.
 
     ``division``: which member of the pipeline it is. ``worker``: the socket for its pages when a supervisor started it.
     ``since``: when the supervisor's run with ``once`` began, by ClickHouse's clock.
-    ``read``: reads the configuration anew at SIGHUP; without it, the signal is left alone.
+    ``read``: reads the configuration anew at SIGHUP; without it, the signal is left alone. ``take_over``: take the
+    place of a process that is at work as this member, instead of waiting for its end.
 
     Raises ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
     """
@@ -79,7 +84,7 @@ async def run_daemon(
     stop.listen(worker=worker is not None)
     if read is not None:
         stop.listen_for_reload()
-    daemon = _Daemon(config, stop, division or Division(), worker, since, once=once, read=read)
+    daemon = _Daemon(config, stop, division or Division(), worker, since, once=once, read=read, take_over=take_over)
     try:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
@@ -117,6 +122,7 @@ class _Daemon:
         *,
         once: bool,
         read: Callable[[], Config] | None,
+        take_over: bool,
     ) -> None:
         self._config = config
         self._since = since
@@ -125,6 +131,7 @@ class _Daemon:
         self._worker = worker
         self._read = read
         self._once = once
+        self._take_over = take_over
         self._metrics = Metrics()
         self._progress = Progress(stuck_after_seconds=config.run.stuck_after_seconds)
         self._readiness = Readiness.of([DESTINATIONS_CHECKED, CHECKPOINTS_LOADED])
@@ -286,6 +293,7 @@ class _Daemon:
                 assembly.decoders.keepable,
             ),
             members=ClickHouseMembers(world.clickhouse, pipeline),
+            sessions=ClickHouseSessions(world.clickhouse, pipeline),
             watermarks=ClickHouseWatermarks(world.clickhouse, pipeline),
             halts=ClickHouseDeadLetters(world.clickhouse, pipeline),
             evolving=assembly.columns.evolving,
@@ -312,6 +320,7 @@ class _Daemon:
             once=self._once,
             since=self._since,
             after=self._epoch,
+            succession=Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once),
             on_lost_position=config.kinesis.on_lost_position,
             diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),
         )

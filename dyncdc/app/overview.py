@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from ..config import Config
 from ..errors import DyncdcError
 from ..pipeline.coordinator import first_error
+from ..pipeline.liveness import alive
 from ..pipeline.losses import in_words
-from ..pipeline.membership import Division, alive
+from ..pipeline.membership import Division
 from ..sinks.checkpoints import ClickHouseSnapshots
 from ..sinks.connection import ClickHouse
 from ..sinks.dead_letters import ClickHouseDeadLetters

@@ -105,12 +105,13 @@ async def run_workers(
     *,
     once: bool,
     read: Callable[[], Config] | None = None,
+    take_over: bool = False,
 ) -> int:
     """Supervise until a signal, or with ``once`` until all workers are done; return the exit code.
 
     ``division``: whose part the workers share. ``arguments``: of ``dyncdc run``, for each worker. ``read``: reads the
-    configuration anew at SIGHUP. Raises ConfigError, FatalError. Only in the main thread: it takes SIGTERM and
-    SIGINT over.
+    configuration anew at SIGHUP. ``take_over``: the first start of a worker waits for no other process. Raises
+    ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
     """
     if config.limits.memory_bytes // config.limits.workers < MINIMUM_MEMORY_BYTES:
         raise ConfigError(
@@ -124,6 +125,7 @@ async def run_workers(
         stop.listen_for_reload()
     with tempfile.TemporaryDirectory(prefix="dyncdc-") as directory:
         supervisor = _Supervisor(config, division, arguments, stop, Path(directory), once=once, read=read)
+        supervisor.take_over = take_over
         try:
             return await supervisor.run()
         except BaseExceptionGroup as group:
@@ -159,6 +161,7 @@ class _Supervisor:
         self._overview = make_overview(config, division, Metrics(), self._progress, self._missing)
         self._answers = Answers(self._workers)
         self._pages = WorkerPages(self._answers, self._merged, self._overview)
+        self.take_over = False
         self._began = float("inf")
         self._code = 0
         self._supervising = False
@@ -278,11 +281,12 @@ class _Supervisor:
         if self._once:
             environment[RUN_BEGAN] = repr(self._began)
         worker.socket.unlink(missing_ok=True)
+        arguments = [*self._arguments, *(("--take-over",) if self.take_over and worker.process is None else ())]
         division = str(worker.division)
         # A session of its own: Ctrl-C on the terminal is for us, and we pass it on.
         process = worker.process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "dyncdc", "run", "--member", division, "--worker", str(worker.socket), *self._arguments),
+            *("-m", "dyncdc", "run", "--member", division, "--worker", str(worker.socket), *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             env=environment,
             start_new_session=True,

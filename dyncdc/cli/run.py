@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+from functools import partial
 from pathlib import Path
 
 import click
@@ -24,11 +25,20 @@ from .options import config_option, debug_option, json_option, load, run_async
     envvar="DYNCDC_MEMBER",
     help="Be number I (from 0) of N processes that share the pipeline; also DYNCDC_MEMBER.",
 )
+@click.option("--take-over", is_flag=True, help="Do not wait for a process with this pipeline name: take its place.")
 @click.option("--worker", metavar="SOCKET", hidden=True, help="Be a worker: only for the supervisor of limits.workers.")
 @config_option
 @json_option
 @debug_option
-def run(config_file: str | None, once: bool, member: str | None, worker: str | None, as_json: bool, debug: bool) -> int:
+def run(
+    config_file: str | None,
+    once: bool,
+    member: str | None,
+    take_over: bool,
+    worker: str | None,
+    as_json: bool,
+    debug: bool,
+) -> int:
     """Replicate until told to stop (SIGTERM drains)."""
     faulthandler.enable()  # systemd's watchdog ends who hangs by SIGABRT: let it say where
     division = Division.parse(member) if member else Division()
@@ -42,8 +52,9 @@ def run(config_file: str | None, once: bool, member: str | None, worker: str | N
     configure_logging("debug" if debug else config.log.level, "json" if as_json else config.log.format)
     if division.shared:
         structlog.contextvars.bind_contextvars(member=str(division))
+    start = partial(run_daemon, config, once=once, division=division, read=read, take_over=take_over)
     if worker is not None:
-        return run_async(run_daemon(config, once=once, division=division, worker=Path(worker), since=since, read=read))
+        return run_async(start(worker=Path(worker), since=since))
     if config.limits.workers > 1:
         arguments = [
             *(("--config", config_file) if config_file else ()),
@@ -51,5 +62,5 @@ def run(config_file: str | None, once: bool, member: str | None, worker: str | N
             *(("--json",) if as_json else ()),
             *(("--debug",) if debug else ()),
         ]
-        return run_async(run_workers(config, division, arguments, once=once, read=read))
-    return run_async(run_daemon(config, once=once, division=division, read=read))
+        return run_async(run_workers(config, division, arguments, once=once, read=read, take_over=take_over))
+    return run_async(start())

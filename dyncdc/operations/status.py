@@ -9,8 +9,8 @@ from ..app.world import World
 from ..config import TableConfig
 from ..errors import DyncdcError
 from ..model import Checkpoint, Gap, Shard, Snapshot, SourceId
+from ..pipeline.liveness import alive
 from ..pipeline.losses import in_words
-from ..pipeline.membership import alive
 from ..pipeline.watermarks import STREAM_DELAY_SECONDS, least
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.dead_letters import ClickHouseDeadLetters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from ..errors import FatalError, RetryableError
 from ..model import Checkpoint, Mark, Shard, ShardId, SourceId
@@ -51,6 +51,8 @@ class Checkpointer:
         """Sources of which it matters what other members have saved."""
         self._on_saved: list[Callable[[], None]] = []
         self._on_ended_elsewhere: list[Callable[[Collection[SourceId]], None]] = []
+        self.still_alone: Callable[[], Awaitable[None]] = _nobody_else
+        """Raises FatalError when another process has begun as this member since."""
         self._due: set[SourceId] = set()
         """Sources whose next save is not for the heartbeat to decide."""
 
@@ -198,6 +200,7 @@ class Checkpointer:
 
         Raises RetryableError.
         """
+        await self.still_alone()
         newest = await self._store.newest_epoch(shards)
         if newest > self.epoch:
             raise FatalError(
@@ -255,3 +258,7 @@ class Checkpointer:
         """Let ``run`` return after the save it may be in."""
         self._stopping.set()
         self._wanted.set()
+
+
+async def _nobody_else() -> None:
+    """Of a pipeline whose sessions nobody keeps."""

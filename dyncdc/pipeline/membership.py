@@ -17,15 +17,13 @@ from ..errors import ConfigError, FatalError, RetryableError
 from ..model import Member, Shard, ShardId, SourceId
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
+from .liveness import LIVE_SECONDS, Sightings
 from .ports import MemberStore
 from .retry import Backoff, retry_for_ever
 
 T = TypeVar("T")
 
 BEAT_SECONDS = 3.0
-LIVE_SECONDS = 15.0
-"""A member that has not been seen for so long is taken for dead; one that comes back after that joins anew."""
-
 GATHERING_SECONDS = 0.5
 """As ``BEAT_SECONDS``, while some are missing: no snapshot begins before all are there."""
 
@@ -120,6 +118,7 @@ class Membership:
         self._epoch = 0
         self._trouble: dict[str, str] = {}
         self._seen: Sequence[Member] = ()
+        self._sightings = Sightings()
         self.looked_at = float("-inf")
         """Loop time of the last look at the others."""
         self._joined_at = 0.0
@@ -133,7 +132,7 @@ class Membership:
 
     def live(self) -> list[Member]:
         """Who is alive, this process included, as of the last look."""
-        return alive(self._seen)
+        return self._sightings.alive(self._seen)
 
     def all_follow(self, tables: Collection[str]) -> bool:
         """Whether every member of this division is alive and follows all of these tables.
@@ -183,7 +182,7 @@ class Membership:
         Also when another process has taken over since the life before: a new epoch would take the place back.
         """
         first: dict[tuple[int, int, int], float] = {}
-        seen = await self._retry(self._store.members)
+        seen = await self._retry(self._members)
         if self._after:
             self._refuse_replaced(seen, self._after)
         with self._progress.task("start") as task:
@@ -193,7 +192,7 @@ class Membership:
                     if first.setdefault((one.members, one.member, one.epoch), one.seen_at) != one.seen_at:
                         raise self._refused(strangers)
                 await asyncio.sleep(JOIN_POLL_SECONDS)
-                seen = await self._retry(self._store.members)
+                seen = await self._retry(self._members)
 
     async def join(self, epoch: int) -> None:
         """Write this process down as a member. Once per life, after its epoch is taken and before anything is read.
@@ -202,7 +201,7 @@ class Membership:
         """
         self._epoch = epoch
         await self._retry(lambda: self._store.save_member(self._row()))
-        self._look(await self._retry(self._store.members), lapsed=False)
+        self._look(await self._retry(self._members), lapsed=False)
         joined_at = max((one.seen_at for one in self._seen if self._is_me(one)), default=0.0)
         self._joined_at = min(joined_at, self._since)
 
@@ -232,10 +231,15 @@ class Membership:
 
     async def _beat(self) -> None:
         """Look first: one that was frozen must see who has taken its place before it is seen again."""
-        seen = await self._store.members()
+        seen = await self._members()
         mine = [one for one in seen if self._is_me(one)]
         self._look(seen, lapsed=bool(mine) and mine[0].age_seconds > LIVE_SECONDS)
         await self._store.save_member(self._row())
+
+    async def _members(self) -> Sequence[Member]:
+        seen = await self._store.members()
+        self._sightings.look(seen)
+        return seen
 
     def _look(self, seen: Sequence[Member], *, lapsed: bool) -> None:
         """Decide whether this process may go on. Of two divisions the older stays, unless it was taken for dead."""
@@ -260,7 +264,7 @@ class Membership:
                 )
 
     def _strangers(self, seen: Sequence[Member]) -> list[Member]:
-        return [one for one in alive(seen) if one.members != self.division.members]
+        return [one for one in self._sightings.alive(seen) if one.members != self.division.members]
 
     def _refused(self, strangers: Sequence[Member]) -> FatalError:
         names = ", ".join(sorted(f"{one.member}/{one.members}" for one in strangers))
@@ -290,8 +294,3 @@ class Membership:
         with self._progress.task("members") as task:
             task.waiting_for(SHOWN)
             return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
-
-
-def alive(seen: Iterable[Member]) -> list[Member]:
-    """The members that have been seen lately and have not left."""
-    return [one for one in seen if not one.left and one.age_seconds <= LIVE_SECONDS]

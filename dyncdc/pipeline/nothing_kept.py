@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..model import Followed, Gap, Member, Request, SourceId
+from ..model import Followed, Gap, Member, Request, Session, SourceId
 from .ports import Swept
 
 
 class NothingKept:
-    """Implements ``RecoveryStore``, ``MemberStore`` and ``Ghosts`` by forgetting."""
+    """Implements ``RecoveryStore``, ``MemberStore``, ``SessionStore`` and ``Ghosts`` by forgetting."""
 
     async def server_time(self) -> float:
         """No time."""
@@ -41,6 +41,16 @@ class NothingKept:
         return ()
 
     async def save_member(self, member: Member) -> None:
+        """Forget it."""
+
+    async def newest_sessions(self) -> Sequence[Session]:
+        """None."""
+        return ()
+
+    async def later_session(self, session: Session) -> Session | None:
+        """None."""
+
+    async def save_session(self, session: Session) -> None:
         """Forget it."""
 
     async def open_letters(self, snapshot: SourceId) -> int:

@@ -17,6 +17,7 @@ from ..model import (
     Position,
     RawChunk,
     Request,
+    Session,
     Shard,
     ShardId,
     Snapshot,
@@ -136,6 +137,19 @@ class MemberStore(Protocol):
 
     async def save_member(self, member: Member) -> None:
         """Append this process's row, seen now by the store's own clock."""
+
+
+class SessionStore(Protocol):
+    """``dyncdc_sessions``. Every call raises RetryableError, FatalError."""
+
+    async def newest_sessions(self) -> Sequence[Session]:
+        """The two sessions of the greatest rank of every member of every division, read consistently."""
+
+    async def later_session(self, session: Session) -> Session | None:
+        """The session of the greatest rank of the same member, if it is a later one than this."""
+
+    async def save_session(self, session: Session) -> None:
+        """Append a session; durable when it returns."""
 
 
 class SnapshotStore(Protocol):

@@ -29,6 +29,7 @@ from .ports import (
     HaltStore,
     MemberStore,
     RecoveryStore,
+    SessionStore,
     Sink,
     SnapshotDecoders,
     SnapshotStore,
@@ -36,6 +37,8 @@ from .ports import (
 )
 from .pump import Engine
 from .retry import Backoff, retry_for_ever
+from .sessions import SessionClaim
+from .succession import Predecessor, Succession
 from .watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS
 from .writer import BatchLimits, Writer
 
@@ -60,6 +63,7 @@ class Destination:
     evolving: Evolving | None = None
     """None: no table gets columns."""
     members: MemberStore = field(default_factory=NothingKept)
+    sessions: SessionStore = field(default_factory=NothingKept)
     watermarks: WatermarkStore | None = None
     """None: nobody asks up to when a table is complete."""
 
@@ -78,6 +82,7 @@ class Settings:
     once: bool = False
     since: float = float("inf")
     """When the run with ``once`` began that this life is a part of, by ClickHouse's clock; infinite where unknown."""
+    succession: Succession = field(default_factory=Succession)
     after: int = 0
     """The epoch of this process's life before, 0 when this is its first."""
     on_lost_position: Literal["resnapshot", "stop"] = "stop"
@@ -156,6 +161,10 @@ class _Life:
             since=settings.since,
             after=settings.after,
         )
+        self._claim = SessionClaim(
+            settings.division, destination.sessions, destination.members, settings.succession.process
+        )
+        self._checkpointer.still_alone = self._claim.check
         metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
 
     async def run(
@@ -207,10 +216,17 @@ class _Life:
             closing.cancel()
 
     async def _begin(self) -> None:
-        """Wait until no other division is there, load what it has saved, take an epoch, and be a member."""
+        """Wait until nobody else is at work, load what was saved, take an epoch, and be a member."""
         await self._membership.alone()
+        there, settings = self._destination, self._settings
+        before = Predecessor(settings.division, there.members, there.sessions, settings.succession, self._progress)
+        await before.wait(settings.after)
         await self._retry_checkpoints("loading checkpoints", self._load)
+        await self._retry_checkpoints("beginning a session", self._take_epoch)
         await self._membership.join(self._checkpointer.epoch)
+
+    async def _take_epoch(self) -> None:
+        self._checkpointer.epoch = await self._claim.take(self._checkpointer.epoch)
 
     async def _load(self) -> None:
         await self._checkpointer.load()
@@ -248,7 +264,7 @@ class _Life:
             self._destination.sink,
             self._budget,
             settings.batch,
-            token_prefix=f"{settings.pipeline}/{settings.division.member}/{checkpointer.epoch}",
+            token_prefix=f"{settings.pipeline}/{settings.division.member}/{checkpointer.epoch}/{self._claim.session.id}",
             bury=self._destination.bury,
             metrics=self._metrics,
             progress=self._progress,

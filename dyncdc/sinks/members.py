@@ -53,7 +53,7 @@ class ClickHouseMembers:
             "member": member.member,
             "n": member.members,
             "epoch": member.epoch,
-            "beat": self._beats,  # else a row would look like the one before, and be dropped as a repeat of it
+            "beat": self._beats,
             "tables": list(member.tables),
             "gone": int(member.left),
             "trouble": orjson.dumps(dict(member.trouble)).decode() if member.trouble else "",

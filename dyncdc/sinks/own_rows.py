@@ -4,6 +4,7 @@ lags.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,7 +16,6 @@ from ..errors import RetryableError
 from .codes import TableGoneError
 from .connection import ClickHouse
 from .names import quote_name, quote_text
-from .query_settings import Settings
 
 MICROSECONDS: Final = 1_000_000
 
@@ -34,19 +34,16 @@ def until_made_again() -> Iterator[None]:
         raise RetryableError(str(error), hint="make the table again: `dyncdc ddl --apply`") from None
 
 
-async def append_rows(
-    clickhouse: ClickHouse,
-    table: str,
-    rows: Sequence[Mapping[str, object]],
-    doing: str,
-    *,
-    settings: Settings | None = None,
-) -> None:
-    """Append rows of one set of columns in one insert."""
+async def append_rows(clickhouse: ClickHouse, table: str, rows: Sequence[Mapping[str, object]], doing: str) -> None:
+    """Append rows of one set of columns in one insert.
+
+    Its token is its own: what is said again, or was said by a process that is no more, must not be dropped as a repeat.
+    """
     columns = ", ".join(map(quote_name, rows[0]))
     values = b"\n".join(map(orjson.dumps, rows)).decode()
     statement = f"INSERT INTO {table} ({columns}) FORMAT JSONEachRow {values}"
-    await clickhouse.execute(statement, settings=settings, doing=doing)
+    token = {"insert_deduplication_token": secrets.token_hex(16)}
+    await clickhouse.execute(statement, settings=token, doing=doing)
 
 
 async def catch_up(clickhouse: ClickHouse, table: str) -> None:

@@ -15,6 +15,7 @@ GAPS: Final = "dyncdc_gaps"
 REQUESTS: Final = "dyncdc_requests"
 FOLLOWED: Final = "dyncdc_followed"
 MEMBERS: Final = "dyncdc_members"
+SESSIONS: Final = "dyncdc_sessions"
 TOMBSTONES: Final = "dyncdc_tombstones"
 WATERMARKS: Final = "dyncdc_watermarks"
 MAPPINGS: Final = "dyncdc_mappings"
@@ -70,6 +71,13 @@ _STATEMENTS: Final = (
   trouble String, seen_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(seen_at) ORDER BY (pipeline, n, member, epoch)
 TTL toDateTime(seen_at) + INTERVAL 30 DAY""",
+    # Which epoch belongs to which life of which process: written before the life does anything, so that no epoch is
+    # taken twice, whatever the clocks do. Two that took the same one differ in their id.
+    f"""CREATE TABLE IF NOT EXISTS {SESSIONS} (
+  pipeline String, member UInt32, n UInt32, epoch UInt64, id String, host String, process String,
+  began_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, n, member, epoch, id)
+TTL toDateTime(began_at) + INTERVAL 400 DAY""",
     # Below which version (microseconds) a destination has no tombstones any more, so that nothing older may be written.
     f"""CREATE TABLE IF NOT EXISTS {TOMBSTONES} (
   destination_uuid String, pipeline String, table String, cleaned_before Int64, keys UInt64,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Sequence
 
 from ..model import SourceId, Watermark
@@ -45,9 +44,7 @@ class ClickHouseWatermarks:
             }
             for row in rows
         ]
-        # A watermark that is held back is said again, and must not be dropped as a repeat.
-        again = {"insert_deduplication_token": uuid.uuid4().hex}
-        await append_rows(self._clickhouse, WATERMARKS, values, "saving watermarks", settings=again)
+        await append_rows(self._clickhouse, WATERMARKS, values, "saving watermarks")
 
     async def open_letters(self) -> Collection[tuple[str, SourceId]]:
         """Tables and sources with open dead letters; table "" for a record that names none."""

@@ -12,6 +12,8 @@ from . import (
     compiled,
     compiled_mutants,
     decode_mutants,
+    identity,
+    identity_mutants,
     losing,
     losing_mutants,
     member_mutants,
@@ -45,6 +47,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *member_mutants.ALL,
     *value_mutants.ALL,
     *settling_mutants.ALL,
+    *identity_mutants.ALL,
 )
 
 
@@ -76,6 +79,8 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return values.run
     if plant in settling_mutants.ALL:
         return settling.run
+    if plant in identity_mutants.ALL:
+        return identity.run
     if plant in mutants.PAUSES:
         return lambda seed: simulate.run(seed, quiet=True)
     # A finished row that lands after the next process has started is rare; there, everybody dies while saving.

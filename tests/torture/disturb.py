@@ -96,8 +96,10 @@ def replace_daemon(world: World, spell: Spell) -> int:
     old, new = world.daemon, replacement(world)
     old.wait_ready()  # or it would be the later one
     old.signal(signal.SIGSTOP)
+    new.arguments = ("--take-over",)  # or it would wait until the other has not been seen for a while
     try:
         new.start()
+        new.arguments = ()
         new.wait_ready()
         world.sleep(spell.seconds)
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import platform
 import random
 import signal
 import time
@@ -219,12 +220,12 @@ class Feeder:
         self.table = table
         self.written = 0
 
-    def daemon(self, label: str) -> Daemon:
+    def daemon(self, label: str, *arguments: str) -> Daemon:
         """A daemon of the one pipeline, on a port of its own."""
         columns = [{"attribute": attribute, "type": kind} for attribute, kind in COLUMNS.items()]
         entry = self.place.entry(self.table, columns=columns, snapshot={"method": "none"})
         http = {"listen": f"127.0.0.1:{free_port()}"}
-        return self.place.daemon(self.place.configure([entry], label, http=http))
+        return self.place.daemon(self.place.configure([entry], label, http=http), *arguments)
 
     def put(self, number: int) -> None:
         """Write some more items."""
@@ -249,7 +250,7 @@ class Feeder:
 @pytest.mark.e2e
 def test_c7_a_frozen_process_that_wakes_up_after_its_replacement_stops_and_harms_nothing(fed: Feeder) -> None:
     """Catches: two owners that overwrite each other's positions; the older one going on for ever, or winning."""
-    frozen, replacement = fed.daemon("frozen").start(), fed.daemon("replacement")
+    frozen, replacement = fed.daemon("frozen").start(), fed.daemon("replacement", "--take-over")
     frozen.wait_ready()
     fed.put(50)
     wait_until(fed.all_there, 20, "the first reads")
@@ -268,20 +269,28 @@ def test_c7_a_frozen_process_that_wakes_up_after_its_replacement_stops_and_harms
 
 
 @pytest.mark.e2e
-def test_c8_of_two_daemons_with_one_configuration_the_later_goes_on(fed: Feeder) -> None:
-    """Catches: two readers of one pipeline that neither know nor stop; the start of the second losing rows."""
-    first, second = fed.daemon("first").start(), fed.daemon("second")
+def test_c8_of_two_daemons_with_one_configuration_the_later_waits_unless_it_takes_over(fed: Feeder) -> None:
+    """Catches: two readers of one pipeline; a second start that evicts production; one that waits for the dead."""
+    first, second, third = fed.daemon("first").start(), fed.daemon("second"), fed.daemon("third", "--take-over")
     first.wait_ready()
     fed.put(30)
     second.start()
+    wait_until(lambda: "waiting for another process to end" in second.tail(), 20, "the second waits")
+    assert f"on {platform.node()} since" in second.tail()
+    once = fed.place.command("run", "--once", "-c", str(fed.daemon("once").config))
+    assert once.code == 1
+    assert f"is at work (on {platform.node()} since" in once.complaints[0] and "--take-over" in once.complaints[0]
+    assert first.running and second.get("/readyz")[0] == 503
+    first.kill()
     second.wait_ready()
-    fed.feed_until(lambda: not first.running, 20, "the first notices")
-    assert first.wait() == 1
-    assert "another dyncdc process with this pipeline name took over" in first.tail()
     fed.put(30)
+    third.start()
+    third.wait_ready()
+    fed.feed_until(lambda: not second.running, 20, "the second notices")
+    assert second.wait() == 1
+    assert "another dyncdc process with this pipeline name took over" in second.tail()
     wait_until(fed.all_there, 20, "no row is lost")
-    assert second.running
-    assert second.terminate() == 0, second.tail()
+    assert third.terminate() == 0, third.tail()
 
 
 REFUSING = {

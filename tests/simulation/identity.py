@@ -1,0 +1,328 @@
+"""One member, started again and again, or twice at once, while ClickHouse's clock is ahead, behind, or put right.
+
+No epoch is taken twice, no deduplication token stands for rows of two lives, of two processes one ends, and a process
+that is at work is not evicted by one that was not told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+import virtual_time
+
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.model import Member, Process, Session
+from dyncdc.pipeline.coordinator import StreamTask
+from dyncdc.pipeline.replicate import Destination, Settings, replicate
+from dyncdc.pipeline.succession import Succession
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+from . import simulate
+from .fake_aws import FakeSnapshotDecoders, FakeStream, StreamDecoder
+from .fake_clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
+from .fake_ghosts import GhostsClient
+from .life import Life, PowerCut, Violation, server_time
+from .losing import Losses
+from .membering import NothingLost
+from .simulate import LONGEST_LIFE_SECONDS, Simulation
+from .world import ShardLog
+
+STEPS_SECONDS = (0.0, 0.0, 0.02, -0.02, 3600.0, -3600.0)
+"""How far ahead of the true time ClickHouse's clock may be."""
+
+BEGIN_SECONDS = 60.0
+"""More than a start may take: it waits for a dead process of another host, and for an outage."""
+
+TOOK_OVER, AT_WORK = "took over", "is at work"
+
+
+@dataclass(slots=True)
+class Kept:
+    """What outlives every process, beside the server of ``simulate``."""
+
+    losses: Losses = field(default_factory=lambda: Losses(86_400.0))
+    ahead_seconds: float = 0.0
+    members: dict[int, Member] = field(default_factory=dict)
+    sessions: list[Session] = field(default_factory=list)
+    forgetful: bool = False
+    """Whether rows of sessions have been lost: an epoch may then be taken again, and only the tokens differ."""
+    epochs: dict[int, One] = field(default_factory=dict)
+    processes: dict[str, One] = field(default_factory=dict)
+
+    def now(self) -> float:
+        """The date by ClickHouse's clock."""
+        return server_time() + self.ahead_seconds
+
+
+@dataclass(slots=True, eq=False)
+class One:
+    """One process."""
+
+    life: Life
+    take_over: bool = False
+    patient: bool = True
+    ready: bool = False
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        assert self.life.task is not None
+        return self.life.task
+
+    @property
+    def running(self) -> bool:
+        """Whether it has neither ended nor lost its power."""
+        return not self.life.dead and not self.task.done()
+
+    def ended_by(self, what: str) -> bool:
+        """Whether it has ended by an error that says so."""
+        return self.task.done() and not self.task.cancelled() and what in str(self.task.exception())
+
+
+class LastingStream(FakeStream):
+    """A stream that forgets nothing that a process which is at work may not know to be finished."""
+
+    def _visible(self) -> list[ShardLog]:
+        now = asyncio.get_running_loop().time()
+        return [log for log in self._script.shards.values() if log.opened <= now]
+
+
+class ClockedCheckpoints(CheckpointClient):
+    """Checkpoints of a server whose clock is not right."""
+
+    def __init__(self, server: ClickHouse, life: Life, kept: Kept) -> None:
+        super().__init__(server, life)
+        self._kept = kept
+
+    async def server_time(self) -> float:
+        await self._life.takes(0.001, 0.01)
+        return self._kept.now()
+
+
+class KeptClient:
+    """``dyncdc_members`` and ``dyncdc_sessions`` as one life sees them."""
+
+    def __init__(self, kept: Kept, life: Life) -> None:
+        self._kept = kept
+        self._life = life
+
+    async def _call(self) -> None:
+        await self._life.takes(0.001, 0.05)
+        if self._life.happens(self._life.faults.save_failed):
+            raise RetryableError("asking for members: no answer")
+
+    async def members(self) -> Sequence[Member]:
+        await self._call()
+        newest = max(self._kept.members.values(), key=lambda one: one.epoch, default=None)
+        return [] if newest is None else [replace(newest, age_seconds=self._kept.now() - newest.seen_at)]
+
+    async def save_member(self, member: Member) -> None:
+        await self._call()
+        self._kept.members[member.epoch] = replace(member, seen_at=self._kept.now())
+
+    async def newest_sessions(self) -> Sequence[Session]:
+        await self._call()
+        return sorted(self._kept.sessions, key=lambda one: one.rank)[-2:]
+
+    async def later_session(self, session: Session) -> Session | None:
+        await self._call()
+        newest = max(self._kept.sessions, key=lambda one: one.rank, default=session)
+        return newest if newest.rank > session.rank else None
+
+    async def save_session(self, session: Session) -> None:
+        await self._call()
+        self._kept.sessions.append(replace(session, began_at=self._kept.now()))
+        if self._life.happens(self._life.faults.save_unanswered):
+            raise RetryableError("saving a session: timed out")
+
+
+def run(seed: int) -> Counter[str]:
+    """Run one seed in virtual time. Raises Violation; returns what was counted."""
+    random.seed(seed)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        simulation = _simple(seed)
+        simulation.start = "TRIM_HORIZON"
+        return virtual_time.run(_simulate(simulation, Kept()))
+    except Violation as error:
+        raise Violation(f"seed {seed}: {error}") from error
+    finally:
+        structlog.reset_defaults()
+
+
+def _simple(seed: int) -> Simulation:
+    """A world in which two at once turn no tie, which DESIGN names, and do not begin a snapshot each."""
+    for number in itertools.count(seed * 1_000):
+        simulation = simulate._prepare(number, None)
+        if not simulation.world.ties and not simulation.world.snapshots:
+            return simulation
+    raise AssertionError
+
+
+async def _simulate(simulation: Simulation, kept: Kept) -> Counter[str]:
+    rng = random.Random(f"identity of {simulation.seed}")
+    for _ in range(rng.randint(2, 4)):
+        kept.ahead_seconds = rng.choice(STEPS_SECONDS)
+        await _term(simulation, kept, rng)
+        if rng.random() < 0.3:
+            kept.forgetful = True
+            del kept.sessions[rng.randint(0, len(kept.sessions)) :]
+            kept.members.clear()
+            simulation.counted["sessions lost"] += 1
+    kept.ahead_seconds = rng.choice(STEPS_SECONDS)
+    await asyncio.sleep(max(0.0, simulation.world.ends_at + 1.0 - asyncio.get_running_loop().time()))
+    last = _start(simulation, kept, rng)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + LONGEST_LIFE_SECONDS
+    while simulate._differences(simulation) or not last.ready:
+        _check(simulation, [last])
+        if loop.time() > end:
+            raise Violation(f"never equal, ready={last.ready}: {simulate._differences(simulation)[:3]}")
+        await asyncio.sleep(0.5)
+    await _drain(simulation, last)
+    await asyncio.sleep(3.0)
+    simulate._judge(simulation)
+    return simulation.counted
+
+
+async def _term(simulation: Simulation, kept: Kept, rng: random.Random) -> None:
+    """A process, or two that start together, or one and a newcomer; in the end nobody is left."""
+    happening = rng.choice(["alone", "together", "together", "newcomer", "refused", "takes over"])
+    simulation.counted[happening] += 1
+    first = _start(simulation, kept, rng)
+    if rng.random() < 0.4:
+        first.life.cut = PowerCut("before save", 1)  # rows are there, and no position
+    others: list[One] = []
+    if happening == "together":
+        others.append(_start(simulation, kept, rng))
+    elif happening != "alone":
+        await _until(lambda: first.ready or not first.running)
+        others.append(
+            _start(simulation, kept, rng, take_over=happening == "takes over", patient=happening != "refused")
+        )
+    await asyncio.sleep(rng.uniform(1.0, 8.0))
+    if others:
+        await _compare(simulation, kept, happening, first, others[0])
+    _check(simulation, [first, *others])
+    for one in (first, *others):
+        if one.running and rng.random() < 0.3:
+            await _drain(simulation, one)
+        one.life.power_cut()
+    await asyncio.wait({one.task for one in (first, *others)})
+
+
+async def _compare(simulation: Simulation, kept: Kept, happening: str, first: One, other: One) -> None:
+    """Say what must not become of two processes."""
+    if happening in ("newcomer", "refused"):
+        steady = not simulation.faults.outages and abs(kept.ahead_seconds) < 1.0
+        if first.running and first.ready and other.ready and steady:
+            raise Violation("a process that is at work was not waited for")
+        if first.ended_by(TOOK_OVER) and steady:
+            raise Violation("a process that is at work was evicted")
+        return
+    await _until(lambda: not _both_work(first, other))
+    if _both_work(first, other):
+        raise Violation("two processes of one member go on")
+
+
+def _both_work(first: One, other: One) -> bool:
+    return all(one.running and one.ready for one in (first, other))
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(int(BEGIN_SECONDS * 2)):
+        if condition():
+            return
+        await asyncio.sleep(0.5)
+
+
+async def _drain(simulation: Simulation, one: One) -> None:
+    one.draining.set()
+    await asyncio.wait({one.task}, timeout=LONGEST_LIFE_SECONDS)
+    if not one.task.done():
+        raise Violation("a drain never ended")
+    _check(simulation, [one])
+
+
+def _check(simulation: Simulation, processes: Sequence[One]) -> None:
+    """Raise what any of them has violated, and what one has ended by that it must not."""
+    if simulation.violations:
+        raise Violation(simulation.violations[0])
+    for one in processes:
+        if one.life.dead or not one.task.done():
+            continue
+        error = None if one.task.cancelled() else one.task.exception()
+        text = str(error)
+        excused = isinstance(error, FatalError) and (
+            TOOK_OVER in text
+            or (AT_WORK in text and not one.patient)
+            or (text.startswith("draining") and bool(simulation.faults.outages))
+        )
+        if error is not None and not excused:
+            raise Violation(f"a process ended by {error!r}") from error
+
+
+def _start(
+    simulation: Simulation, kept: Kept, rng: random.Random, *, take_over: bool = False, patient: bool = True
+) -> One:
+    life = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
+    one = One(life, take_over, patient)
+    here = rng.random() < 0.5
+    life.task = asyncio.create_task(_process(simulation, kept, one, here=here), name="process")
+    return one
+
+
+def _ready(kept: Kept, one: One, epoch: int) -> None:
+    one.ready = True
+    other = kept.epochs.setdefault(epoch, one)
+    if other is not one and not kept.forgetful:
+        raise one.life.violated(f"epoch {epoch} was taken twice")
+
+
+async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) -> None:
+    """``here``: whether others of its machine can see that it has died."""
+    server, life, world = simulation.server, one.life, simulation.world
+    streams = {script.id: LastingStream(server, life, script, "TRIM_HORIZON") for script in world.streams}
+    keeper = KeptClient(kept, life)
+    mark = f"{'here' if here else 'there'} {len(kept.processes)}"
+    kept.processes[mark] = one
+    await replicate(
+        [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in world.streams],
+        (),
+        Destination(
+            SinkClient(server, life, statement_bytes=simulation.batch.statement_bytes),
+            ClockedCheckpoints(server, life, kept),
+            SnapshotClient(server, life),
+            FakeSnapshotDecoders(life),
+            Bury(),
+            recovery=NothingLost(kept.losses, life),
+            ghosts=GhostsClient(server, life),
+            members=keeper,
+            sessions=keeper,
+        ),
+        Settings(
+            "sim",
+            simulation.batch,
+            simulation.budget_bytes,
+            checkpoint_interval_seconds=simulation.checkpoint_seconds,
+            succession=Succession(
+                Process("host", mark),
+                lambda other: other.startswith("here") and not kept.processes[other].running,
+                one.take_over,
+                one.patient,
+            ),
+        ),
+        draining=one.draining,
+        metrics=Metrics(),
+        progress=Progress(clock=asyncio.get_running_loop().time),
+        clock=server_time,
+        on_ready=lambda epoch: _ready(kept, one, epoch),
+    )
