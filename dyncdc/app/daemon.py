@@ -139,6 +139,8 @@ class _Daemon:
         self._overview = make_overview(config, division, self._metrics, self._progress, self._readiness.missing)
         self._epoch = 0
         """Of the last life; 0 before the first."""
+        self._begun = asyncio.Event()
+        """The present life has its epoch."""
         self._troubles: dict[str, str] = {}
         """By table, what health has to say of this life's destinations."""
         self.replicating = False
@@ -228,6 +230,7 @@ class _Daemon:
 
         One that ends with its stream, its configuration, or what its rows were made for, is followed by another.
         """
+        self._begun.clear()
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._reload(world), name="reload")]
@@ -256,9 +259,13 @@ class _Daemon:
                 raise FatalError(f"{error} (tried for {seconds:.0f} s)", hint=error.hint) from error
 
     async def _reload(self, world: World) -> None:
-        """At each SIGHUP read the configuration. Raises ReloadedError when it takes another life to follow it."""
+        """At each SIGHUP read the configuration. Raises ReloadedError when it takes another life to follow it.
+
+        Not before the life has begun: a life that ended while it began would look like another process to the next one.
+        """
         while self._read is not None:
             await self._stop.reload.wait()
+            await self._begun.wait()
             self._stop.reload.clear()
             change = await reload(self._config, self._read, partial(try_out, world, self._progress))
             if change is None or self._stop.draining.is_set():
@@ -341,6 +348,7 @@ class _Daemon:
 
     def _ready(self, epoch: int) -> None:
         self._epoch = epoch
+        self._begun.set()
         self._readiness.done(CHECKPOINTS_LOADED)
         notify(READY)
         _log.info("ready")

@@ -1,0 +1,71 @@
+"""SIGHUP at any moment of a daemon's life: it is heard, and never while the life begins."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+from virtual_time import run
+
+from dyncdc.app import daemon
+from dyncdc.app.assembly import Assembly
+from dyncdc.app.reload import Change
+from dyncdc.app.signals import Stop
+from dyncdc.app.world import World
+from dyncdc.config import Config
+from dyncdc.pipeline.membership import Division
+
+BEGIN_SECONDS = 2.0
+
+
+class _Lives(daemon._Daemon):
+    """A daemon whose lives begin slowly and then do nothing."""
+
+    def __init__(self, stop: Stop) -> None:
+        config = Config.model_validate(
+            {
+                "pipeline": "p",
+                "clickhouse": {"url": "clickhouse://h"},
+                "kinesis": {"stream": "s"},
+                "tables": [{"dynamodb": "items", "snapshot": {"method": "none"}}],
+            }
+        )
+        read = lambda: config  # noqa: E731
+        super().__init__(config, stop, Division(), None, float("inf"), once=False, read=read, take_over=False)
+        self.epochs: list[int] = []
+        self.ended_beginning = 0
+
+    async def _replicate(self, world: World, assembly: Assembly) -> None:
+        try:
+            await asyncio.sleep(BEGIN_SECONDS)
+        except asyncio.CancelledError:
+            self.ended_beginning += 1
+            raise
+        self.epochs.append(len(self.epochs) + 1)
+        self._ready(self.epochs[-1])
+        await asyncio.Event().wait()
+
+
+def test_a_reload_that_is_asked_for_while_a_life_begins_waits_until_it_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def changed(current: Config, *_: object) -> Change:
+        return Change(current, ("batch.max_rows",), ())
+
+    monkeypatch.setattr(daemon, "reload", changed)
+    monkeypatch.setattr(daemon, "notify", lambda _: None)
+
+    async def scenario() -> None:
+        stop = Stop()
+        lives = _Lives(stop)
+        world, assembly = cast(World, type("W", (), {"config": None})()), cast(Assembly, None)
+        for number in range(1, 4):
+            life = asyncio.create_task(lives._live(world, assembly))
+            await asyncio.sleep(BEGIN_SECONDS / 2)
+            stop.reload.set()
+            assert await life is False
+            assert lives.epochs == list(range(1, number + 1))
+        assert lives.ended_beginning == 0
+
+    run(scenario())
