@@ -67,20 +67,21 @@ async def asking_clickhouse(
 
 
 async def _keep_fresh(clickhouse: ClickHouse, config: Callable[[], Config], stored: Stored) -> None:
+    buried = ClickHouseDeadLetters(clickhouse, config().pipeline)
     while True:
         await stored.wanted.wait()
         stored.wanted.clear()
         try:
-            await _read(clickhouse, config(), stored)
+            await _read(clickhouse, config(), stored, buried)
             stored.fresh = StoredPart(time.time())
         except DyncdcError as error:
             stored.fresh = StoredPart(stored.fresh.read_at, str(error))
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _read(clickhouse: ClickHouse, config: Config, stored: Stored) -> None:
+async def _read(clickhouse: ClickHouse, config: Config, stored: Stored, buried: ClickHouseDeadLetters) -> None:
     pipeline = config.pipeline
-    open_letters = await ClickHouseDeadLetters(clickhouse, pipeline).count_by_reason()
+    open_letters = await buried.count_by_reason()
     gaps = await ClickHouseRecovery(clickhouse, pipeline).open_gaps()
     snapshots = await ClickHouseSnapshots(clickhouse, pipeline).load()
     found = await ClickHouseMembers(clickhouse, pipeline).members()

@@ -25,9 +25,22 @@ class ClickHouseCheckpoints:
         self._pipeline = pipeline
 
     async def load(self) -> Sequence[Checkpoint]:
-        """Every shard's winning row. ``epoch`` is the greatest that any row of the shard carries."""
+        """Every shard's winning row. ``epoch`` is the greatest that any row of the shard carries.
+
+        Without the files of snapshots that a later one of the same table has followed: nobody goes back to these, and
+        with the years they become many.
+        """
         await catch_up(self._clickhouse, CHECKPOINTS)
-        return await self._winners("", "loading checkpoints")
+        await catch_up(self._clickhouse, SNAPSHOTS)
+        return await self._winners(f" AND source NOT IN ({self._followed_snapshots()})", "loading checkpoints")
+
+    def _followed_snapshots(self) -> str:
+        begun = (
+            "SELECT id, any(table) AS of, any(destination_uuid) AS into, (min(updated_at), id) AS place"
+            f" FROM {SNAPSHOTS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY id"
+        )
+        newest = f"SELECT argMax(id, place) FROM ({begun}) GROUP BY of, into"
+        return f"SELECT id FROM {SNAPSHOTS} WHERE pipeline = {quote_text(self._pipeline)} AND id NOT IN ({newest})"
 
     async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
         """As ``load``, of some sources, as this replica has them."""

@@ -19,7 +19,7 @@ from ..model import Position, ShardId, SourceId
 from ..pipeline.diversion import Halt, Limit
 from .connection import ClickHouse, Row
 from .names import quote_text
-from .own_rows import append_rows, until_made_again
+from .own_rows import append_rows, size_of, until_made_again
 from .own_tables import DEAD_LETTERS
 
 DROPPED: Final = "dropped: "
@@ -74,6 +74,9 @@ class ClickHouseDeadLetters:
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
+        self._counted: list[tuple[str, str, str, int, float]] = []
+        self._counted_size: tuple[int, int] | None = None
+        """Of the table, just before it was counted."""
 
     async def count_open(self, *, source: str | None = None, table: str | None = None) -> int:
         """How many letters are open. With ``source``, of one stream or snapshot: a snapshot is whole only at 0."""
@@ -86,14 +89,22 @@ class ClickHouseDeadLetters:
         return int(rows[0][0])
 
     async def count_by_reason(self) -> list[tuple[str, str, str, int, float]]:
-        """Open letters by table, reason and column: how many, and when the newest came (seconds); most first."""
+        """Open letters by table, reason and column: how many, and when the newest came (seconds); most first.
+
+        Read again only where the table has changed since: whoever looks at the status page asks every few seconds.
+        """
+        size = await size_of(self._clickhouse, DEAD_LETTERS)
+        if size is not None and size == self._counted_size:
+            return self._counted
         rows = await self._clickhouse.fetch(
             "SELECT t, r, c, count() AS n, max(at) FROM (SELECT id, any(`table`) AS t, any(reason) AS r,"
             f" any(`column`) AS c, {_TIME}(min(received_at)) AS at FROM {DEAD_LETTERS} WHERE {self._where()}"
             " GROUP BY id HAVING max(replayed_at) IS NULL) GROUP BY t, r, c ORDER BY n DESC, t, r, c",
             doing="counting dead letters",
         )
-        return [(table, reason, column, int(n), at / 1_000_000) for table, reason, column, n, at in rows]
+        self._counted = [(table, reason, column, int(n), at / 1_000_000) for table, reason, column, n, at in rows]
+        self._counted_size = size
+        return self._counted
 
     async def find(
         self,

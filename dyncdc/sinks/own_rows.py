@@ -57,3 +57,13 @@ async def catch_up(clickhouse: ClickHouse, table: str) -> None:
     )
     if rows and str(rows[0][0]).startswith(("Replicated", "Shared")):
         await clickhouse.execute(f"SYSTEM SYNC REPLICA {table}", doing=f"waiting for this replica of {table}")
+
+
+async def size_of(clickhouse: ClickHouse, table: str) -> tuple[int, int] | None:
+    """Rows and bytes of a table as this replica has it, without reading it: another size, other rows. None: unknown."""
+    rows = await clickhouse.fetch(
+        "SELECT total_rows, total_bytes FROM system.tables WHERE database = currentDatabase()"
+        f" AND name = {quote_text(table)}",
+        doing=f"looking at {table}",
+    )
+    return None if not rows or None in rows[0] else (int(rows[0][0]), int(rows[0][1]))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from ..model import SourceId, Watermark
 from .connection import ClickHouse
 from .names import quote_text
-from .own_rows import MICROSECONDS, append_rows, catch_up, time_text, until_made_again
+from .own_rows import MICROSECONDS, append_rows, catch_up, size_of, time_text, until_made_again
 from .own_tables import DEAD_LETTERS, WATERMARKS
 
 
@@ -17,6 +17,9 @@ class ClickHouseWatermarks:
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
+        self._letters: frozenset[tuple[str, SourceId]] = frozenset()
+        self._letters_size: tuple[int, int] | None = None
+        """Of the table of dead letters, just before it was read."""
 
     async def load(self) -> Sequence[Watermark]:
         """The newest row of every member, the newest of all last."""
@@ -47,13 +50,21 @@ class ClickHouseWatermarks:
         await append_rows(self._clickhouse, WATERMARKS, values, "saving watermarks")
 
     async def open_letters(self) -> Collection[tuple[str, SourceId]]:
-        """Tables and sources with open dead letters; table "" for a record that names none."""
+        """Tables and sources with open dead letters; table "" for a record that names none.
+
+        Asked every few seconds: letters, closed ones included, are read only where the table has changed since.
+        """
         with until_made_again():
             await catch_up(self._clickhouse, DEAD_LETTERS)
+            size = await size_of(self._clickhouse, DEAD_LETTERS)
+            if size is not None and size == self._letters_size:
+                return self._letters
             rows = await self._clickhouse.fetch(
                 f"SELECT DISTINCT table, source FROM (SELECT id, any(table) AS table, any(source) AS source"
                 f" FROM {DEAD_LETTERS} WHERE pipeline = {quote_text(self._pipeline)}"
                 " GROUP BY id HAVING max(replayed_at) IS NULL)",
                 doing="looking for open dead letters",
             )
-        return {(table, SourceId(source)) for table, source in rows}
+        self._letters = frozenset((table, SourceId(source)) for table, source in rows)
+        self._letters_size = size
+        return self._letters

@@ -135,3 +135,18 @@ async def test_gaps_are_kept(tables: ClickHouse) -> None:
     await store.record_gap("orders", "arn", 1_700_000_000.25, 1_700_000_060.5)
     rows = await tables.fetch(f"SELECT `table`, source, toString(`from`), toString(`to`), recovered_at FROM {GAPS}")
     assert rows == [("orders", "arn", "2023-11-14 22:13:20.250000", "2023-11-14 22:14:20.500000", None)]
+
+
+async def test_files_of_snapshots_that_others_have_followed_are_not_loaded_any_more(tables: ClickHouse) -> None:
+    """Catches: every start reads the files of every snapshot that there ever was."""
+    snapshots, store = ClickHouseSnapshots(tables, "p"), ClickHouseCheckpoints(tables, "p")
+    begun = [("a", "orders", "u1"), ("b", "orders", "u1"), ("c", "orders", "u2"), ("d", "users", "u3")]
+    for id_, table, uuid in begun:
+        for state in ("waiting", "complete"):
+            await snapshots.save(Snapshot(id_, table, state, uuid, epoch=5))  # type: ignore[arg-type]
+        await store.save([Checkpoint(SourceId(id_), ShardId("file"), Mark(Position("9"), 1.0, finished=True), 5, 1)])
+    await snapshots.save(Snapshot("a", "orders", "complete", "u1", epoch=6))  # a later row of an earlier snapshot
+    await ClickHouseSnapshots(tables, "q").save(Snapshot("z", "orders", "waiting", "u1", epoch=5))
+    await store.save([row(7)])
+    assert {each.source for each in await store.load()} == {SOURCE, "b", "c", "d"}
+    assert [each.source for each in await store.look([SourceId("a")])] == ["a"]

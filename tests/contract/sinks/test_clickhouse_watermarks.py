@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from dyncdc.model import Watermark
 from dyncdc.pipeline.watermarks import least
 from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.own_rows import append_rows
 from dyncdc.sinks.own_tables import DEAD_LETTERS, WATERMARKS, own_statements
 from dyncdc.sinks.watermarks import ClickHouseWatermarks
@@ -36,3 +41,30 @@ async def test_a_letter_is_open_until_somebody_has_dealt_with_it(clickhouse: Cli
     for id_ in "12":
         await append_rows(clickhouse, DEAD_LETTERS, [{**letter, "id": id_, "replayed_at": "2026-01-01 00:00:00"}], "")
     assert await store.open_letters() == set()
+
+
+async def test_letters_are_read_again_only_when_their_table_has_changed(
+    clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches: a million closed letters that are grouped every five seconds for ever."""
+    for statement in own_statements():
+        await clickhouse.execute(statement)
+    letters, watermarks = ClickHouseDeadLetters(clickhouse, "p"), ClickHouseWatermarks(clickhouse, "p")
+    asked: list[str] = []
+    fetch = ClickHouse.fetch
+
+    async def counted(self: ClickHouse, sql: str, **options: Any) -> Any:
+        asked.append(sql)
+        return await fetch(self, sql, **options)
+
+    monkeypatch.setattr(ClickHouse, "fetch", counted)
+    letter = {"pipeline": "p", "table": "orders", "source": "stream", "reason": "r", "column": ""}
+    for number in range(3):
+        await append_rows(clickhouse, DEAD_LETTERS, [{**letter, "id": str(number)}], "")
+        for _ in range(3):
+            assert await watermarks.open_letters() == {("orders", "stream")}
+            assert [found[:4] for found in await letters.count_by_reason()] == [("orders", "r", "", number + 1)]
+    assert len([sql for sql in asked if f"FROM {DEAD_LETTERS}" in sql]) == 2 * 3
+    await letters.close(["0", "1", "2"])
+    assert await watermarks.open_letters() == set()
+    assert await letters.count_by_reason() == []
