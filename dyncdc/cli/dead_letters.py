@@ -127,6 +127,23 @@ def drop(ids: tuple[str, ...], config_file: str | None, as_json: bool, debug: bo
     click.echo(orjson.dumps({"dropped": dropped}).decode() if as_json else f"{dropped:,} dropped")
 
 
+@dead_letters.command()
+@click.option("--older-than", "days", metavar="DAYS", type=click.IntRange(min=1), default=30, show_default=True)
+@config_option
+@json_option
+@debug_option
+def clean(days: int, config_file: str | None, as_json: bool, debug: bool) -> None:
+    """Delete letters that were replayed or dropped so many days ago. Needs the grant ALTER DELETE on their table."""
+    del debug
+
+    async def forget(config: Config) -> int:
+        async with open_letters(config) as box:
+            return await box.forget(days)
+
+    deleted = run_async(forget(load(config_file)))
+    click.echo(orjson.dumps({"deleted": deleted}).decode() if as_json else f"{deleted:,} deleted")
+
+
 def _document(letter: Letter) -> dict[str, object]:
     return {
         "id": letter.id,

@@ -56,6 +56,10 @@ class LetterBox:
         await self._patience(lambda: self._store.close(ids, dropped=True))
         return len(ids)
 
+    async def forget(self, days: int) -> int:
+        """Delete letters that were closed more than so many days ago; return how many."""
+        return await self._patience(lambda: self._store.forget_closed(days))
+
     async def _one(self, given: str, *, with_raw: bool = False) -> Letter:
         if not given:
             raise ConfigError("finding a dead letter: its id is empty", hint="`dyncdc dead-letters list` shows ids")

@@ -28,6 +28,9 @@ DROPPED: Final = "dropped: "
 HALT: Final = "limit_reached"
 """Reason of the letter that stands for a life's end by too many of them: where it stopped. Its raw is no record."""
 
+_WAIT_FOR_DELETES: Final = {"lightweight_deletes_sync": 2, "mutations_sync": 2}
+"""On all replicas, whatever the user's profile says: the second delete must not come before the first."""
+
 IDS_PER_STATEMENT: Final = 1_000
 _COPIED: Final = "id, pipeline, `table`, reason, `column`, {error}, source, shard, position, raw, received_at"
 _TIME: Final = "toUnixTimestamp64Micro"
@@ -170,6 +173,25 @@ class ClickHouseDeadLetters:
                 f" WHERE {self._where(ids=some)} AND replayed_at IS NULL ORDER BY received_at LIMIT 1 BY id",
                 doing=f"closing {len(some)} dead letters",
             )
+
+    async def forget_closed(self, days: int) -> int:
+        """Delete the letters that were closed more than so many days ago; return how many.
+
+        What says that a letter is closed goes last: interrupted in between, none is open that was not before.
+        """
+        closed = (
+            f"SELECT id FROM {DEAD_LETTERS} WHERE {self._where()} AND replayed_at IS NOT NULL"
+            f" GROUP BY id HAVING max(replayed_at) < now64(6) - toIntervalDay({days})"
+        )
+        doing = "deleting closed dead letters"
+        rows = await self._clickhouse.fetch(f"SELECT count() FROM ({closed})", doing=doing)
+        for which in ("IS NULL", "IS NOT NULL"):
+            await self._clickhouse.execute(
+                f"DELETE FROM {DEAD_LETTERS} WHERE {self._where()} AND replayed_at {which} AND id IN ({closed})",
+                settings=_WAIT_FOR_DELETES,
+                doing=doing,
+            )
+        return int(rows[0][0])
 
     def _where(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from dyncdc.pipeline.diversion import Halt
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.own_rows import append_rows
 from dyncdc.sinks.own_tables import DEAD_LETTERS, own_statements
 from dyncdc.sinks.watermarks import ClickHouseWatermarks
 
@@ -123,3 +125,43 @@ async def test_c11_whoever_looks_for_letters_waits_for_a_table_that_was_dropped(
         with pytest.raises(RetryableError, match="UNKNOWN_TABLE") as failure:
             await look()
         assert "ddl --apply" in failure.value.hint
+
+
+async def test_closed_letters_are_deleted_once_they_are_old_and_open_ones_never(tables: ClickHouse) -> None:
+    store = ClickHouseDeadLetters(tables, "p")
+    await write(tables, "1", "2", "3", "4")
+    await write(tables, "1", pipeline="another")
+    old, young, *still_open = await store.find()
+    await store.close([young.id])
+    closed = {"id": old.id, "pipeline": "p", "table": "orders", "replayed_at": "2026-01-01 00:00:00"}
+    await append_rows(tables, DEAD_LETTERS, [closed], "closing a letter long ago")
+    await write(tables, "1", "2", token="read again")
+    for deleted in (1, 0):
+        assert await store.forget_closed(30) == deleted
+        assert {letter.id for letter in await store.find(only_open=False)} == {young.id, *(x.id for x in still_open)}
+        assert {letter.id for letter in await store.find()} == {x.id for x in still_open}
+    assert await ClickHouseDeadLetters(tables, "another").count_open() == 1
+
+
+async def test_a_clean_up_that_ends_half_way_opens_no_letter(
+    tables: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ClickHouseDeadLetters(tables, "p")
+    await write(tables, "1", "2")
+    (first, second) = await store.find()
+    await store.close([first.id])
+    execute, deletes = ClickHouse.execute, 0
+
+    async def dies(self: ClickHouse, sql: str, **options: Any) -> None:
+        nonlocal deletes
+        deletes += 1
+        if deletes == 2:
+            raise RetryableError("the process ends here")
+        await execute(self, sql, **options)
+
+    monkeypatch.setattr(ClickHouse, "execute", dies)
+    with pytest.raises(RetryableError):
+        await store.forget_closed(-1)
+    assert [letter.id for letter in await store.find()] == [second.id]
+    assert await store.forget_closed(-1) == 1
+    assert [letter.id for letter in await store.find(only_open=False)] == [second.id]
