@@ -21,15 +21,13 @@ from .connection import ClickHouse, Row
 from .names import quote_text
 from .own_rows import append_rows, size_of, until_made_again
 from .own_tables import DEAD_LETTERS
+from .query_settings import WAIT_FOR_DELETES
 
 DROPPED: Final = "dropped: "
 """What the error of a letter begins with that was closed without being replayed."""
 
 HALT: Final = "limit_reached"
 """Reason of the letter that stands for a life's end by too many of them: where it stopped. Its raw is no record."""
-
-_WAIT_FOR_DELETES: Final = {"lightweight_deletes_sync": 2, "mutations_sync": 2}
-"""On all replicas, whatever the user's profile says: the second delete must not come before the first."""
 
 IDS_PER_STATEMENT: Final = 1_000
 _COPIED: Final = "id, pipeline, `table`, reason, `column`, {error}, source, shard, position, raw, received_at"
@@ -188,7 +186,7 @@ class ClickHouseDeadLetters:
         for which in ("IS NULL", "IS NOT NULL"):
             await self._clickhouse.execute(
                 f"DELETE FROM {DEAD_LETTERS} WHERE {self._where()} AND replayed_at {which} AND id IN ({closed})",
-                settings=_WAIT_FOR_DELETES,
+                settings=WAIT_FOR_DELETES,
                 doing=doing,
             )
         return int(rows[0][0])

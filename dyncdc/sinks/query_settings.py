@@ -20,6 +20,7 @@ ALWAYS: Final[Settings] = {
     # Synchronous always; and no zstd, which is the server's default choice, from a client that reads lz4 only.
     # Of a replicated table, a majority has what was acknowledged; other tables ignore that.
     "async_insert": 0,
+    "implicit_transaction": 0,
     "insert_quorum": "auto",
     "network_compression_method": "LZ4",
     # The driver reads neither logs nor types in binary.
@@ -51,6 +52,7 @@ READING: Final[Settings] = {
     "enable_positional_arguments": 1,
     "force_primary_key": 0,
     "force_index_by_date": 0,
+    "enable_lightweight_delete": 1,
     "session_timezone": "",
     # An answer that is cut short looks like a whole one.
     "result_overflow_mode": "throw",
@@ -87,6 +89,9 @@ LIMITS: Final[Settings] = {
 }
 """As ``READING``, where the user may change them: with a limit left as it is a statement fails and says why, and no
 answer is wrong, so one that a constraint holds is not insisted on."""
+
+WAIT_FOR_DELETES: Final[Settings] = {"lightweight_deletes_sync": 2, "mutations_sync": 2}
+"""On all replicas: of two deletes the second must not come before the first."""
 
 _ROWS: Final = {**ALWAYS, "max_query_size": MAX_QUERY_BYTES}
 

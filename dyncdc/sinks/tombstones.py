@@ -21,6 +21,7 @@ from .ghosts import full_version, version_literal
 from .names import qualified, quote_name, quote_text
 from .own_rows import append_rows, catch_up
 from .own_tables import TOMBSTONES
+from .query_settings import WAIT_FOR_DELETES
 
 SLICE_KEYS: Final = 1_000_000
 """Keys that one delete names at most, about: the set of them is in ClickHouse's memory."""
@@ -76,7 +77,8 @@ class ClickHouseTombstones:
             )
             if found:
                 for statement in slice_of.statements():
-                    await self._clickhouse.execute(statement, doing=f"cleaning up tombstones of {spec.destination}")
+                    doing = f"cleaning up tombstones of {spec.destination}"
+                    await self._clickhouse.execute(statement, settings=WAIT_FOR_DELETES, doing=doing)
             keys += int(found)
         await self._keep(table, before, keys)
         return keys
