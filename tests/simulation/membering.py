@@ -22,6 +22,7 @@ from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.membership import Division
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.pipeline.snapshots import SnapshotPlan
+from dyncdc.pipeline.succession import Succession
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 
@@ -63,6 +64,7 @@ class Process:
     may_say: str = ""
     """Part of the error that it may end with."""
     stray: bool = False
+    takes_over: bool = False
     born: float = field(default_factory=server_time)
 
     @property
@@ -205,7 +207,7 @@ async def _term(simulation: Simulation, shared: Shared, rng: random.Random, divi
             old.may_say = TOOK_OVER
         gone.append(old)
         await asyncio.sleep(0.0 if happening == "replaced" else rng.uniform(0.0, 4.0))
-        present[number] = _start(simulation, shared, rng, old.division)
+        present[number] = _start(simulation, shared, rng, old.division, takes_over=happening == "replaced")
         if happening == "replaced" and server_time() < old.born + BEGIN_SECONDS:
             present[number].may_say = TOOK_OVER  # of two that begin together, either takes the later epoch
     await asyncio.sleep(rng.uniform(0.5, 6.0))
@@ -272,9 +274,10 @@ def _start(
     *,
     once: bool = False,
     stray: bool = False,
+    takes_over: bool = False,
 ) -> Process:
     life = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
-    process = Process(division, life, stray=stray, may_say=STRAY if stray else "")
+    process = Process(division, life, stray=stray, takes_over=takes_over, may_say=STRAY if stray else "")
     name = f"member:{division}"
     life.task = asyncio.create_task(_process(simulation, shared, process, once=once), name=name)
     return process
@@ -311,6 +314,7 @@ async def _process(simulation: Simulation, shared: Shared, process: Process, *, 
             checkpoint_interval_seconds=simulation.checkpoint_seconds,
             division=process.division,
             once=once,
+            succession=Succession(take_over=process.takes_over or once),
         ),
         draining=process.draining,
         metrics=Metrics(),
