@@ -28,10 +28,9 @@ class ClickHouseCheckpoints:
         """Every shard's winning row. ``epoch`` is the greatest that any row of the shard carries.
 
         Without the files of snapshots that a later one of the same table has followed: nobody goes back to these, and
-        with the years they become many.
+        with the years they become many. A replica that does not know of the later one yet only leaves out less.
         """
         await catch_up(self._clickhouse, CHECKPOINTS)
-        await catch_up(self._clickhouse, SNAPSHOTS)
         return await self._winners(f" AND source NOT IN ({self._followed_snapshots()})", "loading checkpoints")
 
     def _followed_snapshots(self) -> str:
