@@ -12,13 +12,12 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
 import structlog
 import virtual_time
 
-from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Member, Process, Session
+from dyncdc.errors import FatalError
+from dyncdc.model import Process
 from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.pipeline.succession import Succession
@@ -26,14 +25,13 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 
 from . import simulate
-from .fake_aws import FakeSnapshotDecoders, FakeStream, StreamDecoder
-from .fake_clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
+from .fake_aws import FakeSnapshotDecoders, StreamDecoder
+from .fake_clickhouse import Bury, SinkClient, SnapshotClient
 from .fake_ghosts import GhostsClient
+from .fake_sessions import ClockedCheckpoints, Kept, KeptClient, LastingStream, One
 from .life import Life, PowerCut, Violation, server_time
-from .losing import Losses
 from .membering import NothingLost
 from .simulate import LONGEST_LIFE_SECONDS, Simulation
-from .world import ShardLog
 
 STEPS_SECONDS = (0.0, 0.0, 0.02, -0.02, 3600.0, -3600.0)
 """How far ahead of the true time ClickHouse's clock may be."""
@@ -42,106 +40,6 @@ BEGIN_SECONDS = 60.0
 """More than a start may take: it waits for a dead process of another host, and for an outage."""
 
 TOOK_OVER, AT_WORK = "took over", "is at work"
-
-
-@dataclass(slots=True)
-class Kept:
-    """What outlives every process, beside the server of ``simulate``."""
-
-    losses: Losses = field(default_factory=lambda: Losses(86_400.0))
-    ahead_seconds: float = 0.0
-    members: dict[int, Member] = field(default_factory=dict)
-    sessions: list[Session] = field(default_factory=list)
-    forgetful: bool = False
-    """Whether rows of sessions have been lost: an epoch may then be taken again, and only the tokens differ."""
-    epochs: dict[int, One] = field(default_factory=dict)
-    processes: dict[str, One] = field(default_factory=dict)
-
-    def now(self) -> float:
-        """The date by ClickHouse's clock."""
-        return server_time() + self.ahead_seconds
-
-
-@dataclass(slots=True, eq=False)
-class One:
-    """One process."""
-
-    life: Life
-    take_over: bool = False
-    patient: bool = True
-    ready: bool = False
-    draining: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def task(self) -> asyncio.Task[None]:
-        assert self.life.task is not None
-        return self.life.task
-
-    @property
-    def running(self) -> bool:
-        """Whether it has neither ended nor lost its power."""
-        return not self.life.dead and not self.task.done()
-
-    def ended_by(self, what: str) -> bool:
-        """Whether it has ended by an error that says so."""
-        return self.task.done() and not self.task.cancelled() and what in str(self.task.exception())
-
-
-class LastingStream(FakeStream):
-    """A stream that forgets nothing that a process which is at work may not know to be finished."""
-
-    def _visible(self) -> list[ShardLog]:
-        now = asyncio.get_running_loop().time()
-        return [log for log in self._script.shards.values() if log.opened <= now]
-
-
-class ClockedCheckpoints(CheckpointClient):
-    """Checkpoints of a server whose clock is not right."""
-
-    def __init__(self, server: ClickHouse, life: Life, kept: Kept) -> None:
-        super().__init__(server, life)
-        self._kept = kept
-
-    async def server_time(self) -> float:
-        await self._life.takes(0.001, 0.01)
-        return self._kept.now()
-
-
-class KeptClient:
-    """``dyncdc_members`` and ``dyncdc_sessions`` as one life sees them."""
-
-    def __init__(self, kept: Kept, life: Life) -> None:
-        self._kept = kept
-        self._life = life
-
-    async def _call(self) -> None:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
-            raise RetryableError("asking for members: no answer")
-
-    async def members(self) -> Sequence[Member]:
-        await self._call()
-        newest = max(self._kept.members.values(), key=lambda one: one.epoch, default=None)
-        return [] if newest is None else [replace(newest, age_seconds=self._kept.now() - newest.seen_at)]
-
-    async def save_member(self, member: Member) -> None:
-        await self._call()
-        self._kept.members[member.epoch] = replace(member, seen_at=self._kept.now())
-
-    async def newest_sessions(self) -> Sequence[Session]:
-        await self._call()
-        return sorted(self._kept.sessions, key=lambda one: one.rank)[-2:]
-
-    async def later_session(self, session: Session) -> Session | None:
-        await self._call()
-        newest = max(self._kept.sessions, key=lambda one: one.rank, default=session)
-        return newest if newest.rank > session.rank else None
-
-    async def save_session(self, session: Session) -> None:
-        await self._call()
-        self._kept.sessions.append(replace(session, began_at=self._kept.now()))
-        if self._life.happens(self._life.faults.save_unanswered):
-            raise RetryableError("saving a session: timed out")
 
 
 def run(seed: int) -> Counter[str]:

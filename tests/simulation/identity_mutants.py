@@ -14,7 +14,7 @@ from dyncdc.pipeline.sessions import SessionClaim
 from dyncdc.pipeline.succession import Predecessor
 from dyncdc.pipeline.writer import Writer
 
-from .identity import KeptClient
+from .fake_sessions import KeptClient
 from .mutants import Plant
 
 
