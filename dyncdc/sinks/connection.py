@@ -121,13 +121,14 @@ class ClickHouse:
     ) -> list[Row]:
         async with self._borrow() as connection:
             while True:
+                sent = self._settings(sql, settings or {})
                 try:
                     async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
-                        rows: list[Row] = await connection.execute(sql, settings=self._settings(sql, settings or {}))
+                        rows: list[Row] = await connection.execute(sql, settings=sent)
                 except SettingRefusedError as error:
                     connection.drop()  # the server leaves the rest of the statement unread, and hangs up
-                    if error.setting not in LIMITS.keys() - self._refused:
-                        raise
+                    if error.setting not in (LIMITS.keys() & sent.keys()) - (settings or {}).keys():
+                        raise  # or the statement needs it
                     self._refused.add(error.setting)
                 else:
                     return rows

@@ -206,7 +206,10 @@ async def test_totals_and_extremes_are_no_rows_of_an_answer(clickhouse: ClickHou
 
 async def test_a_limit_that_the_user_may_not_lift_is_left_as_it_is(server: OddServer) -> None:
     async with user(server, "bound", "bound") as clickhouse:
-        assert await clickhouse.fetch("SELECT count() FROM numbers(10)") == [(10,)]
+        several = (clickhouse.fetch("SELECT count() FROM numbers(10)") for _ in range(8))
+        assert await asyncio.gather(*several) == [[(10,)]] * 8
+        with pytest.raises(SettingRefusedError, match="of max_query_size"):
+            await clickhouse.fetch("SELECT 1", settings={"max_query_size": 2_000_000})
         with pytest.raises(RetryableError, match="396 TOO_MANY_ROWS_OR_BYTES"):
             await clickhouse.fetch("SELECT number FROM numbers(2000)")
 
