@@ -21,7 +21,7 @@ from ..pipeline.evolving import DestinationChangedError
 from ..pipeline.membership import Division
 from ..pipeline.recovery import SourceLostError
 from ..pipeline.replicate import Destination, Settings, replicate
-from ..pipeline.succession import Succession
+from ..pipeline.succession import Predecessor, Succession
 from ..pipeline.writer import BatchLimits
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.clickhouse import ClickHouseSink
@@ -181,8 +181,7 @@ class _Daemon:
     async def _work(self) -> None:
         with ExitStack() as starting:
             async with self._world(starting) as world:
-                assembly = await assemble_first(world, once=self._once)
-                await self._note(world, assembly)
+                assembly = await self._note(world, await assemble_first(world, once=self._once))
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
                 self._declare(assembly)
@@ -190,8 +189,7 @@ class _Daemon:
                     while not await self._live(world, assembly):
                         with ExitStack() as again:
                             world.patience = self._patience(again)
-                            assembly = await self._assemble_again(world)
-                            await self._note(world, assembly)
+                            assembly = await self._note(world, await self._assemble_again(world))
                             self._declare(assembly)
 
     def _declare(self, assembly: Assembly) -> None:
@@ -209,9 +207,21 @@ class _Daemon:
         task = starting.enter_context(self._progress.task("start"))
         return Patience(self._config.run.startup_timeout_seconds if self._once else None, self._progress, task)
 
-    async def _note(self, world: World, assembly: Assembly) -> None:
-        """Note what decides the rows of a life, once the former one has ended and before this one writes any."""
+    async def _note(self, world: World, assembly: Assembly) -> Assembly:
+        """Note what decides the rows of a life, once the former one has ended and before this one writes any.
+
+        Return what is to be replicated: another process that was waited for may have changed tables meanwhile.
+        """
+        members = ClickHouseMembers(world.clickhouse, self._config.pipeline)
+        sessions = ClickHouseSessions(world.clickhouse, self._config.pipeline)
+        before = Predecessor(self._division, members, sessions, self._succession(), self._progress)
+        if await before.wait(self._epoch, world.patience.task):
+            assembly = await self._assemble_again(world)
         self._troubles = await note_settings(world, assembly, self._metrics, self._progress)
+        return assembly
+
+    def _succession(self) -> Succession:
+        return Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once)
 
     async def _assemble_again(self, world: World) -> Assembly:
         """Open what has taken the place of a lost stream, as soon as somebody has set it up."""
@@ -327,7 +337,7 @@ class _Daemon:
             once=self._once,
             since=self._since,
             after=self._epoch,
-            succession=Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once),
+            succession=self._succession(),
             on_lost_position=config.kinesis.on_lost_position,
             diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),
         )

@@ -220,7 +220,8 @@ class _Life:
         await self._membership.alone()
         there, settings = self._destination, self._settings
         before = Predecessor(settings.division, there.members, there.sessions, settings.succession, self._progress)
-        await before.wait(settings.after)
+        with self._progress.task("start") as task:
+            await before.wait(settings.after, task)
         await self._retry_checkpoints("loading checkpoints", self._load)
         await self._retry_checkpoints("beginning a session", self._take_epoch)
         await self._membership.join(self._checkpointer.epoch)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ..errors import FatalError, RetryableError
 from ..model import Member, Process, Session
-from ..telemetry.progress import Progress
+from ..telemetry.progress import Progress, TaskProgress
 from .liveness import LIVE_SECONDS, Sightings
 from .membership import Division
 from .ports import MemberStore, SessionStore
@@ -72,26 +72,26 @@ class Predecessor:
         self._progress = progress
         self._sightings = Sightings()
 
-    async def wait(self, after: int) -> None:
-        """Return when nobody is at work; with ``take_over`` at once. ``after``: the epoch of our life before.
+    async def wait(self, after: int, task: TaskProgress) -> bool:
+        """Return when nobody is at work, and whether somebody was; with ``take_over`` at once.
 
         Who has ended in order is not waited for, nor who runs no more on this machine. Anybody else is, until not seen
-        for ``LIVE_SECONDS``, and health shows it. Raises FatalError where there is no patience for that.
+        for ``LIVE_SECONDS``, and health shows it by ``task``. ``after``: the epoch of our life before. Raises
+        FatalError where there is no patience for that.
         """
-        if self._how.take_over:
-            return
-        told = False
-        with self._progress.task("start") as task:
-            while found := await self._find(after):
-                if not self._how.patient:
-                    raise self._how.refused(*found[0])
-                what = at_work(*found[0])
-                task.moved()
-                task.planned(f"another dyncdc process with this pipeline name and member number is at work: {what}")
-                if not told:
-                    self._progress.tell("waiting for another process to end", other=what)
-                told = True
-                await asyncio.sleep(POLL_SECONDS)
+        waited = False
+        while not self._how.take_over and (found := await self._find(after)):
+            if not self._how.patient:
+                raise self._how.refused(*found[0])
+            what = at_work(*found[0])
+            task.moved()
+            task.planned(f"another dyncdc process with this pipeline name and member number is at work: {what}")
+            if not waited:
+                self._progress.tell("waiting for another process to end", other=what)
+            waited = True
+            await asyncio.sleep(POLL_SECONDS)
+        task.planned("")
+        return waited
 
     async def _find(self, after: int) -> list[tuple[Member, Session]]:
         seen = await self._retry(self._members.members)

@@ -63,8 +63,8 @@ def tokens_of_an_epoch(patch: pytest.MonkeyPatch) -> None:
 def nobody_waited_for(patch: pytest.MonkeyPatch) -> None:
     """A newcomer takes the place of whoever is at work."""
 
-    async def wait(self: Predecessor, after: int) -> None:
-        return None
+    async def wait(self: Predecessor, after: int, task: Any) -> bool:
+        return False
 
     patch.setattr(Predecessor, "wait", wait)
 

@@ -50,8 +50,10 @@ async def waited(kept: Kept, how: Succession, *, after: int = 0) -> float:
     """For how long a process waits for its predecessor."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    async with asyncio.timeout(300):
-        await Predecessor(Division(), kept, kept, how, Progress(clock=loop.time)).wait(after)
+    progress = Progress(clock=loop.time)
+    with progress.task("start") as task:
+        async with asyncio.timeout(300):
+            await Predecessor(Division(), kept, kept, how, progress).wait(after, task)
     return loop.time() - begun
 
 
