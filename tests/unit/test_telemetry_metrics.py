@@ -16,6 +16,7 @@ CONTRACT = {
     "snapshot_rows_total": ["table"],
     "gaps_total": ["table"],
     "stage_seconds_total": ["stage"],
+    "log_lines_lost_total": [],
     "insert_duration_seconds": ["table"],
     "insert_rows": ["table"],
     "end_to_end_latency_seconds": ["table"],
