@@ -79,6 +79,13 @@ def test_no_such_table(place: Place) -> None:
     assert not {name for name in place.clickhouse.tables() if not name.startswith("dyncdc_")}
 
 
+def test_a_daemon_whose_table_is_not_there_ends_with_what_its_supervisor_starts_again(place: Place) -> None:
+    place.make_stream()
+    daemon = place.daemon(place.configure([place.entry("nosuch.table", snapshot=NOT_LOADED)])).start()
+    assert daemon.wait() == FATAL, daemon.tail()
+    assert "nosuch.table" in daemon.tail().splitlines()[-1]
+
+
 def test_no_such_stream(place: Place, table: str) -> None:
     done = once(place, [place.entry(table, snapshot=NOT_LOADED)], kinesis={"stream": "nosuch-stream"})
     assert_refused(done, USAGE, "nosuch-stream", r"kinesis\.stream")
