@@ -147,6 +147,8 @@ class Progress:
     stuck_after_seconds: float = 60.0
     clock: Callable[[], float] = time.monotonic
     _tasks: dict[int, TaskProgress] = field(default_factory=dict)
+    _named: dict[str, TaskProgress] = field(default_factory=dict)
+    """The newest of each name: thousands of shards may report trouble at the same time."""
     _repeats: RepeatLimiter = field(init=False)
     _letters: RepeatLimiter = field(init=False)
     _untold: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -161,7 +163,7 @@ class Progress:
         task = TaskProgress(name, self.clock, self.clock())
         with suppress(RuntimeError):  # outside of a loop there is nothing that could hang
             task.runner = asyncio.current_task()
-        self._tasks[id(task)] = task
+        self._tasks[id(task)] = self._named[name] = task
         try:
             with structlog.contextvars.bound_contextvars(task=name):
                 yield task
@@ -169,6 +171,8 @@ class Progress:
                 _log.info(MOVED_AGAIN, task=name)  # by ending
         finally:
             del self._tasks[id(task)]
+            if self._named.get(name) is task:
+                del self._named[name]
 
     def tasks(self) -> list[TaskProgress]:
         """Every live task."""
@@ -262,9 +266,9 @@ class Progress:
 
     def report(self, task: str, error: Exception, pause_seconds: float | None) -> None:
         """Log a task's trouble, at most once per interval. ``pause_seconds``: None when there is no next try."""
-        for live in self._tasks.values():
-            if live.name == task:
-                live.troubled(error)
+        live = self._named.get(task)
+        if live is not None:
+            live.troubled(error)
         repeats = self._repeats.admit((task, type(error)), always=pause_seconds is None)
         if repeats is None:
             return
