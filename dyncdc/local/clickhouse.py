@@ -6,11 +6,9 @@ import asyncio
 import fcntl
 import hashlib
 import json
-import os
-import secrets
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
@@ -22,10 +20,7 @@ from asynch.errors import ClickHouseException
 from ..errors import ConfigError, FatalError
 from .children import Child, ChildFailed, start_child
 from .clickhouse_child import ENDPOINT_FILE, NO_WHEEL_EXIT, STOP_GRACE_SECONDS
-
-SOLE_USER: Final = "dyncdc"
-SECRET_PLACE: Final = Path("password")
-"""Where the password of ``SOLE_USER`` stands, in the directory beside the data."""
+from .own_user import SOLE_USER, make_password, read_password
 
 DEFAULT_DATABASE: Final = "dyncdc"
 DEFAULT_MEMORY_BYTES: Final = 1 << 30
@@ -131,8 +126,8 @@ class LocalClickHouse:
             ) from None
         with self._sole_starter():
             if self._secret:
-                _make_password(self.directory)
-            self.password = _read_password(self.directory)
+                make_password(self.directory)
+            self.password = read_password(self.directory)
             await self._start()
         try:
             await self._query(f"CREATE DATABASE IF NOT EXISTS `{_escaped(self.database)}`", "default")
@@ -165,7 +160,7 @@ class LocalClickHouse:
         before = self.tcp_port, self.http_port
         self.tcp_port, self.http_port = tcp_port, http_port
         try:
-            self.password = _read_password(self.directory)
+            self.password = read_password(self.directory)
             # after a crash the file is stale, and its port may by now be anybody's
             if await self._query("SELECT displayName()", "default") == [(self._display_name,)]:
                 self._attached_pid = pid
@@ -271,25 +266,6 @@ class LocalClickHouse:
             path = self.directory / file
             path.touch(mode=0o600)
             path.write_text(f"<clickhouse>{_xml(content)}</clickhouse>\n")
-
-
-def _make_password(directory: Path) -> None:
-    """Make up a password where there is none yet: whole or not at all, and for the eyes of this process's user only."""
-    made = directory / f".{SECRET_PLACE.name}.{os.getpid()}"
-    made.unlink(missing_ok=True)
-    descriptor = os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with open(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(24))
-    with suppress(FileExistsError):
-        os.link(made, directory / SECRET_PLACE)
-    made.unlink()
-
-
-def _read_password(directory: Path) -> str:
-    try:
-        return (directory / SECRET_PLACE).read_text().strip()
-    except FileNotFoundError:
-        return ""
 
 
 def _user(password: str, profile: str = "default") -> dict[str, object]:

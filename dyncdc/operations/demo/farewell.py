@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from ...local.clickhouse import SECRET_PLACE
+from ...local.own_user import SECRET_PLACE
 from ..verify.result import Verification
 from .kit import CREDENTIALS, Kit
 from .queries import SAMPLE_QUERY, Answer, ask

@@ -16,7 +16,8 @@ import aiohttp
 
 from ...errors import ConfigError, DyncdcError
 from ...local.aws import LocalAws
-from ...local.clickhouse import SECRET_PLACE, LocalClickHouse
+from ...local.clickhouse import LocalClickHouse
+from ...local.own_user import SECRET_PLACE
 from ...sources.aws import AwsClients, open_clients
 from .dynamodb import DynamoDBWriter, open_writer
 from .source import BUCKET, STREAM, TABLES
