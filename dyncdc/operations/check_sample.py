@@ -105,7 +105,8 @@ def _showing_defaults(subject: str, spec: TableSpec) -> Iterator[Finding]:
     found = []
     for column in spec.columns:
         codec = compile_type(column.type, column.encoding)
-        if not column.key and not codec.nullable and (default := _default(codec)):
+        told = column.key or codec.nullable or column.defaulted
+        if not told and (default := _default(codec)):
             found.append(f"{column.name} ({default})")
     if found:
         more = f" and {len(found) - _MOST_LISTED:,} more" if len(found) > _MOST_LISTED else ""

@@ -13,7 +13,6 @@ from ...decode.infer import Inference, Observation
 from ...decode.moments import epoch_unit
 from ...decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ...decode.types import Codec, compile_type
-from ...decode.typetext import parse_type
 from ...decode.undecodable import Undecodable
 from ...errors import ConfigError
 from ...sinks.mapping import existing_table_spec
@@ -74,21 +73,8 @@ def match_columns(
             unfilled.append(place.name)
             continue
         used.add(path)
-        if (
-            column.takes == ("N",)
-            and not column.encoding
-            and not column.key
-            and compile_type(column.type).node.name in _MOMENTS
-        ):
-            values = _values(items, path)
-            column = replace(
-                column, encoding=epoch_unit(str(v["N"]) for v in values if isinstance(v, dict) and "N" in v)
-            )
-            why += "; its numbers are no seconds but smaller units" if column.encoding else ""
-        if not base.spill_column and parse_type(column.type).name == "JSON" and not column.lossy:
-            column = replace(column, lossy=True)
-            why += "; JSON blurs every map and the table has no spill column to keep it in: lossy, or use a String"
-        found.append(_measured(Matched(column, why, seen.get(path)), items, keys))
+        column, more = _suited(column, items, spill=bool(base.spill_column))
+        found.append(_measured(Matched(column, why + more, seen.get(path)), items, keys))
     order = [column.name for column in table.columns]
     found.sort(key=lambda each: (not each.column.key, order.index(each.column.name)))
     outside = tuple(
@@ -148,6 +134,19 @@ def _column(
         return None
     takes: AttributeType = key or _most_frequent(codec, observed)
     return ColumnSpec(place.name, place.type, path, (takes,), key=key is not None)
+
+
+def _suited(column: ColumnSpec, items: Sequence[Mapping[str, object]], *, spill: bool) -> tuple[ColumnSpec, str]:
+    """The column with the options that its values and its table ask for, and why."""
+    kind = compile_type(column.type, column.encoding).node.name
+    if kind in _MOMENTS and column.takes == ("N",) and not column.encoding and not column.key:
+        values = _values(items, column.path)
+        unit = epoch_unit(str(value["N"]) for value in values if isinstance(value, dict) and "N" in value)
+        return replace(column, encoding=unit), "; its numbers are of a smaller unit than seconds" if unit else ""
+    if kind == "JSON" and not spill and not column.lossy:
+        why = "; JSON blurs every map and the table has no spill column to keep it in: lossy, or use a String"
+        return replace(column, lossy=True), why
+    return column, ""
 
 
 def _most_frequent(codec: Codec, observed: Observation | None) -> AttributeType:
