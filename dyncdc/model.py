@@ -136,7 +136,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One row of ``dyncdc_checkpoints``. The greater (epoch, ordinal) wins, but ``finished`` is sticky."""
+    """One row of ``dyncdc_checkpoints``. The greater (epoch, ordinal) wins, but ``finished`` is sticky.
+
+    ``reopened``: a shard that was finished is read again from ``mark`` on; from then on only
+    rows of greater rank count. ``saved_at``: by the store's clock, 0 for a row that is not saved yet.
+    """
 
     source: SourceId
     shard: ShardId
@@ -144,6 +148,61 @@ class Checkpoint:
     epoch: int = 0
     ordinal: int = 0
     member: int = 0
+    reopened: bool = False
+    saved_at: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PastMark:
+    """One row of ``dyncdc_checkpoint_history``: a mark that was durable at ``saved_at`` (seconds, the store's clock).
+
+    ``begins``: reading began, or began anew, at ``mark``: what older rows say of the shard may lie ahead of it.
+    ``server``: the id of the server that took the row.
+    """
+
+    source: SourceId
+    shard: ShardId
+    mark: Mark
+    epoch: int
+    ordinal: int
+    begins: bool = False
+    server: str = ""
+    saved_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The newest past marks of each shard, oldest first.
+
+    ``last_before``: when the newest of all was saved that a server before this one took, a former process of the same
+    included; 0 when there is none.
+    """
+
+    marks: Sequence[PastMark] = ()
+    last_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server that holds the rows. ``id``: "" where any of several may answer for the same data.
+
+    ``started_at``: when its process started, in seconds by its own clock; 0 where that says nothing about the data.
+    """
+
+    id: str = ""
+    started_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a look at the checkpoints shows: the shards' greatest epoch, and whether our last save is held.
+
+    ``started_at``: as of ``Server``.
+    """
+
+    newest_epoch: int
+    held: bool = True
+    started_at: float = 0.0
 
 
 SnapshotState = Literal["waiting", "exporting", "loading", "sweeping", "complete", "failed"]
@@ -158,7 +217,8 @@ class Snapshot:
     the ClickHouse table it was made for: a re-created table has another one and needs another snapshot.
     ``covered_from`` is the instant (seconds, server clock) from which the stream is read for the table without a break.
     ``had_rows``: the destination may not have been empty when this snapshot was begun. ``request``: the id of the
-    request that it answers. ``epoch``: of the life that wrote this state; that of the greatest counts.
+    request that it answers. ``epoch``: of the life that wrote this state; that of the greatest counts. ``saved_at``:
+    when it did, by the store's clock.
     """
 
     id: str
@@ -173,6 +233,7 @@ class Snapshot:
     had_rows: bool = False
     request: str = ""
     epoch: int = 0
+    saved_at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

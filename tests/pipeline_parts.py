@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from dataclasses import replace
 
 import orjson
 from virtual_time import run
 
-from dyncdc.model import HORIZON, Block, Buried, Checkpoint, Decoded, Mark, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model import (
+    HORIZON,
+    Block,
+    Buried,
+    Checkpoint,
+    Decoded,
+    Mark,
+    Past,
+    PastMark,
+    Position,
+    Proof,
+    RawChunk,
+    Server,
+    Shard,
+    ShardId,
+    SourceId,
+)
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.burial import RefusedRow
 from dyncdc.pipeline.checkpointer import Checkpointer
@@ -74,6 +91,11 @@ class MemoryCheckpoints:
         self.saves: list[list[Checkpoint]] = []
         self.answer: Callable[[], Coroutine[object, object, None]] | None = None
         self.now = 1_000.0
+        self.connects = 1
+        self.looks = 0
+        """How often somebody asked for a proof."""
+        self.of = Server("one", 500.0)
+        self.past_marks: list[PastMark] = []
 
     async def load(self) -> Sequence[Checkpoint]:
         return list(self.rows)
@@ -82,15 +104,33 @@ class MemoryCheckpoints:
         if self.answer is not None:
             await self.answer()
         self.saves.append(list(rows))
-        self.rows += rows
+        self.rows += [replace(row, saved_at=self.now) for row in rows]
 
     async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
         await asyncio.sleep(0)
         return [row for row in self.rows if row.source in sources]
 
-    async def newest_epoch(self, shards: Collection[tuple[SourceId, ShardId]]) -> int:
+    async def proof(self, shards: Collection[tuple[SourceId, ShardId]], last: Checkpoint | None) -> Proof:
         await asyncio.sleep(0)
-        return max((row.epoch for row in self.rows if (row.source, row.shard) in shards), default=0)
+        self.looks += 1
+        newest = max((row.epoch for row in self.rows if (row.source, row.shard) in shards), default=0)
+        held = last is None or any(
+            (row.source, row.shard, row.epoch, row.member) == (last.source, last.shard, last.epoch, last.member)
+            and row.ordinal >= last.ordinal
+            for row in self.rows
+        )
+        return Proof(newest, held, self.of.started_at)
+
+    async def server(self) -> Server:
+        return self.of
+
+    async def remember(self, marks: Sequence[PastMark]) -> None:
+        self.past_marks += [replace(mark, server=self.of.id, saved_at=self.now) for mark in marks]
+
+    async def past(self, server: Server, rows: int) -> Past:
+        marks = sorted(self.past_marks, key=lambda mark: (mark.epoch, mark.ordinal))
+        before = [mark.saved_at for mark in marks if mark.saved_at < server.started_at or mark.server != server.id]
+        return Past(marks, max(before, default=0.0))
 
     async def server_time(self) -> float:
         return self.now
@@ -200,10 +240,22 @@ def writer_of(
     )
 
 
-def checkpointer_of(store: MemoryCheckpoints, *, interval_seconds: float = 1.0) -> Checkpointer:
+def checkpointer_of(
+    store: MemoryCheckpoints,
+    *,
+    interval_seconds: float = 1.0,
+    replay_seconds: float = 0.0,
+    went_back: bool = False,
+) -> Checkpointer:
     """Make a checkpointer."""
     return Checkpointer(
-        store, interval_seconds=interval_seconds, metrics=Metrics(), progress=Progress(), clock=lambda: 1_000.0
+        store,
+        interval_seconds=interval_seconds,
+        metrics=Metrics(),
+        progress=Progress(),
+        clock=lambda: 1_000.0,
+        replay_seconds=replay_seconds,
+        went_back=went_back,
     )
 
 

@@ -19,6 +19,7 @@ from ..pipeline.coordinator import first_error
 from ..pipeline.diversion import DiversionLimits
 from ..pipeline.evolving import DestinationChangedError
 from ..pipeline.membership import Division
+from ..pipeline.proving import WentBackError
 from ..pipeline.recovery import SourceLostError
 from ..pipeline.replicate import Destination, Settings, replicate
 from ..pipeline.succession import Predecessor, Succession
@@ -143,6 +144,8 @@ class _Daemon:
         """The present life has its epoch."""
         self._troubles: dict[str, str] = {}
         """By table, what health has to say of this life's destinations."""
+        self._went_back = False
+        """Whether the last life ended because ClickHouse went back."""
         self.replicating = False
         """From here on a signal drains; before, there is nothing to drain."""
 
@@ -251,9 +254,10 @@ class _Daemon:
                     task.cancel()
         except BaseExceptionGroup as group:
             error = first_error(group)
-            if not isinstance(error, SourceLostError | DestinationChangedError | ReloadedError):
+            if not isinstance(error, SourceLostError | DestinationChangedError | ReloadedError | WentBackError):
                 raise error from group
             self.replicating = False
+            self._went_back = isinstance(error, WentBackError)
             if not isinstance(error, ReloadedError):
                 self._progress.report("replicate", error, REOPEN_SECONDS)
             return self._stop.draining.is_set()
@@ -332,6 +336,8 @@ class _Daemon:
             shares.budget_bytes,
             fetch_ceiling_bytes=shares.fetch_ceiling_bytes,
             checkpoint_interval_seconds=config.checkpoint.interval_seconds,
+            replay_seconds=config.clickhouse.replay_after_restart_seconds,
+            went_back=self._went_back,
             drain_seconds=config.run.shutdown_seconds,
             division=self._division,
             once=self._once,

@@ -126,6 +126,13 @@ class ClickHouseConfig(Section):
     insert_timeout_seconds: Seconds = Field(
         default=60.0, description="an insert that takes longer is given up and sent again"
     )
+    replay_after_restart_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        le=1800,
+        description="what was acknowledged so shortly before a restart of ClickHouse is read again: it may have been "
+        "lost with the power; 0: nothing is",
+    )
 
     @model_validator(mode="after")
     def _combinations(self) -> ClickHouseConfig:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
-from ..errors import FatalError, RetryableError
+from ..errors import RetryableError
 from ..model import Checkpoint, Mark, Shard, ShardId, SourceId
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from .ledger import ShardLedger
 from .ports import CheckpointStore
+from .proving import Proving
+from .rewind import Key, PastMarks, Rewind, history_rows, is_before, rewind
 
 HEARTBEAT_SECONDS = 60.0
 """An idle shard gets a row this often: ``read_until`` is what tells a quiet shard from a lost position."""
 
 
 class Checkpointer:
-    """Persists the frontiers of all ledgers. The only writer of ``ShardLedger.persisted``."""
+    """Persists the frontiers of all ledgers. The only writer of ``ShardLedger.persisted``.
+
+    ``replay_seconds``: what was acknowledged so shortly before a restart of ClickHouse is read again. ``went_back``:
+    the session before has seen that ClickHouse went back, restarted or not; its tables may not be of one instant.
+    """
 
     def __init__(
         self,
@@ -28,8 +35,18 @@ class Checkpointer:
         progress: Progress,
         clock: Callable[[], float],
         member: int = 0,
+        replay_seconds: float = 0.0,
+        went_back: bool = False,
     ) -> None:
         self._store = store
+        self._replay_seconds = replay_seconds
+        self._went_back = went_back
+        self._proving = Proving(store, metrics, progress)
+        self._past = PastMarks()
+        self.rewind = Rewind()
+        """What is read again, for the server may have lost what came of it."""
+        self._reopened: set[Key] = set()
+        """Shards that are read again and saved as finished."""
         self._interval_seconds = interval_seconds
         self._metrics = metrics
         self._progress = progress
@@ -59,13 +76,34 @@ class Checkpointer:
     async def load(self) -> None:
         """Read all checkpoints of the pipeline and take an epoch above every one seen. Once, before the first shard."""
         rows = await self._store.load()
+        await self._proving.begin()
+        self.rewind = await self._rewind(rows)
         for row in rows:
-            self._loaded.setdefault(row.source, {})[row.shard] = row.mark
+            mark = self.rewind.marks.get((row.source, row.shard), row.mark)
+            self._loaded.setdefault(row.source, {})[row.shard] = mark
             self._epochs[row.source] = max(self._epochs.get(row.source, 0), row.epoch)
-            if row.mark.finished:
-                self._finish(row.source, row.shard, row.mark)
+            if mark.finished:
+                self._finish(row.source, row.shard, mark)
+            elif row.mark.finished:
+                self._reopened.add((row.source, row.shard))
+        if shards := len(self.rewind.marks):
+            self._metrics.rewound(shards)
+            self._progress.tell(
+                "reading again what ClickHouse may have lost", shards=shards, seconds=self._replay_seconds
+            )
         seen = max((row.epoch for row in rows), default=0)
         self.epoch = max(int(await self._store.server_time() * 1_000_000), seen + 1)
+
+    async def _rewind(self, rows: Sequence[Checkpoint]) -> Rewind:
+        """What is read again. After ClickHouse went back, of this member as if the server had been started just now."""
+        server, seconds = self._proving.server, self._replay_seconds
+        found = rewind(rows, await self._store.past(server, history_rows(seconds)), server, seconds)
+        if not self._went_back:
+            return found
+        now = replace(server, started_at=await self._store.server_time())
+        mine = [row for row in rows if row.member == self._member]
+        again = rewind(mine, await self._store.past(now, history_rows(seconds)), now, seconds)
+        return replace(again, marks={**found.marks, **again.marks})
 
     async def look(self, sources: Collection[SourceId]) -> None:
         """Take up what other members have saved of these sources. Raises RetryableError, FatalError."""
@@ -83,6 +121,8 @@ class Checkpointer:
         for row in rows:
             if (row.source, row.shard) in self.ledgers or row.shard in self.finished(row.source):
                 continue
+            if (row.source, row.shard) in self.rewind.marks and is_before(row, self._proving.server):
+                continue  # its owner has not read it again yet
             marks = self._loaded.setdefault(row.source, {})
             before = marks.get(row.shard)
             if row.mark.finished:
@@ -145,7 +185,8 @@ class Checkpointer:
 
     def open(self, shard: Shard, start: Mark) -> ShardLedger:
         """Begin to follow a shard. Its first row is written by the next save, before anything else is known of it."""
-        persisted = self.saved(shard.source).get(shard.id)
+        # What is read again has a row only once it is saved anew.
+        persisted = None if (shard.source, shard.id) in self.rewind.marks else self.saved(shard.source).get(shard.id)
         ledger = ShardLedger(shard, start, persisted=persisted, on_finished=self._wanted.set)
         self.ledgers[shard.source, shard.id] = ledger
         self._wanted.set()
@@ -184,11 +225,18 @@ class Checkpointer:
         now = asyncio.get_running_loop().time()
         dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._is_dirty(ledger, now)]
         if not dirty:
+            await self.still_there()
             return
         await self.still_ours({(ledger.shard.source, ledger.shard.id) for ledger, _ in dirty})
         self._due.clear()
         self._ordinal += 1
-        await self._store.save(self._rows(dirty))
+        past = self._past.due((ledger for ledger, _ in dirty), self.epoch, self._ordinal, now)
+        if past:
+            await self._store.remember(past)
+            self._past.remembered(past, now)
+        rows = self._rows(dirty)
+        await self._store.save(rows)
+        self._proving.last = rows[-1]
         for ledger, mark in dirty:
             self._settle(ledger, mark, now)
         for callback in self._on_saved:
@@ -198,20 +246,26 @@ class Checkpointer:
     async def still_ours(self, shards: Collection[tuple[SourceId, ShardId]]) -> None:
         """Raise FatalError when another process has taken any of these shards over: what we believe of them is old.
 
-        Raises RetryableError.
+        Also WentBackError, when what was saved last may be gone. Raises RetryableError.
         """
         await self.still_alone()
-        newest = await self._store.newest_epoch(shards)
-        if newest > self.epoch:
-            raise FatalError(
-                f"saving checkpoints: another dyncdc process with this pipeline name took over"
-                f" (its epoch {newest}, ours {self.epoch})",
-                hint="run one process per member of a pipeline, or give this one another `pipeline` name",
-            )
+        await self._proving.prove(shards, self.epoch)
+
+    async def still_there(self) -> None:
+        """As ``still_ours``, of nothing but what was saved last; asks only after a new connection."""
+        await self._proving.prove_connection(self.epoch)
 
     def _rows(self, dirty: Sequence[tuple[ShardLedger, Mark]]) -> list[Checkpoint]:
         return [
-            Checkpoint(ledger.shard.source, ledger.shard.id, mark, self.epoch, self._ordinal, self._member)
+            Checkpoint(
+                ledger.shard.source,
+                ledger.shard.id,
+                mark,
+                self.epoch,
+                self._ordinal,
+                self._member,
+                reopened=(ledger.shard.source, ledger.shard.id) in self._reopened and not mark.finished,
+            )
             for ledger, mark in dirty
         ]
 
@@ -227,11 +281,13 @@ class Checkpointer:
     def _settle(self, ledger: ShardLedger, mark: Mark, now: float) -> None:
         shard = ledger.shard
         ledger.persisted = mark
+        self._reopened.discard((shard.source, shard.id))
         self._saved_at[shard.source, shard.id] = now
         if mark.finished:
             self._finish(shard.source, shard.id, mark)
             self.ledgers.pop((shard.source, shard.id), None)
             del self._saved_at[shard.source, shard.id]
+            self._past.forget((shard.source, shard.id))
 
     async def run(self) -> None:
         """Save at every interval until stopped. Failed saves are repeated; the frontier waits in the ledgers."""

@@ -120,6 +120,8 @@ class Coordinator:
             watches = self._watches() if self._membership.division.leads else []
             others = Others(self._checkpointer, self._engine)
             self.watermarks = self._watermarks(followers)
+            if self.watermarks is not None and self._checkpointer.rewind.marks:
+                await self.watermarks.take_back()  # before a position is saved: who comes next finds nothing to rewind
             running = [
                 *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in followers.values()),
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
@@ -167,7 +169,14 @@ class Coordinator:
     ) -> SnapshotLoader | SnapshotShare:
         """Member 0 begins snapshots and ends them, the others lend it a hand."""
         plan, engine, recovery, membership = task.plan, self._engine, self._recovery, self._membership
-        journal = Journal(self._store, engine, plan.task, epoch=self._checkpointer.epoch, patient=patient)
+        journal = Journal(
+            self._store,
+            engine,
+            plan.task,
+            epoch=self._checkpointer.epoch,
+            patient=patient,
+            still_there=partial(self._checkpointer.still_ours, ()),
+        )
         loading = Loading(
             plan.table,
             task.origin,
@@ -217,6 +226,7 @@ class Coordinator:
             self._engine.metrics,
             self._engine.progress,
             before_look=self._heartbeat,
+            still_there=self._checkpointer.still_there,
             delay_seconds=delay_seconds,
             interval_seconds=interval_seconds,
         )

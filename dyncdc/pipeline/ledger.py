@@ -54,7 +54,7 @@ class ShardLedger:
         self, shard: Shard, start: Mark, *, persisted: Mark | None, on_finished: Callable[[], None] = lambda: None
     ) -> None:
         self.shard = shard
-        self.frontier = self._start = start
+        self.frontier = self.start = start
         self.persisted = persisted
         """What the checkpoint store holds, None before the shard's first row. Set by the checkpointer only."""
         self._on_finished = on_finished
@@ -68,7 +68,7 @@ class ShardLedger:
     @property
     def read_until(self) -> float:
         """As the frontier's, once something was read in this life; 0 before. A start may claim more than was read."""
-        return 0.0 if self.frontier is self._start else self.frontier.read_until
+        return 0.0 if self.frontier is self.start else self.frontier.read_until
 
     def track(self, mark: Mark, parts: int, release: Callable[[], None]) -> Receipt:
         """Register a chunk in read order. With no parts it settles as soon as all before it have."""

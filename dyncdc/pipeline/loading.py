@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import CorruptSnapshotError
 from ..model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
@@ -62,6 +62,17 @@ class Loading:
         self._wake = asyncio.Event()
         checkpointer.on_saved(self._wake.set)
         membership.on_seen(self._wake.set)
+
+    def checked(self, snapshot: Snapshot, *, sweeps: bool) -> Snapshot:
+        """A snapshot that was brought as far as its state says, or less far where ClickHouse may have lost some."""
+        if snapshot.state not in ("sweeping", "complete"):
+            return snapshot
+        source = SourceId(snapshot.id)
+        if not self._checkpointer.saved(source).keys() <= set(self._checkpointer.finished(source)):
+            return replace(snapshot, state="loading")  # a file is read again
+        if sweeps and snapshot.had_rows and self._checkpointer.rewind.touches(snapshot.saved_at, snapshot.epoch):
+            return replace(snapshot, state="sweeping")
+        return snapshot
 
     async def run(self, snapshot: Snapshot, task: TaskProgress, over: Callable[[Loaded], Awaitable[bool]]) -> None:
         """Read what is ours and not durable, until ``over`` says so; it is asked whenever something has changed.

@@ -14,9 +14,13 @@ from ..model import (
     Followed,
     Gap,
     Member,
+    Past,
+    PastMark,
     Position,
+    Proof,
     RawChunk,
     Request,
+    Server,
     Session,
     Shard,
     ShardId,
@@ -122,8 +126,30 @@ class CheckpointStore(Protocol):
         Raises RetryableError, FatalError.
         """
 
-    async def newest_epoch(self, shards: Collection[tuple[SourceId, ShardId]]) -> int:
-        """The greatest epoch that any row of these shards carries, 0 when there is none."""
+    @property
+    def connects(self) -> int:
+        """How often a connection was made: over a new one another server may answer, or an older state of one."""
+
+    async def proof(self, shards: Collection[tuple[SourceId, ShardId]], last: Checkpoint | None) -> Proof:
+        """The greatest epoch of these shards, and whether ``last``, one row of our last save, is still there.
+
+        One statement, unless a replica lags: that is waited for. Raises RetryableError, FatalError.
+        """
+
+    async def server(self) -> Server:
+        """The server that answers."""
+
+    async def remember(self, marks: Sequence[PastMark]) -> None:
+        """Append to ``dyncdc_checkpoint_history``, in one insert. The store fills in ``server`` and ``saved_at``.
+
+        Raises RetryableError, FatalError.
+        """
+
+    async def past(self, server: Server, rows: int) -> Past:
+        """The newest ``rows`` past marks of each shard, in the order of their epochs and ordinals.
+
+        None that is older than a week, so that what is shown of one shard is no older than what is shown of all.
+        """
 
     async def server_time(self) -> float:
         """Seconds since the epoch by the store's own clock."""

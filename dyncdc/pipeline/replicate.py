@@ -77,6 +77,10 @@ class Settings:
     budget_bytes: int
     fetch_ceiling_bytes: int = 2 * 2**20
     checkpoint_interval_seconds: float = 1.0
+    replay_seconds: float = 300.0
+    """What ClickHouse acknowledged so shortly before a restart is read again."""
+    went_back: bool = False
+    """The session before this one ended because ClickHouse went back."""
     drain_seconds: float = 25.0
     division: Division = field(default_factory=Division)
     once: bool = False
@@ -151,6 +155,8 @@ class _Life:
             progress=progress,
             clock=clock,
             member=settings.division.member,
+            replay_seconds=settings.replay_seconds,
+            went_back=settings.went_back,
         )
         self._membership = Membership(
             settings.division,

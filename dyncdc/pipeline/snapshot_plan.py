@@ -24,6 +24,10 @@ async def _never() -> int:
     return 0
 
 
+async def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotPlan:
     """What is to be loaded, and under which rules (SEMANTICS: export time is fuzzy by a minute either way).
@@ -63,7 +67,17 @@ class Coverage(Protocol):
 class Journal:
     """Writes down the states of one table's snapshots, and repeats what may succeed later."""
 
-    def __init__(self, store: SnapshotStore, engine: Engine, name: str, *, epoch: int, patient: bool = True) -> None:
+    def __init__(
+        self,
+        store: SnapshotStore,
+        engine: Engine,
+        name: str,
+        *,
+        epoch: int,
+        patient: bool = True,
+        still_there: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
+        self._still_there = still_there
         self._store = store
         self._engine = engine
         self._name = name
@@ -79,8 +93,13 @@ class Journal:
         ]
 
     async def save(self, snapshot: Snapshot) -> None:
-        """Make a snapshot's new state durable."""
-        await self.retry(lambda: self._store.save(replace(snapshot, epoch=self._epoch)))
+        """Make a snapshot's new state durable. Raises FatalError when what it follows from may be lost."""
+
+        async def proven() -> None:
+            await self._still_there()  # at each attempt: between two of them it may have been restored
+            await self._store.save(replace(snapshot, epoch=self._epoch))
+
+        await self.retry(proven)
         self._engine.progress.tell("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
 
     def tell(self, event: str, **keys: object) -> None:

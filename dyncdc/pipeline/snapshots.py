@@ -136,7 +136,7 @@ class SnapshotLoader:
 
     async def _next(self) -> Snapshot | None:
         """Return the snapshot to go on with, begun if need be; None when the table has all that is wanted."""
-        table, known = self._plan.table, await self._journal.load(self._plan)
+        table, known = self._plan.table, await self._known()
         request, gaps = self._recovery.request(table), self._recovery.gaps(table)
         choice = choose(known, gaps, request)
         if choice.complete is not None:
@@ -159,6 +159,14 @@ class SnapshotLoader:
             await self._journal.save(snapshot)
         self._version_floor = version_floor(known, snapshot)
         return snapshot
+
+    async def _known(self) -> list[Snapshot]:
+        """All snapshots of the destination, the oldest first, each as far as it surely is."""
+        known = await self._journal.load(self._plan)
+        if known and (checked := self._loading.checked(known[-1], sweeps=self._plan.sweeps)) != known[-1]:
+            await self._journal.save(checked)
+            known[-1] = checked
+        return known
 
     async def _bring_to_end(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot | None:
         """Return the complete snapshot; None when it was given up for another."""

@@ -7,7 +7,7 @@ then, a row, or a letter that the question shows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from .membership import Division
 from .ports import RecoveryStore, SnapshotStore, WatermarkStore
+from .retry import Backoff, retry_for_ever
 
 INTERVAL_SECONDS = 5.0
 STREAM_DELAY_SECONDS = 60.0
@@ -80,6 +81,10 @@ def least(rows: Iterable[Watermark]) -> dict[str, float | None]:
     return found
 
 
+async def _nothing() -> None:
+    return None
+
+
 class Watermarks:
     """This member's watermarks, kept in the metrics and in ``dyncdc_watermarks``."""
 
@@ -94,6 +99,7 @@ class Watermarks:
         progress: Progress,
         *,
         before_look: Callable[[], None] = lambda: None,
+        still_there: Callable[[], Awaitable[None]] = _nothing,
         delay_seconds: float = STREAM_DELAY_SECONDS,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
@@ -105,6 +111,7 @@ class Watermarks:
         self._metrics = metrics
         self._progress = progress
         self._before_look = before_look
+        self._still_there = still_there
         self._delay_seconds = delay_seconds
         self._interval_seconds = interval_seconds
         self._last: dict[str, float | None] | None = None
@@ -151,6 +158,22 @@ class Watermarks:
             found[each.table] = complete_until(
                 read_until[each.table], self._last.get(each.table), obstacles, delay_seconds
             )
+        await self._say(found)
+
+    async def take_back(self) -> None:
+        """Name no instant any more, whatever was said before: what made it true may be lost. Raises FatalError."""
+
+        def on_retry(error: RetryableError, pause_seconds: float) -> None:
+            self._metrics.retry("watermarks", error)
+            self._progress.report("watermarks", error, pause_seconds)
+
+        nothing: dict[str, float | None] = {each.table: None for each in self._tables}
+        with self._progress.task("watermarks") as task:
+            task.waiting_for("ClickHouse to take back the watermarks")
+            await retry_for_ever(lambda: self._say(nothing), backoff=Backoff(), on_retry=on_retry)
+
+    async def _say(self, found: dict[str, float | None]) -> None:
+        await self._still_there()
         await self._store.save(
             [Watermark(table, self._division.member, self._division.members, at) for table, at in found.items()]
         )

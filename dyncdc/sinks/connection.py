@@ -59,7 +59,13 @@ class ClickHouse:
         self._idle: list[ProtocolConnection] = []
         self._refused: set[str] = set()
         """Limits that the user may not lift."""
+        self._made: list[ProtocolConnection] = []
         self._closed = False
+
+    @property
+    def connects(self) -> int:
+        """How often a connection to the server was made."""
+        return sum(connection.connects for connection in self._made)
 
     def __repr__(self) -> str:
         return f"<ClickHouse {self.url}>"
@@ -161,7 +167,7 @@ class ClickHouse:
 
     def _make(self) -> ProtocolConnection:
         url = self.url
-        return ProtocolConnection(
+        made = ProtocolConnection(
             host=url.host,
             port=url.port,
             database=url.database,
@@ -173,6 +179,8 @@ class ClickHouse:
             secure=url.secure,
             certificates=self._certificates,
         )
+        self._made.append(made)
+        return made
 
     def _settings(self, sql: str, settings: Settings) -> dict[str, object]:
         return with_ours(settings, rows=isinstance(sql, Statement), refused=self._refused)

@@ -70,6 +70,8 @@ def _grants(
         yield qualified(table.name + VIEW_SUFFIX, database), "SELECT, CREATE VIEW, DROP VIEW"
     if any(table.cleaned for table in tables):
         yield "system.mutations", "SELECT"
+    if cluster or replicated:
+        yield "system.replicas", "SELECT"
     if cluster:
         yield "system.clusters", "SELECT"
         yield "*.*", "CLUSTER"

@@ -16,6 +16,8 @@ REQUESTS: Final = "dyncdc_requests"
 FOLLOWED: Final = "dyncdc_followed"
 MEMBERS: Final = "dyncdc_members"
 SESSIONS: Final = "dyncdc_sessions"
+CHECKPOINT_HISTORY: Final = "dyncdc_checkpoint_history"
+HISTORY_DAYS: Final = 7
 TOMBSTONES: Final = "dyncdc_tombstones"
 WATERMARKS: Final = "dyncdc_watermarks"
 MAPPINGS: Final = "dyncdc_mappings"
@@ -28,7 +30,8 @@ _HEAD: Final = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
 _ENGINE: Final = re.compile(r"ENGINE = (\w+)(?:\((\w*)\))?")
 
 _STATEMENTS: Final = (
-    # finished is part of the key: the row that says so survives every later row, whatever its rank.
+    # finished is part of the key: the row that says so survives every later row, whatever its rank. 2: a shard that was
+    # finished is read again from position on; then only rows of greater rank count.
     f"""CREATE TABLE IF NOT EXISTS {CHECKPOINTS} (
   pipeline String, source String, shard String, position String, finished UInt8, read_until DateTime64(6, 'UTC'),
   epoch UInt64, ordinal UInt64, rank UInt128, member UInt32, saved_at DateTime64(6, 'UTC') DEFAULT now64(6)
@@ -78,6 +81,13 @@ TTL toDateTime(seen_at) + INTERVAL 30 DAY""",
   began_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree ORDER BY (pipeline, n, member, epoch, id)
 TTL toDateTime(began_at) + INTERVAL 400 DAY""",
+    # Where each shard was about once a minute: after a loss of power what was acknowledged last is read again.
+    f"""CREATE TABLE IF NOT EXISTS {CHECKPOINT_HISTORY} (
+  pipeline String, source String, shard String, position String, read_until DateTime64(6, 'UTC'), epoch UInt64,
+  ordinal UInt64, begins UInt8, server String DEFAULT toString(serverUUID()),
+  saved_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, source, shard, epoch, ordinal)
+TTL toDateTime(saved_at) + INTERVAL {HISTORY_DAYS} DAY""",
     # Below which version (microseconds) a destination has no tombstones any more, so that nothing older may be written.
     f"""CREATE TABLE IF NOT EXISTS {TOMBSTONES} (
   destination_uuid String, pipeline String, table String, cleaned_before Int64, keys UInt64,

@@ -92,6 +92,7 @@ class ProtocolConnection(AsynchConnection):
         self.available_client_settings = ()  # it keeps some settings to itself that are the server's
         self._certificates = certificates
         self._connect_seconds = connect_seconds
+        self.connects = 0
 
     def _get_ssl_context(self) -> ssl.SSLContext | None:
         return self._certificates.context() if self.secure_socket else None
@@ -117,6 +118,7 @@ class ProtocolConnection(AsynchConnection):
     async def connect(self) -> None:
         """Connect anew. Nothing of it is left when it fails, takes longer than ``connect_seconds``, or is cancelled."""
         self.password = self._ask_password()
+        self.connects += 1
         try:
             async with asyncio.timeout(self._connect_seconds):
                 await super().connect()

@@ -67,6 +67,14 @@ class Metrics:
         self.retries = counter("retries", "Attempts that failed and were repeated.", "stage")
         self.snapshot_rows = counter("snapshot_rows", "Items of snapshots read, by DynamoDB table.", "table")
         self.gaps = counter("gaps", "Times that changes of the table were lost before they were read.", "table")
+        self.went_backs = counter(
+            "clickhouse_went_back",
+            "Times ClickHouse turned out to have been restarted, or to lack what it had acknowledged.",
+            "reason",
+        )
+        self.rewound_shards = counter(
+            "rewound_shards", "Shards, files and segments read again for what a restart of ClickHouse may have lost."
+        )
         self.worker_restarts = counter(
             "worker_restarts", "Times that a worker ended unasked and was started again (`limits.workers` above 1)."
         )
@@ -219,6 +227,14 @@ class Metrics:
     def passed(self, stage: str, seconds: float) -> None:
         """Record a chunk's delay in one part of the way: source_to_stream, stream_to_read or read_to_insert."""
         self.stage_latency.labels(stage).observe(max(0.0, seconds))
+
+    def went_back(self, reason: str) -> None:
+        """Record that ClickHouse may lack what it had acknowledged: restarted or rolled_back."""
+        self.went_backs.labels(reason).inc()
+
+    def rewound(self, shards: int) -> None:
+        """Record that shards are read again from older positions than those that were saved."""
+        self.rewound_shards.inc(shards)
 
     def checkpointed(self, now: float) -> None:
         """Record one successful save."""

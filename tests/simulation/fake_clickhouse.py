@@ -6,13 +6,25 @@ import asyncio
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from dyncdc.errors import RejectedRowsError, RetryableError
-from dyncdc.model import Block, Buried, Checkpoint, ShardId, Snapshot, SourceId, Watermark
+from dyncdc.model import (
+    Block,
+    Buried,
+    Checkpoint,
+    Past,
+    PastMark,
+    Proof,
+    Server,
+    ShardId,
+    Snapshot,
+    SourceId,
+    Watermark,
+)
 from dyncdc.pipeline.burial import RefusedRow
 
 from .life import Life, server_time
@@ -54,6 +66,9 @@ class ClickHouse:
     had_rows: set[str] = field(default_factory=set)
     """Tables with rows that were there before the first life."""
     statements: int = 0
+    id: str = "one"
+    started_at: float = EPOCH - 1000.0
+    past: list[PastMark] = field(default_factory=list)
     watermarks: list[Watermark] = field(default_factory=list)
 
     def apply(self, block: Block, token: str) -> None:
@@ -79,7 +94,14 @@ class ClickHouse:
     def winners(self) -> dict[tuple[SourceId, ShardId], Checkpoint]:
         """The row of each shard that counts: the greatest rank, but finished is sticky."""
         winners: dict[tuple[SourceId, ShardId], Checkpoint] = {}
+        reopened = {
+            (row.source, row.shard): (row.epoch, row.ordinal)
+            for row in sorted(self.checkpoints, key=lambda row: (row.epoch, row.ordinal))
+            if row.reopened
+        }
         for row in self.checkpoints:
+            if (row.epoch, row.ordinal) < reopened.get((row.source, row.shard), (0, 0)):
+                continue
             before = winners.get((row.source, row.shard))
             new = (row.mark.finished, row.epoch, row.ordinal)
             if before is None or new >= (before.mark.finished, before.epoch, before.ordinal):
@@ -87,7 +109,9 @@ class ClickHouse:
         return winners
 
     def finished(self, source: str) -> set[str]:
-        """Shards of a source with a finished row."""
+        """Shards of a source with a finished row that counts."""
+        if any(row.reopened for row in self.checkpoints):
+            return {shard for (owner, shard), row in self.winners().items() if owner == source and row.mark.finished}
         return {row.shard for row in self.checkpoints if row.source == source and row.mark.finished}
 
     def holds(self, change: Change) -> bool:
@@ -209,6 +233,7 @@ class CheckpointClient:
         self._server = server
         self._life = life
         self._logs = {stream.id: stream.shards for stream in server.world.streams}
+        self.connects = 1
 
     async def load(self) -> Sequence[Checkpoint]:
         await self._life.takes(0.001, 0.05)
@@ -222,10 +247,32 @@ class CheckpointClient:
             raise RetryableError("looking at checkpoints: no answer")
         return [row for row in self._server.winners().values() if row.source in sources]
 
-    async def newest_epoch(self, shards: Collection[tuple[SourceId, ShardId]]) -> int:
+    async def proof(self, shards: Collection[tuple[SourceId, ShardId]], last: Checkpoint | None) -> Proof:
         await self._life.takes(0.001, 0.05)
         rows = self._server.checkpoints
-        return max((row.epoch for row in rows if (row.source, row.shard) in shards), default=0)
+        newest = max((row.epoch for row in rows if (row.source, row.shard) in shards), default=0)
+        held = last is None or any(
+            (row.source, row.shard, row.epoch, row.member) == (last.source, last.shard, last.epoch, last.member)
+            and row.ordinal >= last.ordinal
+            for row in rows
+        )
+        return Proof(newest, held, self._server.started_at)
+
+    async def server(self) -> Server:
+        await self._life.takes(0.001, 0.01)
+        return Server(self._server.id, self._server.started_at)
+
+    async def remember(self, marks: Sequence[PastMark]) -> None:
+        await self._life.takes(0.001, 0.05)
+        if self._life.happens(self._life.faults.save_failed):
+            raise RetryableError("remembering checkpoints: no answer")
+        self._server.past += [replace(mark, server=self._server.id, saved_at=server_time()) for mark in marks]
+
+    async def past(self, server: Server, rows: int) -> Past:
+        await self._life.takes(0.001, 0.05)
+        marks = sorted(self._server.past, key=lambda mark: (mark.epoch, mark.ordinal))
+        before = (mark.saved_at for mark in marks if mark.saved_at < server.started_at or mark.server != server.id)
+        return Past(marks, max(before, default=0.0))
 
     async def server_time(self) -> float:
         await self._life.takes(0.001, 0.01)
@@ -256,7 +303,7 @@ class CheckpointClient:
     def _apply(self, rows: Sequence[Checkpoint]) -> None:
         for row in rows:
             self._server.first_positions.setdefault(row.source, row.mark.position)
-        self._server.checkpoints += rows
+        self._server.checkpoints += [replace(row, saved_at=server_time()) for row in rows]
 
     def _probe(self, row: Checkpoint) -> None:
         if row.source not in self._logs:
@@ -319,7 +366,7 @@ class SnapshotClient:
                 raise life.violated(f"the snapshot of {snapshot.table} was complete before its last file")
         known = self._server.snapshots.get(snapshot.id)
         if known is None or known.epoch <= snapshot.epoch:
-            self._server.snapshots[snapshot.id] = snapshot
+            self._server.snapshots[snapshot.id] = replace(snapshot, saved_at=server_time())
         await life.reach(f"snapshot {snapshot.state}")
         if life.happens(life.faults.save_unanswered):
             raise RetryableError("saving a snapshot: timed out")

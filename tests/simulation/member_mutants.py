@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dyncdc.model import Member, Shard, ShardId, SourceId
+from dyncdc.model import Checkpoint, Member, Proof, Shard, ShardId, SourceId
 from dyncdc.pipeline import follower
 from dyncdc.pipeline.follower import StreamFollower
 from dyncdc.pipeline.lineage import ready
@@ -58,13 +59,17 @@ def divided_by_the_order_of_the_list(patch: pytest.MonkeyPatch) -> None:
 
 def every_epoch_counts(patch: pytest.MonkeyPatch) -> None:
     """A later start of any member looks like a take-over to all others."""
+    original = CheckpointClient.proof
 
-    async def newest_epoch(self: CheckpointClient, shards: Collection[tuple[SourceId, ShardId]]) -> int:
-        await self._life.takes(0.001, 0.05)
+    async def proof(
+        self: CheckpointClient, shards: Collection[tuple[SourceId, ShardId]], last: Checkpoint | None
+    ) -> Proof:
+        found = await original(self, shards, last)
         sources = {source for source, _ in shards}
-        return max((row.epoch for row in self._server.checkpoints if row.source in sources), default=0)
+        newest = max((row.epoch for row in self._server.checkpoints if row.source in sources), default=0)
+        return replace(found, newest_epoch=newest)
 
-    patch.setattr(CheckpointClient, "newest_epoch", newest_epoch)
+    patch.setattr(CheckpointClient, "proof", proof)
 
 
 def strays_welcome(patch: pytest.MonkeyPatch) -> None:

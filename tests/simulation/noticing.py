@@ -12,6 +12,8 @@ from . import (
     compiled,
     compiled_mutants,
     decode_mutants,
+    going_back,
+    going_back_mutants,
     identity,
     identity_mutants,
     losing,
@@ -35,6 +37,11 @@ RARELY_NOTICED = {
     "old_list_counts_for_ever": 54,
     "stream_never_followed_before": 165,
     "any_snapshot_closes_a_gap": 112,
+    "finished_shards_are_not_read_again": 40,
+    "history_of_the_present": 40,
+    "saves_over_what_went_back": 40,
+    "snapshots_stay_complete": 40,
+    "watermarks_stay": 146,
 }
 """Seeds that notice what most do not. Only a hint: once the simulation has changed, others may be the ones."""
 
@@ -44,6 +51,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *decode_mutants.ALL,
     *compiled_mutants.ALL,
     *losing_mutants.ALL,
+    *going_back_mutants.ALL,
     *member_mutants.ALL,
     *value_mutants.ALL,
     *settling_mutants.ALL,
@@ -73,6 +81,8 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return compiled.run
     if plant in losing_mutants.ALL:
         return losing.run
+    if plant in going_back_mutants.ALL:
+        return going_back.run
     if plant in member_mutants.ALL:
         return membering.run
     if plant in value_mutants.ALL:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 import pytest
 from pipeline_parts import SOURCE, MemoryCheckpoints, checkpointer_of, mark, shard
@@ -12,6 +13,8 @@ from virtual_time import run
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Checkpoint, Mark, ShardId
 from dyncdc.pipeline.checkpointer import HEARTBEAT_SECONDS, Checkpointer
+from dyncdc.pipeline.proving import WentBackError
+from dyncdc.pipeline.rewind import HISTORY_SECONDS
 
 
 def nothing() -> None:
@@ -264,5 +267,129 @@ def test_a_shard_that_ends_during_a_save_does_not_wait_for_the_next_interval() -
             assert checkpointer.finished(SOURCE) == {"s"}
 
         await _run_for(checkpointer, use)
+
+    run(work())
+
+
+def test_a_save_that_clickhouse_has_forgotten_ends_the_session_before_the_next() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+        ledger = checkpointer.open(shard(), mark(1))
+        await checkpointer.save()
+        ledger.track(mark(2), 0, nothing)
+        await checkpointer.save()
+        del store.rows[1:]
+        ledger.track(mark(3), 0, nothing)
+        with pytest.raises(WentBackError, match="gone"):
+            await checkpointer.save()
+        assert [x.mark.position for x in store.rows] == ["1"], "nothing is written over what is older"
+
+    run(work())
+
+
+def test_a_server_that_was_started_again_ends_the_session_before_the_next_save() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+        checkpointer.open(shard(), mark(1))
+        store.of = replace(store.of, started_at=900.0)
+        with pytest.raises(WentBackError, match="started again"):
+            await checkpointer.save()
+        assert not store.rows
+
+    run(work())
+
+
+def test_an_idle_process_looks_after_each_new_connection_and_only_then() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+        checkpointer.open(shard(), mark(1))
+        await checkpointer.save()
+        looks = store.looks
+        for _ in range(3):
+            await checkpointer.save()
+        assert store.looks == looks, "nothing can have gone back"
+        store.connects += 1
+        await checkpointer.save()
+        assert store.looks == looks + 1
+        store.rows.clear()
+        store.connects += 1
+        with pytest.raises(WentBackError):
+            await checkpointer.save()
+
+    run(work())
+
+
+def test_after_a_restart_of_the_server_a_finished_shard_is_reopened_and_read_again_until_it_is_saved() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        before = await loaded(store)
+        ledger = before.open(shard(), Mark(HORIZON))
+        await before.save()
+        ledger.track(mark(7, finished=True), 0, nothing)
+        await before.save()
+        store.now, store.of = 2_000.0, replace(store.of, started_at=1_500.0)
+        after = checkpointer_of(store, replay_seconds=300.0)
+        await after.load()
+        assert after.saved(SOURCE) == {"s": Mark(HORIZON)} and not after.finished(SOURCE)
+        ledger = after.open(shard(), after.saved(SOURCE)[ShardId("s")])
+        assert not after.held(SOURCE), "another process would not read it again yet"
+        await after.look([SOURCE])
+        assert not after.finished(SOURCE), "the row of before still says so"
+        await after.save()
+        assert (store.rows[-1].reopened, store.rows[-1].mark.position) == (True, HORIZON) and after.held(SOURCE)
+        ledger.track(mark(7, finished=True), 0, nothing)
+        await after.save()
+        assert not store.rows[-1].reopened and after.finished(SOURCE) == {"s"}
+        again = checkpointer_of(store, replay_seconds=300.0)
+        store.rows = store.rows[-1:]
+        await again.load()
+        assert not again.rewind.marks, "once is enough"
+
+    run(work())
+
+
+def test_the_history_has_every_beginning_and_each_shard_once_a_minute_as_it_was_saved() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        checkpointer = await loaded(store)
+        ledger = checkpointer.open(shard(), mark(1))
+        ledger.track(mark(2), 0, nothing)
+        for position in range(3, 8):
+            await checkpointer.save()
+            ledger.track(mark(position), 0, nothing)
+        assert [(x.mark, x.begins) for x in store.past_marks][:1] == [(mark(1), True)], (
+            "where it began, not where it is"
+        )
+        before = len(store.past_marks)
+        await asyncio.sleep(HISTORY_SECONDS)
+        durable = ledger.persisted
+        await checkpointer.save()
+        assert [(x.mark, x.begins) for x in store.past_marks[before:]] == [(durable, False)]
+
+    run(work())
+
+
+def test_what_went_back_without_a_restart_is_read_again_as_after_one() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        before = await loaded(store)
+        ledger = before.open(shard(), mark(1))
+        await before.save()
+        store.now = 1_100.0
+        ledger.track(mark(2), 0, nothing)
+        await before.save()
+        store.now = 1_200.0
+        plain = checkpointer_of(store, replay_seconds=300.0)
+        await plain.load()
+        assert plain.saved(SOURCE) == {"s": mark(2)}
+        after = checkpointer_of(store, replay_seconds=300.0, went_back=True)
+        await after.load()
+        assert after.saved(SOURCE) == {"s": mark(1)}
+        ledger = after.open(shard(), mark(1))
+        await after.save()
+        assert store.rows[-1].mark == mark(1), "the server itself was not started again: that ends no session"
 
     run(work())

@@ -15,6 +15,8 @@ CONTRACT = {
     "retries_total": ["stage"],
     "snapshot_rows_total": ["table"],
     "gaps_total": ["table"],
+    "clickhouse_went_back_total": ["reason"],
+    "rewound_shards_total": [],
     "stage_seconds_total": ["stage"],
     "log_lines_lost_total": [],
     "insert_duration_seconds": ["table"],

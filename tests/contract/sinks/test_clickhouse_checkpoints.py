@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.model import Checkpoint, Mark, Position, ShardId, Snapshot, SourceId
+from dyncdc.model import Checkpoint, Mark, Past, PastMark, Position, ShardId, Snapshot, SourceId
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.own_tables import CHECKPOINTS, GAPS, own_statements
@@ -63,20 +63,90 @@ async def test_pipelines_share_nothing(tables: ClickHouse) -> None:
     one, other = ClickHouseCheckpoints(tables, "one"), ClickHouseCheckpoints(tables, "other")
     await one.save([row(1)])
     assert await other.load() == []
-    assert await other.newest_epoch({(SOURCE, ShardId(SHARD))}) == 0
+    assert (await other.proof({(SOURCE, ShardId(SHARD))}, None)).newest_epoch == 0
 
 
 async def test_the_newest_epoch_is_that_of_the_shards_asked_for_at_once_after_a_save(tables: ClickHouse) -> None:
     store = ClickHouseCheckpoints(tables, "p")
     mine, other = (SOURCE, ShardId(SHARD)), (SOURCE, ShardId("b"))
-    assert await store.newest_epoch({mine}) == 0
+
+    async def newest(shards: set[tuple[SourceId, ShardId]]) -> int:
+        return (await store.proof(shards, None)).newest_epoch
+
+    assert await newest({mine}) == 0
     await store.save([row(1, epoch=5), row(1, epoch=7, shard="b")])
-    assert await store.newest_epoch({mine}) == 5, "another member's later start is no take-over"
-    assert await store.newest_epoch({mine, other, (SourceId("x"), ShardId(SHARD))}) == 7
-    assert await store.newest_epoch({(SourceId("x"), ShardId("b"))}) == 0
-    assert await store.newest_epoch(set()) == 0
+    assert await newest({mine}) == 5, "another member's later start is no take-over"
+    assert await newest({mine, other, (SourceId("x"), ShardId(SHARD))}) == 7
+    assert await newest({(SourceId("x"), ShardId("b"))}) == 0
+    assert await newest(set()) == 0
     many = {(SOURCE, ShardId(f"file/with/a/long/key-{number:0200}")) for number in range(3000)}
-    assert await store.newest_epoch(many | {other}) == 7
+    assert await newest(many | {other}) == 7
+
+
+async def test_a_save_that_is_gone_is_missed_and_one_that_was_followed_by_another_is_not(tables: ClickHouse) -> None:
+    store = ClickHouseCheckpoints(tables, "p")
+    first, second = row(1, epoch=5, ordinal=1), row(2, epoch=5, ordinal=2)
+    await store.save([first])
+    assert (await store.proof(set(), first)).held
+    assert not (await store.proof(set(), second)).held
+    await store.save([second])
+    await tables.execute(f"OPTIMIZE TABLE {CHECKPOINTS} FINAL")
+    assert (await store.proof({(SOURCE, ShardId("x"))}, first)).held, "a later save of the same process is as good"
+    assert not (await store.proof(set(), replace(second, member=4))).held
+    assert not (await store.proof(set(), replace(second, epoch=4))).held
+    await tables.execute(f"TRUNCATE TABLE {CHECKPOINTS}")
+    assert not (await store.proof({(SOURCE, ShardId(SHARD))}, second)).held
+
+
+async def test_a_server_that_is_alone_is_known_by_its_start_and_its_id(tables: ClickHouse) -> None:
+    store = ClickHouseCheckpoints(tables, "p")
+    server = await store.server()
+    assert server.id and time.time() - 3600 < server.started_at < time.time()
+    assert abs((await store.proof(set(), None)).started_at - server.started_at) <= 1.0
+
+
+async def test_a_finished_shard_that_is_read_again_is_finished_only_by_a_later_row(tables: ClickHouse) -> None:
+    store = ClickHouseCheckpoints(tables, "p")
+    await store.save([row(9, epoch=1, finished=True)])
+    await store.save([replace(row(4, epoch=2), reopened=True)])
+    await store.save([row(8, epoch=1, ordinal=7, finished=True)])  # on its way for long
+    for position, ordinal in ((4, 1), (5, 2)):
+        if ordinal == 2:
+            await store.save([row(5, epoch=2, ordinal=2)])
+        (found,) = await store.load()
+        assert (found.mark.finished, found.mark.position) == (False, str(position))
+        await tables.execute(f"OPTIMIZE TABLE {CHECKPOINTS} FINAL")
+    await store.save([row(9, epoch=2, ordinal=3, finished=True)])
+    await store.save([row(6, epoch=3)])
+    (found,) = await store.load()
+    assert (found.mark.finished, found.mark.position) == (True, "9")
+
+
+async def test_rows_say_when_they_were_saved(tables: ClickHouse) -> None:
+    store = ClickHouseCheckpoints(tables, "p")
+    await store.save([row(1)])
+    (found,) = await store.load()
+    assert abs(found.saved_at - time.time()) < 5.0
+
+
+async def test_past_marks_come_back_in_their_order_the_newest_of_each_shard(tables: ClickHouse) -> None:
+    store = ClickHouseCheckpoints(tables, "p")
+    server = await store.server()
+    assert await store.past(server, 2) == Past([], 0.0)
+    shards = ShardId(SHARD), ShardId("other 😀 ' \\")
+    for ordinal in (9, 10, 11):
+        marks = [
+            PastMark(SOURCE, shard, Mark(Position(f"{ordinal}"), 1.5), 5, ordinal, ordinal == 9) for shard in shards
+        ]
+        await store.remember(marks)
+    past = await store.past(server, 2)
+    assert [(mark.ordinal, mark.begins) for mark in past.marks if mark.shard == shards[0]] == [(10, False), (11, False)]
+    assert len(past.marks) == 4 and past.marks[0].mark == Mark(Position("10"), 1.5)
+    assert {mark.server for mark in past.marks} == {server.id} and past.last_before == 0.0
+    later = replace(server, started_at=time.time() + 60.0)
+    assert (await store.past(later, 2)).last_before == pytest.approx(max(mark.saved_at for mark in past.marks))
+    other = replace(server, id="another")
+    assert (await store.past(other, 2)).last_before == pytest.approx(max(mark.saved_at for mark in past.marks))
 
 
 async def test_a_look_shows_what_is_saved_of_some_sources(tables: ClickHouse) -> None:

@@ -1,0 +1,395 @@
+"""Lives over a ClickHouse that goes back: restored from an older copy, or started again without its newest rows.
+
+The same pipeline, faults and judge as in ``simulate``; here the server ends at some instants, with every call that is
+under way, and has lost something when it is there again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+
+from dyncdc.errors import RetryableError
+from dyncdc.model import Block, Followed, Gap
+from dyncdc.pipeline import checkpointer, rewind
+from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
+from dyncdc.pipeline.proving import WentBackError
+from dyncdc.pipeline.replicate import Destination, Settings, replicate
+from dyncdc.pipeline.snapshots import SnapshotPlan
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+from . import simulate
+from .fake_aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
+from .fake_clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
+from .fake_watermarks import STREAM_DELAY_SECONDS, WatermarksClient
+from .life import Life, server_time
+from .losing import WIDE_MARGIN_SECONDS, Losses, LossyGhosts, RecoveryClient, unsettled
+from .simulate import SETTLE_SECONDS, Simulation
+from .world import ShardLog
+
+REPLAY_SECONDS = 6.0
+"""What is written so shortly before the end of a server may be gone."""
+
+HISTORY_SECONDS = 1.5
+HEARTBEAT_SECONDS = 3.0
+COPY_SECONDS = 0.5
+KEPT_COPIES = 40
+
+Loss = Literal["nothing", "everything", "destination", "checkpoints"]
+"""What goes back: all that the server holds to an older copy, or only some of it."""
+
+
+@dataclass(slots=True)
+class Copy:
+    """What the server held at an instant. Rows are never changed in place."""
+
+    at: float
+    tables: dict[str, dict[str, Any]]
+    lists: dict[str, Any]
+    gaps: dict[tuple[str, str, str, int], Gap]
+    recovered: set[tuple[str, str, str, int]]
+    followed: dict[str, Followed]
+
+
+@dataclass(slots=True)
+class Power:
+    """Whether the server runs, since when, and the calls that end with it."""
+
+    server: ClickHouse
+    losses: Losses
+    rng: random.Random
+    up: bool = True
+    starts: int = 0
+    calls: set[asyncio.Task[Any]] = field(default_factory=set)
+    copies: list[Copy] = field(default_factory=list)
+    counted: Counter[str] = field(default_factory=Counter)
+
+    async def call(self, life: Connected, operation: Callable[[], Awaitable[Any]]) -> Any:
+        """Call the server, over a new connection if it was started again meanwhile."""
+        if not self.up:
+            await asyncio.sleep(self.rng.uniform(0.01, 0.3))
+            raise RetryableError("connecting: refused")
+        life.connect(self.starts)
+        task = asyncio.ensure_future(operation())
+        self.calls.add(task)
+        starts = self.starts
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self.starts == starts:
+                raise
+            raise RetryableError("the connection was reset") from None
+        finally:
+            self.calls.discard(task)
+
+    async def copy_now_and_then(self) -> None:
+        """Keep copies of the last seconds."""
+        while True:
+            if self.up:
+                self.copies = [*self.copies[-KEPT_COPIES:], self._copy()]
+            await asyncio.sleep(COPY_SECONDS)
+
+    def _copy(self) -> Copy:
+        server, losses = self.server, self.losses
+        return Copy(
+            asyncio.get_running_loop().time(),
+            {name: dict(rows) for name, rows in server.tables.items()},
+            {
+                "letters": dict(server.letters),
+                "checkpoints": list(server.checkpoints),
+                "past": list(server.past),
+                "snapshots": dict(server.snapshots),
+                "watermarks": list(server.watermarks),
+                "first_positions": dict(server.first_positions),
+            },
+            dict(losses.open),
+            set(losses.recovered),
+            dict(losses.followed),
+        )
+
+    async def end(self, loss: Loss, down_seconds: float) -> None:
+        """End the server, lose something, and start it again."""
+        self.up = False
+        self.starts += 1
+        for task in list(self.calls):
+            task.cancel()
+        await asyncio.sleep(0.01)
+        now = asyncio.get_running_loop().time()
+        young = [copy for copy in self.copies if copy.at > now - REPLAY_SECONDS]
+        found = self.rng.choice(young if loss == "destination" and young else self.copies or [self._copy()])
+        if loss == "destination" and not young:
+            loss = "nothing"
+        self._go_back(loss, found)
+        self.counted[f"lost: {loss}"] += 1
+        await asyncio.sleep(down_seconds)
+        if loss == "everything" and self.rng.random() < 0.3:
+            self.server.id += "+"  # the copy was put on another server
+        self.server.started_at = server_time()
+        self.copies.clear()
+        self.up = True
+
+    def _go_back(self, loss: Loss, copy: Copy) -> None:
+        server, losses = self.server, self.losses
+        if loss in ("everything", "destination"):
+            server.tables = {name: dict(rows) for name, rows in copy.tables.items()}
+            server.letters = dict(copy.lists["letters"])
+        if loss in ("everything", "checkpoints"):
+            server.checkpoints = list(copy.lists["checkpoints"])
+            server.past = list(copy.lists["past"])
+        if loss == "everything":
+            server.snapshots = dict(copy.lists["snapshots"])
+            server.watermarks = list(copy.lists["watermarks"])
+            server.first_positions = dict(copy.lists["first_positions"])
+            losses.open, losses.recovered = dict(copy.gaps), set(copy.recovered)
+            losses.followed = dict(copy.followed)
+
+
+@dataclass(slots=True)
+class Connected:
+    """The connection of one life."""
+
+    connects: int = 0
+    seen: int = -1
+
+    def connect(self, starts: int) -> None:
+        """Connect anew where the server was started since."""
+        if self.seen != starts:
+            self.connects, self.seen = self.connects + 1, starts
+
+
+class Over:
+    """A client whose calls end with the server."""
+
+    def __init__(self, client: Any, power: Power, connected: Connected) -> None:
+        self._client = client
+        self._power = power
+        self._connected = connected
+
+    @property
+    def connects(self) -> int:
+        return self._connected.connects
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
+
+        async def called(*arguments: Any, **options: Any) -> Any:
+            return await self._power.call(self._connected, lambda: method(*arguments, **options))
+
+        return called
+
+
+class MortalSink(SinkClient):
+    """What was on its way to a server ends with it."""
+
+    def __init__(self, server: ClickHouse, life: Life, power: Power, *, statement_bytes: int) -> None:
+        super().__init__(server, life, statement_bytes=statement_bytes)
+        self._power = power
+
+    def _probe(self, block: Block, token: str) -> None:
+        self._in_flight = [table for table in self._in_flight if self._power.up]
+        super()._probe(block, token)
+
+    def _lands_later(self, block: Block, token: str, delay: float) -> None:
+        starts = self._power.starts
+
+        def land() -> None:
+            if self._power.starts == starts and not (self._life.dead and self._server.world.ties):
+                self._server.apply(block, token)
+
+        asyncio.get_running_loop().call_later(delay, land)
+
+
+class MortalCheckpoints(CheckpointClient):
+    """Positions may go back; the end tells whether they passed too much."""
+
+    def __init__(self, server: ClickHouse, life: Life, power: Power) -> None:
+        super().__init__(server, life)
+        self._power = power
+        self._starts = power.starts
+
+    async def save(self, rows: Sequence[Any]) -> None:
+        self._starts = self._power.starts
+        await super().save(rows)
+
+    def _apply(self, rows: Sequence[Any]) -> None:
+        if self._power.starts == self._starts:
+            super()._apply(rows)
+
+    def _probe(self, row: Any) -> None:
+        """See above."""
+
+
+class PatientStream(FakeStream):
+    """A stream that still has all that it ever held, as the retention is longer than any outage."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._fetched: set[str] = set()
+
+    def _visible(self) -> list[ShardLog]:
+        now = asyncio.get_running_loop().time()
+        return [log for log in self._script.shards.values() if log.opened <= now]
+
+    def _probe(self, log: ShardLog) -> None:
+        life = self._life
+        if log.id in self._reading:
+            raise life.violated(f"{log.id} is fetched twice at a time")
+        if self._fetched & set(log.children):
+            raise life.violated(f"{log.id} is fetched after its child")
+        self._fetched.add(log.id)
+
+
+class AnyOrigin(FakeOrigin):
+    """A snapshot that ClickHouse forgot is asked for once more; its row may be gone as soon as it was saved."""
+
+    def _probe(self, token: str) -> None:
+        """See above."""
+
+
+def run(seed: int, *, losses: Sequence[Loss] = ()) -> Counter[str] | None:
+    """Run one seed. None where a table is not loaded by snapshots. Raises Violation."""
+    world = simulate.build(seed)
+    if not all(table in world.snapshots for stream in world.streams for table in stream.tables):
+        return None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewind, "HISTORY_SECONDS", HISTORY_SECONDS)
+        patch.setattr(checkpointer, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
+        made: list[Power] = []
+        prepare, live, differences = simulate._prepare, simulate._simulate, simulate._differences
+
+        def prepared(seed: int, cut_point: str | None) -> Simulation:
+            simulation = prepare(seed, cut_point)
+            for exports in simulation.exports.values():
+                exports.corrupt = False
+            rng = random.Random(f"power of {seed}")
+            made.append(Power(simulation.server, Losses(86_400.0), rng))
+            return simulation
+
+        async def simulated(simulation: Simulation) -> Counter[str]:
+            power = made[-1]
+            tasks = [
+                asyncio.create_task(power.copy_now_and_then(), name="copies"),
+                asyncio.create_task(_disturb(power, simulation, losses), name="power"),
+            ]
+            try:
+                counted = await live(simulation)
+            finally:
+                for task in tasks:
+                    task.cancel()
+            return counted + power.counted
+
+        async def process(
+            simulation: Simulation, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+        ) -> None:
+            await _process(simulation, made[-1], life, draining, metrics, once=once)
+
+        patch.setattr(simulate, "_prepare", prepared)
+        patch.setattr(simulate, "_simulate", simulated)
+        patch.setattr(simulate, "_process", process)
+        patch.setattr(
+            simulate, "_differences", lambda simulation: [*differences(simulation), *unsettled(made[-1].losses)]
+        )
+        return simulate.run(seed)
+
+
+async def _disturb(power: Power, simulation: Simulation, losses: Sequence[Loss]) -> None:
+    """End the server now and then, while the script lasts."""
+    rng = power.rng
+    kinds: Sequence[Loss] = losses or (
+        "nothing",
+        "everything",
+        "everything",
+        "destination",
+        "destination",
+        "checkpoints",
+    )
+    for _ in range(rng.choice([1, 1, 2, 3])):
+        await asyncio.sleep(rng.uniform(2.0, 9.0))
+        if asyncio.get_running_loop().time() > simulation.world.ends_at:
+            return
+        await power.end(rng.choice(kinds), rng.choice([0.2, 1.0, 4.0]))
+
+
+async def _process(
+    simulation: Simulation, power: Power, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+) -> None:
+    """Start the pipeline as the application does, and once more when ClickHouse has gone back."""
+    went_back = False
+    while True:
+        try:
+            await _session(simulation, power, life, draining, metrics, once=once, went_back=went_back)
+        except WentBackError:
+            went_back = True
+            power.counted["noticed"] += 1
+            if draining.is_set():
+                life.dead = True  # ends at once: whoever comes next reads it all again
+                return
+            continue
+        return
+
+
+async def _session(
+    simulation: Simulation,
+    power: Power,
+    life: Life,
+    draining: asyncio.Event,
+    metrics: Metrics,
+    *,
+    once: bool,
+    went_back: bool,
+) -> None:
+    server, losses, connected = simulation.server, power.losses, Connected()
+
+    def over(client: Any) -> Any:
+        return Over(client, power, connected)
+
+    scripts = simulation.world.streams
+    streams = {script.id: PatientStream(server, life, script, simulation.start) for script in scripts}
+    snapshots = [
+        SnapshotTask(
+            SnapshotPlan(table, "uuid", table in server.had_rows, WIDE_MARGIN_SECONDS, SETTLE_SECONDS),
+            AnyOrigin(simulation.exports[table], life, settle_seconds=SETTLE_SECONDS),
+            streams[script.id],
+        )
+        for script in scripts
+        for table in script.tables
+    ]
+    await replicate(
+        [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in scripts],
+        snapshots,
+        Destination(
+            over(MortalSink(server, life, power, statement_bytes=simulation.batch.statement_bytes)),
+            over(MortalCheckpoints(server, life, power)),
+            over(SnapshotClient(server, life)),
+            FakeSnapshotDecoders(life),
+            Bury(),
+            recovery=over(RecoveryClient(losses, life)),
+            ghosts=over(LossyGhosts(server, life)),
+            watermarks=over(WatermarksClient(server, life, set(simulation.exports))),
+        ),
+        Settings(
+            "sim",
+            simulation.batch,
+            simulation.budget_bytes,
+            replay_seconds=REPLAY_SECONDS,
+            went_back=went_back,
+            once=once,
+            on_lost_position="resnapshot",
+            stream_delay_seconds=STREAM_DELAY_SECONDS,
+            watermark_interval_seconds=1.6,
+        ),
+        draining=draining,
+        metrics=metrics,
+        progress=Progress(clock=asyncio.get_running_loop().time),
+        clock=server_time,
+    )
