@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..sinks.cluster import check_cluster, is_replicated, present_tables
 from ..sinks.connection import ClickHouse
 from ..sinks.ddl import add_mark_column, create_table, create_view
+from ..sinks.durability import with_fsync
 from ..sinks.history import create_history, history_refusals
 from ..sinks.mapping import (
     existing_table_spec,
@@ -246,8 +247,13 @@ async def prepare(world: World, planned: Sequence[Planned]) -> list[Prepared]:
         for text in _name_notes(plan.config, plan.existing):
             _log.warning("name of a destination", table=plan.config.dynamodb, said=text)
     own = await own_tables_to_make(world.clickhouse, world.patience, world.cluster)
-    await run_statements(world, [*own, *(text for plan in planned for text in plan.statements)])
+    await run_statements(world, as_configured(world, [*own, *(text for plan in planned for text in plan.statements)]))
     return [await _prepared(world, plan) for plan in planned]
+
+
+def as_configured(world: World, statements: Sequence[str]) -> list[str]:
+    """Statements that make tables, with the settings that the configuration asks for."""
+    return with_fsync(statements) if world.config.clickhouse.insert_fsync else list(statements)
 
 
 async def own_tables_to_make(clickhouse: ClickHouse, patience: Patience, cluster: str | None) -> list[str]:

@@ -126,6 +126,9 @@ class ClickHouseConfig(Section):
     insert_timeout_seconds: Seconds = Field(
         default=60.0, description="an insert that takes longer is given up and sent again"
     )
+    insert_fsync: bool = Field(
+        default=False, description="true: tables are made so that an insert is on disk before it is acknowledged"
+    )
     replay_after_restart_seconds: float = Field(
         default=300.0,
         ge=0,

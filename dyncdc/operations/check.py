@@ -20,6 +20,7 @@ from ..sources.read_capacity import UNIT_BYTES
 from ..sources.tables import DELIVERING, TableDescription, Tables
 from .changed import changed_findings
 from .check_sample import sample_findings
+from .ddl import unsynced_tables
 from .findings import Finding, Level
 from .grants import can_tell, missing_grants
 
@@ -110,6 +111,7 @@ class Checker:
                         planned.append(plan)
                 if world is not None and planned:
                     await self._grants(world, planned)
+                    await self._fsync(world, planned)
         except DyncdcError as error:
             self._failed("aws", error)
 
@@ -138,6 +140,12 @@ class Checker:
             self._say("error" if needed_now else "warning", "grants", f"{privilege} ON {place} is missing", todo)
         if not lacking:
             self._say("ok", "grants", "all that `dyncdc ddl` lists are there")
+
+    async def _fsync(self, world: World, planned: list[Planned]) -> None:
+        lacking = await self._try("clickhouse", lambda: unsynced_tables(world, planned))
+        if lacking:
+            text = f"insert_fsync = true, and without its settings are {', '.join(lacking)}"
+            self._say("warning", "clickhouse", text, "run `dyncdc ddl --apply` as a user with ALTER SETTINGS")
 
     async def _table(self, aws: AwsClients, table: TableConfig, source: KinesisSource | None) -> None:
         subject = f"table {table.dynamodb}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..app.destinations import Planned, check_clickhouse, plan_table, run_statements
+from ..app.destinations import Planned, as_configured, check_clickhouse, plan_table, run_statements
 from ..app.world import World
 from ..config import ClickHouseUrl
 from ..sinks.cluster import is_replicated, present_tables
+from ..sinks.durability import set_fsync, without_fsync
 from ..sinks.grants import GrantedTable, needed_grants
 from ..sinks.names import quote_name
 from ..sinks.own_tables import own_statements, own_tables
@@ -32,10 +33,20 @@ async def plan_statements(world: World) -> Ddl:
     await check_clickhouse(world)
     planned = [await plan_table(world, table) for table in world.config.tables]
     offers = [text for plan in planned for text in plan.offers]
-    statements = [*own_statements(world.cluster), *(text for plan in planned for text in plan.statements), *offers]
+    made = [*own_statements(world.cluster), *(text for plan in planned for text in plan.statements)]
+    settings = [set_fsync(table, world.cluster) for table in await unsynced_tables(world, planned)]
+    statements = [*as_configured(world, made), *offers, *settings]
     user = quote_name(world.clickhouse.url.user)
     needed = await needed_for(world, planned)
     return Ddl(statements, [f"GRANT {privileges} ON {place} TO {user}" for place, privileges in needed])
+
+
+async def unsynced_tables(world: World, planned: list[Planned]) -> list[str]:
+    """Tables that are there and were made without ``clickhouse.insert_fsync``; none while it is not set."""
+    if not world.config.clickhouse.insert_fsync:
+        return []
+    ours = [name for plan in planned for name in (plan.spec.destination, plan.spec.history) if name]
+    return await world.patience(lambda: without_fsync(world.clickhouse, [*own_tables(), *ours]))
 
 
 async def needed_for(world: World, planned: list[Planned]) -> list[tuple[str, str]]:

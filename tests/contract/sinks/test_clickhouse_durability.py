@@ -1,0 +1,31 @@
+"""``clickhouse.insert_fsync`` over a real ClickHouse: made so, or told apart and altered."""
+
+from __future__ import annotations
+
+from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.ddl import create_table, create_view
+from dyncdc.sinks.durability import set_fsync, with_fsync, without_fsync
+from dyncdc.sinks.history import create_history
+from dyncdc.sinks.own_tables import own_statements, own_tables
+
+ID = KeyAttribute("id", "S")
+COLUMNS = (ColumnSpec("id", "String", ("id",), ("S",), key=True),)
+SPEC = TableSpec("orders", "orders", (ID,), COLUMNS, history="orders_history")
+
+
+async def test_every_table_is_made_with_fsync_where_it_is_asked_for(clickhouse: ClickHouse) -> None:
+    statements = [*own_statements(), create_table(SPEC), create_history(SPEC), create_view(SPEC)]
+    for statement in with_fsync(statements):
+        await clickhouse.execute(statement)
+    names = [*own_tables(), "orders", "orders_history", "orders_current"]
+    assert await without_fsync(clickhouse, [*names, "nobody's"]) == []
+
+
+async def test_a_table_that_was_made_without_is_told_apart_and_altered(clickhouse: ClickHouse) -> None:
+    await clickhouse.execute(create_table(SPEC))
+    assert await without_fsync(clickhouse, [SPEC.destination]) == [SPEC.destination]
+    await clickhouse.execute(set_fsync(SPEC.destination, None))
+    assert await without_fsync(clickhouse, [SPEC.destination]) == []
+    await clickhouse.execute(f"ALTER TABLE {SPEC.destination} MODIFY SETTING fsync_part_directory = 0")
+    assert await without_fsync(clickhouse, [SPEC.destination]) == [SPEC.destination]
