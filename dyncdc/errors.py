@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class DyncdcError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose. ``code``: the number that a service answered, 0 where there is none."""
+
+    code = 0
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -24,6 +26,18 @@ class AccessDeniedError(RetryableError):
 
     The daemon asks for ever, as for any fault that passes; whoever waits for a command is told at once.
     """
+
+
+class RefusedError(RetryableError):
+    """ClickHouse refuses a statement, and its code does not say whether for its rows or for something else.
+
+    The same call again. Where an insert stays refused, some of its rows are sent alone: if others of the same table
+    are taken meanwhile, the rows are to blame; if none is, nothing is known, and all of them wait.
+    """
+
+
+class TooLargeError(RefusedError):
+    """ClickHouse refuses a statement for what it takes as a whole: a smaller one may pass. No row alone is to blame."""
 
 
 class RejectedRowsError(DyncdcError):

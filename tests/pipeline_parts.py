@@ -33,7 +33,8 @@ from dyncdc.pipeline.diversion import Diversion
 from dyncdc.pipeline.ledger import ShardLedger
 from dyncdc.pipeline.membership import Division, Membership
 from dyncdc.pipeline.nothing_kept import NothingKept
-from dyncdc.pipeline.writer import BatchLimits, Writer
+from dyncdc.pipeline.open_batch import BatchLimits
+from dyncdc.pipeline.writer import Writer
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 
@@ -71,7 +72,7 @@ class MemorySink:
         self.in_flight: list[str] = []
         self.most_in_flight = 0
 
-    async def insert(self, block: Block, token: str) -> None:
+    async def insert(self, block: Block, token: str, *, past_views: bool = False) -> None:
         self.attempts.append((token, block))
         self.in_flight.append(block.table)
         self.most_in_flight = max(self.most_in_flight, len(self.in_flight))

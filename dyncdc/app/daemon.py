@@ -19,11 +19,11 @@ from ..pipeline.coordinator import first_error
 from ..pipeline.diversion import DiversionLimits
 from ..pipeline.evolving import DestinationChangedError
 from ..pipeline.membership import Division
+from ..pipeline.open_batch import BatchLimits
 from ..pipeline.proving import WentBackError
 from ..pipeline.recovery import SourceLostError
 from ..pipeline.replicate import Destination, Settings, replicate
 from ..pipeline.succession import Predecessor, Succession
-from ..pipeline.writer import BatchLimits
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.clickhouse import ClickHouseSink
 from ..sinks.dead_letters import ClickHouseDeadLetters

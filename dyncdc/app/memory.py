@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..pipeline.pump import FETCH_COST
+from ..pipeline.slots import SLOW_SLOTS
 from ..sinks.clickhouse import INSERT_COPIES
 
 STATEMENT_CEILING_BYTES = 4 * 2**20
@@ -36,7 +37,7 @@ class MemoryShares:
 
 def share_memory(memory_bytes: int) -> MemoryShares:
     """Share the limit out. What inserts need is set aside first: an insert must never wait for the budget it frees."""
-    per_statement = INSERTS_IN_FLIGHT * (JOINED + INSERT_COPIES)
+    per_statement = (INSERTS_IN_FLIGHT + SLOW_SLOTS) * (JOINED + INSERT_COPIES)
     statement_bytes = int(min(STATEMENT_CEILING_BYTES, memory_bytes * INSERT_SHARE / per_statement))
     budget_bytes = int(memory_bytes - statement_bytes * per_statement)
     fetch_ceiling_bytes = min(FETCH_CEILING_BYTES, budget_bytes // (FETCH_COST * FETCHES_AT_LEAST))

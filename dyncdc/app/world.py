@@ -13,11 +13,16 @@ from ..config.load import read_password_file
 from ..errors import ConfigError, RetryableError
 from ..local.clickhouse import open_local
 from ..pipeline.membership import Division
+from ..pipeline.slots import SLOW_SLOTS
 from ..sinks.certificates import Certificates
 from ..sinks.connection import ClickHouse
 from ..sources.aws import AwsClients, open_clients
 from ..sources.tables import Tables
+from .memory import INSERTS_IN_FLIGHT
 from .patience import Patience
+
+OTHER_STATEMENTS = 2
+"""Connections that inserts leave to positions, watermarks and looks at tables, however slow the inserts are."""
 
 
 @dataclass(slots=True)
@@ -77,6 +82,7 @@ async def open_clickhouse(config: Config, patience: Patience, *, own: bool = Fal
             timeout_seconds=settings.insert_timeout_seconds,
             certificates=Certificates(settings.ca_file, settings.cert_file, settings.key_file),
             password=partial(_read_again, settings.password_file) if settings.password_file else None,
+            connections=INSERTS_IN_FLIGHT + SLOW_SLOTS + OTHER_STATEMENTS,
         )
         try:
             await patience(lambda: clickhouse.fetch("SELECT 1"))

@@ -26,24 +26,35 @@ def collapse(blocks: Sequence[Block]) -> list[Block]:
     keys = [block.keys for block in blocks]
     if len(set().union(*keys)) == sum(map(len, keys)):  # mostly, and ten times as cheap as telling the winners
         return list(blocks)
-    winners: dict[bytes, tuple[int, int, int]] = {}
-    for number, block in enumerate(blocks):
-        for row, (key, version) in enumerate(zip(block.keys, block.versions, strict=True)):
-            before = winners.get(key)
-            if before is None or version >= before[0]:
-                winners[key] = (version, number, row)
     keep: list[list[int]] = [[] for _ in blocks]
-    for _, number, row in winners.values():
+    for number, row in winners(blocks):
         keep[number].append(row)
     return [
-        block if not block.keys or len(rows) == block.rows else take(block, sorted(rows))
+        block if not block.keys or len(rows) == block.rows else take(block, rows)
         for block, rows in zip(blocks, keep, strict=True)
         if rows or not block.keys
     ]
 
 
+def winners(blocks: Sequence[Block]) -> list[tuple[int, int]]:
+    """Return (block, row) of all rows but those that ``collapse`` drops, in order."""
+    best: dict[bytes, tuple[int, int, int]] = {}
+    found: list[tuple[int, int]] = []
+    for number, block in enumerate(blocks):
+        if not block.keys:
+            found += ((number, row) for row in range(block.rows))
+        for row, (key, version) in enumerate(zip(block.keys, block.versions, strict=True)):
+            before = best.get(key)
+            if before is None or version >= before[0]:
+                best[key] = (version, number, row)
+    found += ((number, row) for _, number, row in best.values())
+    return sorted(found)
+
+
 def take(block: Block, rows: Sequence[int]) -> Block:
     """Return a block of the given rows only, in the given order."""
+    if len(rows) == block.rows:
+        return block
     return Block(
         block.table,
         block.columns,
@@ -59,16 +70,6 @@ def take(block: Block, rows: Sequence[int]) -> Block:
 def _take(cell: bytes, rows: Sequence[int]) -> bytes:
     values = load_cells(cell)
     return dump_cells([values[row] for row in rows])
-
-
-def split(parts: Sequence[tuple[Block, T]]) -> tuple[list[tuple[Block, T]], list[tuple[Block, T]]]:
-    """Halve what was refused, in order: the blocks while there are several, then the rows of the only one."""
-    if len(parts) > 1:
-        middle = len(parts) // 2
-        return list(parts[:middle]), list(parts[middle:])
-    ((block, tag),) = parts
-    middle = block.rows // 2
-    return [(take(block, range(middle)), tag)], [(take(block, range(middle, block.rows)), tag)]
 
 
 def join(blocks: Sequence[Block]) -> Block:

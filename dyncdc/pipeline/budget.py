@@ -28,6 +28,10 @@ class Reservation:
         elif change < 0:
             self._budget.give_back(-change)
 
+    def give_back(self, nbytes: int) -> None:
+        """Give a part back."""
+        self.resize(self.nbytes - nbytes)
+
     def release(self) -> None:
         """Give everything back. Idempotent."""
         held, self.nbytes = self.nbytes, 0

@@ -103,11 +103,12 @@ class Decoder(Protocol):
 class Sink(Protocol):
     """Where blocks become durable."""
 
-    async def insert(self, block: Block, token: str) -> None:
+    async def insert(self, block: Block, token: str, *, past_views: bool = False) -> None:
         """Insert one statement's worth of rows; returning means durable.
 
-        ``token`` is equal over retries of the same rows and never otherwise. Raises RetryableError (which includes
-        "timed out, may have been applied"), RejectedRowsError, FatalError.
+        ``token`` is equal over retries of the same rows and never otherwise. ``past_views``: what a materialized view
+        of the table refuses does not count. Raises RetryableError (which includes "timed out, may have been applied",
+        and RefusedError), RejectedRowsError, FatalError.
         """
 
 

@@ -188,8 +188,7 @@ class Pump:
         engine = self._engine
         task.waiting_for("budget")
         with engine.metrics.stage("budget_wait"):
-            await engine.writer.room(self._decoder.tables)
-            reservation = await engine.budget.reserve(self._size.want_bytes * FETCH_COST)
+            reservation = await self._reserve()
         try:
             chunk, blocks = await self._read(after, reservation, task)
         except RetryableError as error:
@@ -206,6 +205,16 @@ class Pump:
             self.tip_seen_at = self._read_at
         task.moved()
         return replace(chunk, records=(), positions=())
+
+    async def _reserve(self) -> Reservation:
+        """Wait for memory, and until no table of the source holds too much of it: one may have begun to meanwhile."""
+        engine, tables = self._engine, self._decoder.tables
+        while True:
+            await engine.writer.room(tables)
+            reservation = await engine.budget.reserve(self._size.want_bytes * FETCH_COST)
+            if engine.writer.has_room(tables):
+                return reservation
+            reservation.release()
 
     async def _read(
         self, after: Position, reservation: Reservation, task: TaskProgress
@@ -291,7 +300,9 @@ class Pump:
         """Track and put, without an await in between: a cancellation sees all of it or nothing."""
         reservation.resize(sum(block.nbytes for block in blocks))
         self._measure(chunk, blocks)
-        receipt = self._ledger.track(Mark(chunk.end, chunk.read_until), len(blocks), reservation.release)
+        receipt = self._ledger.track(
+            Mark(chunk.end, chunk.read_until), len(blocks), reservation.release, reservation.give_back
+        )
         for block in blocks:
             self._engine.writer.put(block, receipt, self._answered_at)
         if chunk.closed:

@@ -23,6 +23,7 @@ from .diversion import Diversion, DiversionLimits, Halt, LimitReached
 from .evolving import Evolving
 from .membership import Division, Membership
 from .nothing_kept import NothingKept
+from .open_batch import BatchLimits
 from .ports import (
     CheckpointStore,
     Ghosts,
@@ -40,7 +41,7 @@ from .retry import Backoff, retry_for_ever
 from .sessions import SessionClaim
 from .succession import Predecessor, Succession
 from .watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS
-from .writer import BatchLimits, Writer
+from .writer import Writer
 
 LEAVE_SECONDS = 2.0
 KEEP_SECONDS = 10.0

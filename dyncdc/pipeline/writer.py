@@ -6,25 +6,29 @@ It decides when to flush; it never decides what is safe to checkpoint.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from math import inf
 
 import orjson
 
-from ..errors import FatalError, RejectedRowsError, RetryableError
+from ..errors import FatalError, RefusedError, RejectedRowsError, RetryableError
 from ..model import Block, Position, SourceId
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress, TaskProgress
-from .batch import collapse, join, split, statement
+from .batch import collapse, join, statement, take
 from .budget import ByteBudget
 from .burial import Bury, RefusedRow, letters_of
 from .cadence import Cadences
 from .diversion import Diversion
+from .isolation import Isolation, Refusal, Row
 from .ledger import Receipt
+from .open_batch import Batch, BatchLimits, Part
 from .ports import Rereading, Sink
 from .retry import Backoff, retry_for_ever
+from .slots import Slots
 
 PRESSURE_SHARE = 0.25
 """Somebody waits for the budget and open batches hold this share of it: flush the largest."""
@@ -33,55 +37,16 @@ PRESSURE_WAIT_SECONDS = 0.2
 """Somebody has waited this long with no fetch under way: flush the largest, however small."""
 
 REFUSED_SHARE = 0.5
-"""A table whose inserts fail may hold this share of the budget, so that the other tables go on."""
+"""Tables whose inserts fail may hold this share of the budget, all together, so that the other tables go on."""
 
-Part = tuple[Block, Receipt]
-"""A block and the receipt of the chunk it came from."""
+SLOW_SHARE = 0.25
+"""The same for tables whose inserts are slow."""
 
+DIVIDE_AFTER_SECONDS = 5.0
+"""A statement that has been refused for so long, by codes that may be of its rows, is divided."""
 
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """When a batch is full, and how large one statement may be."""
-
-    max_rows: int
-    max_bytes: int
-    max_age_seconds: float
-    statement_bytes: int = 4 * 2**20
-    inserts_in_flight: int = 2
-
-
-@dataclass(slots=True)
-class _Batch:
-    """The blocks of one table that wait for their insert, in delivery order, each with its receipt."""
-
-    table: str
-    opened: float
-    ripe_at: float = float("inf")
-    """Loop time at which it is flushed although it is neither full nor old; infinite until its flush is granted."""
-    parts: deque[Part] = field(default_factory=deque)
-    rows: int = 0
-    nbytes: int = 0
-    read_at: float = 0.0
-    """Loop time at which the last change in it was read; 0 while it holds none, but a snapshot's items."""
-    hurried: bool = False
-
-    def add(self, block: Block, receipt: Receipt, read_at: float) -> None:
-        if block.created:
-            self.read_at = read_at
-        self.parts.append((block, receipt))
-        self.rows += block.rows
-        self.nbytes += block.nbytes
-
-    @property
-    def granted(self) -> bool:
-        """Whether it may be flushed before it is old."""
-        return self.ripe_at < float("inf")
-
-    def settle(self, parts: Sequence[Part]) -> None:
-        """Acknowledge what is durable."""
-        for block, receipt in parts:
-            self.nbytes -= block.nbytes
-            receipt.ack()
+DIVIDE_AGAIN_SECONDS = 60.0
+"""The longest until it is divided again, after divisions in which nothing was taken."""
 
 
 class Writer:
@@ -113,13 +78,14 @@ class Writer:
         self._progress = progress
         self._clock = clock
         self._ordinal = 0
-        self._open: dict[str, _Batch] = {}
+        self._open: dict[str, Batch] = {}
         self._cadences = Cadences(limits.max_age_seconds)
-        self._flushing: dict[str, _Batch] = {}
-        self._refused: set[str] = set()
+        self._flushing: dict[str, Batch] = {}
+        self._refused: dict[str, str] = {}
+        """Tables that take nothing at present, and what was said of the last try."""
         self._rejected: dict[str, list[RefusedRow]] = {}
         """Rows of the statement under way that ClickHouse refuses, by table."""
-        self._slots = asyncio.Semaphore(limits.inserts_in_flight)
+        self._slots = Slots(limits.inserts_in_flight)
         self._wake = asyncio.Event()
         self._eased = asyncio.Event()
         self._draining = False
@@ -134,7 +100,7 @@ class Writer:
         now = asyncio.get_running_loop().time()
         batch = self._open.get(block.table)
         if batch is None:
-            batch = self._open[block.table] = _Batch(block.table, now)
+            batch = self._open[block.table] = Batch(block.table, now)
         if not batch.granted:
             granted_at = self._cadences.grant(block.table, now, len(self._open))
             batch.ripe_at = batch.ripe_at if granted_at is None else granted_at
@@ -154,17 +120,27 @@ class Writer:
         self._wake.set()
 
     async def room(self, tables: Collection[str]) -> None:
-        """Wait while a table among ``tables`` is being refused and already holds its share of the budget."""
-        while any(self._overdrawn(table) for table in tables if table in self._refused):
+        """Wait until ``has_room``."""
+        while not self.has_room(tables):
             self._eased.clear()
             await self._eased.wait()
+
+    def has_room(self, tables: Collection[str]) -> bool:
+        """Whether no table among ``tables`` is being refused, or slow, while those that are hold their share."""
+        return not any(self._overdrawn(table) for table in tables)
 
     def _held(self, table: str) -> int:
         held = self._open.get(table), self._flushing.get(table)
         return sum(batch.nbytes for batch in held if batch is not None)
 
     def _overdrawn(self, table: str) -> bool:
-        return self._held(table) >= REFUSED_SHARE * self._budget.capacity_bytes
+        if table in self._refused:
+            alike, share = set(self._refused), REFUSED_SHARE
+        elif table in self._slots.slow:
+            alike, share = self._slots.slow - self._refused.keys(), SLOW_SHARE
+        else:
+            return False
+        return sum(map(self._held, alike)) >= share * self._budget.capacity_bytes
 
     async def run(self) -> None:
         """Start flushes until drained. The only task that does."""
@@ -201,10 +177,10 @@ class Writer:
             due.append(max(free, key=lambda batch: batch.nbytes).table)
         return due
 
-    def _ripe_at(self, batch: _Batch) -> float:
+    def _ripe_at(self, batch: Batch) -> float:
         """When a batch is old enough: one age after it was opened, or as soon as its table's cadence allows."""
         if batch.hurried:
-            return float("-inf")
+            return -inf
         return min(batch.ripe_at, batch.opened + self._cadences.age_seconds(len(self._open)))
 
     def _pressed(self, now: float) -> bool:
@@ -223,41 +199,108 @@ class Writer:
             ages.append(PRESSURE_WAIT_SECONDS)
         return max(0.0, min(ages)) if ages else None
 
-    async def _flush(self, batch: _Batch) -> None:
+    async def _flush(self, batch: Batch) -> None:
         table = batch.table
         with self._progress.task(f"insert:{table}") as task:
             while batch.parts:
                 parts = statement(batch.parts, self._limits.statement_bytes)
-                self._ordinal += 1
-                token = f"{self._token_prefix}/{self._ordinal}"
-                await self._write(parts, token, task)
+                token = self._token()
+                await self._write(batch, parts, token, task)
                 await self._bury_refused(table, token, task)
                 self._metrics.arrived(table, max(block.created for block, _ in parts), self._clock())
                 batch.settle(parts)
+                self._eased.set()
         if batch.read_at:
             self._metrics.passed("read_to_insert", asyncio.get_running_loop().time() - batch.read_at)
         del self._flushing[table]
         self._eased.set()
         self._wake.set()
 
-    async def _write(self, parts: Sequence[Part], token: str, task: TaskProgress) -> None:
+    def _token(self) -> str:
+        self._ordinal += 1
+        return f"{self._token_prefix}/{self._ordinal}"
+
+    async def _write(self, batch: Batch, parts: list[Part], token: str, task: TaskProgress) -> None:
         """Make the rows durable, those aside that are refused: they are kept for ``_bury_refused``.
 
-        Splits what was not collapsed: a good row must not vanish because the one that replaces it is refused.
+        ``parts`` grows when there is nothing to compare refused rows with, by what has come since.
         """
-        try:
-            await self._attempts(join(collapse([block for block, _ in parts])), token, task)
-        except RejectedRowsError as error:
-            self._metrics.error("insert", error)
-            block, receipt = parts[0]
-            if len(parts) == 1 and block.rows == 1:
-                self._reject(block, receipt, error)
+        left, patience_seconds = list(parts), DIVIDE_AFTER_SECONDS
+        tokens = _below(token)
+        while left:
+            try:
+                block = join(collapse([block for block, _ in left]))
+                await self._attempts(block, token, task, patience_seconds=patience_seconds)
+            except (RejectedRowsError, RefusedError) as error:
+                self._metrics.error("insert", error)
+                found, left = await self._isolate(left, (token, tokens), task, error)
+                if left and not found:
+                    await self._rest(batch.table, task, error, patience_seconds)
+                    patience_seconds = min(2 * patience_seconds, DIVIDE_AGAIN_SECONDS)
+                    found = self._widen(batch, parts, left)
+                if found:  # other rows than before
+                    token = self._token()
+                    tokens = _below(token)
+            else:
+                self._accept(batch.table, left)
                 return
-            for number, half in enumerate(split(parts)):
-                await self._write(half, f"{token}/{number}", task)
-        else:
-            table = parts[0][0].table
-            self._diversion.accept(table, ((receipt.shard, block.positions) for block, receipt in parts))
+
+    async def _isolate(
+        self, parts: list[Part], tokens: tuple[str, Iterator[str]], task: TaskProgress, error: Refusal
+    ) -> tuple[bool, list[Part]]:
+        """Divide what is refused. Return whether that told anything, and what is still to be made durable.
+
+        ``tokens``: that of the whole, and those for parts of it.
+        """
+
+        async def insert(block: Block, token: str, *, past_views: bool) -> None:
+            await self._attempts(block, token, task, past_views=past_views, patience_seconds=0.0)
+
+        def on_refused(row: Row, error: RejectedRowsError) -> None:
+            block, receipt = parts[row[0]]
+            self._reject(take(block, [row[1]]), receipt, error)
+
+        table = parts[0][0].table
+        isolation = Isolation(
+            [block for block, _ in parts],
+            tokens[1],
+            insert,
+            on_taken=lambda taken: self._accept(table, [(block, parts[number][1]) for number, block in taken]),
+            on_refused=on_refused,
+        )
+        found = await isolation.run(tokens[0], error)
+        return found, [(block, parts[number][1]) for number, block in isolation.left()]
+
+    def _accept(self, table: str, parts: Sequence[Part]) -> None:
+        self._diversion.accept(table, ((receipt.shard, block.positions) for block, receipt in parts))
+
+    async def _rest(self, table: str, task: TaskProgress, error: Refusal, patience_seconds: float) -> None:
+        """Pause, since the table takes nothing: for long where no other pause was."""
+        self._note(table, task, error)
+        backoff = Backoff(patience_seconds, patience_seconds) if isinstance(error, RejectedRowsError) else Backoff()
+        pause_seconds = backoff.next_seconds()
+        self._progress.report(f"insert:{table}", error, pause_seconds)
+        await asyncio.sleep(pause_seconds)
+
+    def _note(self, table: str, task: TaskProgress, error: Exception) -> None:
+        """Let others see that the table takes nothing, and what ClickHouse says of it."""
+        self._refused[table] = f"ClickHouse ({error})"
+        if self._overdrawn(table):
+            self._refused[table] += "; what it is read from is not read on, as it holds its share of the memory"
+        task.waiting_for(self._refused[table])
+
+    def _widen(self, batch: Batch, parts: list[Part], left: list[Part]) -> bool:
+        """Let rows that came since join those that wait; return whether any did."""
+        since = self._open.pop(batch.table, None)
+        if since is not None:
+            batch.absorb(since)
+        room = self._limits.statement_bytes - sum(sum(map(len, block.cells)) for block, _ in left)
+        if room <= 0 or not batch.parts or batch.parts[0][0].columns != left[0][0].columns:
+            return False
+        more = statement(batch.parts, room)
+        parts += more
+        left += more
+        return True
 
     def _reject(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> None:
         """Keep a refused row for its burial. Raises LimitReached when there are too many."""
@@ -290,24 +333,41 @@ class Writer:
         except RejectedRowsError as error:
             raise FatalError(str(error), hint=f"{letters.table} is not as dyncdc made it: move it away") from error
 
-    async def _attempts(self, block: Block, token: str, task: TaskProgress) -> None:
-        """Insert until ClickHouse takes it: the same block and token each time."""
+    async def _attempts(
+        self, block: Block, token: str, task: TaskProgress, *, past_views: bool = False, patience_seconds: float = inf
+    ) -> None:
+        """Insert until ClickHouse takes it: the same block and token each time.
+
+        Raises RefusedError once it has been refused for ``patience_seconds``, and RejectedRowsError.
+        """
         loop = asyncio.get_running_loop()
+        refused_since = inf
 
         async def attempt() -> None:
             task.waiting_for("a free insert slot")
-            async with self._slots:  # not held during the pause after a failure: other tables go on
-                task.waiting_for("ClickHouse")
+            async with self._slots.hold(block.table):  # not during the pause after a failure: other tables go on
+                task.waiting_for(self._refused.get(block.table, "ClickHouse"))
                 started = loop.time()
-                await self._sink.insert(block, token)
+                await self._sink.insert(block, token, past_views=past_views)
                 self._metrics.inserted(block.table, block.rows, loop.time() - started, self._clock())
-                task.moved()
+                if not past_views:  # which tells nothing of those that follow
+                    task.moved()
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._refused.add(block.table)
+            nonlocal refused_since
+            refused_since = min(refused_since, loop.time()) if isinstance(error, RefusedError) else inf
+            if loop.time() - refused_since >= patience_seconds:
+                raise error
             self._metrics.retry("insert", error)
             self._progress.report(f"insert:{block.table}", error, pause_seconds)
+            self._note(block.table, task, error)
 
         await retry_for_ever(attempt, backoff=Backoff(), on_retry=on_retry)
-        self._refused.discard(block.table)
-        self._eased.set()
+        if not past_views:
+            self._refused.pop(block.table, None)
+            self._eased.set()
+
+
+def _below(token: str) -> Iterator[str]:
+    """Tokens for parts of a statement: each for other rows."""
+    return (f"{token}/{number}" for number in itertools.count(1))

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Final
 
-from ..errors import RejectedRowsError
+from ..errors import DyncdcError, FatalError, RefusedError, RejectedRowsError, RetryableError, TooLargeError
 from ..model import Block
 from ..pipeline.batch import by_presence
-from .codes import SchemaChangedError, TableGoneError, UnknownCodeError
+from .codes import SchemaChangedError, TableGoneError
 from .column_watch import ColumnWatch
-from .connection import ClickHouse
+from .connection import ClickHouse, Settings
 from .names import qualified, quote_name
 from .own_rows import until_made_again
 from .own_tables import DEAD_LETTERS
@@ -27,6 +27,17 @@ larger statements need less. Joining blocks into one, which the writer does, is 
 INSERT_SETTINGS: Final = {"date_time_input_format": "best_effort"}
 """Times carry their zone, which the basic format drops; the default only since ClickHouse 26."""
 
+MANY_PARTITIONS: Final = {"max_partitions_per_insert_block": 0}
+"""Whoever partitions by day gets a year's items in one statement, be it in the table or in the target of its view."""
+
+PAST_VIEWS: Final = {"materialized_views_ignore_errors": 1}
+
+NOT_ALLOWED: Final = frozenset({164, 452, 472})
+"""Answers to a setting that the user may not change: READONLY, SETTING_CONSTRAINT_VIOLATION, READONLY_SETTING."""
+
+TOO_MANY_PARTS: Final = 252
+"""Also what too many partitions for one statement are answered with."""
+
 
 class ClickHouseSink:
     """Implements ``ports.Sink``."""
@@ -35,9 +46,13 @@ class ClickHouseSink:
         """``watch``: tells whether the destinations are still what their rows are made for."""
         self._clickhouse = clickhouse
         self._watch = watch
+        self._partitions: Settings = MANY_PARTITIONS
+        """Empty once the user turned out not to be allowed to say so."""
 
-    async def insert(self, block: Block, token: str) -> None:
+    async def insert(self, block: Block, token: str, *, past_views: bool = False) -> None:
         """Insert the block's rows under a deduplication token. Returning means durable.
+
+        ``past_views``: what a materialized view of the table refuses does not count.
 
         Raises RetryableError (which includes "timed out, may have been applied", SchemaChangedError, and a dead-letter
         table that is gone: everything else goes on meanwhile), RejectedRowsError, FatalError, and of these
@@ -48,24 +63,59 @@ class ClickHouseSink:
         try:
             for part in by_presence(block):
                 left = [name for name in block.columns if name not in part.columns]
-                await self._insert(part, f"{token}/without {','.join(left)}" if left else token)
-        except (SchemaChangedError, RejectedRowsError, UnknownCodeError, TableGoneError):
+                part_token = f"{token}/without {','.join(left)}" if left else token
+                await self._insert(part, part_token, PAST_VIEWS if past_views else {})
+        except (SchemaChangedError, RejectedRowsError, RefusedError, FatalError) as error:
+            if isinstance(error, FatalError) and not error.code:
+                raise
             await self._check(block)  # a row is not to blame for a column that was changed under it
-            raise
+            raise self._of_table(error, block.table) from error
         await self._check(block)
 
     async def _check(self, block: Block) -> None:
         if self._watch is not None:
             await self._watch.check(block)
 
-    async def _insert(self, block: Block, token: str) -> None:
+    def _of_table(self, error: DyncdcError, table: str) -> DyncdcError:
+        """What an answer means for a table that is as it was: it waits, whatever a person must do, and others go on.
+
+        The statement is what it always was. So an expression, a view, or a grant of the table is to be mended.
+        """
+        if isinstance(error, TableGoneError | SchemaChangedError):
+            if self._watch is None or not self._watch.knows(table):
+                return error
+            hint = f"{table} itself is as it was: look at its materialized views and what they write to"
+            return _as(RetryableError, error, hint)
+        return _as(RefusedError, error, error.hint) if isinstance(error, FatalError) else error
+
+    async def _insert(self, block: Block, token: str, settings: Settings) -> None:
+        try:
+            await self._execute(block, token, {**self._partitions, **settings})
+        except (RetryableError, FatalError) as error:
+            if error.code in NOT_ALLOWED and self._partitions:
+                self._partitions = {}
+                await self._insert(block, token, settings)
+            elif error.code in NOT_ALLOWED and settings:
+                raise _as(RefusedError, error, error.hint) from error
+            elif error.code == TOO_MANY_PARTS and not self._partitions:  # perhaps too many partitions
+                raise _as(TooLargeError, error, error.hint) from error
+            else:
+                raise
+
+    async def _execute(self, block: Block, token: str, settings: Settings) -> None:
         with until_made_again() if block.table == DEAD_LETTERS else nullcontext():
             await self._clickhouse.execute(
                 insert_statement(block),
-                settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
+                settings={**INSERT_SETTINGS, **settings, "insert_deduplication_token": token},
                 doing=f"inserting {block.rows:,} rows into {block.table}",
                 columns=block.columns,
             )
+
+
+def _as(kind: type[DyncdcError], error: DyncdcError, hint: str) -> DyncdcError:
+    found = kind(str(error), hint=hint)
+    found.code = error.code
+    return found
 
 
 def insert_statement(block: Block) -> Statement:

@@ -15,7 +15,16 @@ from asynch.errors import (
     UnknownPacketFromServerError,
 )
 
-from ..errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RejectedRowsError, RetryableError
+from ..errors import (
+    AccessDeniedError,
+    ConfigError,
+    DyncdcError,
+    FatalError,
+    RefusedError,
+    RejectedRowsError,
+    RetryableError,
+    TooLargeError,
+)
 
 
 class LoginRefused(AccessDeniedError):
@@ -42,9 +51,11 @@ class SettingRefusedError(AccessDeniedError):
         self.setting = setting
 
 
-class UnknownCodeError(RetryableError):
-    """A code that is not in the table below: retried, and counted under this class's name."""
+class UnknownCodeError(RefusedError):
+    """A code that is not in the table below: counted under this class's name."""
 
+
+NOT_ENOUGH_SPACE: Final = 243
 
 _LOGIN: Final = {
     81: "UNKNOWN_DATABASE",
@@ -121,20 +132,32 @@ _REJECTED: Final = {
     691: "UNKNOWN_ELEMENT_OF_ENUM",
 }
 
-_RETRYABLE: Final = {
+_DOUBTFUL: Final = {  # a function that chokes on a value answers these, and so does a server in trouble
     3: "UNEXPECTED_END_OF_FILE",
+    32: "ATTEMPT_TO_READ_AFTER_EOF",
+    49: "LOGICAL_ERROR",
+    1001: "STD_EXCEPTION",
+    1002: "UNKNOWN_EXCEPTION",
+}
+
+_LARGE: Final = {
+    158: "TOO_MANY_ROWS",
+    159: "TIMEOUT_EXCEEDED",
+    160: "TOO_SLOW",
+    241: "MEMORY_LIMIT_EXCEEDED",
+    307: "TOO_MANY_BYTES",
+    396: "TOO_MANY_ROWS_OR_BYTES",
+}
+
+_RETRYABLE: Final = {
     23: "CANNOT_READ_FROM_ISTREAM",
     24: "CANNOT_WRITE_TO_OSTREAM",
-    32: "ATTEMPT_TO_READ_AFTER_EOF",
     40: "CHECKSUM_DOESNT_MATCH",
-    49: "LOGICAL_ERROR",
     74: "CANNOT_READ_FROM_FILE_DESCRIPTOR",
     75: "CANNOT_WRITE_TO_FILE_DESCRIPTOR",
     76: "CANNOT_OPEN_FILE",
     95: "CANNOT_READ_FROM_SOCKET",
     96: "CANNOT_WRITE_TO_SOCKET",
-    159: "TIMEOUT_EXCEEDED",
-    160: "TOO_SLOW",
     173: "CANNOT_ALLOCATE_MEMORY",
     201: "QUOTA_EXCEEDED",
     202: "TOO_MANY_SIMULTANEOUS_QUERIES",
@@ -144,7 +167,6 @@ _RETRYABLE: Final = {
     218: "TABLE_IS_DROPPED",
     225: "NO_ZOOKEEPER",
     236: "ABORTED",
-    241: "MEMORY_LIMIT_EXCEEDED",
     242: "TABLE_IS_READ_ONLY",
     243: "NOT_ENOUGH_SPACE",
     244: "UNEXPECTED_ZOOKEEPER_ERROR",
@@ -157,7 +179,6 @@ _RETRYABLE: Final = {
     319: "UNKNOWN_STATUS_OF_INSERT",
     369: "ALL_REPLICAS_ARE_STALE",
     394: "QUERY_WAS_CANCELLED",
-    396: "TOO_MANY_ROWS_OR_BYTES",
     416: "REPLICA_STATUS_CHANGED",
     425: "SYSTEM_ERROR",
     439: "CANNOT_SCHEDULE_TASK",
@@ -174,8 +195,6 @@ _RETRYABLE: Final = {
     776: "RESOURCE_LIMIT_EXCEEDED",
     999: "KEEPER_EXCEPTION",
     1000: "POCO_EXCEPTION",
-    1001: "STD_EXCEPTION",
-    1002: "UNKNOWN_EXCEPTION",
 }
 
 _REFUSED: Final = {
@@ -192,7 +211,9 @@ _REFUSED: Final = {
 }
 """Of a statement that makes or alters a table; anywhere else these tell nothing."""
 
-NAMES: Final[Mapping[int, str]] = _LOGIN | _DENIED | _FATAL | _SETTING | _GONE | _SCHEMA | _REJECTED | _RETRYABLE
+NAMES: Final[Mapping[int, str]] = (
+    _LOGIN | _DENIED | _FATAL | _SETTING | _GONE | _SCHEMA | _REJECTED | _DOUBTFUL | _LARGE | _RETRYABLE
+)
 
 ACTIONS: Final[Mapping[int, type[DyncdcError]]] = {
     **dict.fromkeys(_LOGIN, LoginRefused),
@@ -202,6 +223,8 @@ ACTIONS: Final[Mapping[int, type[DyncdcError]]] = {
     **dict.fromkeys(_GONE, TableGoneError),
     **dict.fromkeys(_SCHEMA, SchemaChangedError),
     **dict.fromkeys(_REJECTED, RejectedRowsError),
+    **dict.fromkeys(_DOUBTFUL, RefusedError),
+    **dict.fromkeys(_LARGE, TooLargeError),
     **dict.fromkeys(_RETRYABLE, RetryableError),
 }
 """Code to the class that says what to do. A code that is missing here becomes UnknownCodeError."""
@@ -217,7 +240,8 @@ _HINTS: Final[Mapping[int, str]] = {
     241: "ClickHouse is short of memory; dyncdc goes on as soon as it has some",
     242: "the table is read-only on this replica: look at system.replicas",
     243: "free disk space on the server",
-    252: "too many parts: raise batch.max_age_seconds, or let merges catch up",
+    252: "too many parts: let merges catch up, or raise batch.max_age_seconds; of too many partitions, allow dyncdc"
+    " max_partitions_per_insert_block = 0",
     497: "`dyncdc ddl` prints the grants that the user needs",
 }
 
@@ -228,6 +252,9 @@ _SHOW: Final = "set clickhouse.cert_file and key_file to a certificate in force,
 _REACH: Final = "check clickhouse.url, the network, and that the server runs"
 _GRANT: Final = re.compile(r"have the grant (.{1,300}?)(?:\. |\.?$)", re.MULTILINE)
 _SETTING_NAME: Final = re.compile(r"[Ss]etting '?(\w{1,100})'? should")
+_MISSING: Final = re.compile(r"[Tt]able '?([\w.`]{1,300}?)'? (?:does|of view '[^']{1,300}' does)")
+_VIEW: Final = re.compile(r": while pushing to view ([\w.`]{1,300})\.?\s*$")
+"""Both are names, never values: what follows the second is the end of the server's text."""
 _COLUMN: Final = re.compile(r"\(while reading the value of key (.{1,200}?)\): While executing", re.DOTALL)
 # The expression is the table's own; what follows it are values.
 _CONSTRAINT: Final = re.compile(
@@ -276,7 +303,9 @@ def _of_definition(code: int, text: str, doing: str) -> DyncdcError:
     said = _sentence(text)
     message = f"{found}: {said}" if said else str(found)
     refused = code in _REFUSED or isinstance(found, RejectedRowsError)
-    return (RefusedStatementError if refused else type(found))(message, hint=found.hint)
+    error = (RefusedStatementError if refused else type(found))(message, hint=found.hint)
+    error.code = code
+    return error
 
 
 def _sentence(text: str) -> str:
@@ -287,11 +316,23 @@ def _sentence(text: str) -> str:
 
 
 def _by_code(code: int, text: str, doing: str, columns: Collection[str]) -> DyncdcError:
+    error = _of_code(code, text, doing, columns)
+    error.code = code
+    return error
+
+
+def _of_code(code: int, text: str, doing: str, columns: Collection[str]) -> DyncdcError:
     name = NAMES.get(code) or _OTHER_NAMES.get(code, "(an error of a newer version)")
     message = f"{doing}: ClickHouse answered {code} {name}"
     grant = _GRANT.search(text) if code == 497 else None
     if grant is not None:
         message += f", missing grant: {grant[1]}"
+    missing = _MISSING.search(text) if code == 60 else None
+    if missing is not None:
+        message += f" {missing[1]}"
+    view = _VIEW.search(text)
+    if view is not None:
+        message += f" while pushing to view {view[1]}"
     action, hint = ACTIONS.get(code, UnknownCodeError), _HINTS.get(code, "")
     if action is SettingRefusedError:
         return _setting_refused(message, text)

@@ -33,6 +33,10 @@ class ColumnWatch:
         """From now on rows are made for this table, with columns of these types (ALIAS and the like left out)."""
         self._known[destination] = _Known(uuid, types)
 
+    def knows(self, table: str) -> bool:
+        """Whether ``check`` tells anything about this table."""
+        return table in self._known
+
     async def check(self, block: Block) -> None:
         """Return if the block's columns are what they were. Raises RetryableError, FatalError, DestinationChangedError.
 

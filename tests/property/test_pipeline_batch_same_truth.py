@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline_parts import block, values
 
 from dyncdc.model import Block
-from dyncdc.pipeline.batch import collapse, join, split, statement
+from dyncdc.pipeline.batch import collapse, join, statement
 
 Rows = list[tuple[str, int, str]]
 ROWS = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 3), st.text(max_size=3)), min_size=1, max_size=6)
@@ -46,19 +46,3 @@ def test_statements_are_all_blocks_in_order_within_the_limit(rows: list[Rows], l
         assert len(taken) == 1 or size <= limit_bytes
         order += [number for _, number in taken]
     assert order == list(range(len(blocks)))
-
-
-@given(BLOCKS)
-def test_splitting_to_the_end_gives_every_row_once_with_its_tag(rows: list[Rows]) -> None:
-    parts = [(block("t", *group), number) for number, group in enumerate(rows)]
-    found: list[tuple[int, str, str]] = []
-
-    def go(some: list[tuple[Block, int]]) -> None:
-        if len(some) == 1 and some[0][0].rows == 1:
-            found.append((some[0][1], *values(some[0][0])[0]))
-            return
-        for half in split(some):
-            go(half)
-
-    go(parts)
-    assert found == [(number, key, value) for number, group in enumerate(rows) for key, _, value in group]

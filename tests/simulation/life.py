@@ -29,6 +29,8 @@ class Faults:
     corrupt_file: float = 0.0
     outages: tuple[tuple[float, float], ...] = ()
     """Spans of virtual time in which ClickHouse answers nothing."""
+    refusals: tuple[tuple[float, float], ...] = ()
+    """Spans in which it refuses every insert by a code that nobody knows."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,8 @@ class Life:
     task: asyncio.Task[None] | None = None
     rng: random.Random = field(init=False)
     reached: dict[str, int] = field(default_factory=dict)
+    doubted: dict[int, int] = field(default_factory=dict)
+    """How often rows were refused by a code that does not say what is wrong."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)

@@ -70,8 +70,8 @@ def checkpoint_at_read_time(patch: pytest.MonkeyPatch) -> None:
     """What has been read counts as durable."""
     original = ShardLedger.track
 
-    def track(self: ShardLedger, mark: Mark, parts: int, release: Callable[[], None]) -> Receipt:
-        receipt = original(self, mark, parts, release)
+    def track(self: ShardLedger, mark: Mark, parts: int, *callbacks: Callable[..., None]) -> Receipt:
+        receipt = original(self, mark, parts, *callbacks)
         self.frontier = mark
         return receipt
 
@@ -148,9 +148,9 @@ def grant_lost_on_cancel(patch: pytest.MonkeyPatch) -> None:
 def insert_error_swallowed(patch: pytest.MonkeyPatch) -> None:
     """An insert that fails is logged, and its rows are acknowledged."""
 
-    async def attempts(self: Writer, block: Block, token: str, task: object) -> None:
+    async def attempts(self: Writer, block: Block, token: str, task: object, **options: Any) -> None:
         try:
-            async with self._slots:
+            async with self._slots.hold(block.table):
                 await self._sink.insert(block, token)
         except RetryableError:
             pass
@@ -221,12 +221,12 @@ def acknowledged_after_the_first_block(patch: pytest.MonkeyPatch) -> None:
     """A chunk counts as durable when its first block is."""
     track, ack = ShardLedger.track, Receipt.ack
 
-    def track_one(self: ShardLedger, mark: Mark, parts: int, release: Callable[[], None]) -> Receipt:
-        return track(self, mark, min(parts, 1), release)
+    def track_one(self: ShardLedger, mark: Mark, parts: int, *callbacks: Callable[..., None]) -> Receipt:
+        return track(self, mark, min(parts, 1), *callbacks)
 
-    def ack_once(self: Receipt) -> None:
+    def ack_once(self: Receipt, nbytes: int) -> None:
         if not self.settled:
-            ack(self)
+            ack(self, nbytes)
 
     patch.setattr(ShardLedger, "track", track_one)
     patch.setattr(Receipt, "ack", ack_once)
@@ -252,12 +252,12 @@ def saved_before_the_insert(patch: pytest.MonkeyPatch) -> None:
     """A block is acknowledged when it is put into a batch."""
     original, ack = Writer.put, Receipt.ack
 
-    def put(self: Writer, block: Block, receipt: Receipt) -> None:
-        original(self, block, receipt)
+    def put(self: Writer, block: Block, receipt: Receipt, read_at: float | None = None) -> None:
+        original(self, block, receipt, read_at)
         ack(receipt)
 
     patch.setattr(Writer, "put", put)
-    patch.setattr(Receipt, "ack", lambda self: None)
+    patch.setattr(Receipt, "ack", lambda self, nbytes: None)
 
 
 def snapshot_at_export_time(patch: pytest.MonkeyPatch) -> None:
@@ -321,8 +321,8 @@ def token_new_for_each_attempt(patch: pytest.MonkeyPatch) -> None:
     """A retry looks like another block, so an attempt that lands late undoes what came after it."""
     original = SinkClient.insert
 
-    async def insert(self: SinkClient, block: Block, token: str) -> None:
-        await original(self, block, f"{token}/{next(_numbers)}")
+    async def insert(self: SinkClient, block: Block, token: str, **options: Any) -> None:
+        await original(self, block, f"{token}/{next(_numbers)}", **options)
 
     patch.setattr(SinkClient, "insert", insert)
 
@@ -342,10 +342,10 @@ def good_rows_split_away(patch: pytest.MonkeyPatch) -> None:
     """When a row is refused, the rows that it had replaced are gone."""
     original = Writer._write
 
-    async def write(self: Writer, parts: Sequence[writer.Part], token: str, task: Any) -> None:
-        kept = {id(parts[-1][1]): parts[-1][1]}
-        receipt = next(iter(kept.values()))
-        await original(self, [(block, receipt) for block in batch.collapse([block for block, _ in parts])], token, task)
+    async def write(self: Writer, own: Any, parts: Sequence[writer.Part], token: str, task: Any) -> None:
+        receipt = parts[-1][1]
+        kept = [(block, receipt) for block in batch.collapse([block for block, _ in parts])]
+        await original(self, own, kept, token, task)
 
     patch.setattr(Writer, "_write", write)
 
@@ -354,9 +354,9 @@ def refused_rows_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Rows that ClickHouse refuses are counted and skipped."""
     original = Writer._attempts
 
-    async def attempts(self: Writer, block: Block, token: str, task: Any) -> None:
+    async def attempts(self: Writer, block: Block, token: str, task: Any, **options: Any) -> None:
         try:
-            await original(self, block, token, task)
+            await original(self, block, token, task, **options)
         except RejectedRowsError:
             if block.rows > 1:
                 raise

@@ -22,6 +22,7 @@ from . import (
     membering,
     mutants,
     records,
+    refusal_mutants,
     settling,
     settling_mutants,
     simulate,
@@ -56,6 +57,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *value_mutants.ALL,
     *settling_mutants.ALL,
     *identity_mutants.ALL,
+    *refusal_mutants.ALL,
 )
 
 

@@ -14,9 +14,9 @@ import virtual_time
 from dyncdc.errors import CorruptSnapshotError, FatalError
 from dyncdc.model import HORIZON
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
+from dyncdc.pipeline.open_batch import BatchLimits
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.pipeline.snapshots import SnapshotPlan
-from dyncdc.pipeline.writer import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 
@@ -106,13 +106,16 @@ def _prepare(seed: int, cut_point: str | None) -> Simulation:
     everything_loaded = all(table in world.snapshots for stream in world.streams for table in stream.tables)
     starts = ["TRIM_HORIZON", "TRIM_HORIZON", "LATEST", "AT_TIMESTAMP:1699999990.0"]
     outages = [(begin, begin + rng.uniform(2.0, 15.0)) for begin in (rng.uniform(0.0, 25.0),) if rng.random() < 0.3]
+    broken = random.Random(f"refusals of {seed}")
+    refusals = [(begin, begin + broken.uniform(2.0, 20.0)) for begin in (broken.uniform(0.0, 25.0),)]
+    outages_and_refusals = {"outages": tuple(outages), "refusals": tuple(refusals) if broken.random() < 0.3 else ()}
     return Simulation(
         seed,
         world,
         rng,
         server,
         exports,
-        Faults(outages=tuple(outages)) if rng.random() < 0.85 else _no_faults(),
+        Faults(**outages_and_refusals) if rng.random() < 0.85 else _no_faults(),
         rng.choice(starts) if everything_loaded else "TRIM_HORIZON",
         BatchLimits(
             max_rows=rng.choice([7, 40, 100_000]),
@@ -235,7 +238,11 @@ def _check_death(simulation: Simulation, life: Life, end: str, metrics: Metrics,
         simulation.counted[f"cut: {point}"] += 1
         return
     error = None if task.cancelled() else task.exception()
-    if isinstance(error, FatalError) and str(error).startswith("draining") and simulation.faults.outages:
+    if (
+        isinstance(error, FatalError)
+        and str(error).startswith("draining")
+        and (simulation.faults.outages or simulation.faults.refusals)
+    ):
         simulation.counted["drain cut short"] += 1
         return
     corrupt = any(exports.corrupt for exports in simulation.exports.values())

@@ -7,7 +7,7 @@ from collections import deque
 from pipeline_parts import block, values
 
 from dyncdc.model import Block
-from dyncdc.pipeline.batch import by_presence, collapse, join, split, statement, take
+from dyncdc.pipeline.batch import by_presence, collapse, join, statement, take
 
 
 def test_o1_the_greater_version_of_a_key_survives_whatever_the_order() -> None:
@@ -41,14 +41,6 @@ def test_joined_blocks_are_all_rows_in_delivery_order() -> None:
     assert (joined.rows, joined.keys, joined.versions) == (3, [b"a", b"b", b"c"], [1, 2, 3])
 
 
-def test_several_blocks_are_split_between_blocks_and_a_single_one_between_rows() -> None:
-    one, two, three = (block("t", (key, 1, key)) for key in "abc")
-    left, right = split([(one, 1), (two, 2), (three, 3)])
-    assert (left, right) == ([(one, 1)], [(two, 2), (three, 3)])
-    ((upper, tag),), ((lower, other),) = split([(block("t", ("a", 1, "1"), ("b", 2, "2"), ("c", 3, "3")), 7)])
-    assert (values(upper), values(lower), tag, other) == ([("a", "1")], [("b", "2"), ("c", "3")], 7, 7)
-
-
 def test_a_statement_takes_what_fits_and_holds_nothing_else() -> None:
     parts = deque((block("t", size=1_000), number) for number in range(5))
     taken = statement(parts, 2_500)
@@ -71,8 +63,7 @@ def test_rows_keep_the_positions_of_their_records_wherever_they_go() -> None:
     for found, positions in zip(blocks, (b'"7","8"', b'"9"'), strict=True):
         found.positions = positions
     assert join(collapse(blocks)).positions == b'"8","9"'
-    halves = split([(blocks[0], "receipt")])
-    assert [part.positions for half in halves for part, _ in half] == [b'"7"', b'"8"']
+    assert [take(blocks[0], [row]).positions for row in (0, 1)] == [b'"7"', b'"8"']
     assert blocks[1].nbytes == block("t", ("a", 2, "3")).nbytes + 3
 
 

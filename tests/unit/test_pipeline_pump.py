@@ -16,8 +16,8 @@ from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Decoded, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.ledger import ShardLedger
+from dyncdc.pipeline.open_batch import BatchLimits
 from dyncdc.pipeline.pump import DECODE_COST, FETCH_COST, Engine, FetchSize, Pace, Pump
-from dyncdc.pipeline.writer import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 

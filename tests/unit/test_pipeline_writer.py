@@ -15,7 +15,7 @@ from dyncdc.model import Block
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.cadence import GATHER_SECONDS
 from dyncdc.pipeline.ledger import ShardLedger
-from dyncdc.pipeline.writer import BatchLimits
+from dyncdc.pipeline.open_batch import BatchLimits
 
 
 class Bench:

@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.errors import AccessDeniedError, DyncdcError, FatalError, RejectedRowsError, RetryableError
+from dyncdc.errors import AccessDeniedError, DyncdcError, FatalError, RejectedRowsError, RetryableError, TooLargeError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.sinks.codes import ACTIONS, NAMES, LoginRefused, SchemaChangedError, TableGoneError, UnknownCodeError
 from dyncdc.sinks.connection import ClickHouse
@@ -278,7 +278,7 @@ async def test_errors_name_no_value_of_a_statement(clickhouse: ClickHouse) -> No
         ("SELECT nope FROM t", SchemaChangedError),
         ("SELECT * FROM nowhere", TableGoneError),
         ("SELECT (", FatalError),
-        ("SELECT groupArray(number) FROM numbers(100000000) SETTINGS max_memory_usage = 1000000", RetryableError),
+        ("SELECT groupArray(number) FROM numbers(100000000) SETTINGS max_memory_usage = 1000000", TooLargeError),
         ("SELECT throwIf(1)", UnknownCodeError),
     ],
 )

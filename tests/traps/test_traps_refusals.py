@@ -1,0 +1,74 @@
+"""Tables that users have beside ours: views, expressions, partitions. One that is broken stops no other.
+
+Each test says which wrong code it would catch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dyncdc.pipeline import isolation, writer
+
+from .stage import Stage, change, now, until
+
+COLUMNS = {"id": "String", "value": "Nullable(Int64)"}
+
+
+def item(number: int) -> dict[str, dict[str, str]]:
+    return {"id": {"S": f"i{number}"}, "value": {"N": str(number)}}
+
+
+async def test_c4_a_view_whose_target_is_gone_holds_its_table_and_neither_the_process_nor_another_table(
+    stage: Stage,
+) -> None:
+    """Catches: UNKNOWN_TABLE taken for the destination's own: exit 1 in each life, and the other table stops too."""
+    sick, well = (stage.table(label, columns=COLUMNS, clickhouse=label) for label in ("sick", "well"))
+    async with stage.living(run={"stuck_after_seconds": 1.0}) as life:
+        await until(lambda: {"sick_current", "well_current"} <= set(stage.clickhouse.tables()), 15, "the tables")
+        stage.clickhouse.run("CREATE TABLE sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
+        stage.clickhouse.run("CREATE MATERIALIZED VIEW sick_mv TO sums AS SELECT id FROM sick")
+        stage.clickhouse.run("DROP TABLE sums SYNC")
+        for number in range(1, 4):
+            stage.put(change(sick, "INSERT", now(), item(number)), change(well, "INSERT", now(), item(number)))
+        await until(lambda: stage.count("well") == 3, 15, "the other table goes on")
+        await asyncio.sleep(1.5)
+        status, page = await stage.page("/healthz")
+        assert status == 503 and "insert:sick" in page and "UNKNOWN_TABLE" in page and ".sums" in page
+        assert not life.done() and stage.count("sick") == 0
+        stage.clickhouse.run("CREATE TABLE sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
+        await until(lambda: stage.count("sick") == 3, 20, "what waited arrives")
+    assert stage.letters() == []
+    assert stage.clickhouse.number("SELECT uniqExact(id) FROM sums") == 3
+
+
+async def test_c10_a_row_that_an_expression_of_the_table_chokes_on_is_the_only_letter(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches: a code that no table knows retried as a whole for ever, and nothing of the batch arrives."""
+    monkeypatch.setattr(writer, "DIVIDE_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(isolation, "ROUND_SECONDS", 0.1)
+    table = stage.table(columns=COLUMNS)
+    async with stage.living():
+        await until(lambda: "orders_current" in stage.clickhouse.tables(), 15, "the table")
+        stage.clickhouse.run("ALTER TABLE orders ADD COLUMN m Int64 MATERIALIZED modulo(100, ifNull(value, 1))")
+        stage.put(*(change(table, "INSERT", now(), item(number)) for number in (1, 2, 0, 3)))
+        await until(lambda: stage.count() == 3, 20, "the others arrive")
+        await until(lambda: len(stage.letters()) == 1, 20, "the letter")
+    (letter,) = stage.letters()
+    assert letter["reason"] == "refused_by_clickhouse" and "153" in str(letter["error"])
+
+
+def test_c10_more_partitions_than_a_statement_may_have_arrive_at_once(stage: Stage) -> None:
+    """Catches: 252 retried for ever, with a hint that makes it worse."""
+    stage.clickhouse.run(
+        "CREATE TABLE monthly (pk String, sk String, _spill String, _version Int64, _deleted UInt8)"
+        " ENGINE = ReplacingMergeTree(_version, _deleted) PARTITION BY substring(sk, 1, 7) ORDER BY (pk, sk)"
+    )
+    months = [f"{2000 + number // 12}-{number % 12 + 1:02}-01" for number in range(150)]
+    table = stage.table("monthly", {"pk": "S", "sk": "S"}, clickhouse="monthly")
+    items = [{"pk": {"S": "p"}, "sk": {"S": month}} for month in months]
+    stage.put_all([change(table, "INSERT", now(), found, keys=("pk", "sk")) for found in items])
+    stage.once()
+    assert stage.count("monthly") == 150
