@@ -29,6 +29,7 @@ from ..sinks.mappings import read_destination
 from ..sinks.own_tables import own_statements, own_tables
 from ..sinks.places import Seen, doubtful_columns, nested_arrays, seen_places
 from ..sinks.server_types import virtual_names, with_server_types
+from ..sinks.space import require_space
 from ..sinks.tables import DELETED_COLUMN, ExistingTable, Refusal, has_rows, read_table, refusals
 from ..sinks.versions import implausible, is_foreign, read_versions
 from ..sinks.views import view_name, view_state
@@ -273,8 +274,10 @@ async def own_tables_to_make(clickhouse: ClickHouse, patience: Patience, cluster
 
 
 async def run_statements(world: World, statements: Sequence[str]) -> None:
-    """Run DDL, one statement after the other; each is harmless when repeated."""
+    """Run DDL, one statement after the other; each is harmless when repeated. Raises NoSpaceError before an ALTER."""
     for statement in statements:
+        if statement.startswith("ALTER "):
+            await world.patience(partial(require_space, world.clickhouse, f"altering {_made_by(statement)}"))
         await world.patience(partial(world.clickhouse.define, statement, doing=f"creating {_made_by(statement)}"))
 
 

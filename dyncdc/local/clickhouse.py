@@ -212,6 +212,13 @@ class LocalClickHouse:
             return ConfigError(
                 f"{where}: port {self.tcp_port} or {self.http_port} is taken", hint="free it, or name another port"
             )
+        empty = ", ".join(_empty_definitions(self.directory / "data")[:5])
+        if empty:
+            return FatalError(
+                f"{where}: a table's definition is empty ({empty}); an ALTER while the disk is full leaves such a file",
+                hint="free disk space; then write its ATTACH TABLE statement into the file, or move the file away:"
+                " dyncdc makes and loads the table anew",
+            )
         return error
 
     def _in_use(self) -> DirectoryInUse:
@@ -283,6 +290,12 @@ def _xml(content: Mapping[str, object]) -> str:
 
 def _escaped(name: str) -> str:
     return name.replace("\\", "\\\\").replace("`", "\\`")
+
+
+def _empty_definitions(data: Path) -> list[str]:
+    """Files without which ClickHouse does not start. A database's folder in ``metadata`` may be a link."""
+    found = {file.resolve() for pattern in ("metadata/*.sql", "metadata/*/*.sql") for file in data.glob(pattern)}
+    return sorted(str(file.relative_to(data.resolve())) for file in found if file.stat().st_size == 0)
 
 
 def _serving(directory: Path) -> bool:

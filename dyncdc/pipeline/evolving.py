@@ -115,6 +115,8 @@ class Evolving:
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _pending: dict[str, tuple[ColumnSpec, ...]] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
+    _said: dict[str, str] = field(default_factory=dict)
+    """By table what was last said of columns that could not be added: once is enough."""
 
     def note(self) -> None:
         """There is something to decide about."""
@@ -186,6 +188,7 @@ class Evolving:
         except (RetryableError, FatalError) as error:
             self._refused(table, columns, error, metrics, progress)
         else:
+            self._said.pop(table, None)
             progress.tell("columns added", table=table, columns=[column.name for column in columns][:20])
 
     def _refused(
@@ -200,7 +203,10 @@ class Evolving:
         self._pending[table] = columns
         self.tables[table].retry_at = asyncio.get_running_loop().time() + REFUSED_PAUSE_SECONDS
         metrics.error("evolve", error)
-        progress.alarm("columns not added", table=table, error=str(error), hint=error.hint or 'or set evolve = "spill"')
+        if self._said.get(table) != str(error):
+            self._said[table] = str(error)
+            hint = error.hint or 'or set evolve = "spill"'
+            progress.alarm("columns not added", table=table, error=str(error), hint=hint)
 
     def _tell_full(self, table: str, evolved: Evolved, progress: Progress) -> None:
         evolved.newcomers.closed = True

@@ -6,6 +6,7 @@ import asyncio
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing, asynccontextmanager
+from math import inf
 from typing import Any
 
 from asynch.errors import ClickHouseException
@@ -13,7 +14,7 @@ from asynch.errors import ClickHouseException
 from ..config import ClickHouseUrl
 from ..errors import RetryableError
 from .certificates import NO_CERTIFICATES, Certificates
-from .codes import SettingRefusedError, translate
+from .codes import NOT_ENOUGH_SPACE, SettingRefusedError, translate
 from .protocol import ProtocolConnection, Statement
 from .query_settings import LIMITS, Settings, with_ours
 
@@ -61,6 +62,11 @@ class ClickHouse:
         """Limits that the user may not lift."""
         self._made: list[ProtocolConnection] = []
         self._closed = False
+        self._full_at = -inf
+
+    def seconds_since_full(self) -> float:
+        """How long ago a statement was refused for lack of disk space; infinite when none was."""
+        return asyncio.get_running_loop().time() - self._full_at
 
     @property
     def connects(self) -> int:
@@ -163,7 +169,10 @@ class ClickHouse:
             seconds = f"{self.timeout_seconds:g} s"
             raise RetryableError(f"{doing}: no answer in {seconds}; it may have been executed") from None
         except _FAILURES as error:
-            raise translate(error, doing, columns=columns, definition=definition) from None
+            translated = translate(error, doing, columns=columns, definition=definition)
+            if translated.code == NOT_ENOUGH_SPACE:
+                self._full_at = asyncio.get_running_loop().time()
+            raise translated from None
 
     def _make(self) -> ProtocolConnection:
         url = self.url

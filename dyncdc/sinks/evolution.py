@@ -12,6 +12,7 @@ from .connection import ClickHouse
 from .ddl import column_line, create_view
 from .defaults import default_expression
 from .names import on_cluster, qualified
+from .space import require_space
 from .tables import read_table
 from .views import view_name, view_state
 
@@ -59,7 +60,7 @@ async def run_add_columns(
     cluster: str | None = None,
     beside: ColumnSpec | None = None,
 ) -> None:
-    """Add the columns. Raises as ``ClickHouse`` does, but FatalError for a statement that it cannot make sense of.
+    """Add the columns. Raises as ``alter`` does, but FatalError for a statement that it cannot make sense of.
 
     One such column keeps none of the others away: those are added one by one before that is raised.
     """
@@ -83,8 +84,9 @@ async def run_add_columns(
 
 
 async def alter(clickhouse: ClickHouse, destination: str, statement: str) -> None:
-    """Run one ALTER of a destination."""
+    """Run one ALTER of a destination. Raises NoSpaceError before that."""
     # a single attribute's name may have 64 KB, and stands in the statement several times
+    await require_space(clickhouse, f"altering {destination}")
     settings = {"max_query_size": 2**22}
     await clickhouse.define(statement, settings=settings, doing=f"altering {destination}")
 

@@ -68,6 +68,9 @@ def _grants(
             yield qualified(table.history, database), "SELECT, INSERT, CREATE TABLE"
         # made anew whenever the table has other columns
         yield qualified(table.name + VIEW_SUFFIX, database), "SELECT, CREATE VIEW, DROP VIEW"
+    if any(table.grows for table in tables):  # no ALTER on a full disk
+        yield "system.disks", "SELECT"
+        yield "system.storage_policies", "SELECT"
     if any(table.cleaned for table in tables):
         yield "system.mutations", "SELECT"
     if cluster or replicated:

@@ -1,0 +1,95 @@
+"""No ALTER while a disk is full: ClickHouse would take it, and could not start any more."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dyncdc.config import ClickHouseUrl
+from dyncdc.decode.spec import ColumnSpec
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.model import Block
+from dyncdc.sinks.clickhouse import ClickHouseSink
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.evolution import run_add_columns
+from dyncdc.sinks.space import NoSpaceError
+
+TABLE = "CREATE TABLE t (pk String, _spill String) ENGINE = MergeTree ORDER BY pk"
+COLUMN = ColumnSpec("grown", "Nullable(String)", ("grown",), ("S",))
+DISK_MIB = 160
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, where mounting one is permitted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("a full disk needs the right to mount one")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+async def test_on_a_full_disk_no_column_is_added_and_clickhouse_starts_again(small_disk: Path) -> None:
+    async with LocalClickHouse(small_disk / "clickhouse") as server:
+        clickhouse = ClickHouse(ClickHouseUrl("native", port=server.tcp_port, database=server.database))
+        await clickhouse.execute(TABLE)
+        await run_add_columns(clickhouse, "t", [COLUMN], "_spill")
+        ballast = small_disk / "ballast"
+        with ballast.open("wb") as file:
+            try:
+                while True:
+                    file.write(bytes(2**16))
+                    file.flush()
+            except OSError:
+                pass
+        other = ColumnSpec("later", "Nullable(String)", ("later",), ("S",))
+        with pytest.raises(NoSpaceError, match="disk default has less than 8 MiB free"):
+            await run_add_columns(clickhouse, "t", [other], "_spill")
+        definitions = list((small_disk / "clickhouse" / "data").rglob("*.sql"))
+        assert definitions and all(file.stat().st_size for file in definitions)
+        ballast.unlink()
+        await server.stop()
+        await server.start()
+        await run_add_columns(clickhouse, "t", [other], "_spill")
+        names = await clickhouse.fetch("SELECT name FROM system.columns WHERE table = 't' ORDER BY position")
+        assert names == [("pk",), ("_spill",), ("grown",), ("later",)]
+        await clickhouse.close()
+
+
+async def test_after_an_insert_was_refused_for_lack_of_space_no_column_is_added_for_a_while(
+    clickhouse: ClickHouse,
+) -> None:
+    await clickhouse.execute(TABLE)
+    await run_add_columns(clickhouse, "t", [COLUMN], "_spill")
+    await clickhouse.execute("ALTER TABLE t MODIFY SETTING min_free_disk_bytes_to_perform_insert = 9000000000000000")
+    with pytest.raises(RetryableError, match="243"):
+        await ClickHouseSink(clickhouse).insert(Block("t", ("pk",), [b'"a"'], 1), "a")
+    with pytest.raises(NoSpaceError, match="has just refused a statement"):
+        await run_add_columns(clickhouse, "t", [COLUMN], "_spill")
+    clickhouse._full_at -= 3_600.0
+    await run_add_columns(clickhouse, "t", [COLUMN], "_spill")
+
+
+async def test_an_empty_definition_is_named_when_clickhouse_does_not_start(tmp_path: Path) -> None:
+    server = LocalClickHouse(tmp_path)
+    await server.start()
+    clickhouse = ClickHouse(ClickHouseUrl("native", port=server.tcp_port, database=server.database))
+    await clickhouse.execute(TABLE)
+    await clickhouse.close()
+    await server.stop()
+    (definition,) = (tmp_path / "data").rglob("t.sql")
+    definition.write_text("")
+    with pytest.raises(FatalError, match=r"a table's definition is empty \(\S+t\.sql\)") as caught:
+        await server.start()
+    assert "move the file away" in caught.value.hint
+    definition.unlink()
+    await server.start()
+    await server.stop()
