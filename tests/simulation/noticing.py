@@ -43,6 +43,7 @@ RARELY_NOTICED = {
     "saves_over_what_went_back": 40,
     "snapshots_stay_complete": 40,
     "watermarks_stay": 146,
+    "replaced_rows_sent_after_those_that_replace_them": 59,
 }
 """Seeds that notice what most do not. Only a hint: once the simulation has changed, others may be the ones."""
 

@@ -53,12 +53,18 @@ async def test_on_a_full_disk_no_column_is_added_and_clickhouse_starts_again(sma
         other = ColumnSpec("later", "Nullable(String)", ("later",), ("S",))
         with pytest.raises(NoSpaceError, match="disk default has less than 8 MiB free"):
             await run_add_columns(clickhouse, "t", [other], "_spill")
+        sink, block = ClickHouseSink(clickhouse), Block("t", ("pk",), [b'"%b"' % (b"x" * 300_000)], 1)
+        with pytest.raises(RetryableError, match="NOT_ENOUGH_SPACE|CANNOT_WRITE"):
+            await sink.insert(block, "a")
         definitions = list((small_disk / "clickhouse" / "data").rglob("*.sql"))
         assert definitions and all(file.stat().st_size for file in definitions)
         ballast.unlink()
         await server.stop()
         await server.start()
+        clickhouse._full_at -= 3_600.0
         await run_add_columns(clickhouse, "t", [other], "_spill")
+        await sink.insert(block, "a")
+        assert await clickhouse.fetch("SELECT count() FROM t") == [(1,)]
         names = await clickhouse.fetch("SELECT name FROM system.columns WHERE table = 't' ORDER BY position")
         assert names == [("pk",), ("_spill",), ("grown",), ("later",)]
         await clickhouse.close()
