@@ -27,7 +27,7 @@ from ..decode.plan import SEQUENCE_BITS, TablePlan, compile_table
 from ..decode.redacted_records import is_withheld, masked_paths
 from ..decode.redaction import Path
 from ..decode.undecodable import Undecodable
-from ..errors import ConfigError, RejectedRowsError
+from ..errors import ConfigError, RefusedError, RejectedRowsError
 from ..model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
 from ..pipeline.batch import join
 from ..pipeline.ports import Decoder
@@ -246,8 +246,15 @@ class _Replay:
         block = join([block for _, block in group])
         self._statements += 1
         token = f"{self._token}/{self._statements}"
+
+        async def insert() -> None:
+            try:
+                await self._sink.insert(block, token)
+            except RefusedError as error:  # whatever it is about: the letters stay open, and say so
+                raise RejectedRowsError(str(error), hint=error.hint) from error
+
         try:
-            await self._world.patience(lambda: self._sink.insert(block, token))
+            await self._world.patience(insert)
         except RejectedRowsError as error:
             if len(group) == 1:
                 self.result.failed[group[0][0].letter.id] = str(error)

@@ -294,13 +294,16 @@ class Writer:
         since = self._open.pop(batch.table, None)
         if since is not None:
             batch.absorb(since)
-        room = self._limits.statement_bytes - sum(sum(map(len, block.cells)) for block, _ in left)
-        if room <= 0 or not batch.parts or batch.parts[0][0].columns != left[0][0].columns:
-            return False
-        more = statement(batch.parts, room)
+        held = sum(len(cell) for block, _ in left for cell in block.cells)
+        more: list[Part] = []
+        while batch.parts and batch.parts[0][0].columns == left[0][0].columns:
+            held += sum(map(len, batch.parts[0][0].cells))
+            if held > self._limits.statement_bytes:
+                break
+            more.append(batch.parts.popleft())
         parts += more
         left += more
-        return True
+        return bool(more)
 
     def _reject(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> None:
         """Keep a refused row for its burial. Raises LimitReached when there are too many."""

@@ -58,6 +58,11 @@ async def test_c10_a_row_that_an_expression_of_the_table_chokes_on_is_the_only_l
         await until(lambda: len(stage.letters()) == 1, 20, "the letter")
     (letter,) = stage.letters()
     assert letter["reason"] == "refused_by_clickhouse" and "153" in str(letter["error"])
+    replay = ("dead-letters", "replay", "-c", stage.configure())
+    refused = stage.place.command(*replay)
+    assert refused.code == 1 and "153" in refused.out + refused.err, refused
+    stage.clickhouse.run("ALTER TABLE orders DROP COLUMN m")
+    assert stage.place.command(*replay).code == 0 and stage.count() == 4
 
 
 def test_c10_more_partitions_than_a_statement_may_have_arrive_at_once(stage: Stage) -> None:
