@@ -233,9 +233,10 @@ class Writer:
                 await self._attempts(block, token, task, patience_seconds=patience_seconds)
             except (RejectedRowsError, RefusedError) as error:
                 self._metrics.error("insert", error)
+                self._note(batch.table, task, error)
                 found, left = await self._isolate(left, (token, tokens), task, error)
                 if left and not found:
-                    await self._rest(batch.table, task, error, patience_seconds)
+                    await self._rest(batch.table, error, patience_seconds)
                     patience_seconds = min(2 * patience_seconds, DIVIDE_AGAIN_SECONDS)
                     found = self._widen(batch, parts, left)
                 if found:  # other rows than before
@@ -244,6 +245,7 @@ class Writer:
             else:
                 self._accept(batch.table, left)
                 return
+        self._refused.pop(batch.table, None)
 
     async def _isolate(
         self, parts: list[Part], tokens: tuple[str, Iterator[str]], task: TaskProgress, error: Refusal
@@ -274,9 +276,8 @@ class Writer:
     def _accept(self, table: str, parts: Sequence[Part]) -> None:
         self._diversion.accept(table, ((receipt.shard, block.positions) for block, receipt in parts))
 
-    async def _rest(self, table: str, task: TaskProgress, error: Refusal, patience_seconds: float) -> None:
+    async def _rest(self, table: str, error: Refusal, patience_seconds: float) -> None:
         """Pause, since the table takes nothing: for long where no other pause was."""
-        self._note(table, task, error)
         backoff = Backoff(patience_seconds, patience_seconds) if isinstance(error, RejectedRowsError) else Backoff()
         pause_seconds = backoff.next_seconds()
         self._progress.report(f"insert:{table}", error, pause_seconds)

@@ -85,8 +85,8 @@ async def run_add_columns(
 
 async def alter(clickhouse: ClickHouse, destination: str, statement: str) -> None:
     """Run one ALTER of a destination. Raises NoSpaceError before that."""
-    # a single attribute's name may have 64 KB, and stands in the statement several times
     await require_space(clickhouse, f"altering {destination}")
+    # a single attribute's name may have 64 KB, and stands in the statement several times
     settings = {"max_query_size": 2**22}
     await clickhouse.define(statement, settings=settings, doing=f"altering {destination}")
 

@@ -54,7 +54,7 @@ async def test_on_a_full_disk_no_column_is_added_and_clickhouse_starts_again(sma
         with pytest.raises(NoSpaceError, match="disk default has less than 8 MiB free"):
             await run_add_columns(clickhouse, "t", [other], "_spill")
         sink, block = ClickHouseSink(clickhouse), Block("t", ("pk",), [b'"%b"' % (b"x" * 300_000)], 1)
-        with pytest.raises(RetryableError, match="NOT_ENOUGH_SPACE|CANNOT_WRITE"):
+        with pytest.raises(RetryableError, match=r"NOT_ENOUGH_SPACE|CANNOT_WRITE"):
             await sink.insert(block, "a")
         definitions = list((small_disk / "clickhouse" / "data").rglob("*.sql"))
         assert definitions and all(file.stat().st_size for file in definitions)
