@@ -11,11 +11,12 @@ from ..model import Block
 from ..pipeline.batch import by_presence
 from .codes import SchemaChangedError, TableGoneError
 from .column_watch import ColumnWatch
-from .connection import ClickHouse, Settings
+from .connection import ClickHouse
 from .names import qualified, quote_name
 from .own_rows import until_made_again
 from .own_tables import DEAD_LETTERS
 from .protocol import Statement
+from .query_settings import Settings
 
 INSERT_COPIES: Final = 0.25
 """Memory that one insert takes while it is sent, beside its block, as a multiple of the statement: an upper bound.
