@@ -165,7 +165,7 @@ def test_whatever_clickhouse_refuses_from_the_start_on_is_stuck_within_its_time(
     async def work() -> None:
         bench = Bench()
 
-        async def refuse(*_: object) -> None:
+        async def refuse(*_: object, **__: object) -> None:
             raise RetryableError("ClickHouse answered 201 QUOTA_EXCEEDED")
 
         setattr(getattr(bench, part), call, refuse)
