@@ -53,6 +53,10 @@ class RawChunk:
     children: tuple[Shard, ...] = ()
     arrived: float = 0.0
     """When the last of its records came into the stream, in seconds since the epoch; 0 where that means nothing."""
+    first_arrived: float = 0.0
+    """The same of its first record."""
+    answered: float = 0.0
+    """When the source answered, by its own clock; 0 where nothing expires."""
 
     @property
     def at_tip(self) -> bool:

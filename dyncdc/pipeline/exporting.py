@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..errors import ConfigError, CorruptSnapshotError
 from ..model import Snapshot
 from ..telemetry.progress import TaskProgress
+from .losses import needs_snapshot
 from .ports import Origin
 from .recovery import Recovery
 from .snapshot_plan import Coverage, Journal, SnapshotPlan
@@ -62,7 +63,8 @@ class Exporting:
             snapshot = await self._seen_active(snapshot, task)
             task.waiting_for(DESTINATION)
             now = await self._journal.ask(self._origin.covered_at, task)
-            if now is None or self._lost_until > snapshot.covered_from:  # what was covered has a hole now
+            gaps = self._recovery.gaps(self._plan.table)
+            if now is None or needs_snapshot(snapshot, gaps):  # what was covered has a hole now
                 # Changes that were read before the hole may be younger than an export at the usual distance would say.
                 snapshot = replace(snapshot, covered_from=0.0, had_rows=True)
                 task.planned("")

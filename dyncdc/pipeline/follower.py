@@ -12,6 +12,7 @@ from dataclasses import replace
 from ..errors import PositionLostError, RetryableError
 from ..model import HORIZON, Mark, RawChunk, Shard, ShardId, SourceId
 from .checkpointer import Checkpointer
+from .edge import Hole
 from .lineage import LostPosition, lost_positions, ready, unread_parents
 from .losses import lost_with_source
 from .membership import Membership
@@ -210,10 +211,12 @@ class StreamFollower:
         marks = dict(self._checkpointer.saved(self.source.id))
         for (source, shard), ledger in self._checkpointer.ledgers.items():
             if source == self.source.id:
-                marks[shard] = self._read_so_far(shard, ledger.frontier)
+                marks[shard] = ledger.frontier
         for shard in (*self._checkpointer.finished(self.source.id), *self._read, *self._read_elsewhere()):
             marks.pop(shard, None)
-        lost = {loss.shard: loss for loss in self._expired(marks, present)}
+        judged = {shard: self._read_so_far(shard, mark) for shard, mark in marks.items()}
+        # What is with the writer has not expired, but may be lost with this process: the gap begins at what is durable.
+        lost = {loss.shard: replace(loss, mark=marks[loss.shard]) for loss in self._expired(judged, present)}
         for shard, error in self._suspects.items():
             if shard in marks and shard not in lost:
                 lost[shard] = LostPosition(shard, marks[shard], str(error))
@@ -225,9 +228,19 @@ class StreamFollower:
         return list(lost.values())
 
     def _read_so_far(self, shard: ShardId, frontier: Mark) -> Mark:
-        """What has been read and waits for ClickHouse cannot expire any more."""
+        """What has been read and waits for ClickHouse cannot expire any more; who reads on notices what does."""
         pump = self._readers.pumps.get((self.source.id, shard))
-        return frontier if pump is None else replace(frontier, read_until=max(frontier.read_until, pump.read_until))
+        if pump is None:
+            return frontier
+        reading = pump.is_reading(asyncio.get_running_loop().time())
+        until = self.source.server_time if reading else pump.put_until
+        return replace(frontier, read_until=max(frontier.read_until, until))
+
+    async def _fell_off(self, shard: Shard, mark: Mark, hole: Hole) -> None:
+        """A shard was read so slowly that records of it expired: write that down before it is read on."""
+        await self._checkpointer.still_ours({(self.source.id, shard.id)})
+        reason = "it was read more slowly than it was written, or its retention was decreased, until records expired"
+        await self._recovery.notice(self.source, [LostPosition(shard.id, mark, reason)], hole.end)
 
     def _expired(self, marks: Mapping[ShardId, Mark], present: Collection[ShardId]) -> list[LostPosition]:
         retention_seconds = self.source.retention_seconds
@@ -293,7 +306,7 @@ class StreamFollower:
             # Before the first read: Kinesis would go on at the horizon without a word, and the loss would not show.
             if self._expired({shard.id: ledger.frontier}, {shard.id}):
                 continue
-            self._readers.start(self.source, shard, self._decoder, self._ended, self._suspect)
+            self._readers.start(self.source, shard, self._decoder, self._ended, self._suspect, on_hole=self._fell_off)
 
     def _ended(self, last: RawChunk | None) -> None:
         """Take up the children that the last answer named; they start when their parents are persisted as finished."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ..model import Followed, Gap, Mark, Position, ShardId, Snapshot, SourceId
@@ -11,15 +12,18 @@ from .lineage import LostPosition
 CLOCKS_DIFFER_SECONDS = 60.0
 """Kinesis and DynamoDB tell the time by clocks of their own, and Kinesis in whole seconds."""
 
+JOINED_SECONDS = 60.0
+"""Losses of a shard that lie no further apart are one."""
+
 NOTICED_WITHIN_SECONDS = 120.0
 """A destination that was switched off longer before the end of a life was seen off by it, and its gap is there."""
 
 
-def gaps_of(tables: Iterable[str], source: SourceId, lost: Iterable[LostPosition], now: float) -> list[Gap]:
-    """Return a gap for every table that a lost position concerns. ``now``: from here on reading goes on."""
+def gaps_of(tables: Iterable[str], source: SourceId, lost: Iterable[LostPosition], end: float) -> list[Gap]:
+    """Return a gap for every table that a lost position concerns. ``end``: from here on reading goes on."""
     positions = list(lost)
     return [
-        Gap(table, source, loss.shard, loss.mark.read_until, now, loss.mark.position, loss.reason)
+        Gap(table, source, loss.shard, loss.mark.read_until, end, loss.mark.position, loss.reason)
         for table in tables
         for loss in positions
     ]
@@ -74,9 +78,39 @@ def _replaced(before: str, source: str) -> str:
     return f"the table was read from another stream, {before.rpartition('@')[0]}"
 
 
+def closes(snapshot: Snapshot, gap: Gap) -> bool:
+    """Whether a snapshot makes a gap good once it is complete: its table was covered from the gap's end on.
+
+    A gap may lie far behind the instant at which it was noticed. A snapshot of a destination without rows is not swept,
+    and items whose delete was lost would stay: rows of theirs may have come from the stream before the gap.
+    """
+    return gap.end <= snapshot.covered_from and snapshot.had_rows
+
+
 def needs_snapshot(snapshot: Snapshot, gaps: Iterable[Gap]) -> bool:
-    """Whether a gap ends after the instant from which a snapshot's table was covered: it cannot close that gap."""
-    return any(not gap.accepted and gap.end > snapshot.covered_from for gap in gaps)
+    """Whether there is a gap that a snapshot cannot close."""
+    return any(not gap.accepted and not closes(snapshot, gap) for gap in gaps)
+
+
+def joined(gap: Gap, known: Iterable[Gap], now: float) -> Gap | None:
+    """Return a gap as it is to be written: an open one of the same shard that goes on, or None where that has it all.
+
+    One that goes on is written further than is known yet, by a minute: a shard that is read at the very edge of the
+    retention loses something with each answer.
+    """
+    before = [
+        other
+        for other in known
+        if (other.table, other.source, other.shard) == (gap.table, gap.source, gap.shard)
+        and other.begin <= gap.begin <= other.end + JOINED_SECONDS
+        and not other.accepted
+    ]
+    if not before:
+        return gap
+    last = max(before, key=lambda other: other.end)
+    if gap.end <= last.end:
+        return None
+    return replace(last, end=max(gap.end, min(now, gap.end + JOINED_SECONDS)), reason=gap.reason)
 
 
 def in_words(gap: Gap) -> str:

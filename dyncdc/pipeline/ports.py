@@ -29,6 +29,7 @@ from ..model import (
     Watermark,
 )
 from .diversion import Halt
+from .edge import Kept
 
 
 class Source(Protocol):
@@ -87,6 +88,18 @@ class Rereading(Protocol):
         Beside ``fetch``: neither disturbs the other. Raises RetryableError, PositionLostError, CorruptSnapshotError,
         FatalError; what was yielded stays.
         """
+
+
+@runtime_checkable
+class Expiring(Protocol):
+    """A source whose retention can be changed by somebody while it is read."""
+
+    @property
+    def kept(self) -> Kept:
+        """How long it keeps its records, as of all looks so far: with each list, and on their own."""
+
+    async def look_at_retention(self) -> None:
+        """Ask for it now. Raises RetryableError, PositionLostError (the source is gone), FatalError."""
 
 
 class Decoder(Protocol):

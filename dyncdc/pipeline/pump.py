@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..errors import ConfigError, FatalError, PositionLostError, RetryableError
-from ..model import Block, Buried, Mark, Position, RawChunk, SourceId
+from ..errors import ConfigError, FatalError, RetryableError
+from ..model import Block, Buried, Mark, Position, RawChunk, Shard, SourceId
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress, TaskProgress
 from .budget import ByteBudget, Reservation
 from .diversion import Diversion
+from .edge import Edge, Hole, Kept
 from .ledger import ShardLedger
-from .ports import Decoder, Rereading, Source
+from .ports import Decoder, Expiring, Rereading, Source
 from .retry import Backoff, may_be_mended
 from .writer import Writer
 
@@ -25,8 +26,14 @@ DECODE_COST = 2
 """The same while the records are decoded: the records, and their columns growing beside them."""
 
 
-LONG_PAUSE_SECONDS = 30.0
-"""A shard that was not read for so long is looked at before it is read on."""
+OnHole = Callable[[Shard, Mark, Hole], Awaitable[None]]
+"""Makes a hole durable as a gap. The mark: up to where the shard was read before it."""
+
+LOOK_AGAIN_SECONDS = 30.0
+"""A shard at the edge of the retention loses something with each answer: not each is worth a look at the retention."""
+
+READING_SECONDS = 30.0
+"""A shard that gave no answer for so long is not being read, whatever keeps its reader."""
 
 IDLE_CALLS_PER_SECOND = 15.0
 IDLE_CALLS_PER_SECOND_AND_SHARD = 0.2
@@ -112,7 +119,14 @@ class Pump:
     """Reads one shard to its end. Cancel it to stop it: it gives back what it holds and tracks nothing half-read."""
 
     def __init__(
-        self, engine: Engine, source: Source, decoder: Decoder, ledger: ShardLedger, *, patient: bool = False
+        self,
+        engine: Engine,
+        source: Source,
+        decoder: Decoder,
+        ledger: ShardLedger,
+        *,
+        patient: bool = False,
+        on_hole: OnHole | None = None,
     ) -> None:
         self._engine = engine
         self._source = source
@@ -120,6 +134,10 @@ class Pump:
         self._ledger = ledger
         self._shard = ledger.shard
         self._patient = patient
+        self._on_hole = on_hole
+        self._expiring = source if isinstance(source, Expiring) else None
+        self._looked_at = float("-inf")
+        self._edge = Edge(ledger.frontier.read_until)
         if isinstance(source, Rereading):
             engine.writer.sources[source.id] = source
         self._backoff = Backoff(first_seconds=0.2)
@@ -129,11 +147,10 @@ class Pump:
         """Loop time at which the last fetch that reached the tip was begun. All of it is with the writer."""
         self.put_until = 0.0
         """As ``read_until``, but for what is with the writer."""
-        self._read_at = float("inf")
-        self._answered_at = self._answered_by_clock = 0.0
+        self._read_at = self._answered_at = float("-inf")
+        """Loop time at which the last fetch that was answered was begun, and was answered."""
+        self._answered_by_clock = 0.0
         """When the last answer was there: loop time, and by the clock."""
-        self._behind_seconds = 0.0
-        """How far reading lagged behind the tip at loop time ``_read_at``."""
         self._read_before = ledger.frontier.read_until
         """As ``read_until``, without the last answer: what follows a shard's end may have begun as early as that."""
         self.read_until = 0.0
@@ -156,10 +173,7 @@ class Pump:
 
         Raises PositionLostError, CorruptSnapshotError, FatalError. Everything that was put stays valid.
         """
-        start = self._ledger.frontier
-        after = start.position
-        self._read_at = asyncio.get_running_loop().time()
-        self._behind_seconds = max(0.0, self._source.server_time - start.read_until) if start.read_until else 0.0
+        after = self._ledger.frontier.position
         crowd = self._engine.crowd
         crowd.shards += 1
         with self._engine.progress.task(self.name) as task:
@@ -224,6 +238,11 @@ class Pump:
         try:
             task.waiting_for("the source")
             chunk = await self._fetch(after, task)
+            await self._pass_edge(chunk, after, task)
+            if not self._edge.says(chunk) and self._edge.read_until:  # an empty one proves nothing new
+                chunk = replace(chunk, read_until=min(chunk.read_until, self._edge.read_until))
+            self._read_before = self.read_until or self._read_before
+            self.read_until = max(self.read_until, chunk.read_until)
             reservation.resize(chunk.nbytes * DECODE_COST)
             task.moved()
             return chunk, await self._decode(chunk, reservation)
@@ -232,7 +251,6 @@ class Pump:
 
     async def _fetch(self, after: Position, task: TaskProgress) -> RawChunk:
         begun = asyncio.get_running_loop().time()
-        self._refuse_expired(begun)
         with self._engine.metrics.stage("fetch"):
             try:
                 chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
@@ -242,12 +260,10 @@ class Pump:
                 task.failed(str(error))
                 raise RetryableError(str(error), hint=error.hint) from error
         task.failed("")
-        self._read_at, self._behind_seconds = begun, chunk.behind_seconds
+        self._read_at = begun
         self._answered_at, self._answered_by_clock = asyncio.get_running_loop().time(), self._engine.clock()
         self._backoff.reset()
         self._size.learn(chunk.nbytes)
-        self._read_before = self.read_until or self._read_before
-        self.read_until = max(self.read_until, chunk.read_until)
         self._engine.metrics.fetched(
             self._source.label,
             self._shard.id,
@@ -257,20 +273,40 @@ class Pump:
         )
         return chunk
 
-    def _refuse_expired(self, now: float) -> None:
-        """After a long pause: what follows the position may have expired, and Kinesis would go on without a word.
+    async def _pass_edge(self, chunk: RawChunk, after: Position, task: TaskProgress) -> None:
+        """Have written down what had expired before this answer, before anything of the answer counts as read."""
+        hole = self._hole(chunk)
+        if await self._looked_again(chunk, hole):
+            hole = self._hole(chunk)
+        if hole is not None and self._on_hole is not None:
+            task.waiting_for("ClickHouse to take the gap")
+            await self._on_hole(self._shard, Mark(after, hole.begin), hole)
+        self._edge.passed(chunk, hole)
 
-        Only a pause counts. Who reads all the time at the very edge of the retention is looked at by the follower.
-        """
-        retention_seconds, pause_seconds = self._source.retention_seconds, now - self._read_at
-        if retention_seconds is None or pause_seconds < min(LONG_PAUSE_SECONDS, retention_seconds / 2):
-            return
-        if pause_seconds + self._behind_seconds > retention_seconds:
-            raise PositionLostError(
-                f"reading shard {self._shard.id} of {self._source.label}: it was not read for {pause_seconds:.0f} s,"
-                " and the stream keeps less",
-                hint="a new snapshot closes the gap",
-            )
+    def _hole(self, chunk: RawChunk) -> Hole | None:
+        kept = self._kept
+        return None if kept is None else self._edge.hole(chunk, kept)
+
+    @property
+    def _kept(self) -> Kept | None:
+        if self._expiring is not None:
+            return self._expiring.kept
+        seconds = self._source.retention_seconds
+        return None if seconds is None else Kept(seconds)
+
+    async def _looked_again(self, chunk: RawChunk, hole: Hole | None) -> bool:
+        """Look at the retention where it decides: it may have been increased, or decreased, since the last list."""
+        now = asyncio.get_running_loop().time()
+        told = hole is not None and now - self._looked_at > LOOK_AGAIN_SECONDS
+        if self._expiring is None or not (told or self._edge.in_doubt(chunk)):
+            return False
+        await self._expiring.look_at_retention()
+        self._looked_at = now
+        return True
+
+    def is_reading(self, now: float) -> bool:
+        """Whether an answer came a short while before ``now`` (loop time): then what expires is noticed here."""
+        return now - self._answered_at < READING_SECONDS
 
     def _headroom_seconds(self, chunk: RawChunk) -> float | None:
         """Time until the oldest record not yet read expires."""

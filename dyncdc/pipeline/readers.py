@@ -10,7 +10,7 @@ from ..errors import CorruptSnapshotError, FatalError, PositionLostError
 from ..model import Mark, RawChunk, Shard, ShardId, SourceId
 from .checkpointer import Checkpointer
 from .ports import Decoder, Source
-from .pump import Engine, Pump
+from .pump import Engine, OnHole, Pump
 
 
 class Readers:
@@ -42,14 +42,17 @@ class Readers:
         on_lost: Callable[[ShardId, PositionLostError], None] | None = None,
         *,
         patient: bool = False,
+        on_hole: OnHole | None = None,
     ) -> None:
         """Read a followed shard. ``on_end`` gets its last chunk, or None when the shard was given up.
 
         ``on_lost`` is called instead when its position is lost; without it that ends everything.
-        ``patient``: what AWS refuses is asked for again until somebody has mended it.
+        ``patient``: what AWS refuses is asked for again until somebody has mended it. ``on_hole`` makes durable, as a
+        gap, what expires while the shard is read.
         """
         key = shard.source, shard.id
-        pump = Pump(self._engine, source, decoder, self._checkpointer.ledgers[key], patient=patient)
+        ledger = self._checkpointer.ledgers[key]
+        pump = Pump(self._engine, source, decoder, ledger, patient=patient, on_hole=on_hole)
         self.pumps[key] = pump
         task = self._tasks.create_task(self._run(pump, shard, on_end, on_lost), name=pump.name)
         self._running[key] = task

@@ -16,7 +16,7 @@ from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from .checkpointer import Checkpointer
 from .lineage import LostPosition
-from .losses import gaps_of, in_words, last_covered, missed_since
+from .losses import closes, gaps_of, in_words, joined, last_covered, missed_since
 from .membership import Membership
 from .ports import RecoveryStore, SnapshotStore, Source
 from .retry import Backoff, retry_for_ever
@@ -144,13 +144,16 @@ class Recovery:
             await self._retry(lambda: self._store.save_followed(rows))
             self._followed.update((row.table, row) for row in rows)
 
-    async def notice(self, source: Source, lost: Sequence[LostPosition]) -> None:
+    async def notice(self, source: Source, lost: Sequence[LostPosition], end: float | None = None) -> None:
         """Make lost positions durable as gaps, and tell. Only after it has returned may reading go on elsewhere.
 
-        Raises FatalError when the loss may not, or cannot, be made good.
+        ``end``: up to when changes were lost; up to now where that is not known. What a shard goes on to lose is one
+        gap. Raises FatalError when the loss may not, or cannot, be made good.
         """
-        tables = self._policy.tables.get(source.id, ())
-        await self._record(gaps_of(tables, source.id, lost, source.server_time))
+        tables, now = self._policy.tables.get(source.id, ()), source.server_time
+        known = list(self._gaps.values())
+        found = [joined(gap, known, now) for gap in gaps_of(tables, source.id, lost, now if end is None else end)]
+        await self._record([gap for gap in found if gap is not None])
         self._enforce(tables)
 
     async def missed(self, gaps: Sequence[Gap]) -> None:
@@ -219,7 +222,7 @@ class Recovery:
         healed = [
             gap
             for gap in self._gaps.values()
-            if gap.table == snapshot.table and gap.end <= snapshot.covered_from and gap.source != snapshot.export_arn
+            if gap.table == snapshot.table and closes(snapshot, gap) and gap.source != snapshot.export_arn
         ]
         answered = self._requests.get(snapshot.request)
         done = [

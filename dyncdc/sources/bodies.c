@@ -100,22 +100,25 @@ static int read_record(Cursor *cursor, PyObject *datas, PyObject *numbers, doubl
     return 1;
 }
 
-static int read_records(Cursor *cursor, PyObject *datas, PyObject *numbers, double *arrived)
+/* All records into the lists; arrived[0] is when the first one came into the stream, arrived[1] when the last one did. */
+static int read_records(Cursor *cursor, PyObject *datas, PyObject *numbers, double arrived[2])
 {
     if (!read_char(cursor, '['))
         return 0;
     if (read_char(cursor, ']'))
         return 1;
     do {
-        int read = read_record(cursor, datas, numbers, arrived);
+        int read = read_record(cursor, datas, numbers, &arrived[1]);
         if (read < 1)
             return read;
+        if (PyList_GET_SIZE(datas) == 1)
+            arrived[0] = arrived[1];
     } while (read_char(cursor, ','));
     return read_char(cursor, ']');
 }
 
 /* Find the records of a body: 1, and where they begin and end. */
-static int read_body(Cursor *cursor, Cursor *records, PyObject *datas, PyObject *numbers, double *arrived)
+static int read_body(Cursor *cursor, Cursor *records, PyObject *datas, PyObject *numbers, double arrived[2])
 {
     if (!read_char(cursor, '{'))
         return 0;
@@ -140,8 +143,8 @@ static int read_body(Cursor *cursor, Cursor *records, PyObject *datas, PyObject 
 }
 
 PyDoc_STRVAR(split_doc, "split(body)\n--\n\n"
-                        "Return the data and the sequence numbers of the records, when the last one arrived, and the\n"
-                        "body with no records in it; None for what is not plain.");
+                        "Return the data and the sequence numbers of the records, when the first and the last one\n"
+                        "arrived, and the body with no records in it; None for what is not plain.");
 
 static PyObject *split(PyObject *module, PyObject *body)
 {
@@ -151,9 +154,9 @@ static PyObject *split(PyObject *module, PyObject *body)
     }
     const char *start = PyBytes_AS_STRING(body), *end = start + PyBytes_GET_SIZE(body);
     Cursor cursor = {start, end}, records = {0};
-    double arrived = 0.0;
+    double arrived[2] = {0.0, 0.0};
     PyObject *datas = PyList_New(0), *numbers = PyList_New(0), *rest = NULL, *found = NULL;
-    int read = datas == NULL || numbers == NULL ? -1 : read_body(&cursor, &records, datas, numbers, &arrived);
+    int read = datas == NULL || numbers == NULL ? -1 : read_body(&cursor, &records, datas, numbers, arrived);
     if (read == 0)
         found = Py_NewRef(Py_None);
     if (read == 1) {
@@ -163,7 +166,7 @@ static PyObject *split(PyObject *module, PyObject *body)
             memcpy(PyBytes_AS_STRING(rest), start, (size_t)before);
             memcpy(PyBytes_AS_STRING(rest) + before, "[]", 2);
             memcpy(PyBytes_AS_STRING(rest) + before + 2, records.end, (size_t)behind);
-            found = Py_BuildValue("OOdO", datas, numbers, arrived, rest);
+            found = Py_BuildValue("OOddO", datas, numbers, arrived[0], arrived[1], rest);
         }
     }
     Py_XDECREF(datas);

@@ -15,7 +15,7 @@ import msgspec
 from ..errors import RetryableError
 from ..model import Position
 
-Split = tuple[list[bytes], list[str], float, bytes]
+Split = tuple[list[bytes], list[str], float, float, bytes]
 
 try:
     from ._bodies import split
@@ -54,7 +54,8 @@ class _Body(msgspec.Struct, gc=False):
 class RecordsBody:
     """The answer of GetRecords. Without ``iterator`` the shard is closed and drained.
 
-    ``arrived``: when the last record came into the stream, in seconds since the epoch; 0 if there is none.
+    ``first_arrived`` and ``arrived``: when the first and the last record came into the stream, in seconds since the
+    epoch; 0 if there is none.
     """
 
     records: list[bytes]
@@ -63,6 +64,7 @@ class RecordsBody:
     iterator: str | None
     behind_seconds: float
     children: Sequence[ChildShard]
+    first_arrived: float = 0.0
 
 
 _read: Callable[[bytes], _Body] = msgspec.json.Decoder(_Body).decode
@@ -72,21 +74,25 @@ def parse_records(body: bytes) -> RecordsBody:
     """Decode one body. Raises RetryableError for anything that is not an answer of GetRecords."""
     plain = split(body)
     try:
-        rest = _read(plain[3] if plain is not None else body)
+        rest = _read(plain[4] if plain is not None else body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RetryableError(f"reading records: the answer cannot be understood ({type(error).__name__})") from error
     if plain is not None:
-        records, numbers, arrived = plain[:3]
+        records, numbers, first_arrived, arrived = plain[:4]
     else:
         records = [record.Data for record in rest.Records]
         numbers = [record.SequenceNumber for record in rest.Records]
-        arrived = rest.Records[-1].ApproximateArrivalTimestamp if rest.Records else 0.0
+        arrivals = [record.ApproximateArrivalTimestamp for record in rest.Records] or [0.0]
+        first_arrived, arrived = arrivals[0], arrivals[-1]
         digits = "".join(numbers)
         if numbers and not (digits.isascii() and digits.encode().isdigit() and all(numbers)):
             raise RetryableError("reading records: the answer has a sequence number that is not a number")
     behind_seconds = (rest.MillisBehindLatest or 0.0) / 1000.0
     positions = cast("list[Position]", numbers)
-    return RecordsBody(records, positions, arrived, rest.NextShardIterator, behind_seconds, rest.ChildShards or ())
+    children = rest.ChildShards or ()
+    return RecordsBody(
+        records, positions, arrived, rest.NextShardIterator, behind_seconds, children, first_arrived=first_arrived
+    )
 
 
 def decode_get_records(

@@ -15,10 +15,11 @@ import msgspec
 
 from ..errors import ConfigError, FatalError, PositionLostError, RetryableError
 from ..model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from ..pipeline.edge import Kept
 from .aws import AwsClients
 from .aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time
 from .bodies import DECODED, RecordsBody
-from .pace import Pace
+from .pace import Pace, may_be_cut
 from .reread import reread_records
 
 PAGE_SHARDS = 1000
@@ -26,6 +27,9 @@ PAGE_SHARDS = 1000
 
 RECORD_OVERHEAD_BYTES = 192
 """What a record costs in memory beside its payload: two object headers, the sequence number's text, two list slots."""
+
+LEAST_BEHIND_SECONDS = 0.001
+"""Of an answer that may not be at the tip."""
 
 AT_TIMESTAMP = "AT_TIMESTAMP:"
 
@@ -173,7 +177,7 @@ class KinesisSource:
         self._name = summary.StreamName
         self._arn = summary.StreamARN
         self._id = _identity(summary)
-        self._retention_seconds = summary.RetentionPeriodHours * 3600.0
+        self._kept = Kept(summary.RetentionPeriodHours * 3600.0)
         self._server_time = server_time
         self._start = start
         self._pause_seconds = poll_interval_seconds
@@ -197,8 +201,24 @@ class KinesisSource:
 
     @property
     def retention_seconds(self) -> float | None:
-        """Retention of the stream as of the last listing."""
-        return self._retention_seconds
+        """Retention of the stream as of the last look."""
+        return self._kept.seconds
+
+    @property
+    def kept(self) -> Kept:
+        """What the looks at the retention have shown."""
+        return self._kept
+
+    async def look_at_retention(self) -> None:
+        """Ask what the retention is. Raises RetryableError, PositionLostError when the stream is gone or another."""
+        summary, now = await _describe(self._kinesis, self._arn, _STREAM_GONE)
+        if _identity(summary) != self._id:
+            raise PositionLostError(
+                f"describing stream {self._name}: it was deleted and created anew",
+                hint="its old positions mean nothing in the new stream; a new snapshot closes the gap",
+            )
+        self._kept = self._kept.seen(summary.RetentionPeriodHours * 3600.0, now)
+        self._server_time = now
 
     @property
     def server_time(self) -> float:
@@ -216,14 +236,7 @@ class KinesisSource:
 
     async def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
         """Yield pages of 1,000. Each page starts behind the last shard seen, so there is no token that could expire."""
-        summary, now = await _describe(self._kinesis, self._arn, _STREAM_GONE)
-        if _identity(summary) != self._id:
-            raise PositionLostError(
-                f"listing shards of {self._name}: the stream was deleted and created anew",
-                hint="its old positions mean nothing in the new stream; a new snapshot closes the gap",
-            )
-        self._retention_seconds = summary.RetentionPeriodHours * 3600.0
-        self._server_time = now
+        await self.look_at_retention()
         behind: dict[str, str] = {}
         while True:
             async with aws_call(f"listing shards of {self._name}", _STREAM_GONE):
@@ -252,7 +265,7 @@ class KinesisSource:
         except ThrottledError:
             reading.pace.throttled(self._pause_seconds)
             raise
-        return self._chunk(shard, reading, after, answer, now)
+        return self._chunk(shard, reading, after, answer, now, limit)
 
     async def _get_records(
         self, shard: Shard, reading: _Reading, after: Position, limit: int
@@ -280,14 +293,19 @@ class KinesisSource:
             response = await self._kinesis.get_shard_iterator(StreamARN=self._arn, ShardId=shard.id, **request)
             return msgspec.convert(response, _Iterator).ShardIterator
 
-    def _chunk(self, shard: Shard, reading: _Reading, after: Position, answer: RecordsBody, now: float) -> RawChunk:
+    def _chunk(
+        self, shard: Shard, reading: _Reading, after: Position, answer: RecordsBody, now: float, limit: int
+    ) -> RawChunk:
         """Turn an answer into a chunk. No await here: the cache moves on completely or not at all."""
         self._server_time = now
         records, positions = answer.records, answer.positions
-        nbytes = sum(map(len, records)) + len(records) * RECORD_OVERHEAD_BYTES
+        data_bytes = sum(map(len, records))
+        nbytes = data_bytes + len(records) * RECORD_OVERHEAD_BYTES
         reading.pace.answered(len(records), nbytes)
         closed = not answer.iterator
         behind_seconds = 0.0 if closed else answer.behind_seconds
+        if behind_seconds <= 0 and not closed and may_be_cut(len(records), data_bytes, limit):
+            behind_seconds = max(LEAST_BEHIND_SECONDS, now - answer.arrived if answer.arrived > 0 else 0.0)
         if behind_seconds <= 0:
             reading.read_until = now
         elif answer.arrived > 0:
@@ -299,7 +317,18 @@ class KinesisSource:
         children = tuple(self._shard(x.ShardId, x.ParentShards or ()) for x in answer.children)
         self._children.update(child.id for child in children)
         return RawChunk(
-            shard, records, positions, end, nbytes, reading.read_until, behind_seconds, closed, children, answer.arrived
+            shard,
+            records,
+            positions,
+            end,
+            nbytes,
+            reading.read_until,
+            behind_seconds,
+            closed,
+            children,
+            answer.arrived,
+            first_arrived=answer.first_arrived,
+            answered=now,
         )
 
     def reread(self, shard: Shard, positions: Sequence[Position]) -> AsyncGenerator[tuple[Position, bytes], None]:

@@ -17,6 +17,9 @@ UNSEEN_RECORD_BYTES = 16 * 1024
 UNSEEN_LIMIT_RECORDS = 256
 """A shard nothing is known about starts small: its records may be 1 MiB each, and hundreds of shards start at once."""
 
+CUT_ANSWER_BYTES = 2**20
+"""An answer that was cut for its size holds this much, as long as records have 1 MiB at most."""
+
 FLOOR_BYTES = 1024
 
 SHRINK = 0.5
@@ -49,3 +52,11 @@ class Pace:
         """Ask for less, down to what the shard gives in one pause: asking so fast for so much never throttles."""
         floor = max(SHARD_BYTES_PER_SECOND * pause_seconds, FLOOR_BYTES)
         self.ceiling_bytes = max(self.ceiling_bytes * SHRINK, min(floor, ANSWER_MAX_BYTES))
+
+
+def may_be_cut(records: int, nbytes: int, limit: int) -> bool:
+    """Whether more may follow an answer at once, whatever it says of its distance to the tip.
+
+    Services say 0 that do not know it, or that cut it down to whole milliseconds or seconds.
+    """
+    return records >= limit or nbytes >= CUT_ANSWER_BYTES

@@ -101,10 +101,16 @@ def test_plain_and_odd_bodies_give_the_same_answer_on_both_ways(body: bytes) -> 
 
 
 def test_a_plain_body_takes_the_compiled_way() -> None:
-    body = b'{"MillisBehindLatest":7,"NextShardIterator":"i","Records":[{"Data":"YWI=","SequenceNumber":"49"}]}'
+    body = (
+        b'{"MillisBehindLatest":7,"NextShardIterator":"i","Records":['
+        b'{"Data":"YWI=","SequenceNumber":"49","ApproximateArrivalTimestamp":1.5},'
+        b'{"Data":"YWI=","SequenceNumber":"50","ApproximateArrivalTimestamp":2.5},'
+        b'{"Data":"YWI=","SequenceNumber":"51"}]}'
+    )
     assert _bodies.split(body) == (
-        [b"ab"],
-        ["49"],
+        [b"ab", b"ab", b"ab"],
+        ["49", "50", "51"],
+        1.5,
         0.0,
         b'{"MillisBehindLatest":7,"NextShardIterator":"i","Records":[]}',
     )

@@ -140,6 +140,8 @@ class FakeStream:
             0.0 if closed else behind_seconds,
             closed,
             self._named(log) if closed else (),
+            first_arrived=EPOCH + taken[0].arrival if taken else 0.0,
+            answered=self.server_time,
         )
 
     def _named(self, log: ShardLog) -> tuple[Shard, ...]:

@@ -9,6 +9,7 @@ import pytest
 
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline import choice
+from dyncdc.pipeline.edge import Edge
 from dyncdc.pipeline.follower import StreamFollower
 from dyncdc.pipeline.ports import Swept
 from dyncdc.pipeline.recovery import Recovery
@@ -19,6 +20,7 @@ from .losing import LossyGhosts
 def lost_positions_read_on(patch: pytest.MonkeyPatch) -> None:
     """Nobody looks whether a position can still be read; Kinesis goes on at the horizon without a word."""
     patch.setattr(StreamFollower, "_expired", lambda self, marks, present: [])
+    patch.setattr(Edge, "hole", lambda self, chunk, kept: None)
 
 
 def any_snapshot_closes_a_gap(patch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from . import (
     going_back_mutants,
     identity,
     identity_mutants,
+    edge_mutants,
+    edges,
     losing,
     losing_mutants,
     member_mutants,
@@ -44,6 +46,8 @@ RARELY_NOTICED = {
     "snapshots_stay_complete": 40,
     "watermarks_stay": 146,
     "replaced_rows_sent_after_those_that_replace_them": 59,
+    "retention_believed": 27,
+    "increase_brings_records_back": 46,
 }
 """Seeds that notice what most do not. Only a hint: once the simulation has changed, others may be the ones."""
 
@@ -59,6 +63,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *settling_mutants.ALL,
     *identity_mutants.ALL,
     *refusal_mutants.ALL,
+    *edge_mutants.ALL,
 )
 
 
@@ -86,6 +91,8 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return losing.run
     if plant in going_back_mutants.ALL:
         return going_back.run
+    if plant in edge_mutants.ALL:
+        return edges.run
     if plant in member_mutants.ALL:
         return membering.run
     if plant in value_mutants.ALL:

@@ -12,7 +12,7 @@ from dyncdc.pipeline.lineage import LostPosition
 from dyncdc.pipeline.losses import gaps_of, in_words, lost_with_source
 
 COVERED = 1_000.0
-DONE = Snapshot("one", "orders", "complete", "uuid", "arn", 1_100.0, 800_000_000, covered_from=COVERED)
+DONE = Snapshot("one", "orders", "complete", "uuid", "arn", 1_100.0, 800_000_000, covered_from=COVERED, had_rows=True)
 LATER = Gap("orders", "stream@1", "s", 1_500.0, 2_000.0)
 EARLIER = Gap("orders", "stream@1", "s", 500.0, COVERED)
 ASKED = Request("r1", "orders", 3_000.0)
@@ -38,6 +38,14 @@ def test_s6_what_is_under_way_when_somebody_asks_is_finished_first(state: Snapsh
     under_way = replace(DONE, state=state)
     assert choose([under_way], [], ASKED).go_on == under_way
     assert choose([under_way], [EARLIER], None).go_on == under_way
+
+
+@pytest.mark.parametrize("state", ["exporting", "loading", "sweeping", "complete"])
+def test_a_snapshot_that_is_not_swept_closes_no_gap_that_was_noticed_after_its_begin(state: SnapshotState) -> None:
+    """Catches: a gap far behind the tip, whose deletes are lost, closed by the first load of an empty destination."""
+    first = replace(DONE, state=state, had_rows=False)
+    choice = choose([first], [EARLIER], None)
+    assert not choice.done and choice.go_on is None
 
 
 @pytest.mark.parametrize("state", ["exporting", "loading", "sweeping"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -19,6 +20,7 @@ from pipeline_parts import (
     mark,
     shard,
     sole_member,
+    values,
     writer_of,
 )
 from recovery_parts import MemoryRecovery, NoSnapshots
@@ -371,26 +373,46 @@ def test_a_shard_that_is_lost_over_and_over_is_not_looked_up_all_the_time() -> N
     run(work())
 
 
-def test_k8_a_shard_that_was_not_read_for_longer_than_the_retention_is_lost_before_it_is_read_on() -> None:
+def test_k8_what_expires_while_a_shard_is_read_is_one_gap_before_anything_behind_it_counts() -> None:
+    """A record each second, and a stop of 200 s with a retention of 100 s."""
+
     async def work() -> None:
         bench = Bench([shard("a")])
+        bench.source.retention_seconds = 100.0
+        arrivals = {number: 1_000.0 + number for number in range(1, 400)}
+
+        async def answer(of: Shard, after: Position) -> RawChunk:
+            now = bench.source.server_time = 1_000.0 + asyncio.get_running_loop().time()
+            read = int(after) if after.isdecimal() else 0
+            there = [number for number in arrivals if number > read and now - 100.0 <= arrivals[number] <= now]
+            end, last = (str(there[-1]), arrivals[there[-1]]) if there else (after, now)
+            found = chunk(of, [b"%d" % number for number in there], end)
+            first = arrivals[there[0]] if there else 0.0
+            return replace(found, read_until=last, arrived=last, first_arrived=first, answered=now)
+
+        async def frozen(of: Shard, after: Position) -> RawChunk:
+            await asyncio.sleep(200)
+            raise RetryableError("no answer")
+
+        positions_at_gap: list[str] = []
+
+        async def kept() -> None:
+            positions_at_gap.append(max(bench.store.rows, key=lambda each: each.ordinal).mark.position)
+
+        bench.source.answer, bench.recovery.answer = answer, kept
         async with following(bench):
-            await asyncio.sleep(5)
-            bench.source.retention_seconds = 100.0
-            normal = bench.source.answer
-            assert normal is not None
-
-            async def frozen(of: Shard, after: Position) -> RawChunk:
-                await asyncio.sleep(200)
-                raise RetryableError("no answer")
-
+            await asyncio.sleep(50)
             bench.source.answer = frozen
-            await asyncio.sleep(10)
-            bench.source.answer = normal
-            fetched = len(bench.source.fetched)
-            await asyncio.sleep(250)
-            assert bench.source.fetched[fetched][1] == HORIZON
-        assert "not read for" in next(iter(bench.recovery.gaps.values())).reason
+            await asyncio.sleep(2)
+            last_read = int(bench.source.fetched[-1][1])
+            bench.source.answer = answer
+            await asyncio.sleep(300)
+        (gap,) = [gap for gap in bench.recovery.gaps.values() if gap.table == "orders"]
+        assert arrivals[last_read] <= gap.begin < arrivals[last_read + 1] and gap.position == str(last_read)
+        rows = [int(value) for each in bench.sink.inserted for _, value in values(each)]
+        first_behind = min(number for number in rows if number > last_read)
+        assert gap.end == arrivals[first_behind] and first_behind - last_read > 50
+        assert int(positions_at_gap[-1]) <= last_read, "the position passed the gap before it was durable"
 
     run(work())
 

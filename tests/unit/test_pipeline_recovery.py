@@ -98,7 +98,8 @@ def test_an_accepted_gap_stops_nothing_and_is_closed_by_a_later_snapshot_only() 
         first = Snapshot("a", "orders", "complete", "uuid", "arn:given", 490.0, covered_from=500.0)
         await recovery.completed(first)
         assert bench.store.recovered == [], "this is the snapshot that left it"
-        await recovery.completed(Snapshot("b", "orders", "complete", "uuid", "arn:new", covered_from=600.0))
+        later = Snapshot("b", "orders", "complete", "uuid", "arn:new", covered_from=600.0, had_rows=True)
+        await recovery.completed(later)
         assert bench.store.recovered == [accepted]
 
     run(work())
