@@ -232,7 +232,7 @@ class Coordinator:
         )
 
     def _delay(self, source: SourceId) -> float:
-        return self._engine.delays.get(source, 0.0)
+        return self._engine.delays.longest(source, asyncio.get_running_loop().time())
 
     def _heartbeat(self) -> None:
         """Other members' watermarks wait for how far our idle shards are."""

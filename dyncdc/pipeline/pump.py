@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import ConfigError, FatalError, RetryableError
-from ..model import Block, Buried, Mark, Position, RawChunk, Shard, SourceId
+from ..model import Block, Buried, Mark, Position, RawChunk, Shard
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress, TaskProgress
 from .budget import ByteBudget, Reservation
+from .delays import Delays
 from .diversion import Diversion
 from .edge import Edge, Hole, Kept
 from .ledger import ShardLedger
@@ -111,8 +112,7 @@ class Engine:
     fetch_ceiling_bytes: int = 2 * 2**20
     diversion: Diversion = field(default_factory=Diversion)
     crowd: Crowd = field(default_factory=Crowd)
-    delays: dict[SourceId, float] = field(default_factory=dict)
-    """Of each source the longest way of a change into it that was seen, in seconds."""
+    delays: Delays = field(default_factory=Delays)
 
 
 class Pump:
@@ -355,8 +355,7 @@ class Pump:
         if created:
             delay_seconds = chunk.arrived - created
             self._engine.metrics.passed("source_to_stream", delay_seconds)
-            delays = self._engine.delays
-            delays[chunk.shard.source] = max(delays.get(chunk.shard.source, 0.0), delay_seconds)
+            self._engine.delays.saw(chunk.shard.source, delay_seconds, self._answered_at)
 
     async def _rest(self, error: RetryableError) -> None:
         pause_seconds = self._backoff.next_seconds()

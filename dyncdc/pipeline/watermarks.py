@@ -21,7 +21,7 @@ from .retry import Backoff, retry_for_ever
 
 INTERVAL_SECONDS = 5.0
 STREAM_DELAY_SECONDS = 60.0
-"""A change may reach the stream this long after it was made, or longer where that was seen."""
+"""A change may reach the stream this long after it was made, or longer where that was seen of late."""
 
 LAST_SECONDS = 2.0
 """How long a life that ends tries to say how far it came."""
