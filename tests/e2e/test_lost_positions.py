@@ -88,9 +88,9 @@ def test_k8_changes_that_expired_unread_are_made_good_by_a_snapshot_and_ghosts_g
 def test_k8_what_expires_while_the_daemon_reads_is_one_gap_with_its_bounds(place: Place) -> None:
     """One read takes longer than the stream keeps what is written meanwhile: Kinesis then goes on without a word."""
     table, daemon, _ = loaded_table(place)
-    live_until_loaded(place, daemon, table)
     with running(daemon):
-        daemon.wait_ready()
+        wait_until(lambda: complete_snapshots(place) == 1, 20, f"the first snapshot is complete: {daemon.tail()}")
+        assert_equal_within(20, place.aws, place.clickhouse, table)
         place.aws.set(retention_seconds=RETENTION_SECONDS)
         place.aws.inject("GetRecords", {"sleep": RETENTION_SECONDS * 2}, contains=place.name)
         time.sleep(1.0)  # the read that takes so long has begun

@@ -59,14 +59,14 @@ class Shard:
         """Index after the last record."""
         return self.base + len(self._encoded)
 
-    def append(self, sequence: int, partition_key: str, data: str, nbytes: int) -> None:
-        """Store a record; ``data`` is base64 already, ``nbytes`` the size before that."""
+    def append(self, sequence: int, partition_key: str, data: str, nbytes: int, grain_seconds: float = 0.001) -> None:
+        """Store a record; ``data`` is base64 already, ``nbytes`` the size before that, its time told in grains."""
         now = time.time()
         if self._arrivals and now < self._arrivals[-1]:
             now = self._arrivals[-1]  # a clock set back must not break the order that AT_TIMESTAMP searches in
         self._encoded.append(
             b'{"SequenceNumber":"%d","ApproximateArrivalTimestamp":%.3f,"Data":"%s","PartitionKey":%s}'
-            % (sequence, now, data.encode(), orjson.dumps(partition_key))
+            % (sequence, now - now % grain_seconds, data.encode(), orjson.dumps(partition_key))
         )
         self._sequences.append(sequence)
         self._arrivals.append(now)
@@ -106,11 +106,13 @@ class Shard:
         index = max(first + 1, bisect_right(self._ends, before + READ_CALL_BYTES, first, stop))
         return b",".join(self._encoded[first:index]), self.base + index, self._ends[index - 1] - before
 
-    def millis_behind(self, index: int) -> int:
-        """Return 0 at the tip, else the age of the next record, which is never 0."""
+    def millis_behind(self, index: int, grain_seconds: float) -> int:
+        """Return 0 at the tip, else the age of the next record; cut to more than milliseconds it may be 0 as well."""
         if index >= self.end:
             return 0
-        return max(1, int((time.time() - self._arrivals[index - self.base]) * 1000))
+        grain_millis = round(grain_seconds * 1000)
+        age_millis = max(1, int((time.time() - self._arrivals[index - self.base]) * 1000))
+        return age_millis // grain_millis * grain_millis
 
     def describe(self) -> Wire:
         """Return the shard as ListShards shows it."""
@@ -187,7 +189,7 @@ class Stream:
         """Append a record to the shard that owns ``hash_key``."""
         shard = self.route(hash_key)
         sequence = self._numbers.next()
-        shard.append(sequence, partition_key, data, nbytes)
+        shard.append(sequence, partition_key, data, nbytes, self._settings.arrival_grain_seconds)
         return shard, sequence
 
     def route(self, hash_key: int) -> Shard:

@@ -84,7 +84,7 @@ class Records:
             follows = b',"ChildShards":' + orjson.dumps([_child(child) for child in stream.children(shard.id)])
         else:
             follows = b',"NextShardIterator":' + orjson.dumps(self._iterator(stream, shard, end))
-        behind = b'],"MillisBehindLatest":%d' % shard.millis_behind(end)
+        behind = b'],"MillisBehindLatest":%d' % shard.millis_behind(end, self._settings.behind_grain_seconds)
         return b"".join((b'{"Records":[', body, behind, follows, b"}"))  # one copy of what may be 13 MB
 
     def append(self, stream: Stream, partition_key: str, data: str, nbytes: int) -> None:

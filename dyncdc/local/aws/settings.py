@@ -23,6 +23,10 @@ class Settings:
     """Life of a ListShards NextToken."""
     retention_seconds: float = 0.0
     """Overrides the retention period of every stream; 0 leaves it to the stream (hours)."""
+    behind_grain_seconds: float = 0.001
+    """MillisBehindLatest is cut down to a multiple of it: beyond all lags it is always 0, as where nobody knows it."""
+    arrival_grain_seconds: float = 0.001
+    """ApproximateArrivalTimestamp is cut down to a multiple of it."""
     stream_delay_seconds: float = 0.0
     """How long a new stream is CREATING, and one that was resharded UPDATING."""
     enabling_delay_seconds: float = 0.05

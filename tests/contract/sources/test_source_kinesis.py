@@ -235,6 +235,34 @@ async def test_read_until_is_arrival_while_behind_and_server_time_at_the_tip(cli
     assert (idle.records, idle.end, idle.at_tip, idle.nbytes) == ([], last.end, True, 0)
 
 
+@pytest.mark.parametrize("grain_seconds", [1.0, 1e9], ids=["whole seconds", "never known"])
+@pytest.mark.parametrize("want_bytes", [1, 50_000, WANT_BYTES])
+async def test_the_tip_is_an_answer_that_could_have_held_more_whatever_distance_it_tells(
+    server: KinesisServer, clients: AwsClients, grain_seconds: float, want_bytes: int
+) -> None:
+    """Catches: a full answer taken for the tip, where the service does not know how far it is, or cuts that down."""
+    server.settings.behind_grain_seconds = grain_seconds
+    server.settings.arrival_grain_seconds = 1.0
+    await make(clients)
+    wanted = [b"%d" % number for number in range(300)]
+    await put(clients, *wanted)
+    last_arrival = time.time()
+    source, shard = await opened(clients)
+    chunks = await read_on(source, shard, HORIZON, want_bytes)
+    assert data_of(chunks) == wanted
+    assert all(chunk.behind_seconds > 0 and chunk.read_until <= last_arrival for chunk in chunks[:-1])
+
+
+async def test_an_answer_that_is_cut_for_its_size_is_not_the_tip(server: KinesisServer, clients: AwsClients) -> None:
+    server.settings.behind_grain_seconds = 1e9
+    await make(clients)
+    wanted = [bytes([number]) * 700_000 for number in range(18)]
+    for data in wanted:
+        await put(clients, data)
+    source, shard = await opened(clients)
+    assert data_of(await read_on(source, shard, HORIZON, 100 * 2**20)) == wanted
+
+
 async def test_the_last_answer_of_a_closed_shard_has_records_and_children(clients: AwsClients) -> None:
     await make(clients)
     await put(clients, b"last")
