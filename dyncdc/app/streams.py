@@ -94,6 +94,8 @@ def snapshot_origin(
         bucket=options.bucket or "",
         prefix=options.prefix,
         export_arn=options.export_arn or "",
+        bucket_owner=options.bucket_owner or "",
+        kms_key=options.kms_key or "",
     )
 
 

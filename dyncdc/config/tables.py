@@ -17,7 +17,9 @@ AWS_EXPORT_FUZZ_SECONDS = 60.0
 
 _DYNAMODB_TABLE = re.compile(r"[a-zA-Z0-9_.-]{3,255}", re.ASCII)
 _EXPORT_ARN = re.compile(r"arn:[a-z-]+:dynamodb:[a-z0-9-]+:\d{12}:table/[a-zA-Z0-9_.-]{3,255}/export/[a-zA-Z0-9-]+")
-_EXPORT_KEYS = frozenset({"bucket", "prefix", "export_arn"})
+_KMS_KEY = re.compile(r"arn:[a-z-]+:kms:[a-z0-9-]+:\d{12}:key/[a-zA-Z0-9-]+", re.ASCII)
+_ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+_EXPORT_KEYS = frozenset({"bucket", "prefix", "bucket_owner", "kms_key", "export_arn"})
 _SCAN_KEYS = frozenset({"segments", "read_capacity_units"})
 SCAN_MOST_SEGMENTS = 1_000_000
 """Source: AWS Scan, TotalSegments."""
@@ -46,6 +48,12 @@ class SnapshotConfig(Section):
         default=None, description="S3 bucket for a new export; or name a finished one by export_arn"
     )
     prefix: str = Field(default="dyncdc/", description="key prefix of a new export")
+    bucket_owner: str | None = Field(
+        default=None, description="AWS account that the bucket belongs to, where that is another one than the table's"
+    )
+    kms_key: str | None = Field(
+        default=None, description="ARN of the KMS key that encrypts a new export, where the bucket demands one"
+    )
     export_arn: str | None = Field(
         default=None, description="use this finished full export, without a filter, instead of starting one"
     )
@@ -78,6 +86,20 @@ class SnapshotConfig(Section):
             raise ValueError("must be the ARN of a DynamoDB export, arn:aws:dynamodb:...:table/NAME/export/ID")
         return value
 
+    @field_validator("bucket_owner")
+    @classmethod
+    def _is_account(cls, value: str | None) -> str | None:
+        if value is not None and not _ACCOUNT.fullmatch(value):
+            raise ValueError("must be the 12 digits of an AWS account, in quotes")
+        return value
+
+    @field_validator("kms_key")
+    @classmethod
+    def _is_key_arn(cls, value: str | None) -> str | None:
+        if value is not None and not _KMS_KEY.fullmatch(value):
+            raise ValueError("must be the ARN of a KMS key, arn:aws:kms:...:key/ID: policies do not know aliases")
+        return value
+
     @model_validator(mode="after")
     def _combinations(self) -> SnapshotConfig:
         given = self.model_fields_set
@@ -86,8 +108,9 @@ class SnapshotConfig(Section):
             raise ValueError(f'{min(foreign)} means nothing with method = "{self.method}"')
         if self.method == "export" and (self.bucket is None) == (self.export_arn is None):
             raise ValueError('method = "export" needs either bucket (start an export) or export_arn (use that one)')
-        if self.export_arn is not None and "prefix" in given:
-            raise ValueError("prefix means nothing with export_arn")
+        new_only = {"prefix", "bucket_owner"} & given
+        if self.export_arn is not None and new_only:
+            raise ValueError(f"{min(new_only)} means nothing with export_arn")
         return self
 
 

@@ -121,6 +121,7 @@ def _exports(tables: Sequence[TableConfig], resources: Resources) -> Iterator[St
     yield Statement("FollowExports", "whether the export is complete", ("dynamodb:DescribeExport",), described)
     if started:
         yield from _bucket(started, resources)
+    yield from _export_keys(exported)
 
 
 def _bucket(tables: Sequence[TableConfig], resources: Resources) -> Iterator[Statement]:
@@ -139,3 +140,10 @@ def _bucket(tables: Sequence[TableConfig], resources: Resources) -> Iterator[Sta
         tuple(objects),
     )
     yield Statement("ReadExports", "the export's manifests and files", ("s3:GetObject",), tuple(objects))
+
+
+def _export_keys(tables: Sequence[TableConfig]) -> Iterator[Statement]:
+    keys = dict.fromkeys(table.snapshot.kms_key for table in tables if table.snapshot.kms_key)
+    if keys:
+        reason = "the key that encrypts the exports (snapshot.kms_key); its key policy must allow the same"
+        yield Statement("UseExportKeys", reason, ("kms:GenerateDataKey", "kms:Decrypt"), tuple(filter(None, keys)))

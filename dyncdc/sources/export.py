@@ -61,6 +61,8 @@ class ExportOrigin:
         bucket: str = "",
         prefix: str = "",
         export_arn: str = "",
+        bucket_owner: str = "",
+        kms_key: str = "",
     ) -> None:
         self._clients = clients
         self._tables = Tables(clients.dynamodb)
@@ -69,6 +71,8 @@ class ExportOrigin:
         self._bucket = bucket
         self._prefix = prefix.strip("/")
         self._export_arn = export_arn
+        self._owner = bucket_owner
+        self._kms_key = kms_key
 
     async def validate(self) -> None:
         """Find out before the first export whether one can be had: the table, its backups and the bucket.
@@ -89,9 +93,10 @@ class ExportOrigin:
         missing: Verdict = (ConfigError, "create the bucket or correct snapshot.bucket")
         special: dict[str, Verdict] = dict.fromkeys(("404", "NoSuchBucket", "400"), missing)
         # HEAD has no body in which AWS could name what is missing
-        special["403"] = (CredentialsError, "grant s3:ListBucket on it; is the name right, and the bucket yours?")
+        special["403"] = (CredentialsError, "grant s3:ListBucket on it; are its name and snapshot.bucket_owner right?")
         async with aws_call(f"checking bucket {self._bucket}", special):
-            await self._clients.s3.head_bucket(Bucket=self._bucket)
+            expected = {"ExpectedBucketOwner": self._owner} if self._owner else {}
+            await self._clients.s3.head_bucket(Bucket=self._bucket, **expected)
 
     def _recovery_is_off(self) -> ConfigError:
         return ConfigError(
@@ -114,15 +119,20 @@ class ExportOrigin:
         special: dict[str, Verdict] = {
             **TABLE_UNKNOWN,
             "PointInTimeRecoveryUnavailableException": recovery,
-            "ExportConflictException": (FatalError, "snapshot.bucket or prefix changed while the export was asked for"),
+            "ExportConflictException": (
+                FatalError,
+                "snapshot.bucket, prefix or key changed while the export was asked for",
+            ),
             "InvalidExportTimeException": (FatalError, "report this"),
-            "ValidationException": (ConfigError, "check snapshot.bucket and snapshot.prefix"),
+            "ValidationException": (ConfigError, "check snapshot.bucket, prefix, bucket_owner and kms_key"),
         }
         async with aws_call(f"exporting table {self._table} to s3://{self._bucket}/{self._prefix}", special):
             response = await self._clients.dynamodb.export_table_to_point_in_time(
                 TableArn=description.arn,
                 S3Bucket=self._bucket,
                 **({"S3Prefix": self._prefix} if self._prefix else {}),
+                **({"S3BucketOwner": self._owner} if self._owner else {}),
+                **({"S3SseAlgorithm": "KMS", "S3SseKmsKeyId": self._kms_key} if self._kms_key else {}),
                 ExportFormat="DYNAMODB_JSON",
                 ClientToken=token,
             )

@@ -142,6 +142,10 @@ def policy(snapshot: str) -> dict[str, dict[str, Any]]:
             '{ method = "export", bucket = "b" }',
             {"StartExports", "FollowExports", "FindBucket", "WriteExports", "ReadExports"},
         ),
+        (
+            '{ method = "export", bucket = "b", kms_key = "arn:aws-cn:kms:cn-north-1:123456789012:key/x" }',
+            {"StartExports", "FollowExports", "FindBucket", "WriteExports", "ReadExports", "UseExportKeys"},
+        ),
     ],
 )
 def test_a_policy_has_what_the_snapshot_needs_and_no_more(snapshot: str, sids: set[str]) -> None:

@@ -143,6 +143,16 @@ async def test_s13_a_given_export_is_read_from_its_own_bucket(bench: Bench) -> N
     assert len(await items_of(await given.open_export(export))) == ITEMS
 
 
+async def test_an_export_into_a_bucket_of_another_account_under_its_key_says_so(bench: Bench) -> None:
+    owner, key = "000000000000", f"arn:aws:kms:{REGION}:000000000000:key/1-2"
+    origin = bench.origin(bucket_owner=owner, kms_key=key)
+    await origin.validate()
+    export = await bench.exported(origin)
+    told = (await bench.clients.dynamodb.describe_export(ExportArn=export.arn))["ExportDescription"]
+    assert (told["S3BucketOwner"], told["S3SseAlgorithm"], told["S3SseKmsKeyId"]) == (owner, "KMS", key)
+    assert len(await items_of(await origin.open_export(export))) == ITEMS
+
+
 async def test_the_same_token_never_starts_a_second_export(bench: Bench) -> None:
     origin, token = bench.origin(), str(uuid.uuid4())
     first = await bench.exported(origin, token)
