@@ -37,6 +37,12 @@ PRECISION_COMMAND = (
     " --update-kinesis-streaming-configuration ApproximateCreationDateTimePrecision=MICROSECOND"
 )
 
+AUTO_DISTRIBUTION = "the stream places records without regard to their keys (AUTO): changes that tie have no order"
+DISTRIBUTION_COMMAND = (
+    "run: aws kinesis update-stream-record-distribution-strategy --stream-arn {stream}"
+    " --record-distribution-strategy USER_PARTITION_KEY"
+)
+
 
 TABLE_STATES: Mapping[str, tuple[Level, str]] = {
     "CREATING": ("warning", "wait until it is ACTIVE"),
@@ -120,6 +126,10 @@ class Checker:
         if source is not None:
             hours = (source.retention_seconds or 0.0) / 3600
             self._say("ok", f"stream {name}", f"ACTIVE, keeps data for {hours:.0f} h")
+            if not source.by_key:
+                self._say(
+                    "warning", f"stream {name}", AUTO_DISTRIBUTION, DISTRIBUTION_COMMAND.format(stream=source.arn)
+                )
             reading: KinesisSource = source
             await self._try(f"stream {name}", lambda: self._valid(lambda: _read_one_shard(reading)))
         return source
@@ -193,6 +203,9 @@ class Checker:
             self._say(
                 "error" if state.status != "ENABLING" else "warning", subject, f"the destination is {state.status}"
             )
+        elif state.precision != "MICROSECOND" and not source.by_key:
+            todo = PRECISION_COMMAND.format(table=table.dynamodb, stream=source.arn)
+            self._say("error", subject, f"ACTIVE with MILLISECOND stamps, and {AUTO_DISTRIBUTION}", todo)
         elif state.precision != "MICROSECOND":
             todo = PRECISION_COMMAND.format(table=table.dynamodb, stream=source.arn)
             self._say("warning", subject, "ACTIVE with MILLISECOND stamps: changes of one item can tie", todo)

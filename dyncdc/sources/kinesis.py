@@ -21,6 +21,8 @@ from .aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call,
 from .bodies import DECODED, RecordsBody
 from .pace import Pace, may_be_cut
 from .reread import reread_records
+from .stream_facts import distribution_of
+from .whole_answers import whole_answer
 
 PAGE_SHARDS = 1000
 """Source: AWS ListShards, MaxResults."""
@@ -60,6 +62,7 @@ class _Summary(msgspec.Struct):
     StreamStatus: str
     RetentionPeriodHours: float
     StreamCreationTimestamp: datetime
+    RecordDistributionStrategy: str = ""
 
 
 class _ListedShard(msgspec.Struct):
@@ -113,7 +116,9 @@ async def _describe(kinesis: Any, stream: str, special: dict[str, Verdict]) -> t
     by: dict[str, str] = {"StreamARN": stream} if stream.startswith("arn:") else {"StreamName": stream}
     async with aws_call(f"describing stream {stream}", special):
         response = await kinesis.describe_stream_summary(**by)
-        return msgspec.convert(response.get("StreamDescriptionSummary"), _Summary), server_time(response)
+        found = msgspec.convert(response.get("StreamDescriptionSummary"), _Summary)
+        found.RecordDistributionStrategy = distribution_of(whole_answer(response, "StreamDescriptionSummary"))
+        return found, server_time(response)
 
 
 def start_from(start: str | datetime, now: float) -> Position:
@@ -177,6 +182,8 @@ class KinesisSource:
         self._name = summary.StreamName
         self._arn = summary.StreamARN
         self._id = _identity(summary)
+        self.by_key = summary.RecordDistributionStrategy != "AUTO"
+        """Whether changes of one item share a shard, and so keep their order: when it was opened."""
         self._kept = Kept(summary.RetentionPeriodHours * 3600.0)
         self._server_time = server_time
         self._start = start

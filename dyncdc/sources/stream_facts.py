@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,3 +43,15 @@ async def read_stream_facts(kinesis: Any, stream: str) -> StreamFacts:
     if key.endswith("alias/aws/kinesis"):
         key = ""
     return StreamFacts(found.StreamName, found.StreamARN, found.StreamStatus, found.RetentionPeriodHours, key)
+
+
+def distribution_of(summary: Mapping[str, Any]) -> str:
+    """How a stream places records, of a whole DescribeStreamSummary: "AUTO" is without regard to their keys.
+
+    Of a field that is younger than the SDK it is not known whether it belongs to the stream or to its mode.
+    """
+    mode = summary.get("StreamModeDetails")
+    places = (summary, mode if isinstance(mode, Mapping) else {})
+    return next(
+        (str(place["RecordDistributionStrategy"]) for place in places if "RecordDistributionStrategy" in place), ""
+    )

@@ -36,6 +36,7 @@ class Kinesis:
             "UpdateShardCount": self.update_shard_count,
             "IncreaseStreamRetentionPeriod": self.increase_retention,
             "DecreaseStreamRetentionPeriod": self.decrease_retention,
+            "UpdateStreamRecordDistributionStrategy": self.update_distribution,
         }
 
     def find(self, request: Wire, region: str) -> Stream:
@@ -194,6 +195,14 @@ class Kinesis:
         stream.retention_hours = hours
         return {}
 
+    def update_distribution(self, request: Wire, region: str) -> Wire:
+        """Source: AWS UpdateStreamRecordDistributionStrategy: of streams on demand only, and at once."""
+        stream, strategy = self.find(request, region), request["RecordDistributionStrategy"]
+        if stream.mode != "ON_DEMAND" or strategy not in ("AUTO", "USER_PARTITION_KEY"):
+            raise AwsError("InvalidArgumentException", f"RecordDistributionStrategy {strategy} is not possible here.")
+        stream.distribution = strategy
+        return {}
+
     def _ready(self, request: Wire, region: str) -> Stream:
         stream = self.find(request, region)
         if stream.status != "ACTIVE":
@@ -212,6 +221,7 @@ class Kinesis:
             "RetentionPeriodHours": self._retention_hours(stream),
             "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
             "EncryptionType": "NONE",
+            **({"RecordDistributionStrategy": stream.distribution} if stream.mode == "ON_DEMAND" else {}),
         }
 
 

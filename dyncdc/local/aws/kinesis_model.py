@@ -141,6 +141,7 @@ class Stream:
         self.mode = mode
         self.created = time.time()
         self.retention_hours = 24
+        self.distribution = "USER_PARTITION_KEY"
         self.busy_until = 0.0
         self.busy_status = "CREATING"
         self.shards: dict[str, Shard] = {}
@@ -187,8 +188,9 @@ class Stream:
 
     def put(self, hash_key: int, partition_key: str, data: str, nbytes: int) -> tuple[Shard, int]:
         """Append a record to the shard that owns ``hash_key``."""
-        shard = self.route(hash_key)
         sequence = self._numbers.next()
+        by_key = self.distribution != "AUTO"
+        shard = self.route(hash_key) if by_key else self._routes[sequence % len(self._routes)]
         shard.append(sequence, partition_key, data, nbytes, self._settings.arrival_grain_seconds)
         return shard, sequence
 

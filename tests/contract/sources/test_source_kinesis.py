@@ -70,6 +70,17 @@ async def test_a_stream_is_known_by_arn_and_creation_time(server: KinesisServer,
     assert (source.label, source.arn, source.retention_seconds) == (STREAM, stream.arn, 86_400.0)
 
 
+async def test_a_stream_says_whether_it_keeps_the_changes_of_a_key_together(
+    server: KinesisServer, clients: AwsClients
+) -> None:
+    """The pinned SDK knows neither the field nor the call."""
+    await clients.kinesis.create_stream(StreamName=STREAM, StreamModeDetails={"StreamMode": "ON_DEMAND"})
+    assert (await open_stream(clients, STREAM)).by_key
+    request = {"StreamName": STREAM, "RecordDistributionStrategy": "AUTO"}
+    server.kinesis.operations["UpdateStreamRecordDistributionStrategy"](request, REGION)
+    assert not (await open_stream(clients, STREAM)).by_key
+
+
 async def test_no_such_stream_is_a_config_error_with_advice(clients: AwsClients) -> None:
     with pytest.raises(ConfigError, match="describing stream nope") as caught:
         await open_stream(clients, "nope")

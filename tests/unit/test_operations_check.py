@@ -1,0 +1,57 @@
+"""``check`` of a stream that places records without regard to their keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from dyncdc.operations import check
+from dyncdc.operations.check import Checker
+from dyncdc.sources.stream_facts import distribution_of
+from dyncdc.sources.tables import Destination
+
+
+async def _at_once(operation: Callable[[], Awaitable[Any]]) -> Any:
+    return await operation()
+
+
+@pytest.mark.parametrize(
+    ("by_key", "precision", "level"),
+    [
+        (True, "MICROSECOND", "ok"),
+        (True, "MILLISECOND", "warning"),
+        (False, "MICROSECOND", "ok"),
+        (False, "MILLISECOND", "error"),
+        (False, "", "error"),
+    ],
+)
+def test_ties_are_an_error_where_the_stream_does_not_keep_the_order_of_one_key(
+    monkeypatch: pytest.MonkeyPatch, by_key: bool, precision: str, level: str
+) -> None:
+    async def states(*_: object) -> Sequence[Destination]:
+        return [Destination("arn:s", "ACTIVE", precision)]
+
+    monkeypatch.setattr(check, "destination_states", states)
+    checker = Checker(cast(Any, SimpleNamespace(tables=())), cast(Any, _at_once))
+    source = SimpleNamespace(arn="arn:s", label="s", by_key=by_key)
+    asyncio.run(checker._destination(cast(Any, None), cast(Any, SimpleNamespace(dynamodb="orders")), cast(Any, source)))
+    assert checker.findings[-1].level == level
+
+
+@pytest.mark.parametrize(
+    ("summary", "strategy"),
+    [
+        ({"RecordDistributionStrategy": "AUTO"}, "AUTO"),
+        ({"StreamModeDetails": {"StreamMode": "ON_DEMAND", "RecordDistributionStrategy": "AUTO"}}, "AUTO"),
+        ({"StreamModeDetails": {"StreamMode": "ON_DEMAND"}}, ""),
+        ({}, ""),
+    ],
+)
+def test_how_a_stream_places_records_is_found_wherever_the_answer_says_it(
+    summary: dict[str, object], strategy: str
+) -> None:
+    assert distribution_of(summary) == strategy
