@@ -37,7 +37,7 @@ LOOKS = (
     "dynamodb:DescribeKinesisStreamingDestination",
     "dynamodb:DescribeContinuousBackups",
 )
-PLACEHOLDERS = {TABLE: "${table_arn}", STREAM: "${stream_arn}", "the-bucket/the-prefix": "${bucket}/${prefix}"}
+PLACEHOLDERS = {TABLE: "${table_arn}", STREAM: "${stream_arn}", "the-bucket/the-prefix": "the-bucket/${prefix}"}
 
 
 def statements(snapshot: dict[str, object], *, fan_out: bool = False, infer: bool = False) -> list[Statement]:
@@ -81,7 +81,7 @@ def policies() -> dict[str, str]:
 def _filled(text: str) -> str:
     for given, placeholder in PLACEHOLDERS.items():
         text = text.replace(given, placeholder)
-    return text.replace("the-bucket", "${bucket}")
+    return text.replace("arn:aws:s3:::the-bucket", "arn:${partition}:s3:::${bucket}").replace("the-bucket", "${bucket}")
 
 
 def files() -> dict[Path, str]:

@@ -51,6 +51,7 @@ class Config(Section):
         for index, table in enumerate(self.tables):
             if self.stream_of(table) == "":
                 raise ValueError(f"tables[{index}] has no stream: set kinesis.stream or tables[{index}].stream")
+            self._check_regions(index, table)
             for key in ("margin_seconds", "settle_seconds"):
                 if getattr(table.snapshot, key) < AWS_EXPORT_FUZZ_SECONDS and not self.aws.local:
                     raise ValueError(
@@ -77,6 +78,13 @@ class Config(Section):
         for name in sorted(destinations):
             if name + VIEW_SUFFIX in destinations:
                 raise ValueError(f"the destination {name}{VIEW_SUFFIX} is also the name of the view over {name}")
+
+    def _check_regions(self, index: int, table: TableConfig) -> None:
+        """One region for all: a table sends its changes to a stream of its own region only."""
+        for key, arn in (("stream", self.stream_of(table)), ("snapshot.export_arn", table.snapshot.export_arn or "")):
+            region = arn.split(":")[3] if arn.startswith("arn:") else ""
+            if region and self.aws.region and region != self.aws.region:
+                raise ValueError(f"tables[{index}].{key} is in region {region}, aws.region is {self.aws.region}")
 
     @staticmethod
     def _check_history(index: int, history: str, taken: set[str]) -> None:

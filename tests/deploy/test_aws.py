@@ -26,7 +26,7 @@ ANOTHER_NAME = {"s3:HeadBucket": "s3:ListBucket"}
 ON_BEHALF = {"s3:PutObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload"}
 """What DynamoDB does with the caller's permissions while it exports. Source: AWS, requesting a table export."""
 
-PLACEHOLDERS = {"${table_arn}", "${stream_arn}", "${bucket}", "${prefix}"}
+PLACEHOLDERS = {"${table_arn}", "${stream_arn}", "${partition}", "${bucket}", "${prefix}"}
 
 
 def statements(policy: dict[str, Any]) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ def test_the_module_asks_for_what_replication_needs(module: dict[str, Any]) -> N
     assert module["aws_dynamodb_table"]["point_in_time_recovery"][0]["enabled"] is True
     given = module["aws_iam_role_policy"]
     assert set(re.findall(r"\w+", given["for_each"])) - {"toset"} <= set(POLICIES)
-    filled = set(re.findall(r"\b(table_arn|stream_arn|bucket|prefix)\b *[:=]", str(given["policy"])))
+    filled = set(re.findall(r"\b(table_arn|stream_arn|partition|bucket|prefix)\b *[:=]", str(given["policy"])))
     assert {f"${{{name}}}" for name in filled} == PLACEHOLDERS
 
 

@@ -133,3 +133,32 @@ def test_values_cannot_be_changed() -> None:
 
 def test_a_json_schema_comes_for_free() -> None:
     assert "tables" in Config.model_json_schema()["properties"]
+
+
+REGIONS = """
+pipeline = "orders"
+clickhouse = {{ url = "clickhouse://ch.internal" }}
+aws = {{ region = "eu-west-1" }}
+kinesis = {{ stream = "arn:aws:kinesis:{stream}:123456789012:stream/orders-changes" }}
+[[tables]]
+dynamodb = "orders"
+snapshot = {{ method = "export", export_arn = "arn:aws:dynamodb:{export}:123456789012:table/orders/export/01-a" }}
+"""
+
+
+def test_an_arn_of_another_region_is_refused_by_name() -> None:
+    parse_config(REGIONS.format(stream="eu-west-1", export="eu-west-1"), {})
+    with pytest.raises(ConfigError, match=r"tables\[0\].stream is in region us-east-1, aws.region is eu-west-1"):
+        parse_config(REGIONS.format(stream="us-east-1", export="eu-west-1"), {})
+    with pytest.raises(ConfigError, match=r"snapshot.export_arn is in region us-east-1"):
+        parse_config(REGIONS.format(stream="eu-west-1", export="us-east-1"), {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['bucket_owner = "12"', 'kms_key = "alias/mine"', 'kms_key = "arn:aws:kms:eu-west-1:123456789012:alias/mine"'],
+)
+def test_the_account_of_a_bucket_and_its_key_are_checked_before_anything_is_asked(line: str) -> None:
+    options = f'method = "export", bucket = "exports", {line}'
+    with pytest.raises(ConfigError, match=line.partition(" ")[0]):
+        parse_config(MINIMAL.replace('method = "none"', options), {})

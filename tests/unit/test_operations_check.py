@@ -12,7 +12,7 @@ import pytest
 from dyncdc.operations import check
 from dyncdc.operations.check import Checker
 from dyncdc.sources.stream_facts import distribution_of
-from dyncdc.sources.tables import Destination
+from dyncdc.sources.tables import Destination, TableDescription, Tables
 
 
 async def _at_once(operation: Callable[[], Awaitable[Any]]) -> Any:
@@ -39,6 +39,27 @@ def test_ties_are_an_error_where_the_stream_does_not_keep_the_order_of_one_key(
     checker = Checker(cast(Any, SimpleNamespace(tables=())), cast(Any, _at_once))
     source = SimpleNamespace(arn="arn:s", label="s", by_key=by_key)
     asyncio.run(checker._destination(cast(Any, None), cast(Any, SimpleNamespace(dynamodb="orders")), cast(Any, source)))
+    assert checker.findings[-1].level == level
+
+
+@pytest.mark.parametrize(
+    ("status", "level"),
+    [
+        ("ACTIVE", "ok"),
+        ("UPDATING", "ok"),
+        ("DELETING", "error"),
+        ("ARCHIVED", "error"),
+        ("INACCESSIBLE_ENCRYPTION_CREDENTIALS", "error"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_an_error(monkeypatch: pytest.MonkeyPatch, status: str, level: str) -> None:
+    async def describe(self: Tables, table: str) -> TableDescription:
+        return TableDescription(table, "arn:t", status, (), 0, 0)
+
+    monkeypatch.setattr(Tables, "describe", describe)
+    checker = Checker(cast(Any, SimpleNamespace(tables=())), cast(Any, _at_once))
+    aws = cast(Any, SimpleNamespace(dynamodb=None))
+    asyncio.run(checker._table(aws, cast(Any, SimpleNamespace(dynamodb="orders")), None))
     assert checker.findings[-1].level == level
 
 

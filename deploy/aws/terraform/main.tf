@@ -1,6 +1,8 @@
 # The AWS side of one dyncdc table. For a table that you have already: leave aws_dynamodb_table out, add the block
 # point_in_time_recovery to your own, and name it below.
 
+data "aws_partition" "this" {}
+
 resource "aws_dynamodb_table" "source" {
   name         = var.table_name
   billing_mode = "PAY_PER_REQUEST"
@@ -103,6 +105,7 @@ resource "aws_iam_role_policy" "dyncdc" {
   policy = templatefile("${path.module}/../policies/${each.key}.json", {
     table_arn  = aws_dynamodb_table.source.arn
     stream_arn = aws_kinesis_stream.changes.arn
+    partition  = data.aws_partition.this.partition
     bucket     = aws_s3_bucket.exports.bucket
     prefix     = var.export_prefix
   })
