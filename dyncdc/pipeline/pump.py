@@ -56,12 +56,20 @@ class FetchSize:
     floor_bytes: int = 32 * 1024
     ceiling_bytes: int = 2 * 2**20
     want_bytes: int = 32 * 1024
+    record_bytes: int = 0
+    """Size of records seen of late: an answer holds one at least, however little is asked for."""
 
     def __post_init__(self) -> None:
         self.want_bytes = self.floor_bytes = min(self.want_bytes, self.floor_bytes, self.ceiling_bytes)
 
-    def learn(self, nbytes: int) -> None:
+    @property
+    def expected_bytes(self) -> int:
+        """How large the next answer may be, so much is reserved for it."""
+        return max(self.want_bytes, self.record_bytes)
+
+    def learn(self, nbytes: int, records: int) -> None:
         """Adapt to what the last answer brought."""
+        self.record_bytes = max(nbytes // records if records else 0, self.record_bytes // 2)
         if nbytes * 2 >= self.want_bytes:
             self.want_bytes = min(self.want_bytes * 2, self.ceiling_bytes)
         elif nbytes * 8 < self.want_bytes:
@@ -225,7 +233,7 @@ class Pump:
         engine, tables = self._engine, self._decoder.tables
         while True:
             await engine.writer.room(tables)
-            reservation = await engine.budget.reserve(self._size.want_bytes * FETCH_COST)
+            reservation = await engine.budget.reserve(self._size.expected_bytes * FETCH_COST)
             if engine.writer.has_room(tables):
                 return reservation
             reservation.release()
@@ -263,7 +271,7 @@ class Pump:
         self._read_at = begun
         self._answered_at, self._answered_by_clock = asyncio.get_running_loop().time(), self._engine.clock()
         self._backoff.reset()
-        self._size.learn(chunk.nbytes)
+        self._size.learn(chunk.nbytes, len(chunk.records))
         self._engine.metrics.fetched(
             self._source.label,
             self._shard.id,

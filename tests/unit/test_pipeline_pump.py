@@ -248,11 +248,49 @@ def test_k16_hundreds_of_idle_shards_reserve_little_at_a_time() -> None:
 def test_fetches_grow_while_answers_are_full_and_shrink_again() -> None:
     size = FetchSize(ceiling_bytes=100_000)
     for _ in range(5):
-        size.learn(size.want_bytes)
+        size.learn(size.want_bytes, 100)
     assert size.want_bytes == 100_000
     for _ in range(9):
-        size.learn(0)
+        size.learn(0, 0)
     assert size.want_bytes == FIRST_FETCH_BYTES
+
+
+def test_a_fetch_reserves_for_a_record_as_large_as_those_before_it() -> None:
+    size = FetchSize()
+    size.learn(10 * 2**20, 1)
+    assert size.expected_bytes == 10 * 2**20 and size.want_bytes <= 2 * 2**20
+    size.learn(2**20, 1_000)
+    assert size.expected_bytes == 5 * 2**20, "the next one may be large again"
+    for _ in range(9):
+        size.learn(0, 0)
+    assert size.expected_bytes == FIRST_FETCH_BYTES
+
+
+def test_shards_of_large_records_are_not_fetched_beside_each_other_beyond_the_budget() -> None:
+    """Catches: four answers of the largest records in memory at once, whatever ``limits.memory_bytes`` says."""
+
+    async def work() -> None:
+        bench = Bench(capacity_bytes=1_000_000)
+        fetching = most = 0
+
+        async def answer(of: Shard, after: Position) -> RawChunk:
+            nonlocal fetching, most
+            number = 1 if after == HORIZON else int(after) + 1
+            fetching += number > 1
+            most = max(most, fetching)
+            await asyncio.sleep(0.01)
+            fetching -= number > 1
+            return chunk(of, [b"x" * 100_000], str(number), closed=number == 9, behind_seconds=5.0 if number < 9 else 0)
+
+        bench.source.answer = answer
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(bench.writer.run(), name="writer")
+            pumps = [tasks.create_task(bench.pump(ledger_of(f"s{number}")).run()) for number in range(6)]
+            await asyncio.wait(pumps)
+            writing.cancel()
+        assert 1 <= most <= 2
+
+    run(work())
 
 
 def test_a_small_ceiling_bounds_the_first_fetch_too() -> None:
