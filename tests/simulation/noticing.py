@@ -18,6 +18,8 @@ from . import (
     identity_mutants,
     edge_mutants,
     edges,
+    identity,
+    identity_mutants,
     losing,
     losing_mutants,
     member_mutants,
