@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 
 from dyncdc.model import Followed, Gap, Request, Snapshot, SourceId
-from dyncdc.pipeline.ports import Swept
+from dyncdc.pipeline.ports import Counted, Swept
 
 
 class MemoryRecovery:
@@ -54,11 +54,21 @@ class MemoryGhosts:
     def __init__(self) -> None:
         self.letters = 0
         self.steps = 3
+        self.live = self.ghosts = 0
+        """Of each range."""
+        self.accepts: set[str] = set()
         self.swept: list[tuple[str, int, tuple[str, ...]]] = []
         self.answer: Callable[[], Coroutine[object, object, None]] | None = None
 
     async def open_letters(self, snapshot: SourceId) -> int:
         return self.letters
+
+    async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
+        step = int(after[0]) + 1 if after else 1
+        return Counted(self.live, self.ghosts, (str(step),) if step < self.steps else None)
+
+    async def accepted(self, snapshot: SourceId, request: str) -> bool:
+        return not self.accepts.isdisjoint((snapshot, request))
 
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
         if self.answer is not None:

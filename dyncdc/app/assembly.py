@@ -89,6 +89,7 @@ def _streams(
             decoders.for_stream(tables[id_]),
             [table.spec.source_table for table in tables[id_]],
             {table.spec.source_table: table.created for table in tables[id_]},
+            {table.spec.source_table: table.target for table in tables[id_]},
         )
         for id_, source in unique.items()
     ]

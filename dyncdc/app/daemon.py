@@ -27,6 +27,7 @@ from ..pipeline.succession import Predecessor, Succession
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.clickhouse import ClickHouseSink
 from ..sinks.dead_letters import ClickHouseDeadLetters
+from ..sinks.destinations import ClickHouseDestinations
 from ..sinks.ghosts import ClickHouseGhosts
 from ..sinks.members import ClickHouseMembers
 from ..sinks.recovery import ClickHouseRecovery
@@ -234,7 +235,7 @@ class _Daemon:
             except ConfigError as error:
                 if self._once:
                     raise
-                world.patience.task.waiting_for(str(error))
+                world.patience.task.failed(str(error))  # the looks in between succeed, and hide it
                 self._progress.report("start", error, REOPEN_SECONDS)
                 await asyncio.sleep(REOPEN_SECONDS)
 
@@ -319,6 +320,9 @@ class _Daemon:
             halts=ClickHouseDeadLetters(world.clickhouse, pipeline),
             evolving=assembly.columns.evolving,
             recovery=ClickHouseRecovery(world.clickhouse, pipeline),
+            destinations=ClickHouseDestinations(
+                world.clickhouse, {table.spec.destination: table.spec.deleted_column for table in assembly.tables}
+            ),
             ghosts=ClickHouseGhosts(
                 world.clickhouse, pipeline, {table.spec.source_table: table.spec for table in assembly.tables}
             ),

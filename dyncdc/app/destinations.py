@@ -14,9 +14,11 @@ from ..decode.naming import VIRTUAL_NAMES
 from ..decode.plan import compile_table
 from ..decode.spec import KeyAttribute, TableSpec
 from ..errors import ConfigError
+from ..pipeline.bindings import Target
 from ..sinks.cluster import check_cluster, is_replicated, present_tables
 from ..sinks.connection import ClickHouse
 from ..sinks.ddl import add_mark_column, create_table, create_view
+from ..sinks.destinations import refuse_detached
 from ..sinks.durability import with_fsync
 from ..sinks.history import create_history, history_refusals
 from ..sinks.mapping import (
@@ -33,6 +35,8 @@ from ..sinks.space import require_space
 from ..sinks.tables import DELETED_COLUMN, ExistingTable, Refusal, has_rows, read_table, refusals
 from ..sinks.versions import implausible, is_foreign, read_versions
 from ..sinks.views import view_name, view_state
+from ..sources.tables import TableDescription
+from .owners import with_owner
 from .patience import Patience
 from .world import World
 
@@ -54,8 +58,8 @@ class Planned:
     notes: list[str] = field(default_factory=list)
     refused: tuple[Refusal, ...] = ()
     """Why an existing table would lose rows; empty when it is safe."""
-    created: float = 0.0
-    """When DynamoDB made the table, in seconds since the epoch."""
+    source: TableDescription | None = None
+    """The table that it mirrors, as DynamoDB describes it."""
     seen: Seen = field(default_factory=dict)
     """What a sample of items holds, where it was needed."""
 
@@ -79,16 +83,27 @@ class Planned:
 class Prepared:
     """A destination that is there and safe. ``had_rows``: it was not empty when this process started.
 
-    ``created``: when DynamoDB made the table that it mirrors, in seconds since the epoch.
+    ``source``: the table that it mirrors, as DynamoDB describes it.
     """
 
     config: TableConfig
     spec: TableSpec
     table: ExistingTable
     had_rows: bool
-    created: float = 0.0
+    source: TableDescription | None = None
     virtual: frozenset[str] = frozenset()
     """Names that ClickHouse keeps for itself in the table."""
+
+    @property
+    def created(self) -> float:
+        """When DynamoDB made the table that it mirrors, in seconds since the epoch; 0 if that is unknown."""
+        return self.source.created if self.source is not None else 0.0
+
+    @property
+    def target(self) -> Target:
+        """What goes where."""
+        arn, id_ = (self.source.arn, self.source.id) if self.source is not None else ("", "")
+        return Target(self.spec.source_table, self.spec.destination, self.uuid, arn, id_)
 
     @property
     def uuid(self) -> str:
@@ -111,19 +126,27 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
     description = await world.patience(lambda: world.tables.describe(config.dynamodb))
     _check_names(config)
     config = await with_types(world, config)
-    existing = await world.patience(lambda: read_destination(world.clickhouse, config.destination))
+    existing = await world.patience(lambda: _attached(world.clickhouse, config.destination))
     if existing is not None:
         seen = await _seen(world, config, description.keys, existing)
         planned = _existing(config, description.keys, existing, world.cluster, seen)
-        planned = await _with_versions(world, replace(planned, created=description.created), existing)
+        planned = await _with_versions(world, replace(planned, source=description), existing)
+        planned = await with_owner(world, planned, existing)
         planned = await _with_history(world, planned)
         return await _with_view(world, planned)
     version_type = await _version_type(world, config)
     spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
     notes = list(_name_notes(config, None))
-    planned = Planned(config, spec, None, [create_table(spec, world.cluster)], notes=notes, created=description.created)
+    planned = Planned(config, spec, None, [create_table(spec, world.cluster)], notes=notes, source=description)
     return await _with_view(world, await _with_history(world, planned))
+
+
+async def _attached(clickhouse: ClickHouse, name: str) -> ExistingTable | None:
+    found = await read_destination(clickhouse, name)
+    if found is None:
+        await refuse_detached(clickhouse, name)
+    return found
 
 
 def _check_names(config: TableConfig) -> None:
@@ -297,4 +320,4 @@ async def _prepared(world: World, plan: Planned) -> Prepared:
     spec = existing_table_spec(plan.config, plan.spec.keys, table, plan.seen)
     rows = await world.patience(lambda: has_rows(world.clickhouse, plan.config.destination))
     virtual = await world.patience(lambda: virtual_names(world.clickhouse, plan.config.destination))
-    return Prepared(plan.config, spec, table, rows, plan.created, virtual)
+    return Prepared(plan.config, spec, table, rows, plan.source, virtual)

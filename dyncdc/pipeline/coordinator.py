@@ -10,8 +10,9 @@ from typing import Literal
 
 from ..errors import DyncdcError
 from ..model import SourceId
+from .bindings import DestinationStore, Target
 from .checkpointer import Checkpointer
-from .destination_watch import DestinationWatch
+from .destination_watch import DestinationWatch, watch_seconds
 from .follower import StreamFollower
 from .loading import Loading
 from .membership import Membership
@@ -23,6 +24,7 @@ from .recovery import Policy, Recovery
 from .shares import SnapshotShare
 from .snapshot_plan import Journal, SnapshotPlan
 from .snapshots import SnapshotLoader
+from .target_watch import TargetWatch
 from .watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS, Watched, Watermarks
 
 TIP_POLL_SECONDS = 0.1
@@ -35,13 +37,15 @@ source's clock is known as of its last answer only."""
 class StreamTask:
     """One stream to follow, with the decoder of all tables on it.
 
-    ``tables``: DynamoDB's names of them. ``created``: when it made each, in seconds since the epoch.
+    ``tables``: DynamoDB's names of them. ``created``: when it made each, in seconds since the epoch. ``targets``: where
+    the changes of each go.
     """
 
     source: Source
     decoder: Decoder
     tables: Sequence[str] = ()
     created: Mapping[str, float] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Coordinator:
         watermarks: WatermarkStore | None = None,
         stream_delay_seconds: float = STREAM_DELAY_SECONDS,
         watermark_interval_seconds: float = INTERVAL_SECONDS,
+        pipeline: str = "",
+        destinations: DestinationStore | None = None,
     ) -> None:
         self._gaps = recovery
         self._marks = watermarks
@@ -88,6 +94,13 @@ class Coordinator:
         self._membership = membership
         policy = self._policy(on_lost_position)
         self._recovery = Recovery(recovery, policy, engine.metrics, engine.progress, membership)
+        self._targets = {table: target for stream in streams for table, target in stream.targets.items()}
+        by_table = {table: stream.source for stream in streams for table in stream.targets}
+        self._target_watch = (
+            TargetWatch(pipeline, self._targets, by_table, destinations, store, self._recovery, engine)
+            if destinations is not None
+            else None
+        )
 
     def _policy(self, on_lost_position: Literal["resnapshot", "stop"]) -> Policy:
         plans = {snapshot.plan.table: snapshot.plan for snapshot in self._snapshots}
@@ -112,12 +125,15 @@ class Coordinator:
         with ``once`` also what made a snapshot fail.
         """
         await self._recovery.begin([stream.source for stream in self._streams], self._store, self._checkpointer)
+        leads = self._membership.division.leads
+        if self._target_watch is not None:
+            await self._target_watch.begin(self._checkpointer, leads=leads)
         async with asyncio.TaskGroup() as tasks:
             readers = Readers(self._engine, self._checkpointer, tasks)
             followers = self._followers(readers)
             self._watch(readers, followers)
             loaders = self._loaders(readers, followers, patient=not once)
-            watches = self._watches() if self._membership.division.leads else []
+            watches = self._watches() if leads else []
             others = Others(self._checkpointer, self._engine)
             self.watermarks = self._watermarks(followers)
             if self.watermarks is not None and self._checkpointer.rewind.marks:
@@ -196,11 +212,21 @@ class Coordinator:
             plan, task.stream.id, journal, loading, readers, self._checkpointer, engine, recovery, membership
         )
 
-    def _watches(self) -> list[DestinationWatch]:
-        return [
-            DestinationWatch(task.plan.table, task.stream, task.origin, self._recovery, self._engine)
+    def _watches(self) -> list[DestinationWatch | TargetWatch]:
+        pause_seconds = watch_seconds(len(self._snapshots))
+        watches: list[DestinationWatch | TargetWatch] = [
+            DestinationWatch(
+                task.plan.table,
+                task.stream,
+                task.origin,
+                self._recovery,
+                self._engine,
+                table_id=self._targets[task.plan.table].table_id if task.plan.table in self._targets else "",
+                pause_seconds=pause_seconds,
+            )
             for task in self._snapshots
         ]
+        return [*watches, self._target_watch] if self._target_watch is not None else watches
 
     def _watermarks(self, followers: Mapping[str, StreamFollower]) -> Watermarks | None:
         if self._marks is None or not any(stream.tables for stream in self._streams):

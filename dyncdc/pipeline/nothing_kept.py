@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..model import Followed, Gap, Member, Request, Session, SourceId
-from .ports import Swept
+from .ports import Counted, Swept
 
 
 class NothingKept:
@@ -56,6 +56,14 @@ class NothingKept:
     async def open_letters(self, snapshot: SourceId) -> int:
         """None."""
         return 0
+
+    async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
+        """Count nothing."""
+        return Counted(0, 0, None)
+
+    async def accepted(self, snapshot: SourceId, request: str) -> bool:
+        """Nobody has said anything."""
+        return False
 
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
         """Sweep nothing."""

@@ -238,8 +238,23 @@ class Swept:
     upto: tuple[str, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One step of a count: of ``live`` items a sweep would mark ``ghosts`` as deleted; ``upto`` as in ``Swept``."""
+
+    live: int
+    ghosts: int
+    upto: tuple[str, ...] | None
+
+
 class Ghosts(Protocol):
     """Keys of a destination that a later snapshot does not hold. ``table`` is DynamoDB's name."""
+
+    async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
+        """What ``sweep`` would do, in the next range of keys behind ``after``. Changes nothing."""
+
+    async def accepted(self, snapshot: SourceId, request: str) -> bool:
+        """Whether somebody has said of a snapshot, or of the request that it answers, that it may delete most items."""
 
     async def open_letters(self, snapshot: SourceId) -> int:
         """How many items of a snapshot are dead letters that nobody has dealt with."""
@@ -304,6 +319,9 @@ class Origin(Protocol):
 
     async def covered_at(self) -> float | None:
         """Server time (seconds) of an answer that showed the table's streaming destination ACTIVE, else None."""
+
+    async def identity(self) -> str:
+        """What tells the table from another one of its name, "" if nothing does. Raises ConfigError if it is gone."""
 
     async def request_export(self, token: str) -> Export:
         """Start an export; the same token never starts a second one."""

@@ -15,6 +15,7 @@ from typing import Literal
 from ..errors import FatalError, RetryableError
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
+from .bindings import DestinationStore
 from .budget import ByteBudget
 from .burial import Bury
 from .checkpointer import Checkpointer
@@ -67,6 +68,8 @@ class Destination:
     sessions: SessionStore = field(default_factory=NothingKept)
     watermarks: WatermarkStore | None = None
     """None: nobody asks up to when a table is complete."""
+    destinations: DestinationStore | None = None
+    """None: nobody asks whether the destinations stay what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +308,8 @@ class _Life:
             watermarks=self._destination.watermarks,
             stream_delay_seconds=self._settings.stream_delay_seconds,
             watermark_interval_seconds=self._settings.watermark_interval_seconds,
+            pipeline=self._settings.pipeline,
+            destinations=self._destination.destinations,
         )
 
     async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:

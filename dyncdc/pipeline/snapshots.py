@@ -181,7 +181,11 @@ class SnapshotLoader:
             snapshot = replace(snapshot, state="sweeping" if sweeps else "complete")
             await self._journal.save(snapshot)
         if snapshot.state == "sweeping":
-            await self._sweeping.run(snapshot, task)
+            known = self._reasons()
+            if not await self._sweeping.run(snapshot, task, lambda: not self._reasons() <= known):
+                await self._journal.save(replace(snapshot, state="failed"))
+                self._readers.abandon(SourceId(snapshot.id))
+                return None
             snapshot = replace(snapshot, state="complete")
             await self._journal.save(snapshot)
         return snapshot

@@ -15,7 +15,10 @@ from .snapshot_plan import Coverage, Journal
 
 STREAM_POLL_SECONDS = 0.5
 LETTERS_POLL_SECONDS = 5.0
-"""Pause between two looks at a snapshot's dead letters."""
+"""Pause between two looks at a snapshot's dead letters, or at what a person has accepted."""
+
+FEW_ITEMS = 100
+"""So many items, or less than half of all, are marked as deleted without asking."""
 
 
 class Sweeping:
@@ -35,8 +38,11 @@ class Sweeping:
         self._engine = engine
         self._blocked = blocked
 
-    async def run(self, snapshot: Snapshot, task: TaskProgress) -> None:
+    async def run(self, snapshot: Snapshot, task: TaskProgress, superseded: Callable[[], bool]) -> bool:
         """Mark as deleted what the snapshot does not hold. Only after every file of it is persisted as finished.
+
+        False when it would be most of the items, nobody has said that it may, and another snapshot is ``superseded``
+        by a wish for another one.
 
         A change older than the snapshot must not arrive after the sweep, so the stream is read past it first.
         """
@@ -45,6 +51,8 @@ class Sweeping:
             task.waiting_for("the stream to be read up to the snapshot")
             await asyncio.sleep(STREAM_POLL_SECONDS)
         await self._no_letters(snapshot, task)
+        if not await self._allowed(snapshot, task, superseded):
+            return False
         rows = 0
         after: tuple[str, ...] | None = ()
         while after is not None:
@@ -54,6 +62,41 @@ class Sweeping:
             rows, after = rows + swept.rows, swept.upto
             task.moved()
         self._engine.progress.tell("deleted items swept", table=snapshot.table, rows=rows, id=snapshot.id)
+        return True
+
+    async def _allowed(self, snapshot: Snapshot, task: TaskProgress, superseded: Callable[[], bool]) -> bool:
+        """Wait for a person before most items are marked as deleted: the wrong source, or an emptied one, looks so."""
+        if await self._accepted(snapshot):
+            return True
+        live, ghosts = await self._count(snapshot, task)
+        if ghosts <= FEW_ITEMS or 2 * ghosts <= live:
+            return True
+        error = CorruptSnapshotError(
+            f"loading {snapshot.table}: its snapshot lacks {ghosts:,} of the {live:,} items in the destination, and"
+            f" nothing is marked as deleted until `dyncdc snapshot {snapshot.table} --accept-deletes` says so",
+            hint=f"if they are not to go, mend the table in DynamoDB and run `dyncdc snapshot {snapshot.table}`",
+        )
+        self._blocked(error, task)
+        allowed = False
+        while not allowed and not superseded():
+            await asyncio.sleep(LETTERS_POLL_SECONDS)
+            allowed = await self._accepted(snapshot)
+        self._blocked(None, task)
+        return allowed
+
+    async def _accepted(self, snapshot: Snapshot) -> bool:
+        return await self._journal.retry(lambda: self._ghosts.accepted(SourceId(snapshot.id), snapshot.request))
+
+    async def _count(self, snapshot: Snapshot, task: TaskProgress) -> tuple[int, int]:
+        live = ghosts = 0
+        after: tuple[str, ...] | None = ()
+        while after is not None:
+            task.waiting_for("ClickHouse to count deleted items")
+            step = partial(self._ghosts.count, snapshot.table, snapshot.version, after)
+            counted = await self._journal.retry(step)
+            live, ghosts, after = live + counted.live, ghosts + counted.ghosts, counted.upto
+            task.moved()
+        return live, ghosts
 
     async def _no_letters(self, snapshot: Snapshot, task: TaskProgress) -> None:
         """Wait until no item of the snapshot is a dead letter: its key would look deleted."""

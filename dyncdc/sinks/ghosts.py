@@ -12,12 +12,13 @@ from typing import Final
 
 from ..decode.spec import TableSpec
 from ..model import SourceId
-from ..pipeline.ports import Swept
+from ..pipeline.ports import Counted, Swept
 from .connection import ClickHouse
 from .ddl import key_columns
 from .dead_letters import ClickHouseDeadLetters
 from .history import vanished
 from .names import qualified, quote_name, quote_text
+from .recovery import acceptance, has_request
 from .tables import read_table
 
 RANGE_ROWS: Final = 500_000
@@ -46,6 +47,7 @@ class ClickHouseGhosts:
         self, clickhouse: ClickHouse, pipeline: str, specs: Mapping[str, TableSpec], *, range_rows: int = RANGE_ROWS
     ) -> None:
         self._clickhouse = clickhouse
+        self._pipeline = pipeline
         self._letters = ClickHouseDeadLetters(clickhouse, pipeline)
         self._specs = specs
         self._range_rows = range_rows
@@ -53,6 +55,28 @@ class ClickHouseGhosts:
     async def open_letters(self, snapshot: SourceId) -> int:
         """How many items of a snapshot are dead letters that nobody has dealt with."""
         return await self._letters.count_open(source=snapshot)
+
+    async def accepted(self, snapshot: SourceId, request: str) -> bool:
+        """Whether ``dyncdc snapshot --accept-deletes`` was said of this snapshot, or of its request."""
+        names = [acceptance(name) for name in (snapshot, request) if name]
+        return await has_request(self._clickhouse, self._pipeline, names)
+
+    async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
+        """Count in the next range of keys what ``sweep`` would do. Raises RetryableError, FatalError."""
+        spec = self._specs[table]
+        if spec.deletes == "ignore" or not spec.deleted_column:
+            return Counted(0, 0, None)
+        keys = await self._keys(spec)
+        upto = await self._boundary(spec, keys, after)
+        where = " AND ".join([*beyond(keys, after), *within(keys, upto)]) or "1"
+        marks = [f"{quote_name(name)} = 0" for name in (spec.deleted_column, spec.expired_column) if name]
+        ((live, ghosts),) = await self._clickhouse.fetch(
+            f"SELECT countIf({' AND '.join(marks)}), countIf({' AND '.join(_older(spec, version))})"
+            f" FROM {qualified(spec.destination)} FINAL WHERE {where}",
+            settings=READ_SETTINGS,
+            doing=f"counting deleted items in {spec.destination}",
+        )
+        return Counted(live, ghosts, upto or None)
 
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
         """Mark as deleted what is older than ``version`` in the next range of keys; nothing with ``deletes = ignore``.

@@ -22,6 +22,7 @@ TOMBSTONES: Final = "dyncdc_tombstones"
 WATERMARKS: Final = "dyncdc_watermarks"
 MAPPINGS: Final = "dyncdc_mappings"
 SETTINGS: Final = "dyncdc_settings"
+DESTINATIONS: Final = "dyncdc_destinations"
 
 ACCEPTED: Final = "accepted"
 """Reason of a gap that the user took (``accept_gap``): nothing is done about it."""
@@ -111,6 +112,13 @@ TTL toDateTime(saved_at) + INTERVAL {HISTORY_DAYS} DAY""",
   pipeline String, table String, member UInt32, number UInt64, destination_uuid String, settings String,
   noted_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree ORDER BY (pipeline, table, member, number)""",
+    # Into which ClickHouse table each table's changes went from when on: under a name there can be one after the other.
+    # blocks: the greatest block number of each of its partitions, which tells whether its rows were taken away.
+    f"""CREATE TABLE IF NOT EXISTS {DESTINATIONS} (
+  number UInt64, pipeline String, table String, destination String, uuid String, arn String, table_id String,
+  since DateTime64(6, 'UTC'), blocks Map(String, Int64), rows UInt64, live UInt8, revision UInt64,
+  saved_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree(revision) ORDER BY (number, pipeline, table, uuid)""",
 )
 
 

@@ -13,9 +13,29 @@ from .own_rows import MICROSECONDS, append_rows, catch_up, time_text
 from .own_tables import ACCEPTED, FOLLOWED, GAPS, REQUESTS
 
 SNAPSHOT: Final = "snapshot"
-"""The only kind of request in this version."""
+"""The kind of a request for a snapshot."""
+
+ACCEPT_DELETES: Final = "accept-deletes"
+"""The kind of a word about a snapshot or a request: it is never done with, and says nothing of any other."""
 
 _MICRO: Final = "toUnixTimestamp64Micro"
+
+
+def acceptance(name: str) -> str:
+    """The id under which deletes are accepted for the snapshot, or the request, of that name."""
+    return f"{ACCEPT_DELETES}:{name}"
+
+
+async def has_request(clickhouse: ClickHouse, pipeline: str, ids: Sequence[str]) -> bool:
+    """Whether there is any request of these ids."""
+    if not ids:
+        return False
+    rows = await clickhouse.fetch(
+        f"SELECT 1 FROM {REQUESTS} WHERE pipeline = {quote_text(pipeline)}"
+        f" AND id IN ({', '.join(map(quote_text, ids))}) LIMIT 1",
+        doing="looking for accepted deletes",
+    )
+    return bool(rows)
 
 
 class ClickHouseRecovery:
@@ -89,9 +109,16 @@ class ClickHouseRecovery:
         )
         return [Request(id_, table, at / MICROSECONDS) for id_, table, at in rows]
 
-    async def request(self, table: str) -> str:
+    async def accept_deletes(self, table: str, name: str) -> None:
+        """Say of a snapshot, or of a request for one, that it may mark most items as deleted."""
+        row = {"id": acceptance(name), "pipeline": self._pipeline, "table": table, "kind": ACCEPT_DELETES}
+        await append_rows(self._clickhouse, REQUESTS, [row], doing=f"accepting deletes in {table}")
+
+    async def request(self, table: str, *, accept_deletes: bool = False) -> str:
         """Ask for a fresh snapshot of a table; return the request's id."""
         id_ = uuid.uuid4().hex
+        if accept_deletes:  # first: the request may be taken up at once
+            await self.accept_deletes(table, id_)
         row = {"id": id_, "pipeline": self._pipeline, "table": table, "kind": SNAPSHOT}
         await append_rows(self._clickhouse, REQUESTS, [row], doing=f"asking for a snapshot of {table}")
         return id_

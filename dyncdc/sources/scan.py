@@ -67,6 +67,10 @@ class ScanOrigin:
         """Server time of an answer that showed this table's destination on our stream ACTIVE, else None."""
         return await self._tables.covered_at(self._table, self._stream_arn)
 
+    async def identity(self) -> str:
+        """What tells the table from another one of its name. Raises ConfigError when there is none."""
+        return (await self._tables.describe(self._table)).id
+
     async def request_export(self, token: str) -> Export:
         """Name a scan that begins now. Its time is DynamoDB's own, from an answer older than every page."""
         table_id, now = await self._tables.identity(self._table)

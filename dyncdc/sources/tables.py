@@ -47,6 +47,8 @@ class TableDescription:
     size_bytes: int
     created: float = 0.0
     """Seconds since the epoch; a table made anew under its name has another time. 0 when DynamoDB does not say."""
+    id: str = ""
+    """What tells the table from any other of its name; "" when DynamoDB says nothing of the kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class _Table(msgspec.Struct):
     ItemCount: int = 0
     TableSizeBytes: int = 0
     CreationDateTime: datetime | None = None
+    TableId: str = ""
 
 
 class _Identity(msgspec.Struct):
@@ -115,7 +118,14 @@ class Tables:
         keys = tuple(KeyAttribute(key.AttributeName, types[key.AttributeName]) for key in ordered)
         created = found.CreationDateTime.timestamp() if found.CreationDateTime else 0.0
         return TableDescription(
-            found.TableName, found.TableArn, found.TableStatus, keys, found.ItemCount, found.TableSizeBytes, created
+            found.TableName,
+            found.TableArn,
+            found.TableStatus,
+            keys,
+            found.ItemCount,
+            found.TableSizeBytes,
+            created,
+            found.TableId or (f"created {created}" if created else ""),
         )
 
     async def destinations(self, table: str) -> tuple[Sequence[Destination], float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dyncdc.errors import RetryableError
 from dyncdc.model import SourceId
-from dyncdc.pipeline.ports import Swept
+from dyncdc.pipeline.ports import Counted, Swept
 
 from .fake_clickhouse import ClickHouse, Row
 from .life import Life
@@ -24,6 +24,17 @@ class GhostsClient:
         if self._life.happens(self._life.faults.save_failed):
             raise RetryableError("counting dead letters: no answer")
         return 0
+
+    async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
+        await self._life.takes(0.001, 0.05)
+        if self._life.happens(self._life.faults.save_failed):
+            raise RetryableError("counting: no answer")
+        rows = [row for row in self._server.tables.get(table, {}).values() if not row.deleted]
+        return Counted(len(rows), sum(row.version < version for row in rows), None)
+
+    async def accepted(self, snapshot: SourceId, request: str) -> bool:
+        await self._life.takes(0.001, 0.05)
+        return False
 
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
         life, server = self._life, self._server

@@ -104,9 +104,10 @@ class Stage:
 
     def once(self, **sections: Any) -> None:
         """Live until all is done."""
-        asyncio.run(self._once(**sections))
+        asyncio.run(self.finish(**sections))
 
-    async def _once(self, **sections: Any) -> None:
+    async def finish(self, **sections: Any) -> None:
+        """As ``once``, on the loop of the test."""
         async with asyncio.timeout(LIFE_SECONDS):
             assert await run_daemon(load_config(self.configure(**sections)), once=True) == 0
 

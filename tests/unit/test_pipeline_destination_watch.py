@@ -20,9 +20,9 @@ from virtual_time import run
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.model import Checkpoint, Followed, Mark, Position, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.destination_watch import DestinationWatch
+from dyncdc.pipeline.destination_watch import DestinationWatch, watch_seconds
 from dyncdc.pipeline.pump import Engine
-from dyncdc.pipeline.recovery import Policy, Recovery
+from dyncdc.pipeline.recovery import Policy, Recovery, SourceLostError
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 
@@ -48,15 +48,19 @@ class Switch:
 
     def __init__(self) -> None:
         self.active: State = True
+        self.id = "one"
 
     async def covered_at(self) -> float | None:
         if isinstance(self.active, DyncdcError):
             raise self.active
         return now() if self.active else None
 
+    async def identity(self) -> str:
+        return self.id
+
 
 async def watched(
-    switch: Switch, script: list[tuple[float, State]], former: bool = False
+    switch: Switch, script: list[tuple[float, State]], former: bool = False, table_id: str = ""
 ) -> tuple[MemoryRecovery, list[list[str]]]:
     """Run a watch while ``script`` says how the destination is from when on; return the gaps and what was stuck.
 
@@ -74,7 +78,7 @@ async def watched(
         checkpointer = checkpointer_of(MemoryCheckpoints([saved]))
         await checkpointer.load()
         await recovery.begin([source], LoadedBefore(), checkpointer)
-    watch = DestinationWatch("orders", source, switch, recovery, engine)  # type: ignore[arg-type]
+    watch = DestinationWatch("orders", source, switch, recovery, engine, table_id=table_id)  # type: ignore[arg-type]
     stuck: list[list[str]] = []
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(watch.run())
@@ -130,3 +134,29 @@ def test_s3_a_destination_that_we_may_not_look_at_is_named_and_no_loss() -> None
     denied = FatalError("describing the destination: AccessDenied")
     store, stuck = run(watched(Switch(), [(130.0, True), (130.0, denied), (130.0, True)]))
     assert not store.gaps and stuck == [[], ["destination:orders"], []]
+
+
+def test_a_table_made_anew_under_its_name_ends_the_life_even_if_its_destination_was_never_seen_off() -> None:
+    switch = Switch()
+
+    async def work() -> None:
+        async with asyncio.timeout(60):
+            await asyncio.gather(watched(switch, [(1_000.0, True)], table_id="one"), renew())
+
+    async def renew() -> None:
+        await asyncio.sleep(30.0)
+        switch.id = "two"
+
+    with pytest.raises(ExceptionGroup) as raised:
+        run(work())
+    assert raised.group_contains(SourceLostError, match="created anew")
+
+
+def test_a_destination_off_for_ten_seconds_is_seen_off() -> None:
+    store, _ = run(watched(Switch(), [(61.0, True), (10.0, False), (61.0, True)]))
+    assert len(store.gaps) == 1
+
+
+@pytest.mark.parametrize(("tables", "seconds"), [(1, 5.0), (50, 5.0), (1_000, 100.0)])
+def test_all_tables_together_keep_to_a_rate(tables: int, seconds: float) -> None:
+    assert watch_seconds(tables) == seconds

@@ -650,3 +650,67 @@ def test_k8_a_loss_after_a_snapshot_that_failed_has_another_one_taken() -> None:
         assert [snapshot.state for snapshot in await bench.store.load()] == ["failed", "complete"]
 
     run(work())
+
+
+def waiting_for_a_word(bench: Bench) -> None:
+    """Load into a destination of which the snapshot holds next to nothing, until somebody has to say so."""
+    bench.plan = replace(PLAN, had_rows=True)
+    bench.ghosts.live, bench.ghosts.ghosts = 200, 150
+    bench.held.set()
+
+
+def test_a_sweep_of_most_items_waits_for_a_word_and_holds_over_restarts() -> None:
+    async def work() -> None:
+        bench = Bench()
+        waiting_for_a_word(bench)
+        for _ in range(2):
+            async with loading(bench) as loader:
+                await loader.ended.wait()
+                assert "450 of the 600 items" in str(loader.failure) and "--accept-deletes" in str(loader.failure)
+                await asyncio.sleep(3_600)
+                assert bench.ghosts.swept == [] and bench.states[-1] == "sweeping"
+        bench.ghosts.accepts.add(bench.store.saved[-1].id)
+        loader = await load(bench)
+        assert loader.failure is None and bench.states[-1] == "complete" and bench.ghosts.swept
+
+    run(work())
+
+
+def test_a_word_about_one_snapshot_is_heard_while_it_waits() -> None:
+    async def work() -> None:
+        bench = Bench()
+        waiting_for_a_word(bench)
+        async with loading(bench) as loader:
+            await loader.ended.wait()
+            bench.ghosts.accepts.add(bench.store.saved[-1].id)
+            await asyncio.sleep(60)
+            assert bench.states[-1] == "complete" and loader.failure is None
+
+    run(work())
+
+
+def test_a_request_takes_the_place_of_a_snapshot_that_waits_for_a_word() -> None:
+    async def work() -> None:
+        bench = Bench()
+        waiting_for_a_word(bench)
+        async with loading(bench) as loader:
+            await loader.ended.wait()
+            bench.ghosts.ghosts = 0  # the table was mended
+            bench.recovery.requests.append(Request("again", "orders", now()))
+            await asyncio.sleep(3_600)
+            assert bench.states[-1] == "complete" and len(bench.origin.tokens) == 2
+            assert bench.store.saved[-1].request == "again"
+
+    run(work())
+
+
+@pytest.mark.parametrize(("live", "ghosts"), [(200, 100), (33, 33)])
+def test_half_of_the_items_or_a_few_are_swept_without_a_word(live: int, ghosts: int) -> None:
+    async def work() -> None:
+        bench = Bench()
+        waiting_for_a_word(bench)
+        bench.ghosts.live, bench.ghosts.ghosts = live, ghosts
+        loader = await load(bench)
+        assert loader.failure is None and bench.states[-1] == "complete"
+
+    run(work())

@@ -1,0 +1,106 @@
+"""Whose rows a destination holds: those of one DynamoDB table, written by one pipeline at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..config import TableConfig
+from ..errors import ConfigError
+from ..model import Snapshot
+from ..pipeline.bindings import Binding, Target
+from ..pipeline.membership import alive
+from ..sinks.checkpoints import ClickHouseSnapshots
+from ..sinks.cluster import present_tables
+from ..sinks.connection import ClickHouse
+from ..sinks.destinations import count_rows, read_bindings, write_bindings
+from ..sinks.members import ClickHouseMembers
+from ..sinks.own_tables import DESTINATIONS, MEMBERS, SNAPSHOTS
+from ..sinks.tables import ExistingTable, Refusal, read_table
+from .world import World
+
+if TYPE_CHECKING:
+    from .destinations import Planned
+
+
+async def with_owner(world: World, planned: Planned, table: ExistingTable) -> Planned:
+    """Refuse a destination that holds the rows of another table, or that another pipeline writes now.
+
+    Says what the first load does to rows that nobody of us has written.
+    """
+    clickhouse, pipeline = world.clickhouse, world.config.pipeline
+    present = await world.patience(lambda: present_tables(clickhouse, [DESTINATIONS, MEMBERS, SNAPSHOTS]))
+    bindings = await world.patience(partial(read_bindings, clickhouse)) if DESTINATIONS in present else []
+    owner = owner_of(table.uuid, bindings)
+    if owner is not None:
+        refusal = await _refusal(world, planned, owner)
+        return replace(planned, refused=(*planned.refused, refusal)) if refusal is not None else planned
+    loaded = await world.patience(ClickHouseSnapshots(clickhouse, pipeline).load) if SNAPSHOTS in present else ()
+    rows = await world.patience(lambda: count_rows(clickhouse, table.name))
+    if rows and _sweeps(planned) and not _is_loaded(table.uuid, loaded):
+        planned.notes.append(
+            f"{rows:,} rows are in it that dyncdc has not written: the first load marks those as deleted that"
+            f" {planned.config.dynamodb} does not hold"
+        )
+    return planned
+
+
+async def claim(world: World, config: TableConfig) -> None:
+    """Make a destination the table's own, which may hold the rows of another. Raises ConfigError."""
+    table = await world.patience(lambda: read_table(world.clickhouse, config.destination))
+    if table is None:
+        return
+    source = await world.patience(lambda: world.tables.describe(config.dynamodb))
+    bindings = await world.patience(partial(read_bindings, world.clickhouse))
+    owner = owner_of(table.uuid, bindings)
+    if owner is None or _is_of(config.dynamodb, source.arn, owner):
+        return
+    if owner.pipeline != world.config.pipeline and await is_alive(world.clickhouse, owner.pipeline):
+        raise ConfigError(
+            f"taking {config.destination} over for {config.dynamodb}: pipeline {owner.pipeline} writes it now",
+            hint=f"stop pipeline {owner.pipeline} first",
+        )
+    target = Target(config.dynamodb, config.destination, table.uuid, source.arn, source.id)
+    row = Binding(world.config.pipeline, target, max(row.number for row in bindings) + 1, time.time())
+    await world.patience(lambda: write_bindings(world.clickhouse, [row]))
+
+
+def owner_of(uuid: str, bindings: Sequence[Binding]) -> Binding | None:
+    """The newest word about a ClickHouse table: whoever wrote it last."""
+    return max((row for row in bindings if row.target.uuid == uuid), key=lambda row: row.number, default=None)
+
+
+def _is_of(table: str, arn: str, owner: Binding) -> bool:
+    """Whether a destination's owner is the very table that it is wanted for. An unknown ARN tells nothing."""
+    return owner.target.table == table and (arn == owner.target.arn or "" in (arn, owner.target.arn))
+
+
+async def is_alive(clickhouse: ClickHouse, pipeline: str) -> bool:
+    """Whether a process of the pipeline was seen lately."""
+    return bool(alive(await ClickHouseMembers(clickhouse, pipeline).members()))
+
+
+async def _refusal(world: World, planned: Planned, owner: Binding) -> Refusal | None:
+    name, other, theirs = planned.config.dynamodb, owner.pipeline, owner.target.arn or owner.target.table
+    if not _is_of(name, planned.source.arn if planned.source is not None else "", owner):
+        return Refusal(
+            f"it holds the rows of DynamoDB table {theirs}, written by pipeline {other}",
+            "give tables.clickhouse another name; or, if this table is to take its place, and all rows that it does not"
+            f" hold are to be marked as deleted, run: dyncdc snapshot {name} --accept-deletes",
+        )
+    if other != world.config.pipeline and await world.patience(lambda: is_alive(world.clickhouse, other)):
+        return Refusal(
+            f"pipeline {other} writes it now", f"stop pipeline {other} first, or give tables.clickhouse another name"
+        )
+    return None
+
+
+def _sweeps(planned: Planned) -> bool:
+    return planned.config.snapshot.method != "none" and planned.spec.deletes != "ignore"
+
+
+def _is_loaded(uuid: str, snapshots: Sequence[Snapshot]) -> bool:
+    return any(snapshot.destination_uuid == uuid for snapshot in snapshots)

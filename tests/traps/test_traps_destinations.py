@@ -1,0 +1,224 @@
+"""Destinations that change hands, are emptied or wait: what was acknowledged is there, or is a gap that is made good.
+
+Each test says which wrong code it would catch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dyncdc.app import run_daemon
+from dyncdc.app.patience import limited
+from dyncdc.config import load_config
+from dyncdc.errors import ConfigError
+from dyncdc.operations.check import Checker
+from dyncdc.operations.snapshot import accept_deletes, request_snapshot
+from dyncdc.pipeline import destination_watch, sweeping, target_watch
+
+from .stage import Stage, until
+
+SCAN = {"method": "scan", "margin_seconds": 1, "settle_seconds": 0}
+OTHER = "CREATE TABLE orders_b AS orders"
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks come often, so that a test does not wait for them."""
+    monkeypatch.setattr(target_watch, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(destination_watch, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(sweeping, "LETTERS_POLL_SECONDS", 0.2)
+
+
+def item(key: str, text: str = "") -> dict[str, dict[str, str]]:
+    return {"id": {"S": key}, "text": {"S": text}}
+
+
+def delete(stage: Stage, table: str, key: str) -> None:
+    stage.place.aws.dynamodb.delete_item(TableName=table, Key={"id": {"S": key}})
+
+
+async def loaded(stage: Stage) -> str:
+    """A table of ten items that a life has loaded."""
+    stage.options["run"] = {"stuck_after_seconds": 3}
+    table = stage.table(items=[item(f"k{number}", "first") for number in range(10)], snapshot=SCAN)
+    await stage.finish()
+    assert stage.count() == 10
+    return table
+
+
+def gaps(stage: Stage) -> list[str]:
+    """Why there are gaps, of those that are recovered."""
+    rows = stage.clickhouse.rows("SELECT DISTINCT reason FROM dyncdc_gaps WHERE recovered_at IS NOT NULL ORDER BY ALL")
+    return [str(reason) for (reason,) in rows]
+
+
+def open_gaps(stage: Stage) -> int:
+    return stage.clickhouse.number(
+        "SELECT uniqExact(`table`, `from`) - uniqExactIf((`table`, `from`), recovered_at IS NOT NULL) FROM dyncdc_gaps"
+    )
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_what_went_to_an_exchanged_table_is_a_gap_of_the_one_that_comes_back(stage: Stage, running: bool) -> None:
+    """Catches: a complete snapshot of a table's UUID taken for good, whatever was written elsewhere since."""
+    table = await loaded(stage)
+    put = stage.place.aws.put
+    async with stage.living():
+        stage.clickhouse.run(OTHER)
+        stage.clickhouse.run("EXCHANGE TABLES orders AND orders_b")
+        await until(lambda: stage.count() == 10, what="the second table is loaded")
+        put(table, item("k1", "meanwhile"))
+        delete(stage, table, "k2")
+        await until(lambda: stage.count() == 9, what="changes go to the second table")
+        if running:
+            stage.clickhouse.run("EXCHANGE TABLES orders AND orders_b")
+            await until(lambda: gaps(stage) != [], what="the gap is made good")
+    if not running:
+        stage.clickhouse.run("EXCHANGE TABLES orders AND orders_b")
+        await stage.finish()
+    assert any("another table" in reason for reason in gaps(stage)) and open_gaps(stage) == 0
+    assert stage.rows(columns="id, text")[1:2] == [["k1", "meanwhile"]] and stage.count() == 9
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_truncated_destination_is_a_gap_and_filled_again(stage: Stage, running: bool) -> None:
+    """Catches: rows counted as durable for good."""
+    table = await loaded(stage)
+    async with stage.living():
+        await ready(stage)
+        if running:
+            stage.clickhouse.run("TRUNCATE TABLE orders")
+            stage.place.aws.put(table, item("k1", "after"))
+            await until(lambda: gaps(stage) != [], what="the gap is made good")
+    if not running:
+        stage.clickhouse.run("TRUNCATE TABLE orders")
+        stage.place.aws.put(table, item("k1", "after"))
+        await stage.finish()
+    assert [("TRUNCATE" in reason) for reason in gaps(stage)] == [True] and open_gaps(stage) == 0
+    assert stage.count() == 10 and ["k1", "after"] in stage.rows(columns="id, text")
+
+
+def held(stage: Stage) -> bool:
+    return stage.clickhouse.number("SELECT count() FROM dyncdc_destinations WHERE notEmpty(blocks) AND live") > 0
+
+
+async def test_merges_mutations_and_deleted_items_are_no_gap(stage: Stage) -> None:
+    """Catches: a row count, or the names of parts, taken for what was there."""
+    table = await loaded(stage)
+    async with stage.living():
+        await ready(stage)
+        for number in range(3):
+            for key in range(10):
+                stage.place.aws.put(table, item(f"k{key}", f"round {number}"))
+            await until(lambda n=number: ["k9", f"round {n}"] in stage.rows(columns="id, text"), what="it is there")
+            stage.clickhouse.run("OPTIMIZE TABLE orders FINAL")
+        for key in range(9):
+            delete(stage, table, f"k{key}")
+        await until(lambda: stage.count() == 1, what="nine are deleted")
+        stage.clickhouse.run("OPTIMIZE TABLE orders FINAL")
+        stage.clickhouse.run("ALTER TABLE orders DELETE WHERE _deleted = 1 SETTINGS mutations_sync = 2")
+        stage.clickhouse.run("ALTER TABLE orders UPDATE text = 'x' WHERE 0 SETTINGS mutations_sync = 2")
+        stage.place.aws.put(table, item("new"))
+        await until(lambda: stage.count() == 2, what="rows go on")
+    await stage.finish()
+    assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
+
+
+async def test_a_detached_destination_is_waited_for_by_name_until_it_is_attached(stage: Stage) -> None:
+    """Catches: a table taken for dropped, so that another is made or the process ends."""
+    table = await loaded(stage)
+    async with stage.living() as life:
+        await ready(stage)
+        stage.clickhouse.run("DETACH TABLE orders")
+        stage.place.aws.put(table, item("k1", "while detached"))
+        await said(stage, "ATTACH TABLE")
+        stage.clickhouse.run("ATTACH TABLE orders")
+        await until(lambda: ["k1", "while detached"] in stage.rows(columns="id, text"), what="it goes on")
+        assert not life.done()
+    assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
+
+
+async def said(stage: Stage, words: str) -> None:
+    """Wait until the life's page of health says something."""
+    async with asyncio.timeout(25):
+        while words not in (await stage.page("/healthz"))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def ready(stage: Stage) -> None:
+    """Wait until the life reads, and has written down what the destination holds."""
+    async with asyncio.timeout(15):
+        while (await stage.page("/readyz"))[0] != 200 or not held(stage):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def test_a_source_table_made_anew_under_its_name_leaves_nothing_of_the_old_one(stage: Stage) -> None:
+    """Catches: DeleteTable, which sends no deletes, taken for nothing."""
+    table = await loaded(stage)
+    dynamodb = stage.place.aws.dynamodb
+    async with stage.living():
+        await ready(stage)
+        dynamodb.delete_table(TableName=table)
+        stage.place.tables.remove(table)
+        assert stage.place.make_table("orders", {"id": "S"}) == table
+        stage.place.aws.send_changes(table, stage.stream())
+        for number in range(5):
+            stage.place.aws.put(table, item(f"n{number}", "anew"))
+        await until(lambda: gaps(stage) != [] and stage.count() == 5, 30.0, "the old items are gone")
+    assert gaps(stage) == ["the table was deleted and created anew"]
+    assert [row[0] for row in stage.rows(columns="id")] == [f"n{number}" for number in range(5)]
+
+
+async def test_a_source_table_made_anew_with_another_key_is_refused_by_name(stage: Stage) -> None:
+    """Catches: items of another key written where they replace each other."""
+    table = await loaded(stage)
+    async with stage.living() as life:
+        await ready(stage)
+        stage.place.aws.dynamodb.delete_table(TableName=table)
+        stage.place.tables.remove(table)
+        assert stage.place.make_table("orders", {"other": "S"}) == table
+        stage.place.aws.send_changes(table, stage.stream())
+        stage.place.aws.put(table, {"other": {"S": "a"}, "id": {"S": "b"}})
+        await said(stage, "key attribute other")
+        assert not life.done()
+
+
+async def test_a_destination_of_another_table_is_refused_with_both_names(stage: Stage) -> None:
+    """Catches: the first load of one table marking the rows of another as deleted."""
+    first = await loaded(stage)
+    second = stage.table("orders2", items=[item("x")], snapshot=SCAN, clickhouse="orders")
+    only = [entry for entry in stage.entries if entry["dynamodb"] == second]
+    config = load_config(str(stage.place.configure(only, "second", pipeline="another")))
+    with pytest.raises(ConfigError) as raised:
+        await run_daemon(config, once=True)
+    assert first in str(raised.value) and second in str(raised.value) and "accept-deletes" in raised.value.hint
+    assert stage.count() == 10
+    with limited(config, "check") as patience:
+        checker = Checker(config, patience)
+        await checker.run()
+    assert any(first in finding.text for finding in checker.findings if finding.level == "error")
+
+
+async def test_a_load_that_would_delete_most_items_waits_for_a_word_also_after_a_restart(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches: an emptied or mistaken source that empties the destination."""
+    monkeypatch.setattr(sweeping, "FEW_ITEMS", 2)
+    table = await loaded(stage)
+    for number in range(9):
+        stage.clickhouse.run(f"INSERT INTO orders (id, _version) VALUES ('ghost{number}', 1)")
+    for number in range(9):
+        stage.clickhouse.run(f"INSERT INTO orders (id, _version) VALUES ('more{number}', 1)")
+    path = stage.configure()
+    await request_snapshot(load_config(path), table)
+    for _ in range(2):
+        async with stage.living():
+            await said(stage, "--accept-deletes")
+            assert stage.count() == 28
+    async with stage.living():
+        await said(stage, "--accept-deletes")
+        asked = await accept_deletes(load_config(path), table)
+        assert asked.going_on
+        await until(lambda: stage.count() == 10, what="the sweep goes on")
