@@ -173,8 +173,7 @@ class TargetWatch:
         begin = self._held_at[table]
         end = max(self._instant(table, await self._snapshots.load()), begin + 0.001)
         await self._recovery.missed([Gap(table, self._sources[table].id, "", begin, end, reason=EMPTIED)])
-        self._held[table] = Held()
-        await self._keep(table, standing, live)
+        await self._keep(table, standing, live, anew=True)
 
     async def _is_live(self, table: str) -> bool:
         """Whether there is an item in the destination, as far as one has to know."""
@@ -185,13 +184,16 @@ class TargetWatch:
         self._live_until[table] = now + SAVE_SECONDS
         return live
 
-    async def _keep(self, table: str, standing: Standing, live: bool) -> None:
-        """Remember what a destination holds; write it down now and then, and whenever there are other partitions."""
+    async def _keep(self, table: str, standing: Standing, live: bool, *, anew: bool = False) -> None:
+        """Remember what a destination holds; write it down now and then, and whenever there are other partitions.
+
+        ``anew``: nothing of what is written down is there any more.
+        """
         bound = self._bound[table]
         rows = sum(partition.rows for partition in standing.partitions.values())
         held = Held(blocks_of(standing), rows, live)
         same = held.blocks.keys() == bound.held.blocks.keys() and held.live == bound.held.live
-        if not same or standing.at >= bound.saved_at + SAVE_SECONDS:
+        if anew or not same or standing.at >= bound.saved_at + SAVE_SECONDS:
             bound = replace(bound, held=held, revision=bound.revision + 1, saved_at=standing.at)
             await self._store.save_bindings([bound])
             self._bound[table] = bound

@@ -242,6 +242,9 @@ class FakeOrigin:
         active_at = self._exports.world.snapshots[self._exports.table]
         return server_time() if asyncio.get_running_loop().time() >= active_at else None
 
+    async def identity(self) -> str:
+        return ""
+
     async def request_export(self, token: str) -> Export:
         await self._call()
         self._probe(token)

@@ -22,6 +22,8 @@ from . import (
     losing_mutants,
     member_mutants,
     membering,
+    moving,
+    moving_mutants,
     mutants,
     records,
     refusal_mutants,
@@ -64,6 +66,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *identity_mutants.ALL,
     *refusal_mutants.ALL,
     *edge_mutants.ALL,
+    *moving_mutants.ALL,
 )
 
 
@@ -101,6 +104,8 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return settling.run
     if plant in identity_mutants.ALL:
         return identity.run
+    if plant in moving_mutants.ALL:
+        return moving.run
     if plant in mutants.PAUSES:
         return lambda seed: simulate.run(seed, quiet=True)
     # A finished row that lands after the next process has started is rare; there, everybody dies while saving.

@@ -1,0 +1,65 @@
+"""Bugs planted one at a time where names change hands: lives under which that happens must notice each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dyncdc.model import Gap
+from dyncdc.pipeline import target_watch, targets
+from dyncdc.pipeline.destination_watch import DestinationWatch
+from dyncdc.pipeline.sweeping import Sweeping
+
+
+def _missed_by_nothing(patch: pytest.MonkeyPatch, reason: str) -> None:
+    def missed_by(*arguments: Any) -> Gap | None:
+        gap = targets.missed_by(*arguments)
+        return None if gap is not None and gap.reason == reason else gap
+
+    patch.setattr(target_watch, "missed_by", missed_by)
+
+
+def destination_that_comes_back_is_complete(patch: pytest.MonkeyPatch) -> None:
+    """A table that was loaded once has all, whatever went to another of its name since."""
+    _missed_by_nothing(patch, targets.WAS_ELSEWHERE)
+
+
+def table_made_anew_is_the_same(patch: pytest.MonkeyPatch) -> None:
+    """A DynamoDB table is known by its name alone."""
+    _missed_by_nothing(patch, targets.MADE_ANEW)
+
+
+def table_made_anew_waits_for_a_restart(patch: pytest.MonkeyPatch) -> None:
+    """A running life does not look which table it is."""
+    original = DestinationWatch.__init__
+
+    def blind(self: DestinationWatch, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options | {"table_id": ""})
+
+    patch.setattr(DestinationWatch, "__init__", blind)
+
+
+def emptied_destination_is_full(patch: pytest.MonkeyPatch) -> None:
+    """What was acknowledged is there for ever."""
+    patch.setattr(target_watch, "is_emptied", lambda held, standing: False)
+
+
+def nobody_is_asked(patch: pytest.MonkeyPatch) -> None:
+    """A snapshot that holds next to nothing of a destination marks all of it as deleted."""
+
+    async def allowed(*_: Any) -> bool:
+        return True
+
+    patch.setattr(Sweeping, "_allowed", allowed)
+
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+ALL: tuple[Plant, ...] = (
+    destination_that_comes_back_is_complete,
+    table_made_anew_is_the_same,
+    table_made_anew_waits_for_a_restart,
+    emptied_destination_is_full,
+    nobody_is_asked,
+)
