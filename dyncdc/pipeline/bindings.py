@@ -64,6 +64,7 @@ class Standing:
     """A destination as ClickHouse shows it ``at`` a time (seconds, its own clock). ``uuid`` "": there is none now.
 
     ``cleaned``: tombstones of it have been cleaned up. ``detached``: it is there, and waits for ATTACH TABLE.
+    ``hazards``: what its definition holds that takes rows away, in words that change with it.
     """
 
     uuid: str
@@ -71,6 +72,7 @@ class Standing:
     partitions: Mapping[str, Partition] = field(default_factory=dict)
     cleaned: bool = False
     detached: bool = False
+    hazards: str = ""
 
 
 class DestinationStore(Protocol):

@@ -59,6 +59,7 @@ class TargetWatch:
         self._held_at: dict[str, float] = {}
         self._live_until: dict[str, float] = {}
         self._missing: dict[str, int] = {}
+        self._hazards: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -148,6 +149,8 @@ class TargetWatch:
             self._missing[table] = missing
             if standing.detached:
                 troubles.append(f"{name} is detached: run ATTACH TABLE {name}")
+            elif standing.uuid and self._hazards.setdefault(table, standing.hazards) != standing.hazards:
+                raise DestinationChangedError(f"looking at {name}: its TTL, projections or constraints were changed")
             elif missing >= MISSING_LOOKS or standing.uuid not in ("", target.uuid):
                 how = "it is another table now" if standing.uuid else "it is gone"
                 raise DestinationChangedError(f"looking at {name}: {how}", hint="what stands there now is loaded")

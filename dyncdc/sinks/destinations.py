@@ -9,6 +9,7 @@ from ..errors import FatalError, RetryableError
 from ..pipeline.bindings import Binding, Held, Partition, Standing, Target
 from .codes import TableGoneError
 from .connection import ClickHouse
+from .hazards import find_hazards
 from .names import qualified, quote_name, quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, time_text, until_made_again
 from .own_tables import DESTINATIONS, TOMBSTONES
@@ -39,9 +40,10 @@ class ClickHouseDestinations:
         """One query for all. Only parts that hold rows count: TRUNCATE leaves empty ones for a while."""
         names = ", ".join(map(quote_text, sorted(destinations)))
         rows = await self._clickhouse.fetch(
-            "SELECT t.name, toString(t.uuid), p.id, p.first, p.last, p.size, toUnixTimestamp64Micro(now64(6)),"
-            f" toString(t.uuid) IN (SELECT destination_uuid FROM {TOMBSTONES})"
-            f" FROM (SELECT name, uuid FROM system.tables WHERE {_HERE} AND name IN ({names})) AS t"
+            "SELECT t.name, toString(t.uuid), t.engine_full, t.create_table_query, p.id, p.first, p.last, p.size,"
+            f" {_MICRO}(now64(6)), toString(t.uuid) IN (SELECT destination_uuid FROM {TOMBSTONES})"
+            " FROM (SELECT name, uuid, engine_full, create_table_query FROM system.tables"
+            f" WHERE {_HERE} AND name IN ({names})) AS t"
             " LEFT JOIN (SELECT `table`, partition_id AS id, min(min_block_number) AS first,"
             " max(max_block_number) AS last, sum(rows) AS size FROM system.parts"
             f" WHERE {_HERE} AND active AND rows > 0 AND `table` IN ({names}) GROUP BY `table`, id) AS p"
@@ -51,11 +53,12 @@ class ClickHouseDestinations:
         )
         found: dict[str, Standing] = {}
         partitions: dict[str, dict[str, Partition]] = {}
-        for name, uuid, id_, first, last, size, at, cleaned in rows:
+        for name, uuid, engine_full, create_query, id_, first, last, size, at, cleaned in rows:
             mine = partitions.setdefault(name, {})
             if size:
                 mine[id_] = Partition(first, last, size)
-            found[name] = Standing(uuid, at / MICROSECONDS, mine, bool(cleaned))
+            hazards = str(find_hazards(engine_full, create_query))
+            found[name] = Standing(uuid, at / MICROSECONDS, mine, bool(cleaned), hazards=hazards)
         for name in set(destinations) - found.keys():
             found[name] = Standing("", 0.0, detached=await is_detached(self._clickhouse, name))
         return found

@@ -222,3 +222,60 @@ async def test_a_load_that_would_delete_most_items_waits_for_a_word_also_after_a
         asked = await accept_deletes(load_config(path), table)
         assert asked.going_on
         await until(lambda: stage.count() == 10, what="the sweep goes on")
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "mended"),
+    [
+        (
+            "ALTER TABLE orders MODIFY TTL toDateTime(intDiv(_version, 1000000)) + INTERVAL 9 YEAR",
+            "its TTL removes rows",
+            "ALTER TABLE orders REMOVE TTL",
+        ),
+        (
+            "ALTER TABLE orders MODIFY COLUMN text TTL toDateTime(intDiv(_version, 1000000)) + INTERVAL 9 YEAR",
+            "the TTL of its column text",
+            "ALTER TABLE orders MODIFY COLUMN text REMOVE TTL",
+        ),
+        ("EXCHANGE TABLES orders AND nothing", "its engine is Null", "EXCHANGE TABLES orders AND nothing"),
+    ],
+)
+async def test_what_would_take_rows_away_is_refused_by_name_while_running_until_it_is_taken_back(
+    stage: Stage, change: str, words: str, mended: str
+) -> None:
+    """Catches: a definition that is looked at as a life begins only."""
+    table = await loaded(stage)
+    stage.clickhouse.run("CREATE TABLE nothing AS orders ENGINE = Null")
+    async with stage.living() as life:
+        await ready(stage)
+        stage.clickhouse.run(change)
+        stage.place.aws.put(table, item("k1", "meanwhile"))
+        await said(stage, words)
+        stage.clickhouse.run(mended)
+        await until(lambda: ["k1", "meanwhile"] in stage.rows(columns="id, text"), what="it goes on")
+        assert not life.done() and stage.count() == 10
+    assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
+
+
+async def test_a_stuck_mutation_keeps_nothing_from_the_destination(stage: Stage) -> None:
+    """Catches: a look or an insert that waits for mutations."""
+    table = await loaded(stage)
+    async with stage.living():
+        await ready(stage)
+        stage.clickhouse.run("ALTER TABLE orders UPDATE text = toString(throwIf(1)) WHERE 1")
+        stage.place.aws.put(table, item("k1", "meanwhile"))
+        await until(lambda: ["k1", "meanwhile"] in stage.rows(columns="id, text"), what="rows go on")
+    assert stage.clickhouse.number("SELECT countIf(is_done = 0) FROM system.mutations WHERE table = 'orders'") > 0
+    assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
+
+
+async def test_a_destination_detached_before_the_start_is_waited_for_too(stage: Stage) -> None:
+    """Catches: CREATE TABLE IF NOT EXISTS, which does nothing while the name belongs to a detached table."""
+    table = await loaded(stage)
+    stage.clickhouse.run("DETACH TABLE orders")
+    async with stage.living():
+        await said(stage, "ATTACH TABLE")
+        stage.place.aws.put(table, item("k1", "while detached"))
+        stage.clickhouse.run("ATTACH TABLE orders")
+        await until(lambda: ["k1", "while detached"] in stage.rows(columns="id, text"), what="it goes on")
+    assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
