@@ -64,7 +64,8 @@ class Standing:
     """A destination as ClickHouse shows it ``at`` a time (seconds, its own clock). ``uuid`` "": there is none now.
 
     ``cleaned``: tombstones of it have been cleaned up. ``detached``: it is there, and waits for ATTACH TABLE.
-    ``hazards``: what its definition holds that takes rows away, in words that change with it.
+    ``hazards``: what its definition holds that takes rows away, in words that change with it. ``blind``: we may not see
+    its parts.
     """
 
     uuid: str
@@ -73,6 +74,7 @@ class Standing:
     cleaned: bool = False
     detached: bool = False
     hazards: str = ""
+    blind: bool = False
 
 
 class DestinationStore(Protocol):

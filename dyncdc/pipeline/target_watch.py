@@ -60,6 +60,7 @@ class TargetWatch:
         self._live_until: dict[str, float] = {}
         self._missing: dict[str, int] = {}
         self._hazards: dict[str, str] = {}
+        self._told_blind = False
 
     @property
     def name(self) -> str:
@@ -102,7 +103,7 @@ class TargetWatch:
             with self._engine.progress.task(self.name) as task:
                 task.waiting_for("ClickHouse to show the destinations, from a replica that has all parts")
                 await self._retry(partial(self._look, task))
-                while self._suspects(await self._retry(self._all)):
+                while not self._told_blind and self._suspects(await self._retry(self._all)):
                     await asyncio.sleep(1.0)
                     await self._retry(partial(self._look, task))
 
@@ -133,12 +134,21 @@ class TargetWatch:
         live = {table: await self._is_live(table) for table in self._targets}
         standings = await self._all()
         self._demand(standings, task)
+        if any(standing.blind for standing in standings.values()):
+            self._tell_blind()
+            return
         suspects = self._suspects(standings)
         for table, target in self._targets.items():
             if table not in suspects and standings[target.destination].uuid:
                 await self._keep(table, standings[target.destination], live[table])
         for table in suspects:
             await self._convict(table)
+
+    def _tell_blind(self) -> None:
+        if not self._told_blind:
+            self._told_blind = True
+            hint = "grant SELECT ON system.parts to the user; `dyncdc ddl` prints all grants"
+            self._engine.progress.alarm("rows taken out of a destination would not be noticed", hint=hint)
 
     def _demand(self, standings: Mapping[str, Standing], task: TaskProgress) -> None:
         """Raise DestinationChangedError for a table that is another one or gone; a detached one is waited for."""

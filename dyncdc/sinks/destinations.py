@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from ..errors import FatalError, RetryableError
+from ..errors import AccessDeniedError, FatalError, RetryableError
 from ..pipeline.bindings import Binding, Held, Partition, Standing, Target
 from .codes import TableGoneError
 from .connection import ClickHouse
@@ -17,6 +17,12 @@ from .tables import ENGINE
 
 _MICRO: Final = "toUnixTimestamp64Micro"
 _HERE: Final = "database = currentDatabase()"
+_PARTS: Final = (
+    "SELECT `table`, partition_id AS id, min(min_block_number) AS first, max(max_block_number) AS last,"
+    " sum(rows) AS size FROM system.parts WHERE database = currentDatabase() AND active AND rows > 0"
+    " AND `table` IN ({names}) GROUP BY `table`, id"
+)
+_NO_PARTS: Final = "SELECT '' AS `table`, '' AS id, 0 AS first, 0 AS last, 0 AS size"
 
 
 class ClickHouseDestinations:
@@ -39,18 +45,11 @@ class ClickHouseDestinations:
     async def look(self, destinations: Collection[str]) -> Mapping[str, Standing]:
         """One query for all. Only parts that hold rows count: TRUNCATE leaves empty ones for a while."""
         names = ", ".join(map(quote_text, sorted(destinations)))
-        rows = await self._clickhouse.fetch(
-            "SELECT t.name, toString(t.uuid), t.engine_full, t.create_table_query, p.id, p.first, p.last, p.size,"
-            f" {_MICRO}(now64(6)), toString(t.uuid) IN (SELECT destination_uuid FROM {TOMBSTONES})"
-            " FROM (SELECT name, uuid, engine_full, create_table_query FROM system.tables"
-            f" WHERE {_HERE} AND name IN ({names})) AS t"
-            " LEFT JOIN (SELECT `table`, partition_id AS id, min(min_block_number) AS first,"
-            " max(max_block_number) AS last, sum(rows) AS size FROM system.parts"
-            f" WHERE {_HERE} AND active AND rows > 0 AND `table` IN ({names}) GROUP BY `table`, id) AS p"
-            " ON p.`table` = t.name",
-            settings={"join_use_nulls": 0},
-            doing="looking at the destinations",
-        )
+        blind = False
+        try:
+            rows = await self._standing(names, _PARTS.format(names=names))
+        except AccessDeniedError:  # a user of an earlier version, who was not asked for system.parts
+            rows, blind = await self._standing(names, _NO_PARTS), True
         found: dict[str, Standing] = {}
         partitions: dict[str, dict[str, Partition]] = {}
         for name, uuid, engine_full, create_query, id_, first, last, size, at, cleaned in rows:
@@ -58,10 +57,21 @@ class ClickHouseDestinations:
             if size:
                 mine[id_] = Partition(first, last, size)
             hazards = str(find_hazards(engine_full, create_query))
-            found[name] = Standing(uuid, at / MICROSECONDS, mine, bool(cleaned), hazards=hazards)
+            found[name] = Standing(uuid, at / MICROSECONDS, mine, bool(cleaned), hazards=hazards, blind=blind)
         for name in set(destinations) - found.keys():
             found[name] = Standing("", 0.0, detached=await is_detached(self._clickhouse, name))
         return found
+
+    async def _standing(self, names: str, parts: str) -> Sequence[tuple[Any, ...]]:
+        with until_made_again():
+            return await self._clickhouse.fetch(
+                "SELECT t.name, toString(t.uuid), t.engine_full, t.create_table_query, p.id, p.first, p.last, p.size,"
+                f" {_MICRO}(now64(6)), toString(t.uuid) IN (SELECT destination_uuid FROM {TOMBSTONES})"
+                " FROM (SELECT name, uuid, engine_full, create_table_query FROM system.tables"
+                f" WHERE {_HERE} AND name IN ({names})) AS t LEFT JOIN ({parts}) AS p ON p.`table` = t.name",
+                settings={"join_use_nulls": 0},
+                doing="looking at the destinations",
+            )
 
     async def caught_up(self, destination: str) -> bool:
         """Whether no part is on its way from another replica: without a grant that a destination's user may lack."""
@@ -168,13 +178,13 @@ async def refuse_detached(clickhouse: ClickHouse, name: str) -> None:
 
 
 async def is_detached(clickhouse: ClickHouse, name: str) -> bool:
-    """Whether a table that is not there only waits for ATTACH TABLE. A server before 24.8 cannot say, so False."""
+    """Whether a table that is not there only waits for ATTACH TABLE. Not every server, and not every user, can say."""
     try:
         rows = await clickhouse.fetch(
             f"SELECT 1 FROM system.detached_tables WHERE {_HERE} AND `table` = {quote_text(name)} LIMIT 1",
             doing=f"looking for a detached {name}",
         )
-    except FatalError:  # there is no such system table: a name that is taken is then refused at CREATE
+    except (FatalError, AccessDeniedError):  # no such system table, or not for us
         return False
     return bool(rows)
 

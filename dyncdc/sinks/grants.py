@@ -71,6 +71,8 @@ def _grants(
     if any(table.grows for table in tables):  # no ALTER on a full disk
         yield "system.disks", "SELECT"
         yield "system.storage_policies", "SELECT"
+    yield "system.parts", "SELECT"
+    yield "system.detached_tables", "SELECT"
     if any(table.cleaned for table in tables):
         yield "system.mutations", "SELECT"
     if cluster or replicated:
