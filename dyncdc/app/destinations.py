@@ -103,7 +103,7 @@ class Prepared:
     def target(self) -> Target:
         """What goes where."""
         arn, id_ = (self.source.arn, self.source.id) if self.source is not None else ("", "")
-        return Target(self.spec.source_table, self.spec.destination, self.uuid, arn, id_)
+        return Target(self.spec.source_table, self.spec.destination, self.uuid, arn, id_, str(self.table.hazards))
 
     @property
     def uuid(self) -> str:

@@ -12,7 +12,7 @@ class Target:
     """A DynamoDB table and the ClickHouse table that its rows go to.
 
     ``table`` and ``destination`` are names, which others can take over; ``table_id`` ("" if DynamoDB does not say) and
-    ``uuid`` are what cannot.
+    ``uuid`` are what cannot. ``hazards``: what the destination's definition held as it was found safe, see Standing.
     """
 
     table: str
@@ -20,6 +20,7 @@ class Target:
     uuid: str
     arn: str = ""
     table_id: str = ""
+    hazards: str = ""
 
 
 @dataclass(frozen=True, slots=True)

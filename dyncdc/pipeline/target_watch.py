@@ -59,7 +59,6 @@ class TargetWatch:
         self._held_at: dict[str, float] = {}
         self._live_until: dict[str, float] = {}
         self._missing: dict[str, int] = {}
-        self._hazards: dict[str, str] = {}
         self._told_blind = False
 
     @property
@@ -159,7 +158,7 @@ class TargetWatch:
             self._missing[table] = missing
             if standing.detached:
                 troubles.append(f"{name} is detached: run ATTACH TABLE {name}")
-            elif standing.uuid and self._hazards.setdefault(table, standing.hazards) != standing.hazards:
+            elif standing.uuid == target.uuid and standing.hazards != target.hazards:
                 raise DestinationChangedError(f"looking at {name}: its TTL, projections or constraints were changed")
             elif missing >= MISSING_LOOKS or standing.uuid not in ("", target.uuid):
                 how = "it is another table now" if standing.uuid else "it is gone"

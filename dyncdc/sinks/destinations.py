@@ -75,11 +75,7 @@ class ClickHouseDestinations:
 
     async def caught_up(self, destination: str) -> bool:
         """Whether no part is on its way from another replica: without a grant that a destination's user may lack."""
-        rows = await self._clickhouse.fetch(
-            f"SELECT engine FROM system.tables WHERE {_HERE} AND name = {quote_text(destination)}",
-            doing=f"looking at {destination}",
-        )
-        engine = str(rows[0][0]) if rows else ""
+        engine = await self._engine(destination)
         if engine.startswith("Shared"):
             await self._clickhouse.fetch(
                 f"SELECT 1 FROM {qualified(destination)} LIMIT 1",
@@ -95,8 +91,17 @@ class ClickHouseDestinations:
         )
         return bool(lagging[0][0])
 
+    async def _engine(self, destination: str) -> str:
+        rows = await self._clickhouse.fetch(
+            f"SELECT engine FROM system.tables WHERE {_HERE} AND name = {quote_text(destination)}",
+            doing=f"looking at {destination}",
+        )
+        return str(rows[0][0]) if rows else ""
+
     async def any_live(self, destination: str) -> bool:
         """Whether a reader would find any item: the winning row of some key is no tombstone."""
+        if not ENGINE.fullmatch(await self._engine(destination)):  # another table, which the next look shows
+            return False
         deleted = self._deleted.get(destination)
         where = f" WHERE {quote_name(deleted)} = 0" if deleted else ""
         try:
