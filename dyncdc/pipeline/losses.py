@@ -67,7 +67,8 @@ def missed_since(
 def last_covered(before: Followed, marks: Mapping[ShardId, Mark]) -> float:
     """Up to when a table that was covered has surely sent its changes to the stream.
 
-    A life notices within a minute that it does not; ``marks`` say how long the last one lived.
+    A life notices within seconds that it does not, with very many tables within minutes; ``marks`` say how long the
+    last one lived.
     """
     return max(before.at, max((mark.read_until for mark in marks.values()), default=0.0) - NOTICED_WITHIN_SECONDS)
 

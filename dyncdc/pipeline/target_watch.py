@@ -30,6 +30,9 @@ LOOK_SECONDS = 5.0
 SAVE_SECONDS = 3600.0
 """Until what a destination holds is written down again although it has the same partitions: it stays true."""
 
+LIVE_PAUSE = 50.0
+"""Until a destination without an item is asked again for one, as a multiple of what the last time took."""
+
 MISSING_LOOKS = 2
 """A table renamed and another renamed into its place: for a moment there is none."""
 
@@ -137,9 +140,12 @@ class TargetWatch:
             self._tell_blind()
             return
         suspects = self._suspects(standings)
-        for table, target in self._targets.items():
-            if table not in suspects and standings[target.destination].uuid:
-                await self._keep(table, standings[target.destination], live[table])
+        kept = [
+            self._keep(table, standings[target.destination], live[table])
+            for table, target in self._targets.items()
+            if table not in suspects and standings[target.destination].uuid
+        ]
+        await self._save([row for row in kept if row is not None])
         for table in suspects:
             await self._convict(table)
 
@@ -185,31 +191,42 @@ class TargetWatch:
         begin = self._held_at[table]
         end = max(self._instant(table, await self._snapshots.load()), begin + 0.001)
         await self._recovery.missed([Gap(table, self._sources[table].id, "", begin, end, reason=EMPTIED)])
-        await self._keep(table, standing, live, anew=True)
+        row = self._keep(table, standing, live, anew=True)
+        await self._save([row] if row is not None else [])
 
     async def _is_live(self, table: str) -> bool:
-        """Whether there is an item in the destination, as far as one has to know."""
-        held, now = self._held.get(table, Held()), asyncio.get_running_loop().time()
-        if held.live and now < self._live_until.get(table, 0.0):
+        """Whether there is an item in the destination, as far as one has to know. Unknown counts as yes."""
+        held, loop = self._held.get(table, Held()), asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._live_until.get(table, 0.0):
+            return held.live
+        try:
+            live = await self._store.any_live(self._targets[table].destination)
+        except RetryableError as error:
+            self._engine.metrics.retry("destinations", error)
+            self._engine.progress.report(self.name, error, LOOK_SECONDS)
             return True
-        live = await self._store.any_live(self._targets[table].destination)
-        self._live_until[table] = now + SAVE_SECONDS
+        # to find none among many tombstones takes time
+        self._live_until[table] = loop.time() + (SAVE_SECONDS if live else LIVE_PAUSE * (loop.time() - began))
         return live
 
-    async def _keep(self, table: str, standing: Standing, live: bool, *, anew: bool = False) -> None:
-        """Remember what a destination holds; write it down now and then, and whenever there are other partitions.
+    def _keep(self, table: str, standing: Standing, live: bool, *, anew: bool = False) -> Binding | None:
+        """Remember what a destination holds; return the row to write down, now and then and for other partitions.
 
         ``anew``: nothing of what is written down is there any more.
         """
         bound = self._bound[table]
         rows = sum(partition.rows for partition in standing.partitions.values())
         held = Held(blocks_of(standing), rows, live)
-        same = held.blocks.keys() == bound.held.blocks.keys() and held.live == bound.held.live
-        if anew or not same or standing.at >= bound.saved_at + SAVE_SECONDS:
-            bound = replace(bound, held=held, revision=bound.revision + 1, saved_at=standing.at)
-            await self._store.save_bindings([bound])
-            self._bound[table] = bound
         self._held[table], self._held_at[table] = held, standing.at
+        same = held.blocks.keys() == bound.held.blocks.keys() and held.live == bound.held.live
+        if same and not anew and standing.at < bound.saved_at + SAVE_SECONDS:
+            return None
+        return replace(bound, held=held, revision=bound.revision + 1, saved_at=standing.at)
+
+    async def _save(self, rows: Sequence[Binding]) -> None:
+        await self._store.save_bindings(rows)
+        self._bound.update((row.target.table, row) for row in rows)
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:

@@ -106,7 +106,9 @@ class ClickHouseDestinations:
         where = f" WHERE {quote_name(deleted)} = 0" if deleted else ""
         try:
             rows = await self._clickhouse.fetch(
-                f"SELECT 1 FROM {qualified(destination)} FINAL{where} LIMIT 1", doing=f"looking into {destination}"
+                f"SELECT 1 FROM {qualified(destination)} FINAL{where} LIMIT 1",
+                settings={"max_threads": 1},
+                doing=f"looking into {destination}",
             )
         except TableGoneError:
             return False
