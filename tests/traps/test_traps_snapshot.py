@@ -126,7 +126,7 @@ def test_s3_what_a_destination_did_not_send_is_loaded_again_though_it_is_back_at
     stage.place.aws.set(enabling_delay_seconds=2.0)
     dynamodb.enable_kinesis_streaming_destination(**streaming)
     if seen_by == "a life":
-        monkeypatch.setattr(destination_watch, "WATCH_INTERVAL_SECONDS", 0.1)
+        monkeypatch.setattr(destination_watch, "LOOK_SECONDS", 0.1)
         asyncio.run(see_it_off(stage))
     wait_until(lambda: destination() == "ACTIVE", 5, "it is on again")
     stage.once()
