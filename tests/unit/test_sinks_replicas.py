@@ -10,6 +10,7 @@ import pytest
 from dyncdc.errors import RetryableError
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.destinations import ClickHouseDestinations
 from dyncdc.sinks.members import ClickHouseMembers
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.sessions import ClickHouseSessions
@@ -24,6 +25,7 @@ LOADS: dict[str, Load] = {
     "dyncdc_sessions": lambda clickhouse: ClickHouseSessions(clickhouse, "p").newest_sessions(),
     "dyncdc_followed": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").followed(),
     "dyncdc_watermarks": lambda clickhouse: ClickHouseWatermarks(clickhouse, "p").load(),
+    "dyncdc_destinations": lambda clickhouse: ClickHouseDestinations(clickhouse, {}).bindings(),
     "dyncdc_dead_letters": lambda clickhouse: ClickHouseWatermarks(clickhouse, "p").open_letters(),
 }
 

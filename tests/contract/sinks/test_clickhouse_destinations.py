@@ -8,7 +8,7 @@ from dyncdc.errors import RetryableError
 from dyncdc.pipeline.bindings import Binding, Held, Standing, Target
 from dyncdc.pipeline.targets import blocks_of, is_emptied
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.destinations import ClickHouseDestinations, attached_table, count_rows
+from dyncdc.sinks.destinations import ClickHouseDestinations, count_rows, refuse_detached
 from dyncdc.sinks.own_tables import DESTINATIONS, own_statements
 
 TABLE = "CREATE TABLE {} (k String, v Int64, d UInt8) ENGINE = ReplacingMergeTree(v, d) ORDER BY k{}"
@@ -116,12 +116,13 @@ async def test_an_exchanged_table_shows_by_its_uuid_and_a_detached_one_as_such(t
     await tables.execute("DETACH TABLE t")
     assert (await look(store)).detached
     with pytest.raises(RetryableError, match="ATTACH TABLE"):
-        await attached_table(tables, "t")
+        await refuse_detached(tables, "t")
     await tables.execute("ATTACH TABLE t")
-    found = await attached_table(tables, "t")
-    assert found is not None and found.uuid == first and await count_rows(tables, "t") > 0
+    await refuse_detached(tables, "t")
+    assert (await look(store)).uuid == first and await count_rows(tables, "t") > 0
     await tables.execute("DROP TABLE t SYNC")
-    assert await look(store) == Standing("", 0.0) and await attached_table(tables, "t") is None
+    assert await look(store) == Standing("", 0.0)
+    await refuse_detached(tables, "t")
 
 
 async def test_bindings_come_back_as_they_were_saved_and_the_newest_word_of_each_counts(tables: ClickHouse) -> None:
