@@ -11,6 +11,7 @@ from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.ghosts import ClickHouseGhosts
 from dyncdc.sinks.names import quote_text
 from dyncdc.sinks.own_tables import DEAD_LETTERS, own_statements
+from dyncdc.sinks.recovery import ClickHouseRecovery
 
 S = 1_700_000_000_000_000
 TABLE = "src.orders"
@@ -168,3 +169,32 @@ async def test_s5_open_letters_of_a_snapshot_are_counted(clickhouse: ClickHouse,
         await clickhouse.execute(f"INSERT INTO {DEAD_LETTERS} ({columns}) VALUES ('1', 'p', '{TABLE}', 'snap', now())")
     assert await shop.ghosts.open_letters(SourceId("snap")) == (0 if closed else 1)
     assert await shop.ghosts.open_letters(SourceId("other")) == 0
+
+
+async def test_what_a_sweep_would_do_is_counted_in_ranges_and_changes_nothing(clickhouse: ClickHouse) -> None:
+    shop = await shop_of(clickhouse, range_rows=4)
+    await shop.insert(*[(f"k{number}", "1", S - 7, 0) for number in range(20)])
+    await shop.insert(
+        *[(f"k{number}", "1", S, 0) for number in range(5)], ("k19", "1", S - 3, 1), ("new", "1", S + 1, 0)
+    )
+    live = ghosts = steps = 0
+    after: tuple[str, ...] | None = ()
+    while after is not None:
+        counted = await shop.ghosts.count(TABLE, S, after)
+        live, ghosts, steps, after = live + counted.live, ghosts + counted.ghosts, steps + 1, counted.upto
+    assert (live, ghosts) == (20, 14) and steps > 3
+    assert len(await shop.alive()) == 20
+    assert await shop.sweep() == ghosts
+
+
+async def test_a_word_about_deletes_speaks_of_one_snapshot_or_of_one_request(clickhouse: ClickHouse) -> None:
+    shop = await shop_of(clickhouse)
+    store = ClickHouseRecovery(clickhouse, "p")
+    plain, asked = await store.request(TABLE), await store.request(TABLE, accept_deletes=True)
+    assert not await shop.ghosts.accepted(SourceId("s"), "")
+    assert not await shop.ghosts.accepted(SourceId("s"), plain)
+    assert await shop.ghosts.accepted(SourceId("s"), asked)
+    await store.accept_deletes(TABLE, "s")
+    assert await shop.ghosts.accepted(SourceId("s"), plain)
+    assert not await shop.ghosts.accepted(SourceId("another"), plain)
+    assert {request.id for request in await store.open_requests()} == {plain, asked}, "a word is no request"
