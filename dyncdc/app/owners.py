@@ -12,7 +12,7 @@ from ..config import TableConfig
 from ..errors import ConfigError
 from ..model import Snapshot
 from ..pipeline.bindings import Binding, Target
-from ..pipeline.membership import alive
+from ..pipeline.liveness import LIVE_SECONDS
 from ..sinks.checkpoints import ClickHouseSnapshots
 from ..sinks.cluster import present_tables
 from ..sinks.connection import ClickHouse
@@ -79,8 +79,9 @@ def _is_of(table: str, arn: str, owner: Binding) -> bool:
 
 
 async def is_alive(clickhouse: ClickHouse, pipeline: str) -> bool:
-    """Whether a process of the pipeline was seen lately."""
-    return bool(alive(await ClickHouseMembers(clickhouse, pipeline).members()))
+    """Whether a process of the pipeline was seen lately. A row of the future, by a clock that was wrong, says nothing."""
+    members = await ClickHouseMembers(clickhouse, pipeline).members()
+    return any(not one.left and abs(one.age_seconds) <= LIVE_SECONDS for one in members)
 
 
 async def _refusal(world: World, planned: Planned, owner: Binding) -> Refusal | None:
