@@ -79,7 +79,7 @@ def _is_of(table: str, arn: str, owner: Binding) -> bool:
 
 
 async def is_alive(clickhouse: ClickHouse, pipeline: str) -> bool:
-    """Whether a process of the pipeline was seen lately. A row of the future, by a clock that was wrong, says nothing."""
+    """Whether a process of the pipeline was seen lately. A row of the future, of a wrong clock, says nothing."""
     members = await ClickHouseMembers(clickhouse, pipeline).members()
     return any(not one.left and abs(one.age_seconds) <= LIVE_SECONDS for one in members)
 
