@@ -61,10 +61,11 @@ def read_columns(clickhouse: ClickHouseHttp, table: str) -> list[Column]:
     )
     columns = []
     for name, kind, comment, default in found:
-        if not comment:
+        _, mark, note = str(comment).partition("dyncdc {")  # behind the words of others, if they left any
+        if not mark:
             columns.append(Column(str(name), str(kind), (str(name),), ("S",), later=True))
             continue
-        origin = json.loads(str(comment).removeprefix("dyncdc "))
+        origin = json.loads("{" + note)
         columns.append(
             Column(str(name), str(kind), _path(origin["attribute"]), tuple(origin["from"]), later=default == "DEFAULT")
         )

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
-from http.client import HTTPException
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chaos import ChaosProxy
 from e2e.harness import wait_until
 
-from dyncdc.config import load_config
-from dyncdc.operations.snapshot import request_snapshot
-
-from . import kinds
+from . import kinds, outside
+from .outside import run_somehow
 from .plan import Spell
 from .world import DRAIN_SECONDS, MARGIN_SECONDS, World, replacement
 from .writes import HAND_MADE
 
 LONGEST_FREEZE_SECONDS = 3.0
-SOMEHOW_ATTEMPTS = 20
 LOST_SECONDS = MARGIN_SECONDS + 1.0
 DRAIN_FAILED = "draining within"
 PRECISIONS = {"MILLISECOND": "MICROSECOND", "MICROSECOND": "MILLISECOND"}
@@ -228,23 +224,23 @@ def load_again(world: World, spell: Spell) -> int:
     label = sorted(GHOSTS)[int(spell.strength * 100) % len(GHOSTS)]
     table = world.names[label]
     clickhouse = world.place.clickhouse
-    for statement in (
+    statements = (
         f"INSERT INTO {label} {GHOSTS[label]}",
         f"ALTER TABLE {label} DELETE WHERE cityHash64(_version) % 3 = 0 AND {_older_than(LOST_SECONDS)}"
         " SETTINGS mutations_sync = 1",
-    ):
-        if not _run_somehow(world, lambda sql=statement: clickhouse.run(sql)):  # type: ignore[misc]
-            return 0
-    request = request_snapshot(load_config(str(world.direct_config)), table)
-    world.requested[table] = world.loop.call(request)
-    return 1
+    )
+    with world.by_hand:
+        for statement in statements:
+            if not run_somehow(world, lambda sql=statement: clickhouse.run(sql)):  # type: ignore[misc]
+                return 0
+        return int(run_somehow(world, lambda: outside.ask_for_snapshot(world, table)))
 
 
 def add_column(world: World, spell: Spell) -> int:
     """Somebody adds a column that is named like an attribute: rows show it from the next look at the columns on."""
     name = HAND_MADE[int(spell.strength * 100) % len(HAND_MADE)]
     statement = f"ALTER TABLE items ADD COLUMN IF NOT EXISTS {name} Nullable(String)"
-    return int(_run_somehow(world, lambda: world.place.clickhouse.run(statement)))
+    return int(run_somehow(world, lambda: world.place.clickhouse.run(statement)))
 
 
 def _older_than(seconds: float) -> str:
@@ -253,22 +249,18 @@ def _older_than(seconds: float) -> str:
     return f"toFloat64(_version) < {microseconds} * if(toTypeName(_version) = 'UInt256', pow(2, 192), 1)"
 
 
-def _run_somehow(world: World, statement: Callable[[], None]) -> bool:
-    """Run a statement; ClickHouse may be down just now, and at first there is no table."""
-    for _ in range(SOMEHOW_ATTEMPTS):
-        try:
-            statement()
-            return True
-        except (AssertionError, OSError, HTTPException):
-            world.sleep(0.5)
-    return False
-
-
 def _destinations(world: World, table: str) -> Any:
     return world.aws.dynamodb.describe_kinesis_streaming_destination(TableName=table)["KinesisDataStreamDestinations"]
 
 
 # --- AWS ---
+
+
+def _refusals(codes: dict[str, Sequence[str]]) -> dict[str, list[Any]]:
+    return {
+        operation: [{"error": name, "status": 403 if operation == OBJECT_READ else 400} for name in names]
+        for operation, names in codes.items()
+    }
 
 
 def _errors(codes: dict[str, tuple[str, int]]) -> dict[str, list[Any]]:
@@ -303,6 +295,12 @@ AWS_FAULTS: dict[str, dict[str, list[Any]]] = {
     kinds.DROPPED: {key: ["drop"] for key in (*READS, *TABLE_READS, OBJECT_READ)},
     kinds.TRUNCATED: {key: [{"cut": 0}, {"cut": 30}, {"cut": 500}] for key in (*READS, *TABLE_READS, OBJECT_READ)},
     kinds.STALE: {key: [{"hold": 0.2}, {"hold": 0.9}] for key in (*READS, *TABLE_READS, OBJECT_READ)},
+    kinds.DENIED: _refusals(
+        {
+            **dict.fromkeys((*READS, *TABLE_READS), ("AccessDeniedException", "ExpiredTokenException")),
+            OBJECT_READ: ("AccessDenied", "ExpiredToken"),
+        }
+    ),
     kinds.EMPTY: {"GetRecords": [{"empty": True}]},
     kinds.EXPIRED: {"GetRecords": [{"error": "ExpiredIteratorException"}]},
     kinds.APPLIED: {key: [{"error": "InternalServerError", "status": 500, "apply": True}] for key in WRITES},
@@ -343,6 +341,14 @@ DISTURBANCES: dict[str, Callable[[World, Spell], int]] = {
     kinds.CLICKHOUSE_LATE: switched(_clickhouse, lambda spell: {"latency_seconds": 0.05 + 0.3 * spell.strength}),
     kinds.CLICKHOUSE_SILENT: switched(_clickhouse, lambda spell: {"blackhole": True}),
     kinds.CLICKHOUSE_CUT: switched(_clickhouse, lambda spell: {"cut_after_bytes": int(10 + 1500 * spell.strength)}),
+    kinds.CLICKHOUSE_RESTORED: outside.restore,
+    kinds.PARTS_GONE: outside.lose_parts,
+    kinds.LOGIN_REFUSED: outside.refuse_login,
+    kinds.PROFILE: outside.change_profile,
+    kinds.EXCHANGED: outside.exchange,
+    kinds.OWN_TABLE: outside.lose_own_table,
+    kinds.COMMENT: outside.edit_comment,
+    kinds.RETENTION: outside.fall_behind,
     kinds.NET_RESET: reset(_aws),
     kinds.NET_LATE: switched(_aws, lambda spell: {"latency_seconds": 0.05 + 0.3 * spell.strength}),
     kinds.NET_SILENT: switched(_aws, lambda spell: {"blackhole": True}),

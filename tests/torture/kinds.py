@@ -12,6 +12,10 @@ CLICKHOUSE_RESET = "ClickHouse: connections reset"
 CLICKHOUSE_LATE = "ClickHouse: answers late"
 CLICKHOUSE_SILENT = "ClickHouse: network blackhole"
 CLICKHOUSE_CUT = "ClickHouse: answers cut"
+CLICKHOUSE_RESTORED = "ClickHouse: set back to a copy of some seconds ago"
+PARTS_GONE = "ClickHouse: newest parts of the tables gone"
+LOGIN_REFUSED = "ClickHouse: login refused"
+PROFILE = "ClickHouse: another settings profile"
 NET_RESET = "AWS: connections reset"
 NET_LATE = "AWS: network slow"
 NET_SILENT = "AWS: network blackhole"
@@ -26,10 +30,20 @@ PROCESS_KINDS = (
     CLICKHOUSE_LATE,
     CLICKHOUSE_SILENT,
     CLICKHOUSE_CUT,
+    CLICKHOUSE_RESTORED,
+    PARTS_GONE,
+    LOGIN_REFUSED,
+    PROFILE,
     NET_RESET,
     NET_LATE,
     NET_SILENT,
 )
+
+EXCHANGED = "destination: exchanged for another table, and back"
+OWN_TABLE = "own table: dropped or truncated"
+COMMENT = "schema: comment of a column edited"
+SQL_KINDS = (EXCHANGED, OWN_TABLE, COMMENT)
+"""What a person with a SQL client does."""
 
 THROTTLED = "AWS: throttled"
 SERVER_ERROR = "AWS: 5xx"
@@ -39,7 +53,13 @@ STALE = "AWS: answer late and stale"
 EMPTY = "AWS: GetRecords empty before data"
 EXPIRED = "AWS: iterator expired"
 APPLIED = "AWS: applied, then failed"
-AWS_KINDS = (THROTTLED, SERVER_ERROR, DROPPED, TRUNCATED, STALE, EMPTY, EXPIRED, APPLIED)
+DENIED = "AWS: permissions and credentials refused"
+AWS_KINDS = (THROTTLED, SERVER_ERROR, DROPPED, TRUNCATED, STALE, EMPTY, EXPIRED, APPLIED, DENIED)
+
+COARSE = "AWS: coarse times and MillisBehindLatest"
+RETENTION = "stream: positions fall off the retention"
+GAP_KINDS = (CLICKHOUSE_RESTORED, PARTS_GONE, EXCHANGED, OWN_TABLE, RETENTION)
+"""After these a gap is right, if it is recovered."""
 
 SPLIT = "stream: shard split"
 MERGE = "stream: shards merged"
@@ -68,6 +88,9 @@ REQUIRED = (
     *PROCESS_KINDS,
     *AWS_KINDS,
     *STREAM_KINDS,
+    *SQL_KINDS,
+    COARSE,
+    RETENTION,
     SLOW_EXPORT,
     EXPORT_APPLIED,
     DUPLICATE,

@@ -6,11 +6,14 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .kinds import AWS_KINDS, PROCESS_KINDS, STREAM_KINDS, ZOMBIE
+from .kinds import AWS_KINDS, PROCESS_KINDS, RETENTION, SQL_KINDS, STREAM_KINDS, ZOMBIE
 
 PROCESS_SPELLS = 6
 AWS_SPELLS = 5
 STREAM_TURNS = 5
+SQL_TURNS = 1
+SHORT_RETENTION_SEEDS = 6
+"""One seed in so many has a stream that keeps its records for seconds."""
 EXPORT, SCAN = "export", "scan"
 
 
@@ -60,6 +63,11 @@ class Plan:
     process: tuple[Spell, ...]
     aws: tuple[Spell, ...]
     stream: tuple[Spell, ...]
+    sql: tuple[Spell, ...]
+    coarse: bool
+    """Kinesis tells times in whole seconds, and that nothing is left to read."""
+    short_retention: bool
+    """What is not read within seconds is gone."""
 
     def lines(self) -> Iterator[str]:
         """Yield the plan for people."""
@@ -67,7 +75,9 @@ class Plan:
         yield f"{self.shards} shards, {self.keys} keys, {self.preloaded} items, {self.bad_records} bad records"
         yield from (f"table {one.label}: {one.method}, {one.precision}" for one in self.tables)
         yield f"slow export {self.slow_export}, first export {self.first_export_fails or 'works'}"
-        for name, spells in (("process", self.process), ("aws", self.aws), ("stream", self.stream)):
+        yield f"coarse times {self.coarse}, short retention {self.short_retention}"
+        tracks = (("process", self.process), ("aws", self.aws), ("stream", self.stream), ("sql", self.sql))
+        for name, spells in tracks:
             yield from (f"{name}: {spell}" for spell in spells)
 
 
@@ -80,6 +90,7 @@ def make_plan(seed: int) -> Plan:
     precisions = ["MICROSECOND", rng.choice(["MICROSECOND", "MILLISECOND"]), "MILLISECOND"]
     rng.shuffle(precisions)
     labels = ("items", "accounts", "sessions")
+    short_retention = seed % SHORT_RETENTION_SEEDS == SHORT_RETENTION_SEEDS - 1
     tables = tuple(TablePlan(label, rng.choice(methods), one) for label, one in zip(labels, precisions, strict=True))
     return Plan(
         seed=seed,
@@ -91,11 +102,18 @@ def make_plan(seed: int) -> Plan:
         tables=tables,
         slow_export=rng.random() < 0.5,
         first_export_fails=rng.choice(["", "error", "drop"]),
-        bad_records=rng.choice([0, 0, 1, 4]),
+        # what has fallen off the retention becomes no dead letter
+        bad_records=0 if short_retention else rng.choice([0, 0, 1, 4]),
         disturbed_start=rng.random() < 0.4,
-        process=tuple(_spells(rng, seed, PROCESS_KINDS, PROCESS_SPELLS, (0.1, 0.7), without=(ZOMBIE,) if ties else ())),
+        process=(
+            *_spells(rng, seed, PROCESS_KINDS, PROCESS_SPELLS, (0.1, 0.7), without=(ZOMBIE,) if ties else ()),
+            *([Spell(RETENTION, 0.5, 1.0, rng.random())] if short_retention else []),
+        ),
         aws=tuple(_spells(rng, seed, AWS_KINDS, AWS_SPELLS, (0.0, 0.5))),
         stream=tuple(_spells(rng, seed, STREAM_KINDS, STREAM_TURNS, (0.3, 1.5))),
+        sql=tuple(_spells(rng, seed, SQL_KINDS, SQL_TURNS, (0.5, 4.0))),
+        coarse=seed % 4 == 1,
+        short_retention=short_retention,
     )
 
 

@@ -21,14 +21,16 @@ from e2e.harness import ClickHouseHttp, Daemon, environment, free_port
 from e2e.place import Place
 
 from dyncdc.local.aws import LocalAws
-from dyncdc.local.clickhouse import LocalClickHouse
 
+from .clickhouse import PASSWORD, USER, TorturedClickHouse
 from .plan import SCAN, Plan
 from .writes import KEY_SCHEMAS, TABLE_COLUMNS, TTL_ATTRIBUTE, Writes
 
 T = TypeVar("T")
 
 DRAIN_SECONDS = 5.0
+DENIALS = ("AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException")
+DENIED_ATTEMPTS = 100
 MARGIN_SECONDS = 2.0
 """Exports of the local AWS show one instant; servers tell the time in whole seconds."""
 
@@ -62,7 +64,7 @@ class World:
     plan: Plan
     loop: Loop
     local_aws: LocalAws
-    server: LocalClickHouse
+    server: TorturedClickHouse
     to_aws: ChaosProxy
     to_clickhouse: ChaosProxy
     aws: Aws
@@ -74,6 +76,10 @@ class World:
     direct_config: Path
     """The same, without proxies between."""
     stream_arn: str
+    password_file: Path
+    """Where the daemon finds its password to ClickHouse."""
+    by_hand: threading.Lock = field(default_factory=threading.Lock)
+    """Held over statements of ours that belong together, so that a copy of ClickHouse has all of them or none."""
     requested: dict[str, str] = field(default_factory=dict)
     """The last request for another snapshot, by table."""
     counted: Counter[str] = field(default_factory=Counter)
@@ -99,7 +105,14 @@ class World:
         for proxy in (self.to_aws, self.to_clickhouse):
             self.loop.soon(proxy.heal)
         self.aws.clear_faults()
-        self.aws.set(iterator_ttl_seconds=300.0, export_delay_seconds=0.2, duplicate_probability=0.0)
+        self.aws.set(
+            iterator_ttl_seconds=300.0,
+            export_delay_seconds=0.2,
+            duplicate_probability=0.0,
+            retention_seconds=0.0,
+            behind_grain_seconds=0.001,
+            arrival_grain_seconds=0.001,
+        )
 
 
 class Abandoned(Exception):
@@ -113,7 +126,7 @@ def make_world(plan: Plan, directory: Path) -> Iterator[World]:
         loop = Loop()
         stack.callback(loop.close)
         aws_server = LocalAws(settings={"seed": plan.seed, "ttl_sweep_seconds": 0.5, "export_files": 6})
-        server = LocalClickHouse(directory / "clickhouse")
+        server = TorturedClickHouse(directory / "clickhouse")
         stack.callback(lambda: loop.call(_stop(aws_server, server)))
         loop.call(_start(aws_server, server))
         aws_url = urlsplit(aws_server.endpoint_url)
@@ -124,6 +137,8 @@ def make_world(plan: Plan, directory: Path) -> Iterator[World]:
         os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
         aws = Aws(aws_server.endpoint_url, local=True)
         stack.callback(aws.close)
+        for client in (aws.kinesis, aws.dynamodb, aws.s3):
+            client.meta.events.register("needs-retry", _ask_again_when_denied)
         place = Place(f"torture{plan.seed}", directory, aws, server)
         ClickHouseHttp(server.http_port).run(f"CREATE DATABASE {place.name}")
         stream_arn = place.make_stream(plan.shards)
@@ -136,6 +151,8 @@ def make_world(plan: Plan, directory: Path) -> Iterator[World]:
         writes.preload()
         for one in plan.tables:
             aws.send_changes(names[one.label], stream_arn, one.precision)
+        for label in ("direct", "config"):
+            (directory / f"{label}.password").write_text(PASSWORD)
         direct_config = _configure(plan, place, names, aws_server.endpoint_url, server.tcp_port, "direct")
         config = _configure(plan, place, names, to_aws.url, to_clickhouse.listening_port, "config")
         daemon = place.daemon(config)
@@ -156,16 +173,17 @@ def make_world(plan: Plan, directory: Path) -> Iterator[World]:
             config,
             direct_config,
             stream_arn,
+            directory / "config.password",
         )
 
 
-async def _start(aws: LocalAws, server: LocalClickHouse) -> None:
+async def _start(aws: LocalAws, server: TorturedClickHouse) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(aws.start())
         tasks.create_task(server.start())
 
 
-async def _stop(aws: LocalAws, server: LocalClickHouse) -> None:
+async def _stop(aws: LocalAws, server: TorturedClickHouse) -> None:
     server.kill()
     await aws.stop()
 
@@ -183,6 +201,12 @@ def _proxy(loop: Loop, stack: contextlib.ExitStack, host: str, port: int) -> Cha
     return proxy
 
 
+def _ask_again_when_denied(response: Any, attempts: int, **_: object) -> float | None:
+    """Seconds until the next attempt of the history's own calls, which are denied while the daemon's are."""
+    code = response[1].get("Error", {}).get("Code") if response is not None else None
+    return 0.1 if code in DENIALS and attempts < DENIED_ATTEMPTS else None
+
+
 def _configure(plan: Plan, place: Place, names: dict[str, str], aws_url: str, clickhouse_port: int, label: str) -> Path:
     entries = []
     for one in plan.tables:
@@ -198,7 +222,8 @@ def _configure(plan: Plan, place: Place, names: dict[str, str], aws_url: str, cl
         label,
         aws={"endpoint_url": aws_url},
         clickhouse={
-            "url": f"clickhouse://default@127.0.0.1:{clickhouse_port}/{place.name}",
+            "url": f"clickhouse://{USER}@127.0.0.1:{clickhouse_port}/{place.name}",
+            "password_file": str(place.directory / f"{label}.password"),
             "insert_timeout_seconds": 2.0,
         },
         run={"shutdown_seconds": DRAIN_SECONDS},
