@@ -26,6 +26,7 @@ from ..pipeline.replicate import Destination, Settings, replicate
 from ..pipeline.succession import Predecessor, Succession
 from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from ..sinks.clickhouse import ClickHouseSink
+from ..sinks.codes import TableGoneError
 from ..sinks.dead_letters import ClickHouseDeadLetters
 from ..sinks.destinations import ClickHouseDestinations
 from ..sinks.ghosts import ClickHouseGhosts
@@ -111,6 +112,10 @@ async def _watch(stop: Stop, daemon: _Daemon, work: asyncio.Task[None]) -> None:
     work.cancel()
 
 
+_ANOTHER_SESSION = (SourceLostError, DestinationChangedError, ReloadedError, WentBackError, TableGoneError)
+"""After these another session begins in the same process: it finds all as it is by then, and makes missing tables."""
+
+
 class _Daemon:
     """One process's life. Everything it opens is closed in the opposite order, whatever happens."""
 
@@ -193,7 +198,7 @@ class _Daemon:
                     while not await self._live(world, assembly):
                         with ExitStack() as again:
                             world.patience = self._patience(again)
-                            assembly = await self._note(world, await self._assemble_again(world))
+                            assembly = await self._begin_again(world)
                             self._declare(assembly)
 
     def _declare(self, assembly: Assembly) -> None:
@@ -227,6 +232,16 @@ class _Daemon:
     def _succession(self) -> Succession:
         return Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once)
 
+    async def _begin_again(self, world: World) -> Assembly:
+        """Assemble and note; begin over when a table of ours is dropped meanwhile, as assembling makes it."""
+        while True:
+            try:
+                return await self._note(world, await self._assemble_again(world))
+            except TableGoneError as error:
+                world.patience.task.failed(str(error))
+                self._progress.report("start", error, REOPEN_SECONDS)
+                await asyncio.sleep(REOPEN_SECONDS)
+
     async def _assemble_again(self, world: World) -> Assembly:
         """Open what has taken the place of a lost stream, as soon as somebody has set it up."""
         while True:
@@ -242,7 +257,8 @@ class _Daemon:
     async def _live(self, world: World, assembly: Assembly) -> bool:
         """Live one life; return whether it was the last.
 
-        One that ends with its stream, its configuration, or what its rows were made for, is followed by another.
+        One that ends with its stream, its configuration, what its rows were made for, or a table of dyncdc's own that
+        somebody has dropped, is followed by another.
         """
         self._begun.clear()
         try:
@@ -255,7 +271,7 @@ class _Daemon:
                     task.cancel()
         except BaseExceptionGroup as group:
             error = first_error(group)
-            if not isinstance(error, SourceLostError | DestinationChangedError | ReloadedError | WentBackError):
+            if not isinstance(error, _ANOTHER_SESSION):
                 raise error from group
             self.replicating = False
             self._went_back = isinstance(error, WentBackError)

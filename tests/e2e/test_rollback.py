@@ -108,3 +108,22 @@ def test_newest_parts_that_a_restart_of_the_server_has_lost_are_read_again(own_p
     with running(daemon):
         wait_until(lambda: count_items(place, "events") == 75, 20, "what was lost is there again")
         assert daemon.terminate() == 0, daemon.tail()
+
+
+def test_tables_of_its_own_that_are_dropped_are_made_again_by_the_running_daemon(place: Place) -> None:
+    table = place.make_table("events", {"id": "S"}, place.make_stream())
+    daemon = place.daemon(place.configure([place.entry(table)]))
+    with running(daemon):
+        pid = daemon.pid
+        put_items(place, table, 0, 5)
+        wait_until(lambda: count_items(place, "events") == 5, 20, "the first items are there")
+        own = sorted(name for name in place.clickhouse.tables() if name.startswith("dyncdc_"))
+        for number, dropped in enumerate((["dyncdc_members"], ["dyncdc_checkpoint_history"], own), start=1):
+            for name in dropped:
+                place.clickhouse.run(f"DROP TABLE IF EXISTS {name} SYNC")
+            put_items(place, table, 5 * number, 5)
+            wait_until(lambda n=number: count_items(place, "events") == 5 * n + 5, 30, f"{dropped} is missed")  # type: ignore[misc]
+            wait_until(lambda names=dropped: set(names) <= place.clickhouse.tables(), 30, f"{dropped} is there again")  # type: ignore[misc]
+        assert daemon.pid == pid
+        assert daemon.running, daemon.tail()
+        assert daemon.terminate() == 0, daemon.tail()
