@@ -94,6 +94,21 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "sum(increase(dyncdc_gaps_total{W}[24h])) or vector(0)",
         ),
         stat(
+            "ClickHouse went back, 24 h",
+            "Restarts of the server, and times that it lacked what it had acknowledged.",
+            "sum(increase(dyncdc_clickhouse_went_back_total{W}[24h])) or vector(0)",
+        ),
+        stat(
+            "Shards read again, 24 h",
+            "Shards, files and segments read again for what a restart of ClickHouse may have lost.",
+            "sum(increase(dyncdc_rewound_shards_total{W}[24h])) or vector(0)",
+        ),
+        stat(
+            "Log lines lost, 24 h",
+            "Lines that could not be written to stderr: its disk is full, or whoever reads it is gone.",
+            "sum(increase(dyncdc_log_lines_lost_total{W}[24h])) or vector(0)",
+        ),
+        stat(
             "Failed shards",
             "Files of a snapshot that need a person.",
             'sum(dyncdc_shards{W,state="failed"}) or vector(0)',

@@ -102,7 +102,7 @@ class TargetWatch:
         await self._recovery.missed(gaps)
         await self._retry(lambda: self._store.save_bindings(new))
         if leads:
-            with self._engine.progress.task(self.name) as task:
+            with self._engine.progress.task("destinations") as task:
                 task.waiting_for("ClickHouse to show the destinations, from a replica that has all parts")
                 await self._retry(partial(self._look, task))
                 while not self._told_blind and self._suspects(await self._retry(self._all)):
@@ -116,7 +116,7 @@ class TargetWatch:
 
     async def run(self) -> None:
         """Look for ever. Raises DestinationChangedError, and FatalError for a gap that may not be made good."""
-        with self._engine.progress.task(self.name) as task:
+        with self._engine.progress.task("destinations") as task:
             while True:
                 task.waiting_for("the next look at the destinations", for_seconds=LOOK_SECONDS)
                 await asyncio.sleep(LOOK_SECONDS)
