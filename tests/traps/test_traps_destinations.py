@@ -69,7 +69,7 @@ async def test_what_went_to_an_exchanged_table_is_a_gap_of_the_one_that_comes_ba
     async with stage.living():
         stage.clickhouse.run(OTHER)
         stage.clickhouse.run("EXCHANGE TABLES orders AND orders_b")
-        await until(lambda: stage.count() == 10, what="the second table is loaded")
+        await until(lambda: stage.count() == 10, 25, "the second table is loaded")
         put(table, item("k1", "meanwhile"))
         delete(stage, table, "k2")
         await until(lambda: stage.count() == 9, what="changes go to the second table")

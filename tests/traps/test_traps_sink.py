@@ -385,7 +385,7 @@ def test_c13_a_jump_of_the_hosts_clock_moves_no_position_and_no_owner(
                 stage.put(change(table, "INSERT", now(), item(f"turn {turn}")))
                 await until(
                     lambda wanted=turn: stage.count() == wanted + 1,
-                    5,
+                    20,
                     "it reads whatever the clock says",
                 )
             await until(lambda: positions(stage)[0].isdecimal(), 5, "it saves")
