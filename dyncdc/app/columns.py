@@ -16,7 +16,7 @@ from ..sinks.connection import ClickHouse
 from ..sinks.evolution import refresh_view, run_add_columns
 from ..sinks.kept import Kept
 from ..sinks.mapping import existing_table_spec
-from ..sinks.mappings import read_destination
+from ..sinks.mappings import mapping_news, read_destination
 from ..sinks.tables import ExistingTable, refusals
 from ..telemetry.progress import Progress
 from .decoders import Decoders
@@ -89,6 +89,9 @@ class LiveColumns:
             raise DestinationChangedError(f"reading the columns of {destination}: {refused[0].reason}")
         if spec.spill_column != prepared.spec.spill_column:  # former rows were written without it
             raise DestinationChangedError(f"reading the columns of {destination}: its spill column is another")
+        narrowed = mapping_news(existing, spec).narrowed
+        if narrowed:  # a new life loads the table anew, and keeps the type only then
+            raise DestinationChangedError(f"reading the columns of {destination}: {narrowed[0]}")
         self._exchange(spec, existing)
         await refresh_view(self.clickhouse, spec, self.cluster)
         news = await keep_mapping(self.clickhouse, self.pipeline, spec, existing, self.progress, self.cluster)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ..decode.types import compile_type
 from ..decode.typetext import TypeNode, parse_type
 from ..errors import ConfigError
 
@@ -13,10 +14,15 @@ _WIDTHS: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256
 
 
 def holds_all_of(kind: str, before: str) -> bool:
-    """Return whether an ALTER from ``before`` to ``kind`` keeps every value, and what will come fits as it did."""
+    """Return whether an ALTER from ``before`` to ``kind`` keeps every value, and what will come fits as it did.
+
+    What rows without a value show must stay the same as well: a 0 that stood for nothing is a number in a Nullable.
+    """
     if kind == before:
         return True
     try:
+        if compile_type(kind).default != compile_type(before).default:
+            return False
         return _holds(parse_type(kind), parse_type(before))
     except ConfigError:
         return False

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from traps.stage import Stage, until
 
+from dyncdc.app.columns import LiveColumns
 from dyncdc.app.patience import limited
 from dyncdc.config import load_config
+from dyncdc.decode.spec import ColumnSpec
 from dyncdc.operations.check import Checker
 
 SCAN = {"method": "scan", "settle_seconds": 0.05, "margin_seconds": 0.1}
@@ -301,3 +303,39 @@ def test_check_says_what_is_changed_and_what_stays_wrong(stage: Stage) -> None:
     assert f"table {table} history: the history orders_history has no changes of the time without it" in found
     stage.clickhouse.run("ALTER TABLE orders DROP COLUMN _spill")
     assert "its spill column _spill is gone" in checked()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "number"), [("Nullable(Float32)", "Nullable(Float64)", "0.1"), ("Int64", "Nullable(Int64)", "7")]
+)
+def test_a_column_of_a_wider_type_that_shows_other_values_is_loaded_anew(
+    stage: Stage, before: str, now: str, number: str
+) -> None:
+    listed = {"attribute": "size", "type": before}
+    table = loaded(stage, columns=[listed], evolve="spill")
+    put(stage, table, item(0) | {"size": {"N": number}})
+    stage.once()
+    assert verified(stage, table)
+    stage.clickhouse.run(f"ALTER TABLE orders MODIFY COLUMN size {now}")
+    change_entry(stage, {"columns": [listed | {"type": now}]})
+    stage.once()
+    assert verified(stage, table)
+
+
+async def test_a_column_that_is_narrowed_while_others_come_is_loaded_anew(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.options = {"kinesis": {"stream": stage.stream()}}
+    table = stage.table(items=[item(0) | {"size": {"N": "300"}}], snapshot=SCAN)
+    add = LiveColumns.add
+
+    async def narrow_first(columns: LiveColumns, name: str, new: Sequence[ColumnSpec]) -> None:
+        stage.clickhouse.run("ALTER TABLE orders MODIFY COLUMN size Nullable(Int8)")
+        await add(columns, name, new)
+
+    async with stage.living():
+        await until(lambda: stage.count() == 1)
+        monkeypatch.setattr(LiveColumns, "add", narrow_first)
+        put(stage, table, item(1, plan="gold"))
+        await until(lambda: stage.rows(columns="size")[:1] == [[None]], what="the table is loaded anew")
+    assert len(gap_reasons(stage)) == 1
