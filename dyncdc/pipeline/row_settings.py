@@ -73,13 +73,22 @@ class Effect:
     since: float = 0.0
 
 
+def tells_apart(uuid: str) -> bool:
+    """Whether a UUID is one: in some databases of ClickHouse all tables have the same, of zeros."""
+    return bool(uuid.strip("0-"))
+
+
 def effects(past: Sequence[Noted], uuid: str, now: RowSettings, shown: Collection[str] = ()) -> list[Effect]:
     """Return what rows of the destination ``uuid`` are under other settings than ``now``.
 
     ``past``: what lives of the table have noted, the oldest first. ``shown``: columns whose DEFAULT reads the spill, so
     that older rows show their values.
     """
-    own = [index for index, noted in enumerate(past) if noted.uuid == uuid]
+    own = [
+        index
+        for index, noted in enumerate(past)
+        if noted.uuid == uuid and (tells_apart(uuid) or noted.settings.destination == now.destination)
+    ]
     if not own:
         return []
     last = past[own[-1]]

@@ -11,6 +11,7 @@ from typing import cast
 
 from ..config.paths import format_attribute_path, parse_attribute_path
 from ..decode.spec import AttributeType, Encoding, TableSpec
+from ..pipeline.row_settings import tells_apart
 from .codes import TableGoneError
 from .comments import Origin, read_comment
 from .connection import ClickHouse
@@ -53,7 +54,12 @@ async def read_destination(
 
 
 async def load_mapping(clickhouse: ClickHouse, uuid: str) -> dict[str, Kept]:
-    """Return what is kept of a table by column; nothing where no version with that table has run yet."""
+    """Return what is kept of a table by column; nothing where no version with that table has run yet.
+
+    Nor where the database gives its tables no UUIDs, as one of the engine Ordinary: what tells tables apart there?
+    """
+    if not tells_apart(uuid):
+        return {}
     await catch_up(clickhouse, MAPPINGS)
     row = "(role, type, attribute, takes, lossy, encoding, `by`, `default`)"
     try:
@@ -87,7 +93,7 @@ async def save_mapping(clickhouse: ClickHouse, pipeline: str, table: ExistingTab
         }
         for column, kept in rows.items()
     ]
-    if values:
+    if values and tells_apart(table.uuid):
         await append_rows(clickhouse, MAPPINGS, values, f"keeping the mapping of {table.name}")
 
 

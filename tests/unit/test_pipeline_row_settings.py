@@ -26,6 +26,12 @@ def test_a_destination_that_was_never_noted_has_nothing_to_compare() -> None:
     assert effects([Noted("another", replace(BASE, deletes="ignore"), 1.0)], "u", BASE) == []
 
 
+def test_tables_without_uuids_are_told_apart_by_their_names() -> None:
+    none = "00000000-0000-0000-0000-000000000000"
+    past = [Noted(none, each, float(at)) for at, each in enumerate((BASE, replace(BASE, destination="other")))]
+    assert [effect.setting for effect in effects(past, none, BASE)] == ["clickhouse"]
+
+
 def test_what_decides_the_same_rows_has_no_effect() -> None:
     assert found(BASE) == []
     assert found(replace(BASE, deletes="ignore"), BASE) == [], "the life after it has made it good"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dyncdc.config.tables import ColumnConfig, SnapshotConfig, TableConfig
@@ -13,7 +15,8 @@ from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.evolution import run_add_columns
 from dyncdc.sinks.mapping import existing_table_spec, new_table_spec
-from dyncdc.sinks.mappings import read_destination
+from dyncdc.sinks.mappings import mapping_news, read_destination, save_mapping
+from dyncdc.sinks.own_tables import own_statements
 from dyncdc.sinks.places import nested_arrays, seen_places
 from dyncdc.sinks.server_types import server_type, virtual_names, with_server_types
 from dyncdc.sinks.tables import refusals
@@ -151,3 +154,26 @@ async def test_columns_named_after_places_in_maps_take_what_is_there(clickhouse:
 
 async def test_the_type_that_promote_is_given_may_have_any_spelling(clickhouse: ClickHouse) -> None:
     assert await server_type(clickhouse, "Nullable(Decimal(10,2))", "promoting x") == "Nullable(Decimal(10, 2))"
+
+
+async def test_what_is_kept_of_a_table_without_a_uuid_is_taken_for_no_other_ones(clickhouse: ClickHouse) -> None:
+    database = f"{clickhouse.url.database}_ordinary"
+    await clickhouse.execute(
+        f"CREATE DATABASE {database} ENGINE = Ordinary", settings={"allow_deprecated_database_ordinary": 1}
+    )
+    inside = ClickHouse(replace(clickhouse.url, database=database))
+    try:
+        for statement in own_statements():
+            await inside.execute(statement)
+        for name, path in (("one", ("address", "city")), ("two", ("city",))):
+            column = ColumnSpec("city", "Nullable(String)", path, ("S",))
+            spec = replace(SPEC, destination=name, columns=(*SPEC.columns, column))
+            await inside.execute(create_table(spec))
+            table = await read_destination(inside, name)
+            assert table is not None
+            found = existing_table_spec(config(clickhouse=name), (ID,), table)
+            assert [column.path for column in found.columns] == [("id",), path]
+            await save_mapping(inside, "p", table, mapping_news(table, found).rows)
+    finally:
+        await inside.close()
+        await clickhouse.execute(f"DROP DATABASE {database} SYNC")
