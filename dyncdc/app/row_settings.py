@@ -18,6 +18,7 @@ from ..model import Gap
 from ..pipeline.row_settings import Effect, Noted, RowSettings, effects
 from ..sinks.checkpoints import ClickHouseSnapshots
 from ..sinks.mappings import MappingNews, mapping_news
+from ..sinks.names import mentions
 from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.row_settings import ClickHouseRowSettings
 from ..sinks.tables import ExistingTable
@@ -172,4 +173,4 @@ def of_member(past: Sequence[Noted], member: int) -> Sequence[Noted]:
 
 def shown_columns(table: ExistingTable, spec: TableSpec) -> set[str]:
     """Columns whose DEFAULT reads the spill."""
-    return {column.name for column in table.columns if spec.spill_column and spec.spill_column in column.default}
+    return {column.name for column in table.columns if mentions(column.default, spec.spill_column)}

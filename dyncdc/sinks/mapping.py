@@ -14,6 +14,7 @@ from ..decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ..decode.types import default_takes
 from ..errors import ConfigError
 from .ddl import add_column, add_mark_column
+from .names import mentions
 from .places import NOTHING_SEEN, Seen, found_place, nested_arrays
 from .tables import DELETED_COLUMN, VERSION_TYPES, ExistingColumn, ExistingTable
 
@@ -105,7 +106,7 @@ def existing_table_spec(
 def _defaulted(table: ExistingTable, column: ColumnSpec, spill: str) -> bool:
     """Whether the table has a DEFAULT for a column that is not the one by which it reads the spill."""
     found = table.column(column.name)
-    return found is not None and not column.key and bool(found.default) and not (spill and spill in found.default)
+    return found is not None and not column.key and bool(found.default) and not mentions(found.default, spill)
 
 
 def _grown(

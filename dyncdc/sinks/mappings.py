@@ -16,7 +16,7 @@ from .codes import TableGoneError
 from .comments import Origin, read_comment
 from .connection import ClickHouse
 from .kept import FIXED, By, Kept, Role
-from .names import quote_name, quote_text
+from .names import mentions, quote_text
 from .own_rows import append_rows, catch_up
 from .own_tables import MAPPINGS
 from .tables import ExistingColumn, ExistingTable, read_table
@@ -173,17 +173,13 @@ def _rows(table: ExistingTable, spec: TableSpec) -> Iterator[tuple[str, Kept]]:
         origin, own = column.origin, mapped.get(column.name)
         if origin is not None and (before.by == "comment" or read_comment(column.comment) == origin):
             same = before.role == "attribute" and before.type == column.type
-            default = before.default if same and not _reads(column.default, spec.spill_column) else column.default
-            default = default if _reads(default, spec.spill_column) else ""
+            default = before.default if same and not mentions(column.default, spec.spill_column) else column.default
+            default = default if mentions(default, spec.spill_column) else ""
             yield column.name, Kept("attribute", column.type, origin, "comment", default, before.number)
         elif own is not None:
             found = Origin(own.path, own.takes, own.lossy, own.encoding)
             by: By = "name" if own.path == (column.name,) else "sample"
             yield column.name, Kept("attribute", column.type, found, by, "", before.number)
-
-
-def _reads(expression: str, spill: str) -> bool:
-    return bool(spill) and (spill in expression or quote_name(spill) in expression)
 
 
 def _kept(newest: Sequence[object], number: int) -> Kept:

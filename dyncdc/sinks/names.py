@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 _ESCAPES = str.maketrans({"\\": "\\\\", "`": "\\`", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0"})
+
+_TOKENS: Final = re.compile(r"'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.)*`|[A-Za-z_]\w*", re.DOTALL)
 
 
 def quote_name(name: str) -> str:
@@ -23,3 +28,8 @@ def qualified(table: str, database: str = "") -> str:
 def on_cluster(cluster: str | None) -> str:
     """Return the clause that runs a statement on every server of a cluster; nothing without one."""
     return f" ON CLUSTER {quote_name(cluster)}" if cluster else ""
+
+
+def mentions(expression: str, name: str) -> bool:
+    """Whether an expression, as ClickHouse prints it, names a column; its string literals are none."""
+    return bool(name) and not {name, quote_name(name)}.isdisjoint(_TOKENS.findall(expression))

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.config.tables import SnapshotConfig, TableConfig
+from dyncdc.config.tables import MetadataConfig, SnapshotConfig, TableConfig
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute
 from dyncdc.sinks.comments import Origin, column_comment, joined_comment, read_comment
 from dyncdc.sinks.kept import Kept
 from dyncdc.sinks.mapping import existing_table_spec
 from dyncdc.sinks.mappings import MappingNews, mapping_news, with_kept
+from dyncdc.sinks.names import mentions
 from dyncdc.sinks.tables import ExistingColumn, ExistingTable
 from dyncdc.sinks.widths import holds_all_of
 
@@ -107,6 +108,24 @@ def test_a_default_over_the_spill_is_restored_and_somebody_elses_is_left_alone()
     kept = kept_of(replace(city(), default=ours), SPILL)
     assert news(with_kept(table(city(), SPILL), kept)).defaults == {CITY.name: ours}
     assert news(with_kept(table(replace(city(), default=theirs), SPILL), kept_of(city(), SPILL))).defaults == {}
+
+
+@pytest.mark.parametrize("theirs", ["'rest'", "concat(restored, 'x')", r"'it\'s rest'", "`the rest`"])
+def test_a_default_that_only_looks_as_if_it_named_the_spill_is_somebody_elses(theirs: str) -> None:
+    named = CONFIG.model_copy(update={"metadata": MetadataConfig(spill="rest")})
+    listed = table(replace(city(), default=theirs), ExistingColumn("rest", "String"))
+    spec = existing_table_spec(named, (KeyAttribute("id", "S"),), listed)
+    assert [column.defaulted for column in spec.columns if column.name == CITY.name] == [True]
+    rows = mapping_news(listed, spec).rows
+    assert rows[CITY.name].default == ""
+    again = with_kept(table(city(), ExistingColumn("rest", "String")), rows)
+    assert mapping_news(again, existing_table_spec(named, (KeyAttribute("id", "S"),), again)).defaults == {}
+
+
+@pytest.mark.parametrize(("spill", "text"), [("rest", "JSONHas(rest, 'a')"), ("the rest", "JSONHas(`the rest`, 'a')")])
+def test_a_default_over_the_spill_names_it(spill: str, text: str) -> None:
+    assert mentions(text, spill)
+    assert not mentions(text, "")
 
 
 def test_a_column_that_was_made_anew_keeps_the_default_that_it_has_now() -> None:
