@@ -6,7 +6,7 @@ Raw bytes travel as the bytes of a JSON text that need not be UTF-8: ClickHouse 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final, cast
 
 import orjson
@@ -56,6 +56,20 @@ def dump_cells(values: Sequence[object]) -> bytes:
         return orjson.dumps(values)[1:-1]
     texts = [value.decode("latin-1") if type(value) is bytes else value for value in values]
     return _raw_text(orjson.dumps(texts))[1:-1]
+
+
+def dump_rows(columns: Sequence[str], cells: Sequence[bytes], optional: Collection[str]) -> Iterator[bytes]:
+    """Write rows as JSON objects, one on a line; a value of an ``optional`` column that is null is left out."""
+    loaded = map(load_cells, cells)
+    for row in zip(*loaded, strict=True):
+        yield orjson.dumps(
+            {
+                name: orjson.Fragment(dump_cells([value])) if type(value) is bytes else value
+                for name, value in zip(columns, row, strict=True)
+                if value is not None or name not in optional
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
 
 
 def _raw_text(utf8: bytes) -> bytes:

@@ -14,6 +14,9 @@ from ..decode.encodings import dump_cells, load_cells
 from ..model import Block
 
 T = TypeVar("T")
+
+MOST_PARTS = 4
+"""Statements that one block may become; each makes a part on the server's disk."""
 """What travels with a block."""
 
 
@@ -89,14 +92,19 @@ def join(blocks: Sequence[Block]) -> Block:
     )
 
 
-def by_presence(block: Block) -> list[Block]:
-    """Divide a block by which of its optional columns its rows have; each part has only those, in the same order."""
+def by_presence(block: Block) -> list[Block] | None:
+    """Divide a block by which of its optional columns its rows have; each part has only those, in the same order.
+
+    None when that takes more than ``MOST_PARTS``: of a dozen such columns almost every row has others.
+    """
     nulls = {name: _nulls(block.cells[block.columns.index(name)], block.rows) for name in block.optional}
     if not any(map(any, nulls.values())):
         return [block]
     groups: dict[tuple[str, ...], list[int]] = {}
     for row in range(block.rows):
         groups.setdefault(tuple(name for name, absent in nulls.items() if absent[row]), []).append(row)
+        if len(groups) > MOST_PARTS:
+            return None
     return [_without(block if len(rows) == block.rows else take(block, rows), left) for left, rows in groups.items()]
 
 

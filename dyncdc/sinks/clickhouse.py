@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import islice
 from typing import Final
 
+from ..decode.encodings import dump_rows
 from ..errors import DyncdcError, FatalError, RefusedError, RejectedRowsError, RetryableError, TooLargeError
 from ..model import Block
 from ..pipeline.batch import by_presence
@@ -27,6 +30,9 @@ larger statements need less. Joining blocks into one, which the writer does, is 
 
 INSERT_SETTINGS: Final = {"date_time_input_format": "best_effort"}
 """Times carry their zone, which the basic format drops; the default only since ClickHouse 26."""
+
+ROWS_AT_ONCE: Final = 1000
+"""Rows that are written before others have their turn."""
 
 MANY_PARTITIONS: Final = {"max_partitions_per_insert_block": 0}
 """Whoever partitions by day gets a year's items in one statement, be it in the table or in the target of its view."""
@@ -62,10 +68,14 @@ class ClickHouseSink:
         if not block.rows:
             return
         try:
-            for part in by_presence(block):
+            settings = PAST_VIEWS if past_views else {}
+            parts = by_presence(block)
+            if parts is None:
+                await self._insert(block, await _row_by_row(block), token, settings)
+            for part in parts or ():
                 left = [name for name in block.columns if name not in part.columns]
                 part_token = f"{token}/without {','.join(left)}" if left else token
-                await self._insert(part, part_token, PAST_VIEWS if past_views else {})
+                await self._insert(part, insert_statement(part), part_token, settings)
         except (SchemaChangedError, RejectedRowsError, RefusedError, FatalError) as error:
             if isinstance(error, FatalError) and not error.code:
                 raise
@@ -89,13 +99,13 @@ class ClickHouseSink:
             return _as(RetryableError, error, hint)
         return _as(RefusedError, error, error.hint) if isinstance(error, FatalError) else error
 
-    async def _insert(self, block: Block, token: str, settings: Settings) -> None:
+    async def _insert(self, block: Block, statement: Statement, token: str, settings: Settings) -> None:
         try:
-            await self._execute(block, token, {**self._partitions, **settings})
+            await self._execute(block, statement, token, {**self._partitions, **settings})
         except (RetryableError, FatalError) as error:
             if error.code in NOT_ALLOWED and self._partitions:
                 self._partitions = {}
-                await self._insert(block, token, settings)
+                await self._insert(block, statement, token, settings)
             elif error.code in NOT_ALLOWED and settings:
                 raise _as(RefusedError, error, error.hint) from error
             elif error.code == TOO_MANY_PARTS and not self._partitions:  # perhaps too many partitions
@@ -103,10 +113,10 @@ class ClickHouseSink:
             else:
                 raise
 
-    async def _execute(self, block: Block, token: str, settings: Settings) -> None:
+    async def _execute(self, block: Block, statement: Statement, token: str, settings: Settings) -> None:
         with until_made_again() if block.table == DEAD_LETTERS else nullcontext():
             await self._clickhouse.execute(
-                insert_statement(block),
+                statement,
                 settings={**INSERT_SETTINGS, **settings, "insert_deduplication_token": token},
                 doing=f"inserting {block.rows:,} rows into {block.table}",
                 columns=block.columns,
@@ -121,10 +131,22 @@ def _as(kind: type[DyncdcError], error: DyncdcError, hint: str) -> DyncdcError:
 
 def insert_statement(block: Block) -> Statement:
     """Return the insert of a block; its cells are not copied."""
+    return Statement.of(f"{_head(block)} FORMAT JSONCompactColumns ", tuple(_body(block.cells)))
+
+
+async def _row_by_row(block: Block) -> Statement:
+    """Return the insert of a block in which a row without a value of an optional column says nothing of it."""
+    rows = dump_rows(block.columns, block.cells, block.optional)
+    body = []
+    while piece := b"".join(islice(rows, ROWS_AT_ONCE)):
+        body.append(piece)
+        await asyncio.sleep(0)
+    return Statement.of(f"{_head(block)} FORMAT JSONEachRow ", body)
+
+
+def _head(block: Block) -> str:
     columns = ", ".join(map(quote_name, block.columns))
-    return Statement.of(
-        f"INSERT INTO {qualified(block.table)} ({columns}) FORMAT JSONCompactColumns ", tuple(_body(block.cells))
-    )
+    return f"INSERT INTO {qualified(block.table)} ({columns})"
 
 
 def _body(cells: list[bytes]) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from collections import deque
 from pipeline_parts import block, values
 
 from dyncdc.model import Block
-from dyncdc.pipeline.batch import by_presence, collapse, join, statement, take
+from dyncdc.pipeline.batch import MOST_PARTS, by_presence, collapse, join, statement, take
 
 
 def test_o1_the_greater_version_of_a_key_survives_whatever_the_order() -> None:
@@ -70,6 +70,7 @@ def test_rows_keep_the_positions_of_their_records_wherever_they_go() -> None:
 def test_rows_without_an_optional_column_are_inserted_without_it() -> None:
     whole = Block("t", ("id", "a", "b"), [b'"1","2","3"', b"null,7,null", b'null,null,"null"'], 3, optional=("a", "b"))
     parts = by_presence(whole)
+    assert parts is not None
     assert [(part.columns, part.cells, part.rows) for part in parts] == [
         (("id",), [b'"1"'], 1),
         (("id", "a"), [b'"2"', b"7"], 1),
@@ -80,7 +81,15 @@ def test_rows_without_an_optional_column_are_inserted_without_it() -> None:
 def test_a_block_whose_optional_columns_are_all_there_is_passed_on_untouched() -> None:
     whole = Block("t", ("id", "a"), [b'"1"', b'"null"'], 1, optional=("a",))
     assert by_presence(whole) == [whole]
-    assert by_presence(whole)[0] is whole
+    (part,) = by_presence(whole) or ()
+    assert part is whole
+
+
+def test_a_block_of_many_kinds_of_rows_is_not_divided() -> None:
+    flags = [b",".join(b"1" if row >> bit & 1 else b"null" for row in range(2**3)) for bit in range(3)]
+    whole = Block("t", ("a", "b", "c"), flags, 2**3, optional=("a", "b", "c"))
+    assert by_presence(take(whole, range(MOST_PARTS))) is not None
+    assert by_presence(whole) is None
 
 
 def test_what_is_optional_stays_so_in_halves_and_in_statements() -> None:

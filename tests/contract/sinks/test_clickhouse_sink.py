@@ -163,6 +163,61 @@ async def test_a_dropped_column_means_reload_and_retry_and_a_dropped_table_is_fa
         await sink.insert(block_of("t", a=[1]), "a")
 
 
+async def test_rows_of_many_kinds_arrive_in_one_statement_and_the_same_as_by_columns(clickhouse: ClickHouse) -> None:
+    kinds = {
+        "Nullable(String)": b"null",
+        "Array(Nullable(Int64))": b'["1",null]',
+        "Map(String, String)": b'{"a":"b"}',
+        "Decimal(38, 10)": b'"1234567890123456789.0123456789"',
+        "Float64": b'"-9.9541160000000004"',
+        "UInt256": b'"115792089237316195423570985008687907853269984665640564039457584007913129639935"',
+        "DateTime64(3)": b'"2026-01-01T00:00:00.500Z"',
+        "JSON": b'{"a":{"b":1.5},"c":[1,"x",null],"n":18446744073709551615}',
+        "Bool": b"true",
+        "String": b'"\xff\xfe\\u0000\x80"',
+    }
+    names = [f"{kind} of `odd\\` name" for kind in kinds]
+    defaults = {"d": "concat('of ', s)", "e": "7", "f": "now()"}
+    types = {"d": "Nullable(String)", "e": "Int64", "f": "DateTime"}
+    listed = ["s String", *(f"{quote_name(name)} {kind}" for name, kind in zip(names, kinds, strict=True))]
+    listed += [f"{name} {types[name]} DEFAULT {text}" for name, text in defaults.items()]
+    count = 8 * len(HOSTILE)
+    repeated = [cell for cell in kinds.values() for _ in range(count)]
+    cells = [b",".join(repeated[first : first + count]) for first in range(0, len(repeated), count)]
+    there = [
+        b",".join(value if row >> bit & 1 else b"null" for row in range(count))
+        for bit, value in enumerate((b'"own"', b'"1"', b'"2026-01-01T00:00:00Z"'))
+    ]
+    texts = b",".join(orjson.dumps(HOSTILE[row // 8]) for row in range(count))
+    for table, optional in (("by_rows", tuple(defaults)), ("by_columns", ())):
+        await clickhouse.execute(TABLE.format(table, ", ".join(listed)))
+        columns = ("s", *names, *(defaults if optional else ()))
+        block = Block(table, columns, [texts, *cells, *(there if optional else [])], count, optional=optional)
+        await ClickHouseSink(clickhouse).insert(block, "a")
+    plain = ", ".join(["s", *map(quote_name, names)])
+    same = f"SELECT sum(cityHash64(toString(tuple({plain})))), count() FROM"
+    assert await clickhouse.fetch(f"{same} by_rows") == await clickhouse.fetch(f"{same} by_columns")
+    found = await clickhouse.fetch(
+        "SELECT countIf(d = 'own'), countIf(d = concat('of ', s)), countIf(e = 1), countIf(e = 7),"
+        " countIf(f = '2026-01-01 00:00:00'), count(DISTINCT _part) FROM by_rows"
+    )
+    assert found == [(*(count // 2,) * 5, 1)]
+    await ClickHouseSink(clickhouse).insert(
+        Block("by_rows", ("s", "d", "e", "f"), [texts, *there], count, optional=tuple(defaults)), "a"
+    )
+    assert await clickhouse.fetch("SELECT count() FROM by_rows") == [(count,)], "the token is known"
+
+
+async def test_c10_a_refused_cell_of_rows_of_many_kinds_names_its_column_and_no_value(clickhouse: ClickHouse) -> None:
+    await clickhouse.execute(TABLE.format("t", "n Int8, a Int8 DEFAULT 1, b Int8 DEFAULT 1, c Int8 DEFAULT 1"))
+    flags = [b",".join(b"1" if row >> bit & 1 else b"null" for row in range(8)) for bit in range(3)]
+    block = Block("t", ("n", "a", "b", "c"), [b'1,2,3,4,5,6,7,"s3cret"', *flags], 8, optional=("a", "b", "c"))
+    with pytest.raises(RejectedRowsError) as caught:
+        await ClickHouseSink(clickhouse).insert(block, "a")
+    assert "n" in str(caught.value) and "s3cret" not in str(caught.value)
+    assert await clickhouse.fetch("SELECT count() FROM t") == [(0,)]
+
+
 async def test_an_empty_block_is_no_statement(clickhouse: ClickHouse) -> None:
     await ClickHouseSink(clickhouse).insert(Block("nowhere", (), [], 0), "a")
 
