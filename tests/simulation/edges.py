@@ -147,9 +147,9 @@ class GettingSink(MemorySink):
         self._shards = shards
         self._rng = rng
 
-    async def insert(self, block: Block, token: str) -> None:
+    async def insert(self, block: Block, token: str, *, past_views: bool = False) -> None:
         await asyncio.sleep(self._rng.uniform(0.0, 0.5))
-        await super().insert(block, token)
+        await super().insert(block, token, past_views=past_views)
         for _, value in values(block):
             name, _, number = value.partition(":")
             self._shards[name].got.add(int(number))

@@ -215,7 +215,8 @@ class MortalCheckpoints(CheckpointClient):
     def __init__(self, server: ClickHouse, life: Life, power: Power) -> None:
         super().__init__(server, life)
         self._power = power
-        self._starts = power.starts
+        self._starts = self._began = power.starts
+        self._watermarks = WatermarksClient(server, life, ())
 
     async def save(self, rows: Sequence[Any]) -> None:
         self._starts = self._power.starts
@@ -224,9 +225,16 @@ class MortalCheckpoints(CheckpointClient):
     def _apply(self, rows: Sequence[Any]) -> None:
         if self._power.starts == self._starts:
             super()._apply(rows)
+            self._probe_watermarks()
 
     def _probe(self, row: Any) -> None:
         """See above."""
+
+    def _probe_watermarks(self) -> None:
+        """Once a session has saved a position, no instant is named that what a loss left does not reach."""
+        if self._began == self._power.starts:
+            for row in {row.table: row for row in self._server.watermarks}.values():
+                self._watermarks._probe(row)
 
 
 class PatientStream(FakeStream):

@@ -124,8 +124,8 @@ class MovingSink(SinkClient):
         self._moves = moves
         self._uuids = uuids
 
-    async def insert(self, block: Block, token: str) -> None:
-        await super().insert(block, token)
+    async def insert(self, block: Block, token: str, *, past_views: bool = False) -> None:
+        await super().insert(block, token, past_views=past_views)
         if block.table != DEAD and block.table in self._uuids:
             if self._moves.now_stands(self._server, block.table).uuid != self._uuids[block.table]:
                 raise DestinationChangedError(f"inserting into {block.table}: it was made anew")
