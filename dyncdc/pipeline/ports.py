@@ -215,7 +215,7 @@ class RecoveryStore(Protocol):
         """Every gap that is not recovered, the earliest first."""
 
     async def save_gaps(self, gaps: Sequence[Gap], *, recovered_at: float | None = None) -> None:
-        """Append gaps, as recovered when ``recovered_at`` is given: that is never taken back."""
+        """Append gaps, as recovered when ``recovered_at`` is given: that stands, up to the end that they have then."""
 
     async def open_requests(self) -> Sequence[Request]:
         """Every request that is not done, the earliest first."""

@@ -237,8 +237,10 @@ class Recovery:
         now = await self._retry(self._store.server_time)
         await self._retry(lambda: self._store.save_gaps(healed, recovered_at=now))
         for gap in healed:
-            del self._gaps[gap.key]
             self._recovered[gap.key] = gap.end
+            if self._gaps.get(gap.key) != gap:
+                continue  # it has gone on meanwhile: another snapshot has to close the rest
+            del self._gaps[gap.key]
             self._progress.tell("gap recovered", table=gap.table, shard=gap.shard, snapshot=snapshot.id)
         await self._retry(lambda: self._store.finish_requests(done, now))
         for request in done:

@@ -50,8 +50,8 @@ _STATEMENTS: Final = (
   shard String, position String, raw String, received_at DateTime64(6, 'UTC') DEFAULT now64(6),
   replayed_at Nullable(DateTime64(6, 'UTC'))
 ) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(replayed_at))""",
-    # Append-only: a gap is open while no row of it has a recovered_at, which is part of the key. position, with source
-    # and shard, says after what changes are missing.
+    # Append-only: a gap is open while no row of it that ends as late has a recovered_at, which is part of the key.
+    # position, with source and shard, says after what changes are missing.
     f"""CREATE TABLE IF NOT EXISTS {GAPS} (
   pipeline String, table String, source String, shard String, from DateTime64(6, 'UTC'), to DateTime64(6, 'UTC'),
   position String, reason String, noticed_at DateTime64(6, 'UTC') DEFAULT now64(6),

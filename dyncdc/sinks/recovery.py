@@ -1,4 +1,7 @@
-"""Gaps, requests and what each table was followed on, in ClickHouse. Append-only: what is closed stays closed."""
+"""Gaps, requests and what each table was followed on, in ClickHouse. Append-only: what is closed stays closed.
+
+A gap is closed up to an instant: one that ends later is open.
+"""
 
 from __future__ import annotations
 
@@ -55,12 +58,13 @@ class ClickHouseRecovery:
         return int(rows[0][0]) / MICROSECONDS
 
     async def open_gaps(self) -> Sequence[Gap]:
-        """Every gap without a ``recovered_at``, the earliest first."""
+        """Every gap that was not recovered, or went on behind what was, the earliest first."""
         await catch_up(self._clickhouse, GAPS)
         rows = await self._clickhouse.fetch(
             f"SELECT `table`, source, shard, {_MICRO}(`from`) AS begin, {_MICRO}(max(`to`)), argMax(position, `to`),"
             f" argMax(reason, `to`), {_MICRO}(min(noticed_at)) FROM {GAPS} WHERE {self._mine}"
-            " GROUP BY `table`, source, shard, `from` HAVING max(recovered_at) IS NULL ORDER BY begin, `table`, shard",
+            " GROUP BY `table`, source, shard, `from` HAVING max(recovered_at) IS NULL"
+            " OR max(`to`) > maxIf(`to`, recovered_at IS NOT NULL) ORDER BY begin, `table`, shard",
             doing="loading gaps",
         )
         return [

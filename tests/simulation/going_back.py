@@ -111,7 +111,7 @@ class Power:
                 "first_positions": dict(server.first_positions),
             },
             dict(losses.open),
-            set(losses.recovered),
+            dict(losses.recovered),
             dict(losses.followed),
         )
 
@@ -148,7 +148,7 @@ class Power:
             server.snapshots = dict(copy.lists["snapshots"])
             server.watermarks = list(copy.lists["watermarks"])
             server.first_positions = dict(copy.lists["first_positions"])
-            losses.open, losses.recovered = dict(copy.gaps), set(copy.recovered)
+            losses.open, losses.recovered = dict(copy.gaps), dict(copy.recovered)
             losses.followed = dict(copy.followed)
 
 

@@ -55,7 +55,8 @@ class Losses:
     reborn_at: dict[str, float] = field(default_factory=dict)
     reborn: dict[str, Reborn] = field(default_factory=dict)
     open: dict[tuple[str, str, str, int], Gap] = field(default_factory=dict)
-    recovered: set[tuple[str, str, str, int]] = field(default_factory=set)
+    recovered: dict[tuple[str, str, str, int], float] = field(default_factory=dict)
+    """Up to when each was."""
     followed: dict[str, Followed] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
 
@@ -157,11 +158,14 @@ class RecoveryClient:
     async def save_gaps(self, gaps: Sequence[Gap], *, recovered_at: float | None = None) -> None:
         await self._call()
         for gap in gaps:
-            if recovered_at is None and gap.key not in self._losses.recovered:
+            recovered = self._losses.recovered
+            before = self._losses.open.get(gap.key)
+            if recovered_at is None and recovered.get(gap.key, float("-inf")) < gap.end:
                 self._losses.open[gap.key] = gap
             elif recovered_at is not None:
-                self._losses.open.pop(gap.key, None)
-                self._losses.recovered.add(gap.key)
+                if before is None or before.end <= gap.end:
+                    self._losses.open.pop(gap.key, None)
+                recovered[gap.key] = max(recovered.get(gap.key, float("-inf")), gap.end)
         if gaps:
             await self._life.reach("gap saved" if recovered_at is None else "gap recovered")
 

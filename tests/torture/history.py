@@ -219,7 +219,8 @@ def _await_recovery(world: World, seconds: float) -> None:
     """Every gap that was written down is recovered."""
     sql = (
         "SELECT table, shard, `from`, max(`to`), any(reason) FROM dyncdc_gaps"
-        " GROUP BY table, source, shard, `from` HAVING max(recovered_at) IS NULL"
+        " GROUP BY table, source, shard, `from`"
+        " HAVING max(recovered_at) IS NULL OR max(`to`) > maxIf(`to`, recovered_at IS NOT NULL)"
     )
     found: list[Any] = []
 

@@ -105,6 +105,27 @@ def test_an_accepted_gap_stops_nothing_and_is_closed_by_a_later_snapshot_only() 
     run(work())
 
 
+def test_a_gap_that_goes_on_while_a_snapshot_closes_it_stays_open() -> None:
+    async def work() -> None:
+        bench = Bench()
+        recovery = await bench.begin()
+        await recovery.notice(bench.source, LOST, 1_000.0)
+
+        async def goes_on() -> None:
+            bench.store.answer = None
+            await recovery.notice(bench.source, LOST, 1_500.0)
+
+        bench.store.answer = goes_on
+        recovery.wanted("orders").clear()
+        await recovery.completed(
+            Snapshot("a", "orders", "complete", "uuid", "arn", covered_from=1_200.0, had_rows=True)
+        )
+        (gap,) = recovery.gaps("orders")
+        assert gap.end >= 1_500.0 and recovery.wanted("orders").is_set()
+
+    run(work())
+
+
 def test_a_request_is_seen_while_it_runs_and_not_again_once_it_is_done() -> None:
     async def work() -> None:
         bench = Bench()

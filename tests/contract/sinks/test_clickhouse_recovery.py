@@ -56,6 +56,19 @@ async def test_the_same_loss_noticed_again_is_the_same_gap_and_ends_later(tables
     assert later.key == GAP.key
 
 
+async def test_a_gap_that_goes_on_behind_what_was_recovered_is_open(tables: ClickHouse) -> None:
+    store = ClickHouseRecovery(tables, "p")
+    longer = replace(GAP, end=GAP.end + 60.0)
+    await store.save_gaps([GAP])
+    await store.save_gaps([longer])  # by another member, before the first has looked
+    await store.save_gaps([GAP], recovered_at=1_700_000_200.0)
+    for _ in range(2):
+        assert await store.open_gaps() == [longer]
+        await tables.execute(f"OPTIMIZE TABLE {GAPS} FINAL")
+    await store.save_gaps([longer], recovered_at=1_700_000_300.0)
+    assert await store.open_gaps() == []
+
+
 async def test_an_accepted_gap_is_told_apart(tables: ClickHouse) -> None:
     await ClickHouseSnapshots(tables, "p").record_gap("orders", "arn", 1_700_000_000.25, 1_700_000_060.5)
     (gap,) = await ClickHouseRecovery(tables, "p").open_gaps()
