@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..decode.spec import TableSpec
+from ..errors import FatalError, RejectedRowsError, RetryableError
 from ..model import SourceId
 from ..pipeline.ports import Counted, Swept
 from .connection import ClickHouse
@@ -94,17 +95,23 @@ class ClickHouseGhosts:
         ((rows,),) = await self._clickhouse.fetch(f"SELECT count() {ghosts}", settings=READ_SETTINGS, doing=doing)
         if rows:
             if spec.history:  # first: once they are marked as deleted nobody finds them again
-                await self._clickhouse.execute(
-                    vanished(spec, version, ghosts),
-                    settings=WRITE_SETTINGS,
-                    doing=f"adding {rows:,} deleted items to {spec.history}",
+                await self._insert(
+                    vanished(spec, version, ghosts), f"adding {rows:,} deleted items to {spec.history}", spec.history
                 )
-            await self._clickhouse.execute(
+            await self._insert(
                 tombstones(spec, keys, version, ghosts),
-                settings=WRITE_SETTINGS,
-                doing=f"marking {rows:,} items of {spec.destination} as deleted",
+                f"marking {rows:,} items of {spec.destination} as deleted",
+                spec.destination,
             )
         return Swept(rows, upto or None)
+
+    async def _insert(self, statement: str, doing: str, table: str) -> None:
+        """Insert; what a view, a constraint or a grant of the table refuses is waited for, and ends no other table."""
+        try:
+            await self._clickhouse.execute(statement, settings=WRITE_SETTINGS, doing=doing)
+        except (FatalError, RejectedRowsError) as error:
+            hint = error.hint if isinstance(error, RejectedRowsError) else ""
+            raise RetryableError(str(error), hint=hint or f"look at the views and constraints of {table}") from error
 
     async def _keys(self, spec: TableSpec) -> list[_Key]:
         """The key columns in the order in which the table is sorted, so that a range is one stretch of each part."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.errors import RetryableError
 from dyncdc.model import SourceId
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.ddl import create_table
@@ -96,6 +97,38 @@ async def test_s5_a_sweep_in_ranges_sees_every_key_once_whatever_bytes_it_holds(
     assert await shop.sweep() == len(keys[1::2]) + 1
     assert shop.steps > 10
     assert len(await shop.alive()) == len(keys[::2])
+
+
+@pytest.mark.parametrize(
+    ("breaks", "mends"),
+    [
+        (
+            (
+                "CREATE TABLE agg (pk String) ENGINE = MergeTree ORDER BY pk",
+                "CREATE MATERIALIZED VIEW mv TO agg AS SELECT pk FROM orders",
+                "DROP TABLE agg SYNC",
+            ),
+            "DROP TABLE mv SYNC",
+        ),
+        (
+            ("ALTER TABLE orders ADD CONSTRAINT whole CHECK v != '' AND v IS NOT NULL",),
+            "ALTER TABLE orders DROP CONSTRAINT whole",
+        ),
+    ],
+    ids=["a view without its target", "a constraint"],
+)
+async def test_a_sweep_that_the_table_refuses_is_waited_for_and_ends_nothing(
+    clickhouse: ClickHouse, breaks: tuple[str, ...], mends: str
+) -> None:
+    shop = await shop_of(clickhouse)
+    await shop.insert(("ghost", "1", S - 10, 0), ("in it", "1", S, 0))
+    for statement in breaks:
+        await clickhouse.execute(statement)
+    with pytest.raises(RetryableError, match="marking 1 items of orders as deleted") as caught:
+        await shop.sweep()
+    assert caught.value.hint == "look at the views and constraints of orders"
+    await clickhouse.execute(mends)
+    assert await shop.sweep() == 1
 
 
 async def test_s5_a_sweep_can_be_repeated_and_interrupted(clickhouse: ClickHouse) -> None:
