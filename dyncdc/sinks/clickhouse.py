@@ -80,20 +80,21 @@ class ClickHouseSink:
             if isinstance(error, FatalError) and not error.code:
                 raise
             await self._check(block)  # a row is not to blame for a column that was changed under it
-            raise self._of_table(error, block.table) from error
+            raise await self._of_table(error, block.table) from error
         await self._check(block)
 
     async def _check(self, block: Block) -> None:
         if self._watch is not None:
             await self._watch.check(block)
 
-    def _of_table(self, error: DyncdcError, table: str) -> DyncdcError:
+    async def _of_table(self, error: DyncdcError, table: str) -> DyncdcError:
         """What an answer means for a table that is as it was: it waits, whatever a person must do, and others go on.
 
-        The statement is what it always was. So an expression, a view, or a grant of the table is to be mended.
+        The statement is what it always was. So an expression, a view, or a grant of the table is to be mended. Of a
+        history, which nobody watches, it is enough that it is there.
         """
         if isinstance(error, TableGoneError | SchemaChangedError):
-            if self._watch is None or not self._watch.knows(table):
+            if self._watch is None or not (self._watch.knows(table) or await self._watch.is_there(table)):
                 return error
             hint = f"{table} itself is as it was: look at its materialized views and what they write to"
             return _as(RetryableError, error, hint)

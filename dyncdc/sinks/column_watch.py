@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..model import Block
 from ..pipeline.evolving import DestinationChangedError
 from .connection import ClickHouse
+from .destinations import refuse_detached
 from .names import quote_text
 
 
@@ -37,6 +38,10 @@ class ColumnWatch:
         """Whether ``check`` tells anything about this table."""
         return table in self._known
 
+    async def is_there(self, table: str) -> bool:
+        """Whether a table of that name is there, known or not. Raises RetryableError, FatalError."""
+        return bool(await self._uuid(table))
+
     async def check(self, block: Block) -> None:
         """Return if the block's columns are what they were. Raises RetryableError, FatalError, DestinationChangedError.
 
@@ -49,6 +54,8 @@ class ColumnWatch:
         if fingerprint == known.fingerprint:
             return
         types = await self._types(block.table)
+        if not types:  # it comes back as it was, with its UUID: no other table need wait for that
+            await refuse_detached(self._clickhouse, block.table)
         changed = [name for name in block.columns if types.get(name) != known.types.get(name)]
         if changed:
             raise _changed(block.table, f"column {changed[0]} is {types.get(changed[0], 'gone')}")

@@ -20,7 +20,7 @@ from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.burial import RefusedRow
 from dyncdc.pipeline.writer import Writer
 from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.codes import translate
+from dyncdc.sinks.codes import TableGoneError, translate
 from dyncdc.sinks.column_watch import ColumnWatch
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.tables import read_table
@@ -204,6 +204,39 @@ async def test_a_view_whose_target_is_gone_holds_its_table_with_the_missing_name
         await bench.clickhouse.execute("CREATE TABLE agg (pk String) ENGINE = ReplacingMergeTree ORDER BY pk")
         await bench.until_durable()
     assert await bench.rows() == await bench.rows(table="agg") == ["1", "2"] and bench.bury.said == []
+
+
+async def test_a_view_of_a_history_whose_target_is_gone_holds_the_history_and_ends_nothing(bench: Bench) -> None:
+    await bench.make("t")
+    for table in ("history", "agg"):
+        await bench.clickhouse.execute(TABLE.format(table, ""))
+    await bench.clickhouse.execute("CREATE MATERIALIZED VIEW mv TO agg AS SELECT pk FROM history")
+    await bench.clickhouse.execute("DROP TABLE agg SYNC")
+    with pytest.raises(RetryableError, match=r"60 UNKNOWN_TABLE \w+\.agg$") as caught:
+        await bench.sink.insert(block("history", 1), "a")
+    assert "history itself is as it was" in caught.value.hint
+    await bench.clickhouse.execute("DROP TABLE history SYNC")
+    with pytest.raises(TableGoneError):
+        await bench.sink.insert(block("history", 1), "b")
+
+
+async def test_a_detached_table_holds_its_own_rows_until_it_is_attached_and_no_others(bench: Bench) -> None:
+    """Catches: a detached table taken for one that has lost its columns, for which all tables begin anew."""
+    await bench.make("t", "u")
+    await bench.sink.insert(block("t", 1), "a")
+    await bench.clickhouse.execute("DETACH TABLE t")
+    with pytest.raises(RetryableError, match="ATTACH TABLE `t`"):
+        await bench.sink.insert(block("t", 2), "b")
+    async with running(bench):
+        bench.put(2, 3)
+        bench.put(1, 2, table="u")
+        await asyncio.sleep(1.0)
+        assert await bench.rows(table="u") == ["1", "2"] and bench.bury.said == []
+        (stuck,) = bench.progress.stuck()
+        assert stuck.name == "insert:t" and "ATTACH TABLE `t`" in stuck.reason
+        await bench.clickhouse.execute("ATTACH TABLE t")
+        await bench.until_durable()
+    assert await bench.rows() == ["1", "2", "3"]
 
 
 MONTHLY = "ENGINE = ReplacingMergeTree PARTITION BY v ORDER BY pk"
