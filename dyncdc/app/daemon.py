@@ -151,7 +151,7 @@ class _Daemon:
         self._troubles: dict[str, str] = {}
         """By table, what health has to say of this life's destinations."""
         self._went_back = False
-        """Whether the last life ended because ClickHouse went back."""
+        """Whether ClickHouse went back, and no life has begun since."""
         self.replicating = False
         """From here on a signal drains; before, there is nothing to drain."""
 
@@ -274,7 +274,8 @@ class _Daemon:
             if not isinstance(error, _ANOTHER_SESSION):
                 raise error from group
             self.replicating = False
-            self._went_back = isinstance(error, WentBackError)
+            # Until a life has begun on what there is now, nothing that was lost is read again.
+            self._went_back = isinstance(error, WentBackError) or (self._went_back and not self._begun.is_set())
             if not isinstance(error, ReloadedError):
                 self._progress.report("replicate", error, REOPEN_SECONDS)
             return self._stop.draining.is_set()

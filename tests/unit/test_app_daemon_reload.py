@@ -1,4 +1,4 @@
-"""SIGHUP at any moment of a daemon's life: it is heard, and never while the life begins."""
+"""One life of a daemon after the other: what the next one knows of the last, and when SIGHUP is heard."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from dyncdc.app.signals import Stop
 from dyncdc.app.world import World
 from dyncdc.config import Config
 from dyncdc.pipeline.membership import Division
+from dyncdc.pipeline.proving import WentBackError
+from dyncdc.sinks.codes import TableGoneError
 
 BEGIN_SECONDS = 2.0
 
@@ -67,5 +69,31 @@ def test_a_reload_that_is_asked_for_while_a_life_begins_waits_until_it_has_begun
             assert await life is False
             assert lives.epochs == list(range(1, number + 1))
         assert lives.ended_beginning == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_that_clickhouse_went_back_is_known_until_a_life_has_begun_since(
+    monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """Catches: a life that ends before it has begun, after which nothing is read again of what was lost."""
+    monkeypatch.setattr(daemon, "notify", lambda _: None)
+
+    class Ends(_Lives):
+        async def _replicate(self, world: World, assembly: Assembly) -> None:
+            if not self.epochs:
+                self.epochs.append(1)
+                self._ready(1)
+                raise WentBackError("using ClickHouse: it went back")
+            if begun:
+                self._ready(2)
+            raise TableGoneError("loading checkpoints: there is no such table")
+
+    async def scenario() -> None:
+        lives = Ends(Stop())
+        world, assembly = cast(World, type("W", (), {"config": None})()), cast(Assembly, None)
+        assert await lives._live(world, assembly) is False and lives._went_back
+        assert await lives._live(world, assembly) is False and lives._went_back is not begun
 
     run(scenario())
