@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -252,7 +252,19 @@ class _Daemon:
                     raise
                 world.patience.task.failed(str(error))  # the looks in between succeed, and hide it
                 self._progress.report("start", error, REOPEN_SECONDS)
-                await asyncio.sleep(REOPEN_SECONDS)
+                await self._pause(world)
+
+    async def _pause(self, world: World) -> None:
+        """Wait before the next look, or for SIGHUP: what stands in the way may be the configuration."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REOPEN_SECONDS):
+                await self._stop.reload.wait()
+        if self._read is None or not self._stop.reload.is_set():
+            return
+        self._stop.reload.clear()
+        change = await reload(self._config, self._read, partial(try_out, world, self._progress))
+        if change is not None:
+            self._follow(world, change.config)
 
     async def _live(self, world: World, assembly: Assembly) -> bool:
         """Live one life; return whether it was the last.

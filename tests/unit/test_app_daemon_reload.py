@@ -10,10 +10,12 @@ from virtual_time import run
 
 from dyncdc.app import daemon
 from dyncdc.app.assembly import Assembly
+from dyncdc.app.patience import Patience
 from dyncdc.app.reload import Change
 from dyncdc.app.signals import Stop
 from dyncdc.app.world import World
 from dyncdc.config import Config
+from dyncdc.errors import ConfigError
 from dyncdc.pipeline.membership import Division
 from dyncdc.pipeline.proving import WentBackError
 from dyncdc.sinks.codes import TableGoneError
@@ -95,5 +97,44 @@ def test_that_clickhouse_went_back_is_known_until_a_life_has_begun_since(
         world, assembly = cast(World, type("W", (), {"config": None})()), cast(Assembly, None)
         assert await lives._live(world, assembly) is False and lives._went_back
         assert await lives._live(world, assembly) is False and lives._went_back is not begun
+
+    run(scenario())
+
+
+def test_a_reload_is_heard_while_a_life_waits_for_what_its_configuration_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: a table whose stream is gone, taken out of the configuration, that still keeps the others waiting."""
+    mended = Config.model_validate(
+        {
+            "pipeline": "p",
+            "clickhouse": {"url": "clickhouse://h"},
+            "kinesis": {"stream": "another"},
+            "tables": [{"dynamodb": "items", "snapshot": {"method": "none"}}],
+        }
+    )
+
+    async def assemble(world: World) -> Assembly:
+        if world.config is not mended:
+            raise ConfigError("opening stream s: it does not exist")
+        return cast(Assembly, "assembled")
+
+    async def changed(current: Config, *_: object) -> Change:
+        return Change(mended, ("kinesis.stream",), ())
+
+    monkeypatch.setattr(daemon, "assemble", assemble)
+    monkeypatch.setattr(daemon, "reload", changed)
+
+    async def scenario() -> None:
+        stop = Stop()
+        lives = _Lives(stop)
+        with lives._progress.task("start") as task:
+            patience = Patience(None, lives._progress, task)
+            world = cast(World, type("W", (), {"config": lives._config, "patience": patience})())
+            assembling = asyncio.create_task(lives._assemble_again(world))
+            await asyncio.sleep(10 * daemon.REOPEN_SECONDS)
+            assert not assembling.done()
+            stop.reload.set()
+            async with asyncio.timeout(2 * daemon.REOPEN_SECONDS):
+                assert await assembling == "assembled"
+            assert not stop.reload.is_set()
 
     run(scenario())
