@@ -61,7 +61,7 @@ SIGNAL_BASE = 128
 
 DENIED_POLL_SECONDS = 0.5
 REOPEN_SECONDS = 2.0
-"""Pause between two looks for a stream that takes the place of a lost one."""
+"""Pause between two looks for a stream that takes the place of a lost one, and after a life that was shorter."""
 
 
 async def run_daemon(
@@ -273,6 +273,8 @@ class _Daemon:
         somebody has dropped, is followed by another.
         """
         self._begun.clear()
+        loop = asyncio.get_running_loop()
+        started_at = loop.time()
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._reload(world), name="reload")]
@@ -290,6 +292,8 @@ class _Daemon:
             self._went_back = isinstance(error, WentBackError) or (self._went_back and not self._begun.is_set())
             if not isinstance(error, ReloadedError):
                 self._progress.report("replicate", error, REOPEN_SECONDS)
+                if loop.time() - started_at < REOPEN_SECONDS and not self._stop.draining.is_set():
+                    await asyncio.sleep(REOPEN_SECONDS)  # or one that ends at once would begin without end
             return self._stop.draining.is_set()
         return True
 

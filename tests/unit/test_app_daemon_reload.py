@@ -138,3 +138,23 @@ def test_a_reload_is_heard_while_a_life_waits_for_what_its_configuration_names(m
             assert not stop.reload.is_set()
 
     run(scenario())
+
+
+def test_lives_that_end_at_once_do_not_follow_each_other_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: a table of dyncdc's own with a view whose target is gone, for which lives begin as fast as they can."""
+    monkeypatch.setattr(daemon, "notify", lambda _: None)
+
+    class Ends(_Lives):
+        async def _replicate(self, world: World, assembly: Assembly) -> None:
+            self._ready(1)
+            raise TableGoneError("saving 1 checkpoints: there is no such table")
+
+    async def scenario() -> None:
+        lives = Ends(Stop())
+        world, assembly = cast(World, type("W", (), {"config": None})()), cast(Assembly, None)
+        begun_at = asyncio.get_running_loop().time()
+        for _ in range(5):
+            assert await lives._live(world, assembly) is False
+        assert asyncio.get_running_loop().time() - begun_at >= 5 * daemon.REOPEN_SECONDS
+
+    run(scenario())
