@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, TypeVar
 
 from ..errors import FatalError, RetryableError
@@ -25,6 +26,10 @@ T = TypeVar("T")
 
 REQUEST_POLL_SECONDS = 2.0
 """Pause between two looks for requests: one small query."""
+
+
+async def _nothing() -> None:
+    return None
 
 
 class SourceLostError(FatalError):
@@ -72,6 +77,7 @@ class Recovery:
         self._closed: set[str] = set()
         """Requests that are done or ignored: a look that was under way may still show them."""
         self._wanted: dict[str, asyncio.Event] = {}
+        self._still_there: Callable[[], Awaitable[None]] = _nothing
         self._followed: dict[str, Followed] = {}
         self._covered: dict[str, float] = {}
 
@@ -80,6 +86,7 @@ class Recovery:
 
         Raises FatalError when a loss may not, or cannot, be made good.
         """
+        self._still_there = partial(checkpointer.still_ours, ())
         self._gaps = {gap.key: gap for gap in await self._retry(self._store.open_gaps)}
         self._take(await self._retry(self._store.open_requests))
         before = {row.table: row for row in await self._retry(self._store.followed)}
@@ -218,7 +225,10 @@ class Recovery:
         return self._wanted.setdefault(table, asyncio.Event())
 
     async def completed(self, snapshot: Snapshot) -> None:
-        """Close what a complete snapshot has made good: gaps that end before its coverage, requests up to its own."""
+        """Close what a complete snapshot has made good: gaps that end before its coverage, requests up to its own.
+
+        Raises FatalError when the snapshot may be lost.
+        """
         healed = [
             gap
             for gap in self._gaps.values()
@@ -235,14 +245,19 @@ class Recovery:
         if not healed and not done:
             return
         now = await self._retry(self._store.server_time)
-        await self._retry(lambda: self._store.save_gaps(healed, recovered_at=now))
+
+        async def close() -> None:
+            await self._still_there()  # at each attempt: between two of them the snapshot may have been lost
+            await self._store.save_gaps(healed, recovered_at=now)
+            await self._store.finish_requests(done, now)
+
+        await self._retry(close)
         for gap in healed:
             self._recovered[gap.key] = gap.end
             if self._gaps.get(gap.key) != gap:
                 continue  # it has gone on meanwhile: another snapshot has to close the rest
             del self._gaps[gap.key]
             self._progress.tell("gap recovered", table=gap.table, shard=gap.shard, snapshot=snapshot.id)
-        await self._retry(lambda: self._store.finish_requests(done, now))
         for request in done:
             del self._requests[request.id]
             self._closed.add(request.id)

@@ -14,6 +14,7 @@ from virtual_time import run
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Checkpoint, Followed, Gap, Request, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.lineage import LostPosition
+from dyncdc.pipeline.proving import WentBackError
 from dyncdc.pipeline.recovery import REQUEST_POLL_SECONDS, Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
@@ -122,6 +123,34 @@ def test_a_gap_that_goes_on_while_a_snapshot_closes_it_stays_open() -> None:
         )
         (gap,) = recovery.gaps("orders")
         assert gap.end >= 1_500.0 and recovery.wanted("orders").is_set()
+
+    run(work())
+
+
+def test_nothing_is_closed_by_a_snapshot_that_clickhouse_has_lost() -> None:
+    """Catches: a server set back to a copy from before the snapshot, which is then told that its gap is recovered."""
+
+    async def work() -> None:
+        bench = Bench()
+        recovery = await bench.begin()
+        await recovery.notice(bench.source, LOST, 1_000.0)
+        attempts = 0
+
+        async def restored() -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts == 2:
+                raise WentBackError("using ClickHouse: it went back")
+
+        async def away() -> None:
+            raise RetryableError("saving gaps: no answer")
+
+        bench.checkpointer.still_alone, bench.store.answer = restored, away
+        with pytest.raises(WentBackError):
+            await recovery.completed(
+                Snapshot("a", "orders", "complete", "uuid", "arn", covered_from=1_200.0, had_rows=True)
+            )
+        assert bench.store.recovered == [] and len(recovery.gaps("orders")) == 1
 
     run(work())
 
