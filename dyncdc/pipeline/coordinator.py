@@ -136,8 +136,8 @@ class Coordinator:
             watches = self._watches() if leads else []
             others = Others(self._checkpointer, self._engine)
             self.watermarks = self._watermarks(followers)
-            if self.watermarks is not None and self._checkpointer.rewind.marks:
-                await self.watermarks.take_back()  # before a position is saved: who comes next finds nothing to rewind
+            if self.watermarks is not None:  # before a position is saved: who comes next finds nothing to rewind
+                await self.watermarks.take_back(self._checkpointer.rewind)
             running = [
                 *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in followers.values()),
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),

@@ -64,8 +64,12 @@ class Rewind:
 
     def touches(self, saved_at: float, epoch: int) -> bool:
         """Whether what was acknowledged then, to a process of that epoch, may be lost."""
-        before = saved_at < self.server.started_at or _begun_before(epoch, self.server)
-        return before and saved_at > self.durable_until
+        begun_before = _begun_before(epoch, self.server) and saved_at > self.durable_until
+        return begun_before or self.acknowledged_before(saved_at)
+
+    def acknowledged_before(self, saved_at: float) -> bool:
+        """Whether what a server acknowledged then may be lost, whoever was told."""
+        return self.durable_until < saved_at < self.server.started_at
 
 
 def rewind(rows: Sequence[Checkpoint], past: Past, server: Server, replay_seconds: float) -> Rewind:

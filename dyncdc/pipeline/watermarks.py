@@ -18,6 +18,7 @@ from ..telemetry.progress import Progress
 from .membership import Division
 from .ports import RecoveryStore, SnapshotStore, WatermarkStore
 from .retry import Backoff, retry_for_ever
+from .rewind import Rewind
 
 INTERVAL_SECONDS = 5.0
 STREAM_DELAY_SECONDS = 60.0
@@ -160,8 +161,11 @@ class Watermarks:
             )
         await self._say(found)
 
-    async def take_back(self) -> None:
-        """Name no instant any more, whatever was said before: what made it true may be lost. Raises FatalError."""
+    async def take_back(self, rewind: Rewind) -> None:
+        """Name no instant any more where what made a former one true may be lost. Raises FatalError.
+
+        A watermark runs ahead of the saved positions, so it may be lost where there is nothing to rewind.
+        """
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._metrics.retry("watermarks", error)
@@ -170,7 +174,9 @@ class Watermarks:
         nothing: dict[str, float | None] = {each.table: None for each in self._tables}
         with self._progress.task("watermarks") as task:
             task.waiting_for("ClickHouse to take back the watermarks")
-            await retry_for_ever(lambda: self._say(nothing), backoff=Backoff(), on_retry=on_retry)
+            known = await retry_for_ever(self._store.load, backoff=Backoff(), on_retry=on_retry)
+            if rewind.marks or any(rewind.acknowledged_before(row.saved_at) for row in known):
+                await retry_for_ever(lambda: self._say(nothing), backoff=Backoff(), on_retry=on_retry)
 
     async def _say(self, found: dict[str, float | None]) -> None:
         await self._still_there()

@@ -25,14 +25,15 @@ class ClickHouseWatermarks:
         """The newest row of every member, the newest of all last."""
         await catch_up(self._clickhouse, WATERMARKS)
         rows = await self._clickhouse.fetch(
-            "SELECT table, member, members, toUnixTimestamp64Micro(argMax(tuple(complete_until), updated_at).1)"
+            "SELECT table, member, members, toUnixTimestamp64Micro(argMax(tuple(complete_until), updated_at).1),"
+            " toUnixTimestamp64Micro(max(updated_at))"
             f" FROM {WATERMARKS} WHERE pipeline = {quote_text(self._pipeline)}"
             " GROUP BY table, members, member ORDER BY max(updated_at), member",
             doing="loading watermarks",
         )
         return [
-            Watermark(table, member, members, None if until is None else until / MICROSECONDS)
-            for table, member, members, until in rows
+            Watermark(table, member, members, None if until is None else until / MICROSECONDS, saved_at / MICROSECONDS)
+            for table, member, members, until, saved_at in rows
         ]
 
     async def save(self, rows: Sequence[Watermark]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from dyncdc.model import SourceId, Watermark
 
 from .fake_clickhouse import ClickHouse, position_index
-from .life import Life
+from .life import Life, server_time
 from .world import EPOCH
 
 STREAM_DELAY_SECONDS = 1.0
@@ -42,7 +43,7 @@ class WatermarksClient:
         await self._answer()
         for row in rows:
             self._probe(row)
-        self._server.watermarks += rows
+        self._server.watermarks += [replace(row, saved_at=server_time()) for row in rows]
 
     async def _answer(self) -> None:
         await asyncio.sleep(0.01)

@@ -55,7 +55,7 @@ class Copy:
     tables: dict[str, dict[str, Any]]
     lists: dict[str, Any]
     gaps: dict[tuple[str, str, str, int], Gap]
-    recovered: set[tuple[str, str, str, int]]
+    recovered: dict[tuple[str, str, str, int], float]
     followed: dict[str, Followed]
 
 
@@ -124,7 +124,8 @@ class Power:
         await asyncio.sleep(0.01)
         now = asyncio.get_running_loop().time()
         young = [copy for copy in self.copies if copy.at > now - REPLAY_SECONDS]
-        found = self.rng.choice(young if loss == "destination" and young else self.copies or [self._copy()])
+        # Of the destination all that may be lost; of everything any copy.
+        found = young[0] if loss == "destination" and young else self.rng.choice(self.copies or [self._copy()])
         if loss == "destination" and not young:
             loss = "nothing"
         self._go_back(loss, found)

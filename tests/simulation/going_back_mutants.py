@@ -87,7 +87,7 @@ def snapshots_stay_complete(patch: pytest.MonkeyPatch) -> None:
 def watermarks_stay(patch: pytest.MonkeyPatch) -> None:
     """What was complete once stays so, though it is read again."""
 
-    async def nothing(self: Watermarks) -> None:
+    async def nothing(self: Watermarks, rewind: Rewind) -> None:
         return None
 
     patch.setattr(Watermarks, "take_back", nothing)

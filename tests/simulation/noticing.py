@@ -46,7 +46,7 @@ RARELY_NOTICED = {
     "history_of_the_present": 40,
     "saves_over_what_went_back": 40,
     "snapshots_stay_complete": 40,
-    "watermarks_stay": 372,
+    "watermarks_stay": 276,
     "replaced_rows_sent_after_those_that_replace_them": 59,
     "retention_believed": 27,
     "increase_brings_records_back": 46,

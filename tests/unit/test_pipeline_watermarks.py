@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Collection, Sequence
 
-from dyncdc.model import Watermark
-from dyncdc.pipeline.watermarks import Obstacles, complete_until, least
+import pytest
+from recovery_parts import MemoryRecovery, NoSnapshots
+from virtual_time import run
+
+from dyncdc.model import Server, SourceId, Watermark
+from dyncdc.pipeline.membership import Division
+from dyncdc.pipeline.rewind import Rewind
+from dyncdc.pipeline.watermarks import Obstacles, Watched, Watermarks, complete_until, least
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
 
 CLEAR = Obstacles(loaded=True, open_letters=False, open_gaps=False)
 
@@ -44,3 +52,32 @@ def test_the_least_over_all_members_counts_and_nothing_while_one_is_missing() ->
 def test_members_of_an_earlier_division_do_not_count() -> None:
     assert least([row(0, 2, 5.0), row(1, 2, 3.0), row(0, 1, 9.0)]) == {"orders": 9.0}
     assert least([row(0, 1, 9.0), row(1, 2, 3.0)]) == {"orders": None}
+
+
+class _Store:
+    def __init__(self, *rows: Watermark) -> None:
+        self.rows = list(rows)
+
+    async def load(self) -> Sequence[Watermark]:
+        return self.rows
+
+    async def save(self, rows: Sequence[Watermark]) -> None:
+        self.rows += rows
+
+    async def open_letters(self) -> Collection[tuple[str, SourceId]]:
+        return ()
+
+
+@pytest.mark.parametrize(("saved_at", "taken_back"), [(950.0, True), (500.0, False), (1_001.0, False)])
+def test_a_watermark_is_taken_back_where_what_it_names_may_be_lost_though_no_position_is(
+    saved_at: float, taken_back: bool
+) -> None:
+    """Catches: rows that were acknowledged, and told of, just before a restart, and just before their position."""
+    store = _Store(Watermark("orders", 0, 1, 900.0, saved_at))
+    watched = Watched("orders", SourceId("s"), lambda: None, lambda: 0.0, None)
+    watermarks = Watermarks([watched], Division(), store, NoSnapshots(), MemoryRecovery(), Metrics(), Progress())
+    rewound = Rewind({}, Server("a", 1_000.0), durable_until=700.0)
+    run(watermarks.take_back(rewound))
+    assert least(store.rows) == {"orders": None if taken_back else 900.0}
+    run(watermarks.take_back(Rewind()))
+    assert least(store.rows) == {"orders": None if taken_back else 900.0}
