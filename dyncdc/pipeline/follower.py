@@ -322,7 +322,8 @@ class StreamFollower:
         if child.id not in self._listed:
             self._named.add(child.id)
             self._listed[child.id] = child
-        if self._owns(child):
+        # A child may be finished while its parent is read again: nothing would ever read it, and all would wait for it.
+        if self._owns(child) and child.id not in self._checkpointer.finished(self.source.id):
             self._readers.follow(child, Mark(HORIZON, read_until))
         if child.parents - self._listed.keys() - set(self._checkpointer.finished(self.source.id)):
             # The other parent of a merge may be younger than our last list, and not expired at all.

@@ -159,6 +159,21 @@ def test_a_shard_that_was_read_to_its_end_is_not_read_again_while_that_waits_to_
     run(work())
 
 
+def test_a_child_that_is_finished_stays_so_when_its_parent_is_read_again() -> None:
+    """Catches: a finished shard that is followed anew, which nobody reads and every look at the stream waits for."""
+
+    async def work() -> None:
+        bench = Bench([shard("p"), shard("c", "p"), shard("d", "c")], saved=(row("p", 5), row("c", 9, finished=True)))
+        async with following(bench) as follower:
+            await asyncio.sleep(5)
+            bench.ends["p"] = (shard("c", "p"),)
+            await asyncio.sleep(5)
+            assert {name for _, name in bench.checkpointer.ledgers} == {"d"}
+            assert follower.read_past(1.0) and "d" in bench.fetched
+
+    run(work())
+
+
 def test_k2_the_child_of_a_merge_waits_for_a_parent_that_no_list_has_shown_yet() -> None:
     async def work() -> None:
         bench = Bench([shard("a"), shard("b")])
