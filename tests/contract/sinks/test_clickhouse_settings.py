@@ -131,7 +131,7 @@ async def all_that_is_kept(clickhouse: ClickHouse) -> list[object]:
     for statement in (*own_statements(), create_table(SPEC)):
         await clickhouse.execute(statement)
     checkpoints = ClickHouseCheckpoints(clickhouse, "p")
-    found: list[object] = [await checkpoints.newest_epoch([(SOURCE, ShardId("none"))])]
+    found: list[object] = [(await checkpoints.proof([(SOURCE, ShardId("none"))], None)).newest_epoch]
     for ordinal in (1, 2):
         await checkpoints.save(
             [
@@ -139,8 +139,10 @@ async def all_that_is_kept(clickhouse: ClickHouse) -> list[object]:
                 for n in range(3)
             ]
         )
-    found.append(sorted(map(str, await checkpoints.load())))
-    found.append(await checkpoints.newest_epoch([(SOURCE, ShardId("shard-1")), (SOURCE, ShardId("shard-2"))]))
+    found.append(sorted(str(replace(row, saved_at=0.0)) for row in await checkpoints.load()))
+    last = Checkpoint(SOURCE, ShardId("shard-2"), Mark(Position("102"), 2), 7, 2)
+    proof = await checkpoints.proof([(SOURCE, ShardId("shard-1")), (SOURCE, ShardId("shard-2"))], last)
+    found.append((proof.newest_epoch, proof.held))
     snapshots = ClickHouseSnapshots(clickhouse, "p")
     for id_ in ("a", "b"):
         await snapshots.save(Snapshot(id_, f"src-{id_}", "loading", "uuid", epoch=7))

@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import ConfigError
 from dyncdc.sinks.certificates import Certificates
+from dyncdc.sinks.codes import LoginRefused
 from dyncdc.sinks.connection import ClickHouse
 
 PLAIN = serialization.NoEncryption()
@@ -103,18 +104,18 @@ async def test_a_trusted_certificate_works_in_both_directions(tls_url: ClickHous
     await client.close()
 
 
-async def test_an_unknown_certificate_is_a_config_error_with_what_to_do(tls_url: ClickHouseUrl) -> None:
+async def test_an_unknown_certificate_is_refused_with_what_to_do(tls_url: ClickHouseUrl) -> None:
     client = ClickHouse(tls_url, timeout_seconds=5.0)
-    with pytest.raises(ConfigError, match="not trusted") as caught:
+    with pytest.raises(LoginRefused, match="not trusted") as caught:
         await client.fetch("SELECT 1")
     assert "ca_file" in caught.value.hint
 
 
-async def test_a_certificate_for_another_host_is_a_config_error(tls_url: ClickHouseUrl, certificate: Path) -> None:
+async def test_a_certificate_for_another_host_is_refused(tls_url: ClickHouseUrl, certificate: Path) -> None:
     client = ClickHouse(
         replace(tls_url, host="localhost"), certificates=Certificates(str(certificate)), timeout_seconds=5.0
     )
-    with pytest.raises(ConfigError, match="not trusted"):
+    with pytest.raises(LoginRefused, match="not trusted"):
         await client.fetch("SELECT 1")
 
 
@@ -157,7 +158,7 @@ def refuse(listener: socket.socket, certificate: Path, clients: Path) -> None:
 
 
 @pytest.mark.parametrize("shows", ["none", "another"])
-async def test_a_client_certificate_that_is_missing_or_wrong_is_a_config_error_with_what_to_do(
+async def test_a_client_certificate_that_is_missing_or_wrong_is_refused_with_what_to_do(
     clickhouse: ClickHouse, certificate: Path, tmp_path: Path, shows: str
 ) -> None:
     trusted, other = make_certificate(tmp_path / "client.pem"), make_certificate(tmp_path / "other.pem")
@@ -166,7 +167,7 @@ async def test_a_client_certificate_that_is_missing_or_wrong_is_a_config_error_w
         url = replace(clickhouse.url, secure=True, port=listener.getsockname()[1])
         client = ClickHouse(url, certificates=certificates, timeout_seconds=5.0)
         refusing = asyncio.get_running_loop().run_in_executor(None, refuse, listener, certificate, trusted)
-        with pytest.raises(ConfigError, match="the server refuses our certificate") as caught:
+        with pytest.raises(LoginRefused, match="the server refuses our certificate") as caught:
             await client.fetch("SELECT 1")
         await client.close()
         await refusing
