@@ -15,9 +15,13 @@ _STATE, _BEGAN = 3 - 3, 22 - 3
 
 
 def this_process() -> Process:
-    """This process: its boot, its process namespace, its number, and when it began."""
+    """This process: its boot, its process namespace, its number, and when it began.
+
+    The mark is empty where one of these is not known: it would be that of a process elsewhere, too.
+    """
     pid = os.getpid()
-    return Process(platform.node(), f"{_place()}/{pid}/{_began(pid)}")
+    place, began = _place(), _began(pid)
+    return Process(platform.node(), f"{place}/{pid}/{began}" if place and began else "")
 
 
 def is_gone(mark: str) -> bool:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from dyncdc.app import this_process as module
 from dyncdc.app.this_process import is_gone, this_process
 
 
@@ -49,3 +53,10 @@ def test_of_a_process_that_cannot_be_seen_from_here_nothing_is_known() -> None:
         "a/b",
     ):
         assert not is_gone(mark)
+
+
+def test_without_a_boot_id_the_mark_is_empty_since_it_would_be_that_of_a_process_elsewhere_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_BOOT", Path("/nowhere"))
+    assert this_process().mark == ""
