@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -46,7 +46,7 @@ from .overview import asking_clickhouse, make_overview, table_facts
 from .patience import Patience
 from .refused import RefusedRows
 from .reload import ReloadedError, reload, try_out
-from .row_settings import note_settings, standing
+from .row_settings import name_troubles, note_settings
 from .signals import Stop
 from .stragglers import cancel_stragglers
 from .this_process import is_gone, this_process
@@ -190,7 +190,7 @@ class _Daemon:
     async def _work(self) -> None:
         with ExitStack() as starting:
             async with self._world(starting) as world:
-                assembly = await self._note(world, await assemble_first(world, once=self._once))
+                assembly = await self._alone(world, await assemble_first(world, once=self._once))
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
                 self._declare(assembly)
@@ -216,27 +216,29 @@ class _Daemon:
         task = starting.enter_context(self._progress.task("start"))
         return Patience(self._config.run.startup_timeout_seconds if self._once else None, self._progress, task)
 
-    async def _note(self, world: World, assembly: Assembly) -> Assembly:
-        """Note what decides the rows of a life, once the former one has ended and before this one writes any.
-
-        Return what is to be replicated: another process that was waited for may have changed tables meanwhile.
-        """
+    async def _alone(self, world: World, assembly: Assembly) -> Assembly:
+        """Wait until nobody else is at work; return what is to be replicated: who was may have changed tables."""
         members = ClickHouseMembers(world.clickhouse, self._config.pipeline)
         sessions = ClickHouseSessions(world.clickhouse, self._config.pipeline)
         before = Predecessor(self._division, members, sessions, self._succession(), self._progress)
         if await before.wait(self._epoch, world.patience.task):
             assembly = await self._assemble_again(world)
-        self._troubles = await note_settings(world, assembly, self._metrics, self._progress)
         return assembly
+
+    async def _note(self, world: World, assembly: Assembly, epoch: int) -> None:
+        """Note what decides the rows of a life, once it has its session and before it writes any."""
+        with ExitStack() as noting:
+            world.patience = self._patience(noting)
+            self._troubles = await note_settings(world, assembly, epoch, self._metrics, self._progress)
 
     def _succession(self) -> Succession:
         return Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once)
 
     async def _begin_again(self, world: World) -> Assembly:
-        """Assemble and note; begin over when a table of ours is dropped meanwhile, as assembling makes it."""
+        """Assemble, alone; begin over when a table of ours is dropped meanwhile, as assembling makes it."""
         while True:
             try:
-                return await self._note(world, await self._assemble_again(world))
+                return await self._alone(world, await self._assemble_again(world))
             except TableGoneError as error:
                 world.patience.task.failed(str(error))
                 self._progress.report("start", error, REOPEN_SECONDS)
@@ -384,9 +386,14 @@ class _Daemon:
             on_lost_position=config.kinesis.on_lost_position,
             diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),
         )
+
+        def ready(epoch: int) -> None:
+            name_troubles(self._progress, self._troubles, standing)
+            self._ready(epoch)
+
         settle_memory(shares.budget_bytes)
         self.replicating = True
-        async with cleaning(world, assembly, self._progress), standing(self._progress, self._troubles):
+        async with cleaning(world, assembly, self._progress), AsyncExitStack() as standing:
             await replicate(
                 assembly.streams,
                 assembly.snapshots,
@@ -396,7 +403,8 @@ class _Daemon:
                 metrics=self._metrics,
                 progress=self._progress,
                 clock=time.time,
-                on_ready=self._ready,
+                on_claimed=partial(self._note, world, assembly),
+                on_ready=ready,
             )
 
     def _ready(self, epoch: int) -> None:

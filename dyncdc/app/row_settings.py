@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 
 from ..config import TableConfig
@@ -61,16 +61,19 @@ def unrepeatable(config: TableConfig) -> str:
     return "snapshot.export_arn names one export: name a bucket instead" if config.snapshot.export_arn else ""
 
 
-async def note_settings(world: World, assembly: Assembly, metrics: Metrics, progress: Progress) -> dict[str, str]:
-    """Note the settings and mappings of this life, and make durable what former rows need.
+async def note_settings(
+    world: World, assembly: Assembly, epoch: int, metrics: Metrics, progress: Progress
+) -> dict[str, str]:
+    """Note the settings and mappings of the life of this epoch, and make durable what former rows need.
 
-    Returns, by table, what health must name. Before anything is read or written, and after the former life has ended.
+    Returns, by table, what health must name. Before anything is read or written, and after the session was claimed:
+    what a process notes that then gives way to another one would count as what the rows of that one are under.
     """
     troubles = {}
     for stream in assembly.streams:
         for table in assembly.tables:
             if table.spec.source_table in stream.tables:
-                noting = _Noting(world, table, metrics, progress)
+                noting = _Noting(world, table, epoch, metrics, progress)
                 trouble = await noting.run(stream.source.id, stream.source.server_time)
                 if trouble:
                     troubles[table.spec.source_table] = trouble
@@ -80,9 +83,10 @@ async def note_settings(world: World, assembly: Assembly, metrics: Metrics, prog
 class _Noting:
     """One table's start."""
 
-    def __init__(self, world: World, table: Prepared, metrics: Metrics, progress: Progress) -> None:
+    def __init__(self, world: World, table: Prepared, epoch: int, metrics: Metrics, progress: Progress) -> None:
         self._world = world
         self._table = table
+        self._epoch = epoch
         self._metrics = metrics
         self._progress = progress
         self._name = table.spec.source_table
@@ -106,8 +110,8 @@ class _Noting:
         )
         last = mine[-1] if mine else None
         if last is None or (last.uuid, last.settings) != (table.uuid, settings) or last.member != world.division.member:
-            number = max((noted.number for noted in past), default=0) + 1
-            noted = Noted(table.uuid, settings, now, world.division.member, number)
+            # In the order of the sessions: what a process that gave way notes late is not the newest.
+            noted = Noted(table.uuid, settings, now, world.division.member, self._epoch)
             await world.patience(lambda: self._store.save(self._name, noted))
         return self._lost(news)
 
@@ -156,13 +160,10 @@ class _Noting:
         )
 
 
-@asynccontextmanager
-async def standing(progress: Progress, troubles: Mapping[str, str]) -> AsyncIterator[None]:
-    """Let health name these troubles, by table, while the block runs."""
-    with ExitStack() as tasks:
-        for table, why in troubles.items():
-            tasks.enter_context(progress.task(f"mapping:{table}")).failed(why)
-        yield
+def name_troubles(progress: Progress, troubles: Mapping[str, str], tasks: AsyncExitStack) -> None:
+    """Let health name these troubles, by table, until ``tasks`` is closed."""
+    for table, why in troubles.items():
+        tasks.enter_context(progress.task(f"mapping:{table}")).failed(why)
 
 
 def of_member(past: Sequence[Noted], member: int) -> Sequence[Noted]:

@@ -6,7 +6,7 @@ Composes and nests (sink > checkpointer > writer > readers) and keeps the drain'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -109,19 +109,20 @@ async def replicate(
     metrics: Metrics,
     progress: Progress,
     clock: Callable[[], float],
+    on_claimed: Callable[[int], Awaitable[None]] | None = None,
     on_ready: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Keep the destination equal to the streams' tables until ``draining`` is set or, with ``once``, all is done.
 
-    Returns after a clean drain. ``on_ready`` is called with this life's epoch once the checkpoints are loaded. Leaving
-    by exception or cancellation skips the drain; nothing is lost, it replays. Raises the error itself, never a group:
-    FatalError (SourceLostError, DestinationChangedError when another life could go on), with ``once`` also what made a
-    snapshot fail.
+    Returns after a clean drain. ``on_claimed`` is called with this life's epoch once its session is claimed, nothing
+    is read before it has ended; ``on_ready`` once the checkpoints are loaded, too. Leaving by exception or cancellation
+    skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError (SourceLostError,
+    DestinationChangedError when another life could go on), with ``once`` also what made a snapshot fail.
     """
     tables = {table for stream in streams for table in stream.tables}
     life = _Life(destination, settings, tables, draining=draining, metrics=metrics, progress=progress, clock=clock)
     try:
-        await life.run(streams, snapshots, on_ready)
+        await life.run(streams, snapshots, on_claimed, on_ready)
     except BaseExceptionGroup as group:
         error = first_error(group)
         if isinstance(error, LimitReached) and not error.again:
@@ -178,9 +179,13 @@ class _Life:
         metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
 
     async def run(
-        self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], on_ready: Callable[[int], None]
+        self,
+        streams: Sequence[StreamTask],
+        snapshots: Sequence[SnapshotTask],
+        on_claimed: Callable[[int], Awaitable[None]] | None,
+        on_ready: Callable[[int], None],
     ) -> None:
-        if not await _unless(self._draining, self._begin(), name="checkpointer", on_end=lambda: None):
+        if not await _unless(self._draining, self._begin(on_claimed), name="checkpointer", on_end=lambda: None):
             return
         on_ready(self._checkpointer.epoch)
         writer = self._writer()
@@ -225,7 +230,7 @@ class _Life:
             self._checkpointer.stop()
             closing.cancel()
 
-    async def _begin(self) -> None:
+    async def _begin(self, on_claimed: Callable[[int], Awaitable[None]] | None) -> None:
         """Wait until nobody else is at work, load what was saved, take an epoch, and be a member."""
         await self._membership.alone()
         there, settings = self._destination, self._settings
@@ -234,6 +239,10 @@ class _Life:
             await before.wait(settings.after, task)
         await self._retry_checkpoints("loading checkpoints", self._load)
         await self._retry_checkpoints("beginning a session", self._take_epoch)
+        if on_claimed is not None:
+            await on_claimed(self._checkpointer.epoch)
+            # Whoever began meanwhile may not have seen what was noted; whoever begins from here on does.
+            await self._retry_checkpoints("looking for a later session", self._claim.check)
         await self._membership.join(self._checkpointer.epoch)
 
     async def _take_epoch(self) -> None:

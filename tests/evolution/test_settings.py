@@ -14,8 +14,14 @@ from dyncdc.app.patience import limited
 from dyncdc.config import load_config
 from dyncdc.decode.spec import ColumnSpec
 from dyncdc.operations.check import Checker
+from dyncdc.pipeline.sessions import SessionClaim
 
 SCAN = {"method": "scan", "settle_seconds": 0.05, "margin_seconds": 0.1}
+
+NOTE_FIRST_AGAIN = (
+    "INSERT INTO dyncdc_settings SELECT * REPLACE ({number} AS number, now64(6) AS noted_at)"
+    " FROM (SELECT * FROM dyncdc_settings ORDER BY number LIMIT 1)"
+)
 
 
 def item(number: int, city: str = "Bonn", **more: str) -> dict[str, Any]:
@@ -173,6 +179,38 @@ def test_a_setting_that_was_changed_and_taken_back_leaves_no_row_wrong(
     before = stage.clickhouse.number("SELECT uniqExact(id) FROM dyncdc_snapshots")
     stage.once()
     assert stage.clickhouse.number("SELECT uniqExact(id) FROM dyncdc_snapshots") == before, "once is enough"
+
+
+def test_settings_that_another_process_noted_while_this_one_began_are_not_those_of_its_rows(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches: of two that start together one notes last, and the other wins the session."""
+    table = loaded(stage)
+    take = SessionClaim.take
+
+    async def begin_after_the_other(claim: SessionClaim, epoch: int) -> int:
+        stage.clickhouse.run(NOTE_FIRST_AGAIN.format(number=epoch - 1))
+        return await take(claim, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionClaim, "take", begin_after_the_other)
+        change_entry(stage, {"exclude": ["address"]})
+        put(stage, table, item(1), item(2))
+        stage.once()
+    change_entry(stage, {"exclude": None})
+    stage.once()
+    assert verified(stage, table)
+
+
+def test_settings_that_a_process_notes_late_which_has_given_way_are_not_the_newest(stage: Stage) -> None:
+    table = loaded(stage)
+    change_entry(stage, {"exclude": ["address"]})
+    put(stage, table, item(1), item(2))
+    stage.once()
+    stage.clickhouse.run(NOTE_FIRST_AGAIN.format(number="number + 1"))
+    change_entry(stage, {"exclude": None})
+    stage.once()
+    assert verified(stage, table)
 
 
 def test_a_list_of_columns_that_was_changed_and_taken_back_fills_the_columns_again(stage: Stage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,10 +11,10 @@ from pipeline_parts import WIDE, MemoryCheckpoints, MemorySink, OneRowEach, Scri
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Shard, Snapshot
+from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Session, Shard, Snapshot
 from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.nothing_kept import NothingKept
-from dyncdc.pipeline.ports import Decoder
+from dyncdc.pipeline.ports import Decoder, SessionStore
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
@@ -51,6 +51,8 @@ class Bench:
         self.members = NothingKept()
         self.recovery = NothingKept()
         self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
+        self.sessions: SessionStore = NothingKept()
+        self.on_claimed: Callable[[int], Awaitable[None]] | None = None
         self.settings = Settings("p", WIDE, 10**6, drain_seconds=drain_seconds, once=once)
 
     async def _answer(self, of: Shard, after: Position) -> RawChunk:
@@ -69,12 +71,14 @@ class Bench:
                 bury,
                 members=self.members,
                 recovery=self.recovery,
+                sessions=self.sessions,
             ),
             self.settings,
             draining=self.draining,
             metrics=self.metrics,
             progress=self.progress,
             clock=lambda: 1_000.0,
+            on_claimed=self.on_claimed,
             on_ready=self._ready,
         )
 
@@ -314,5 +318,53 @@ def test_once_ends_under_a_load_that_never_lets_it_reach_the_tip() -> None:
         bench.source.answer = always_more
         async with asyncio.timeout(60):
             await bench.life()
+
+    run(work())
+
+
+class Sessions(NothingKept):
+    """Sessions that last."""
+
+    def __init__(self) -> None:
+        self.kept: list[Session] = []
+
+    async def newest_sessions(self) -> Sequence[Session]:
+        return self.kept
+
+    async def later_session(self, session: Session) -> Session | None:
+        return next((one for one in self.kept if one.rank > session.rank), None)
+
+    async def save_session(self, session: Session) -> None:
+        self.kept.append(session)
+
+
+@pytest.mark.parametrize("rival", [False, True])
+def test_what_is_noted_behind_the_claim_is_noted_before_anything_is_read_and_by_the_later_session(rival: bool) -> None:
+    """Catches: settings noted by a process that then gives way, or rows written by one that has."""
+
+    async def work() -> None:
+        bench = Bench(once=True)
+        sessions = Sessions()
+        bench.sessions = sessions
+        noted: list[int] = []
+
+        async def note(epoch: int) -> None:
+            await asyncio.sleep(0.1)
+            noted.append(epoch)
+            assert [one.epoch for one in sessions.kept] == noted, "the session is claimed"
+            assert not bench.source.fetched and not bench.ready
+            if rival:
+                sessions.kept.append(Session(0, 1, epoch + 1, "another"))
+            else:
+                bench.draining.set()
+
+        bench.on_claimed = note
+        if rival:
+            with pytest.raises(FatalError, match="took over"):
+                await bench.life()
+            assert not bench.source.fetched and not bench.sink.inserted
+        else:
+            await bench.life()
+        assert len(noted) == 1
 
     run(work())
