@@ -54,4 +54,5 @@ def _cleaner(world: World, assembly: Assembly, progress: Progress) -> TombstoneC
             world.clickhouse, pipeline, {name: CleanedTable(table.spec, table.uuid) for name, table in tables.items()}
         ),
         progress=progress,
+        replay_seconds=world.config.clickhouse.replay_after_restart_seconds,
     )

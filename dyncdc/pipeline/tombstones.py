@@ -45,35 +45,43 @@ class Durable:
     """Open dead letters of the table, and those that do not name theirs."""
     gaps: int
     """Open ones: a snapshot is to come."""
+    at: float = 0.0
+    """When that was, at the earliest, by the clock that dates snapshots."""
 
 
-def clean_before(cleaned: Cleaned, durable: Durable, *, now: float, margin_seconds: float) -> int | None:
+def clean_before(
+    cleaned: Cleaned, durable: Durable, *, now: float, margin_seconds: float, replay_seconds: float = 0.0
+) -> int | None:
     """Return the version (microseconds) below which tombstones may go, None where none may. ``now``: the stream's time.
 
     What Kinesis still holds is not older than the retention, what was read and is not written not older than the
-    positions, what a snapshot brings not older than its version. A letter may hold any of them.
+    positions, what a snapshot brings not older than its version. A letter may hold any of them. ``replay_seconds``:
+    what ClickHouse acknowledged so shortly before a restart is read again.
     """
     retention_seconds = cleaned.source.retention_seconds
     marks = [row.mark for row in durable.rows if row.source == cleaned.source.id and not row.mark.finished]
     if retention_seconds is None or not durable.held or durable.letters or durable.gaps or not marks:
         return None
     bounds = [now - retention_seconds, *(mark.read_until for mark in marks)]
-    for snapshot in unfinished(durable.snapshots, cleaned):
+    for snapshot in unfinished(durable.snapshots, cleaned, durable.at - replay_seconds - margin_seconds):
         if not snapshot.version:
             return None  # an export that somebody names may be of any age
         bounds.append(snapshot.version / 1_000_000)
     return int((min(bounds) - margin_seconds) * 1_000_000)
 
 
-def unfinished(snapshots: Sequence[Snapshot], cleaned: Cleaned) -> list[Snapshot]:
+def unfinished(snapshots: Sequence[Snapshot], cleaned: Cleaned, since: float) -> list[Snapshot]:
     """Return the snapshots of a destination that may still write, the oldest first: all since the last complete one.
 
-    One that has failed counts as long as no other is complete: its last rows may be on their way.
+    One that has failed counts as long as no other is complete: its last rows may be on their way. One that is complete
+    ``since`` then counts, too: its files are read again should ClickHouse be restarted.
     """
     mine = [
         each for each in snapshots if (each.table, each.destination_uuid) == (cleaned.table, cleaned.destination_uuid)
     ]
-    last = max((index for index, each in enumerate(mine) if each.state == "complete"), default=-1)
+    last = max(
+        (index for index, each in enumerate(mine) if each.state == "complete" and each.saved_at < since), default=-1
+    )
     return mine[last + 1 :]
 
 
@@ -91,6 +99,7 @@ class TombstoneCleaner:
         progress: Progress,
         interval_seconds: float = INTERVAL_SECONDS,
         margin_seconds: float = MARGIN_SECONDS,
+        replay_seconds: float = 300.0,
     ) -> None:
         self._tables = tables
         self._checkpoints = checkpoints
@@ -100,6 +109,7 @@ class TombstoneCleaner:
         self._progress = progress
         self._interval_seconds = interval_seconds
         self._margin_seconds = margin_seconds
+        self._replay_seconds = replay_seconds
 
     async def run(self) -> None:
         """Look for ever, until cancelled; raises nothing that a later look could mend."""
@@ -135,6 +145,7 @@ class TombstoneCleaner:
         return True
 
     async def _before(self, cleaned: Cleaned) -> int | None:
+        at = await self._recovery.server_time()
         followed = {row.table: row for row in await self._recovery.followed()}.get(cleaned.table)
         gaps = [gap for gap in await self._recovery.open_gaps() if gap.table == cleaned.table and not gap.accepted]
         durable = Durable(
@@ -143,8 +154,15 @@ class TombstoneCleaner:
             held=followed is not None and followed.source == cleaned.source.id and followed.held,
             letters=await self._tombstones.open_letters(cleaned.table),
             gaps=len(gaps),
+            at=at,
         )
-        return clean_before(cleaned, durable, now=cleaned.source.server_time, margin_seconds=self._margin_seconds)
+        return clean_before(
+            cleaned,
+            durable,
+            now=cleaned.source.server_time,
+            margin_seconds=self._margin_seconds,
+            replay_seconds=self._replay_seconds,
+        )
 
     @staticmethod
     async def _rest(seconds: float, task: TaskProgress) -> None:

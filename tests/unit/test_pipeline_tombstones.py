@@ -41,12 +41,12 @@ def snapshot(state: Any, version: float = 0.0, **options: Any) -> Snapshot:
     return replace(Snapshot("id", "orders", state, "uuid", version=int(version * SECOND)), **options)
 
 
-QUIET = Durable(rows=[row(NOW)], snapshots=[], held=True, letters=0, gaps=0)
+QUIET = Durable(rows=[row(NOW)], snapshots=[], held=True, letters=0, gaps=0, at=NOW)
 
 
 def limit(**changes: Any) -> float | None:
     """The limit in seconds before now."""
-    found = clean_before(ORDERS, replace(QUIET, **changes), now=NOW, margin_seconds=3600.0)
+    found = clean_before(ORDERS, replace(QUIET, **changes), now=NOW, margin_seconds=3600.0, replay_seconds=300.0)
     return None if found is None else NOW - found / SECOND
 
 
@@ -81,6 +81,14 @@ def test_o6_snapshots_count_until_another_one_is_complete() -> None:
     assert limit(snapshots=[old, snapshot("complete", NOW - 8 * DAY)]) == DAY + 3600
     assert limit(snapshots=[snapshot("complete", NOW), old, snapshot("sweeping", NOW - 2 * DAY)]) == 9 * DAY + 3600
     assert limit(snapshots=[replace(old, destination_uuid="dropped"), replace(old, table="users")]) == DAY + 3600
+
+
+def test_o6_a_snapshot_counts_for_as_long_as_a_restart_of_clickhouse_makes_its_files_come_again() -> None:
+    """Catches: an old snapshot that is complete, a clean-up, a restart, and rows that their tombstones held down."""
+    old = snapshot("complete", NOW - 5 * DAY)
+    assert limit(snapshots=[replace(old, saved_at=NOW - 10.0)]) == 5 * DAY + 3600
+    assert limit(snapshots=[replace(old, saved_at=NOW - 3600.0 - 299.0)]) == 5 * DAY + 3600
+    assert limit(snapshots=[replace(old, saved_at=NOW - 3600.0 - 301.0)]) == DAY + 3600
 
 
 @dataclass
