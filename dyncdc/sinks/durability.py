@@ -1,4 +1,7 @@
-"""Inserts that a loss of power does not take back: settings of tables, where ``clickhouse.insert_fsync`` is set."""
+"""Inserts that a loss of power does not take back: settings of tables.
+
+Those of dyncdc's own that are written seldom are made with them; all others where ``clickhouse.insert_fsync`` is set.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,11 @@ _IS_SET: Final = " AND ".join(
 
 def with_fsync(statements: Iterable[str]) -> list[str]:
     """Statements of ours, in which every table is made with these settings: each ends in its SETTINGS."""
-    return [f"{text}, {FSYNC}" if text.startswith("CREATE TABLE ") else text for text in statements]
+    return [f"{text}, {FSYNC}" if _lacks_fsync(text) else text for text in statements]
+
+
+def _lacks_fsync(statement: str) -> bool:
+    return statement.startswith("CREATE TABLE ") and not statement.endswith(FSYNC)
 
 
 async def without_fsync(clickhouse: ClickHouse, tables: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from .ddl import deduplication, engine
+from .durability import FSYNC
 from .names import on_cluster
 
 CHECKPOINTS: Final = "dyncdc_checkpoints"
@@ -23,6 +24,9 @@ WATERMARKS: Final = "dyncdc_watermarks"
 MAPPINGS: Final = "dyncdc_mappings"
 SETTINGS: Final = "dyncdc_settings"
 DESTINATIONS: Final = "dyncdc_destinations"
+
+SELDOM: Final = frozenset((SNAPSHOTS, GAPS, REQUESTS, FOLLOWED, SESSIONS, TOMBSTONES, MAPPINGS, SETTINGS, DESTINATIONS))
+"""What is written seldom, and not written again by what is read again: on disk before it is acknowledged, always."""
 
 ACCEPTED: Final = "accepted"
 """Reason of a gap that the user took (``accept_gap``): nothing is done about it."""
@@ -133,7 +137,8 @@ def own_statements(cluster: str | None = None) -> list[str]:
 
 
 def _completed(statement: str, cluster: str | None) -> str:
-    """The statement with what depends on the cluster: where it runs, the engine, how tokens are remembered."""
+    """The statement with where it runs, the engine, how tokens are remembered, and when an insert is on disk."""
     placed = _HEAD.sub(lambda found: found[0] + on_cluster(cluster), statement)
     kept = _ENGINE.sub(lambda found: f"ENGINE = {engine(found[1], found[2] or '', cluster)}", placed)
-    return f"{kept} {deduplication(cluster)}"
+    fsync = f", {FSYNC}" if _HEAD.findall(statement)[0] in SELDOM else ""
+    return f"{kept} {deduplication(cluster)}{fsync}"
