@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -190,7 +190,7 @@ class _Daemon:
     async def _work(self) -> None:
         with ExitStack() as starting:
             async with self._world(starting) as world:
-                assembly = await self._alone(world, await assemble_first(world, once=self._once))
+                assembly = await self._begin_with(world, partial(assemble_first, world, once=self._once))
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
                 self._declare(assembly)
@@ -198,7 +198,7 @@ class _Daemon:
                     while not await self._live(world, assembly):
                         with ExitStack() as again:
                             world.patience = self._patience(again)
-                            assembly = await self._begin_again(world)
+                            assembly = await self._begin_with(world, partial(self._assemble_again, world))
                             self._declare(assembly)
 
     def _declare(self, assembly: Assembly) -> None:
@@ -234,12 +234,14 @@ class _Daemon:
     def _succession(self) -> Succession:
         return Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once)
 
-    async def _begin_again(self, world: World) -> Assembly:
+    async def _begin_with(self, world: World, assemble_now: Callable[[], Awaitable[Assembly]]) -> Assembly:
         """Assemble, alone; begin over when a table of ours is dropped meanwhile, as assembling makes it."""
         while True:
             try:
-                return await self._alone(world, await self._assemble_again(world))
+                return await self._alone(world, await assemble_now())
             except TableGoneError as error:
+                if self._once:
+                    raise
                 world.patience.task.failed(str(error))
                 self._progress.report("start", error, REOPEN_SECONDS)
                 await asyncio.sleep(REOPEN_SECONDS)

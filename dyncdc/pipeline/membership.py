@@ -89,6 +89,15 @@ def _stable(shard: ShardId) -> int:
     return int(number.group()) if number else zlib.crc32(shard.encode())
 
 
+def replaced(division: Division, newer: int, epoch: int) -> FatalError:
+    """Say that another process is this member now."""
+    return FatalError(
+        f"being member {division}: another dyncdc process with this pipeline name took over"
+        f" (its epoch {newer}, ours {epoch})",
+        hint="run one process per member, or give this one another `pipeline` name",
+    )
+
+
 class Membership:
     """This process among the members of its pipeline. ``tables``: DynamoDB's names of those that it follows.
 
@@ -257,11 +266,7 @@ class Membership:
     def _refuse_replaced(self, seen: Sequence[Member], epoch: int) -> None:
         for one in seen:
             if (one.member, one.members) == (self.division.member, self.division.members) and one.epoch > epoch:
-                raise FatalError(
-                    f"being member {self.division}: another dyncdc process with this pipeline name took over"
-                    f" (its epoch {one.epoch}, ours {epoch})",
-                    hint="run one process per member, or give this one another `pipeline` name",
-                )
+                raise replaced(self.division, one.epoch, epoch)
 
     def _strangers(self, seen: Sequence[Member]) -> list[Member]:
         return [one for one in self._sightings.alive(seen) if one.members != self.division.members]

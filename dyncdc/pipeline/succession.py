@@ -12,7 +12,7 @@ from ..errors import FatalError, RetryableError
 from ..model import Member, Process, Session
 from ..telemetry.progress import Progress, TaskProgress
 from .liveness import LIVE_SECONDS, Sightings
-from .membership import Division
+from .membership import Division, replaced
 from .ports import MemberStore, SessionStore
 from .retry import Backoff, retry_for_ever
 
@@ -77,10 +77,13 @@ class Predecessor:
 
         Who has ended in order is not waited for, nor who runs no more on this machine. Anybody else is, until not seen
         for ``LIVE_SECONDS``, and health shows it by ``task``. ``after``: the epoch of our life before. Raises
-        FatalError where there is no patience for that.
+        FatalError where there is no patience for that, and when who is at work has begun since that life: it has taken
+        our place, and who was replaced does not stand by.
         """
         waited = False
         while not self._how.take_over and (found := await self._find(after)):
+            if after:
+                raise replaced(self._division, found[0][0].epoch, after)
             if not self._how.patient:
                 raise self._how.refused(*found[0])
             what = at_work(*found[0])

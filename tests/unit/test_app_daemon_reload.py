@@ -158,3 +158,26 @@ def test_lives_that_end_at_once_do_not_follow_each_other_without_a_pause(monkeyp
         assert asyncio.get_running_loop().time() - begun_at >= 5 * daemon.REOPEN_SECONDS
 
     run(scenario())
+
+
+def test_a_table_of_its_own_that_is_dropped_while_a_process_starts_does_not_end_it() -> None:
+    class Starts(_Lives):
+        looks = 0
+
+        async def _alone(self, world: World, assembly: Assembly) -> Assembly:
+            self.looks += 1
+            if self.looks == 1:
+                raise TableGoneError("looking for members: there is no such table")
+            return assembly
+
+    async def assemble() -> Assembly:
+        return cast(Assembly, "assembled")
+
+    async def scenario() -> None:
+        lives = Starts(Stop())
+        with lives._progress.task("start") as task:
+            world = cast(World, type("W", (), {"patience": Patience(None, lives._progress, task)})())
+            assert await lives._begin_with(world, assemble) == "assembled"
+        assert lives.looks == 2
+
+    run(scenario())

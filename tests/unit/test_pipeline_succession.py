@@ -71,6 +71,17 @@ def test_a_silent_predecessor_on_another_host_is_waited_for_until_its_row_is_old
     run(scenario())
 
 
+def test_a_process_that_was_replaced_between_two_of_its_sessions_ends_and_does_not_stand_by() -> None:
+    async def scenario() -> None:
+        kept = Kept()
+        await at_work(kept, epoch=7)
+        with pytest.raises(FatalError, match="took over"):
+            await waited(kept, Succession(), after=5)
+        assert await waited(kept, Succession(Process("db1", "there")), after=5) == 0.0, "it is this process itself"
+
+    run(scenario())
+
+
 def test_who_has_left_or_is_gone_or_is_this_process_or_is_to_be_replaced_is_not_waited_for() -> None:
     async def scenario() -> None:
         kept = Kept()
