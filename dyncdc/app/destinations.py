@@ -16,6 +16,7 @@ from ..decode.spec import KeyAttribute, TableSpec
 from ..errors import ConfigError
 from ..pipeline.bindings import Target
 from ..sinks.cluster import check_cluster, is_replicated, present_tables
+from ..sinks.codes import TableGoneError
 from ..sinks.connection import ClickHouse
 from ..sinks.ddl import add_mark_column, create_table, create_view
 from ..sinks.destinations import refuse_detached
@@ -313,7 +314,8 @@ def _made_by(statement: str) -> str:
 async def _prepared(world: World, plan: Planned) -> Prepared:
     table = await world.patience(lambda: read_destination(world.clickhouse, plan.config.destination))
     if table is None:
-        raise ConfigError(
+        # dropped by somebody, or ClickHouse went back just now: beginning over makes it again
+        raise TableGoneError(
             f"creating {plan.config.destination}: it is not there afterwards", hint="check the grants of the user"
         )
     # Read back, so that what is inserted fits the table as it is, whoever made it.

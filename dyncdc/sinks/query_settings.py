@@ -93,7 +93,15 @@ answer is wrong, so one that a constraint holds is not insisted on."""
 WAIT_FOR_DELETES: Final[Settings] = {"lightweight_deletes_sync": 2, "mutations_sync": 2}
 """On all replicas: of two deletes the second must not come before the first."""
 
-_ROWS: Final = {**ALWAYS, "max_query_size": MAX_QUERY_BYTES}
+_LIMITS_OF_ROWS: Final = (
+    "max_query_size",
+    "max_columns_to_read",
+    "max_temporary_columns",
+    "max_temporary_non_const_columns",
+)
+"""Those that an insert runs into as well: each DEFAULT of a column that it leaves out is a temporary column."""
+
+_ROWS: Final = {**ALWAYS, **{name: LIMITS[name] for name in _LIMITS_OF_ROWS}}
 
 
 def with_ours(settings: Settings, *, rows: bool, refused: set[str]) -> dict[str, object]:

@@ -59,9 +59,14 @@ def read_columns(clickhouse: ClickHouseHttp, table: str) -> list[Column]:
         f" WHERE database = '{clickhouse.database}' AND table = '{table}'"
         " AND name NOT IN ('_spill', '_version', '_deleted') ORDER BY position"
     )
+    kept = _kept_mapping(clickhouse, table) if "dyncdc_mappings" in clickhouse.tables() else {}
     columns = []
     for name, kind, comment, default in found:
         _, mark, note = str(comment).partition("dyncdc {")  # behind the words of others, if they left any
+        if not mark and str(name) in kept:  # a comment that somebody has taken away comes back at the next start
+            attribute, takes = kept[str(name)]
+            columns.append(Column(str(name), str(kind), _path(attribute), takes, later=default == "DEFAULT"))
+            continue
         if not mark:
             columns.append(Column(str(name), str(kind), (str(name),), ("S",), later=True))
             continue
@@ -70,6 +75,16 @@ def read_columns(clickhouse: ClickHouseHttp, table: str) -> list[Column]:
             Column(str(name), str(kind), _path(origin["attribute"]), tuple(origin["from"]), later=default == "DEFAULT")
         )
     return columns
+
+
+def _kept_mapping(clickhouse: ClickHouseHttp, table: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """What dyncdc keeps of the columns beside their comments: attribute and DynamoDB types, by column."""
+    rows = clickhouse.rows(
+        "SELECT column, argMax(attribute, number), argMax(takes, number) FROM dyncdc_mappings"
+        " WHERE role = 'attribute' AND destination_uuid = (SELECT toString(uuid) FROM system.tables"
+        f" WHERE database = '{clickhouse.database}' AND name = '{table}') GROUP BY column"
+    )
+    return {str(column): (str(attribute), tuple(map(str, list(takes)))) for column, attribute, takes in rows}  # type: ignore[call-overload]
 
 
 def _path(text: str) -> tuple[str, ...]:

@@ -249,3 +249,22 @@ async def test_totals_taken_as_rows_are_noticed(clickhouse: ClickHouse, monkeypa
     monkeypatch.delattr(ProtocolConnection, "receive_packet")
     query = "SELECT number FROM numbers(3)"
     assert await clickhouse.fetch(query, settings={"extremes": 1}) != [(0,), (1,), (2,)]
+
+
+async def test_a_limit_of_temporary_columns_stops_no_rows_of_a_table_whose_columns_read_the_spill(
+    server: OddServer,
+) -> None:
+    async with user(server, "odd", "grown") as clickhouse:
+        number = "toDecimal128OrNull(x, 0)"
+        default = (
+            f"arrayMap(x -> assumeNotNull(if(match(x, '[0-9]'), {number}, NULL)),"
+            " JSONExtract(_spill, 'c', 'NS', 'Array(String)'))"
+        )
+        grown = f"c Array(Decimal(38, 0)) DEFAULT {default}"
+        await clickhouse.execute(
+            f"CREATE TABLE t (pk String, _spill String, {grown}) ENGINE = MergeTree ORDER BY pk", doing="making t"
+        )
+        await clickhouse.execute(
+            Statement.of("INSERT INTO t (pk, _spill) FORMAT JSONCompactColumns ", (b'[["a"],["{}"]]',))
+        )
+        assert await clickhouse.fetch("SELECT count() FROM t") == [(1,)]

@@ -1,0 +1,30 @@
+"""Destinations at a start: what is only missing for now ends no daemon for good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from dyncdc.app import destinations
+from dyncdc.app.destinations import Planned
+from dyncdc.app.world import World
+from dyncdc.sinks.codes import TableGoneError
+
+
+async def _call(operation: Callable[[], Awaitable[Any]]) -> Any:
+    return await operation()
+
+
+def test_a_destination_that_is_gone_as_soon_as_it_was_made_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(destinations, "read_destination", nothing)
+    world = cast(World, SimpleNamespace(clickhouse=None, patience=_call))
+    plan = cast(Planned, SimpleNamespace(config=SimpleNamespace(destination="orders")))
+    with pytest.raises(TableGoneError, match="creating orders"):  # which the daemon answers by beginning over
+        asyncio.run(destinations._prepared(world, plan))
