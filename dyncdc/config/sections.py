@@ -34,6 +34,8 @@ class Section(BaseModel):
 
 def check_stream(value: str | None) -> str | None:
     """A stream's name or its ARN. Raises ValueError."""
+    if value is not None and ":dynamodb:" in value:
+        raise ValueError("must be a Kinesis data stream that the table sends its changes to, not a DynamoDB stream")
     if value is not None and not _STREAM.fullmatch(value):
         raise ValueError("must be the name or the ARN of a Kinesis stream")
     return value

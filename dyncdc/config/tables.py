@@ -192,7 +192,7 @@ Names = Annotated[tuple[Text, ...], BeforeValidator(_tuple)]
 class TableConfig(Section):
     """One DynamoDB table and the ClickHouse table that mirrors it."""
 
-    dynamodb: str = Field(description="DynamoDB table")
+    dynamodb: str = Field(description="name of the DynamoDB table, as in the records of its changes; not its ARN")
     clickhouse: str = Field(default="", description="ClickHouse table; default: the same name")
     stream: str | None = Field(default=None, description="name or ARN of the stream; default: kinesis.stream")
     history: Text | None = Field(default=None, description="table that keeps every change, beside the destination")
@@ -237,6 +237,8 @@ class TableConfig(Section):
     @field_validator("dynamodb")
     @classmethod
     def _is_table_name(cls, value: str) -> str:
+        if value.startswith("arn:"):
+            raise ValueError(f"must be the name of a DynamoDB table, not its ARN: {value.rpartition('/')[2]}")
         if not _DYNAMODB_TABLE.fullmatch(value):
             raise ValueError("must be the name of a DynamoDB table: 3 to 255 of a-z A-Z 0-9 _ . -")
         return value

@@ -91,6 +91,14 @@ def mistake(text: str, environ: dict[str, str] | None = None) -> str:
         (MINIMAL + TABLE + TABLE.replace('"orders"', '"orders_current"'), "also the name of the view over orders"),
         (MINIMAL + TABLE.replace('"orders"', '"dyncdc_gaps"'), "kept for dyncdc's own"),
         (MINIMAL + TABLE.replace('"orders"', '"a b"'), "tables[0].dynamodb must be the name of a DynamoDB table"),
+        (
+            MINIMAL + TABLE.replace('"orders"', '"arn:aws:dynamodb:eu-west-1:123456789012:table/orders"'),
+            "tables[0].dynamodb must be the name of a DynamoDB table, not its ARN: orders",
+        ),
+        (
+            MINIMAL + TABLE + 'stream = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-31"',
+            "tables[0].stream must be a Kinesis data stream that the table sends its changes to",
+        ),
         (MINIMAL + '[[tables]]\ndynamodb = "orders"\n', "tables[0].snapshot is missing"),
         (MINIMAL + TABLE.replace('"none"', '"export"'), "tables[0].snapshot: method = \"export\" needs either bucket"),
         (MINIMAL + TABLE.replace('"none"', '"none", bucket = "b"'), "bucket means nothing with method = \"none\""),

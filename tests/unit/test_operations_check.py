@@ -43,16 +43,21 @@ def test_ties_are_an_error_where_the_stream_does_not_keep_the_order_of_one_key(
 
 
 @pytest.mark.parametrize(
-    ("status", "level"),
+    ("status", "level", "todo"),
     [
-        ("ACTIVE", "ok"),
-        ("UPDATING", "ok"),
-        ("DELETING", "error"),
-        ("ARCHIVED", "error"),
-        ("INACCESSIBLE_ENCRYPTION_CREDENTIALS", "error"),
+        ("ACTIVE", "ok", ""),
+        ("UPDATING", "ok", ""),
+        ("CREATING", "warning", "wait until it is ACTIVE"),
+        ("DELETING", "error", "make it anew"),
+        ("ARCHIVING", "error", "from a backup only"),
+        ("ARCHIVED", "error", "restore it from its backup"),
+        ("INACCESSIBLE_ENCRYPTION_CREDENTIALS", "error", "KMS key"),
+        ("REPLICATION_NOT_AUTHORIZED", "error", "permission to replicate"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_an_error(monkeypatch: pytest.MonkeyPatch, status: str, level: str) -> None:
+def test_a_table_that_cannot_be_read_is_an_error_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, status: str, level: str, todo: str
+) -> None:
     async def describe(self: Tables, table: str) -> TableDescription:
         return TableDescription(table, "arn:t", status, (), 0, 0)
 
@@ -60,7 +65,8 @@ def test_a_table_that_cannot_be_read_is_an_error(monkeypatch: pytest.MonkeyPatch
     checker = Checker(cast(Any, SimpleNamespace(tables=())), cast(Any, _at_once))
     aws = cast(Any, SimpleNamespace(dynamodb=None))
     asyncio.run(checker._table(aws, cast(Any, SimpleNamespace(dynamodb="orders")), None))
-    assert checker.findings[-1].level == level
+    assert checker.findings[-1].level == level and status in checker.findings[-1].text
+    assert todo in checker.findings[-1].todo and bool(todo) == bool(checker.findings[-1].todo)
 
 
 @pytest.mark.parametrize(
