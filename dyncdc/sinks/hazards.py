@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-_QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`", re.DOTALL)
+_QUOTED: Final = re.compile(r"'[^'\\]*(?:\\.[^'\\]*)*'|`[^`\\]*(?:\\.[^`\\]*)*`", re.DOTALL)
+"""Long runs at once: this is looked for every few seconds in texts of a hundred kilobytes and more."""
 _TTL: Final = re.compile(r"\bTTL (.*?)(?= SETTINGS |\Z)", re.DOTALL)
 _MOVES: Final = re.compile(r"\b(?:TO (?:DISK|VOLUME)|RECOMPRESS)\b")
 _PROJECTION: Final = re.compile(r"PROJECTION\b")
 _CONSTRAINT: Final = re.compile(r"CONSTRAINT\b")
+_PARENTHESIS: Final = re.compile(r"[()]")
+_SEPARATOR: Final = re.compile(r"[(),]")
 _REBUILT: Final = re.compile(r"deduplicate_merge_projection_mode = '(?:drop|rebuild)'")
 
 
@@ -58,21 +61,21 @@ def _elements(create_query: str) -> Iterator[str]:
     masked = _masked(create_query)
     begin = masked.find("(")
     depth = 0
-    for at in range(begin, len(masked)) if begin >= 0 else ():
-        depth += (masked[at] == "(") - (masked[at] == ")")
+    for found in _PARENTHESIS.finditer(masked, begin) if begin >= 0 else ():
+        depth += 1 if found[0] == "(" else -1
         if depth == 0:
-            yield from split_list(create_query[begin + 1 : at])
+            yield from split_list(create_query[begin + 1 : found.start()])
             return
 
 
 def split_list(text: str) -> list[str]:
     """Split at the commas that are inside of nothing."""
     parts, depth, begin = [], 0, 0
-    for at, character in enumerate(_masked(text)):
-        depth += (character == "(") - (character == ")")
-        if character == "," and depth == 0:
-            parts.append(text[begin:at].strip())
-            begin = at + 1
+    for found in _SEPARATOR.finditer(_masked(text)):
+        depth += (found[0] == "(") - (found[0] == ")")
+        if found[0] == "," and depth == 0:
+            parts.append(text[begin : found.start()].strip())
+            begin = found.end()
     return [*parts, text[begin:].strip()]
 
 
