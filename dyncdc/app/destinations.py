@@ -29,6 +29,8 @@ from ..sinks.mapping import (
     unfilled_columns,
 )
 from ..sinks.mappings import read_destination
+from ..sinks.name_length import refuse_long_names
+from ..sinks.names import quote_name
 from ..sinks.own_tables import own_statements, own_tables
 from ..sinks.places import Seen, doubtful_columns, nested_arrays, seen_places
 from ..sinks.server_types import virtual_names, with_server_types
@@ -134,13 +136,14 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
         planned = await _with_versions(world, replace(planned, source=description), existing)
         planned = await with_owner(world, planned, existing)
         planned = await _with_history(world, planned)
-        return await _with_view(world, planned)
+        return await _with_lengths(world, await _with_view(world, planned))
     version_type = await _version_type(world, config)
     spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
     notes = list(_name_notes(config, None))
     planned = Planned(config, spec, None, [create_table(spec, world.cluster)], notes=notes, source=description)
-    return await _with_view(world, await _with_history(world, planned))
+    planned = await _with_view(world, await _with_history(world, planned))
+    return await _with_lengths(world, planned)
 
 
 async def _attached(clickhouse: ClickHouse, name: str) -> ExistingTable | None:
@@ -204,6 +207,16 @@ async def _with_view(world: World, planned: Planned) -> Planned:
     if state != "current":
         planned.statements.append(create_view(spec, world.cluster))
     return planned
+
+
+async def _with_lengths(world: World, planned: Planned) -> Planned:
+    """Refuse names that are too long for what would be made."""
+    spec = planned.spec
+    keys = {spec.destination: "tables.clickhouse", spec.history: "tables.history", view_name(spec): "tables.clickhouse"}
+    made = {_made_by(statement) for statement in planned.statements}
+    names = {name: key for name, key in keys.items() if quote_name(name) in made}
+    found = await world.patience(lambda: refuse_long_names(world.clickhouse, names))
+    return replace(planned, refused=(*planned.refused, *found))
 
 
 async def _version_type(world: World, config: TableConfig) -> str:
