@@ -242,6 +242,7 @@ _HINTS: Final[Mapping[int, str]] = {
     243: "free disk space on the server",
     252: "too many parts: let merges catch up, or raise batch.max_age_seconds; of too many partitions, allow dyncdc"
     " max_partitions_per_insert_block = 0",
+    1001: "the server's log has more: it answers so where its disk is read-only or gone",
     497: "`dyncdc ddl` prints the grants that the user needs",
 }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import disks
 import pytest
 
 from dyncdc.config import ClickHouseUrl
@@ -25,16 +25,8 @@ DISK_MIB = 160
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, where mounting one is permitted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("a full disk needs the right to mount one")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", DISK_MIB) as disk:
+        yield disk
 
 
 async def test_on_a_full_disk_no_column_is_added_and_clickhouse_starts_again(small_disk: Path) -> None:
@@ -42,23 +34,15 @@ async def test_on_a_full_disk_no_column_is_added_and_clickhouse_starts_again(sma
         clickhouse = ClickHouse(ClickHouseUrl("native", port=server.tcp_port, database=server.database))
         await clickhouse.execute(TABLE)
         await run_add_columns(clickhouse, "t", [COLUMN], "_spill")
-        ballast = small_disk / "ballast"
-        with ballast.open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(2**16))
-                    file.flush()
-            except OSError:
-                pass
         other = ColumnSpec("later", "Nullable(String)", ("later",), ("S",))
-        with pytest.raises(NoSpaceError, match="disk default has less than 8 MiB free"):
-            await run_add_columns(clickhouse, "t", [other], "_spill")
         sink, block = ClickHouseSink(clickhouse), Block("t", ("pk",), [b'"%b"' % (b"x" * 300_000)], 1)
-        with pytest.raises(RetryableError, match=r"NOT_ENOUGH_SPACE|CANNOT_WRITE"):
-            await sink.insert(block, "a")
-        definitions = list((small_disk / "clickhouse" / "data").rglob("*.sql"))
-        assert definitions and all(file.stat().st_size for file in definitions)
-        ballast.unlink()
+        with disks.full(small_disk):
+            with pytest.raises(NoSpaceError, match="disk default has less than 8 MiB free"):
+                await run_add_columns(clickhouse, "t", [other], "_spill")
+            with pytest.raises(RetryableError, match=r"NOT_ENOUGH_SPACE|CANNOT_WRITE"):
+                await sink.insert(block, "a")
+            definitions = list((small_disk / "clickhouse" / "data").rglob("*.sql"))
+            assert definitions and all(file.stat().st_size for file in definitions)
         await server.stop()
         await server.start()
         clickhouse._full_at -= 3_600.0
