@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,33 @@ def test_what_is_refused_for_a_while_ends_no_daemon_running_or_starting(place: P
     lines = [json.loads(line) for line in daemon.log.read_text().splitlines() if line.startswith("{")]
     refusals = [line for line in lines if line.get("error_class") in ("CredentialsError", "LoginRefused")]
     assert refusals and all(line["level"] == "error" and line["hint"] for line in refusals)
+
+
+ONCE = """#!/bin/sh
+echo asked >> {asked}
+[ "$(wc -l < {asked})" -eq 1 ] || exit 1
+echo '{{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "SessionToken": "c", "Expiration": "{expires}"}}'
+"""
+"""Credentials that are given once, and expire so soon that each call tries to renew them first."""
+
+
+def test_credentials_that_are_valid_and_cannot_be_renewed_end_no_daemon(place: Place, tmp_path: Path) -> None:
+    table = place.make_table("things", {"id": "S"}, place.make_stream())
+    daemon = place.daemon(place.configure([place.entry(table, snapshot={"method": "none"})]))
+    asked, script, profile = tmp_path / "asked", tmp_path / "credentials.sh", tmp_path / "profile"
+    expires = datetime.now(UTC) + timedelta(minutes=12)
+    script.write_text(ONCE.format(asked=asked, expires=f"{expires:%FT%TZ}"))
+    profile.write_text(f"[default]\ncredential_process = /bin/sh {script}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del daemon.environment[name]
+    daemon.environment.update(AWS_CONFIG_FILE=str(profile), AWS_SHARED_CREDENTIALS_FILE="/nonexistent")
+    with running(daemon):
+        place.aws.put(table, {"id": {"S": "a"}})
+        wait_until(lambda: place.clickhouse.number("SELECT count() FROM things_current") == 1, 20, "it replicates")
+        assert daemon.terminate() == 0, daemon.tail()
+    assert len(asked.read_text().splitlines()) > 3, "it has tried to renew them, so the library has repeated itself"
+    said = [line for line in daemon.log.read_text().splitlines() if "advisory refresh" in line]
+    assert said and all(json.loads(line)["level"] == "warning" for line in said)
 
 
 def test_a_daemon_whose_stderr_is_full_replicates_and_counts_what_it_could_not_say(place: Place) -> None:

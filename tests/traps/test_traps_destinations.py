@@ -6,6 +6,7 @@ Each test says which wrong code it would catch.
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import pytest
 
@@ -315,6 +316,42 @@ async def test_what_would_take_rows_away_is_refused_by_name_while_running_until_
         await until(lambda: ["k1", "meanwhile"] in stage.rows(columns="id, text"), what="it goes on")
         assert not life.done() and stage.count() == 10
     assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
+
+
+@pytest.mark.parametrize(("mode", "safe"), [("ignore", False), ("rebuild", True)])
+async def test_a_projection_added_in_flight_is_refused_by_name_unless_it_follows_the_rows(
+    stage: Stage, mode: str, safe: bool
+) -> None:
+    """Catches: readers that are answered out of a projection with the rows that were replaced."""
+    table = await loaded(stage)
+    async with stage.living() as life:
+        await ready(stage)
+        stage.clickhouse.run(f"ALTER TABLE orders MODIFY SETTING deduplicate_merge_projection_mode = '{mode}'")
+        stage.clickhouse.run("ALTER TABLE orders ADD PROJECTION by_text (SELECT * ORDER BY text)")
+        stage.place.aws.put(table, item("k1", "meanwhile"))
+        if not safe:
+            await said(stage, "its projection by_text may show rows that were replaced")
+            stage.clickhouse.run("ALTER TABLE orders DROP PROJECTION by_text")
+        await until(lambda: ["k1", "meanwhile"] in stage.rows(columns="id, text"), what="it goes on")
+        assert not life.done() and stage.count() == 10
+    assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
+
+
+async def test_a_constraint_added_in_flight_makes_letters_of_what_violates_it_and_of_nothing_else(stage: Stage) -> None:
+    """Catches: a delete, whose row has no attributes, that holds its table for ever or is lost without a word."""
+    table = await loaded(stage)
+    async with stage.living() as life:
+        await ready(stage)
+        stage.clickhouse.run("ALTER TABLE orders ADD CONSTRAINT has_text CHECK notEmpty(ifNull(text, ''))")
+        delete(stage, table, "k2")
+        for number in range(3, 6):
+            stage.place.aws.put(table, item(f"k{number}", "meanwhile"))
+        await until(lambda: stage.letters() != [], what="the delete is a letter")
+        await until(lambda: sum("meanwhile" in row for row in stage.rows()) == 3, what="the others have arrived")
+        assert not life.done()
+    (letter,) = stage.letters()
+    assert "has_text" in str(letter["error"]) and "REMOVE" in base64.b64decode(str(letter["raw"])).decode(), letter
+    assert stage.count() == 10 and stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
 
 
 async def test_a_stuck_mutation_keeps_nothing_from_the_destination(stage: Stage) -> None:

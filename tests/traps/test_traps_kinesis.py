@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from dyncdc.pipeline import edge
+
 from .stage import Stage, change, now, until
 
+SCAN = {"method": "scan", "margin_seconds": 1, "settle_seconds": 0}
 COLUMNS = {"id": "String", "value": "Nullable(String)"}
 
 
@@ -149,6 +152,49 @@ def test_k9_empty_answers_before_data_do_not_slow_a_shard_down(stage: Stage, emp
     stage.once(kinesis={"poll_interval_seconds": 0.001})
     assert stage.rows() == [["far away", ""]]
     assert time.monotonic() - begun < 8.0  # with the pauses of an idle shard: 500 seconds
+
+
+def test_once_reads_all_of_a_stream_that_does_not_say_how_far_behind_it_is(stage: Stage) -> None:
+    """Catches: a full answer taken for the tip, after which ``run --once`` ends with records unread."""
+    table = stage.table(columns=COLUMNS)
+    stage.place.aws.set(behind_grain_seconds=1e9)
+    stage.put_all([change(table, "INSERT", now(), item(f"k{number}")) for number in range(3_000)])
+    stage.once()
+    assert stage.count() == 3_000
+
+
+async def test_k8_what_a_retention_decreased_under_a_slow_reader_takes_is_a_gap_and_made_good(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches: a retention that is looked at as a life begins only: Kinesis goes on behind the hole without a word."""
+    monkeypatch.setattr(edge, "LEAST_RETENTION_SECONDS", 0.5)
+    table = stage.table(items=[item(f"k{number}", "first") for number in range(5)], snapshot=SCAN)
+    put = stage.place.aws.put
+    async with stage.living():
+        await until(lambda: stage.count() == 5, what="it is loaded")
+        put(table, item("k4", "second"))
+        await until(lambda: ["k4", "second"] in stage.rows(columns="id, value"), what="it is followed")
+        stage.place.aws.inject("GetRecords", {"sleep": 6.0})
+        await asyncio.sleep(0.5)  # the read that takes so long has begun
+        begin = time.time()
+        stage.place.aws.dynamodb.delete_item(TableName=table, Key={"id": {"S": "k0"}})
+        put(table, item("k1", "lost"))
+        end = time.time()
+        await asyncio.sleep(3.5)
+        put(table, item("k2", "still there"))
+        stage.place.aws.set(retention_seconds=4.0)
+        held = f"SELECT count() FROM dyncdc_gaps WHERE `from` <= {begin} AND `to` >= {end}"
+        await until(lambda: stage.clickhouse.number(held) > 0, 15, "the gap is written down")
+        stage.place.aws.set(retention_seconds=0.0)
+        closed = "SELECT count() FROM dyncdc_gaps WHERE recovered_at IS NOT NULL"
+        await until(lambda: stage.clickhouse.number(closed) > 0, 15, "it is made good")
+    assert stage.clickhouse.number("SELECT uniqExact(`from`) FROM dyncdc_gaps") == 1
+    assert [[key, value] for key, value in stage.rows(columns="id, value")] == [
+        ["k1", "lost"],
+        ["k2", "still there"],
+        ["k3", "first"],
+        ["k4", "second"],
+    ]
 
 
 def test_k11_hundreds_of_shards_are_all_read_though_one_call_in_twenty_fails(stage: Stage) -> None:
