@@ -13,7 +13,7 @@ from e2e.place import Place
 from dyncdc.local.clickhouse import LocalClickHouse
 
 from .stage import Stage, until
-from .test_traps_destinations import SCAN, delete, item, ready, said
+from .test_traps_destinations import SCAN, delete, item, said
 
 DISK_MIB = 256
 
@@ -30,21 +30,24 @@ async def small(stage: Stage, aws: Aws, tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 async def test_c9_what_a_full_and_then_a_read_only_disk_refuses_arrives_when_it_is_mended(small: Stage) -> None:
-    """Catches: codes of a disk taken for those of rows, which end as letters; a process that ends; positions saved."""
+    """Catches: codes of a disk taken for those of rows, which end as letters; a process that ends; an ALTER."""
     small.options["run"] = {"stuck_after_seconds": 2}
     table = small.table(items=[item(f"k{number}", "first") for number in range(10)], snapshot=SCAN)
     directory = small.place.server.directory
     async with small.living() as life:
-        await ready(small)
+        await until(lambda: small.count() == 10, 20, "it is loaded")
         with disks.full(directory.parent):
             for number in range(3, 10):
-                small.place.aws.put(table, item(f"k{number}", "full" + " " * 300_000))
+                small.place.aws.put(table, item(f"k{number}", "full" + " " * 300_000) | {"grown": {"S": "x"}})
             await said(small, "NOT_ENOUGH_SPACE")
+            definitions = list((directory / "data").rglob("*.sql"))
+            assert definitions and all(file.stat().st_size for file in definitions)
         with disks.read_only(directory / "data"):
             small.place.aws.put(table, item("k1", "read-only"))
             delete(small, table, "k2")
             await said(small, "STD_EXCEPTION")
         arrived = [["k0", "first"], ["k1", "read-only"], *([f"k{number}", "full"] for number in range(3, 10))]
         await until(lambda: small.rows(columns="id, trim(text)") == arrived, 20, "it goes on by itself")
+        assert small.clickhouse.number("SELECT countIf(_spill LIKE '%grown%') FROM orders FINAL") == 7
         assert not life.done()
     assert small.letters() == [] and small.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
