@@ -43,6 +43,44 @@ async def test_c4_a_view_whose_target_is_gone_holds_its_table_and_neither_the_pr
     assert stage.clickhouse.number("SELECT uniqExact(id) FROM sums") == 3
 
 
+async def test_c4_two_refused_tables_with_more_than_the_memory_holds_stop_no_other_stream(stage: Stage) -> None:
+    """Catches: a share of the memory for each refused table, so that two have all of it."""
+    options = {"columns": COLUMNS, "evolve": "spill"}
+    stage.stream(2)
+    sick, ill = (stage.table(label, clickhouse=label, **options) for label in ("sick", "ill"))
+    other = f"{stage.place.name}-other"
+    stage.place.streams.append(other)
+    well = stage.table("well", clickhouse="well", stream=stage.place.aws.make_stream(other, 1), **options)
+    stage.place.aws.send_changes(well, stage.entries[-1]["stream"])
+    life_options = {"limits": {"memory_bytes": 16 * 2**20}, "run": {"stuck_after_seconds": 1.0}}
+    async with stage.living(**life_options) as life:
+        await until(lambda: {"sick_current", "ill_current", "well_current"} <= stage.clickhouse.tables(), 15, "tables")
+        for label in ("sick", "ill"):
+            stage.clickhouse.run(f"CREATE TABLE {label}_sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
+            stage.clickhouse.run(f"CREATE MATERIALIZED VIEW {label}_mv TO {label}_sums AS SELECT id FROM {label}")
+            stage.clickhouse.run(f"DROP TABLE {label}_sums SYNC")
+        for table, slot in ((sick, 0.1), (ill, 0.9)):
+            for first in range(0, 160, 40):
+                large = [item(number) | {"text": {"S": "x" * 100_000}} for number in range(first, first + 40)]
+                stage.put_all([change(table, "INSERT", now(), each) for each in large], slot=slot)
+        await held_back(stage)
+        for number in range(3):
+            stage.place.aws.put(well, item(number))
+            await until(lambda least=number + 1: stage.count("well") == least, 15, "the third goes on")
+        assert not life.done() and stage.count("sick") == stage.count("ill") == 0
+        for label in ("sick", "ill"):
+            stage.clickhouse.run(f"CREATE TABLE {label}_sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
+        await until(lambda: stage.count("sick") == stage.count("ill") == 160, 30, "what waited arrives")
+    assert stage.letters() == []
+
+
+async def held_back(stage: Stage) -> None:
+    """Wait until health says that what refused tables are read from is not read on."""
+    async with asyncio.timeout(25):
+        while "is not read on" not in (await stage.page("/healthz"))[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
 async def test_c10_a_row_that_an_expression_of_the_table_chokes_on_is_the_only_letter(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

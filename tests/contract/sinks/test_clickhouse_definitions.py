@@ -16,6 +16,7 @@ from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.evolution import run_add_columns
 from dyncdc.sinks.mapping import existing_table_spec, new_table_spec
 from dyncdc.sinks.mappings import mapping_news, read_destination, save_mapping
+from dyncdc.sinks.name_length import refuse_long_names
 from dyncdc.sinks.own_tables import own_statements
 from dyncdc.sinks.places import nested_arrays, seen_places
 from dyncdc.sinks.server_types import server_type, virtual_names, with_server_types
@@ -102,6 +103,16 @@ async def test_every_virtual_column_of_this_server_is_a_name_that_no_attribute_g
     paths = [column.path[0] for column in existing_table_spec(config(), (ID,), table).columns]
     assert paths == ["id", "_part_granule_offset", "_anything", "__x", "_"]
     assert await clickhouse.fetch("SELECT * FROM orders") == []
+
+
+@pytest.mark.parametrize("letter", ["x", "-", ".", "é"])
+async def test_a_name_is_too_long_exactly_where_the_server_refuses_it(clickhouse: ClickHouse, letter: str) -> None:
+    names = {letter * length: str(length) for length in range(1, 256)}
+    longest = len(names) - len([*await refuse_long_names(clickhouse, names)])
+    statement = "CREATE TABLE `{}` (a Int8) ENGINE = MergeTree ORDER BY a"
+    await clickhouse.define(statement.format(letter * longest), doing="creating")
+    with pytest.raises(RefusedStatementError, match="max length of table name"):
+        await clickhouse.define(statement.format(letter * (longest + 1)), doing="creating")
 
 
 async def test_listed_attributes_with_dots_get_columns_without(clickhouse: ClickHouse) -> None:
