@@ -78,3 +78,19 @@ async def test_a_stream_named_by_its_arn_in_one_place_and_by_its_name_in_another
         await until(lambda: stage.count("orders") == stage.count("users") == 1, what="both are there")
         assert await stage.metric("dyncdc_records_read_total") == 2
     assert stage.clickhouse.rows("SELECT uniqExact(source) FROM dyncdc_checkpoints") == [["1"]]
+
+
+def test_attributes_named_as_columns_of_clickhouses_or_our_own_have_others(stage: Stage) -> None:
+    """Catches: a column beside a virtual one of its name, with which every ``SELECT *`` ends the server."""
+    loaded = {"_part_granule_offset": {"S": "a"}, "_version": {"S": "b"}, "_deleted": {"N": "1"}, "_spill": {"S": "c"}}
+    streamed = {"_part_offset": {"S": "d"}, "_row_exists": {"N": "0"}, "_anything": {"S": "e"}}
+    table = stage.table(items=[{"id": {"S": "1"}} | loaded], snapshot=SCAN)
+    stage.once()
+    stage.place.aws.put(table, {"id": {"S": "2"}} | streamed)
+    stage.once()
+    stage.place.aws.put(table, {"id": {"S": "3"}} | loaded | streamed)
+    stage.once()
+    names = stage.clickhouse.dicts("SELECT * FROM orders")[0]
+    assert [name for name in names if name.startswith("_")] == ["_spill", "_version", "_deleted"]
+    assert len(names) == 1 + len(loaded) + len(streamed) + 3
+    assert stage.count() == 3 and stage.verify(table).startswith("EQUAL")
