@@ -1,4 +1,4 @@
-"""ClickHouse is away until changes expire, or its disk is full, then read-only: what is lost is one gap, made good."""
+"""ClickHouse is away until changes expire: what is lost is one gap, made good."""
 
 from __future__ import annotations
 
