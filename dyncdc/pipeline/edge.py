@@ -61,8 +61,11 @@ class Edge:
         """Greatest age that a position had when an answer came, of answers since the last look."""
 
     def in_doubt(self, chunk: RawChunk) -> bool:
-        """Whether an answer looks like one after a decrease of the retention, so that this must be looked at first."""
-        jumped = chunk.first_arrived - self.read_until > JUMP_SECONDS
+        """Whether an answer looks like one after a decrease of the retention, so that this must be looked at first.
+
+        An empty one at the tip does, too: all that lay before it may have expired.
+        """
+        jumped = (chunk.first_arrived or chunk.read_until) - self.read_until > JUMP_SECONDS
         return self.says(chunk) and jumped and self._age(chunk) > LEAST_RETENTION_SECONDS
 
     def hole(self, chunk: RawChunk, kept: Kept) -> Hole | None:
