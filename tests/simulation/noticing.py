@@ -25,11 +25,15 @@ from . import (
     moving,
     moving_mutants,
     mutants,
+    partial_exports,
+    partial_exports_mutants,
     records,
     refusal_mutants,
     settling,
     settling_mutants,
     simulate,
+    switching,
+    switching_mutants,
     value_mutants,
     values,
 )
@@ -67,6 +71,8 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *refusal_mutants.ALL,
     *edge_mutants.ALL,
     *moving_mutants.ALL,
+    *switching_mutants.ALL,
+    *partial_exports_mutants.ALL,
 )
 
 
@@ -106,6 +112,10 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return identity.run
     if plant in moving_mutants.ALL:
         return moving.run
+    if plant in switching_mutants.ALL:
+        return switching.run
+    if plant in partial_exports_mutants.ALL:
+        return partial_exports.run
     if plant in mutants.PAUSES:
         return lambda seed: simulate.run(seed, quiet=True)
     # A finished row that lands after the next process has started is rare; there, everybody dies while saving.

@@ -1,0 +1,173 @@
+"""A streaming destination that is switched off and on again within a minute, while lives of a daemon come and go.
+
+The real DestinationWatch and Recovery over a DynamoDB that keeps no record of what its destination was. The judge knows
+when changes reached no stream: once a life could see that, a gap must tell of all of it, whoever is killed meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+from pipeline_parts import MemoryCheckpoints, MemorySink, ScriptedSource, checkpointer_of, sole_member, writer_of
+from recovery_parts import MemoryRecovery, NoSnapshots
+from virtual_time import run as run_virtual
+
+from dyncdc.errors import RetryableError
+from dyncdc.model import Checkpoint, Followed, Gap, Mark, Position, ShardId, Snapshot
+from dyncdc.pipeline.budget import ByteBudget
+from dyncdc.pipeline.destination_watch import DestinationWatch
+from dyncdc.pipeline.pump import Engine
+from dyncdc.pipeline.recovery import Policy, Recovery
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
+from .life import Violation
+
+EPOCH = 1_000_000.0
+TABLE = "orders"
+SEEN_SECONDS = 12.0
+"""Whoever lives so long while the destination is off has looked, even if one look in two failed."""
+WRITTEN_SECONDS = 2.0
+"""From a look to its gap, at most."""
+
+
+def now() -> float:
+    return EPOCH + asyncio.get_running_loop().time()
+
+
+class Stream(ScriptedSource):
+    """Its clock goes on."""
+
+    @property
+    def server_time(self) -> float:  # type: ignore[override]
+        return now()
+
+    @server_time.setter
+    def server_time(self, value: float) -> None:
+        """The clock takes no orders."""
+
+
+class LoadedBefore(NoSnapshots):
+    """One complete snapshot, from before everything."""
+
+    async def load(self) -> list[Snapshot]:
+        return [Snapshot("s", TABLE, "complete", "uuid", "arn", covered_from=EPOCH - 100.0)]
+
+
+@dataclass(slots=True)
+class Off:
+    """One time without delivery. ``begin`` and ``end`` in seconds since the epoch."""
+
+    begin: float
+    end: float
+
+
+@dataclass(slots=True)
+class Life:
+    """From its first look to its end."""
+
+    begin: float
+    end: float
+
+
+class Switch:
+    """Answers as the destination is; never fails twice in a row."""
+
+    def __init__(self, offs: list[Off], rng: random.Random) -> None:
+        self._offs = offs
+        self._rng = rng
+        self._failed = False
+
+    def is_off(self, at: float) -> bool:
+        return any(off.begin <= at < off.end for off in self._offs)
+
+    async def covered_at(self) -> float | None:
+        await asyncio.sleep(self._rng.uniform(0.01, 0.2))
+        self._failed = not self._failed and self._rng.random() < 0.2
+        if self._failed:
+            raise RetryableError("describing the destination: timed out")
+        return None if self.is_off(now()) else now()
+
+    async def identity(self) -> str:
+        return "one"
+
+
+async def _live(seed: int, counted: Counter[str]) -> None:
+    rng = random.Random(f"switching {seed}")
+    offs: list[Off] = []
+    at = EPOCH + rng.uniform(20.0, 60.0)
+    for _ in range(rng.randint(1, 4)):
+        offs.append(Off(at, at + rng.uniform(SEEN_SECONDS, 60.0)))
+        at = offs[-1].end + rng.uniform(20.0, 90.0)
+    switch, store, source = Switch(offs, rng), MemoryRecovery(), Stream()
+
+    async def slow() -> None:
+        await asyncio.sleep(rng.uniform(0.0, WRITTEN_SECONDS / 4))
+
+    store.answer = slow
+    lives: list[Life] = []
+    while now() < at + 30.0:
+        if switch.is_off(now()) and not lives:
+            await asyncio.sleep(1.0)
+            continue
+        begin = now()
+        await _one_life(switch, source, store, lives, rng.choice([rng.uniform(3.0, 40.0), 400.0]), at + 30.0)
+        lives.append(Life(begin, now()))
+        await asyncio.sleep(rng.uniform(0.5, 20.0))
+    gaps = list(store.gaps.values())
+    for off in offs:
+        _judge(off, lives, gaps, counted)
+    counted["gaps"] += len(gaps)
+    for gap in gaps:
+        if not any(off.begin < gap.end and gap.begin < off.end for off in offs):
+            raise Violation(f"nothing was missed from {gap.begin:.1f} to {gap.end:.1f}")
+
+
+async def _one_life(
+    switch: Switch, source: Stream, store: MemoryRecovery, lives: list[Life], seconds: float, until: float
+) -> None:
+    """Watch until somebody kills it."""
+    progress, budget = Progress(clock=lambda: asyncio.get_running_loop().time()), ByteBudget(1)
+    engine = Engine(budget, writer_of(MemorySink(), budget), Metrics(), progress, now)
+    policy = Policy("resnapshot", {source.id: [TABLE]}, destinations={TABLE: "uuid"})
+    recovery = Recovery(store, policy, engine.metrics, progress, sole_member())
+    if lives:
+        store.tables[TABLE] = Followed(TABLE, source.id, 1, EPOCH - 50.0, held=True)
+        mark = Mark(Position("1"), lives[-1].end)
+        checkpointer = checkpointer_of(MemoryCheckpoints([Checkpoint(source.id, ShardId("shard-0"), mark, 1)]))
+        await checkpointer.load()
+        await recovery.begin([source], LoadedBefore(), checkpointer)
+    watch = DestinationWatch(TABLE, source, switch, recovery, engine, table_id="one")  # type: ignore[arg-type]
+    task = asyncio.create_task(watch.run())
+    await asyncio.sleep(min(seconds, max(0.0, until - now())))
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+def _judge(off: Off, lives: list[Life], gaps: list[Gap], counted: Counter[str]) -> None:
+    """Raise Violation unless gaps tell of a time without delivery, as far as anybody could see it."""
+    for number, life in enumerate(lives):
+        first, last = max(life.begin, off.begin), min(life.end, off.end)
+        if last - first < SEEN_SECONDS - 0.5 + WRITTEN_SECONDS and not (life.begin < off.begin and life.end > off.end):
+            continue
+        # who is killed meanwhile leaves an open gap: no snapshot closes it whose coverage began before the end
+        told_until = off.end if life.end > off.end + SEEN_SECONDS else first
+        counted["seen off and on" if life.end > off.end else "killed while off"] += 1
+        counted["seen by a later life"] += number > 0 and life.begin > off.begin
+        if not any(gap.begin <= off.begin and gap.end >= told_until for gap in gaps):
+            raise Violation(
+                f"no change from {off.begin:.1f} to {off.end:.1f} reached the stream, which life {number} could see"
+                f" from {first:.1f} on, and no gap tells of it: {[(gap.begin, gap.end) for gap in gaps]}"
+            )
+
+
+def run(seed: int) -> Counter[str]:
+    """Run one seed. Raises Violation."""
+    counted: Counter[str] = Counter()
+    run_virtual(_live(seed, counted))
+    return counted
