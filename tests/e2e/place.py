@@ -80,7 +80,7 @@ class Place:
         for section, content in sections.items():
             document[section] = document.get(section, {}) | content if isinstance(content, Mapping) else content
         file = self.directory / f"{label}.toml"
-        file.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in document.items()))
+        file.write_text("".join(f"{key} = {toml(value)}\n" for key, value in document.items()))
         return file
 
     def daemon(self, config: Path, *arguments: str) -> Daemon:
@@ -115,10 +115,10 @@ class Place:
             self.clickhouse.run(f"DROP DATABASE IF EXISTS {self.name} SYNC")
 
 
-def _toml(value: Any) -> str:
-    """A value as TOML: what JSON and TOML have in common, and inline tables."""
+def toml(value: Any) -> str:
+    """Return a value as TOML: what JSON and TOML have in common, and inline tables."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {toml(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(inner) for inner in value) + "]"
+        return "[" + ", ".join(toml(inner) for inner in value) + "]"
     return json.dumps(value)

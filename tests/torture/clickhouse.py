@@ -9,7 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.local.children import Child, start_child
+from dyncdc.local.clickhouse import READY_TIMEOUT_SECONDS, LocalClickHouse
+
+from .clock import Clock
 
 USER, PASSWORD = "daemon", "correct-horse"
 
@@ -30,9 +33,20 @@ ODD_PROFILES: Sequence[Mapping[str, object]] = (
 class TorturedClickHouse(LocalClickHouse):
     """``profile``: what the daemon's user is given at the next start; the judge's user keeps the defaults."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clock: Clock) -> None:
         super().__init__(directory, users={USER: PASSWORD})
         self.profile: Mapping[str, object] = {}
+        self._clock = clock
+
+    async def _spawn(self) -> Child:
+        module = "dyncdc.local.clickhouse_child"
+        return await start_child(
+            ["-m", module, str(self.directory.resolve()), str(self.tcp_port), str(self.http_port)],
+            name=f"ClickHouse on {self.directory}",
+            log_file=self.directory / "server.log",
+            ready_timeout_seconds=READY_TIMEOUT_SECONDS,
+            environment=self._clock.environment,
+        )
 
     def _write_configuration(self) -> None:
         super()._write_configuration()

@@ -12,13 +12,14 @@ from e2e.harness import wait_until
 
 from . import kinds, outside
 from .outside import run_somehow
+from .owners import OWNERS, streaming_destinations
 from .plan import Spell
-from .world import DRAIN_SECONDS, MARGIN_SECONDS, World, replacement
+from .processes import check_alive, terminate
+from .world import MARGIN_SECONDS, World, replacement
 from .writes import HAND_MADE
 
 LONGEST_FREEZE_SECONDS = 3.0
 LOST_SECONDS = MARGIN_SECONDS + 1.0
-DRAIN_FAILED = "draining within"
 PRECISIONS = {"MILLISECOND": "MICROSECOND", "MICROSECOND": "MILLISECOND"}
 
 READS = ("GetRecords", "GetShardIterator", "ListShards", "DescribeStreamSummary")
@@ -33,29 +34,6 @@ def disturb(world: World, spell: Spell) -> None:
         _fail_calls(world, spell)
     else:
         world.counted[spell.kind] += DISTURBANCES[spell.kind](world, spell)
-
-
-def check_alive(world: World) -> None:
-    """The daemon never ends by itself."""
-    assert world.daemon.running, f"the daemon ended by itself: {world.daemon.tail()}"
-
-
-def terminate(world: World) -> bool:
-    """SIGTERM: the daemon drains, or says that it could not in time, and ends. Return whether it drained."""
-    check_alive(world)
-    daemon = world.daemon
-    listening = daemon.get("/livez")[0] != 0
-    daemon.signal(signal.SIGTERM)
-    try:
-        code = daemon.wait(DRAIN_SECONDS + 15.0)
-    except AssertionError:
-        daemon.signal(signal.SIGUSR1)  # see witness/sitecustomize.py
-        world.sleep(1.0)
-        raise AssertionError(f"it does not end after SIGTERM; its tasks are in {daemon.log}") from None
-    if code == -signal.SIGTERM and not listening:
-        return False  # it had not come as far as to listen to signals
-    assert code == 0 or (code == 1 and DRAIN_FAILED in daemon.tail()), f"SIGTERM: exit {code}: {daemon.tail()}"
-    return code == 0
 
 
 # --- the daemon ---
@@ -189,10 +167,10 @@ def change_unit(world: World, spell: Spell) -> int:
     """
     tables = sorted(world.names.values())
     chosen = tables if spell.strength > 0.6 else [tables[int(spell.strength * 5) % len(tables)]]
-    with world.writes.pause:
+    with world.streaming, world.writes.pause:
         world.sleep(0.003)
         for table in chosen:
-            (now,) = _destinations(world, table)
+            (now,) = streaming_destinations(world, table)
             world.aws.dynamodb.update_kinesis_streaming_destination(
                 TableName=table,
                 StreamArn=world.stream_arn,
@@ -202,7 +180,7 @@ def change_unit(world: World, spell: Spell) -> int:
             )
         for table in chosen:
             wait_until(
-                lambda name=table: _destinations(world, name)[0]["DestinationStatus"] == "ACTIVE",  # type: ignore[misc]
+                lambda name=table: streaming_destinations(world, name)[0]["DestinationStatus"] == "ACTIVE",  # type: ignore[misc]
                 10,
                 "the new unit is in force",
                 pause_seconds=0.02,
@@ -247,10 +225,6 @@ def _older_than(seconds: float) -> str:
     """A condition on versions of either kind. A snapshot mends what is older than its margin."""
     microseconds = int((time.time() - seconds) * 1_000_000)
     return f"toFloat64(_version) < {microseconds} * if(toTypeName(_version) = 'UInt256', pow(2, 192), 1)"
-
-
-def _destinations(world: World, table: str) -> Any:
-    return world.aws.dynamodb.describe_kinesis_streaming_destination(TableName=table)["KinesisDataStreamDestinations"]
 
 
 # --- AWS ---
@@ -357,4 +331,5 @@ DISTURBANCES: dict[str, Callable[[World, Spell], int]] = {
     kinds.UNIT: change_unit,
     kinds.SNAPSHOT_AGAIN: load_again,
     kinds.COLUMN_BY_HAND: add_column,
+    **OWNERS,
 }

@@ -20,9 +20,10 @@ from dyncdc.operations.verify import verify_table
 
 from . import kinds
 from .carried import carried
-from .disturb import check_alive, disturb, terminate
+from .disturb import disturb
 from .outside import SHORT_RETENTION_SECONDS
 from .plan import SCAN, Plan, Spell
+from .processes import check_alive, terminate
 from .world import Abandoned, World, make_world, stamp
 
 CATCH_UP_SECONDS = 45.0

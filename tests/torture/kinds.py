@@ -6,6 +6,11 @@ DAEMON_KILLED = "daemon: SIGKILL, started again"
 DAEMON_TERMINATED = "daemon: SIGTERM, started again"
 DAEMON_FROZEN = "daemon: SIGSTOP"
 ZOMBIE = "daemon: SIGSTOP, replaced, woken"
+STANDBY = "daemon: a second one of its pipeline"
+INTRUDER = "daemon: one of another pipeline and table for a destination"
+DAEMON_CLOCK = "daemon: clock steps, and back"
+SETTINGS = "settings: changed, and taken back"
+PARTIAL_EXPORT = "settings: an export that leaves items out"
 CLICKHOUSE_FROZEN = "ClickHouse: SIGSTOP"
 CLICKHOUSE_KILLED = "ClickHouse: SIGKILL, started again"
 CLICKHOUSE_RESET = "ClickHouse: connections reset"
@@ -16,14 +21,22 @@ CLICKHOUSE_RESTORED = "ClickHouse: set back to a copy of some seconds ago"
 PARTS_GONE = "ClickHouse: newest parts of the tables gone"
 LOGIN_REFUSED = "ClickHouse: login refused"
 PROFILE = "ClickHouse: another settings profile"
+CLICKHOUSE_CLOCK = "ClickHouse: clock steps, and back"
 NET_RESET = "AWS: connections reset"
 NET_LATE = "AWS: network slow"
 NET_SILENT = "AWS: network blackhole"
+STREAMING_OFF = "DynamoDB: streaming destination off, and on"
+TABLE_ANEW = "DynamoDB: table deleted, made anew"
 PROCESS_KINDS = (
     DAEMON_KILLED,
     DAEMON_TERMINATED,
     DAEMON_FROZEN,
     ZOMBIE,
+    STANDBY,
+    INTRUDER,
+    DAEMON_CLOCK,
+    SETTINGS,
+    PARTIAL_EXPORT,
     CLICKHOUSE_FROZEN,
     CLICKHOUSE_KILLED,
     CLICKHOUSE_RESET,
@@ -34,9 +47,12 @@ PROCESS_KINDS = (
     PARTS_GONE,
     LOGIN_REFUSED,
     PROFILE,
+    CLICKHOUSE_CLOCK,
     NET_RESET,
     NET_LATE,
     NET_SILENT,
+    STREAMING_OFF,
+    TABLE_ANEW,
 )
 
 EXCHANGED = "destination: exchanged for another table, and back"
@@ -58,7 +74,16 @@ AWS_KINDS = (THROTTLED, SERVER_ERROR, DROPPED, TRUNCATED, STALE, EMPTY, EXPIRED,
 
 COARSE = "AWS: coarse times and MillisBehindLatest"
 RETENTION = "stream: positions fall off the retention"
-GAP_KINDS = (CLICKHOUSE_RESTORED, PARTS_GONE, EXCHANGED, OWN_TABLE, RETENTION)
+GAP_KINDS = (
+    CLICKHOUSE_RESTORED,
+    PARTS_GONE,
+    EXCHANGED,
+    OWN_TABLE,
+    RETENTION,
+    SETTINGS,
+    STREAMING_OFF,
+    TABLE_ANEW,
+)
 """After these a gap is right, if it is recovered."""
 
 SPLIT = "stream: shard split"
@@ -81,7 +106,7 @@ SNAPSHOT_SCAN = "snapshot: scan"
 
 LEAST = 20
 """Injections of a kind without which a long run proves nothing about it."""
-LONG_RUN = 50
+LONG_RUN = 200
 """Histories from which on LEAST is demanded."""
 
 REQUIRED = (

@@ -14,6 +14,8 @@ STREAM_TURNS = 5
 SQL_TURNS = 1
 SHORT_RETENTION_SEEDS = 6
 """One seed in so many has a stream that keeps its records for seconds."""
+ZOMBIE_SEEDS = 10
+"""One seed in so many, of those without ties, has a daemon that is woken, beside those of the deck: never with ties."""
 EXPORT, SCAN = "export", "scan"
 
 
@@ -108,6 +110,7 @@ def make_plan(seed: int) -> Plan:
         process=(
             *_spells(rng, seed, PROCESS_KINDS, PROCESS_SPELLS, (0.1, 0.7), without=(ZOMBIE,) if ties else ()),
             *([Spell(RETENTION, 0.5, 1.0, rng.random())] if short_retention else []),
+            *([Spell(ZOMBIE, 0.5, 1.0, rng.random())] if seed % ZOMBIE_SEEDS == 1 else []),
         ),
         aws=tuple(_spells(rng, seed, AWS_KINDS, AWS_SPELLS, (0.0, 0.5))),
         stream=tuple(_spells(rng, seed, STREAM_KINDS, STREAM_TURNS, (0.3, 1.5))),

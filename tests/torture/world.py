@@ -23,6 +23,7 @@ from e2e.place import Place
 from dyncdc.local.aws import LocalAws
 
 from .clickhouse import PASSWORD, USER, TorturedClickHouse
+from .clock import Clock, build_preload
 from .plan import SCAN, Plan
 from .writes import KEY_SCHEMAS, TABLE_COLUMNS, TTL_ATTRIBUTE, Writes
 
@@ -31,6 +32,7 @@ T = TypeVar("T")
 DRAIN_SECONDS = 5.0
 DENIALS = ("AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException")
 DENIED_ATTEMPTS = 100
+MASK_KEY = {"TORTURE_MASK_KEY": "correct-horse-battery"}
 MARGIN_SECONDS = 2.0
 """Exports of the local AWS show one instant; servers tell the time in whole seconds."""
 
@@ -78,8 +80,16 @@ class World:
     stream_arn: str
     password_file: Path
     """Where the daemon finds its password to ClickHouse."""
+    entries: list[dict[str, Any]]
+    """``[[tables]]`` of the configuration."""
+    server_clock: Clock
+    daemon_clock: Clock
     by_hand: threading.Lock = field(default_factory=threading.Lock)
     """Held over statements of ours that belong together, so that a copy of ClickHouse has all of them or none."""
+    streaming: threading.Lock = field(default_factory=threading.Lock)
+    """Held by whoever changes tables and their streaming destinations."""
+    may_end: bool = False
+    """Whether a start of the daemon may have met a table, or a streaming destination, that was not there."""
     requested: dict[str, str] = field(default_factory=dict)
     """The last request for another snapshot, by table."""
     counted: Counter[str] = field(default_factory=Counter)
@@ -113,6 +123,8 @@ class World:
             behind_grain_seconds=0.001,
             arrival_grain_seconds=0.001,
         )
+        for clock in (self.server_clock, self.daemon_clock):
+            clock.step(0.0)
 
 
 class Abandoned(Exception):
@@ -126,7 +138,9 @@ def make_world(plan: Plan, directory: Path) -> Iterator[World]:
         loop = Loop()
         stack.callback(loop.close)
         aws_server = LocalAws(settings={"seed": plan.seed, "ttl_sweep_seconds": 0.5, "export_files": 6})
-        server = TorturedClickHouse(directory / "clickhouse")
+        preload = build_preload(directory)
+        clocks = [Clock(preload, name) for name in ("server", "daemon")]
+        server = TorturedClickHouse(directory / "clickhouse", clocks[0])
         stack.callback(lambda: loop.call(_stop(aws_server, server)))
         loop.call(_start(aws_server, server))
         aws_url = urlsplit(aws_server.endpoint_url)
@@ -151,12 +165,11 @@ def make_world(plan: Plan, directory: Path) -> Iterator[World]:
         writes.preload()
         for one in plan.tables:
             aws.send_changes(names[one.label], stream_arn, one.precision)
-        for label in ("direct", "config"):
-            (directory / f"{label}.password").write_text(PASSWORD)
-        direct_config = _configure(plan, place, names, aws_server.endpoint_url, server.tcp_port, "direct")
-        config = _configure(plan, place, names, to_aws.url, to_clickhouse.listening_port, "config")
+        entries = _entries(plan, place, names)
+        direct_config = configure(place, entries, aws_server.endpoint_url, server.tcp_port, "direct")
+        config = configure(place, entries, to_aws.url, to_clickhouse.listening_port, "config")
         daemon = place.daemon(config)
-        daemon.environment = _with_witness(daemon.environment)
+        daemon.environment = _with_witness(daemon.environment) | MASK_KEY | clocks[1].environment
         stack.callback(_kill_all, place)
         yield World(
             plan,
@@ -174,6 +187,8 @@ def make_world(plan: Plan, directory: Path) -> Iterator[World]:
             direct_config,
             stream_arn,
             directory / "config.password",
+            entries,
+            *clocks,
         )
 
 
@@ -207,7 +222,7 @@ def _ask_again_when_denied(response: Any, attempts: int, **_: object) -> float |
     return 0.1 if code in DENIALS and attempts < DENIED_ATTEMPTS else None
 
 
-def _configure(plan: Plan, place: Place, names: dict[str, str], aws_url: str, clickhouse_port: int, label: str) -> Path:
+def _entries(plan: Plan, place: Place, names: dict[str, str]) -> list[dict[str, Any]]:
     entries = []
     for one in plan.tables:
         entry = place.entry(names[one.label])
@@ -217,23 +232,34 @@ def _configure(plan: Plan, place: Place, names: dict[str, str], aws_url: str, cl
             entry["snapshot"] = {"method": "scan", "segments": 3, "settle_seconds": 0.5}
         entry["snapshot"]["margin_seconds"] = MARGIN_SECONDS
         entries.append(entry)
+    return entries
+
+
+def configure(
+    place: Place, entries: list[dict[str, Any]], aws_url: str, clickhouse_port: int, label: str, **sections: Any
+) -> Path:
+    """Write a configuration of this world, with a file for its password."""
+    password = place.directory / f"{label}.password"
+    password.write_text(PASSWORD)
     return place.configure(
         entries,
         label,
         aws={"endpoint_url": aws_url},
         clickhouse={
             "url": f"clickhouse://{USER}@127.0.0.1:{clickhouse_port}/{place.name}",
-            "password_file": str(place.directory / f"{label}.password"),
+            "password_file": str(password),
             "insert_timeout_seconds": 2.0,
         },
         run={"shutdown_seconds": DRAIN_SECONDS},
+        **sections,
     )
 
 
 def replacement(world: World) -> Daemon:
     """A second daemon with the same configuration, but for the port of its pages."""
     port = free_port()
-    made = Daemon(world.config, port, _with_witness(environment()) | {"DYNCDC_HTTP__LISTEN": f"127.0.0.1:{port}"})
+    variables = _with_witness(environment()) | MASK_KEY | world.daemon_clock.environment
+    made = Daemon(world.config, port, variables | {"DYNCDC_HTTP__LISTEN": f"127.0.0.1:{port}"})
     world.place.daemons.append(made)
     return made
 
