@@ -131,10 +131,11 @@ class _Noting:
     async def _gaps(self, mended: Sequence[Effect], source: str, now: float) -> None:
         recovery = ClickHouseRecovery(self._world.clickhouse, self._world.config.pipeline)
         noticed_at = await self._world.patience(recovery.server_time)
+        # ClickHouse has dated what was noted; a gap that began in the future would stay open until then
+        begins = [min(effect.since or noticed_at, now) for effect in mended]
         gaps = []
-        for since in sorted({effect.since for effect in mended}):
-            reason = "; ".join(effect.words for effect in mended if effect.since == since)
-            begin = since or noticed_at
+        for begin in sorted(set(begins)):
+            reason = "; ".join(effect.words for effect, its in zip(mended, begins, strict=True) if its == begin)
             gaps.append(Gap(self._name, source, "", begin, max(now, begin + 1.0), reason=reason, noticed_at=noticed_at))
         await self._world.patience(partial(recovery.save_gaps, gaps))
         for gap in gaps:

@@ -119,11 +119,22 @@ class ClickHouseRecovery:
         await append_rows(self._clickhouse, REQUESTS, [row], doing=f"accepting deletes in {table}")
 
     async def request(self, table: str, *, accept_deletes: bool = False) -> str:
-        """Ask for a fresh snapshot of a table; return the request's id."""
+        """Ask for a fresh snapshot of a table; return the request's id.
+
+        It is dated after all that were asked for before, whatever the clock says: a snapshot answers those up to its
+        own, and what was damaged since it began must not count as mended.
+        """
         id_ = uuid.uuid4().hex
         if accept_deletes:  # first: the request may be taken up at once
             await self.accept_deletes(table, id_)
-        row = {"id": id_, "pipeline": self._pipeline, "table": table, "kind": SNAPSHOT}
+        await catch_up(self._clickhouse, REQUESTS)
+        rows = await self._clickhouse.fetch(
+            f"SELECT {_MICRO}(greatest(now64(6), max(requested_at) + toIntervalMicrosecond(1))) FROM {REQUESTS}"
+            f" WHERE {self._mine} AND kind = {quote_text(SNAPSHOT)}",
+            doing=f"asking for a snapshot of {table}",
+        )
+        at = time_text(int(rows[0][0]) / MICROSECONDS)
+        row = {"id": id_, "pipeline": self._pipeline, "table": table, "kind": SNAPSHOT, "requested_at": at}
         await append_rows(self._clickhouse, REQUESTS, [row], doing=f"asking for a snapshot of {table}")
         return id_
 

@@ -202,6 +202,21 @@ def test_settings_that_another_process_noted_while_this_one_began_are_not_those_
     assert verified(stage, table)
 
 
+def test_settings_that_a_clock_ahead_has_dated_leave_a_gap_that_can_be_closed_now(stage: Stage) -> None:
+    """Catches: a gap of the future, open and red until ClickHouse's clock was right."""
+    table = loaded(stage, deletes="ignore")
+    stage.clickhouse.run(
+        "INSERT INTO dyncdc_settings SELECT * REPLACE (number + 1 AS number, now64(6) + INTERVAL 1 HOUR AS noted_at)"
+        " FROM (SELECT * FROM dyncdc_settings ORDER BY number DESC LIMIT 1)"
+    )
+    delete(stage, table, 1)
+    stage.once()
+    change_entry(stage, {"deletes": None})
+    stage.once()
+    assert verified(stage, table)
+    assert gap_reasons(stage) != [] and open_gaps(stage) == 0
+
+
 def test_settings_that_a_process_notes_late_which_has_given_way_are_not_the_newest(stage: Stage) -> None:
     table = loaded(stage)
     change_entry(stage, {"exclude": ["address"]})

@@ -90,6 +90,19 @@ async def test_a_request_is_open_until_it_is_done(tables: ClickHouse) -> None:
     assert await ClickHouseRecovery(tables, "another").open_requests() == []
 
 
+async def test_a_request_is_later_than_those_before_it_whose_clock_was_ahead(tables: ClickHouse) -> None:
+    """Catches: a snapshot that began before the request answers it, for it looks older than what it was begun for."""
+    store = ClickHouseRecovery(tables, "p")
+    await tables.execute(
+        f"INSERT INTO {REQUESTS} (id, pipeline, table, kind, requested_at)"
+        " VALUES ('ahead', 'p', 'orders', 'snapshot', now64(6) + INTERVAL 1 HOUR)"
+    )
+    later = [await store.request("orders"), await store.request("orders")]
+    requests = await store.open_requests()
+    assert [each.id for each in requests] == ["ahead", *later]
+    assert requests[0].requested_at < requests[1].requested_at < requests[2].requested_at
+
+
 async def test_the_last_life_that_followed_a_table_counts(tables: ClickHouse) -> None:
     store = ClickHouseRecovery(tables, "p")
     assert await store.followed() == []
