@@ -187,6 +187,14 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollback:
+    """A member has seen at ``noticed_at`` (the store's clock) that what it had been acknowledged is gone."""
+
+    member: int
+    noticed_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """The server that holds the rows. ``id``: "" where any of several may answer for the same data.
 

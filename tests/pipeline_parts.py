@@ -21,6 +21,7 @@ from dyncdc.model import (
     Position,
     Proof,
     RawChunk,
+    Rollback,
     Server,
     Shard,
     ShardId,
@@ -97,6 +98,8 @@ class MemoryCheckpoints:
         """How often somebody asked for a proof."""
         self.of = Server("one", 500.0)
         self.past_marks: list[PastMark] = []
+        self.noted: list[Rollback] = []
+        self.note_answer: Exception | None = None
 
     async def load(self) -> Sequence[Checkpoint]:
         return list(self.rows)
@@ -132,6 +135,14 @@ class MemoryCheckpoints:
         marks = sorted(self.past_marks, key=lambda mark: (mark.epoch, mark.ordinal))
         before = [mark.saved_at for mark in marks if mark.saved_at < server.started_at or mark.server != server.id]
         return Past(marks, max(before, default=0.0))
+
+    async def note_rollback(self, member: int) -> None:
+        if self.note_answer is not None:
+            raise self.note_answer
+        self.noted.append(Rollback(member, self.now))
+
+    async def rollbacks(self) -> Sequence[Rollback]:
+        return list(self.noted)
 
     async def server_time(self) -> float:
         return self.now

@@ -40,9 +40,10 @@ def _cleaner(world: World, assembly: Assembly, progress: Progress) -> TombstoneC
     if not tables or not world.division.leads:
         return None
     pipeline = world.config.pipeline
+    standing = {task.plan.table: task.plan.standing for task in assembly.snapshots}
     return TombstoneCleaner(
         [
-            Cleaned(name, stream.source, tables[name].uuid)
+            Cleaned(name, stream.source, tables[name].uuid, standing.get(name))
             for stream in assembly.streams
             for name in stream.tables
             if name in tables

@@ -13,7 +13,7 @@ from ..telemetry.progress import Progress
 from .ledger import ShardLedger
 from .ports import CheckpointStore
 from .proving import Proving
-from .rewind import Key, PastMarks, Rewind, history_rows, is_before, rewind
+from .rewind import Key, PastMarks, Rewind, history_rows, rewind, together
 
 HEARTBEAT_SECONDS = 60.0
 """An idle shard gets a row this often: ``read_until`` is what tells a quiet shard from a lost position."""
@@ -41,7 +41,7 @@ class Checkpointer:
         self._store = store
         self._replay_seconds = replay_seconds
         self._went_back = went_back
-        self._proving = Proving(store, metrics, progress)
+        self._proving = Proving(store, metrics, progress, member)
         self._past = PastMarks()
         self.rewind = Rewind()
         """What is read again, for the server may have lost what came of it."""
@@ -95,15 +95,20 @@ class Checkpointer:
         self.epoch = max(int(await self._store.server_time() * 1_000_000), seen + 1)
 
     async def _rewind(self, rows: Sequence[Checkpoint]) -> Rewind:
-        """What is read again. After ClickHouse went back, of this member as if the server had been started just now."""
+        """What is read again. Where ClickHouse went back, of the member as if the server had been started at that time.
+
+        A shard that was saved since is not read again, so it does not matter in which session, or process, this is.
+        """
         server, seconds = self._proving.server, self._replay_seconds
-        found = rewind(rows, await self._store.past(server, history_rows(seconds)), server, seconds)
-        if not self._went_back:
-            return found
-        now = replace(server, started_at=await self._store.server_time())
-        mine = [row for row in rows if row.member == self._member]
-        again = rewind(mine, await self._store.past(now, history_rows(seconds)), now, seconds)
-        return replace(again, marks={**found.marks, **again.marks})
+        if self._went_back:
+            await self._store.note_rollback(self._member)
+            self._went_back = False  # a retry need not say it again
+        found = [rewind(rows, await self._store.past(server, history_rows(seconds)), server, seconds)]
+        for rollback in await self._store.rollbacks():
+            then = replace(server, started_at=rollback.noticed_at)
+            theirs = [row for row in rows if row.member == rollback.member]
+            found.append(rewind(theirs, await self._store.past(then, history_rows(seconds)), then, seconds))
+        return together(found)
 
     async def look(self, sources: Collection[SourceId]) -> None:
         """Take up what other members have saved of these sources. Raises RetryableError, FatalError."""
@@ -121,7 +126,7 @@ class Checkpointer:
         for row in rows:
             if (row.source, row.shard) in self.ledgers or row.shard in self.finished(row.source):
                 continue
-            if (row.source, row.shard) in self.rewind.marks and is_before(row, self._proving.server):
+            if self.rewind.overtakes(row):
                 continue  # its owner has not read it again yet
             marks = self._loaded.setdefault(row.source, {})
             before = marks.get(row.shard)

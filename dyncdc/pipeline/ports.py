@@ -20,6 +20,7 @@ from ..model import (
     Proof,
     RawChunk,
     Request,
+    Rollback,
     Server,
     Session,
     Shard,
@@ -164,6 +165,15 @@ class CheckpointStore(Protocol):
 
         None that is older than a week, so that what is shown of one shard is no older than what is shown of all.
         """
+
+    async def note_rollback(self, member: int) -> None:
+        """Append that what this member had been acknowledged is gone, noticed now.
+
+        Raises RetryableError, FatalError.
+        """
+
+    async def rollbacks(self) -> Sequence[Rollback]:
+        """Those of all members that are no older than the past marks are kept. Raises RetryableError, FatalError."""
 
     async def server_time(self) -> float:
         """Seconds since the epoch by the store's own clock."""

@@ -22,8 +22,9 @@ class WentBackError(FatalError):
 class Proving:
     """What one session knows of the server that holds its checkpoints."""
 
-    def __init__(self, store: CheckpointStore, metrics: Metrics, progress: Progress) -> None:
+    def __init__(self, store: CheckpointStore, metrics: Metrics, progress: Progress, member: int = 0) -> None:
         self._store = store
+        self._member = member
         self._metrics = metrics
         self._progress = progress
         self._proven_over = -1
@@ -52,7 +53,7 @@ class Proving:
                 hint="run one process per member of a pipeline, or give this one another `pipeline` name",
             )
         if not proof.held:
-            raise self._noticed("rolled_back", "the last checkpoints that it has acknowledged are gone")
+            await self._rolled_back()
         if is_restarted(self.server, proof.started_at):
             raise self._noticed("restarted", "it was started again, and may have lost what it acknowledged last")
         self._proven_over = connects
@@ -61,6 +62,18 @@ class Proving:
         """Prove only after a new connection: over the same one nothing goes back."""
         if self._store.connects != self._proven_over:
             await self.prove((), epoch)
+
+    async def _rolled_back(self) -> None:
+        """Raise WentBackError, once it is durable: no restart of the server tells whoever starts next. RetryableError.
+
+        Where the table for that is gone as well, the session that makes it again does this first.
+        """
+        what = "the last checkpoints that it has acknowledged are gone"
+        try:
+            await self._store.note_rollback(self._member)
+        except FatalError as error:
+            raise self._noticed("rolled_back", what) from error
+        raise self._noticed("rolled_back", what)
 
     def _noticed(self, reason: str, what: str) -> WentBackError:
         self._metrics.went_back(reason)

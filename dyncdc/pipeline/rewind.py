@@ -56,20 +56,43 @@ class Rewind:
     """What is read again. ``marks``: those that take the place of saved ones, of any member's shards.
 
     ``durable_until``: what was acknowledged later, by a server before this one, may be lost; infinite where none was.
+    ``others``: of other times at which something was lost; ``marks`` has the marks of all.
     """
 
     marks: Mapping[Key, Mark] = field(default_factory=dict)
     server: Server = field(default_factory=Server)
     durable_until: float = float("inf")
+    others: Sequence[Rewind] = ()
 
     def touches(self, saved_at: float, epoch: int) -> bool:
         """Whether what was acknowledged then, to a process of that epoch, may be lost."""
         begun_before = _begun_before(epoch, self.server) and saved_at > self.durable_until
-        return begun_before or self.acknowledged_before(saved_at)
+        return (
+            begun_before
+            or self.durable_until < saved_at < self.server.started_at
+            or any(one.touches(saved_at, epoch) for one in self.others)
+        )
 
     def acknowledged_before(self, saved_at: float) -> bool:
         """Whether what a server acknowledged then may be lost, whoever was told."""
-        return self.durable_until < saved_at < self.server.started_at
+        before = self.durable_until < saved_at < self.server.started_at
+        return before or any(one.acknowledged_before(saved_at) for one in self.others)
+
+    def overtakes(self, row: Checkpoint) -> bool:
+        """Whether a shard is read again from before this row, and whoever reads it has not saved anything since."""
+        if any(one.overtakes(row) for one in self.others):
+            return True
+        return (row.source, row.shard) in self.marks and is_before(row, self.server)
+
+
+def together(rewinds: Sequence[Rewind]) -> Rewind:
+    """Return all of them as one: each shard is read again from the mark that lies furthest back."""
+    if len(rewinds) == 1:
+        return rewinds[0]
+    marks: dict[Key, Mark] = {}
+    for one in sorted(rewinds, key=lambda one: one.durable_until, reverse=True):
+        marks.update(one.marks)
+    return Rewind(marks, others=tuple(rewinds))
 
 
 def rewind(rows: Sequence[Checkpoint], past: Past, server: Server, replay_seconds: float) -> Rewind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from ..errors import ConfigError, FatalError, RetryableError
@@ -28,13 +28,36 @@ async def _nothing() -> None:
     return None
 
 
+class SnapshotsStanding:
+    """Whether the saved states of a table's snapshots may be believed.
+
+    One that was complete is read again where ClickHouse may have lost some of it, however long ago that was: until this
+    session has saved that it is loading, and again once the server may be another or an older one, nobody can tell.
+    """
+
+    def __init__(self) -> None:
+        self._still_there: Callable[[], Awaitable[None]] | None = None
+
+    def judged(self, still_there: Callable[[], Awaitable[None]]) -> None:
+        """The session has judged them, and saved what it found. ``still_there`` raises when that may be lost."""
+        self._still_there = still_there
+
+    async def holds(self) -> bool:
+        """False while nobody has judged them. Raises RetryableError, FatalError when ClickHouse may have gone back."""
+        if self._still_there is None:
+            return False
+        await self._still_there()
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotPlan:
     """What is to be loaded, and under which rules (SEMANTICS: export time is fuzzy by a minute either way).
 
     ``table`` is the DynamoDB table's name. ``destination_uuid`` and ``had_rows``: see Snapshot. ``sweeps``: keys that a
     snapshot does not hold are marked as deleted, in a destination that had rows. ``cleaned_before`` asks below
-    which version (microseconds) the destination has no tombstones any more.
+    which version (microseconds) the destination has no tombstones any more. ``standing``: whether this session
+    knows which of the table's snapshots it reads again.
     """
 
     table: str
@@ -46,6 +69,7 @@ class SnapshotPlan:
     accept_gap: bool = False
     sweeps: bool = True
     cleaned_before: Callable[[], Awaitable[int]] = _never
+    standing: SnapshotsStanding = field(default_factory=SnapshotsStanding, compare=False)
 
     @property
     def task(self) -> str:
@@ -101,6 +125,10 @@ class Journal:
 
         await self.retry(proven)
         self._engine.progress.tell("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
+
+    def judged(self, plan: SnapshotPlan) -> None:
+        """All that this session thinks of the plan's snapshots is durable."""
+        plan.standing.judged(self._still_there)
 
     def tell(self, event: str, **keys: object) -> None:
         """Log what an operator should know of."""

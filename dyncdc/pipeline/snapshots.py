@@ -166,6 +166,7 @@ class SnapshotLoader:
         if known and (checked := self._loading.checked(known[-1], sweeps=self._plan.sweeps)) != known[-1]:
             await self._journal.save(checked)
             known[-1] = checked
+        self._journal.judged(self._plan)
         return known
 
     async def _bring_to_end(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot | None:

@@ -15,6 +15,7 @@ from ..errors import DyncdcError
 from ..model import Checkpoint, Snapshot
 from ..telemetry.progress import Progress, TaskProgress
 from .ports import CheckpointStore, RecoveryStore, SnapshotStore, Source, Tombstones
+from .snapshot_plan import SnapshotsStanding
 
 MARGIN_SECONDS: Final = 3600.0
 """How much older than anything that could be replayed a tombstone must be: records come late, clocks differ."""
@@ -26,11 +27,15 @@ FIRST_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A table whose tombstones are cleaned up. ``table`` is DynamoDB's name, ``source`` the stream of its changes."""
+    """A table whose tombstones are cleaned up. ``table`` is DynamoDB's name, ``source`` the stream of its changes.
+
+    ``standing``: whether the saved states of its snapshots may be believed; None where the session loads none.
+    """
 
     table: str
     source: Source
     destination_uuid: str
+    standing: SnapshotsStanding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ class TombstoneCleaner:
                 await self._rest(self._interval_seconds if looked else FIRST_SECONDS, task)
 
     async def clean(self, cleaned: Cleaned) -> bool:
-        """Clean up one table, as far as that is safe; return whether its stream is held, so that one could look.
+        """Clean up one table, as far as that is safe; return whether one could look: its stream is held, its snapshots
+        are judged.
 
         The limit is durable before anything is deleted, and is kept: an export that is older comes too late from then
         on. Whoever was faster than that is seen by the second look.
@@ -145,6 +151,8 @@ class TombstoneCleaner:
         return True
 
     async def _before(self, cleaned: Cleaned) -> int | None:
+        if cleaned.standing is not None and not await cleaned.standing.holds():
+            return None
         at = await self._recovery.server_time()
         followed = {row.table: row for row in await self._recovery.followed()}.get(cleaned.table)
         gaps = [gap for gap in await self._recovery.open_gaps() if gap.table == cleaned.table and not gap.accepted]

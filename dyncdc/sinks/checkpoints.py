@@ -12,6 +12,7 @@ from ..model import (
     PastMark,
     Position,
     Proof,
+    Rollback,
     Server,
     ShardId,
     Snapshot,
@@ -21,7 +22,7 @@ from ..model import (
 from .connection import ClickHouse
 from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, time_text
-from .own_tables import ACCEPTED, CHECKPOINT_HISTORY, CHECKPOINTS, GAPS, HISTORY_DAYS, SNAPSHOTS
+from .own_tables import ACCEPTED, CHECKPOINT_HISTORY, CHECKPOINTS, GAPS, HISTORY_DAYS, ROLLBACKS, SNAPSHOTS
 
 ORDINAL_BITS = 64
 
@@ -216,6 +217,22 @@ class ClickHouseCheckpoints:
             ],
             last / MICROSECONDS,
         )
+
+    async def note_rollback(self, member: int) -> None:
+        """Append to ``dyncdc_rollbacks``."""
+        row = {"pipeline": self._pipeline, "member": member}
+        await append_rows(self._clickhouse, ROLLBACKS, [row], "noting that ClickHouse went back")
+
+    async def rollbacks(self) -> Sequence[Rollback]:
+        """Those of the days of which past marks are kept, the oldest first."""
+        await catch_up(self._clickhouse, ROLLBACKS)
+        rows = await self._clickhouse.fetch(
+            f"SELECT DISTINCT member, toUnixTimestamp64Micro(noticed_at) AS at FROM {ROLLBACKS}"
+            f" WHERE pipeline = {quote_text(self._pipeline)} AND noticed_at > now64(6) - INTERVAL {HISTORY_DAYS} DAY"
+            " ORDER BY at, member",
+            doing="looking when ClickHouse went back",
+        )
+        return [Rollback(int(member), at / MICROSECONDS) for member, at in rows]
 
     async def server_time(self) -> float:
         """Seconds since the epoch by ClickHouse's clock."""

@@ -19,13 +19,16 @@ MEMBERS: Final = "dyncdc_members"
 SESSIONS: Final = "dyncdc_sessions"
 CHECKPOINT_HISTORY: Final = "dyncdc_checkpoint_history"
 HISTORY_DAYS: Final = 7
+ROLLBACKS: Final = "dyncdc_rollbacks"
 TOMBSTONES: Final = "dyncdc_tombstones"
 WATERMARKS: Final = "dyncdc_watermarks"
 MAPPINGS: Final = "dyncdc_mappings"
 SETTINGS: Final = "dyncdc_settings"
 DESTINATIONS: Final = "dyncdc_destinations"
 
-SELDOM: Final = frozenset((SNAPSHOTS, GAPS, REQUESTS, FOLLOWED, SESSIONS, TOMBSTONES, MAPPINGS, SETTINGS, DESTINATIONS))
+SELDOM: Final = frozenset(
+    (SNAPSHOTS, GAPS, REQUESTS, FOLLOWED, SESSIONS, ROLLBACKS, TOMBSTONES, MAPPINGS, SETTINGS, DESTINATIONS)
+)
 """What is written seldom, and not written again by what is read again: on disk before it is acknowledged, always."""
 
 ACCEPTED: Final = "accepted"
@@ -93,6 +96,11 @@ TTL toDateTime(began_at) + INTERVAL 400 DAY""",
   saved_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree ORDER BY (pipeline, source, shard, epoch, ordinal)
 TTL toDateTime(saved_at) + INTERVAL {HISTORY_DAYS} DAY""",
+    # When a member saw that ClickHouse had lost what it had acknowledged: no restart of a server tells who starts next.
+    f"""CREATE TABLE IF NOT EXISTS {ROLLBACKS} (
+  pipeline String, member UInt32, noticed_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, member, noticed_at)
+TTL toDateTime(noticed_at) + INTERVAL {HISTORY_DAYS} DAY""",
     # Below which version (microseconds) a destination has no tombstones any more, so that nothing older may be written.
     f"""CREATE TABLE IF NOT EXISTS {TOMBSTONES} (
   destination_uuid String, pipeline String, table String, cleaned_before Int64, keys UInt64,

@@ -19,6 +19,7 @@ from dyncdc.model import (
     Past,
     PastMark,
     Proof,
+    Rollback,
     Server,
     ShardId,
     Snapshot,
@@ -71,6 +72,7 @@ class ClickHouse:
     id: str = "one"
     started_at: float = EPOCH - 1000.0
     past: list[PastMark] = field(default_factory=list)
+    rollbacks: list[Rollback] = field(default_factory=list)
     watermarks: list[Watermark] = field(default_factory=list)
 
     def apply(self, block: Block, token: str) -> None:
@@ -291,6 +293,17 @@ class CheckpointClient:
         marks = sorted(self._server.past, key=lambda mark: (mark.epoch, mark.ordinal))
         before = (mark.saved_at for mark in marks if mark.saved_at < server.started_at or mark.server != server.id)
         return Past(marks, max(before, default=0.0))
+
+    async def note_rollback(self, member: int) -> None:
+        if not self._life.dead:
+            self._server.rollbacks.append(Rollback(member, server_time()))
+        await self._life.takes(0.001, 0.05)
+
+    async def rollbacks(self) -> Sequence[Rollback]:
+        await self._life.takes(0.001, 0.05)
+        if self._life.happens(self._life.faults.save_failed):
+            raise RetryableError("looking when ClickHouse went back: no answer")
+        return list(self._server.rollbacks)
 
     async def server_time(self) -> float:
         await self._life.takes(0.001, 0.01)

@@ -11,13 +11,13 @@ import inspect
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pytest
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Block, Followed, Gap
+from dyncdc.model import Block, Checkpoint, Followed, Gap, Proof
 from dyncdc.pipeline import checkpointer, rewind
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.proving import WentBackError
@@ -71,6 +71,22 @@ class Power:
     calls: set[asyncio.Task[Any]] = field(default_factory=set)
     copies: list[Copy] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
+    parts_at: list[float] = field(default_factory=list)
+    """When replicas are to lose parts, loop time."""
+    memory: bool = True
+    """Whether a process outlives what it notices, and knows of it by itself."""
+
+    def lose_parts(self, last: Checkpoint) -> None:
+        """Lose the newest rows, the last save among them, if it is time: in a look that is about to notice it."""
+        now = asyncio.get_running_loop().time()
+        young = [copy for copy in self.copies if copy.at > now - REPLAY_SECONDS]
+        older = [copy for copy in young if not _holds(copy, last)]
+        if older and self.parts_at and self.parts_at[0] <= now < self.server.world.ends_at:
+            del self.parts_at[0]
+            self._go_back("destination", older[0])
+            self._go_back("checkpoints", older[-1])
+            self.copies.clear()
+            self.counted["lost: parts"] += 1
 
     async def call(self, life: Connected, operation: Callable[[], Awaitable[Any]]) -> Any:
         """Call the server, over a new connection if it was started again meanwhile."""
@@ -106,6 +122,7 @@ class Power:
                 "letters": dict(server.letters),
                 "checkpoints": list(server.checkpoints),
                 "past": list(server.past),
+                "rollbacks": list(server.rollbacks),
                 "snapshots": dict(server.snapshots),
                 "watermarks": list(server.watermarks),
                 "first_positions": dict(server.first_positions),
@@ -148,9 +165,15 @@ class Power:
         if loss == "everything":
             server.snapshots = dict(copy.lists["snapshots"])
             server.watermarks = list(copy.lists["watermarks"])
+            server.rollbacks = list(copy.lists["rollbacks"])
             server.first_positions = dict(copy.lists["first_positions"])
             losses.open, losses.recovered = dict(copy.gaps), dict(copy.recovered)
             losses.followed = dict(copy.followed)
+
+
+def _holds(copy: Copy, last: Checkpoint) -> bool:
+    rank = last.source, last.shard, last.epoch, last.ordinal
+    return any((row.source, row.shard, row.epoch, row.ordinal) == rank for row in copy.lists["checkpoints"])
 
 
 @dataclass(slots=True)
@@ -223,6 +246,17 @@ class MortalCheckpoints(CheckpointClient):
         self._starts = self._power.starts
         await super().save(rows)
 
+    async def proof(self, shards: Any, last: Checkpoint | None) -> Proof:
+        found = await super().proof(shards, last)
+        if last is None or not found.held or self._life.dead:
+            return found
+        self._power.lose_parts(last)
+        held = any(
+            (row.source, row.shard, row.epoch) == (last.source, last.shard, last.epoch) and row.ordinal >= last.ordinal
+            for row in self._server.checkpoints
+        )
+        return replace(found, held=held)
+
     def _apply(self, rows: Sequence[Any]) -> None:
         if self._power.starts == self._starts:
             super()._apply(rows)
@@ -265,8 +299,11 @@ class AnyOrigin(FakeOrigin):
         """See above."""
 
 
-def run(seed: int, *, losses: Sequence[Loss] = ()) -> Counter[str] | None:
-    """Run one seed. None where a table is not loaded by snapshots. Raises Violation."""
+def run(seed: int, *, losses: Sequence[Loss] = (), parts: bool = False) -> Counter[str] | None:
+    """Run one seed. None where a table is not loaded by snapshots. Raises Violation.
+
+    ``parts``: replicas lose their newest rows and no server is started again; who notices is often killed at once.
+    """
     world = simulate.build(seed)
     if not all(table in world.snapshots for stream in world.streams for table in stream.tables):
         return None
@@ -288,8 +325,12 @@ def run(seed: int, *, losses: Sequence[Loss] = ()) -> Counter[str] | None:
             power = made[-1]
             tasks = [
                 asyncio.create_task(power.copy_now_and_then(), name="copies"),
-                asyncio.create_task(_disturb(power, simulation, losses), name="power"),
             ]
+            if parts:
+                power.memory = False
+                power.parts_at = sorted(power.rng.uniform(2.0, 20.0) for _ in range(power.rng.choice([1, 2, 3])))
+            else:
+                tasks.append(asyncio.create_task(_disturb(power, simulation, losses), name="power"))
             try:
                 counted = await live(simulation)
             finally:
@@ -338,7 +379,8 @@ async def _process(
         try:
             await _session(simulation, power, life, draining, metrics, once=once, went_back=went_back)
         except WentBackError:
-            went_back = True
+            # a process that is killed as soon as it has noticed leaves to the next one what is durable, no more
+            went_back = power.memory or power.rng.random() < 0.3
             power.counted["noticed"] += 1
             if draining.is_set():
                 life.dead = True  # ends at once: whoever comes next reads it all again

@@ -29,6 +29,7 @@ from . import (
     partial_exports_mutants,
     records,
     refusal_mutants,
+    rollback_mutants,
     settling,
     settling_mutants,
     simulate,
@@ -64,6 +65,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *compiled_mutants.ALL,
     *losing_mutants.ALL,
     *going_back_mutants.ALL,
+    *rollback_mutants.ALL,
     *member_mutants.ALL,
     *value_mutants.ALL,
     *settling_mutants.ALL,
@@ -100,6 +102,8 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return losing.run
     if plant in going_back_mutants.ALL:
         return going_back.run
+    if plant in rollback_mutants.ALL:
+        return lambda seed: going_back.run(seed, parts=True)
     if plant in edge_mutants.ALL:
         return edges.run
     if plant in member_mutants.ALL:

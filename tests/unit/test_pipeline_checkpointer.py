@@ -393,3 +393,102 @@ def test_what_went_back_without_a_restart_is_read_again_as_after_one() -> None:
         assert store.rows[-1].mark == mark(1), "the server itself was not started again: that ends no session"
 
     run(work())
+
+
+async def saved_and_lost(store: MemoryCheckpoints) -> Checkpointer:
+    """Save two positions of two shards, long apart; then the replicas lose the newest rows and nothing else tells."""
+    before = await loaded(store)
+    ledgers = [before.open(shard(name), mark(1)) for name in ("one", "two")]
+    await before.save()
+    for number, now in ((2, 1_100.0), (3, 1_101.0)):
+        store.now = now
+        for ledger in ledgers:
+            ledger.track(mark(number), 0, nothing)
+        await before.save()
+    store.rows = store.rows[:-2]
+    store.now = 1_200.0
+    return before
+
+
+def test_whoever_starts_after_a_session_that_saw_clickhouse_go_back_reads_again_what_was_lost() -> None:
+    """Catches: what only the memory of the process knows, which is killed before its next session has saved."""
+
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        before = await saved_and_lost(store)
+        with pytest.raises(WentBackError):
+            await before.still_ours(())
+        store.now = 1_500.0
+        for _ in range(2):  # each is killed before its first save
+            after = checkpointer_of(store, replay_seconds=300.0)
+            await after.load()
+            assert after.saved(SOURCE) == {"one": mark(1), "two": mark(1)}
+        after.open(shard("one"), mark(1))
+        await after.save()
+        store.rows = [x for x in store.rows if x.shard == "two" or x == store.rows[-1]]
+        store.now = 9_000.0
+        last = checkpointer_of(store, replay_seconds=300.0)
+        await last.load()
+        assert last.saved(SOURCE) == {"one": mark(1), "two": mark(1)} and last.rewind.marks.keys() == {(SOURCE, "two")}
+
+    run(work())
+
+
+def test_while_it_cannot_be_written_down_that_clickhouse_went_back_nothing_is_saved_and_the_session_goes_on() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        before = await saved_and_lost(store)
+        store.note_answer = RetryableError("noting: no answer")
+        with pytest.raises(RetryableError):
+            await before.still_ours(())
+        store.note_answer = None
+        with pytest.raises(WentBackError):
+            await before.still_ours(())
+        assert [one.noticed_at for one in store.noted] == [1_200.0]
+
+    run(work())
+
+
+def test_where_the_table_for_it_is_gone_too_the_next_session_writes_down_that_clickhouse_went_back() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        before = await saved_and_lost(store)
+        store.note_answer = FatalError("noting: no such table")
+        with pytest.raises(WentBackError):
+            await before.still_ours(())
+        store.note_answer = None
+        await checkpointer_of(store, replay_seconds=300.0, went_back=True).load()
+        killed = checkpointer_of(store, replay_seconds=300.0)
+        await killed.load()
+        assert killed.saved(SOURCE) == {"one": mark(1), "two": mark(1)}
+
+    run(work())
+
+
+def test_what_one_member_saw_lost_takes_nothing_back_of_another() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        with pytest.raises(WentBackError):
+            await (await saved_and_lost(store)).still_ours(())
+        store.noted = [replace(store.noted[0], member=1)]
+        after = checkpointer_of(store, replay_seconds=300.0)
+        await after.load()
+        assert not after.rewind.marks
+
+    run(work())
+
+
+def test_a_finished_shard_that_is_read_again_stays_so_though_its_row_of_before_is_seen_once_more() -> None:
+    async def work() -> None:
+        store = MemoryCheckpoints()
+        before = await loaded(store)
+        ledger = before.open(shard(), Mark(HORIZON))
+        ledger.track(mark(7, finished=True), 0, nothing)
+        await before.save()
+        store.now = 1_200.0
+        after = checkpointer_of(store, replay_seconds=300.0, went_back=True)
+        await after.load()
+        await after.load_again()
+        assert not after.finished(SOURCE)
+
+    run(work())

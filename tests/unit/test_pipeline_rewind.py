@@ -8,7 +8,7 @@ import pytest
 from pipeline_parts import SOURCE
 
 from dyncdc.model import HORIZON, Checkpoint, Mark, Past, PastMark, Position, Server, ShardId
-from dyncdc.pipeline.rewind import is_before, is_restarted, rewind
+from dyncdc.pipeline.rewind import is_before, is_restarted, rewind, together
 
 STARTED_AT = 10_000.0
 SERVER = Server("one", STARTED_AT)
@@ -117,3 +117,16 @@ def test_a_restart_is_told_from_a_clock_that_jitters() -> None:
 
 def test_a_process_that_began_within_the_second_of_the_start_is_not_older() -> None:
     assert not is_before(saved(1, 10_000.5, epoch=STARTED_AT - 0.9), SERVER)
+
+
+def test_of_two_losses_the_one_that_reaches_further_back_decides() -> None:
+    marks = past((0, 9_000.0), (1, 9_500.0), (2, 9_690.0), (3, 9_750.0), (4, 9_810.0))
+    row, last = saved(5, 9_999.0), Server("one", STARTED_AT + 50.0)
+    earlier = rewind([row], Past(marks), SERVER, 300.0)
+    later = rewind([row, Checkpoint(SOURCE, ShardId("t"), row.mark, 1, 1, saved_at=10_049.0)], Past(marks), last, 200.0)
+    assert later.marks[KEY].position == "4" and earlier.marks[KEY].position == "2"
+    for both in (together([earlier, later]), together([later, earlier])):
+        assert both.marks[KEY].position == "2"
+        assert both.touches(9_800.0, 10_001_000_000) and both.touches(10_020.0, 10_060_000_000)
+        assert both.acknowledged_before(10_020.0) and not both.acknowledged_before(10_051.0)
+        assert both.overtakes(row) and not both.overtakes(saved(6, 10_060.0, epoch=10_055.0))

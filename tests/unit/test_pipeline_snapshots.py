@@ -31,6 +31,7 @@ from dyncdc.model import (
     Position,
     RawChunk,
     Request,
+    Server,
     Shard,
     ShardId,
     Snapshot,
@@ -41,7 +42,7 @@ from dyncdc.pipeline.loading import Loading
 from dyncdc.pipeline.pump import Engine
 from dyncdc.pipeline.readers import Readers
 from dyncdc.pipeline.recovery import Policy, Recovery
-from dyncdc.pipeline.snapshot_plan import Journal
+from dyncdc.pipeline.snapshot_plan import Journal, SnapshotsStanding
 from dyncdc.pipeline.snapshots import SnapshotLoader, SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
@@ -143,6 +144,7 @@ class Bench:
         self.past = float("inf")
         """Up to which instant the stream has been read."""
         self.versions: list[int] = []
+        self.replay_seconds = 0.0
         self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
 
     def for_snapshot(self, table: str, version: int) -> OneRowEach:
@@ -161,7 +163,7 @@ class Bench:
 async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[SnapshotLoader]:
     budget = ByteBudget(10**7)
     writer = writer_of(bench.sink, budget)
-    checkpointer = checkpointer_of(bench.checkpoints)
+    checkpointer = checkpointer_of(bench.checkpoints, replay_seconds=bench.replay_seconds)
     await checkpointer.load()
     engine = Engine(budget, writer, Metrics(), bench.progress, now)
     try:
@@ -712,5 +714,32 @@ def test_half_of_the_items_or_a_few_are_swept_without_a_word(live: int, ghosts: 
         bench.ghosts.live, bench.ghosts.ghosts = live, ghosts
         loader = await load(bench)
         assert loader.failure is None and bench.states[-1] == "complete"
+
+    run(work())
+
+
+def test_what_is_saved_of_snapshots_is_believed_only_once_one_that_is_read_again_is_saved_as_loading() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await load(bench)
+        assert bench.states[-1] == "complete"
+        # much later, another server; the states of before are not the truth any more
+        bench.plan = replace(PLAN, standing=SnapshotsStanding())
+        bench.replay_seconds, bench.checkpoints.of = 300.0, Server("one", 90_000.0)
+        save, answer = bench.store.save, asyncio.Event()
+
+        async def slow(snapshot: Snapshot) -> None:
+            await answer.wait()
+            await save(snapshot)
+
+        bench.store.save = slow  # type: ignore[method-assign]
+        async with loading(bench):
+            await asyncio.sleep(600.0)
+            assert not await bench.plan.standing.holds() and bench.states[-1] == "complete"
+            answer.set()
+            while not await bench.plan.standing.holds():
+                assert bench.states[-1] == "complete"
+                await asyncio.sleep(0.001)
+            assert bench.states[-1] == "loading"
 
     run(work())

@@ -12,6 +12,8 @@ from pipeline_parts import ScriptedSource
 
 from dyncdc.model import Checkpoint, Followed, Gap, Mark, Position, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.nothing_kept import NothingKept
+from dyncdc.pipeline.proving import WentBackError
+from dyncdc.pipeline.snapshot_plan import SnapshotsStanding
 from dyncdc.pipeline.tombstones import Cleaned, Durable, TombstoneCleaner, clean_before
 from dyncdc.telemetry.progress import Progress
 
@@ -162,3 +164,33 @@ def test_an_open_letter_keeps_everything() -> None:
     rows = Rows(letters=1)
     assert not asyncio.run(cleaner(rows).clean(ORDERS))
     assert rows.done == []
+
+
+def test_before_this_session_has_judged_the_snapshots_nothing_is_cleaned_and_one_looks_again_soon() -> None:
+    """Catches: ClickHouse is away for hours right after a snapshot, whose files are then read again."""
+    rows, standing = Rows(), SnapshotsStanding()
+    waiting = replace(ORDERS, standing=standing)
+    assert not asyncio.run(cleaner(rows).clean(waiting)) and rows.done == []
+
+    async def there() -> None:
+        return None
+
+    standing.judged(there)
+    assert asyncio.run(cleaner(rows).clean(waiting)) and rows.done[-1][0] == "cleaned"
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_where_clickhouse_went_back_since_they_were_judged_no_tombstone_is_deleted(looks: int) -> None:
+    """Catches: the session has not noticed yet, and the cleaner wakes up first."""
+    rows, standing = Rows(), SnapshotsStanding()
+    left = [None] * looks
+
+    async def there() -> None:
+        if not left:
+            raise WentBackError("using ClickHouse: it went back")
+        left.pop()
+
+    standing.judged(there)
+    with pytest.raises(WentBackError):
+        asyncio.run(cleaner(rows).clean(replace(ORDERS, standing=standing)))
+    assert "cleaned" not in [what for what, _ in rows.done]

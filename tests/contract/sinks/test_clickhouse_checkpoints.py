@@ -220,3 +220,14 @@ async def test_files_of_snapshots_that_others_have_followed_are_not_loaded_any_m
     await store.save([row(7)])
     assert {each.source for each in await store.load()} == {SOURCE, "b", "c", "d"}
     assert [each.source for each in await store.look([SourceId("a")])] == ["a"]
+
+
+async def test_that_clickhouse_went_back_is_kept_for_each_member_of_a_pipeline(tables: ClickHouse) -> None:
+    one, other = ClickHouseCheckpoints(tables, "one"), ClickHouseCheckpoints(tables, "other")
+    assert await one.rollbacks() == []
+    begun = await one.server_time()
+    await one.note_rollback(0)
+    await one.note_rollback(3)
+    found = await one.rollbacks()
+    assert [rollback.member for rollback in found] == [0, 3] and await other.rollbacks() == []
+    assert begun <= found[0].noticed_at <= found[1].noticed_at <= await one.server_time()
