@@ -14,7 +14,7 @@ from functools import partial
 from ..config import TableConfig
 from ..config.paths import format_attribute_path
 from ..decode.spec import TableSpec
-from ..model import Gap
+from ..model import Gap, Snapshot
 from ..pipeline.row_settings import Effect, Noted, RowSettings, effects
 from ..sinks.checkpoints import ClickHouseSnapshots
 from ..sinks.mappings import MappingNews, mapping_news
@@ -125,30 +125,31 @@ class _Noting:
                 self._progress.alarm(
                     "settings changed", table=self._name, setting=effect.setting, stays=effect.words, hint=hint
                 )
-        if mended and await self._loaded():
-            await self._gaps(mended, source, now)
+        loaded = await self._loaded() if mended else []
+        if loaded:
+            await self._gaps(mended, source, now, max(snapshot.covered_from for snapshot in loaded))
 
-    async def _gaps(self, mended: Sequence[Effect], source: str, now: float) -> None:
+    async def _gaps(self, mended: Sequence[Effect], source: str, now: float, covered_from: float) -> None:
         recovery = ClickHouseRecovery(self._world.clickhouse, self._world.config.pipeline)
         noticed_at = await self._world.patience(recovery.server_time)
-        # ClickHouse has dated what was noted; a gap that began in the future would stay open until then
-        begins = [min(effect.since or noticed_at, now) for effect in mended]
+        end = max(now, covered_from + 0.001)  # what covers from before now on was begun under the other settings
         gaps = []
-        for begin in sorted(set(begins)):
-            reason = "; ".join(effect.words for effect, its in zip(mended, begins, strict=True) if its == begin)
-            gaps.append(Gap(self._name, source, "", begin, max(now, begin + 1.0), reason=reason, noticed_at=noticed_at))
+        for since in sorted({effect.since for effect in mended}):
+            reason = "; ".join(effect.words for effect in mended if effect.since == since)
+            begin = end - age_seconds(since, noticed_at)
+            gaps.append(Gap(self._name, source, "", begin, end, reason=reason, noticed_at=noticed_at))
         await self._world.patience(partial(recovery.save_gaps, gaps))
         for gap in gaps:
             self._metrics.gaps.labels(self._name).inc()
             hint = "a fresh snapshot makes the rows right"
             self._progress.alarm("settings changed", table=self._name, gap=gap.reason, hint=hint)
 
-    async def _loaded(self) -> bool:
-        """Whether a snapshot of this destination was begun; else all of it is still to come."""
+    async def _loaded(self) -> list[Snapshot]:
+        """The snapshots of this destination that were begun; where there is none, all of it is still to come."""
         world = self._world
         snapshots = ClickHouseSnapshots(world.clickhouse, world.config.pipeline)
         known = await world.patience(snapshots.load)
-        return any(each.table == self._name and each.destination_uuid == self._table.uuid for each in known)
+        return [each for each in known if (each.table, each.destination_uuid) == (self._name, self._table.uuid)]
 
     def _lost(self, news: MappingNews) -> str:
         if not news.spill or self._table.config.metadata.spill == "":
@@ -159,6 +160,15 @@ class _Noting:
             f"{name} has lost its spill column {news.spill}: attributes without a column are left out, misfits become"
             f' dead letters; run ALTER TABLE {name} ADD COLUMN {news.spill} String, or set metadata.spill = ""'
         )
+
+
+def age_seconds(since: float, now: float) -> float:
+    """How long ago ``since`` was; 0 stands for just now. Both are ClickHouse's, whose clock need not be the stream's.
+
+    A gap ends by the stream's clock, by which it is found covered, so only a difference may be carried over to it. A
+    clock that was put back in between leaves at least a second, or there would be no gap.
+    """
+    return max(1.0, now - since) if since else 1.0
 
 
 def name_troubles(progress: Progress, troubles: Mapping[str, str], tasks: AsyncExitStack) -> None:

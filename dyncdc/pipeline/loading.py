@@ -63,15 +63,18 @@ class Loading:
         checkpointer.on_saved(self._wake.set)
         membership.on_seen(self._wake.set)
 
-    def checked(self, snapshot: Snapshot, *, sweeps: bool) -> Snapshot:
-        """A snapshot that was brought as far as its state says, or less far where ClickHouse may have lost some."""
+    def checked(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot that was brought as far as its state says, or less far where ClickHouse may have lost some.
+
+        Of a state that was saved in the doubtful seconds that is all: a file whose row went with its items has none.
+        """
         if snapshot.state not in ("sweeping", "complete"):
             return snapshot
         source = SourceId(snapshot.id)
         if not self._checkpointer.saved(source).keys() <= set(self._checkpointer.finished(source)):
             return replace(snapshot, state="loading")  # a file is read again
-        if sweeps and snapshot.had_rows and self._checkpointer.rewind.touches(snapshot.saved_at, snapshot.epoch):
-            return replace(snapshot, state="sweeping")
+        if self._checkpointer.rewind.touches(snapshot.saved_at, snapshot.epoch):
+            return replace(snapshot, state="loading")
         return snapshot
 
     async def run(self, snapshot: Snapshot, task: TaskProgress, over: Callable[[Loaded], Awaitable[bool]]) -> None:

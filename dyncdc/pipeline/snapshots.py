@@ -163,7 +163,7 @@ class SnapshotLoader:
     async def _known(self) -> list[Snapshot]:
         """All snapshots of the destination, the oldest first, each as far as it surely is."""
         known = await self._journal.load(self._plan)
-        if known and (checked := self._loading.checked(known[-1], sweeps=self._plan.sweeps)) != known[-1]:
+        if known and (checked := self._loading.checked(known[-1])) != known[-1]:
             await self._journal.save(checked)
             known[-1] = checked
         self._journal.judged(self._plan)

@@ -12,8 +12,8 @@ from typing import Final
 
 import orjson
 
-from ..errors import RetryableError
-from .codes import TableGoneError
+from ..errors import FatalError, RefusedError, RejectedRowsError, RetryableError
+from .codes import SchemaChangedError, TableGoneError
 from .connection import ClickHouse
 from .names import quote_name, quote_text
 
@@ -38,12 +38,32 @@ async def append_rows(clickhouse: ClickHouse, table: str, rows: Sequence[Mapping
     """Append rows of one set of columns in one insert.
 
     Its token is its own: what is said again, or was said by a process that is no more, must not be dropped as a repeat.
+
+    Raises TableGoneError only where the table itself is gone, which another session makes again. RefusedError where it
+    is there: what is said is what it always was, so a materialized view of it is to be mended.
     """
     columns = ", ".join(map(quote_name, rows[0]))
     values = b"\n".join(map(orjson.dumps, rows)).decode()
     statement = f"INSERT INTO {table} ({columns}) FORMAT JSONEachRow {values}"
     token = {"insert_deduplication_token": secrets.token_hex(16)}
-    await clickhouse.execute(statement, settings=token, doing=doing)
+    try:
+        await clickhouse.execute(statement, settings=token, doing=doing)
+    except (SchemaChangedError, RejectedRowsError, FatalError) as error:
+        if not error.code or not await _is_there(clickhouse, table):
+            raise
+        hint = f"{table} itself is there: look at its materialized views and what they write to"
+        refused = RefusedError(str(error), hint=hint)
+        refused.code = error.code
+        raise refused from error
+
+
+async def _is_there(clickhouse: ClickHouse, table: str) -> bool:
+    """Whether the table is there: a view of the user's over it answers an insert as a missing table does."""
+    rows = await clickhouse.fetch(
+        f"SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = {quote_text(table)}",
+        doing=f"looking at {table}",
+    )
+    return bool(rows)
 
 
 async def catch_up(clickhouse: ClickHouse, table: str) -> None:

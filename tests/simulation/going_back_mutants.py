@@ -78,7 +78,7 @@ READ_AGAIN: set[str] = set()
 def snapshots_stay_complete(patch: pytest.MonkeyPatch) -> None:
     """A snapshot that was complete is complete, whatever became of its files and of what it has swept."""
 
-    def believed(self: Loading, snapshot: Snapshot, *, sweeps: bool) -> Snapshot:
+    def believed(self: Loading, snapshot: Snapshot) -> Snapshot:
         return snapshot
 
     patch.setattr(Loading, "checked", believed)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from dyncdc.app.row_settings import of_member, row_settings
+import asyncio
+import json
+from dataclasses import replace
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dyncdc.app.row_settings import _Noting, age_seconds, of_member, row_settings
 from dyncdc.config.tables import SnapshotConfig, TableConfig
 from dyncdc.decode.spec import KeyAttribute
-from dyncdc.pipeline.row_settings import Noted, RowSettings
+from dyncdc.model import Gap, Snapshot
+from dyncdc.pipeline.losses import closes
+from dyncdc.pipeline.row_settings import Effect, Noted, RowSettings
 from dyncdc.sinks.mapping import new_table_spec
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
 
 ITEMS = [{"id": {"S": "a"}, "address": {"M": {"city": {"S": "Bonn"}}}}]
 
@@ -32,3 +45,57 @@ def test_a_member_compares_with_what_it_noted_itself_or_with_all_when_it_is_new(
     assert of_member(past, 0) == past[:1]
     assert of_member(past, 1) == past[1:]
     assert of_member(past, 2) == past
+
+
+@pytest.mark.parametrize("ahead", [-7200.0, 0.0, 7200.0])
+def test_a_gap_of_settings_ends_by_the_streams_clock_and_begins_as_long_before_as_clickhouse_says(ahead: float) -> None:
+    """Catches: a gap that no snapshot closes before the stream's clock has come to where ClickHouse's is."""
+    now, covered_from = 1_000_000.0, 900_000.0
+    saved: list[Gap] = []
+    world, table = _world(saved, clickhouse_time=now + ahead, covered_from=covered_from)
+    noting = _Noting(world, table, 1, Metrics(), Progress())
+    effect = Effect("exclude", "rows still hold a", "snapshot", since=now + ahead - 50.0)
+    asyncio.run(noting._tell([effect], "stream", now))
+    (gap,) = saved
+    assert (gap.begin, gap.end) == (now - 50.0, now)
+
+
+def test_a_gap_of_settings_is_not_closed_by_the_snapshot_that_was_begun_under_the_other_ones() -> None:
+    saved: list[Gap] = []
+    world, table = _world(saved, clickhouse_time=1_000.0, covered_from=1_000.9)
+    noting = _Noting(world, table, 1, Metrics(), Progress())
+    asyncio.run(noting._tell([Effect("exclude", "rows still hold a", "snapshot", since=990.0)], "stream", 1_000.0))
+    begun = Snapshot("id", "orders", "complete", "uuid", covered_from=1_000.9, had_rows=True)
+    assert not closes(begun, saved[0])
+    assert closes(replace(begun, covered_from=1_001.0), saved[0])
+
+
+def test_a_clock_that_was_put_back_leaves_a_gap_that_has_a_length() -> None:
+    assert age_seconds(2_000.0, 1_000.0) == 1.0 and age_seconds(0.0, 1_000.0) == 1.0
+
+
+def _world(saved: list[Gap], *, clickhouse_time: float, covered_from: float) -> tuple[Any, Any]:
+    """What a start looks at, with a table that was loaded."""
+
+    class ClickHouseOf:
+        async def fetch(self, query: str, **_: Any) -> list[Any]:
+            if "FROM dyncdc_snapshots" in query:
+                values = ("orders", "complete", "uuid", "", 0, 0, 0, round(covered_from * 1e6), 1, "", 1, 0)
+                return [("id", values)]
+            return [(round(clickhouse_time * 1e6),)] if "now64" in query else []
+
+        async def execute(self, statement: str, **_: Any) -> None:
+            rows = [json.loads(line) for line in statement.partition("JSONEachRow ")[2].splitlines()]
+            times = [datetime.fromisoformat(row[end] + "+00:00").timestamp() for row in rows for end in ("from", "to")]
+            saved.extend(
+                Gap("orders", "stream", "", begin, end) for begin, end in zip(times[::2], times[1::2], strict=True)
+            )
+
+    async def patience(operation: Any) -> Any:
+        return await operation()
+
+    config = TableConfig(dynamodb="orders", snapshot=SnapshotConfig(method="scan"))
+    spec = new_table_spec(config, (KeyAttribute("id", "S"),), ITEMS)
+    table = SimpleNamespace(config=config, spec=spec, uuid="uuid")
+    world = SimpleNamespace(clickhouse=ClickHouseOf(), config=SimpleNamespace(pipeline="p"), patience=patience)
+    return world, table
