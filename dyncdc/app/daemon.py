@@ -18,6 +18,7 @@ from ..errors import ConfigError, FatalError
 from ..pipeline.coordinator import first_error
 from ..pipeline.diversion import DiversionLimits
 from ..pipeline.evolving import DestinationChangedError
+from ..pipeline.history_watch import HistoryWatch
 from ..pipeline.membership import Division
 from ..pipeline.open_batch import BatchLimits
 from ..pipeline.proving import WentBackError
@@ -41,6 +42,7 @@ from ..telemetry.progress import Progress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from .allocator import settle_memory
 from .assembly import Assembly, assemble, assemble_first
+from .histories import history_watch, watching
 from .memory import INSERTS_IN_FLIGHT, share_memory
 from .overview import asking_clickhouse, make_overview, table_facts
 from .patience import Patience
@@ -225,10 +227,12 @@ class _Daemon:
             assembly = await self._assemble_again(world)
         return assembly
 
-    async def _note(self, world: World, assembly: Assembly, epoch: int) -> None:
+    async def _note(self, world: World, assembly: Assembly, histories: HistoryWatch | None, epoch: int) -> None:
         """Note what decides the rows of a life, once it has its session and before it writes any."""
         with ExitStack() as noting:
             world.patience = self._patience(noting)
+            if histories is not None:
+                await world.patience(histories.begin)
             self._troubles = await note_settings(world, assembly, epoch, self._metrics, self._progress)
 
     def _succession(self) -> Succession:
@@ -395,7 +399,8 @@ class _Daemon:
 
         settle_memory(shares.budget_bytes)
         self.replicating = True
-        async with cleaning(world, assembly, self._progress), AsyncExitStack() as standing:
+        histories = history_watch(world, assembly, self._metrics, self._progress)
+        async with cleaning(world, assembly, self._progress), watching(histories), AsyncExitStack() as standing:
             await replicate(
                 assembly.streams,
                 assembly.snapshots,
@@ -405,7 +410,7 @@ class _Daemon:
                 metrics=self._metrics,
                 progress=self._progress,
                 clock=time.time,
-                on_claimed=partial(self._note, world, assembly),
+                on_claimed=partial(self._note, world, assembly, histories),
                 on_ready=ready,
             )
 

@@ -25,9 +25,10 @@ WATERMARKS: Final = "dyncdc_watermarks"
 MAPPINGS: Final = "dyncdc_mappings"
 SETTINGS: Final = "dyncdc_settings"
 DESTINATIONS: Final = "dyncdc_destinations"
+HISTORIES: Final = "dyncdc_histories"
 
 SELDOM: Final = frozenset(
-    (SNAPSHOTS, GAPS, REQUESTS, FOLLOWED, SESSIONS, ROLLBACKS, TOMBSTONES, MAPPINGS, SETTINGS, DESTINATIONS)
+    (SNAPSHOTS, GAPS, REQUESTS, FOLLOWED, SESSIONS, ROLLBACKS, TOMBSTONES, MAPPINGS, SETTINGS, DESTINATIONS, HISTORIES)
 )
 """What is written seldom, and not written again by what is read again: on disk before it is acknowledged, always."""
 
@@ -131,6 +132,12 @@ TTL toDateTime(noticed_at) + INTERVAL {HISTORY_DAYS} DAY""",
   since DateTime64(6, 'UTC'), blocks Map(String, Int64), rows UInt64, live UInt8, revision UInt64,
   saved_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(revision) ORDER BY (number, pipeline, table, uuid)""",
+    # From when on each history has every change, and why not from before: nothing brings these back. One row, of the
+    # greatest revision, for each number. blocks: as in dyncdc_destinations.
+    f"""CREATE TABLE IF NOT EXISTS {HISTORIES} (
+  pipeline String, table String, history String, uuid String, number UInt64, since DateTime64(6, 'UTC'), reason String,
+  blocks Map(String, Int64), rows UInt64, revision UInt64, saved_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree(revision) ORDER BY (pipeline, table, history, number)""",
 )
 
 

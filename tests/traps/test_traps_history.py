@@ -18,7 +18,7 @@ from e2e.harness import ClickHouseHttp
 
 from dyncdc.decode.attributes import canonical_item, spill_text
 
-from .stage import Event, Item, Stage, change, now
+from .stage import Event, Item, Stage, change, now, until
 
 COLUMNS = {"id": "String", "value": "Nullable(String)"}
 SECOND = 1_000_000
@@ -263,3 +263,56 @@ def _one_change(rng: random.Random, table: str, at: int, key: str, number: int, 
         return change(table, "REMOVE", at, old)
     state[key] = new
     return modify(table, at, old, new)
+
+
+def said(capfd: pytest.CaptureFixture[str]) -> str:
+    """What was logged since the last look."""
+    return "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("statements", "reason"),
+    [
+        (["TRUNCATE TABLE orders_history"], "taken out"),
+        (["DROP TABLE orders_history SYNC"], "another table"),
+        (
+            ["CREATE TABLE other AS orders_history", "EXCHANGE TABLES other AND orders_history"],
+            "another table",
+        ),
+    ],
+    ids=["truncated", "dropped", "exchanged"],
+)
+def test_that_a_history_has_lost_its_changes_is_told_once_and_kept(
+    stage: Stage, capfd: pytest.CaptureFixture[str], statements: list[str], reason: str
+) -> None:
+    """Catches: a history that begins anew, without a word, where an audit looks for what was before."""
+    table = stage.table(columns=COLUMNS, history="orders_history")
+    stage.put(change(table, "INSERT", now(), item("a", "0")))
+    stage.once()
+    stage.once()
+    assert "history lost changes" not in said(capfd)
+    for statement in statements:
+        stage.clickhouse.run(statement)
+    stage.put(change(table, "INSERT", now(), item("b", "0")))
+    stage.once()
+    assert said(capfd).count("history lost changes") == 1
+    stage.once()
+    assert "history lost changes" not in said(capfd), "it is said once"
+    kept = "SELECT number, reason FROM dyncdc_histories FINAL ORDER BY number"
+    assert [int(str(number)) for number, _ in stage.clickhouse.rows(kept)] == [1, 2]
+    assert reason in str(stage.clickhouse.rows(kept)[-1][1])
+    assert [key for (key,) in history(stage, "id")] == ["b"]
+
+
+async def test_a_history_that_is_exchanged_under_the_daemon_for_one_that_would_lose_changes_is_refused(
+    stage: Stage, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Catches: rows of changes that replace each other from then on."""
+    table = stage.table(columns=COLUMNS, history="orders_history")
+    stage.put(change(table, "INSERT", now(), item("a", "0")))
+    async with stage.living() as life:
+        await until(lambda: stage.count() == 1)
+        stage.clickhouse.run("CREATE TABLE other AS orders_history ENGINE = ReplacingMergeTree ORDER BY id")
+        stage.clickhouse.run("EXCHANGE TABLES other AND orders_history")
+        await until(lambda: "changes would replace each other" in said(capfd), seconds=30.0)
+        assert not life.done(), "it waits for somebody to mend it"

@@ -194,3 +194,15 @@ def test_where_clickhouse_went_back_since_they_were_judged_no_tombstone_is_delet
     with pytest.raises(WentBackError):
         asyncio.run(cleaner(rows).clean(replace(ORDERS, standing=standing)))
     assert "cleaned" not in [what for what, _ in rows.done]
+
+
+def test_a_cleaner_that_believes_what_a_former_session_saved_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant of the rule: nobody asks whether this session has judged the snapshots."""
+
+    async def believed(self: SnapshotsStanding) -> bool:
+        return True
+
+    monkeypatch.setattr(SnapshotsStanding, "holds", believed)
+    rows = Rows()
+    assert asyncio.run(cleaner(rows).clean(replace(ORDERS, standing=SnapshotsStanding())))
+    assert rows.done[-1][0] == "cleaned"

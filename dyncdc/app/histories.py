@@ -1,0 +1,38 @@
+"""The watch over the histories beside a session of the pipeline, for the tables that have one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ..pipeline.coordinator import first_error
+from ..pipeline.history_watch import HistoryWatch
+from ..sinks.histories import ClickHouseHistories
+from ..telemetry.metrics import Metrics
+from ..telemetry.progress import Progress
+from .assembly import Assembly
+from .world import World
+
+
+def history_watch(world: World, assembly: Assembly, metrics: Metrics, progress: Progress) -> HistoryWatch | None:
+    """Return the watch of the member that leads, None where there is nothing to watch."""
+    histories = {table.spec.source_table: table.spec.history for table in assembly.tables if table.spec.history}
+    if not histories or not world.division.leads:
+        return None
+    return HistoryWatch(histories, ClickHouseHistories(world.clickhouse, world.config.pipeline), metrics, progress)
+
+
+@asynccontextmanager
+async def watching(watch: HistoryWatch | None) -> AsyncIterator[None]:
+    """Watch while the block runs. Raises DestinationChangedError, which ends the block."""
+    if watch is None:
+        yield
+        return
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(watch.run(), name="histories")
+            yield
+            task.cancel()
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group
