@@ -15,8 +15,9 @@ from ..config import TableConfig
 from ..config.paths import format_attribute_path
 from ..decode.spec import TableSpec
 from ..model import Gap, Snapshot
-from ..pipeline.row_settings import Effect, Noted, RowSettings, effects
+from ..pipeline.row_settings import Effect, Noted, RowSettings, effects, first_noted
 from ..sinks.checkpoints import ClickHouseSnapshots
+from ..sinks.mapping import beside_list
 from ..sinks.mappings import MappingNews, mapping_news
 from ..sinks.names import mentions
 from ..sinks.recovery import ClickHouseRecovery
@@ -48,6 +49,7 @@ def row_settings(config: TableConfig, spec: TableSpec) -> RowSettings:
         mask_key=digest,
         columns=tuple(sorted(columns)),
         listed=bool(config.column_list),
+        beside=tuple(sorted(column.name for column in beside_list(config, spec.columns))),
         history=spec.history,
         spill=spec.spill_column,
         deleted=spec.deleted_column,
@@ -98,9 +100,10 @@ class _Noting:
         past = await world.patience(lambda: self._store.load(self._name))
         mine = of_member(past, world.division.member)
         settings = row_settings(table.config, table.spec)
-        found = effects(mine, table.uuid, settings, shown_columns(table.table, table.spec))
+        found = effects(mine, table.uuid, settings, shown_columns(table.table, table.spec), past)
         narrowed = mapping_news(table.table, table.spec).narrowed
-        found += [Effect("column", f"{words}: ALTER may have changed values", "snapshot") for words in narrowed]
+        since = first_noted(past, table.uuid, settings)  # ALTER changes values of any age
+        found += [Effect("column", f"{words}: ALTER may have changed values", "snapshot", since) for words in narrowed]
         await self._tell(found, source, now)
         # only now: what is noted is not found again
         news = await world.patience(
@@ -132,14 +135,17 @@ class _Noting:
     async def _gaps(self, mended: Sequence[Effect], source: str, now: float, covered_from: float) -> None:
         recovery = ClickHouseRecovery(self._world.clickhouse, self._world.config.pipeline)
         noticed_at = await self._world.patience(recovery.server_time)
+        told = {gap.key for gap in await self._world.patience(recovery.open_gaps)}  # by another member
         end = max(now, covered_from + 0.001)  # what covers from before now on was begun under the other settings
         gaps = []
         for since in sorted({effect.since for effect in mended}):
             reason = "; ".join(effect.words for effect in mended if effect.since == since)
-            begin = end - age_seconds(since, noticed_at)
+            begin = begin_of(since, clickhouse_now=noticed_at, stream_now=now, end=end)
             gaps.append(Gap(self._name, source, "", begin, end, reason=reason, noticed_at=noticed_at))
         await self._world.patience(partial(recovery.save_gaps, gaps))
         for gap in gaps:
+            if gap.key in told:
+                continue
             self._metrics.gaps.labels(self._name).inc()
             hint = "a fresh snapshot makes the rows right"
             self._progress.alarm("settings changed", table=self._name, gap=gap.reason, hint=hint)
@@ -162,13 +168,14 @@ class _Noting:
         )
 
 
-def age_seconds(since: float, now: float) -> float:
-    """How long ago ``since`` was; 0 stands for just now. Both are ClickHouse's, whose clock need not be the stream's.
+def begin_of(since: float, *, clickhouse_now: float, stream_now: float, end: float) -> float:
+    """When a gap begins, by the stream's clock. ``since`` is ClickHouse's, whose clock need not agree; 0: just now.
 
-    A gap ends by the stream's clock, by which it is found covered, so only a difference may be carried over to it. A
-    clock that was put back in between leaves at least a second, or there would be no gap.
+    The clocks' difference counts in whole minutes: members that find the same change then agree on one begin. A clock
+    that was put back in between leaves at least a second, or there would be no gap.
     """
-    return max(1.0, now - since) if since else 1.0
+    ahead = round((clickhouse_now - stream_now) / 60) * 60
+    return min(since - ahead if since else end, end - 1.0)
 
 
 def name_troubles(progress: Progress, troubles: Mapping[str, str], tasks: AsyncExitStack) -> None:

@@ -5,7 +5,7 @@ A setting that was changed and taken back leaves rows of both kinds behind, and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -19,8 +19,9 @@ ColumnSetting = tuple[str, ...]
 class RowSettings:
     """Of one table, in one life. Paths and columns are sorted; ``listed``: the configuration lists the columns.
 
-    ``mask_key``: a digest that tells keys apart, and nothing else about them. ``spill`` and ``deleted``: the columns
-    that the destination has for that, "" for none.
+    ``beside``: names of the columns that the destination has beside the list. ``mask_key``: a digest that tells keys
+    apart, and nothing else about them. ``spill`` and ``deleted``: the columns that the destination has for that, ""
+    for none.
     """
 
     destination: str = ""
@@ -31,6 +32,7 @@ class RowSettings:
     mask_key: str = ""
     columns: tuple[ColumnSetting, ...] = ()
     listed: bool = False
+    beside: tuple[str, ...] = ()
     history: str = ""
     spill: str = ""
     deleted: str = ""
@@ -78,30 +80,67 @@ def tells_apart(uuid: str) -> bool:
     return bool(uuid.strip("0-"))
 
 
-def effects(past: Sequence[Noted], uuid: str, now: RowSettings, shown: Collection[str] = ()) -> list[Effect]:
+def effects(
+    past: Sequence[Noted],
+    uuid: str,
+    now: RowSettings,
+    shown: Collection[str] = (),
+    everybody: Sequence[Noted] | None = None,
+) -> list[Effect]:
     """Return what rows of the destination ``uuid`` are under other settings than ``now``.
 
     ``past``: what lives of the table have noted, the oldest first. ``shown``: columns whose DEFAULT reads the spill, so
-    that older rows show their values.
+    that older rows show their values. ``everybody``: what all members have noted, ``past`` among it: a change begins
+    with the first of them that noted the settings, so that all members find the same change.
     """
-    own = [
-        index
-        for index, noted in enumerate(past)
-        if noted.uuid == uuid and (tells_apart(uuid) or noted.settings.destination == now.destination)
-    ]
+    everybody = past if everybody is None else everybody
+    own = [index for index, noted in enumerate(past) if _is_of(noted, uuid, now)]
     if not own:
         return []
     last = past[own[-1]]
-    found = list(_elsewhere(past[own[-1] + 1 :], now))
-    changed = _changed([past[index].settings for index in own], now, shown)
-    return found + [replace(effect, since=last.at) for effect in changed]
+    found = list(_elsewhere(past[own[-1] + 1 :], uuid, now, everybody))
+    changed = list(_changed([past[index].settings for index in own], now, shown))
+    if changed:
+
+        def same(noted: Noted) -> bool:
+            rows_differ = _loads(noted.settings, now, shown)
+            return _is_of(noted, uuid, now) and rows_differ and not _loads(noted.settings, last.settings, shown)
+
+        since = _began(everybody, last, same)
+        found += [replace(effect, since=since) for effect in changed]
+    return found
 
 
-def _elsewhere(later: Sequence[Noted], now: RowSettings) -> Iterator[Effect]:
+def first_noted(everybody: Sequence[Noted], uuid: str, now: RowSettings) -> float:
+    """Since when there are rows of the destination ``uuid``, as far as was noted; 0 if nothing was."""
+    return next((noted.at for noted in everybody if _is_of(noted, uuid, now)), 0.0)
+
+
+def _is_of(noted: Noted, uuid: str, now: RowSettings) -> bool:
+    return noted.uuid == uuid and (tells_apart(uuid) or noted.settings.destination == now.destination)
+
+
+def _began(everybody: Sequence[Noted], last: Noted, same: Callable[[Noted], bool]) -> float:
+    """Return when what ``last`` stands for was noted first: the notes before it, by whichever member, go on with it."""
+    at = last.at
+    for noted in reversed(everybody[: everybody.index(last)]):
+        if not same(noted):
+            break
+        at = min(at, noted.at)
+    return at
+
+
+def _elsewhere(later: Sequence[Noted], uuid: str, now: RowSettings, everybody: Sequence[Noted]) -> Iterator[Effect]:
     others = [noted for noted in later if noted.settings.destination != now.destination]
     if others:
         words = f"its rows went to {others[-1].settings.destination} for a while, and not to {now.destination}"
-        yield Effect("clickhouse", words, "snapshot", others[0].at)
+        since = _began(everybody, others[0], lambda noted: not _is_of(noted, uuid, now))
+        yield Effect("clickhouse", words, "snapshot", since)
+
+
+def _loads(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:
+    """Whether a change loads the table anew."""
+    return any(effect.mends == "snapshot" for effect in _changed([before], now, shown))
 
 
 def _changed(past: Sequence[RowSettings], now: RowSettings, shown: Collection[str]) -> Iterator[Effect]:
@@ -153,9 +192,12 @@ def _of_hidden(before: RowSettings, now: RowSettings) -> Iterator[Effect]:
 
 
 def _only_more(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:
-    """Whether all columns are as they were, but for new ones that show what older rows hold in the spill."""
+    """Whether all columns are as they were, but for new ones that show what older rows hold in the spill.
+
+    Or that nobody has listed: whoever adds a column to a table decides what older rows show there, by its DEFAULT.
+    """
     added = {*now.columns} - {*before.columns}
-    return {*before.columns} <= {*now.columns} and all(column[0] in shown for column in added)
+    return {*before.columns} <= {*now.columns} and all(column[0] in {*shown, *now.beside} for column in added)
 
 
 def _frozen(value: object) -> object:

@@ -122,6 +122,14 @@ def _grown(
     return [column for column in own if not column.key and column.name not in names]
 
 
+def beside_list(config: TableConfig, columns: Sequence[ColumnSpec]) -> Sequence[ColumnSpec]:
+    """Return those of a table's columns that its list of columns does not name; none where it has no list."""
+    if not config.column_list:
+        return ()
+    listed = {name for column in config.column_list for name in (column.column, column.former_column)}
+    return [column for column in columns if not column.key and column.name not in listed]
+
+
 def offered_statements(
     config: TableConfig, table: ExistingTable, spec: TableSpec, cluster: str | None = None
 ) -> list[str]:

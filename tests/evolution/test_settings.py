@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from traps.stage import Stage, until
+from traps.stage import LIFE_SECONDS, Stage, until
 
+from dyncdc.app import run_daemon
 from dyncdc.app.columns import LiveColumns
 from dyncdc.app.patience import limited
 from dyncdc.config import load_config
 from dyncdc.decode.spec import ColumnSpec
 from dyncdc.operations.check import Checker
+from dyncdc.pipeline.membership import Division
 from dyncdc.pipeline.sessions import SessionClaim
 
 SCAN = {"method": "scan", "settle_seconds": 0.05, "margin_seconds": 0.1}
@@ -392,3 +394,39 @@ async def test_a_column_that_is_narrowed_while_others_come_is_loaded_anew(
         put(stage, table, item(1, plan="gold"))
         await until(lambda: stage.rows(columns="size")[:1] == [[None]], what="the table is loaded anew")
     assert len(gap_reasons(stage)) == 1
+
+
+def test_a_column_that_somebody_adds_to_a_table_that_lists_its_columns_costs_no_snapshot(stage: Stage) -> None:
+    table = loaded(stage, columns=[{"attribute": "address.city", "type": "Nullable(String)"}])
+    put(stage, table, item(2, plan="gold"))
+    stage.clickhouse.run("ALTER TABLE orders ADD COLUMN text Nullable(String), ADD COLUMN note Nullable(String)")
+    put(stage, table, item(3, text="x"))
+    stage.once()
+    put(stage, table, item(4, text="y"))
+    stage.once()
+    assert gap_reasons(stage) == []
+    assert stage.clickhouse.number("SELECT uniqExact(id) FROM dyncdc_snapshots") == 1
+    assert [row for row in stage.rows(columns="id, text, note") if row[1]] == [["k3", "x", None], ["k4", "y", None]]
+    assert verified(stage, table)
+    stage.clickhouse.run("ALTER TABLE orders DROP COLUMN text")
+    stage.once()
+    assert open_gaps(stage) == 0
+    assert verified(stage, table), "what was in it is in the spill, or in a column that came for it"
+
+
+def test_a_setting_that_several_members_find_changed_is_one_gap(stage: Stage) -> None:
+    async def live() -> None:
+        async with asyncio.timeout(LIFE_SECONDS):
+            configs = [load_config(stage.configure(f"member{number}")) for number in range(2)]
+            lives = [run_daemon(one, once=True, division=Division(n, 2)) for n, one in enumerate(configs)]
+            assert await asyncio.gather(*lives) == [0, 0]
+
+    stage.options = {"kinesis": {"stream": stage.stream(2)}}
+    table = stage.table(items=[item(number) for number in range(4)], snapshot=SCAN)
+    asyncio.run(live())
+    change_entry(stage, {"exclude": ["text"]})
+    put(stage, table, item(1, text="x"))
+    asyncio.run(live())
+    assert stage.clickhouse.number("SELECT uniqExact(`from`) FROM dyncdc_gaps") == 1
+    assert open_gaps(stage) == 0
+    assert verified(stage, table)

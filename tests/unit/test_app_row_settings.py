@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.app.row_settings import _Noting, age_seconds, of_member, row_settings
+from dyncdc.app.row_settings import _Noting, begin_of, of_member, row_settings
 from dyncdc.config.tables import SnapshotConfig, TableConfig
 from dyncdc.decode.spec import KeyAttribute
 from dyncdc.model import Gap, Snapshot
@@ -71,7 +71,15 @@ def test_a_gap_of_settings_is_not_closed_by_the_snapshot_that_was_begun_under_th
 
 
 def test_a_clock_that_was_put_back_leaves_a_gap_that_has_a_length() -> None:
-    assert age_seconds(2_000.0, 1_000.0) == 1.0 and age_seconds(0.0, 1_000.0) == 1.0
+    for since in (2_000.0, 0.0):
+        assert begin_of(since, clickhouse_now=1_000.0, stream_now=1_000.0, end=1_001.0) == 1_000.0
+
+
+def test_members_whose_clocks_differ_by_seconds_agree_on_the_begin_of_a_gap() -> None:
+    begins = {
+        begin_of(900.0, clickhouse_now=1_000.0 + drift, stream_now=1_000.0, end=1_000.0) for drift in (-9.0, 0.0, 9.0)
+    }
+    assert begins == {900.0}
 
 
 def _world(saved: list[Gap], *, clickhouse_time: float, covered_from: float) -> tuple[Any, Any]:

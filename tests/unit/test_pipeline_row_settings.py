@@ -78,6 +78,45 @@ def test_a_column_whose_default_shows_what_older_rows_hold_in_the_spill_needs_no
     assert found(listed, now=more, shown=("text",)) == []
 
 
+def test_a_column_that_somebody_added_beside_the_list_needs_no_snapshot_and_one_that_is_gone_does() -> None:
+    listed = replace(LISTED, columns=(CITY,))
+    more = replace(LISTED, columns=(CITY, TEXT), beside=("text",))
+    assert found(listed, now=more) == []
+    assert found(more, now=listed) == [("columns", "snapshot")], "what was in it is nowhere else"
+    assert found(more, now=replace(more, beside=())) == [], "it is in the list now, and filled as before"
+
+
+def gaps_begin(past: list[Noted], now: RowSettings) -> set[float]:
+    """When the gaps begin that the members find, one after the other, each after the former ones have noted ``now``."""
+    begins, notes = set(), list(past)
+    for member in sorted({noted.member for noted in past}):
+        own = [noted for noted in notes if noted.member == member]
+        begins |= {effect.since for effect in effects(own, "u", now, (), notes) if effect.mends == "snapshot"}
+        notes.append(Noted("u", now, 100.0 + member, member))
+    return begins
+
+
+def test_a_change_that_several_members_note_has_one_begin() -> None:
+    one, other = replace(BASE, exclude=("a",)), replace(BASE, exclude=("b",))
+    assert gaps_begin([Noted("u", BASE, float(member), member) for member in (1, 2, 3)], one) == {1.0}
+    later = [Noted("u", BASE, 1.0, 1), Noted("u", BASE, 2.0, 2), Noted("u", one, 11.0, 1), Noted("u", one, 12.0, 2)]
+    assert gaps_begin(later, other) == {11.0}
+    assert gaps_begin(later, BASE) == {11.0}
+
+
+def test_a_change_begins_with_the_settings_and_not_with_the_last_column_that_came() -> None:
+    notes = [Noted("u", BASE, 1.0, 1), Noted("u", replace(BASE, columns=(CITY,)), 2.0, 2)]
+    assert gaps_begin(notes, replace(BASE, exclude=("a",))) == {1.0}
+    ignored = [Noted("u", BASE, 1.0, 1), Noted("u", replace(BASE, deletes="ignore"), 5.0, 1)]
+    assert gaps_begin(ignored, BASE) == {5.0}, "before that deletes were marked"
+
+
+def test_rows_that_several_members_sent_elsewhere_are_one_gap() -> None:
+    there = replace(BASE, destination="other")
+    past = [Noted("u", BASE, 1.0, 1), Noted("u", BASE, 2.0, 2), Noted("v", there, 11.0, 1), Noted("v", there, 12.0, 2)]
+    assert gaps_begin(past, BASE) == {11.0}
+
+
 def test_what_was_used_before_and_left_out_for_a_while_has_a_hole() -> None:
     assert found(BASE, replace(BASE, history=""), now=BASE) == [("history", "nothing")]
     assert found(KEEP, BASE, now=KEEP) == [("ttl_deletes", "nothing")]
