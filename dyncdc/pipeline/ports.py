@@ -103,6 +103,15 @@ class Expiring(Protocol):
         """Ask for it now. Raises RetryableError, PositionLostError (the source is gone), FatalError."""
 
 
+@runtime_checkable
+class LargeAnswers(Protocol):
+    """A source whose answers may be far larger than what is asked for."""
+
+    @property
+    def largest_answer_bytes(self) -> int:
+        """How large any answer may be; 0 where they keep to what is asked for, as of the last look."""
+
+
 class Decoder(Protocol):
     """Bytes of one source into blocks. Pure: no clock, no I/O, the same blocks for the same chunk."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from ..errors import ConfigError, FatalError, RetryableError
@@ -15,13 +16,17 @@ from .delays import Delays
 from .diversion import Diversion
 from .edge import Edge, Hole, Kept
 from .ledger import ShardLedger
-from .ports import Decoder, Expiring, Rereading, Source
+from .ports import Decoder, Expiring, LargeAnswers, Rereading, Source
 from .retry import Backoff, may_be_mended
 from .writer import Writer
 
 FETCH_COST = 4
 """Bytes of memory that a fetch takes for each byte of records while it is under way: the response as it arrives, the
 response joined (both base64), and the records. Measured for GetRecords."""
+
+ALONE_SHARE = 0.25
+"""A fetch that may need more of the budget is under way alone, and reserves so much: all that it needs might never be
+free beside what tables hold that take nothing. So the bound is exceeded by one answer, however many shards have one."""
 
 DECODE_COST = 2
 """The same while the records are decoded: the records, and their columns growing beside them."""
@@ -121,6 +126,8 @@ class Engine:
     diversion: Diversion = field(default_factory=Diversion)
     crowd: Crowd = field(default_factory=Crowd)
     delays: Delays = field(default_factory=Delays)
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one fetch that may need more than its share of the budget."""
 
 
 class Pump:
@@ -144,6 +151,7 @@ class Pump:
         self._patient = patient
         self._on_hole = on_hole
         self._expiring = source if isinstance(source, Expiring) else None
+        self._large = source if isinstance(source, LargeAnswers) else None
         self._looked_at = float("-inf")
         self._edge = Edge(ledger.frontier.read_until)
         if isinstance(source, Rereading):
@@ -209,17 +217,19 @@ class Pump:
         """
         engine = self._engine
         task.waiting_for("budget")
-        with engine.metrics.stage("budget_wait"):
-            reservation = await self._reserve()
-        try:
-            chunk, blocks = await self._read(after, reservation, task)
-        except RetryableError as error:
-            reservation.release()
-            await self._rest(error)
-            return None
-        except BaseException:
-            reservation.release()
-            raise
+        async with AsyncExitStack() as alone:
+            with engine.metrics.stage("budget_wait"):
+                reservation = await self._reserve(alone)
+            try:
+                chunk, blocks = await self._read(after, reservation, alone, task)
+            except RetryableError as error:
+                reservation.release()
+                await alone.aclose()
+                await self._rest(error)
+                return None
+            except BaseException:
+                reservation.release()
+                raise
         self._hand_over(chunk, blocks, reservation)
         # Only now: ``--once`` ends the pump when it has seen the tip, and what came with it must be with the writer.
         self.put_until = max(self.put_until, chunk.read_until)
@@ -228,30 +238,40 @@ class Pump:
         task.moved()
         return replace(chunk, records=(), positions=())
 
-    async def _reserve(self) -> Reservation:
-        """Wait for memory, and until no table of the source holds too much of it: one may have begun to meanwhile."""
+    async def _reserve(self, alone: AsyncExitStack) -> Reservation:
+        """Wait for memory, and until no table of the source holds too much of it: one may have begun to meanwhile.
+
+        ``alone`` is closed once the answer is there, or the fetch has failed.
+        """
         engine, tables = self._engine, self._decoder.tables
+        share_bytes = int(engine.budget.capacity_bytes * ALONE_SHARE)
         while True:
             await engine.writer.room(tables)
-            reservation = await engine.budget.reserve(self._size.expected_bytes * FETCH_COST)
+            largest_bytes = self._large.largest_answer_bytes if self._large is not None else 0
+            nbytes = max(self._size.expected_bytes, largest_bytes) * FETCH_COST
+            if nbytes > share_bytes:
+                await alone.enter_async_context(engine.alone)
+            reservation = await engine.budget.reserve(min(nbytes, share_bytes))
             if engine.writer.has_room(tables):
                 return reservation
             reservation.release()
+            await alone.aclose()
 
     async def _read(
-        self, after: Position, reservation: Reservation, task: TaskProgress
+        self, after: Position, reservation: Reservation, alone: AsyncExitStack, task: TaskProgress
     ) -> tuple[RawChunk, list[Block]]:
         """Fetch and decode, counted as under way: the writer does not hurry for bytes that are about to come free."""
         self._engine.writer.fetching += 1
         try:
             task.waiting_for("the source")
             chunk = await self._fetch(after, task)
+            reservation.resize(chunk.nbytes * DECODE_COST)
+            await alone.aclose()
             await self._pass_edge(chunk, after, task)
             if not self._edge.says(chunk) and self._edge.read_until:  # an empty one proves nothing new
                 chunk = replace(chunk, read_until=min(chunk.read_until, self._edge.read_until))
             self._read_before = self.read_until or self._read_before
             self.read_until = max(self.read_until, chunk.read_until)
-            reservation.resize(chunk.nbytes * DECODE_COST)
             task.moved()
             return chunk, await self._decode(chunk, reservation)
         finally:

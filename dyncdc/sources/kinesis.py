@@ -19,7 +19,7 @@ from ..pipeline.edge import Kept
 from .aws import AwsClients
 from .aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time
 from .bodies import DECODED, RecordsBody
-from .pace import Pace, may_be_cut
+from .pace import ANSWER_MAX_BYTES, USUAL_RECORD_BYTES, Pace, may_be_cut
 from .reread import reread_records
 from .stream_facts import distribution_of
 from .whole_answers import whole_answer
@@ -63,6 +63,12 @@ class _Summary(msgspec.Struct):
     RetentionPeriodHours: float
     StreamCreationTimestamp: datetime
     RecordDistributionStrategy: str = ""
+    MaxRecordSizeInKiB: int = 0
+    """0 of a service that does not say it."""
+
+    @property
+    def largest_record_bytes(self) -> int:
+        return self.MaxRecordSizeInKiB * 1024 or USUAL_RECORD_BYTES
 
 
 class _ListedShard(msgspec.Struct):
@@ -185,6 +191,7 @@ class KinesisSource:
         self.by_key = summary.RecordDistributionStrategy != "AUTO"
         """Whether changes of one item share a shard, and so keep their order: when it was opened."""
         self._kept = Kept(summary.RetentionPeriodHours * 3600.0)
+        self._largest_record_bytes = summary.largest_record_bytes
         self._server_time = server_time
         self._start = start
         self._pause_seconds = poll_interval_seconds
@@ -216,6 +223,11 @@ class KinesisSource:
         """What the looks at the retention have shown."""
         return self._kept
 
+    @property
+    def largest_answer_bytes(self) -> int:
+        """A stream whose owner allows larger records than usual fills answers, however few are asked for."""
+        return ANSWER_MAX_BYTES if self._largest_record_bytes > USUAL_RECORD_BYTES else 0
+
     async def look_at_retention(self) -> None:
         """Ask what the retention is. Raises RetryableError, PositionLostError when the stream is gone or another."""
         summary, now = await _describe(self._kinesis, self._arn, _STREAM_GONE)
@@ -225,6 +237,7 @@ class KinesisSource:
                 hint="its old positions mean nothing in the new stream; a new snapshot closes the gap",
             )
         self._kept = self._kept.seen(summary.RetentionPeriodHours * 3600.0, now)
+        self._largest_record_bytes = summary.largest_record_bytes
         self._server_time = now
 
     @property
@@ -311,7 +324,8 @@ class KinesisSource:
         reading.pace.answered(len(records), nbytes)
         closed = not answer.iterator
         behind_seconds = 0.0 if closed else answer.behind_seconds
-        if behind_seconds <= 0 and not closed and may_be_cut(len(records), data_bytes, limit):
+        cut = may_be_cut(len(records), data_bytes, limit, self._largest_record_bytes)
+        if behind_seconds <= 0 and not closed and cut:
             behind_seconds = max(LEAST_BEHIND_SECONDS, now - answer.arrived if answer.arrived > 0 else 0.0)
         if behind_seconds <= 0:
             reading.read_until = now

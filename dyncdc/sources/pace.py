@@ -10,6 +10,9 @@ LIMIT_MAX_RECORDS = 10_000
 ANSWER_MAX_BYTES = 10 * 2**20
 """Source: AWS GetRecords: 10 MiB a call."""
 
+USUAL_RECORD_BYTES = 2**20
+"""Source: AWS CreateStream: what a record may have unless the stream's owner has raised it, to 10 MiB at most."""
+
 SHARD_BYTES_PER_SECOND = 2 * 2**20
 """Source: Kinesis quotas, read throughput of a shard. After a larger answer calls fail until it is paid for."""
 
@@ -18,7 +21,7 @@ UNSEEN_LIMIT_RECORDS = 256
 """A shard nothing is known about starts small: its records may be 1 MiB each, and hundreds of shards start at once."""
 
 CUT_ANSWER_BYTES = 2**20
-"""An answer that was cut for its size holds this much, as long as records have 1 MiB at most."""
+"""An answer that was cut for its size holds this much, as long as the next record may not fill all of an answer."""
 
 FLOOR_BYTES = 1024
 
@@ -54,9 +57,10 @@ class Pace:
         self.ceiling_bytes = max(self.ceiling_bytes * SHRINK, min(floor, ANSWER_MAX_BYTES))
 
 
-def may_be_cut(records: int, nbytes: int, limit: int) -> bool:
+def may_be_cut(records: int, nbytes: int, limit: int, largest_record_bytes: int = USUAL_RECORD_BYTES) -> bool:
     """Whether more may follow an answer at once, whatever it says of its distance to the tip.
 
     Services say 0 that do not know it, or that cut it down to whole milliseconds or seconds.
     """
-    return records >= limit or nbytes >= CUT_ANSWER_BYTES
+    least_bytes = min(CUT_ANSWER_BYTES, ANSWER_MAX_BYTES - largest_record_bytes)
+    return records >= limit or (records > 0 and nbytes >= least_bytes)

@@ -27,13 +27,17 @@ FIRST_FETCH_BYTES = 32 * 1024
 class Bench:
     """A pump over a scripted source; whoever wants a writer that flushes runs it."""
 
-    def __init__(self, *, capacity_bytes: int = 10**6, sink: MemorySink | None = None) -> None:
+    def __init__(
+        self, *, capacity_bytes: int = 10**6, sink: MemorySink | None = None, fetch_ceiling_bytes: int = 2 * 2**20
+    ) -> None:
         self.source = ScriptedSource()
         self.sink = sink or MemorySink()
         self.budget = ByteBudget(capacity_bytes)
         self.writer = writer_of(self.sink, self.budget, BatchLimits(10**6, 2**30, 0.5))
         self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
-        self.engine = Engine(self.budget, self.writer, Metrics(), self.progress, lambda: 1_000.0)
+        self.engine = Engine(
+            self.budget, self.writer, Metrics(), self.progress, lambda: 1_000.0, fetch_ceiling_bytes=fetch_ceiling_bytes
+        )
         self.ledger = ledger_of()
 
     def put(self) -> tuple[int, int]:
@@ -129,7 +133,7 @@ def test_c9_with_a_stalled_sink_fetching_stops_by_itself_at_the_budget() -> None
         await asyncio.sleep(10**6)
 
     async def work() -> None:
-        bench = Bench(capacity_bytes=1_000_000, sink=MemorySink(never))
+        bench = Bench(capacity_bytes=1_000_000, sink=MemorySink(never), fetch_ceiling_bytes=1_000_000 // 16)
         counting(bench, records=100, last=10**9, size=300)
         async with asyncio.TaskGroup() as tasks:
             running: list[asyncio.Task[Any]] = [tasks.create_task(bench.writer.run(), name="writer")]
@@ -289,6 +293,102 @@ def test_shards_of_large_records_are_not_fetched_beside_each_other_beyond_the_bu
             await asyncio.wait(pumps)
             writing.cancel()
         assert 1 <= most <= 2
+
+    run(work())
+
+
+class LargeSource(ScriptedSource):
+    """A source that says how large its answers may be."""
+
+    largest_answer_bytes = 100_000
+
+
+def held_while_fetching(bench: Bench, first: int) -> tuple[list[int], int]:
+    """Read twelve shards; return what is reserved at the beginning of each fetch, and how many are under way at most.
+
+    ``first``: how many of a shard's first answers are small.
+    """
+    reserved: list[int] = []
+    fetching = most = 0
+
+    async def answer(of: Shard, after: Position) -> RawChunk:
+        nonlocal fetching, most
+        number = 1 if after == HORIZON else int(after) + 1
+        fetching += 1
+        most = max(most, fetching)
+        reserved.append(bench.budget.held_bytes)
+        await asyncio.sleep(0.01)
+        fetching -= 1
+        size = 10 if number <= first else 100_000
+        return chunk(of, [b"x" * size], str(number), closed=number == 4, behind_seconds=5.0 if number < 4 else 0)
+
+    async def work() -> None:
+        bench.source.answer = answer
+        async with asyncio.TaskGroup() as tasks:
+            writing = tasks.create_task(bench.writer.run(), name="writer")
+            pumps = [tasks.create_task(bench.pump(ledger_of(f"s{number}")).run()) for number in range(12)]
+            await asyncio.wait(pumps)
+            writing.cancel()
+
+    run(work())
+    return reserved, most
+
+
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_answers_that_may_be_large_are_reserved_before_the_first_of_them_and_fetched_one_by_one(first: int) -> None:
+    """Catches: twelve shards whose first answers are large, and only small ones reserved for."""
+    bench = Bench(capacity_bytes=1_000_000)
+    bench.source = LargeSource()
+    _, most = held_while_fetching(bench, first)
+    assert most == 1
+    assert bench.budget.held_bytes == 0
+    assert bench.budget.peak_bytes <= 1_000_000 + 100_000 * FETCH_COST
+    assert not bench.engine.alone.locked()
+
+
+def test_answers_that_may_be_large_are_fetched_beside_each_other_where_there_is_room() -> None:
+    bench = Bench(capacity_bytes=4_000_000)
+    bench.source = LargeSource()
+    reserved, most = held_while_fetching(bench, 0)
+    assert most > 1
+    assert min(reserved) >= 100_000 * FETCH_COST
+    assert bench.budget.overshoot_bytes_total == 0
+
+
+@pytest.mark.parametrize("steps", range(1, 60, 4))
+def test_a_pump_cancelled_while_it_fetches_alone_lets_others_go_on(steps: int) -> None:
+    async def work() -> None:
+        bench = Bench(capacity_bytes=1_000_000)
+        bench.source = LargeSource()
+        counting(bench, records=1, last=10**9)
+        running = [asyncio.create_task(bench.pump(ledger_of(f"s{n}")).run()) for n in range(3)]
+        for _ in range(steps):
+            await asyncio.sleep(0.001)
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        assert not bench.engine.alone.locked()
+
+    run(work())
+
+
+def test_a_shard_that_rests_after_an_error_lets_others_fetch_large_answers() -> None:
+    async def work() -> None:
+        bench = Bench(capacity_bytes=1_000_000)
+        bench.source = LargeSource()
+
+        async def answer(of: Shard, after: Position) -> RawChunk:
+            if of.id == "broken":
+                raise RetryableError("reading: no")
+            return chunk(of, [], "1", closed=True)
+
+        bench.source.answer = answer
+        broken = asyncio.create_task(bench.pump(ledger_of("broken")).run())
+        await asyncio.sleep(0.001)
+        assert not bench.engine.alone.locked()
+        await bench.pump(ledger_of("other")).run()
+        broken.cancel()
+        await asyncio.wait({broken})
 
     run(work())
 

@@ -21,7 +21,7 @@ from dyncdc.sources.aws_errors import (
 )
 from dyncdc.sources.bodies import DECODED, RecordsBody, decode_get_records, parse_records
 from dyncdc.sources.kinesis import iterator_request, start_from
-from dyncdc.sources.pace import ANSWER_MAX_BYTES, LIMIT_MAX_RECORDS, SHARD_BYTES_PER_SECOND, Pace
+from dyncdc.sources.pace import ANSWER_MAX_BYTES, LIMIT_MAX_RECORDS, SHARD_BYTES_PER_SECOND, Pace, may_be_cut
 
 
 def client_error(code: str, message: str = "") -> boto.ClientError:
@@ -235,3 +235,10 @@ def test_k12_a_throttled_shard_asks_for_no_more_than_it_may_give() -> None:
     for _ in range(200):
         pace.answered(0, 0)
     assert pace.limit(2**30) == LIMIT_MAX_RECORDS
+
+
+def test_an_answer_is_cut_where_the_next_record_may_not_have_fitted() -> None:
+    assert not may_be_cut(1, 2**20 - 1, 10)
+    assert may_be_cut(1, 2**20, 10) and may_be_cut(10, 1, 10)
+    assert may_be_cut(1, 1, 10, ANSWER_MAX_BYTES), "a record may fill an answer alone"
+    assert not may_be_cut(0, 0, 10, ANSWER_MAX_BYTES), "without a record there is nothing that it was cut behind"

@@ -221,6 +221,7 @@ class Kinesis:
             "RetentionPeriodHours": self._retention_hours(stream),
             "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
             "EncryptionType": "NONE",
+            "MaxRecordSizeInKiB": max(1, self.settings.max_record_bytes // 1024),
             **({"RecordDistributionStrategy": stream.distribution} if stream.mode == "ON_DEMAND" else {}),
         }
 

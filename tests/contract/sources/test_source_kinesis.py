@@ -10,6 +10,7 @@ from conftest import REGION
 from kinesis_server import KinesisServer
 
 from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableError
+from dyncdc.local.aws import kinesis_records
 from dyncdc.local.aws.wire import AwsError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId
 from dyncdc.sources.aws import AwsClients, open_clients
@@ -272,6 +273,33 @@ async def test_an_answer_that_is_cut_for_its_size_is_not_the_tip(server: Kinesis
         await put(clients, data)
     source, shard = await opened(clients)
     assert data_of(await read_on(source, shard, HORIZON, 100 * 2**20)) == wanted
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_an_answer_before_a_record_that_fills_one_is_not_the_tip(
+    server: KinesisServer, clients: AwsClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinesis_records, "MAX_PUT_BYTES", 2**30)
+    server.settings.behind_grain_seconds = 1e9
+    server.settings.max_record_bytes = 10 * 2**20
+    await make(clients)
+    wanted = [b"small" * 10, b"x" * (10 * 2**20 - 10), b"small too"]
+    for data in wanted:
+        await put(clients, data)
+    source, shard = await opened(clients)
+    assert data_of(await read_on(source, shard, HORIZON, 100 * 2**20)) == wanted
+
+
+async def test_how_large_answers_may_be_is_what_the_stream_says_of_its_records(
+    server: KinesisServer, clients: AwsClients
+) -> None:
+    await make(clients)
+    source = await open_stream(clients, STREAM)
+    assert source.largest_answer_bytes == 0, "records are as small as ever: answers keep to what is asked for"
+    server.settings.max_record_bytes = 3 * 2**20
+    await source.look_at_retention()
+    assert source.largest_answer_bytes == 10 * 2**20
+    assert (await open_stream(clients, STREAM)).largest_answer_bytes == 10 * 2**20
 
 
 async def test_the_last_answer_of_a_closed_shard_has_records_and_children(clients: AwsClients) -> None:
