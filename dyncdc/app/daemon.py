@@ -13,7 +13,7 @@ import structlog
 
 from .. import __version__
 from ..config import Config
-from ..decode.choice import IS_COMPILED
+from ..decode.choice import IS_COMPILED, WHY_EXACT
 from ..errors import ConfigError, FatalError
 from ..pipeline.coordinator import first_error
 from ..pipeline.diversion import DiversionLimits
@@ -35,6 +35,7 @@ from ..sinks.members import ClickHouseMembers
 from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.sessions import ClickHouseSessions
 from ..sinks.watermarks import ClickHouseWatermarks
+from ..sources import bodies
 from ..telemetry.http import HttpPages, Readiness, serve_http
 from ..telemetry.loop_watch import watch_loop
 from ..telemetry.metrics import Metrics
@@ -179,11 +180,8 @@ class _Daemon:
                 http_port=port,
                 decoder="compiled" if IS_COMPILED else "exact",
             )
-            if not IS_COMPILED:
-                _log.warning(
-                    "compiled decoder missing",
-                    hint="decoding takes ten times the CPU time; install a C compiler, then dyncdc anew",
-                )
+            if why := WHY_EXACT or bodies.WHY_EXACT:
+                _log.warning("compiled decoder missing", hint=f"decoding takes ten times the CPU time; {why}")
             await self._work()
             for task in beside:
                 task.cancel()

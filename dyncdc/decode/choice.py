@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from .compiled.version import demand_version, why_missing
 from .decoders import SnapshotDecoder, StreamDecoder
 from .plan import TablePlan
 
 try:
+    from .compiled import _rows
+
+    demand_version(_rows)
     from .compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
-except ImportError:  # pip found no C compiler: everything works, at ten times the CPU time
+except ImportError as error:  # everything works, at ten times the CPU time
     _STREAM: type[StreamDecoder] = StreamDecoder
     _SNAPSHOT: type[SnapshotDecoder] = SnapshotDecoder
+    _why = why_missing(error)
 else:
     _STREAM, _SNAPSHOT = CompiledStreamDecoder, CompiledSnapshotDecoder
+    _why = ""
 
 IS_COMPILED: Final = _STREAM is not StreamDecoder
+WHY_EXACT: Final = _why
+"""Why there are no compiled decoders, and what to do; "" where there are."""
 
 
 def stream_decoder(plans: Mapping[str, TablePlan], *, pipeline: str) -> StreamDecoder:

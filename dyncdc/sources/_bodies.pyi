@@ -1,1 +1,3 @@
+VERSION: int
+
 def split(body: bytes, /) -> tuple[list[bytes], list[str], float, float, bytes] | None: ...

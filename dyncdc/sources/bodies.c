@@ -2,6 +2,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include "../decode/compiled/json.h"
+#include "../decode/compiled/version.h"
 #include "base64.h"
 #include <math.h>
 
@@ -180,7 +181,7 @@ static PyMethodDef methods[] = {{"split", split, METH_O, split_doc}, {0}};
 static int module_exec(PyObject *module)
 {
     letters_prepare();
-    return 0;
+    return PyModule_AddIntConstant(module, "VERSION", DYNCDC_VERSION);
 }
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0}};

@@ -8,22 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
+from ..decode.compiled.version import demand_version, why_missing
 from ..errors import RetryableError
 from ..model import Position
 
 Split = tuple[list[bytes], list[str], float, float, bytes]
 
 try:
+    from . import _bodies
+
+    demand_version(_bodies)
     from ._bodies import split
-except ImportError:  # built without a C compiler
+except ImportError as error:
+    _why = why_missing(error)
 
     def split(body: bytes, /) -> Split | None:
         """Find nothing plain."""
         return None
+
+else:
+    _why = ""
+
+WHY_EXACT: Final = _why
+"""Why the compiled reader of answers is not used, and what to do; "" where it is."""
 
 
 DECODED = "DyncdcRecords"

@@ -2,6 +2,8 @@ from collections.abc import Callable
 
 from .tables import Told
 
+VERSION: int
+
 class Reader:
     def __new__(cls, tables: tuple[object, ...]) -> Reader: ...
     def read(

@@ -3,6 +3,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include "records.h"
+#include "version.h"
 
 /* A table's part of the sub-batch: (table, columns, keys, times, numbers, spilled, outside, changes). */
 static PyObject *table_told(Reader *reader, Table *table)
@@ -158,7 +159,7 @@ static int module_exec(PyObject *module)
     PyObject *type = PyType_FromModuleAndSpec(module, &reader_spec, NULL);
     int added = type == NULL ? -1 : PyModule_AddObjectRef(module, "Reader", type);
     Py_XDECREF(type);
-    return added;
+    return added < 0 ? added : PyModule_AddIntConstant(module, "VERSION", DYNCDC_VERSION);
 }
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0}};
