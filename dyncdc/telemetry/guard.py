@@ -10,8 +10,12 @@ from collections.abc import Awaitable, Callable, Collection
 from ipaddress import ip_address
 from typing import Any
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
+
+_log = structlog.get_logger()
 
 MOST_CONNECTIONS = 128
 FILES_SHARE = 4
@@ -29,6 +33,10 @@ BURST_ANSWERS = 50
 
 PROBES = frozenset(("/livez", "/healthz", "/readyz"))
 """Pages with turns of their own: who waits for them ends the process when they are late."""
+
+NOT_UNDERSTOOD = "this is no request that is understood here\n"
+
+FAULTS_OF_CLIENTS = (HttpProcessingError, web.RequestPayloadError)
 
 KEPT_FACTOR = 10.0
 KEPT_SECONDS_AT_MOST = 1.0
@@ -87,6 +95,27 @@ class Connection(RequestHandler):
         self._alarm.cancel()
         self._connections.leave(self)
         super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no request without a word of it; see aiohttp."""
+        if isinstance(exc, FAULTS_OF_CLIENTS):
+            message = NOT_UNDERSTOOD
+        return super().handle_error(request, status, exc, message)
+
+    def log_exception(self, *args: Any, **named: Any) -> None:
+        """Say on one line what clients do wrong; aiohttp's traceback, which quotes requests, is for pages that fail."""
+        error = named.get("exc_info")
+        if not isinstance(error, FAULTS_OF_CLIENTS):
+            super().log_exception(*args, **named)
+            return
+        hint = "the pages take plain HTTP/1.1; something asks them in another way"
+        _log.warning("request not understood", reason=type(error).__name__, hint=hint)
 
     def moved(self, *, answering: bool) -> None:
         """A request has come with all its headers, or its answer is made."""

@@ -36,7 +36,8 @@ def configure_logging(
     first: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)
     renderers: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        # The default shows the local variables of each frame: records, keys, credentials.
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
     )

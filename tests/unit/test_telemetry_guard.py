@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
+import structlog
 from aiohttp import web
 from virtual_time import run
 
 from dyncdc.telemetry import guard
 from dyncdc.telemetry.guard import ANSWERS_PER_SECOND, BURST_ANSWERS, Connections, Kept, Turns, hosts_of, is_for
 from dyncdc.telemetry.http import serve_http
+from dyncdc.telemetry.logging import configure_logging
 
 MOST = 8
 
@@ -67,6 +71,82 @@ async def test_a_head_that_never_ends_and_a_rest_without_end_close_the_connectio
     writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (await resting.read()).endswith(b"live\n")
     writer.close()
+
+
+HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+
+BROKEN = {
+    "tls": bytes.fromhex("16030100c8010000c40303") + b"SECRET" * 30,
+    "no-http": b"SECRET\r\n\r\n",
+    "long-line": b"GET /" + b"SECRET" * 3000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "large-header": HEAD + b"X: " + b"SECRET" * 3000 + b"\r\n\r\n",
+    "many-headers": HEAD + b"".join(b"X-%d: SECRET\r\n" % number for number in range(5000)) + b"\r\n",
+    "odd-header": HEAD + b"A: SECRET\x01\r\n\r\n",
+    "two-hosts": HEAD + b"Host: SECRET\r\n\r\n",
+    "odd-url": b"GET http://[SECRET/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "odd-length": HEAD + b"Content-Length: SECRET\r\n\r\n",
+    "odd-chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nSECRET\r\nx",
+    "no-gzip": HEAD + b"Content-Encoding: gzip\r\nContent-Length: 12\r\n\r\nSECRETSECRET",
+    "half-a-head": HEAD + b"X: SECRET",
+    "half-a-body": HEAD + b"Content-Length: 100\r\n\r\nSECRET",
+    "http-2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "behind-a-good-one": HEAD + b"\r\nSECRET\x00\r\n\r\n",
+}
+
+
+async def send(port: int, data: bytes) -> bytes:
+    """Send bytes over a connection of their own, and end it; return the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        writer.write_eof()
+        return await reader.read()
+    except (ConnectionResetError, BrokenPipeError):
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What is logged, as it is on a terminal; repeats are left out."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure_logging(format="console", stream=stream)
+    yield stream
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_what_is_no_request_is_a_line_at_most_that_quotes_nothing(port: int, log: io.StringIO, name: str) -> None:
+    answers = [await send(port, BROKEN[name]) for _ in range(3)]
+    assert await get(port) == 200
+    assert log.getvalue().count("\n") <= 1, "repeats are left out"
+    assert "SECRET" not in log.getvalue()
+    assert not any(b"SECRET" in answer for answer in answers)
+
+
+async def test_requests_that_are_none_are_one_line_whatever_is_wrong_with_them(port: int, log: io.StringIO) -> None:
+    for data in BROKEN.values():
+        await send(port, data)
+    assert log.getvalue().count("\n") == 1
+    assert "request not understood" in log.getvalue()
+
+
+async def test_a_page_that_fails_is_logged_with_its_traceback_and_no_values(log: io.StringIO) -> None:
+    async def fail(_: web.Request) -> web.Response:
+        key = "SECRET" * 2
+        raise ValueError(f"{len(key)} letters")
+
+    application = web.Application()
+    application.add_routes([web.get("/livez", fail)])
+    async with serve_http(("127.0.0.1", 0), application) as found:
+        assert await get(found) == 500
+    assert "ValueError: 12 letters" in log.getvalue()
+    assert "SECRETSECRET" not in log.getvalue()
 
 
 def test_a_process_that_may_open_few_files_keeps_most_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,20 @@ def test_an_exception_stays_one_line_of_json() -> None:
     assert "ValueError: x" in entry["exception"]
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_exception_shows_no_local_variables(terminal: bool) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    configure_logging(stream=stream)
+    item = "SECRET" * 2
+    try:
+        raise ValueError(f"{len(item)} letters")
+    except ValueError:
+        structlog.get_logger().exception("daemon failed")
+        logging.getLogger("asyncio").exception("Task exception was never retrieved")
+    assert stream.getvalue().count("ValueError: 12 letters") == 2
+    assert "SECRETSECRET" not in stream.getvalue()
+
+
 @pytest.mark.parametrize(
     "name", ["botocore.credentials", "aiobotocore.credentials", "asyncio", "aiohttp.server", "asynch", "urllib3", "any"]
 )
