@@ -113,7 +113,7 @@ def effects(
 
 def first_noted(everybody: Sequence[Noted], uuid: str, now: RowSettings) -> float:
     """Since when there are rows of the destination ``uuid``, as far as was noted; 0 if nothing was."""
-    return next((noted.at for noted in everybody if _is_of(noted, uuid, now)), 0.0)
+    return min((noted.at for noted in everybody if _is_of(noted, uuid, now)), default=0.0)
 
 
 def _is_of(noted: Noted, uuid: str, now: RowSettings) -> bool:
@@ -121,12 +121,16 @@ def _is_of(noted: Noted, uuid: str, now: RowSettings) -> bool:
 
 
 def _began(everybody: Sequence[Noted], last: Noted, same: Callable[[Noted], bool]) -> float:
-    """Return when what ``last`` stands for was noted first: the notes before it, by whichever member, go on with it."""
+    """Return when what ``last`` stands for was noted first: by whichever member, and without others in between.
+
+    In the order of time: members that begin at once may note in another order than that of their sessions.
+    """
     at = last.at
-    for noted in reversed(everybody[: everybody.index(last)]):
-        if not same(noted):
-            break
-        at = min(at, noted.at)
+    for noted in sorted(everybody, key=lambda noted: noted.at, reverse=True):
+        if noted.at < last.at:
+            if not same(noted):
+                break
+            at = noted.at
     return at
 
 

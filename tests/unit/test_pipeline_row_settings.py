@@ -101,6 +101,8 @@ def test_a_change_that_several_members_note_has_one_begin() -> None:
     assert gaps_begin([Noted("u", BASE, float(member), member) for member in (1, 2, 3)], one) == {1.0}
     later = [Noted("u", BASE, 1.0, 1), Noted("u", BASE, 2.0, 2), Noted("u", one, 11.0, 1), Noted("u", one, 12.0, 2)]
     assert gaps_begin(later, other) == {11.0}
+    swapped = [Noted("u", BASE, 2.0, 1, number=1), Noted("u", BASE, 1.0, 2, number=2)]
+    assert gaps_begin(swapped, one) == {1.0}, "what began later has noted earlier"
     assert gaps_begin(later, BASE) == {11.0}
 
 
