@@ -17,6 +17,13 @@ class ConfigError(DyncdcError):
     """The user's configuration or usage is wrong: exit 2, a supervisor must not restart."""
 
 
+class UnusableTableError(ConfigError):
+    """One table can not be used as things stand in ClickHouse or AWS; the configuration itself may be right.
+
+    The daemon goes on with its other tables and looks again. With no other table it is a ConfigError like any.
+    """
+
+
 class RetryableError(DyncdcError):
     """Transient: the same call may succeed later. Retried for ever with full jitter; reading stops by itself."""
 

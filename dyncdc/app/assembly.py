@@ -5,70 +5,134 @@ All that can be wrong in the configuration is found before anything is created, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from ..errors import ConfigError, FatalError
+from ..config import TableConfig
+from ..errors import ConfigError, DyncdcError, FatalError
 from ..pipeline.coordinator import SnapshotTask, StreamTask
 from ..pipeline.retry import may_be_mended
+from ..sources.export import ExportOrigin
 from ..sources.kinesis import KinesisSource
+from ..sources.scan import ScanOrigin
 from .columns import LiveColumns
 from .decoders import Decoders
-from .destinations import Prepared, check_clickhouse, plan_table, prepare
-from .streams import NotDelivered, open_streams, snapshot_origin, snapshot_plan
+from .destinations import Planned, Prepared, check_clickhouse, make_own_tables, plan_table, prepare
+from .streams import NotDelivered, is_named, open_stream_of, snapshot_origin, snapshot_plan
+from .unusable import Unusable, first_of, or_unusable
 from .world import World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What the coordinator is given."""
+    """What the coordinator is given. ``unusable``: tables that are left out, though nothing may move past them."""
 
     tables: Sequence[Prepared]
     streams: Sequence[StreamTask]
     snapshots: Sequence[SnapshotTask]
     decoders: Decoders
     columns: LiveColumns
+    unusable: Sequence[Unusable] = ()
 
 
-async def assemble(world: World) -> Assembly:
-    """Check all that the configuration names, then create what is missing. Raises ConfigError, FatalError."""
-    config = world.config
-    await check_clickhouse(world)
-    planned = [await plan_table(world, table) for table in config.tables]
-    for plan in planned:
-        refusal = plan.refusal()
-        if refusal is not None:
-            raise refusal
-    sources = await open_streams(world)
-    origins = {
-        table.dynamodb: snapshot_origin(world.aws, table, sources[config.stream_of(table)], world.division)
-        for table in config.tables
-        if table.snapshot.method != "none"
-    }
-    for origin in origins.values():
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A table that can be used, before anything is made for it."""
+
+    plan: Planned
+    source: KinesisSource
+    origin: ExportOrigin | ScanOrigin | None
+
+
+async def check_table(
+    world: World, config: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
+) -> Checked:
+    """Check all that concerns one table; see ``open_stream_of``. Raises ConfigError, FatalError."""
+    source = await open_stream_of(world, config, sources, known_off=known_off)
+    planned = await plan_table(world, config)
+    refusal = planned.refusal()
+    if refusal is not None:
+        raise refusal
+    origin = None
+    if config.snapshot.method != "none":
+        origin = snapshot_origin(world.aws, config, source, world.division)
         await world.patience(origin.validate)
-    prepared = await prepare(world, planned)
-    decoders = Decoders.of(config.pipeline, prepared)
+    return Checked(planned, source, origin)
+
+
+async def assemble(world: World, *, strict: bool = False, tolerated: Collection[str] = ()) -> Assembly:
+    """Check all that the configuration names, then create what is missing. Raises ConfigError, FatalError.
+
+    A table that can not be used is left out, as long as there is another. With ``strict`` nothing but what is
+    ``tolerated`` is left out: what stands in the way of any other table is raised.
+    """
+    await check_clickhouse(world)
+    sources: dict[str, KinesisSource] = {}
+    unusable: list[Unusable] = []
+
+    async def each(
+        configs: Iterable[TableConfig], operation: Callable[[World, TableConfig], Awaitable[T]]
+    ) -> AsyncIterator[T]:
+        for config in configs:
+            if strict and config.dynamodb not in tolerated:
+                yield await operation(world, config)
+                continue
+            found = await or_unusable(world, config, operation)
+            if isinstance(found, Unusable):
+                unusable.append(found)
+            else:
+                yield found
+
+    async def check(careful: World, config: TableConfig) -> Checked:
+        return await check_table(careful, config, sources)
+
+    checked = {found.plan.config.dynamodb: found async for found in each(world.config.tables, check)}
+    if unusable and not checked:
+        raise first_of(unusable)
+    await make_own_tables(world)
+
+    async def make(careful: World, config: TableConfig) -> Prepared:
+        return await prepare(careful, checked[config.dynamodb].plan)
+
+    prepared = [table async for table in each([found.plan.config for found in checked.values()], make)]
+    if unusable and not prepared:
+        raise first_of(unusable)
+    decoders = Decoders.of(world.config.pipeline, prepared)
     snapshots = [
-        SnapshotTask(
-            snapshot_plan(table, world.clickhouse),
-            origins[table.config.dynamodb],
-            sources[config.stream_of(table.config)],
-        )
+        SnapshotTask(snapshot_plan(table, world.clickhouse), found.origin, found.source)
         for table in prepared
-        if table.config.dynamodb in origins
+        if (found := checked[table.config.dynamodb]).origin is not None
     ]
     columns = LiveColumns.of(world, prepared, decoders)
-    return Assembly(prepared, _streams(world, prepared, sources, decoders), snapshots, decoders, columns)
+    read = [(table, checked[table.config.dynamodb].source) for table in prepared]
+    return Assembly(prepared, _streams(world, read, unusable, decoders), snapshots, decoders, columns, unusable)
+
+
+async def look_again(world: World, one: Unusable, before: DyncdcError) -> DyncdcError | None:
+    """Return why a table still can not be used, None when it can; everything that it needs is made by then."""
+
+    async def look(careful: World, config: TableConfig) -> Prepared:
+        checked = await check_table(careful, config, {}, known_off=isinstance(before, NotDelivered))
+        return await prepare(careful, checked.plan)
+
+    try:
+        found = await or_unusable(world, one.config, look)
+    except DyncdcError as error:  # whoever begins the next session would meet it: this table alone waits
+        return error
+    return found.error if isinstance(found, Unusable) else None
 
 
 async def assemble_first(world: World, *, once: bool) -> Assembly:
     """The same at the start of a process: exit 2, after which nobody starts it again, is for the configuration alone.
 
-    What AWS answers, and whether a table's changes are delivered, is another tomorrow. Raises ConfigError, FatalError.
+    What AWS answers, and whether a table's changes are delivered, is another tomorrow. Raises ConfigError, FatalError,
+    and RetryableError when no table can be used yet. ``once``: somebody waits for all of them.
     """
     try:
-        return await assemble(world)
+        return await assemble(world, strict=once)
     except ConfigError as error:
         if once or not (may_be_mended(error) or isinstance(error, NotDelivered)):
             raise
@@ -76,20 +140,30 @@ async def assemble_first(world: World, *, once: bool) -> Assembly:
 
 
 def _streams(
-    world: World, prepared: Sequence[Prepared], sources: Mapping[str, KinesisSource], decoders: Decoders
+    world: World, read: Sequence[tuple[Prepared, KinesisSource]], unusable: Sequence[Unusable], decoders: Decoders
 ) -> list[StreamTask]:
-    """One task per stream; the same stream named by name and by ARN is read once."""
-    tables: dict[str, list[Prepared]] = {}
-    for table in prepared:
-        tables.setdefault(sources[world.config.stream_of(table.config)].id, []).append(table)
-    unique = {source.id: source for source in sources.values()}
+    """One task per stream that a usable table is on; the same stream named by name and by ARN is read once."""
+    unique = {source.id: source for _, source in read}
     return [
-        StreamTask(
+        _stream(
             source,
-            decoders.for_stream(tables[id_]),
-            [table.spec.source_table for table in tables[id_]],
-            {table.spec.source_table: table.created for table in tables[id_]},
-            {table.spec.source_table: table.target for table in tables[id_]},
+            [table for table, other in read if other.id == id_],
+            [one.config.dynamodb for one in unusable if is_named(source, world.config.stream_of(one.config))],
+            decoders,
         )
         for id_, source in unique.items()
     ]
+
+
+def _stream(
+    source: KinesisSource, tables: Sequence[Prepared], unusable: Sequence[str], decoders: Decoders
+) -> StreamTask:
+    names = [table.spec.source_table for table in tables]
+    return StreamTask(
+        source,
+        decoders.for_stream(tables),
+        [*names, *unusable],
+        {table.spec.source_table: table.created for table in tables},
+        {table.spec.source_table: table.target for table in tables},
+        frozenset(unusable),
+    )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import structlog
 from .. import __version__
 from ..config import Config
 from ..decode.choice import IS_COMPILED, WHY_EXACT
-from ..errors import ConfigError, FatalError
+from ..errors import ConfigError, DyncdcError, FatalError, RetryableError
 from ..pipeline.coordinator import first_error
 from ..pipeline.diversion import DiversionLimits
 from ..pipeline.evolving import DestinationChangedError
@@ -39,10 +40,10 @@ from ..sources import bodies
 from ..telemetry.http import HttpPages, Readiness, serve_http
 from ..telemetry.loop_watch import watch_loop
 from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
+from ..telemetry.progress import Progress, TaskProgress
 from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from .allocator import settle_memory
-from .assembly import Assembly, assemble, assemble_first
+from .assembly import Assembly, assemble, assemble_first, look_again
 from .histories import history_watch, watching
 from .memory import INSERTS_IN_FLIGHT, share_memory
 from .overview import asking_clickhouse, make_overview, table_facts
@@ -54,6 +55,7 @@ from .signals import Stop
 from .stragglers import cancel_stragglers
 from .this_process import is_gone, this_process
 from .tombstones import cleaning
+from .unusable import Unusable, UsableAgainError, watch_unusable
 from .world import World, open_world
 
 _log = structlog.get_logger("dyncdc")
@@ -115,8 +117,20 @@ async def _watch(stop: Stop, daemon: _Daemon, work: asyncio.Task[None]) -> None:
     work.cancel()
 
 
-_ANOTHER_SESSION = (SourceLostError, DestinationChangedError, ReloadedError, WentBackError, TableGoneError)
+_ANOTHER_SESSION = (
+    SourceLostError,
+    DestinationChangedError,
+    ReloadedError,
+    WentBackError,
+    TableGoneError,
+    UsableAgainError,
+)
 """After these another session begins in the same process: it finds all as it is by then, and makes missing tables."""
+
+
+def _usable(table: str) -> str:
+    """The step of readiness that a table which can not be used keeps open."""
+    return f"table {table} usable"
 
 
 class _Daemon:
@@ -205,6 +219,10 @@ class _Daemon:
         for table in assembly.tables:
             for name in filter(None, (table.spec.destination, table.spec.history)):
                 self._metrics.declare(table.spec.source_table, name)
+            self._metrics.table_usable.labels(table.spec.source_table).set(1)
+            self._readiness.done(_usable(table.spec.source_table))
+        for one in assembly.unusable:
+            self._readiness.wait_for(_usable(one.config.dynamodb))
 
     def _world(self, starting: ExitStack) -> AbstractAsyncContextManager[World]:
         """A local ClickHouse is this process's own; that of workers is their supervisor's."""
@@ -237,11 +255,14 @@ class _Daemon:
         return Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once)
 
     async def _begin_with(self, world: World, assemble_now: Callable[[], Awaitable[Assembly]]) -> Assembly:
-        """Assemble, alone; begin over when a table of ours is dropped meanwhile, as assembling makes it."""
+        """Assemble, alone; begin over when a table of ours is dropped meanwhile, as assembling makes it.
+
+        And while no table at all can be used, which somebody may mend at any time.
+        """
         while True:
             try:
                 return await self._alone(world, await assemble_now())
-            except TableGoneError as error:
+            except (TableGoneError, RetryableError) as error:
                 if self._once:
                     raise
                 world.patience.task.failed(str(error))
@@ -252,8 +273,8 @@ class _Daemon:
         """Open what has taken the place of a lost stream, as soon as somebody has set it up."""
         while True:
             try:
-                return await assemble(world)
-            except ConfigError as error:
+                return await assemble(world, strict=self._once)
+            except (ConfigError, RetryableError) as error:
                 if self._once:
                     raise
                 world.patience.task.failed(str(error))  # the looks in between succeed, and hide it
@@ -284,6 +305,10 @@ class _Daemon:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._reload(world), name="reload")]
+                beside += [
+                    tasks.create_task(self._watch_unusable(world, one), name=f"table:{one.config.dynamodb}")
+                    for one in assembly.unusable
+                ]
                 if self._once:
                     beside.append(tasks.create_task(self._end_when_denied(), name="denied"))
                 await self._replicate(world, assembly)
@@ -296,12 +321,21 @@ class _Daemon:
             self.replicating = False
             # Until a life has begun on what there is now, nothing that was lost is read again.
             self._went_back = isinstance(error, WentBackError) or (self._went_back and not self._begun.is_set())
-            if not isinstance(error, ReloadedError):
+            if not isinstance(error, ReloadedError | UsableAgainError):
                 self._progress.report("replicate", error, REOPEN_SECONDS)
                 if loop.time() - started_at < REOPEN_SECONDS and not self._stop.draining.is_set():
                     await asyncio.sleep(REOPEN_SECONDS)  # or one that ends at once would begin without end
             return self._stop.draining.is_set()
         return True
+
+    async def _watch_unusable(self, world: World, one: Unusable) -> None:
+        """Raise UsableAgainError as soon as the table can be used; not before the life has begun, as ``_reload``."""
+
+        async def look(task: TaskProgress, before: DyncdcError) -> DyncdcError | None:
+            await self._begun.wait()
+            return await look_again(replace(world, patience=Patience(None, self._progress, task)), one, before)
+
+        await watch_unusable(one, look, self._metrics, self._progress)
 
     async def _end_when_denied(self) -> None:
         """Raise FatalError once something was denied for as long as a start may take: someone waits for this run."""
@@ -332,6 +366,7 @@ class _Daemon:
         kept = {table.dynamodb for table in config.tables}
         for table in self._config.tables:
             if table.dynamodb not in kept:
+                self._readiness.done(_usable(table.dynamodb))
                 self._metrics.forget(table.dynamodb, *filter(None, (table.destination, table.history)))
         self._config = world.config = config
         self._overview.tell_of(table_facts(config))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -13,7 +14,7 @@ from ..config import TableConfig
 from ..decode.naming import VIRTUAL_NAMES
 from ..decode.plan import compile_table
 from ..decode.spec import KeyAttribute, TableSpec
-from ..errors import ConfigError
+from ..errors import ConfigError, UnusableTableError
 from ..pipeline.bindings import Target
 from ..sinks.cluster import check_cluster, is_replicated, present_tables
 from ..sinks.codes import TableGoneError
@@ -71,7 +72,7 @@ class Planned:
         if not self.refused:
             return None
         reasons = "; ".join(refusal.reason for refusal in self.refused)
-        return ConfigError(
+        return UnusableTableError(
             f"using {self.config.destination} for {self.config.dynamodb}: {reasons}",
             hint="; ".join(refusal.todo for refusal in self.refused),
         )
@@ -243,7 +244,7 @@ def _of_evolve(config: TableConfig, spec: TableSpec) -> Sequence[Refusal]:
 def _existing(
     config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, cluster: str | None, seen: Seen
 ) -> Planned:
-    spec = existing_table_spec(config, keys, table, seen)
+    spec = _spec_of(config, keys, table, seen)
     offers = offered_statements(config, table, spec, cluster)
     notes = []
     if spec.deletes == "ignore" and not spec.deleted_column:
@@ -266,8 +267,23 @@ def _existing(
     notes += _name_notes(config, table)
     found = (*refusals(table, spec, cluster), *_of_evolve(config, spec))
     if not found:
-        compile_table(spec)
+        with _as_it_stands():
+            compile_table(spec)
     return Planned(config, spec, table, [], offers, notes, found, seen=seen)
+
+
+def _spec_of(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, seen: Seen) -> TableSpec:
+    with _as_it_stands():
+        return existing_table_spec(config, keys, table, seen)
+
+
+@contextmanager
+def _as_it_stands() -> Iterator[None]:
+    """What does not fit a table that is there may fit once somebody has mended that: it is about this table alone."""
+    try:
+        yield
+    except ConfigError as error:
+        raise UnusableTableError(str(error), hint=error.hint) from None
 
 
 def _name_notes(config: TableConfig, table: ExistingTable | None) -> Iterator[str]:
@@ -279,14 +295,18 @@ def _name_notes(config: TableConfig, table: ExistingTable | None) -> Iterator[st
             yield f"its column {column.name} has the name of a virtual one of ClickHouse, which may end it: rename it"
 
 
-async def prepare(world: World, planned: Sequence[Planned]) -> list[Prepared]:
-    """Make what is missing and return every destination, ready to be written."""
-    for plan in planned:
-        for text in _name_notes(plan.config, plan.existing):
-            _log.warning("name of a destination", table=plan.config.dynamodb, said=text)
+async def make_own_tables(world: World) -> None:
+    """Make those of dyncdc's own tables that are missing."""
     own = await own_tables_to_make(world.clickhouse, world.patience, world.cluster)
-    await run_statements(world, as_configured(world, [*own, *(text for plan in planned for text in plan.statements)]))
-    return [await _prepared(world, plan) for plan in planned]
+    await run_statements(world, as_configured(world, own))
+
+
+async def prepare(world: World, plan: Planned) -> Prepared:
+    """Make what is missing of one destination and return it, ready to be written."""
+    for text in _name_notes(plan.config, plan.existing):
+        _log.warning("name of a destination", table=plan.config.dynamodb, said=text)
+    await run_statements(world, as_configured(world, plan.statements))
+    return await _prepared(world, plan)
 
 
 def as_configured(world: World, statements: Sequence[str]) -> list[str]:
@@ -332,7 +352,7 @@ async def _prepared(world: World, plan: Planned) -> Prepared:
             f"creating {plan.config.destination}: it is not there afterwards", hint="check the grants of the user"
         )
     # Read back, so that what is inserted fits the table as it is, whoever made it.
-    spec = existing_table_spec(plan.config, plan.spec.keys, table, plan.seen)
+    spec = _spec_of(plan.config, plan.spec.keys, table, plan.seen)
     rows = await world.patience(lambda: has_rows(world.clickhouse, plan.config.destination))
     virtual = await world.patience(lambda: virtual_names(world.clickhouse, plan.config.destination))
     return Prepared(plan.config, spec, table, rows, plan.source, virtual)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ..config import Config
-from ..errors import AccessDeniedError, FatalError, RetryableError
+from ..errors import AccessDeniedError, FatalError, RetryableError, UnusableTableError
 from ..pipeline.retry import Backoff, retry_for_ever
 from ..telemetry.progress import Progress, TaskProgress
 
@@ -26,12 +26,14 @@ class Patience:
     seconds: float | None
     progress: Progress
     task: TaskProgress
+    of_table: Callable[[RetryableError], bool] = field(default=lambda _: False)
+    """Whether an error is about one table, which nothing else waits for."""
 
     def __post_init__(self) -> None:
         self.task.waiting_for(ANSWER)
 
     async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Repeat ``operation`` while it raises RetryableError.
+        """Repeat ``operation`` while it raises RetryableError. Raises UnusableTableError for one ``of_table``.
 
         Raises FatalError when the time is up, and at once when access is denied: whoever is not a daemon has somebody
         waiting who can act on it now.
@@ -42,10 +44,12 @@ class Patience:
         async def attempt() -> T:
             try:
                 return await operation()
-            except AccessDeniedError as error:
-                if self.seconds is None:
-                    raise
-                raise FatalError(str(error), hint=error.hint) from error
+            except RetryableError as error:
+                if self.of_table(error):
+                    raise UnusableTableError(str(error), hint=error.hint) from error
+                if isinstance(error, AccessDeniedError) and self.seconds is not None:
+                    raise FatalError(str(error), hint=error.hint) from error
+                raise
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             last[:] = [error]

@@ -107,8 +107,11 @@ async def reload(
 async def try_out(world: World, progress: Progress, config: Config) -> None:
     """Check all that a configuration names, and make what is missing, within its time for starting.
 
+    A table whose own keys are as they were may be left out, as it would be without the new configuration.
+
     Raises ConfigError, FatalError.
     """
     with progress.task("reload") as task:
         patience = Patience(config.run.startup_timeout_seconds, progress, task)
-        await assemble(replace(world, config=config, patience=patience))
+        same = [table.dynamodb for table in config.tables if table in world.config.tables]
+        await assemble(replace(world, config=config, patience=patience), strict=True, tolerated=same)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..config import TableConfig
-from ..errors import ConfigError
+from ..errors import UnusableTableError
 from ..pipeline.membership import Division
 from ..pipeline.snapshots import SnapshotPlan
 from ..sinks.connection import ClickHouse
@@ -20,27 +20,35 @@ from .switched_off import note_switched_off
 from .world import World
 
 
-class NotDelivered(ConfigError):
+class NotDelivered(UnusableTableError):
     """A table's changes do not go to the stream: somebody has to switch its streaming destination on."""
 
 
-async def open_streams(world: World) -> dict[str, KinesisSource]:
-    """Open every stream that a table names, by that name. Raises ConfigError, FatalError."""
+async def open_stream_of(
+    world: World, table: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
+) -> KinesisSource:
+    """Open a table's stream, unless it is in ``sources``, by the name that the table has for it.
+
+    ``known_off``: it was seen before that the table's changes do not go there. Raises ConfigError, FatalError.
+    """
     config = world.config
-    sources: dict[str, KinesisSource] = {}
-    for table in config.tables:
-        name = config.stream_of(table)
-        if name not in sources:
-            opening = partial(
-                open_stream,
-                world.aws,
-                name,
-                start=config.kinesis.start,
-                poll_interval_seconds=config.kinesis.poll_interval_seconds,
-            )
-            sources[name] = await world.patience(opening)
-        await _check_destination(world, table, sources[name])
-    return sources
+    name = config.stream_of(table)
+    if name not in sources:
+        opening = partial(
+            open_stream,
+            world.aws,
+            name,
+            start=config.kinesis.start,
+            poll_interval_seconds=config.kinesis.poll_interval_seconds,
+        )
+        sources[name] = await world.patience(opening)
+    await _check_destination(world, table, sources[name], known_off=known_off)
+    return sources[name]
+
+
+def is_named(source: KinesisSource, name: str) -> bool:
+    """Whether a table means this stream by a name, which may be an ARN."""
+    return source.arn.rpartition("/")[2] == name.rpartition("/")[2]
 
 
 async def destination_states(aws: AwsClients, table: str, source: KinesisSource) -> list[Destination]:
@@ -49,12 +57,13 @@ async def destination_states(aws: AwsClients, table: str, source: KinesisSource)
     return [found for found in destinations if found.stream_arn == source.arn]
 
 
-async def _check_destination(world: World, table: TableConfig, source: KinesisSource) -> None:
+async def _check_destination(world: World, table: TableConfig, source: KinesisSource, *, known_off: bool) -> None:
     """Refuse a table whose changes never reach the stream. Raises ConfigError."""
     name = table.dynamodb
     states = [found.status for found in await world.patience(lambda: destination_states(world.aws, name, source))]
     if not any(state in ("ACTIVE", "ENABLING", "UPDATING") for state in states):
-        await note_switched_off(world, table, source)
+        if not known_off:
+            await note_switched_off(world, table, source)
         raise NotDelivered(
             f"reading {name}: its changes do not go to stream {source.label}"
             + (f" (the destination is {states[0]})" if states else ""),

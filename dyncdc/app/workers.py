@@ -24,7 +24,7 @@ import structlog
 from .. import __version__
 from ..config import Config
 from ..config.sections import MINIMUM_MEMORY_BYTES
-from ..errors import ConfigError, FatalError
+from ..errors import ConfigError, FatalError, RetryableError
 from ..pipeline.coordinator import first_error
 from ..pipeline.membership import Division
 from ..pipeline.retry import Backoff
@@ -57,6 +57,7 @@ LONG_LIFE_SECONDS = 60.0
 """Who lived so long is started again at once; who dies sooner waits longer each time."""
 
 READY_POLL_SECONDS = 0.25
+REASSEMBLE_SECONDS = 2.0
 GRACE_SECONDS = 5.0
 """Beyond its own deadline, before a worker that does not end is killed."""
 
@@ -199,7 +200,7 @@ class _Supervisor:
             self._pages.watch_start(progress)
             # Held for as long as workers run: a local ClickHouse is ours, and theirs to use.
             async with open_world(self._config, patience, own=True) as world:
-                await assemble_first(world, once=self._once)
+                await self._assemble(world)
                 if self._once:  # who takes the place of a dead worker must know who has done its part before
                     checkpoints = ClickHouseCheckpoints(world.clickhouse, self._config.pipeline)
                     self._began = await patience(checkpoints.server_time)
@@ -209,6 +210,20 @@ class _Supervisor:
                 self._pages.started()
                 async with asking_clickhouse(world.clickhouse, lambda: self._config, self._overview.stored):
                     await self._supervise(world)
+
+    async def _assemble(self, world: World) -> None:
+        """See that workers can begin, and make what they need; wait while no table at all can be used."""
+        while True:
+            try:
+                await assemble_first(world, once=self._once)
+            except RetryableError as error:
+                if self._once:
+                    raise
+                world.patience.task.failed(str(error))
+                self._progress.report("start", error, REASSEMBLE_SECONDS)
+                await asyncio.sleep(REASSEMBLE_SECONDS)
+            else:
+                return
 
     async def _supervise(self, world: World) -> None:
         try:

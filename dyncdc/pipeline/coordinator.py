@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -38,7 +38,8 @@ class StreamTask:
     """One stream to follow, with the decoder of all tables on it.
 
     ``tables``: DynamoDB's names of them. ``created``: when it made each, in seconds since the epoch. ``targets``: where
-    the changes of each go.
+    the changes of each go. ``unusable``: those of ``tables`` that can not be used now: the decoder leaves
+    them out, and no position moves past a change of theirs.
     """
 
     source: Source
@@ -46,6 +47,7 @@ class StreamTask:
     tables: Sequence[str] = ()
     created: Mapping[str, float] = field(default_factory=dict)
     targets: Mapping[str, Target] = field(default_factory=dict)
+    unusable: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ class Coordinator:
         plans = {snapshot.plan.table: snapshot.plan for snapshot in self._snapshots}
         tables = {stream.source.id: tuple(stream.tables) for stream in self._streams}
         unrepeatable = {}
-        for table in (table for names in tables.values() for table in names):
+        unusable = {table for stream in self._streams for table in stream.unusable}
+        for table in (table for names in tables.values() for table in names if table not in unusable):
             if table not in plans:
                 unrepeatable[table] = 'its snapshot.method is "none"'
             elif plans[table].export_arn:
@@ -171,6 +174,7 @@ class Coordinator:
                 self._recovery,
                 self._membership,
                 stream.tables,
+                unusable=stream.unusable,
             )
             for stream in self._streams
         }
@@ -244,6 +248,7 @@ class Coordinator:
                 )
                 for stream in self._streams
                 for table in stream.tables
+                if table not in stream.unusable
             ],
             self._membership.division,
             self._marks,

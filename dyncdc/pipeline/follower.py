@@ -40,6 +40,7 @@ class StreamFollower:
         membership: Membership,
         tables: Collection[str] = (),
         *,
+        unusable: Collection[str] = (),
         list_interval_seconds: float = LIST_INTERVAL_SECONDS,
     ) -> None:
         self.source = source
@@ -50,6 +51,7 @@ class StreamFollower:
         self._recovery = recovery
         self._membership = membership
         self._tables = tables
+        self._unusable = unusable
         self._list_interval_seconds = list_interval_seconds
         self._listed: dict[ShardId, Shard] = {}
         self._named: set[ShardId] = set()
@@ -306,7 +308,15 @@ class StreamFollower:
             # Before the first read: Kinesis would go on at the horizon without a word, and the loss would not show.
             if self._expired({shard.id: ledger.frontier}, {shard.id}):
                 continue
-            self._readers.start(self.source, shard, self._decoder, self._ended, self._suspect, on_hole=self._fell_off)
+            self._readers.start(
+                self.source,
+                shard,
+                self._decoder,
+                self._ended,
+                self._suspect,
+                on_hole=self._fell_off,
+                unusable=self._unusable,
+            )
 
     def _ended(self, last: RawChunk | None) -> None:
         """Take up the children that the last answer named; they start when their parents are persisted as finished."""

@@ -75,6 +75,7 @@ class ShardLedger:
         """What the checkpoint store holds, None before the shard's first row. Set by the checkpointer only."""
         self._on_finished = on_finished
         self._open: deque[Receipt] = deque()
+        self._incomplete = False
         self._condensed = 0
         """How many receipts there were when neighbours were last made one."""
 
@@ -94,11 +95,16 @@ class ShardLedger:
         parts: int,
         release: Callable[[], None],
         give_back: Callable[[int], None] = lambda _: None,
+        *,
+        incomplete: bool = False,
     ) -> Receipt:
         """Register a chunk in read order. With no parts it settles as soon as all before it have.
 
-        ``give_back`` gets the bytes of each part but the last, ``release`` is called with that.
+        ``give_back`` gets the bytes of each part but the last, ``release`` is called with that. ``incomplete``: records
+        of the chunk are not among the parts. The frontier never passes it: whoever opens the shard next reads it again.
         """
+        if incomplete and not self._incomplete:  # once is enough, and what follows is made fewer
+            self._incomplete, parts = True, parts + 1
         if parts == 0:
             release()
             if self._open and self._open[-1].settled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
@@ -142,7 +142,10 @@ class Pump:
         *,
         patient: bool = False,
         on_hole: OnHole | None = None,
+        unusable: Collection[str] = (),
     ) -> None:
+        """``unusable``: DynamoDB tables whose records are left out here, so that the position must not pass them."""
+        self._unusable = frozenset(unusable)
         self._engine = engine
         self._source = source
         self._decoder = decoder
@@ -221,7 +224,7 @@ class Pump:
             with engine.metrics.stage("budget_wait"):
                 reservation = await self._reserve(alone)
             try:
-                chunk, blocks = await self._read(after, reservation, alone, task)
+                chunk, blocks, whole = await self._read(after, reservation, alone, task)
             except RetryableError as error:
                 reservation.release()
                 await alone.aclose()
@@ -230,7 +233,7 @@ class Pump:
             except BaseException:
                 reservation.release()
                 raise
-        self._hand_over(chunk, blocks, reservation)
+        self._hand_over(chunk, blocks, reservation, whole=whole)
         # Only now: ``--once`` ends the pump when it has seen the tip, and what came with it must be with the writer.
         self.put_until = max(self.put_until, chunk.read_until)
         if chunk.at_tip:
@@ -259,7 +262,7 @@ class Pump:
 
     async def _read(
         self, after: Position, reservation: Reservation, alone: AsyncExitStack, task: TaskProgress
-    ) -> tuple[RawChunk, list[Block]]:
+    ) -> tuple[RawChunk, list[Block], bool]:
         """Fetch and decode, counted as under way: the writer does not hurry for bytes that are about to come free."""
         self._engine.writer.fetching += 1
         try:
@@ -273,7 +276,7 @@ class Pump:
             self._read_before = self.read_until or self._read_before
             self.read_until = max(self.read_until, chunk.read_until)
             task.moved()
-            return chunk, await self._decode(chunk, reservation)
+            return chunk, *await self._decode(chunk, reservation)
         finally:
             self._engine.writer.fetching -= 1
 
@@ -341,9 +344,13 @@ class Pump:
         retention_seconds = self._source.retention_seconds
         return None if retention_seconds is None else retention_seconds - chunk.behind_seconds
 
-    async def _decode(self, chunk: RawChunk, reservation: Reservation) -> list[Block]:
-        """Decode in sub-batches, giving the loop a turn after each. Raises LimitReached for too many dead letters."""
+    async def _decode(self, chunk: RawChunk, reservation: Reservation) -> tuple[list[Block], bool]:
+        """Decode in sub-batches, giving the loop a turn after each. Raises LimitReached for too many dead letters.
+
+        Returns also whether the blocks are the whole chunk: nothing in it is of a table that can not be used.
+        """
         blocks: list[Block] = []
+        whole = True
         judged, buried = 0, list[Buried]()
         held = chunk.nbytes
         with self._engine.metrics.stage("decode"):
@@ -354,18 +361,23 @@ class Pump:
                     reservation.resize(held)
                 buried += (replace(letter, ordinal=judged + letter.ordinal) for letter in decoded.buried)
                 judged += decoded.judged
+                whole = whole and self._unusable.isdisjoint(decoded.records)
                 self._engine.metrics.decoded(decoded)
                 await asyncio.sleep(0)
         self._engine.progress.diverted(buried)
         self._engine.diversion.admit(self._shard, judged, buried, chunk.positions)
-        return blocks
+        return blocks, whole
 
-    def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation) -> None:
+    def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool) -> None:
         """Track and put, without an await in between: a cancellation sees all of it or nothing."""
         reservation.resize(sum(block.nbytes for block in blocks))
         self._measure(chunk, blocks)
         receipt = self._ledger.track(
-            Mark(chunk.end, chunk.read_until), len(blocks), reservation.release, reservation.give_back
+            Mark(chunk.end, chunk.read_until),
+            len(blocks),
+            reservation.release,
+            reservation.give_back,
+            incomplete=not whole,
         )
         for block in blocks:
             self._engine.writer.put(block, receipt, self._answered_at)

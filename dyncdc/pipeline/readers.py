@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from ..errors import CorruptSnapshotError, FatalError, PositionLostError
@@ -43,16 +43,17 @@ class Readers:
         *,
         patient: bool = False,
         on_hole: OnHole | None = None,
+        unusable: Collection[str] = (),
     ) -> None:
         """Read a followed shard. ``on_end`` gets its last chunk, or None when the shard was given up.
 
         ``on_lost`` is called instead when its position is lost; without it that ends everything.
         ``patient``: what AWS refuses is asked for again until somebody has mended it. ``on_hole`` makes durable, as a
-        gap, what expires while the shard is read.
+        gap, what expires while the shard is read. ``unusable``: tables whose records hold the position where it is.
         """
         key = shard.source, shard.id
         ledger = self._checkpointer.ledgers[key]
-        pump = Pump(self._engine, source, decoder, ledger, patient=patient, on_hole=on_hole)
+        pump = Pump(self._engine, source, decoder, ledger, patient=patient, on_hole=on_hole, unusable=unusable)
         self.pumps[key] = pump
         task = self._tasks.create_task(self._run(pump, shard, on_end, on_lost), name=pump.name)
         self._running[key] = task

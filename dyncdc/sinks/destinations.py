@@ -177,11 +177,15 @@ async def write_bindings(clickhouse: ClickHouse, rows: Sequence[Binding]) -> Non
     await append_rows(clickhouse, DESTINATIONS, values, doing=f"saving where the changes of {len(rows)} tables go")
 
 
+class DetachedError(RetryableError):
+    """A table is there and waits for ATTACH TABLE."""
+
+
 async def refuse_detached(clickhouse: ClickHouse, name: str) -> None:
-    """Raise RetryableError while a table that is not there is only detached: another one must not take its place."""
+    """Raise DetachedError while a table that is not there is only detached: another one must not take its place."""
     if await is_detached(clickhouse, name):
         hint = f"run: ATTACH TABLE {qualified(name)}"
-        raise RetryableError(f"reading the definition of {name}: it is detached; {hint}", hint=hint)
+        raise DetachedError(f"reading the definition of {name}: it is detached; {hint}", hint=hint)
 
 
 async def is_detached(clickhouse: ClickHouse, name: str) -> bool:

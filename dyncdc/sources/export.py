@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from ..errors import ConfigError, CorruptSnapshotError, FatalError
+from ..errors import ConfigError, CorruptSnapshotError, FatalError, UnusableTableError
 from ..model import Export, SourceId
 from . import manifest
 from .aws import AwsClients
@@ -99,7 +99,7 @@ class ExportOrigin:
             await self._clients.s3.head_bucket(Bucket=self._bucket, **expected)
 
     def _recovery_is_off(self) -> ConfigError:
-        return ConfigError(
+        return UnusableTableError(
             f"exporting table {self._table}: point-in-time recovery is off", hint=enable_recovery_command(self._table)
         )
 

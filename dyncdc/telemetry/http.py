@@ -31,6 +31,11 @@ class Readiness:
         """``steps``: what is still missing, in words, as "checkpoints loaded"."""
         return cls(list(steps))
 
+    def wait_for(self, step: str) -> None:
+        """Add a step that is missing from now on."""
+        if step not in self.missing:
+            self.missing.append(step)
+
     def done(self, step: str) -> None:
         """Tick off a step. Repeating it is harmless."""
         if step in self.missing:

@@ -109,6 +109,11 @@ class Metrics:
         self.snapshot_ratio = gauge(
             "snapshot_progress_ratio", "Share of the snapshot's files that is durable.", "table"
         )
+        self.table_usable = gauge(
+            "table_usable",
+            "1 while the DynamoDB table is replicated, 0 while its destination or source can not be used.",
+            "table",
+        )
         self.complete_until = gauge(
             "complete_until_timestamp_seconds", "Instant up to which the table is complete in ClickHouse.", "table"
         )
@@ -148,6 +153,7 @@ class Metrics:
         for gauge, name in (
             (self.snapshot_ratio, table),
             (self.complete_until, table),
+            (self.table_usable, table),
             *((self.last_insert, destination) for destination in destinations),
         ):
             with suppress(KeyError):

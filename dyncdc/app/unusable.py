@@ -1,0 +1,99 @@
+"""Which tables can not be used now, and why: the one place that decides it. They are left out, and looked at again.
+
+A table is unusable when what stands in the way is its own: its destination, its streaming destination, a permission for
+it. An outage is nobody's own and is waited for by all; a configuration that is wrong by itself ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from ..config import TableConfig
+from ..errors import (
+    AccessDeniedError,
+    ConfigError,
+    DyncdcError,
+    FatalError,
+    RefusedError,
+    RetryableError,
+    UnusableTableError,
+)
+from ..pipeline.retry import Backoff, may_be_mended
+from ..sinks.codes import LoginRefused, SettingRefusedError, TableGoneError
+from ..sinks.destinations import DetachedError
+from ..telemetry.metrics import Metrics
+from ..telemetry.progress import Progress, TaskProgress
+from .world import World
+
+T = TypeVar("T")
+
+
+class UsableAgainError(FatalError):
+    """A table that was left out can be used: another session begins, which reads what was held back for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A table that is left out. ``error`` says why."""
+
+    config: TableConfig
+    error: DyncdcError
+
+
+async def or_unusable(
+    world: World, config: TableConfig, operation: Callable[[World, TableConfig], Awaitable[T]]
+) -> T | Unusable:
+    """Do something for one table. Raises what is not about that table alone: ConfigError, TableGoneError."""
+    try:
+        return await operation(replace(world, patience=replace(world.patience, of_table=is_of_table)), config)
+    except TableGoneError:  # of a table of dyncdc's own, or just now: whoever begins over makes it again
+        raise
+    except FatalError as error:
+        return Unusable(config, error)
+    except ConfigError as error:
+        if not isinstance(error, UnusableTableError) and not may_be_mended(error):
+            raise
+        return Unusable(config, error)
+
+
+def is_of_table(error: RetryableError) -> bool:
+    """Whether a refusal is about what was asked for, and not about who asks or whether anybody answers."""
+    if isinstance(error, LoginRefused | SettingRefusedError):
+        return False
+    return isinstance(error, AccessDeniedError | RefusedError | DetachedError)
+
+
+def first_of(unusable: Sequence[Unusable]) -> DyncdcError:
+    """What to raise where no table can be used: rather what passes by itself than what ends the process."""
+    errors = [one.error for one in unusable]
+    passing = [error.__cause__ for error in errors if isinstance(error.__cause__, RetryableError)]
+    return passing[0] if passing else errors[0]
+
+
+async def watch_unusable(
+    one: Unusable,
+    look: Callable[[TaskProgress, DyncdcError], Awaitable[DyncdcError | None]],
+    metrics: Metrics,
+    progress: Progress,
+) -> None:
+    """Tell of a table that is left out, and look again for ever. Raises UsableAgainError once it can be used.
+
+    ``look`` gets why it could not be used before, and returns why it still can not.
+    """
+    table, error, backoff = one.config.dynamodb, one.error, Backoff(first_seconds=1.0)
+    metrics.table_usable.labels(table).set(0)
+    with progress.task(f"table:{table}") as task:
+        progress.alarm("table left out", table=table, error=str(error), hint=error.hint)
+        while True:
+            task.failed(f"{error}; {error.hint}" if error.hint else str(error))
+            pause_seconds = backoff.next_seconds()
+            progress.report(task.name, error, pause_seconds)
+            await asyncio.sleep(pause_seconds)
+            found = await look(task, error)
+            if found is None:
+                progress.tell("table usable again", table=table)
+                raise UsableAgainError(f"using {one.config.destination} for {table}: it can be used again")
+            error = found
