@@ -18,6 +18,8 @@ from . import (
     going_back_mutants,
     identity,
     identity_mutants,
+    leaving_out,
+    leaving_out_mutants,
     losing,
     losing_mutants,
     member_mutants,
@@ -75,6 +77,7 @@ MUTANTS: tuple[mutants.Plant, ...] = (
     *moving_mutants.ALL,
     *switching_mutants.ALL,
     *partial_exports_mutants.ALL,
+    *leaving_out_mutants.ALL,
 )
 
 
@@ -114,6 +117,8 @@ def _run(plant: mutants.Plant) -> Callable[[int], object]:
         return settling.run
     if plant in identity_mutants.ALL:
         return identity.run
+    if plant in leaving_out_mutants.ALL:
+        return leaving_out.run
     if plant in moving_mutants.ALL:
         return moving.run
     if plant in switching_mutants.ALL:

@@ -21,6 +21,7 @@ from dyncdc.pipeline.proving import WentBackError
 from dyncdc.sinks.codes import TableGoneError
 
 BEGIN_SECONDS = 2.0
+NOTHING = cast(Assembly, type("A", (), {"unusable": ()})())
 
 
 class _Lives(daemon._Daemon):
@@ -63,7 +64,7 @@ def test_a_reload_that_is_asked_for_while_a_life_begins_waits_until_it_has_begun
     async def scenario() -> None:
         stop = Stop()
         lives = _Lives(stop)
-        world, assembly = cast(World, type("W", (), {"config": None})()), cast(Assembly, None)
+        world, assembly = cast(World, type("W", (), {"config": None})()), NOTHING
         for number in range(1, 4):
             life = asyncio.create_task(lives._live(world, assembly))
             await asyncio.sleep(BEGIN_SECONDS / 2)
@@ -94,7 +95,7 @@ def test_that_clickhouse_went_back_is_known_until_a_life_has_begun_since(
 
     async def scenario() -> None:
         lives = Ends(Stop())
-        world, assembly = cast(World, type("W", (), {"config": None})()), cast(Assembly, None)
+        world, assembly = cast(World, type("W", (), {"config": None})()), NOTHING
         assert await lives._live(world, assembly) is False and lives._went_back
         assert await lives._live(world, assembly) is False and lives._went_back is not begun
 
@@ -112,7 +113,7 @@ def test_a_reload_is_heard_while_a_life_waits_for_what_its_configuration_names(m
         }
     )
 
-    async def assemble(world: World) -> Assembly:
+    async def assemble(world: World, *, strict: bool) -> Assembly:
         if world.config is not mended:
             raise ConfigError("opening stream s: it does not exist")
         return cast(Assembly, "assembled")
@@ -151,7 +152,7 @@ def test_lives_that_end_at_once_do_not_follow_each_other_without_a_pause(monkeyp
 
     async def scenario() -> None:
         lives = Ends(Stop())
-        world, assembly = cast(World, type("W", (), {"config": None})()), cast(Assembly, None)
+        world, assembly = cast(World, type("W", (), {"config": None})()), NOTHING
         begun_at = asyncio.get_running_loop().time()
         for _ in range(5):
             assert await lives._live(world, assembly) is False
