@@ -1,4 +1,4 @@
-"""A table that can not be used is left out alone: its neighbours go on, and it joins again without having lost a change.
+"""A table that can not be used is left out alone: its neighbours go on, and it joins again without a loss.
 
 Each test says which wrong code it would catch.
 """
@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 
-from dyncdc.app import run_daemon
+from dyncdc.app import daemon, run_daemon
 from dyncdc.config import load_config
 from dyncdc.errors import ConfigError
 from dyncdc.pipeline import destination_watch, target_watch
@@ -26,6 +26,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks come often, so that a test does not wait for them."""
     monkeypatch.setattr(target_watch, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(destination_watch, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(daemon, "REOPEN_SECONDS", 0.2)
 
 
 def item(key: str) -> dict[str, dict[str, str]]:
