@@ -115,6 +115,7 @@ async def look_again(world: World, one: Unusable, before: DyncdcError) -> Dyncdc
     """Return why a table still can not be used, None when it can; everything that it needs is made by then."""
 
     async def look(careful: World, config: TableConfig) -> Prepared:
+        await make_own_tables(careful)  # one may have been dropped since
         checked = await check_table(careful, config, {}, known_off=isinstance(before, NotDelivered))
         return await prepare(careful, checked.plan)
 

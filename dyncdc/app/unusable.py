@@ -22,7 +22,7 @@ from ..errors import (
     UnusableTableError,
 )
 from ..pipeline.retry import Backoff, may_be_mended
-from ..sinks.codes import LoginRefused, SettingRefusedError, TableGoneError
+from ..sinks.codes import LoginRefused, SettingRefusedError
 from ..sinks.destinations import DetachedError
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress, TaskProgress
@@ -46,11 +46,9 @@ class Unusable:
 async def or_unusable(
     world: World, config: TableConfig, operation: Callable[[World, TableConfig], Awaitable[T]]
 ) -> T | Unusable:
-    """Do something for one table. Raises what is not about that table alone: ConfigError, TableGoneError."""
+    """Do something for one table. Raises ConfigError for what is not about that table alone."""
     try:
         return await operation(replace(world, patience=replace(world.patience, of_table=is_of_table)), config)
-    except TableGoneError:  # of a table of dyncdc's own, or just now: whoever begins over makes it again
-        raise
     except FatalError as error:
         return Unusable(config, error)
     except ConfigError as error:

@@ -75,7 +75,8 @@ class ShardLedger:
         """What the checkpoint store holds, None before the shard's first row. Set by the checkpointer only."""
         self._on_finished = on_finished
         self._open: deque[Receipt] = deque()
-        self._incomplete = False
+        self.incomplete = False
+        """Whether the frontier has come to stay before something that was left out."""
         self._condensed = 0
         """How many receipts there were when neighbours were last made one."""
 
@@ -103,8 +104,8 @@ class ShardLedger:
         ``give_back`` gets the bytes of each part but the last, ``release`` is called with that. ``incomplete``: records
         of the chunk are not among the parts. The frontier never passes it: whoever opens the shard next reads it again.
         """
-        if incomplete and not self._incomplete:  # once is enough, and what follows is made fewer
-            self._incomplete, parts = True, parts + 1
+        if incomplete and not self.incomplete:  # once is enough, and what follows is made fewer
+            self.incomplete, parts = True, parts + 1
         if parts == 0:
             release()
             if self._open and self._open[-1].settled:

@@ -340,9 +340,14 @@ class Pump:
         return now - self._answered_at < READING_SECONDS
 
     def _headroom_seconds(self, chunk: RawChunk) -> float | None:
-        """Time until the oldest record not yet read expires."""
-        retention_seconds = self._source.retention_seconds
-        return None if retention_seconds is None else retention_seconds - chunk.behind_seconds
+        """Time until the oldest record not yet read expires, or what was left out and has to be read again."""
+        retention_seconds, kept_back = self._source.retention_seconds, self._ledger.frontier.read_until
+        if retention_seconds is None:
+            return None
+        behind_seconds = chunk.behind_seconds
+        if self._ledger.incomplete and kept_back:
+            behind_seconds = max(behind_seconds, self._source.server_time - kept_back)
+        return retention_seconds - behind_seconds
 
     async def _decode(self, chunk: RawChunk, reservation: Reservation) -> tuple[list[Block], bool]:
         """Decode in sub-batches, giving the loop a turn after each. Raises LimitReached for too many dead letters.

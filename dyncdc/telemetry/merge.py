@@ -21,6 +21,7 @@ GAUGES: Final[Mapping[str, Rule]] = {
     "dyncdc_iterator_age_seconds": "max",
     "dyncdc_retention_headroom_seconds": "min",
     "dyncdc_snapshot_progress_ratio": "min",
+    "dyncdc_table_usable": "min",
     "dyncdc_complete_until_timestamp_seconds": "min of all",
     "dyncdc_last_fetch_timestamp_seconds": "max",
     "dyncdc_last_insert_timestamp_seconds": "max",

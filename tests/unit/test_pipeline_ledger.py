@@ -6,7 +6,7 @@ import pytest
 from pipeline_parts import ledger_of, mark, shard
 
 from dyncdc.model import HORIZON, Mark
-from dyncdc.pipeline.ledger import ShardLedger
+from dyncdc.pipeline.ledger import MANY_RECEIPTS, ShardLedger
 
 
 def nothing() -> None:
@@ -75,3 +75,23 @@ def test_an_empty_chunk_gives_its_bytes_back_at_once() -> None:
     ledger.track(mark(1), 1, nothing)
     ledger.track(mark(2), 0, lambda: released.append(1))
     assert released == [1]
+
+
+def test_the_frontier_never_passes_a_chunk_of_which_something_was_left_out() -> None:
+    """Catches: a position behind changes that went nowhere."""
+    ledger, released, given = ledger_of(), [], []
+    ledger.track(mark(1), 0, nothing)
+    receipt = ledger.track(mark(2), 1, lambda: released.append(2), given.append, incomplete=True)
+    receipt.ack(7)
+    assert ledger.frontier == mark(1) and given == [7], "but its bytes are given back"
+    ledger.track(mark(3), 0, nothing, incomplete=True)
+    ledger.track(mark(4), 1, nothing).ack()
+    ledger.track(mark(4, finished=True), 0, nothing)
+    assert ledger.frontier == mark(1) and ledger.incomplete
+
+
+def test_chunks_behind_one_of_which_something_was_left_out_take_no_memory() -> None:
+    ledger = ledger_of()
+    for number in range(10_000):
+        ledger.track(mark(number), 1, nothing, incomplete=number % 2 == 0).ack()
+    assert ledger.in_flight <= 2 * MANY_RECEIPTS

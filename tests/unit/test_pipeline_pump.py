@@ -433,3 +433,15 @@ def test_the_tip_is_seen_only_when_what_came_with_it_is_with_the_writer() -> Non
         running.cancel()
 
     run(work())
+
+
+def test_headroom_is_that_of_what_was_left_out_and_must_be_read_again() -> None:
+    """Catches: a retention that runs out on changes that were held back, and nobody is told before."""
+    bench = Bench()
+    bench.source.server_time = 5_000.0
+    ledger = ledger_of()
+    pump = bench.pump(ledger)
+    ledger.track(mark(1, read_until=1_000.0), 0, lambda: None)
+    assert pump._headroom_seconds(chunk(shard(), [], "2")) == 86_400.0
+    ledger.track(mark(2, read_until=2_000.0), 1, lambda: None, incomplete=True).ack()
+    assert pump._headroom_seconds(chunk(shard(), [], "2")) == 86_400.0 - 4_000.0
