@@ -26,6 +26,7 @@ ADVICE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("shard", "discovery", "destination"), _AWS),
     "snapshot": "mend what is named here; a snapshot that has failed waits for `dyncdc snapshot TABLE`",
     "destinations": "mend ClickHouse, or attach the table that the reason names; nothing needs a restart",
+    "table": "mend what is named here; it joins by itself, with what came meanwhile",
     "mapping": "give the destination its columns back as said here, and restart, or name them in the configuration",
     "start": "mend what is named here; the start goes on by itself",
     "reload": "mend what is named here; the former configuration stays in force meanwhile",
