@@ -54,6 +54,8 @@ class Patience:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             last[:] = [error]
             self.task.waiting_for(str(error))
+            if self.task.failure:  # by what stood in the way before
+                self.task.failed(str(error))
             self.progress.report(self.task.name, error, pause_seconds)
 
         try:
