@@ -139,7 +139,7 @@ async def test_a_destination_made_anew_with_another_sorting_key_holds_that_table
         stage.clickhouse.run("DROP TABLE orders SYNC")
         await until(
             lambda: BAD in stage.clickhouse.tables() and {"first", "second"} <= set(ids(stage, BAD)),
-            20.0,
+            30.0,
             "it is loaded anew",
         )
         assert not life.done()
