@@ -31,6 +31,7 @@ CONTRACT = {
     "retention_headroom_seconds": ["stream", "shard"],
     "snapshot_progress_ratio": ["table"],
     "complete_until_timestamp_seconds": ["table"],
+    "table_usable": ["table"],
     "last_fetch_timestamp_seconds": ["stream", "shard"],
     "last_insert_timestamp_seconds": ["table"],
     "last_checkpoint_timestamp_seconds": [],
