@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
-from e2e.servers import aws, clickhouse, place
+from e2e.servers import aws, clickhouse, forking, interpreters, place
 from xdist.scheduler import LoadScopeScheduling
 
-__all__ = ["aws", "clickhouse", "place"]
+__all__ = ["aws", "clickhouse", "forking", "interpreters", "place"]
 
 TESTS = Path(__file__).parent
 
@@ -26,6 +28,20 @@ ONE_BY_ONE = frozenset({"e2e", "page", "evolution", "traps", "simulation"})
 # Tests start hundreds of processes: each would compile all that it imports anew, which takes longer than the test.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """AWS clients trust one certificate authority: to read all of them takes longer than most of what a client does.
+
+    No endpoint of the tests has a certificate of any.
+    """
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    bundle = tmp_path_factory.mktemp("authorities") / "one.pem"
+    bundle.write_text(first + end)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_CA_BUNDLE", str(bundle))
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,10 +13,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeVar
+
+from .forkserver import PR_SET_PDEATHSIG, Forked, ForkServer
 
 START_SECONDS = 20.0
 BUSY_MACHINE = 3
@@ -24,9 +27,10 @@ BUSY_MACHINE = 3
 
 DEBUG = ("--debug",) if os.environ.get("DYNCDC_E2E_DEBUG") else ()
 LOG_TAIL_CHARS = 3000
-PR_SET_PDEATHSIG = 1
-
 T = TypeVar("T")
+
+forks: list[ForkServer] = []
+"""What starts the product's processes where the start of an interpreter is not the point; empty: nothing does."""
 
 
 def free_port() -> int:
@@ -79,6 +83,19 @@ def resident_bytes(pid: int, field_name: str = "VmRSS") -> int:
     raise AssertionError(f"no {field_name} for process {pid}")
 
 
+def start_product(
+    arguments: Sequence[str], environment: Mapping[str, str], files: tuple[int, int, int]
+) -> subprocess.Popen[bytes] | Forked:
+    """Start ``dyncdc`` with stdin, stdout and stderr on these files."""
+    if forks and forks[0].can_start(environment):
+        return forks[0].start(arguments, environment, files)
+    stdin, stdout, stderr = files
+    command = [sys.executable, "-m", "dyncdc", *arguments]
+    return subprocess.Popen(
+        command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, preexec_fn=die_with_parent
+    )
+
+
 @dataclass
 class Daemon:
     """``dyncdc run`` as a child process, as often as it is started."""
@@ -87,7 +104,7 @@ class Daemon:
     http_port: int
     environment: dict[str, str]
     arguments: tuple[str, ...] = ()
-    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    process: subprocess.Popen[bytes] | Forked | None = field(default=None, init=False)
     output: Path | None = field(default=None, init=False)
     """Where it writes, instead of to the log. Nobody reads that."""
 
@@ -102,18 +119,13 @@ class Daemon:
 
     def start(self) -> Daemon:
         """Start the process; does not wait."""
-        with (self.output or self.log).open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "dyncdc", "run", "-c", str(self.config), *DEBUG, *self.arguments],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=self.environment,
-                preexec_fn=die_with_parent,
-            )
+        arguments = ["run", "-c", str(self.config), *DEBUG, *self.arguments]
+        with (self.output or self.log).open("ab") as log, open(os.devnull) as nothing:
+            files = (nothing.fileno(), log.fileno(), log.fileno())
+            self.process = start_product(arguments, self.environment, files)
         return self
 
-    def started(self) -> subprocess.Popen[bytes]:
+    def started(self) -> subprocess.Popen[bytes] | Forked:
         """The process; fails when there was none yet."""
         assert self.process is not None, "the daemon was not started"
         return self.process
@@ -208,17 +220,17 @@ class Ended:
 
 def command(*arguments: str, environment: dict[str, str], seconds: float = 60.0) -> Ended:
     """Run one ``dyncdc`` command to its end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dyncdc", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=seconds,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    with open(os.devnull) as nothing, TemporaryFile() as out, TemporaryFile() as err:
+        process = start_product(arguments, environment, (nothing.fileno(), out.fileno(), err.fileno()))
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            raise
+        out.seek(0)
+        err.seek(0)
+        return Ended(code, out.read().decode(), err.read().decode())
 
 
 @dataclass(frozen=True)
@@ -271,5 +283,7 @@ class ClickHouseHttp:
 def environment() -> dict[str, str]:
     """The environment of every process of the product: ours, with credentials, and nothing that sets its keys."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DYNCDC_", "AWS_"))}
+    if "AWS_CA_BUNDLE" in os.environ:
+        kept["AWS_CA_BUNDLE"] = os.environ["AWS_CA_BUNDLE"]
     kept.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", PYTHONUNBUFFERED="1")
     return kept

@@ -15,8 +15,10 @@ from dyncdc.local.aws import LocalAws
 from dyncdc.local.aws.settings import Settings
 from dyncdc.local.clickhouse import LocalClickHouse
 
+from . import harness
 from .aws import Aws
-from .harness import ClickHouseHttp
+from .forkserver import ForkServer
+from .harness import ClickHouseHttp, forks
 from .place import Place
 
 GUEST, GUEST_PASSWORD = "guest", "open sesame"
@@ -48,8 +50,24 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickH
     asyncio.run(server.stop())
 
 
+@pytest.fixture(scope="session")
+def forking() -> Iterator[None]:
+    """Processes of the product are forked from one that has imported it."""
+    server = ForkServer()
+    forks.append(server)
+    yield
+    forks.clear()
+    server.close()
+
+
 @pytest.fixture
-def place(aws: Aws, clickhouse: LocalClickHouse, tmp_path: Path) -> Iterator[Place]:
+def interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process of the product starts an interpreter of its own: what a signal meets in its start is the point."""
+    monkeypatch.setattr(harness, "forks", [])
+
+
+@pytest.fixture
+def place(aws: Aws, clickhouse: LocalClickHouse, forking: None, tmp_path: Path) -> Iterator[Place]:
     """This test's own names; faults and settings of the local AWS are put back, its daemons killed."""
     made = Place(f"t{uuid.uuid4().hex[:8]}", tmp_path, aws, clickhouse)
     ClickHouseHttp(clickhouse.http_port).run(f"CREATE DATABASE {made.name}")

@@ -14,6 +14,8 @@ from .load import COLUMNS, Load, make_item, make_key
 from .oracle import assert_equal_within
 from .place import Place
 
+pytestmark = pytest.mark.usefixtures("interpreters")
+
 KEYS = 500
 SHUTDOWN_SECONDS = 10.0
 

@@ -10,6 +10,8 @@ import aioboto3
 import pytest
 from e2e.place import Place
 
+from dyncdc.app import daemon
+
 from .stage import Stage
 
 STAGE_TIMEOUT_SECONDS = 60
@@ -38,4 +40,6 @@ def stage(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     # A session reads its service models from disk, which takes longer than most tests.
     monkeypatch.setattr(aioboto3, "Session", _session)
+    # A life looks through all that the process holds: of a daemon that is little, of the tests a lot.
+    monkeypatch.setattr(daemon, "settle_memory", lambda budget_bytes: None)
     yield Stage(place)

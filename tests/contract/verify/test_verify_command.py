@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from e2e import harness
 from shop_tables import Engines, Shop, item
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("forking")]
 
 
 @dataclass
@@ -24,12 +25,9 @@ class Ended:
 
 
 async def verify(config: Path, *arguments: str) -> Ended:
-    command = (sys.executable, "-m", "dyncdc", "verify", "-c", str(config), *arguments)
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return Ended(process.returncode, out.decode().splitlines(), err.decode().splitlines())
+    command = ("verify", "-c", str(config), *arguments)
+    ended = await asyncio.to_thread(harness.command, *command, environment=dict(os.environ))
+    return Ended(ended.code, ended.out.splitlines(), ended.err.splitlines())
 
 
 @pytest.fixture
