@@ -10,4 +10,4 @@ from .noticing import MUTANTS, SEEDS, notice
 
 @pytest.mark.parametrize("plant", MUTANTS, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_noticed(plant: mutants.Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert notice(plant, monkeypatch, hinted=True), f"{SEEDS} seeds passed with this bug: {plant.__doc__}"
+    assert notice(plant, monkeypatch, recorded=True), f"{SEEDS} seeds passed with this bug: {plant.__doc__}"
