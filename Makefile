@@ -5,6 +5,7 @@
 #
 #   make demo                 the whole thing, without AWS, Docker or configuration
 #   make test                 all tests            (make test ARGS="-k ledger -x")
+#   make simulations TIMES=20 the simulations over twenty times as many seeds as `make test` tries
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
 #   make bench-decode         CPU time of decoding alone, by the compiled path and by the exact one
@@ -32,11 +33,12 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 	--custom-compile-command 'make lock'
 
 SEEDS ?= 20
+TIMES ?= 20
 
 # where it is set, every process compiles all that it imports, which takes it three times as long to start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test torture mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs lock upgrade clean
+.PHONY: help demo test simulations torture mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -47,6 +49,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+
+simulations: $(STAMP)
+	DYNCDC_SIMULATIONS=$(TIMES) $(BIN)/python -m pytest tests/simulation -k "not planted" --timeout 0 --numprocesses 3 \
+		--dist loadfile $(ARGS)
 
 torture: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
