@@ -35,6 +35,9 @@ _MERGE_LIMITS: Final = (
     "number_of_free_entries_in_pool_to_lower_max_size_of_merge",
     "number_of_free_entries_in_pool_to_execute_optimize_entire_partition",
 )
+_NOT_COMPILED: Final = ("compile_expressions", "compile_aggregate_expressions", "compile_sort_description")
+"""To compile a query to machine code takes longer than to run it over what a local server holds."""
+
 _LOCKED, _PORT_TAKEN = "Cannot lock file", "Address already in use"
 
 
@@ -259,7 +262,7 @@ class LocalClickHouse:
             "merge_tree": dict.fromkeys(_MERGE_LIMITS, 2),  # they must not exceed background_pool_size
         }
         passwords = {**self._users, **({SOLE_USER: self.password} if self.password else {})}
-        limits = {"max_threads": 2, "max_memory_usage": memory * 3 // 4}
+        limits = {"max_threads": 2, "max_memory_usage": memory * 3 // 4, **dict.fromkeys(_NOT_COMPILED, 0)}
         users: dict[str, object] = {
             # The engine itself is ``default``, without a password and for as long as it runs: then nobody else is.
             "profiles": {"default": limits, "engine": limits | {"max_sessions_for_user": 1}},
