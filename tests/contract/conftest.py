@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -12,15 +11,6 @@ import pytest
 from dyncdc.config import ClickHouseUrl
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.sinks.connection import ClickHouse
-
-
-@pytest.fixture(scope="session")
-def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
-    """The server. Tests that kill or freeze one start their own."""
-    server = LocalClickHouse(tmp_path_factory.mktemp("clickhouse"), users={"ada": "correct horse"})
-    asyncio.run(server.start())
-    yield server
-    asyncio.run(server.stop())
 
 
 def native_url(server: LocalClickHouse, database: str) -> ClickHouseUrl:

@@ -22,6 +22,7 @@ from .harness import ClickHouseHttp, forks
 from .place import Place
 
 GUEST, GUEST_PASSWORD = "guest", "open sesame"
+OTHER, OTHER_PASSWORD = "ada", "correct horse"
 
 
 @pytest.fixture(scope="session")
@@ -42,12 +43,19 @@ def aws() -> Iterator[Aws]:
 
 
 @pytest.fixture(scope="session")
-def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
-    """A real ClickHouse. A test that kills it starts it again: it keeps its data and its ports."""
-    server = LocalClickHouse(tmp_path_factory.mktemp("clickhouse"), users={GUEST: GUEST_PASSWORD})
+def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
+    """A real ClickHouse, also of the contracts. Who kills it starts it again: it keeps its data and its ports."""
+    users = {GUEST: GUEST_PASSWORD, OTHER: OTHER_PASSWORD}
+    server = LocalClickHouse(tmp_path_factory.mktemp("clickhouse"), users=users)
     asyncio.run(server.start())
     yield server
     asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="session")
+def clickhouse(clickhouse_server: LocalClickHouse) -> LocalClickHouse:
+    """The same. To the contracts this name means a connection to it."""
+    return clickhouse_server
 
 
 @pytest.fixture(scope="session")

@@ -15,17 +15,18 @@ from dyncdc.sources.aws import open_clients
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def engines(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
+async def engines(clickhouse_server: LocalClickHouse) -> AsyncIterator[Engines]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ACCESS_KEY_ID", "test")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
         async with (
-            LocalClickHouse(tmp_path_factory.mktemp("clickhouse")) as clickhouse,
             LocalAws() as aws,
             open_clients("us-east-1", endpoint_url=aws.endpoint_url) as clients,
-            Connection(host="127.0.0.1", port=clickhouse.tcp_port, database=clickhouse.database) as connection,
+            Connection(
+                host="127.0.0.1", port=clickhouse_server.tcp_port, database=clickhouse_server.database
+            ) as connection,
         ):
-            yield Engines(clients.dynamodb, connection, aws.endpoint_url, clickhouse.url)
+            yield Engines(clients.dynamodb, connection, aws.endpoint_url, clickhouse_server.url)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
