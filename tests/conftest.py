@@ -10,10 +10,10 @@ from typing import Any
 
 import certifi
 import pytest
-from e2e.servers import aws, clickhouse, clickhouse_server, forking, interpreters, place
+from e2e.servers import aws, clickhouse, clickhouse_server, forking, interpreters, place, server_directory
 from xdist.scheduler import LoadScopeScheduling
 
-__all__ = ["aws", "clickhouse", "clickhouse_server", "forking", "interpreters", "place"]
+__all__ = ["aws", "clickhouse", "clickhouse_server", "forking", "interpreters", "place", "server_directory"]
 
 TESTS = Path(__file__).parent
 

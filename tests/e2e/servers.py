@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ from .harness import ClickHouseHttp, forks
 from .place import Place
 
 GUEST, GUEST_PASSWORD = "guest", "open sesame"
+MEMORY, IN_MEMORY = Path("/dev/shm"), "dyncdc-tests-"
+ROOM_BYTES = 4 << 30
+"""For the servers of all workers, many times over."""
+
 OTHER, OTHER_PASSWORD = "ada", "correct horse"
 
 
@@ -43,10 +48,28 @@ def aws() -> Iterator[Aws]:
 
 
 @pytest.fixture(scope="session")
-def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
+def server_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where a server keeps its data: in memory if there is room, where to sync a file costs nothing.
+
+    A killed server finds there what it has synced as it would on a disk. Who was killed here cleared nothing away.
+    """
+    for left in MEMORY.glob(f"{IN_MEMORY}*"):
+        if not Path("/proc", left.name.removeprefix(IN_MEMORY)).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    if not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
+        yield tmp_path_factory.mktemp("clickhouse")
+        return
+    directory = MEMORY / f"{IN_MEMORY}{os.getpid()}"
+    directory.mkdir(mode=0o700)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def clickhouse_server(server_directory: Path) -> Iterator[LocalClickHouse]:
     """A real ClickHouse, also of the contracts. Who kills it starts it again: it keeps its data and its ports."""
     users = {GUEST: GUEST_PASSWORD, OTHER: OTHER_PASSWORD}
-    server = LocalClickHouse(tmp_path_factory.mktemp("clickhouse"), users=users)
+    server = LocalClickHouse(server_directory / "clickhouse", users=users)
     asyncio.run(server.start())
     yield server
     asyncio.run(server.stop())

@@ -35,8 +35,8 @@ SETTINGS = {"async_insert": 0, "date_time_input_format": "best_effort"}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
-    found = LocalClickHouse(Path(tmp_path_factory.mktemp("clickhouse")))
+def server(server_directory: Path) -> Iterator[LocalClickHouse]:
+    found = LocalClickHouse(server_directory / "decode_clickhouse")
     asyncio.run(found.start())
     try:
         asyncio.run(execute(found, create(WIDE)))

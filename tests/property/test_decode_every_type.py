@@ -166,8 +166,8 @@ VALUES = values()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
-    found = LocalClickHouse(Path(tmp_path_factory.mktemp("clickhouse")))
+def server(server_directory: Path) -> Iterator[LocalClickHouse]:
+    found = LocalClickHouse(server_directory / "decode_every_type")
     asyncio.run(found.start())
     yield found
     asyncio.run(found.stop())

@@ -42,8 +42,8 @@ WITHOUT_DEFAULT = {"Array(Array(Int64)) from L", "Map(LowCardinality(String), Ar
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClickHouse]:
-    found = LocalClickHouse(Path(tmp_path_factory.mktemp("clickhouse")))
+def server(server_directory: Path) -> Iterator[LocalClickHouse]:
+    found = LocalClickHouse(server_directory / "evolution_defaults")
     asyncio.run(found.start())
     try:
         yield found
