@@ -22,7 +22,7 @@ def test_lives_over_a_clickhouse_that_goes_back_end_with_the_destination_equal_t
     assert all(lost) and counted["noticed"] > 10 and counted["watermarks"] > 100, counted
 
 
-@pytest.mark.parametrize("first_seed", range(0, SEEDS, CHUNK))
+@pytest.mark.parametrize("first_seed", chunks(SEEDS, CHUNK))
 def test_whoever_follows_a_process_that_saw_replicas_lose_parts_and_was_killed_reads_again_what_was_lost(
     first_seed: int,
 ) -> None:
