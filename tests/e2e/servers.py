@@ -62,7 +62,7 @@ def server_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
     directory = MEMORY / f"{IN_MEMORY}{os.getpid()}"
     directory.mkdir(mode=0o700)
     yield directory
-    shutil.rmtree(directory)
+    shutil.rmtree(directory, ignore_errors=True)  # what stays, the next run clears away
 
 
 @pytest.fixture(scope="session")
