@@ -13,10 +13,11 @@
 #   make bench-compare A=… B=…  two build/bench.json of two runs
 #   make bench-scale          what 1, 10, 100 and 1,000 mostly idle shards cost
 #   make bench-recovery       seconds from SIGKILL to the next new row, and of the pause in reading at a reshard
-#   make tools                what tests of deploy/ and of the page check with: promtool, hadolint, schemas, Chromium
+#   make tools                what tests of deploy/, docs/ and the page check with: promtool, hadolint, schemas, MkDocs, Chromium
 #   make alerts               a real Prometheus over a real daemon while faults are injected: which alerts fire
 #   make check                lint, format, types, layers
-#   make docs                 write the generated parts of docs/ anew
+#   make docs                 rewrite the generated pages of docs/
+#   make site                 docs/ as a site, every link checked: build/site
 #   make lock                 resolve the dependencies anew
 #   make PYTHON=python3.12 …  with that interpreter
 
@@ -38,7 +39,7 @@ TIMES ?= 20
 # where it is set, every process compiles all that it imports, which takes it three times as long to start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test simulations torture mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs lock upgrade clean
+.PHONY: help demo test simulations torture mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs site lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -106,6 +107,10 @@ docs: $(STAMP)
 	$(BIN)/python tools/generate_docs.py
 	$(BIN)/python tools/generate_dashboard.py
 	$(BIN)/python tools/generate_deploy.py
+
+site: tools
+	@NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/mkdocs build --strict --clean
+	@echo "build/site/index.html"
 
 # all.lock is everything but what `make bench` measures beside the daemon; runtime.lock is what the container image gets, held to the same versions
 lock: $(STAMP)
