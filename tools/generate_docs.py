@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import list_traps
+from commands_page import commands_page
+from own_tables_page import own_tables_page
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -23,7 +26,7 @@ METRICS_HEAD = f"""{NOTE}
 At `http://127.0.0.1:9108/metrics` (`http.listen`), Prometheus text. `shard` stands on gauges only; its series end with
 the shard. `table` is DynamoDB's where the metric is about reading, ClickHouse's where it is about writing. Beside these
 there are `dyncdc_process_*`: memory, CPU time, open files and start of the process, as prometheus-client has them.
-Alert rules and a dashboard over them are in `deploy/`; `docs/operations/alerts.md` says what to do about each alert.
+Alert rules and a dashboard over them are in `deploy/`; [alerts](operations/alerts.md) says what to do about each alert.
 
 | metric | kind | labels | meaning |
 |---|---|---|---|
@@ -103,13 +106,20 @@ def _meaning(path: str, field: FieldInfo) -> str:
     return (field.description or "").replace("|", "\\|") + note
 
 
+PAGES: Mapping[str, Callable[[], str]] = {
+    "metrics": metrics_page,
+    "configuration": configuration_page,
+    "commands": commands_page,
+    "own-tables": own_tables_page,
+    "traps": list_traps.page,
+}
+"""Name of a page in docs/ to what writes it."""
+
+
 def main() -> None:
     """Write all pages."""
-    import list_traps
-
-    list_traps.main()
-    (DOCS / "metrics.md").write_text(metrics_page(), encoding="utf-8")
-    (DOCS / "configuration.md").write_text(configuration_page(), encoding="utf-8")
+    for name, page in PAGES.items():
+        (DOCS / f"{name}.md").write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

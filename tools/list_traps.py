@@ -85,6 +85,8 @@ def page() -> str:
         if waits:
             lines.append(f"Waiting: {waits}.")
         levels = found.get(identity, {})
+        if levels:
+            lines.append("")
         lines += [
             f"- {level}: {', '.join(f'`{name}`' for name in levels[level])}" for level in _LEVELS if level in levels
         ]
