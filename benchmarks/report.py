@@ -1,4 +1,4 @@
-"""The page: what a run found, against the targets, in the form that the README shows."""
+"""The page: what a run found, against the targets, in the form that docs/performance.md shows."""
 
 from __future__ import annotations
 

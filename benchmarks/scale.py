@@ -66,7 +66,7 @@ def _inserts(rig: Rig) -> int:
 
 
 def page(results: list[Result]) -> str:
-    """The table of docs/scale.md."""
+    """The table of idle shards in docs/performance.md."""
     lines = [
         "| shards | CPU, cores | memory, MB | GetRecords/s | other calls/s | inserts/s |",
         "|---|---|---|---|---|---|",
