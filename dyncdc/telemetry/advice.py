@@ -19,6 +19,7 @@ ADVICE: Final[Mapping[str, str]] = {
             "requests",
             "recovery",
             "columns",
+            "histories",
             "tombstones",
         ),
         _CLICKHOUSE,
