@@ -12,12 +12,13 @@ from ..errors import AccessDeniedError, ConfigError, FatalError
 from ..pipeline.evolving import DestinationChangedError, Evolved, Evolving
 from ..sinks.codes import TableGoneError
 from ..sinks.column_watch import ColumnWatch
+from ..sinks.compatibility import refusals
 from ..sinks.connection import ClickHouse
 from ..sinks.evolution import refresh_view, run_add_columns
+from ..sinks.existing_table import ExistingTable
 from ..sinks.kept import Kept
 from ..sinks.mapping import existing_table_spec
 from ..sinks.mappings import mapping_news, read_destination
-from ..sinks.tables import ExistingTable, refusals
 from ..telemetry.progress import Progress
 from .decoders import Decoders
 from .destinations import Prepared

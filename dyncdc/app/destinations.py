@@ -16,12 +16,14 @@ from ..decode.plan import compile_table
 from ..decode.spec import KeyAttribute, TableSpec
 from ..errors import ConfigError, UnusableTableError
 from ..pipeline.bindings import Target
-from ..sinks.cluster import check_cluster, is_replicated, present_tables
+from ..sinks.cluster import check_cluster, present_tables
 from ..sinks.codes import TableGoneError
+from ..sinks.compatibility import DELETED_COLUMN, Refusal, refusals
 from ..sinks.connection import ClickHouse
 from ..sinks.ddl import add_mark_column, create_table, create_view
 from ..sinks.destinations import refuse_detached
 from ..sinks.durability import with_fsync
+from ..sinks.existing_table import ExistingTable, is_replicated
 from ..sinks.history import create_history, history_refusals
 from ..sinks.mapping import (
     existing_table_spec,
@@ -36,7 +38,7 @@ from ..sinks.own_tables import own_statements, own_tables
 from ..sinks.places import Seen, doubtful_columns, nested_arrays, seen_places
 from ..sinks.server_types import virtual_names, with_server_types
 from ..sinks.space import require_space
-from ..sinks.tables import DELETED_COLUMN, ExistingTable, Refusal, has_rows, read_table, refusals
+from ..sinks.tables import has_rows, read_table
 from ..sinks.versions import implausible, is_foreign, read_versions
 from ..sinks.views import view_name, view_state
 from ..sources.tables import TableDescription

@@ -9,10 +9,10 @@ from ..errors import DyncdcError
 from ..sinks.comments import joined_comment
 from ..sinks.connection import ClickHouse
 from ..sinks.evolution import alter
+from ..sinks.existing_table import ExistingColumn, ExistingTable
 from ..sinks.mappings import MappingNews, mapping_news, save_mapping
 from ..sinks.names import on_cluster, qualified, quote_name, quote_text
 from ..sinks.own_rows import until_made_again
-from ..sinks.tables import ExistingColumn, ExistingTable
 from ..telemetry.progress import Progress
 
 

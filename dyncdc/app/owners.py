@@ -15,11 +15,13 @@ from ..pipeline.bindings import Binding, Target
 from ..pipeline.liveness import LIVE_SECONDS
 from ..sinks.checkpoints import ClickHouseSnapshots
 from ..sinks.cluster import present_tables
+from ..sinks.compatibility import Refusal
 from ..sinks.connection import ClickHouse
 from ..sinks.destinations import count_rows, read_bindings, write_bindings
+from ..sinks.existing_table import ExistingTable
 from ..sinks.members import ClickHouseMembers
 from ..sinks.own_tables import DESTINATIONS, MEMBERS, SNAPSHOTS
-from ..sinks.tables import ExistingTable, Refusal, read_table
+from ..sinks.tables import read_table
 from .world import World
 
 if TYPE_CHECKING:

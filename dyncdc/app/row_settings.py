@@ -17,12 +17,12 @@ from ..decode.spec import TableSpec
 from ..model import Gap, Snapshot
 from ..pipeline.row_settings import Effect, Noted, RowSettings, effects, first_noted
 from ..sinks.checkpoints import ClickHouseSnapshots
+from ..sinks.existing_table import ExistingTable
 from ..sinks.mapping import beside_list
 from ..sinks.mappings import MappingNews, mapping_news
 from ..sinks.names import mentions
 from ..sinks.recovery import ClickHouseRecovery
 from ..sinks.row_settings import ClickHouseRowSettings
-from ..sinks.tables import ExistingTable
 from ..telemetry.metrics import Metrics
 from ..telemetry.progress import Progress
 from .assembly import Assembly

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from ..app.destinations import Planned, as_configured, check_clickhouse, plan_table, run_statements
 from ..app.world import World
 from ..config import ClickHouseUrl
-from ..sinks.cluster import is_replicated, present_tables
+from ..sinks.cluster import present_tables
 from ..sinks.durability import set_fsync, without_fsync
+from ..sinks.existing_table import is_replicated
 from ..sinks.grants import GrantedTable, needed_grants
 from ..sinks.names import quote_name
 from ..sinks.own_tables import own_statements, own_tables

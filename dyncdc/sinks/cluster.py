@@ -9,11 +9,6 @@ from .connection import ClickHouse
 from .names import quote_text
 
 
-def is_replicated(engine: str) -> bool:
-    """Whether every server of a cluster has the rows of a table of this engine."""
-    return engine.startswith(("Replicated", "Shared"))
-
-
 async def check_cluster(clickhouse: ClickHouse, cluster: str) -> None:
     """Refuse a cluster that the server does not know, or whose tables have several shards. Raises ConfigError.
 

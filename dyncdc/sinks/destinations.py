@@ -8,12 +8,12 @@ from typing import Any, Final
 from ..errors import AccessDeniedError, FatalError, RetryableError
 from ..pipeline.bindings import Binding, Held, Partition, Standing, Target
 from .codes import TableGoneError
+from .compatibility import ENGINE
 from .connection import ClickHouse
 from .hazards import find_hazards
 from .names import qualified, quote_name, quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, time_text, until_made_again
 from .own_tables import DESTINATIONS, TOMBSTONES
-from .tables import ENGINE
 
 _MICRO: Final = "toUnixTimestamp64Micro"
 _HERE: Final = "database = currentDatabase()"

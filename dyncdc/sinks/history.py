@@ -7,9 +7,10 @@ from typing import Final
 
 from ..decode.history import HISTORY_COLUMNS, history_keys, history_name
 from ..decode.spec import TableSpec
+from .compatibility import ENGINE, Refusal
 from .ddl import deduplication, engine
+from .existing_table import ExistingTable
 from .names import on_cluster, qualified, quote_name, quote_text
-from .tables import ENGINE, ExistingTable, Refusal
 
 _IDENTITY: Final = ("version", "event_id")
 """What tells changes of one item apart, whatever the batch they come in."""

@@ -13,10 +13,11 @@ from ..decode.redaction import Redaction
 from ..decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ..decode.types import default_takes
 from ..errors import ConfigError
+from .compatibility import DELETED_COLUMN, VERSION_TYPES
 from .ddl import add_column, add_mark_column
+from .existing_table import ExistingColumn, ExistingTable
 from .names import mentions
 from .places import NOTHING_SEEN, Seen, found_place, nested_arrays
-from .tables import DELETED_COLUMN, VERSION_TYPES, ExistingColumn, ExistingTable
 
 
 def new_table_spec(

@@ -15,11 +15,12 @@ from ..pipeline.row_settings import tells_apart
 from .codes import TableGoneError
 from .comments import Origin, read_comment
 from .connection import ClickHouse
+from .existing_table import ExistingColumn, ExistingTable
 from .kept import FIXED, By, Kept, Role
 from .names import mentions, quote_text
 from .own_rows import append_rows, catch_up
 from .own_tables import MAPPINGS
-from .tables import ExistingColumn, ExistingTable, read_table
+from .tables import read_table
 from .widths import holds_all_of
 
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from .compatibility import Refusal
 from .connection import ClickHouse
 from .names import quote_text
-from .tables import Refusal
 
 _LIMIT: Final = "getMaxTableNameLengthForDatabase"
 """Since 25.1; before it, CREATE was the only one to know."""

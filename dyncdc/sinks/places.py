@@ -11,7 +11,7 @@ from ..decode.spec import AttributeType, KeyAttribute
 from ..decode.types import compile_type
 from ..errors import ConfigError
 from .comments import Origin
-from .tables import ExistingColumn, ExistingTable
+from .existing_table import ExistingColumn, ExistingTable
 
 Seen = Mapping[tuple[str, ...], Mapping[str, int]]
 """Places in sampled items, and how often each held which DynamoDB type."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..decode.spec import TableSpec
+from .compatibility import VERSION_TYPES, Refusal
 from .connection import ClickHouse
+from .existing_table import ExistingTable
 from .ghosts import full_version
 from .names import qualified, quote_name
-from .tables import VERSION_TYPES, ExistingTable, Refusal
 
 DAY_MICROSECONDS: Final = 86_400 * 1_000_000
 _EARLIEST_SECONDS: Final = 946_684_800

@@ -8,8 +8,8 @@ from typing import Final, Literal
 from ..decode.spec import TableSpec
 from .connection import ClickHouse
 from .ddl import VIEW_SUFFIX
+from .existing_table import ExistingTable
 from .names import quote_text
-from .tables import ExistingTable
 
 ViewState = Literal["missing", "current", "stale", "foreign"]
 

@@ -15,9 +15,9 @@ from dyncdc.pipeline import row_settings
 from dyncdc.pipeline.row_settings import Noted, RowSettings
 from dyncdc.sinks import mappings
 from dyncdc.sinks.comments import column_comment, joined_comment
+from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
 from dyncdc.sinks.kept import Kept
 from dyncdc.sinks.mapping import existing_table_spec
-from dyncdc.sinks.tables import ExistingColumn, ExistingTable
 
 from .life import Violation
 

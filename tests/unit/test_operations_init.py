@@ -15,7 +15,7 @@ from dyncdc.decode.spec import ColumnSpec, KeyAttribute
 from dyncdc.operations.init.document import column_text, comment_lines, shown_name, toml_text, url_text
 from dyncdc.operations.init.match import Match, match_columns
 from dyncdc.operations.policy import Resources, policy_document, required_statements
-from dyncdc.sinks.tables import ExistingColumn, ExistingTable
+from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
 
 KEYS = (KeyAttribute("id", "S"),)
 NASTY = ['"', "\\", "a.b", "\n# x", "\x00\x1f\x7f\x85\u2028", "😀", "'''", '"""', "]", "é" * 300]

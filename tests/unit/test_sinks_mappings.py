@@ -9,11 +9,11 @@ import pytest
 from dyncdc.config.tables import MetadataConfig, SnapshotConfig, TableConfig
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute
 from dyncdc.sinks.comments import Origin, column_comment, joined_comment, read_comment
+from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
 from dyncdc.sinks.kept import Kept
 from dyncdc.sinks.mapping import existing_table_spec
 from dyncdc.sinks.mappings import MappingNews, mapping_news, with_kept
 from dyncdc.sinks.names import mentions
-from dyncdc.sinks.tables import ExistingColumn, ExistingTable
 from dyncdc.sinks.widths import holds_all_of
 
 CITY = ColumnSpec("address_city", "Nullable(String)", ("address", "city"), ("S",))

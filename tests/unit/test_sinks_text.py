@@ -18,13 +18,14 @@ from dyncdc.model import Block
 from dyncdc.sinks.clickhouse import insert_statement
 from dyncdc.sinks.codes import LoginRefused, UnknownCodeError, translate
 from dyncdc.sinks.comments import Origin, column_comment, read_comment
+from dyncdc.sinks.compatibility import refusals
 from dyncdc.sinks.ddl import create_table, create_view
+from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
 from dyncdc.sinks.grants import GrantedTable, grant_statements
 from dyncdc.sinks.mapping import existing_table_spec, new_table_spec
 from dyncdc.sinks.names import qualified, quote_name, quote_text
 from dyncdc.sinks.own_tables import own_statements
 from dyncdc.sinks.protocol import PIECE_BYTES, Statement
-from dyncdc.sinks.tables import ExistingColumn, ExistingTable, refusals
 
 KEYS = (KeyAttribute("pk", "S"), KeyAttribute("sk", "N"))
 PK = ColumnSpec("pk", "String", ("pk",), ("S",), key=True)

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 from ...decode.spec import TableSpec
 from ...sinks.connection import ClickHouse
+from ...sinks.existing_table import ExistingTable
 from ...sinks.names import qualified
-from ...sinks.tables import ExistingTable, read_columns
+from ...sinks.tables import read_columns
 from ...sinks.versions import UNITS, Versions, is_foreign, read_versions, unit_of
 
 ERRORS_SUFFIX = "_clickpipes_error"

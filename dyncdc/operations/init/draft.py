@@ -8,9 +8,10 @@ from ...config import Config, TableConfig
 from ...decode.infer import Inference, Observation, infer
 from ...decode.naming import RESERVED_NAMES
 from ...decode.spec import TableSpec
+from ...sinks.compatibility import Refusal, refusals
+from ...sinks.existing_table import ExistingTable
 from ...sinks.mapping import new_table_spec
 from ...sinks.names import qualified, quote_name
-from ...sinks.tables import ExistingTable, Refusal, refusals
 from ...sinks.versions import implausible
 from .adoption import adoption_notes
 from .document import ColumnLine, Draft, frequency

@@ -11,8 +11,8 @@ from ...app.streams import enable_destination_command
 from ...app.world import open_clickhouse
 from ...config import Config
 from ...errors import ConfigError, DyncdcError
+from ...sinks.existing_table import ExistingTable
 from ...sinks.mappings import read_destination
-from ...sinks.tables import ExistingTable
 from ...sources.aws import AwsClients
 from ...sources.export import enable_recovery_command
 from ...sources.items import Item

@@ -15,8 +15,8 @@ from ...decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from ...decode.types import Codec, compile_type
 from ...decode.undecodable import Undecodable
 from ...errors import ConfigError
+from ...sinks.existing_table import ExistingColumn, ExistingTable
 from ...sinks.mapping import existing_table_spec
-from ...sinks.tables import ExistingColumn, ExistingTable
 
 _MOMENTS: Final = ("DateTime", "DateTime64")
 _NOT_ALNUM: Final = re.compile(r"[\W_]+")

@@ -16,9 +16,10 @@ from dyncdc.config import ClickHouseUrl
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import ConfigError
 from dyncdc.local.clickhouse import LocalClickHouse
-from dyncdc.sinks.cluster import check_cluster, is_replicated, present_tables
+from dyncdc.sinks.cluster import check_cluster, present_tables
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.ddl import add_column, add_mark_column, create_table, create_view
+from dyncdc.sinks.existing_table import is_replicated
 from dyncdc.sinks.history import create_history
 from dyncdc.sinks.names import quote_text
 from dyncdc.sinks.own_tables import own_statements, own_tables

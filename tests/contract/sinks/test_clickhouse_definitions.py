@@ -11,6 +11,7 @@ from dyncdc.decode.naming import VIRTUAL_NAMES, column_name
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.sinks.codes import RefusedStatementError
+from dyncdc.sinks.compatibility import refusals
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.evolution import run_add_columns
@@ -20,7 +21,6 @@ from dyncdc.sinks.name_length import refuse_long_names
 from dyncdc.sinks.own_tables import own_statements
 from dyncdc.sinks.places import nested_arrays, seen_places
 from dyncdc.sinks.server_types import server_type, virtual_names, with_server_types
-from dyncdc.sinks.tables import refusals
 
 ID = KeyAttribute("id", "S")
 SPEC = TableSpec("orders", "orders", (ID,), (ColumnSpec("id", "String", ("id",), ("S",), key=True),))

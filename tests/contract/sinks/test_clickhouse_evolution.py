@@ -16,8 +16,9 @@ from dyncdc.sinks.column_watch import ColumnWatch
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.evolution import refresh_view, run_add_columns
+from dyncdc.sinks.existing_table import ExistingTable
 from dyncdc.sinks.mapping import existing_table_spec
-from dyncdc.sinks.tables import ExistingTable, read_table
+from dyncdc.sinks.tables import read_table
 from dyncdc.sinks.views import view_state
 
 ID = KeyAttribute("id", "S")

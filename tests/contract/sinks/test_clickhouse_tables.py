@@ -9,10 +9,12 @@ import pytest
 from dyncdc.config.tables import TableConfig
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.sinks.compatibility import refusals
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.ddl import add_mark_column, create_table, create_view
+from dyncdc.sinks.existing_table import ExistingTable
 from dyncdc.sinks.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
-from dyncdc.sinks.tables import ExistingTable, has_rows, read_table, refusals
+from dyncdc.sinks.tables import has_rows, read_table
 from dyncdc.sinks.versions import implausible, is_foreign, read_versions, unit_of
 
 KEYS = (KeyAttribute("id", "S"),)
