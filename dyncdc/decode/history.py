@@ -7,7 +7,7 @@ whoever reads with FINAL.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,21 +16,9 @@ import orjson
 from .attributes import canonical_item, spill_text
 from .cells import quoted
 from .envelope import Change
-from .spec import ColumnSpec, TableSpec
+from .history_columns import HISTORY_COLUMNS, history_keys, history_name
+from .spec import TableSpec
 from .undecodable import BAD_VERSION, Undecodable
-
-HISTORY_COLUMNS: Final[Mapping[str, str]] = {
-    "event_name": "LowCardinality(String)",
-    "time": "DateTime64(6, 'UTC')",
-    "deleted_by": "LowCardinality(String)",
-    "old_image": "String",
-    "new_image": "String",
-    "version": "Int64",
-    "sequence_number": "UInt256",
-    "shard": "String",
-    "event_id": "String",
-}
-"""Columns of a history behind the keys, with their types."""
 
 SNAPSHOT: Final = "SNAPSHOT"
 """Event of a row that is no change but an item of a snapshot."""
@@ -38,19 +26,6 @@ SNAPSHOT: Final = "SNAPSHOT"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 NOTHING: Final = b'""'
 """The cell of no image."""
-
-
-def history_name(name: str, keys: Collection[str]) -> str:
-    """Return how a history calls one of ``HISTORY_COLUMNS``: an underscore in front for each key that is called so."""
-    while name in keys:
-        name = f"_{name}"
-    return name
-
-
-def history_keys(spec: TableSpec) -> tuple[ColumnSpec, ...]:
-    """Return the destination's columns of the key attributes, HASH first: a history has the same."""
-    by_attribute = {column.path[0]: column for column in spec.columns if column.key}
-    return tuple(by_attribute[key.name] for key in spec.keys if key.name in by_attribute)
 
 
 def time_cell(microseconds: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..decode.history import HISTORY_COLUMNS, history_keys, history_name
+from ..decode.history_columns import HISTORY_COLUMNS, history_keys, history_name
 from ..decode.spec import TableSpec
 from .compatibility import ENGINE, Refusal
 from .ddl import deduplication, engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dyncdc.decode.history import HISTORY_COLUMNS
+from dyncdc.decode.history_columns import HISTORY_COLUMNS
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.connection import ClickHouse
