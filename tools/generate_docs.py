@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dyncdc.config import Config
-from dyncdc.config.mistakes import model_in
-from dyncdc.config.unavailable import unavailable_values, wholly_unavailable
+from dyncdc.config.unsupported import unavailable_values, wholly_unavailable
+from dyncdc.config.validation_errors import model_in
 from dyncdc.telemetry.metrics import Metrics
 
 DOCS = Path(__file__).parents[1] / "docs"

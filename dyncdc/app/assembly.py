@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..config import TableConfig
-from ..errors import ConfigError, DyncdcError, FatalError
-from ..pipeline.coordinator import SnapshotTask, StreamTask
-from ..pipeline.retry import may_be_mended
-from ..sources.export import ExportOrigin
-from ..sources.kinesis import KinesisSource
-from ..sources.scan import ScanOrigin
+from dyncdc.config import TableConfig
+from dyncdc.errors import ConfigError, DyncdcError, FatalError
+from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
+from dyncdc.pipeline.retry import may_be_mended
+from dyncdc.sources.export import ExportOrigin
+from dyncdc.sources.kinesis import KinesisSource
+from dyncdc.sources.scan import ScanOrigin
+
 from .columns import LiveColumns
 from .decoders import Decoders
 from .destinations import Planned, Prepared, check_clickhouse, make_own_tables, plan_table, prepare

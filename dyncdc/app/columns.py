@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..decode.newcomers import Newcomers
-from ..decode.plan import compile_table
-from ..decode.spec import ColumnSpec, TableSpec
-from ..errors import AccessDeniedError, ConfigError, FatalError
-from ..pipeline.evolving import DestinationChangedError, Evolved, Evolving
-from ..sinks.codes import TableGoneError
-from ..sinks.column_watch import ColumnWatch
-from ..sinks.compatibility import refusals
-from ..sinks.connection import ClickHouse
-from ..sinks.evolution import refresh_view, run_add_columns
-from ..sinks.existing_table import ExistingTable
-from ..sinks.kept import Kept
-from ..sinks.mapping import existing_table_spec
-from ..sinks.mappings import mapping_news, read_destination
-from ..telemetry.progress import Progress
+from dyncdc.decode.newcomers import Newcomers
+from dyncdc.decode.plan import compile_table
+from dyncdc.decode.spec import ColumnSpec, TableSpec
+from dyncdc.errors import AccessDeniedError, ConfigError, FatalError
+from dyncdc.pipeline.evolving import DestinationChangedError, Evolved, Evolving
+from dyncdc.sinks.codes import TableGoneError
+from dyncdc.sinks.column_watch import ColumnWatch
+from dyncdc.sinks.compatibility import refusals
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.evolution import refresh_view, run_add_columns
+from dyncdc.sinks.existing_table import ExistingTable
+from dyncdc.sinks.kept import Kept
+from dyncdc.sinks.mapping import existing_table_spec
+from dyncdc.sinks.mappings import mapping_news, read_destination
+from dyncdc.telemetry.progress import Progress
+
 from .decoders import Decoders
 from .destinations import Prepared
 from .mappings import keep_mapping, kept_now

@@ -12,36 +12,37 @@ from pathlib import Path
 
 import structlog
 
-from .. import __version__
-from ..config import Config
-from ..decode.choice import IS_COMPILED, WHY_EXACT
-from ..errors import ConfigError, DyncdcError, FatalError, RetryableError
-from ..pipeline.coordinator import first_error
-from ..pipeline.diversion import DiversionLimits
-from ..pipeline.evolving import DestinationChangedError
-from ..pipeline.history_watch import HistoryWatch
-from ..pipeline.membership import Division
-from ..pipeline.open_batch import BatchLimits
-from ..pipeline.proving import WentBackError
-from ..pipeline.recovery import SourceLostError
-from ..pipeline.replicate import Destination, Settings, replicate
-from ..pipeline.succession import Predecessor, Succession
-from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from ..sinks.clickhouse import ClickHouseSink
-from ..sinks.codes import TableGoneError
-from ..sinks.dead_letters import ClickHouseDeadLetters
-from ..sinks.destinations import ClickHouseDestinations
-from ..sinks.ghosts import ClickHouseGhosts
-from ..sinks.members import ClickHouseMembers
-from ..sinks.recovery import ClickHouseRecovery
-from ..sinks.sessions import ClickHouseSessions
-from ..sinks.watermarks import ClickHouseWatermarks
-from ..sources import bodies
-from ..telemetry.http import HttpPages, Readiness, serve_http
-from ..telemetry.loop_watch import watch_loop
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress, TaskProgress
-from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
+from dyncdc import __version__
+from dyncdc.config import Config
+from dyncdc.decode.choice import IS_COMPILED, WHY_EXACT
+from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
+from dyncdc.pipeline.coordinator import first_error
+from dyncdc.pipeline.diversion import DiversionLimits
+from dyncdc.pipeline.evolving import DestinationChangedError
+from dyncdc.pipeline.history_watch import HistoryWatch
+from dyncdc.pipeline.membership import Division
+from dyncdc.pipeline.open_batch import BatchLimits
+from dyncdc.pipeline.proving import WentBackError
+from dyncdc.pipeline.recovery import SourceLostError
+from dyncdc.pipeline.replicate import Destination, Settings, replicate
+from dyncdc.pipeline.succession import Predecessor, Succession
+from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.clickhouse import ClickHouseSink
+from dyncdc.sinks.codes import TableGoneError
+from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.destinations import ClickHouseDestinations
+from dyncdc.sinks.ghosts import ClickHouseGhosts
+from dyncdc.sinks.members import ClickHouseMembers
+from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.sessions import ClickHouseSessions
+from dyncdc.sinks.watermarks import ClickHouseWatermarks
+from dyncdc.sources import bodies
+from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
+from dyncdc.telemetry.loop_watch import watch_loop
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress, TaskProgress
+from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify
+
 from .allocator import settle_memory
 from .assembly import Assembly, assemble, assemble_first, look_again
 from .histories import history_watch, watching

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
-from ..decode.choice import snapshot_decoder, stream_decoder
-from ..decode.decoders import SnapshotDecoder
-from ..decode.plan import TablePlan, compile_table
-from ..pipeline.ports import Decoder
+from dyncdc.decode.choice import snapshot_decoder, stream_decoder
+from dyncdc.decode.decoders import SnapshotDecoder
+from dyncdc.decode.plan import TablePlan, compile_table
+from dyncdc.pipeline.ports import Decoder
+
 from .destinations import Prepared
 
 

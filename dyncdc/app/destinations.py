@@ -10,38 +10,34 @@ from functools import partial
 
 import structlog
 
-from ..config import TableConfig
-from ..decode.naming import VIRTUAL_NAMES
-from ..decode.plan import compile_table
-from ..decode.spec import KeyAttribute, TableSpec
-from ..errors import ConfigError, UnusableTableError
-from ..pipeline.bindings import Target
-from ..sinks.cluster import check_cluster, present_tables
-from ..sinks.codes import TableGoneError
-from ..sinks.compatibility import DELETED_COLUMN, Refusal, refusals
-from ..sinks.connection import ClickHouse
-from ..sinks.ddl import add_mark_column, create_table, create_view
-from ..sinks.destinations import refuse_detached
-from ..sinks.durability import with_fsync
-from ..sinks.existing_table import ExistingTable, is_replicated
-from ..sinks.history import create_history, history_refusals
-from ..sinks.mapping import (
-    existing_table_spec,
-    new_table_spec,
-    offered_statements,
-    unfilled_columns,
-)
-from ..sinks.mappings import read_destination
-from ..sinks.name_length import refuse_long_names
-from ..sinks.names import quote_name
-from ..sinks.own_tables import own_statements, own_tables
-from ..sinks.places import Seen, doubtful_columns, nested_arrays, seen_places
-from ..sinks.server_types import virtual_names, with_server_types
-from ..sinks.space import require_space
-from ..sinks.tables import has_rows, read_table
-from ..sinks.versions import implausible, is_foreign, read_versions
-from ..sinks.views import view_name, view_state
-from ..sources.tables import TableDescription
+from dyncdc.config import TableConfig
+from dyncdc.decode.naming import VIRTUAL_NAMES
+from dyncdc.decode.plan import compile_table
+from dyncdc.decode.spec import KeyAttribute, TableSpec
+from dyncdc.errors import ConfigError, UnusableTableError
+from dyncdc.pipeline.bindings import Target
+from dyncdc.sinks.cluster import check_cluster, present_tables
+from dyncdc.sinks.codes import TableGoneError
+from dyncdc.sinks.compatibility import DELETED_COLUMN, Refusal, refusals
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.ddl import add_mark_column, create_table, create_view
+from dyncdc.sinks.destinations import refuse_detached
+from dyncdc.sinks.durability import with_fsync
+from dyncdc.sinks.existing_table import ExistingTable, is_replicated
+from dyncdc.sinks.history import create_history, history_refusals
+from dyncdc.sinks.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
+from dyncdc.sinks.mappings import read_destination
+from dyncdc.sinks.name_length import refuse_long_names
+from dyncdc.sinks.names import quote_name
+from dyncdc.sinks.own_tables import own_statements, own_tables
+from dyncdc.sinks.places import Seen, doubtful_columns, nested_arrays, seen_places
+from dyncdc.sinks.server_types import virtual_names, with_server_types
+from dyncdc.sinks.space import require_space
+from dyncdc.sinks.tables import has_rows, read_table
+from dyncdc.sinks.versions import implausible, is_foreign, read_versions
+from dyncdc.sinks.views import view_name, view_state
+from dyncdc.sources.tables import TableDescription
+
 from .owners import with_owner
 from .patience import Patience
 from .world import World

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ..pipeline.coordinator import first_error
-from ..pipeline.history_watch import HistoryWatch
-from ..sinks.histories import ClickHouseHistories
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
+from dyncdc.pipeline.coordinator import first_error
+from dyncdc.pipeline.history_watch import HistoryWatch
+from dyncdc.sinks.histories import ClickHouseHistories
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
 from .assembly import Assembly
 from .world import World
 

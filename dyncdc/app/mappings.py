@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..decode.spec import ColumnSpec, TableSpec
-from ..errors import DyncdcError
-from ..sinks.comments import joined_comment
-from ..sinks.connection import ClickHouse
-from ..sinks.evolution import alter
-from ..sinks.existing_table import ExistingColumn, ExistingTable
-from ..sinks.mappings import MappingNews, mapping_news, save_mapping
-from ..sinks.names import on_cluster, qualified, quote_name, quote_text
-from ..sinks.own_rows import until_made_again
-from ..telemetry.progress import Progress
+from dyncdc.decode.spec import ColumnSpec, TableSpec
+from dyncdc.errors import DyncdcError
+from dyncdc.sinks.comments import joined_comment
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.evolution import alter
+from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
+from dyncdc.sinks.mappings import MappingNews, mapping_news, save_mapping
+from dyncdc.sinks.names import on_cluster, qualified, quote_name, quote_text
+from dyncdc.sinks.own_rows import until_made_again
+from dyncdc.telemetry.progress import Progress
 
 
 async def keep_mapping(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..pipeline.pump import FETCH_COST
-from ..pipeline.slots import SLOW_SLOTS
-from ..sinks.clickhouse import INSERT_COPIES
+from dyncdc.pipeline.pump import FETCH_COST
+from dyncdc.pipeline.slots import SLOW_SLOTS
+from dyncdc.sinks.clickhouse import INSERT_COPIES
 
 STATEMENT_CEILING_BYTES = 4 * 2**20
 """Larger statements do not make ClickHouse faster, and each costs several times its size while it is sent."""

@@ -7,22 +7,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from ..config import Config
-from ..errors import DyncdcError
-from ..pipeline.coordinator import first_error
-from ..pipeline.liveness import alive
-from ..pipeline.losses import in_words
-from ..pipeline.membership import Division
-from ..sinks.checkpoints import ClickHouseSnapshots
-from ..sinks.connection import ClickHouse
-from ..sinks.dead_letters import ClickHouseDeadLetters
-from ..sinks.members import ClickHouseMembers
-from ..sinks.names import quote_text
-from ..sinks.recovery import ClickHouseRecovery
-from ..telemetry.metrics import Metrics
-from ..telemetry.page import Overview, Stored, TableFacts
-from ..telemetry.page.document import MOST_GAPS, MOST_LETTERS, GapPart, LettersPart, MemberPart, StoredPart
-from ..telemetry.progress import Progress
+from dyncdc.config import Config
+from dyncdc.errors import DyncdcError
+from dyncdc.pipeline.coordinator import first_error
+from dyncdc.pipeline.liveness import alive
+from dyncdc.pipeline.losses import in_words
+from dyncdc.pipeline.membership import Division
+from dyncdc.sinks.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.members import ClickHouseMembers
+from dyncdc.sinks.names import quote_text
+from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.page import Overview, Stored, TableFacts
+from dyncdc.telemetry.page.document import MOST_GAPS, MOST_LETTERS, GapPart, LettersPart, MemberPart, StoredPart
+from dyncdc.telemetry.progress import Progress
 
 PAUSE_SECONDS = 5.0
 """Between two looks at ClickHouse while somebody looks at the page."""

@@ -8,20 +8,21 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..config import TableConfig
-from ..errors import ConfigError
-from ..model import Snapshot
-from ..pipeline.bindings import Binding, Target
-from ..pipeline.liveness import LIVE_SECONDS
-from ..sinks.checkpoints import ClickHouseSnapshots
-from ..sinks.cluster import present_tables
-from ..sinks.compatibility import Refusal
-from ..sinks.connection import ClickHouse
-from ..sinks.destinations import count_rows, read_bindings, write_bindings
-from ..sinks.existing_table import ExistingTable
-from ..sinks.members import ClickHouseMembers
-from ..sinks.own_tables import DESTINATIONS, MEMBERS, SNAPSHOTS
-from ..sinks.tables import read_table
+from dyncdc.config import TableConfig
+from dyncdc.errors import ConfigError
+from dyncdc.model import Snapshot
+from dyncdc.pipeline.bindings import Binding, Target
+from dyncdc.pipeline.liveness import LIVE_SECONDS
+from dyncdc.sinks.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.cluster import present_tables
+from dyncdc.sinks.compatibility import Refusal
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.destinations import count_rows, read_bindings, write_bindings
+from dyncdc.sinks.existing_table import ExistingTable
+from dyncdc.sinks.members import ClickHouseMembers
+from dyncdc.sinks.own_tables import DESTINATIONS, MEMBERS, SNAPSHOTS
+from dyncdc.sinks.tables import read_table
+
 from .world import World
 
 if TYPE_CHECKING:

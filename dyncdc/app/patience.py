@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ..config import Config
-from ..errors import AccessDeniedError, FatalError, RetryableError, UnusableTableError
-from ..pipeline.retry import Backoff, retry_for_ever
-from ..telemetry.progress import Progress, TaskProgress
+from dyncdc.config import Config
+from dyncdc.errors import AccessDeniedError, FatalError, RetryableError, UnusableTableError
+from dyncdc.pipeline.retry import Backoff, retry_for_ever
+from dyncdc.telemetry.progress import Progress, TaskProgress
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from typing import Final
 
 import orjson
 
-from ..decode.dead_letters import DeadLetters
-from ..decode.encodings import load_cells
-from ..model import Block, Buried
-from ..pipeline.burial import RefusedRow
+from dyncdc.decode.dead_letters import DeadLetters
+from dyncdc.decode.encodings import load_cells
+from dyncdc.model import Block, Buried
+from dyncdc.pipeline.burial import RefusedRow
 
 REFUSED: Final = "refused_by_clickhouse"
 """Reason of such a letter. Its ``raw`` is the record, as in any other; where that could not be read again, the row."""

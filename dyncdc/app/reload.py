@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from ..config import Config
-from ..config.sections import ClickHouseConfig
-from ..errors import DyncdcError, FatalError
-from ..telemetry.logging import set_log_level
-from ..telemetry.progress import Progress
+from dyncdc.config import Config
+from dyncdc.config.sections import ClickHouseConfig
+from dyncdc.errors import DyncdcError, FatalError
+from dyncdc.telemetry.logging import set_log_level
+from dyncdc.telemetry.progress import Progress
+
 from .assembly import assemble
 from .patience import Patience
 from .world import World

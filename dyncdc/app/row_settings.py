@@ -11,20 +11,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-from ..config import TableConfig
-from ..config.paths import format_attribute_path
-from ..decode.spec import TableSpec
-from ..model import Gap, Snapshot
-from ..pipeline.row_settings import Effect, Noted, RowSettings, effects, first_noted
-from ..sinks.checkpoints import ClickHouseSnapshots
-from ..sinks.existing_table import ExistingTable
-from ..sinks.mapping import beside_list
-from ..sinks.mappings import MappingNews, mapping_news
-from ..sinks.names import mentions
-from ..sinks.recovery import ClickHouseRecovery
-from ..sinks.row_settings import ClickHouseRowSettings
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
+from dyncdc.config import TableConfig
+from dyncdc.config.attribute_paths import format_attribute_path
+from dyncdc.decode.spec import TableSpec
+from dyncdc.model import Gap, Snapshot
+from dyncdc.pipeline.row_settings import Effect, Noted, RowSettings, effects, first_noted
+from dyncdc.sinks.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.existing_table import ExistingTable
+from dyncdc.sinks.mapping import beside_list
+from dyncdc.sinks.mappings import MappingNews, mapping_news
+from dyncdc.sinks.names import mentions
+from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.row_settings import ClickHouseRowSettings
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
 from .assembly import Assembly
 from .destinations import Prepared
 from .mappings import keep_mapping

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..config import TableConfig
-from ..errors import UnusableTableError
-from ..pipeline.membership import Division
-from ..pipeline.snapshots import SnapshotPlan
-from ..sinks.connection import ClickHouse
-from ..sinks.tombstones import cleaned_before
-from ..sources.aws import AwsClients
-from ..sources.export import ExportOrigin
-from ..sources.kinesis import KinesisSource, open_stream
-from ..sources.scan import ScanOrigin
-from ..sources.tables import Destination, Tables
+from dyncdc.config import TableConfig
+from dyncdc.errors import UnusableTableError
+from dyncdc.pipeline.membership import Division
+from dyncdc.pipeline.snapshots import SnapshotPlan
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.tombstones import cleaned_before
+from dyncdc.sources.aws import AwsClients
+from dyncdc.sources.export import ExportOrigin
+from dyncdc.sources.kinesis import KinesisSource, open_stream
+from dyncdc.sources.scan import ScanOrigin
+from dyncdc.sources.tables import Destination, Tables
+
 from .destinations import Prepared
 from .switched_off import note_switched_off
 from .world import World

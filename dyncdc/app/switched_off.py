@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..config import TableConfig
-from ..model import Gap
-from ..pipeline.destination_watch import WAS_OFF
-from ..pipeline.losses import last_covered
-from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from ..sinks.own_tables import FOLLOWED
-from ..sinks.recovery import ClickHouseRecovery
-from ..sinks.tables import read_table
-from ..sources.kinesis import KinesisSource
+from dyncdc.config import TableConfig
+from dyncdc.model import Gap
+from dyncdc.pipeline.destination_watch import WAS_OFF
+from dyncdc.pipeline.losses import last_covered
+from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.own_tables import FOLLOWED
+from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.tables import read_table
+from dyncdc.sources.kinesis import KinesisSource
+
 from .world import World
 
 

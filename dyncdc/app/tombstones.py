@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ..pipeline.coordinator import first_error
-from ..pipeline.tombstones import Cleaned, TombstoneCleaner
-from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from ..sinks.recovery import ClickHouseRecovery
-from ..sinks.tombstones import CleanedTable, ClickHouseTombstones
-from ..telemetry.progress import Progress
+from dyncdc.pipeline.coordinator import first_error
+from dyncdc.pipeline.tombstones import Cleaned, TombstoneCleaner
+from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.tombstones import CleanedTable, ClickHouseTombstones
+from dyncdc.telemetry.progress import Progress
+
 from .assembly import Assembly
 from .world import World
 

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ..config import TableConfig
-from ..errors import (
+from dyncdc.config import TableConfig
+from dyncdc.errors import (
     AccessDeniedError,
     ConfigError,
     DyncdcError,
@@ -21,11 +21,12 @@ from ..errors import (
     RetryableError,
     UnusableTableError,
 )
-from ..pipeline.retry import Backoff, may_be_mended
-from ..sinks.codes import LoginRefused, SettingRefusedError
-from ..sinks.destinations import DetachedError
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress, TaskProgress
+from dyncdc.pipeline.retry import Backoff, may_be_mended
+from dyncdc.sinks.codes import LoginRefused, SettingRefusedError
+from dyncdc.sinks.destinations import DetachedError
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress, TaskProgress
+
 from .world import World
 
 T = TypeVar("T")

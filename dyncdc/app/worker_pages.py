@@ -10,12 +10,12 @@ from typing import Protocol
 import aiohttp
 from aiohttp import web
 
-from ..telemetry.guard import Kept
-from ..telemetry.http import METRICS_TYPE
-from ..telemetry.merge import MergedMetrics
-from ..telemetry.page import Document, Overview, add_page, merge_documents
-from ..telemetry.page.document import decode
-from ..telemetry.progress import Progress
+from dyncdc.telemetry.guard import Kept
+from dyncdc.telemetry.http import METRICS_TYPE
+from dyncdc.telemetry.merge import MergedMetrics
+from dyncdc.telemetry.page import Document, Overview, add_page, merge_documents
+from dyncdc.telemetry.page.document import decode
+from dyncdc.telemetry.progress import Progress
 
 ASK_SECONDS = 2.0
 

@@ -21,19 +21,20 @@ from pathlib import Path
 
 import structlog
 
-from .. import __version__
-from ..config import Config
-from ..config.sections import MINIMUM_MEMORY_BYTES
-from ..errors import ConfigError, FatalError, RetryableError
-from ..pipeline.coordinator import first_error
-from ..pipeline.membership import Division
-from ..pipeline.retry import Backoff
-from ..sinks.checkpoints import ClickHouseCheckpoints
-from ..telemetry.http import serve_http
-from ..telemetry.merge import MergedMetrics
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
-from ..telemetry.systemd import READY, STOPPING, feed_watchdog, notify
+from dyncdc import __version__
+from dyncdc.config import Config
+from dyncdc.config.sections import MINIMUM_MEMORY_BYTES
+from dyncdc.errors import ConfigError, FatalError, RetryableError
+from dyncdc.pipeline.coordinator import first_error
+from dyncdc.pipeline.membership import Division
+from dyncdc.pipeline.retry import Backoff
+from dyncdc.sinks.checkpoints import ClickHouseCheckpoints
+from dyncdc.telemetry.http import serve_http
+from dyncdc.telemetry.merge import MergedMetrics
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify
+
 from .assembly import assemble_first
 from .overview import asking_clickhouse, make_overview, table_facts
 from .patience import Patience

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ..config import ClickHouseUrl, Config
-from ..config.load import read_password_file
-from ..errors import ConfigError, RetryableError
-from ..local.clickhouse import open_local
-from ..pipeline.membership import Division
-from ..pipeline.slots import SLOW_SLOTS
-from ..sinks.certificates import Certificates
-from ..sinks.connection import ClickHouse
-from ..sources.aws import AwsClients, open_clients
-from ..sources.tables import Tables
+from dyncdc.config import ClickHouseUrl, Config
+from dyncdc.config.load import read_password_file
+from dyncdc.errors import ConfigError, RetryableError
+from dyncdc.local.clickhouse import open_local
+from dyncdc.pipeline.membership import Division
+from dyncdc.pipeline.slots import SLOW_SLOTS
+from dyncdc.sinks.certificates import Certificates
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sources.aws import AwsClients, open_clients
+from dyncdc.sources.tables import Tables
+
 from .memory import INSERTS_IN_FLIGHT
 from .patience import Patience
 

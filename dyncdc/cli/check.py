@@ -7,10 +7,11 @@ from dataclasses import asdict
 import click
 import orjson
 
-from ..app.patience import limited
-from ..config import Config
-from ..operations.check import Checker
-from ..operations.findings import Finding, breaks
+from dyncdc.app.patience import limited
+from dyncdc.config import Config
+from dyncdc.operations.check import Checker
+from dyncdc.operations.findings import Finding, breaks
+
 from .exits import CHECK_FAILED, DONE
 from .options import config_option, debug_option, json_option, load, run_async
 

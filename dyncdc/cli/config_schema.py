@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..config.schema import config_schema_text
+from dyncdc.config.schema import config_schema_text
+
 from .options import config_option, debug_option, json_option
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 import orjson
 
-from ..app.patience import limited
-from ..app.world import open_world
-from ..config import Config
-from ..operations.ddl import Ddl, apply_statements, plan_statements
+from dyncdc.app.patience import limited
+from dyncdc.app.world import open_world
+from dyncdc.config import Config
+from dyncdc.operations.ddl import Ddl, apply_statements, plan_statements
+
 from .options import config_option, debug_option, json_option, load, run_async
 
 

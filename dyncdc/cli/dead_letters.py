@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 import click
 import orjson
 
-from ..app.patience import limited
-from ..app.world import open_world
-from ..config import Config
-from ..operations.dead_letters import SHORT_ID, LetterBox, Listed, open_letters
-from ..operations.replay import Replayed, check_table, replay_letters
-from ..sinks.dead_letters import ClickHouseDeadLetters, Letter
+from dyncdc.app.patience import limited
+from dyncdc.app.world import open_world
+from dyncdc.config import Config
+from dyncdc.operations.dead_letters import SHORT_ID, LetterBox, Listed, open_letters
+from dyncdc.operations.replay import Replayed, check_table, replay_letters
+from dyncdc.sinks.dead_letters import ClickHouseDeadLetters, Letter
+
 from .exits import DONE, FATAL
 from .options import config_option, debug_option, json_option, load, run_async
 

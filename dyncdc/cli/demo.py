@@ -10,8 +10,9 @@ import click
 import orjson
 from rich.console import Console
 
-from ..operations.demo import DemoOptions, DemoOutcome, run_demo
-from ..telemetry.logging import configure_logging
+from dyncdc.operations.demo import DemoOptions, DemoOutcome, run_demo
+from dyncdc.telemetry.logging import configure_logging
+
 from .exits import DIFFERENT, DONE, SIGNAL_BASE
 from .options import debug_option, json_option, run_async
 

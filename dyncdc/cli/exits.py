@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import traceback
 
-from ..errors import ConfigError, DyncdcError
-from ..telemetry.lines import Lines
+from dyncdc.errors import ConfigError, DyncdcError
+from dyncdc.telemetry.lines import Lines
 
 DONE = 0
 FATAL = 1

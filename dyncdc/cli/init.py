@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 import orjson
 
-from ..config import ClickHouseUrl
-from ..config.addresses import parse_clickhouse_url
-from ..errors import ConfigError
-from ..operations.init import Asked, Proposal, comment_lines, propose
-from ..operations.policy import policy_document
-from ..telemetry.logging import configure_logging
+from dyncdc.config import ClickHouseUrl
+from dyncdc.config.urls import parse_clickhouse_url
+from dyncdc.errors import ConfigError
+from dyncdc.operations.init import Asked, Proposal, comment_lines, propose
+from dyncdc.operations.policy import policy_document
+from dyncdc.telemetry.logging import configure_logging
+
 from .options import debug_option, json_option, run_async
 
 

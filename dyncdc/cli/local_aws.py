@@ -8,7 +8,8 @@ import signal
 import click
 import orjson
 
-from ..local.aws import LocalAws
+from dyncdc.local.aws import LocalAws
+
 from .options import debug_option, json_option, run_async
 
 IDENTITY = "AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test"

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from .. import __version__
-from ..pipeline.coordinator import first_error
+from dyncdc import __version__
+from dyncdc.pipeline.coordinator import first_error
+
 from .check import check
 from .config_schema import config_schema
 from .ddl import ddl

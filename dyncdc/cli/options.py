@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 import uvloop
 
-from ..config import Config, load_config
-from ..telemetry.logging import configure_logging
+from dyncdc.config import Config, load_config
+from dyncdc.telemetry.logging import configure_logging
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])

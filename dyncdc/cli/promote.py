@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 import orjson
 
-from ..app.patience import limited
-from ..app.world import open_world
-from ..config import Config
-from ..operations.promote import Promoted
-from ..operations.promote import promote as run_promote
+from dyncdc.app.patience import limited
+from dyncdc.app.world import open_world
+from dyncdc.config import Config
+from dyncdc.operations.promote import Promoted
+from dyncdc.operations.promote import promote as run_promote
+
 from .options import config_option, debug_option, json_option, load, run_async
 
 

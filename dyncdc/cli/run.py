@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 import structlog
 
-from ..app import run_daemon, run_workers
-from ..app.workers import be_worker
-from ..config import Config, load_config
-from ..pipeline.membership import Division
-from ..telemetry.logging import configure_logging
+from dyncdc.app import run_daemon, run_workers
+from dyncdc.app.workers import be_worker
+from dyncdc.config import Config, load_config
+from dyncdc.pipeline.membership import Division
+from dyncdc.telemetry.logging import configure_logging
+
 from .options import config_option, debug_option, json_option, load, run_async
 
 

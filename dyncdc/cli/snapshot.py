@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 import orjson
 
-from ..operations.snapshot import Asked, request_snapshot
-from ..operations.snapshot import accept_deletes as accept
+from dyncdc.operations.snapshot import Asked, request_snapshot
+from dyncdc.operations.snapshot import accept_deletes as accept
+
 from .options import config_option, debug_option, json_option, load, run_async
 
 

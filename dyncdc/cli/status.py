@@ -11,13 +11,14 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from ..app.patience import limited
-from ..app.world import open_world
-from ..config import Config
-from ..errors import DyncdcError
-from ..operations.status import Status, read_status
-from ..operations.status_daemon import daemon_document, daemon_state
-from ..telemetry.page import Document
+from dyncdc.app.patience import limited
+from dyncdc.app.world import open_world
+from dyncdc.config import Config
+from dyncdc.errors import DyncdcError
+from dyncdc.operations.status import Status, read_status
+from dyncdc.operations.status_daemon import daemon_document, daemon_state
+from dyncdc.telemetry.page import Document
+
 from .options import config_option, debug_option, json_option, load, run_async
 from .status_view import draw
 

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..operations.status import ShardStatus, Status, TableStatus
-from ..telemetry.page import Document
-from ..telemetry.page.document import TablePart, TroublePart
+from dyncdc.operations.status import ShardStatus, Status, TableStatus
+from dyncdc.telemetry.page import Document
+from dyncdc.telemetry.page.document import TablePart, TroublePart
 
 WORST_SHARDS = 20
 MOST_LINES = 10

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 import orjson
 
-from ..operations.verify import verify_table
+from dyncdc.operations.verify import verify_table
+
 from .exits import DIFFERENT, DONE
 from .options import config_option, debug_option, json_option, load, run_async
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from .addresses import ClickHouseUrl, HttpAddress
+from .attribute_paths import format_attribute_path, parse_attribute_path
+from .config import Config
 from .load import load_config, parse_config
-from .paths import format_attribute_path, parse_attribute_path
-from .root import Config
 from .sections import (
     AwsConfig,
     BatchConfig,
@@ -19,6 +18,7 @@ from .sections import (
     RunConfig,
 )
 from .tables import ColumnConfig, MetadataConfig, SnapshotConfig, TableConfig
+from .urls import ClickHouseUrl, HttpAddress
 
 __all__ = [
     "AwsConfig",

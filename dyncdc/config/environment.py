@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ..errors import ConfigError
-from .root import Config
+from dyncdc.errors import ConfigError
+
+from .config import Config
 
 PREFIX = "DYNCDC_"
 SEPARATOR = "__"

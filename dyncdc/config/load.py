@@ -10,11 +10,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ..errors import ConfigError
+from dyncdc.errors import ConfigError
+
+from .config import Config
 from .environment import overlay_environment
-from .mistakes import first_mistake
-from .root import Config
-from .unavailable import find_unavailable
+from .unsupported import find_unavailable
+from .validation_errors import first_mistake
 
 MASK_KEY_BYTES = 16
 """A shorter key could be tried out, and with it every hashed address or number."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from .root import Config
-from .unavailable import wholly_unavailable
+from .config import Config
+from .unsupported import wholly_unavailable
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

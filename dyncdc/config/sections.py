@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from .addresses import ClickHouseUrlField, HttpAddress, HttpAddressField
+from .urls import ClickHouseUrlField, HttpAddress, HttpAddressField
 
 MINIMUM_MEMORY_BYTES = 16 * 1024 * 1024
 """A GetRecords answer can be 10 MiB (AWS, GetRecords, 2026); below this one answer and its insert would not fit."""

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
-from .hidden import check_hidden
-from .paths import parse_attribute_path
+from .attribute_paths import parse_attribute_path
+from .redaction_rules import check_hidden
 from .sections import Section, Text, check_stream
 
 AttributeType = Literal["S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"]

@@ -8,7 +8,8 @@ from typing import Final
 
 import orjson
 
-from ..model import Block
+from dyncdc.model import Block
+
 from .cells import compact, trimmed
 
 DEAD_LETTER_TABLE: Final = "dyncdc_dead_letters"

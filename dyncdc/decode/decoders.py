@@ -7,7 +7,8 @@ from typing import Final
 
 import orjson
 
-from ..model import Block, Buried, Decoded, Position, RawChunk
+from dyncdc.model import Block, Buried, Decoded, Position, RawChunk
+
 from .cells import compact, trimmed
 from .dead_letters import DEAD_LETTER_TABLE, DeadLetters
 from .envelope import Change, read_change, read_export_line, table_of

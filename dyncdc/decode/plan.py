@@ -12,7 +12,8 @@ from typing import Final
 
 import orjson
 
-from ..errors import ConfigError
+from dyncdc.errors import ConfigError
+
 from .attributes import TypedValue, canonical, null, spill_text, unpack
 from .cells import Rounded, compact
 from .history import HistoryPlan, is_sequence_number

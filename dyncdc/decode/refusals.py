@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import ConfigError
+from dyncdc.errors import ConfigError
+
 from .redaction import MIN_KEY_BYTES
 from .spec import ColumnSpec, TableSpec
 

@@ -8,7 +8,8 @@ from typing import Final
 
 import orjson
 
-from ..errors import ConfigError
+from dyncdc.errors import ConfigError
+
 from . import cells, moments
 from .attributes import (
     binary_set,

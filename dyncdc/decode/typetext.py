@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from ..errors import ConfigError
+from dyncdc.errors import ConfigError
 
 _TOKEN = re.compile(r"\s*(?:([A-Za-z_][A-Za-z0-9_]*)|'((?:[^'\\]|\\.|'')*)'|(-?[0-9]+)|([(),=]))", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)|''", re.DOTALL)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import FatalError
+from dyncdc.errors import FatalError
 
 POLL_SECONDS = 0.01
 """How often an ending child is looked at; nothing waits for it but its own stop."""

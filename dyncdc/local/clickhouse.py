@@ -17,7 +17,8 @@ from xml.sax.saxutils import escape
 from asynch.connection import Connection
 from asynch.errors import ClickHouseException
 
-from ..errors import ConfigError, FatalError
+from dyncdc.errors import ConfigError, FatalError
+
 from .children import Child, ChildFailed, start_child
 from .clickhouse_child import ENDPOINT_FILE, NO_WHEEL_EXIT, STOP_GRACE_SECONDS
 from .own_user import SOLE_USER, make_password, read_password

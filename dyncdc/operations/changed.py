@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..app.destinations import Planned
-from ..app.row_settings import of_member, row_settings, shown_columns, unrepeatable
-from ..app.world import World
-from ..pipeline.losses import instant
-from ..pipeline.row_settings import Effect, Noted, effects
-from ..sinks.mappings import mapping_news
-from ..sinks.row_settings import ClickHouseRowSettings
+from dyncdc.app.destinations import Planned
+from dyncdc.app.row_settings import of_member, row_settings, shown_columns, unrepeatable
+from dyncdc.app.world import World
+from dyncdc.pipeline.losses import instant
+from dyncdc.pipeline.row_settings import Effect, Noted, effects
+from dyncdc.sinks.mappings import mapping_news
+from dyncdc.sinks.row_settings import ClickHouseRowSettings
+
 from .findings import Finding
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from ..app.destinations import SAMPLE_ITEMS, Planned, plan_table
-from ..app.patience import Patience
-from ..app.streams import destination_states, enable_destination_command, snapshot_origin
-from ..app.world import World, open_aws, open_clickhouse
-from ..config import Config, TableConfig
-from ..errors import DyncdcError
-from ..sinks.cluster import check_cluster
-from ..sinks.connection import ClickHouse
-from ..sinks.names import quote_name
-from ..sources.aws import AwsClients
-from ..sources.kinesis import KinesisSource, open_stream, start_from
-from ..sources.read_capacity import UNIT_BYTES
-from ..sources.tables import DELIVERING, TableDescription, Tables
+from dyncdc.app.destinations import SAMPLE_ITEMS, Planned, plan_table
+from dyncdc.app.patience import Patience
+from dyncdc.app.streams import destination_states, enable_destination_command, snapshot_origin
+from dyncdc.app.world import World, open_aws, open_clickhouse
+from dyncdc.config import Config, TableConfig
+from dyncdc.errors import DyncdcError
+from dyncdc.sinks.cluster import check_cluster
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.names import quote_name
+from dyncdc.sources.aws import AwsClients
+from dyncdc.sources.kinesis import KinesisSource, open_stream, start_from
+from dyncdc.sources.read_capacity import UNIT_BYTES
+from dyncdc.sources.tables import DELIVERING, TableDescription, Tables
+
 from .changed import changed_findings
 from .check_sample import sample_findings
 from .ddl import unsynced_tables

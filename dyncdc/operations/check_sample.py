@@ -9,13 +9,14 @@ import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ..config import TableConfig, format_attribute_path, parse_attribute_path
-from ..decode.attributes import Item
-from ..decode.cells import Inexact
-from ..decode.moments import epoch_unit
-from ..decode.spec import ColumnSpec, TableSpec
-from ..decode.types import Codec, compile_type
-from ..decode.undecodable import Undecodable
+from dyncdc.config import TableConfig, format_attribute_path, parse_attribute_path
+from dyncdc.decode.attributes import Item
+from dyncdc.decode.cells import Inexact
+from dyncdc.decode.moments import epoch_unit
+from dyncdc.decode.spec import ColumnSpec, TableSpec
+from dyncdc.decode.types import Codec, compile_type
+from dyncdc.decode.undecodable import Undecodable
+
 from .findings import Finding
 
 Path = tuple[str, ...]

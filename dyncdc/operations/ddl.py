@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..app.destinations import Planned, as_configured, check_clickhouse, plan_table, run_statements
-from ..app.world import World
-from ..config import ClickHouseUrl
-from ..sinks.cluster import present_tables
-from ..sinks.durability import set_fsync, without_fsync
-from ..sinks.existing_table import is_replicated
-from ..sinks.grants import GrantedTable, needed_grants
-from ..sinks.names import quote_name
-from ..sinks.own_tables import own_statements, own_tables
+from dyncdc.app.destinations import Planned, as_configured, check_clickhouse, plan_table, run_statements
+from dyncdc.app.world import World
+from dyncdc.config import ClickHouseUrl
+from dyncdc.sinks.cluster import present_tables
+from dyncdc.sinks.durability import set_fsync, without_fsync
+from dyncdc.sinks.existing_table import is_replicated
+from dyncdc.sinks.grants import GrantedTable, needed_grants
+from dyncdc.sinks.names import quote_name
+from dyncdc.sinks.own_tables import own_statements, own_tables
 
 ENGINE_GRANTS_SINCE = 24
 """Source: ClickHouse changelog, 24.1: GRANT TABLE ENGINE. Earlier servers do not know it."""

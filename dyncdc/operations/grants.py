@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..app.destinations import Planned
-from ..app.world import World
-from ..errors import FatalError
-from ..sinks.cluster import present_tables
-from ..sinks.own_tables import own_tables
+from dyncdc.app.destinations import Planned
+from dyncdc.app.world import World
+from dyncdc.errors import FatalError
+from dyncdc.sinks.cluster import present_tables
+from dyncdc.sinks.own_tables import own_tables
+
 from .ddl import needed_for
 
 ALWAYS: Final = frozenset(("SELECT", "INSERT"))

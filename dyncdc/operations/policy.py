@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..config import Config, TableConfig
+from dyncdc.config import Config, TableConfig
 
 POLICY_VERSION = "2012-10-17"
 

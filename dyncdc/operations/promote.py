@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from ..app.destinations import plan_table
-from ..app.world import World
-from ..config import TableConfig, format_attribute_path, parse_attribute_path
-from ..decode.infer import infer_columns
-from ..decode.moments import UNIT_PLACES, epoch_unit
-from ..decode.naming import RESERVED_NAMES, column_name
-from ..decode.spec import AttributeType, ColumnSpec, Encoding, TableSpec
-from ..decode.types import Codec, compile_type
-from ..errors import ConfigError
-from ..sinks.defaults import default_expression
-from ..sinks.evolution import refresh_view, run_add_columns
-from ..sinks.server_types import server_type, virtual_names
-from ..sinks.spilled import held_elsewhere, misfits, spilled_sample, spilled_types
-from ..sinks.tables import read_table
+from dyncdc.app.destinations import plan_table
+from dyncdc.app.world import World
+from dyncdc.config import TableConfig, format_attribute_path, parse_attribute_path
+from dyncdc.decode.infer import infer_columns
+from dyncdc.decode.moments import UNIT_PLACES, epoch_unit
+from dyncdc.decode.naming import RESERVED_NAMES, column_name
+from dyncdc.decode.spec import AttributeType, ColumnSpec, Encoding, TableSpec
+from dyncdc.decode.types import Codec, compile_type
+from dyncdc.errors import ConfigError
+from dyncdc.sinks.defaults import default_expression
+from dyncdc.sinks.evolution import refresh_view, run_add_columns
+from dyncdc.sinks.server_types import server_type, virtual_names
+from dyncdc.sinks.spilled import held_elsewhere, misfits, spilled_sample, spilled_types
+from dyncdc.sinks.tables import read_table
 
 LOOK_SECONDS = 3600.0
 """Reading the spill of a large table takes its time."""

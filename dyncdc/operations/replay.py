@@ -14,27 +14,28 @@ from typing import Final
 
 import orjson
 
-from ..app.destinations import plan_table, run_statements
-from ..app.refused import ROW, row_of_raw
-from ..app.world import World
-from ..config import Config
-from ..decode.attributes import Item, canonical
-from ..decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
-from ..decode.decoders import SnapshotDecoder, StreamDecoder, block_of, tables_of
-from ..decode.encodings import dump_cells
-from ..decode.envelope import read_change, read_export_line
-from ..decode.plan import SEQUENCE_BITS, TablePlan, compile_table
-from ..decode.redacted_records import is_withheld, masked_paths
-from ..decode.redaction import Path
-from ..decode.undecodable import Undecodable
-from ..errors import ConfigError, RefusedError, RejectedRowsError
-from ..model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
-from ..pipeline.batch import join
-from ..pipeline.ports import Decoder
-from ..sinks.checkpoints import ClickHouseSnapshots
-from ..sinks.clickhouse import ClickHouseSink
-from ..sinks.dead_letters import HALT, ClickHouseDeadLetters, Letter
-from ..sinks.tombstones import cleaned_before
+from dyncdc.app.destinations import plan_table, run_statements
+from dyncdc.app.refused import ROW, row_of_raw
+from dyncdc.app.world import World
+from dyncdc.config import Config
+from dyncdc.decode.attributes import Item, canonical
+from dyncdc.decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
+from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder, block_of, tables_of
+from dyncdc.decode.encodings import dump_cells
+from dyncdc.decode.envelope import read_change, read_export_line
+from dyncdc.decode.plan import SEQUENCE_BITS, TablePlan, compile_table
+from dyncdc.decode.redacted_records import is_withheld, masked_paths
+from dyncdc.decode.redaction import Path
+from dyncdc.decode.undecodable import Undecodable
+from dyncdc.errors import ConfigError, RefusedError, RejectedRowsError
+from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
+from dyncdc.pipeline.batch import join
+from dyncdc.pipeline.ports import Decoder
+from dyncdc.sinks.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.clickhouse import ClickHouseSink
+from dyncdc.sinks.dead_letters import HALT, ClickHouseDeadLetters, Letter
+from dyncdc.sinks.tombstones import cleaned_before
+
 from .ties import tied_rows
 
 LETTERS_AT_ONCE: Final = 50

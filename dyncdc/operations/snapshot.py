@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from ..app.destinations import own_tables_to_make
-from ..app.owners import claim
-from ..app.patience import limited
-from ..app.world import World, open_clickhouse, open_world
-from ..config import Config, TableConfig
-from ..errors import ConfigError
-from ..model import Snapshot
-from ..sinks.checkpoints import ClickHouseSnapshots
-from ..sinks.recovery import ClickHouseRecovery
-from ..sinks.tables import read_table
+from dyncdc.app.destinations import own_tables_to_make
+from dyncdc.app.owners import claim
+from dyncdc.app.patience import limited
+from dyncdc.app.world import World, open_clickhouse, open_world
+from dyncdc.config import Config, TableConfig
+from dyncdc.errors import ConfigError
+from dyncdc.model import Snapshot
+from dyncdc.sinks.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.tables import read_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..app.world import World
-from ..config import TableConfig
-from ..errors import DyncdcError
-from ..model import Checkpoint, Gap, Shard, Snapshot, SourceId
-from ..pipeline.liveness import alive
-from ..pipeline.losses import in_words
-from ..pipeline.watermarks import STREAM_DELAY_SECONDS, least
-from ..sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from ..sinks.dead_letters import ClickHouseDeadLetters
-from ..sinks.mapping import existing_table_spec
-from ..sinks.mappings import read_destination
-from ..sinks.members import ClickHouseMembers
-from ..sinks.names import quote_text
-from ..sinks.own_tables import CHECKPOINTS, MEMBERS, WATERMARKS
-from ..sinks.recovery import ClickHouseRecovery
-from ..sinks.tables import read_table
-from ..sinks.tombstones import cleaned_before, count_tombstones
-from ..sinks.watermarks import ClickHouseWatermarks
-from ..sources.kinesis import KinesisSource, open_stream
-from ..telemetry.page import Document
+from dyncdc.app.world import World
+from dyncdc.config import TableConfig
+from dyncdc.errors import DyncdcError
+from dyncdc.model import Checkpoint, Gap, Shard, Snapshot, SourceId
+from dyncdc.pipeline.liveness import alive
+from dyncdc.pipeline.losses import in_words
+from dyncdc.pipeline.watermarks import STREAM_DELAY_SECONDS, least
+from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.mapping import existing_table_spec
+from dyncdc.sinks.mappings import read_destination
+from dyncdc.sinks.members import ClickHouseMembers
+from dyncdc.sinks.names import quote_text
+from dyncdc.sinks.own_tables import CHECKPOINTS, MEMBERS, WATERMARKS
+from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.tables import read_table
+from dyncdc.sinks.tombstones import cleaned_before, count_tombstones
+from dyncdc.sinks.watermarks import ClickHouseWatermarks
+from dyncdc.sources.kinesis import KinesisSource, open_stream
+from dyncdc.telemetry.page import Document
 
 PROBE_BYTES = 1
 PROBED_SHARDS = 100

@@ -7,9 +7,9 @@ import urllib.request
 
 import msgspec
 
-from ..config import Config
-from ..telemetry.page import Document
-from ..telemetry.page.document import decode
+from dyncdc.config import Config
+from dyncdc.telemetry.page import Document
+from dyncdc.telemetry.page.document import decode
 
 PROBE_SECONDS = 2.0
 LONGEST_BYTES = 16_000_000

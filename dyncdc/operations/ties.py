@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ..decode.spec import TableSpec
-from ..model import Block
-from ..sinks.connection import ClickHouse
-from ..sinks.names import qualified, quote_name, quote_text
+from dyncdc.decode.spec import TableSpec
+from dyncdc.model import Block
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.names import qualified, quote_name, quote_text
 
 _SETTINGS: Final = {"max_query_size": 64 * 2**20, "date_time_input_format": "best_effort"}
 """Keys are part of the query's text."""

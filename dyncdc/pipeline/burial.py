@@ -11,8 +11,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import CorruptSnapshotError, FatalError, PositionLostError, RejectedRowsError, RetryableError
-from ..model import Block, Buried, Position, Shard, SourceId
+from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError, RejectedRowsError, RetryableError
+from dyncdc.model import Block, Buried, Position, Shard, SourceId
+
 from .ports import Rereading
 from .retry import Backoff
 

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from ..errors import RetryableError
-from ..model import Checkpoint, Mark, Shard, ShardId, SourceId
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
+from dyncdc.errors import RetryableError
+from dyncdc.model import Checkpoint, Mark, Shard, ShardId, SourceId
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
 from .ledger import ShardLedger
 from .ports import CheckpointStore
 from .proving import Proving

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..model import Gap, Request, Snapshot
+from dyncdc.model import Gap, Request, Snapshot
+
 from .losses import needs_snapshot
 
 

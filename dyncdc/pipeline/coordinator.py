@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from ..errors import DyncdcError
-from ..model import SourceId
+from dyncdc.errors import DyncdcError
+from dyncdc.model import SourceId
+
 from .bindings import DestinationStore, Target
 from .checkpointer import Checkpointer
 from .destination_watch import DestinationWatch, watch_seconds

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 
-from ..errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
-from ..model import Gap
-from ..telemetry.progress import TaskProgress
+from dyncdc.errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
+from dyncdc.model import Gap
+from dyncdc.telemetry.progress import TaskProgress
+
 from .ports import Origin, Source
 from .pump import Engine
 from .recovery import Recovery, SourceLostError

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..errors import FatalError
-from ..model import Buried, Position, Shard, ShardId, SourceId
+from dyncdc.errors import FatalError
+from dyncdc.model import Buried, Position, Shard, ShardId, SourceId
 
 WINDOW_RECORDS: Final = 10_000
 """``max_ratio`` is of so many records, the last ones of all shards together. Source: CONTRACT, [dead_letters]."""

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
-from ..decode.infer import Sample, infer_columns
-from ..decode.naming import RESERVED_NAMES, column_name
-from ..decode.newcomers import Newcomers
-from ..decode.spec import ColumnSpec
-from ..errors import FatalError, RetryableError
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress, TaskProgress
+from dyncdc.decode.infer import Sample, infer_columns
+from dyncdc.decode.naming import RESERVED_NAMES, column_name
+from dyncdc.decode.newcomers import Newcomers
+from dyncdc.decode.spec import ColumnSpec
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress, TaskProgress
+
 from .retry import Backoff, retry_for_ever
 
 GATHER_SECONDS: Final = 0.5

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from ..errors import ConfigError, CorruptSnapshotError
-from ..model import Snapshot
-from ..telemetry.progress import TaskProgress
+from dyncdc.errors import ConfigError, CorruptSnapshotError
+from dyncdc.model import Snapshot
+from dyncdc.telemetry.progress import TaskProgress
+
 from .losses import needs_snapshot
 from .ports import Origin
 from .recovery import Recovery

@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from ..errors import PositionLostError, RetryableError
-from ..model import HORIZON, Mark, RawChunk, Shard, ShardId, SourceId
+from dyncdc.errors import PositionLostError, RetryableError
+from dyncdc.model import HORIZON, Mark, RawChunk, Shard, ShardId, SourceId
+
 from .checkpointer import Checkpointer
 from .edge import Hole
 from .lineage import LostPosition, lost_positions, ready, unread_parents

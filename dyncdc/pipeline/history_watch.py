@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ..errors import RetryableError
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress, TaskProgress
+from dyncdc.errors import RetryableError
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress, TaskProgress
+
 from .bindings import Held, Standing
 from .evolving import DestinationChangedError
 from .target_watch import LOOK_SECONDS, MISSING_LOOKS, SAVE_SECONDS

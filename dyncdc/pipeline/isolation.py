@@ -14,8 +14,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final, Protocol
 
-from ..errors import RefusedError, RejectedRowsError, TooLargeError
-from ..model import Block
+from dyncdc.errors import RefusedError, RejectedRowsError, TooLargeError
+from dyncdc.model import Block
+
 from .batch import join, take, winners
 
 SAMPLE_ROWS: Final = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from ..model import Mark, Shard
+from dyncdc.model import Mark, Shard
 
 MANY_RECEIPTS = 1_000
 """From so many on, settled ones are made fewer."""

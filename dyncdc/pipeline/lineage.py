@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ..model import Mark, Shard, ShardId
+from dyncdc.model import Mark, Shard, ShardId
 
 
 def ready(

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ..errors import CorruptSnapshotError
-from ..model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
-from ..telemetry.progress import TaskProgress
+from dyncdc.errors import CorruptSnapshotError
+from dyncdc.model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
+from dyncdc.telemetry.progress import TaskProgress
+
 from .checkpointer import Checkpointer
 from .membership import Membership
 from .ports import Origin, SnapshotDecoders, Source

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from ..model import Followed, Gap, Mark, Position, ShardId, Snapshot, SourceId
+from dyncdc.model import Followed, Gap, Mark, Position, ShardId, Snapshot, SourceId
+
 from .lineage import LostPosition
 
 CLOCKS_DIFFER_SECONDS = 60.0

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from ..errors import ConfigError, FatalError, RetryableError
-from ..model import Member, Shard, ShardId, SourceId
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
+from dyncdc.errors import ConfigError, FatalError, RetryableError
+from dyncdc.model import Member, Shard, ShardId, SourceId
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
 from .liveness import LIVE_SECONDS, Sightings
 from .ports import MemberStore
 from .retry import Backoff, retry_for_ever

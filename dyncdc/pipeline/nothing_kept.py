@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..model import Followed, Gap, Member, Request, Session, SourceId
+from dyncdc.model import Followed, Gap, Member, Request, Session, SourceId
+
 from .ports import Counted, Swept
 
 

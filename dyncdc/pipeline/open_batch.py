@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from ..model import Block
+from dyncdc.model import Block
+
 from .ledger import Receipt
 
 Part = tuple[Block, Receipt]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ..errors import RetryableError
+from dyncdc.errors import RetryableError
+
 from .checkpointer import Checkpointer
 from .pump import Engine
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator,
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ..model import (
+from dyncdc.model import (
     Block,
     Checkpoint,
     Decoded,
@@ -29,6 +29,7 @@ from ..model import (
     SourceId,
     Watermark,
 )
+
 from .diversion import Halt
 from .edge import Kept
 

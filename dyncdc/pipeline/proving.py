@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..errors import FatalError
-from ..model import Checkpoint, Server, ShardId, SourceId
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
+from dyncdc.errors import FatalError
+from dyncdc.model import Checkpoint, Server, ShardId, SourceId
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
 from .ports import CheckpointStore
 from .rewind import is_restarted
 

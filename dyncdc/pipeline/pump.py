@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
-from ..errors import ConfigError, FatalError, RetryableError
-from ..model import Block, Buried, Mark, Position, RawChunk, Shard
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress, TaskProgress
+from dyncdc.errors import ConfigError, FatalError, RetryableError
+from dyncdc.model import Block, Buried, Mark, Position, RawChunk, Shard
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress, TaskProgress
+
 from .budget import ByteBudget, Reservation
 from .delays import Delays
 from .diversion import Diversion

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Collection
 from functools import partial
 
-from ..errors import CorruptSnapshotError, FatalError, PositionLostError
-from ..model import Mark, RawChunk, Shard, ShardId, SourceId
+from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError
+from dyncdc.model import Mark, RawChunk, Shard, ShardId, SourceId
+
 from .checkpointer import Checkpointer
 from .ports import Decoder, Source
 from .pump import Engine, OnHole, Pump

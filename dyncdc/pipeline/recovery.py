@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
-from ..errors import FatalError, RetryableError
-from ..model import Followed, Gap, Request, Snapshot, SourceId
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.model import Followed, Gap, Request, Snapshot, SourceId
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
 from .checkpointer import Checkpointer
 from .lineage import LostPosition
 from .losses import closes, gaps_of, in_words, joined, last_covered, missed_since

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from ..errors import FatalError, RetryableError
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
 from .bindings import DestinationStore
 from .budget import ByteBudget
 from .burial import Bury

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..errors import DyncdcError, RetryableError
+from dyncdc.errors import DyncdcError, RetryableError
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..model import Checkpoint, Mark, Past, PastMark, Server, ShardId, SourceId
+from dyncdc.model import Checkpoint, Mark, Past, PastMark, Server, ShardId, SourceId
+
 from .ledger import ShardLedger
 
 HISTORY_SECONDS = 60.0

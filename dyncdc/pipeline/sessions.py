@@ -9,8 +9,9 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 
-from ..errors import FatalError
-from ..model import Member, Process, Session
+from dyncdc.errors import FatalError
+from dyncdc.model import Member, Process, Session
+
 from .membership import Division
 from .ports import MemberStore, SessionStore
 

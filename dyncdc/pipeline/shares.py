@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from ..errors import CorruptSnapshotError, DyncdcError
-from ..model import Snapshot, SourceId
-from ..telemetry.progress import TaskProgress
+from dyncdc.errors import CorruptSnapshotError, DyncdcError
+from dyncdc.model import Snapshot, SourceId
+from dyncdc.telemetry.progress import TaskProgress
+
 from .checkpointer import Checkpointer
 from .choice import choose
 from .loading import Loaded, Loading

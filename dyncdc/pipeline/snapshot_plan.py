@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from ..errors import ConfigError, FatalError, RetryableError
-from ..model import Snapshot
-from ..telemetry.progress import TaskProgress
+from dyncdc.errors import ConfigError, FatalError, RetryableError
+from dyncdc.model import Snapshot
+from dyncdc.telemetry.progress import TaskProgress
+
 from .ports import SnapshotStore
 from .pump import Engine
 from .retry import Backoff, may_be_mended, retry_for_ever

@@ -10,9 +10,10 @@ import asyncio
 import uuid
 from dataclasses import replace
 
-from ..errors import CorruptSnapshotError, DyncdcError
-from ..model import Gap, Request, Snapshot, SourceId
-from ..telemetry.progress import TaskProgress
+from dyncdc.errors import CorruptSnapshotError, DyncdcError
+from dyncdc.model import Gap, Request, Snapshot, SourceId
+from dyncdc.telemetry.progress import TaskProgress
+
 from .choice import choose, version_floor
 from .exporting import Exporting
 from .loading import Loaded, Loading

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from ..errors import FatalError, RetryableError
-from ..model import Member, Process, Session
-from ..telemetry.progress import Progress, TaskProgress
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.model import Member, Process, Session
+from dyncdc.telemetry.progress import Progress, TaskProgress
+
 from .liveness import LIVE_SECONDS, Sightings
 from .membership import Division, replaced
 from .ports import MemberStore, SessionStore

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from ..errors import CorruptSnapshotError
-from ..model import Snapshot, SourceId
-from ..telemetry.progress import TaskProgress
+from dyncdc.errors import CorruptSnapshotError
+from dyncdc.model import Snapshot, SourceId
+from dyncdc.telemetry.progress import TaskProgress
+
 from .ports import Ghosts
 from .pump import Engine
 from .snapshot_plan import Coverage, Journal

@@ -12,9 +12,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from ..errors import RetryableError
-from ..model import Gap, Snapshot
-from ..telemetry.progress import TaskProgress
+from dyncdc.errors import RetryableError
+from dyncdc.model import Gap, Snapshot
+from dyncdc.telemetry.progress import TaskProgress
+
 from .bindings import Binding, DestinationStore, Held, Standing, Target
 from .checkpointer import Checkpointer
 from .evolving import DestinationChangedError

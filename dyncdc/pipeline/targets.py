@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..model import Gap, Mark, ShardId, Snapshot, SourceId
+from dyncdc.model import Gap, Mark, ShardId, Snapshot, SourceId
+
 from .bindings import Binding, Held, Standing, Target
 
 WAS_ELSEWHERE = "its changes went to another table of that name meanwhile"

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..errors import DyncdcError
-from ..model import Checkpoint, Snapshot
-from ..telemetry.progress import Progress, TaskProgress
+from dyncdc.errors import DyncdcError
+from dyncdc.model import Checkpoint, Snapshot
+from dyncdc.telemetry.progress import Progress, TaskProgress
+
 from .ports import CheckpointStore, RecoveryStore, SnapshotStore, Source, Tombstones
 from .snapshot_plan import SnapshotsStanding
 

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..errors import RetryableError
-from ..model import Snapshot, SourceId, Watermark
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress
+from dyncdc.errors import RetryableError
+from dyncdc.model import Snapshot, SourceId, Watermark
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
 from .membership import Division
 from .ports import RecoveryStore, SnapshotStore, WatermarkStore
 from .retry import Backoff, retry_for_ever

@@ -14,10 +14,11 @@ from math import inf
 
 import orjson
 
-from ..errors import FatalError, RefusedError, RejectedRowsError, RetryableError
-from ..model import Block, Position, SourceId
-from ..telemetry.metrics import Metrics
-from ..telemetry.progress import Progress, TaskProgress
+from dyncdc.errors import FatalError, RefusedError, RejectedRowsError, RetryableError
+from dyncdc.model import Block, Position, SourceId
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress, TaskProgress
+
 from .batch import collapse, join, statement, take
 from .budget import ByteBudget
 from .burial import Bury, RefusedRow, letters_of

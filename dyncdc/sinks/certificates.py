@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from typing import NoReturn
 
-from ..errors import ConfigError
+from dyncdc.errors import ConfigError
 
 
 class _EncryptedKeyError(OSError):

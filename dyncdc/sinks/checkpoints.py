@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import cast
 
-from ..model import (
+from dyncdc.model import (
     Checkpoint,
     Mark,
     Past,
@@ -19,6 +19,7 @@ from ..model import (
     SnapshotState,
     SourceId,
 )
+
 from .connection import ClickHouse
 from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, time_text

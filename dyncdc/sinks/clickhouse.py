@@ -8,10 +8,11 @@ from contextlib import nullcontext
 from itertools import islice
 from typing import Final
 
-from ..decode.encodings import dump_rows
-from ..errors import DyncdcError, FatalError, RefusedError, RejectedRowsError, RetryableError, TooLargeError
-from ..model import Block
-from ..pipeline.batch import by_presence
+from dyncdc.decode.encodings import dump_rows
+from dyncdc.errors import DyncdcError, FatalError, RefusedError, RejectedRowsError, RetryableError, TooLargeError
+from dyncdc.model import Block
+from dyncdc.pipeline.batch import by_presence
+
 from .codes import SchemaChangedError, TableGoneError
 from .column_watch import ColumnWatch
 from .connection import ClickHouse

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import ConfigError
+from dyncdc.errors import ConfigError
+
 from .connection import ClickHouse
 from .names import quote_text
 

@@ -15,7 +15,7 @@ from asynch.errors import (
     UnknownPacketFromServerError,
 )
 
-from ..errors import (
+from dyncdc.errors import (
     AccessDeniedError,
     ConfigError,
     DyncdcError,

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ..model import Block
-from ..pipeline.evolving import DestinationChangedError
+from dyncdc.model import Block
+from dyncdc.pipeline.evolving import DestinationChangedError
+
 from .connection import ClickHouse
 from .destinations import refuse_detached
 from .names import quote_text

@@ -10,8 +10,8 @@ from typing import Final, cast, get_args
 
 import orjson
 
-from ..config.paths import format_attribute_path, parse_attribute_path
-from ..decode.spec import AttributeType, ColumnSpec, Encoding
+from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute_path
+from dyncdc.decode.spec import AttributeType, ColumnSpec, Encoding
 
 _PREFIX: Final = "dyncdc "
 _OURS: Final = re.compile(r"(?:^|\n)dyncdc (\{.*\})\s*\Z")

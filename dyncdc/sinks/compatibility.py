@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ..config.paths import format_attribute_path
-from ..decode.spec import TableSpec
+from dyncdc.config.attribute_paths import format_attribute_path
+from dyncdc.decode.spec import TableSpec
+
 from .ddl import add_column, add_mark_column, key_columns
 from .existing_table import ExistingTable, is_replicated, unquoted
 from .hazards import split_list

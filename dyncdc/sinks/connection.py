@@ -11,8 +11,9 @@ from typing import Any
 
 from asynch.errors import ClickHouseException
 
-from ..config import ClickHouseUrl
-from ..errors import RetryableError
+from dyncdc.config import ClickHouseUrl
+from dyncdc.errors import RetryableError
+
 from .certificates import NO_CERTIFICATES, Certificates
 from .codes import NOT_ENOUGH_SPACE, SettingRefusedError, translate
 from .protocol import ProtocolConnection, Statement

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..decode.spec import ColumnSpec, TableSpec
+from dyncdc.decode.spec import ColumnSpec, TableSpec
+
 from .comments import column_comment
 from .defaults import default_expression
 from .names import on_cluster, qualified, quote_name, quote_text

@@ -14,9 +14,10 @@ from typing import Final
 import msgspec
 import orjson
 
-from ..errors import FatalError
-from ..model import Position, ShardId, SourceId
-from ..pipeline.diversion import Halt, Limit
+from dyncdc.errors import FatalError
+from dyncdc.model import Position, ShardId, SourceId
+from dyncdc.pipeline.diversion import Halt, Limit
+
 from .connection import ClickHouse, Row
 from .names import quote_text
 from .own_rows import append_rows, size_of, until_made_again

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..decode.moments import DATETIME64_RANGE, NANOSECOND_RANGE, UNIT_PLACES
-from ..decode.naming import ELEMENT
-from ..decode.spec import ColumnSpec
-from ..decode.typetext import TypeNode, parse_type
+from dyncdc.decode.moments import DATETIME64_RANGE, NANOSECOND_RANGE, UNIT_PLACES
+from dyncdc.decode.naming import ELEMENT
+from dyncdc.decode.spec import ColumnSpec
+from dyncdc.decode.typetext import TypeNode, parse_type
+
 from .names import quote_name, quote_text
 
 JSON_LEVELS: Final = 12

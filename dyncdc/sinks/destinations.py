@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from ..errors import AccessDeniedError, FatalError, RetryableError
-from ..pipeline.bindings import Binding, Held, Partition, Standing, Target
+from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
+from dyncdc.pipeline.bindings import Binding, Held, Partition, Standing, Target
+
 from .codes import TableGoneError
 from .compatibility import ENGINE
 from .connection import ClickHouse

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..decode.spec import ColumnSpec, TableSpec
-from ..errors import FatalError
+from dyncdc.decode.spec import ColumnSpec, TableSpec
+from dyncdc.errors import FatalError
+
 from .codes import RefusedStatementError, UnknownCodeError
 from .connection import ClickHouse
 from .ddl import column_line, create_view

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..decode.spec import TableSpec
-from ..errors import FatalError, RejectedRowsError, RetryableError
-from ..model import SourceId
-from ..pipeline.ports import Counted, Swept
+from dyncdc.decode.spec import TableSpec
+from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
+from dyncdc.model import SourceId
+from dyncdc.pipeline.ports import Counted, Swept
+
 from .connection import ClickHouse
 from .ddl import key_columns
 from .dead_letters import ClickHouseDeadLetters

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from ..pipeline.bindings import Held, Standing
-from ..pipeline.history_watch import KeptHistory
+from dyncdc.pipeline.bindings import Held, Standing
+from dyncdc.pipeline.history_watch import KeptHistory
+
 from .connection import ClickHouse
 from .destinations import ClickHouseDestinations
 from .names import quote_text

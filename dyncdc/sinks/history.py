@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..decode.history_columns import HISTORY_COLUMNS, history_keys, history_name
-from ..decode.spec import TableSpec
+from dyncdc.decode.history_columns import HISTORY_COLUMNS, history_keys, history_name
+from dyncdc.decode.spec import TableSpec
+
 from .compatibility import ENGINE, Refusal
 from .ddl import deduplication, engine
 from .existing_table import ExistingTable

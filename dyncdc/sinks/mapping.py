@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ..config import TableConfig
-from ..config.paths import parse_attribute_path
-from ..decode.infer import infer_columns
-from ..decode.naming import RESERVED_NAMES
-from ..decode.redaction import Redaction
-from ..decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
-from ..decode.types import default_takes
-from ..errors import ConfigError
+from dyncdc.config import TableConfig
+from dyncdc.config.attribute_paths import parse_attribute_path
+from dyncdc.decode.infer import infer_columns
+from dyncdc.decode.naming import RESERVED_NAMES
+from dyncdc.decode.redaction import Redaction
+from dyncdc.decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.decode.types import default_takes
+from dyncdc.errors import ConfigError
+
 from .compatibility import DELETED_COLUMN, VERSION_TYPES
 from .ddl import add_column, add_mark_column
 from .existing_table import ExistingColumn, ExistingTable

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from ..config.paths import format_attribute_path, parse_attribute_path
-from ..decode.spec import AttributeType, Encoding, TableSpec
-from ..pipeline.row_settings import tells_apart
+from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute_path
+from dyncdc.decode.spec import AttributeType, Encoding, TableSpec
+from dyncdc.pipeline.row_settings import tells_apart
+
 from .codes import TableGoneError
 from .comments import Origin, read_comment
 from .connection import ClickHouse

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from ..model import Member
+from dyncdc.model import Member
+
 from .connection import ClickHouse
 from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up

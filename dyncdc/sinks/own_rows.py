@@ -12,7 +12,8 @@ from typing import Final
 
 import orjson
 
-from ..errors import FatalError, RefusedError, RejectedRowsError, RetryableError
+from dyncdc.errors import FatalError, RefusedError, RejectedRowsError, RetryableError
+
 from .codes import SchemaChangedError, TableGoneError
 from .connection import ClickHouse
 from .names import quote_name, quote_text

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, cast
 
-from ..config import TableConfig
-from ..decode.spec import AttributeType, KeyAttribute
-from ..decode.types import compile_type
-from ..errors import ConfigError
+from dyncdc.config import TableConfig
+from dyncdc.decode.spec import AttributeType, KeyAttribute
+from dyncdc.decode.types import compile_type
+from dyncdc.errors import ConfigError
+
 from .comments import Origin
 from .existing_table import ExistingColumn, ExistingTable
 

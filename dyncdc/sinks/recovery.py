@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
-from ..model import Followed, Gap, Request, SourceId
+from dyncdc.model import Followed, Gap, Request, SourceId
+
 from .connection import ClickHouse
 from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, time_text

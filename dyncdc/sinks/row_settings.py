@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..pipeline.row_settings import Noted, RowSettings
+from dyncdc.pipeline.row_settings import Noted, RowSettings
+
 from .codes import TableGoneError
 from .connection import ClickHouse
 from .names import quote_text

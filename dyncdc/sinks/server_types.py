@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import TableConfig
-from ..errors import ConfigError
+from dyncdc.config import TableConfig
+from dyncdc.errors import ConfigError
+
 from .codes import RefusedStatementError
 from .connection import ClickHouse
 from .names import qualified, quote_text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..model import Process, Session
+from dyncdc.model import Process, Session
+
 from .connection import ClickHouse, Row
 from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import FatalError
+from dyncdc.errors import FatalError
+
 from .connection import ClickHouse
 
 LEAST_BYTES: Final = 256 * 2**20

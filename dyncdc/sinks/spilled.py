@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import orjson
 
-from ..decode.spec import ColumnSpec, TableSpec
-from ..decode.types import compile_type
+from dyncdc.decode.spec import ColumnSpec, TableSpec
+from dyncdc.decode.types import compile_type
+
 from .connection import ClickHouse
 from .defaults import default_expression, place_in_spill
 from .names import qualified, quote_name, quote_text

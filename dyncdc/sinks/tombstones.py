@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ..decode.spec import TableSpec
-from ..errors import RetryableError
+from dyncdc.decode.spec import TableSpec
+from dyncdc.errors import RetryableError
+
 from .cluster import present_tables
 from .connection import ClickHouse
 from .ddl import key_columns

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..decode.spec import TableSpec
+from dyncdc.decode.spec import TableSpec
+
 from .compatibility import VERSION_TYPES, Refusal
 from .connection import ClickHouse
 from .existing_table import ExistingTable

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from ..decode.spec import TableSpec
+from dyncdc.decode.spec import TableSpec
+
 from .connection import ClickHouse
 from .ddl import VIEW_SUFFIX
 from .existing_table import ExistingTable

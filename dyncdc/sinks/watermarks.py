@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ..model import SourceId, Watermark
+from dyncdc.model import SourceId, Watermark
+
 from .connection import ClickHouse
 from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, size_of, time_text, until_made_again

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ..decode.types import compile_type
-from ..decode.typetext import TypeNode, parse_type
-from ..errors import ConfigError
+from dyncdc.decode.types import compile_type
+from dyncdc.decode.typetext import TypeNode, parse_type
+from dyncdc.errors import ConfigError
 
 _INTEGER: Final = re.compile(r"(U?)Int(\d+)")
 _WIDTHS: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import aioboto3
 from aiobotocore.config import AioConfig
 
-from .. import __version__
-from ..errors import ConfigError
+from dyncdc import __version__
+from dyncdc.errors import ConfigError
+
 from .aws_errors import aws_call
 from .bodies import decode_get_records
 from .credentials import is_loopback, of_session

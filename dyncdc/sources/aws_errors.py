@@ -13,7 +13,7 @@ import msgspec
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from ..errors import AccessDeniedError, ConfigError, CorruptSnapshotError, DyncdcError, RetryableError
+from dyncdc.errors import AccessDeniedError, ConfigError, CorruptSnapshotError, DyncdcError, RetryableError
 
 CALL_TIMEOUT_SECONDS = 90.0
 """Longest that one call may take, the SDK's second attempt included: a server that trickles bytes holds no task."""

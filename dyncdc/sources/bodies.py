@@ -12,9 +12,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from ..decode.compiled.version import demand_version, why_missing
-from ..errors import RetryableError
-from ..model import Position
+from dyncdc.decode.compiled.version import demand_version, why_missing
+from dyncdc.errors import RetryableError
+from dyncdc.model import Position
 
 Split = tuple[list[bytes], list[str], float, float, bytes]
 

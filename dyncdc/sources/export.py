@@ -9,8 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from ..errors import ConfigError, CorruptSnapshotError, FatalError, UnusableTableError
-from ..model import Export, SourceId
+from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError, UnusableTableError
+from dyncdc.model import Export, SourceId
+
 from . import manifest
 from .aws import AwsClients
 from .aws_errors import CredentialsError, Verdict, aws_call

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import CorruptSnapshotError, FatalError, RetryableError
-from ..model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.errors import CorruptSnapshotError, FatalError, RetryableError
+from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+
 from .aws_errors import Verdict, aws_call
 from .gzip_lines import GzipLines
 from .manifest import DataFile

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 
-from ..errors import CorruptSnapshotError
+from dyncdc.errors import CorruptSnapshotError
 
 INFLATE_BYTES = 256 * 1024
 """Most that one step inflates: about a millisecond."""

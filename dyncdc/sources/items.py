@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from ..errors import RetryableError
+from dyncdc.errors import RetryableError
 
 Item = dict[str, dict[str, Any]]
 """Attribute names and typed values."""

@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigError, FatalError, PositionLostError, RetryableError
-from ..model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
-from ..pipeline.edge import Kept
+from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableError
+from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.pipeline.edge import Kept
+
 from .aws import AwsClients
 from .aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time
 from .bodies import DECODED, RecordsBody

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigError, CorruptSnapshotError
+from dyncdc.errors import ConfigError, CorruptSnapshotError
 
 CHECKSUM_SUFFIXES = (".md5", ".checksum")
 """AWS has used both: the files stand beside ``manifest-*.json`` in place of ``.json``."""

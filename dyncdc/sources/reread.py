@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ..errors import PositionLostError, RetryableError
-from ..model import Position, ShardId
+from dyncdc.errors import PositionLostError, RetryableError
+from dyncdc.model import Position, ShardId
+
 from .aws_errors import Verdict, aws_call
 from .bodies import DECODED, RecordsBody
 

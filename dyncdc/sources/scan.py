@@ -10,9 +10,10 @@ import asyncio
 import re
 from dataclasses import dataclass
 
-from ..errors import ConfigError, CorruptSnapshotError
-from ..model import Export, SourceId
-from ..pipeline.membership import Division
+from dyncdc.errors import ConfigError, CorruptSnapshotError
+from dyncdc.model import Export, SourceId
+from dyncdc.pipeline.membership import Division
+
 from .aws import AwsClients
 from .read_capacity import ReadCapacity
 from .scan_segments import ScanSource, segment_ids

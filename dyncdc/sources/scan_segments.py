@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..errors import FatalError, RetryableError
-from ..model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+
 from .aws_errors import ThrottledError, Verdict, aws_call
 from .items import key_json, raw_items_of, sdk_key
 from .read_capacity import PageSize, ReadCapacity, units_of

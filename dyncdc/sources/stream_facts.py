@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigError
+from dyncdc.errors import ConfigError
+
 from .aws_errors import aws_call
 
 

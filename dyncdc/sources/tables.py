@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..decode.spec import KeyAttribute
-from ..errors import ConfigError, RetryableError
+from dyncdc.decode.spec import KeyAttribute
+from dyncdc.errors import ConfigError, RetryableError
+
 from .aws_errors import Verdict, aws_call, server_time
 from .items import Item, items_of, sdk_key
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from ..errors import ConfigError
+from dyncdc.errors import ConfigError
+
 from .guard import Connection, Connections, Kept, guard, hosts_of
 from .metrics import Metrics
 from .page import Document, Overview, add_page

@@ -19,8 +19,9 @@ from prometheus_client import (
     generate_latest,
 )
 
-from .. import __version__
-from ..model import Decoded
+from dyncdc import __version__
+from dyncdc.model import Decoded
+
 from .lines import lost_lines
 
 INSERT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from ..errors import AccessDeniedError
-from ..model import Buried
+from dyncdc.errors import AccessDeniedError
+from dyncdc.model import Buried
+
 from .advice import what_to_do
 from .repeats import RepeatLimiter
 

@@ -119,7 +119,7 @@ def _die_with_parent() -> None:
 
 def serve(descriptor: int) -> None:
     """Fork a process for each request until nobody can send one any more. Returns in no other process than its own."""
-    from dyncdc import __main__ as product
+    from dyncdc import __main__
 
     gc.collect()
     gc.freeze()
@@ -134,7 +134,7 @@ def serve(descriptor: int) -> None:
             return
         if os.fork() == 0:
             requests.close()
-            return _keep(json.loads(request), files, product.main)
+            return _keep(json.loads(request), files, __main__.main)
         for file in files:
             os.close(file)
 

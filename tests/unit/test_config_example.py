@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dyncdc.config import Config, load_config
-from dyncdc.config.mistakes import model_in
-from dyncdc.config.unavailable import UNAVAILABLE, wholly_unavailable
+from dyncdc.config.unsupported import UNAVAILABLE, wholly_unavailable
+from dyncdc.config.validation_errors import model_in
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 HEADER = re.compile(r"(?:# )?\[+([a-z_.]+)\]+")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dyncdc.config import load_config, parse_config
-from dyncdc.config.unavailable import UNAVAILABLE
+from dyncdc.config.unsupported import UNAVAILABLE
 from dyncdc.errors import ConfigError
 
 MINIMAL = """

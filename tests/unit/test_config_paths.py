@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyncdc.config import format_attribute_path, parse_attribute_path
-from dyncdc.config.addresses import parse_clickhouse_url, parse_http_address
+from dyncdc.config.urls import parse_clickhouse_url, parse_http_address
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 from dyncdc.config import Config
 from dyncdc.config.schema import config_schema, config_schema_text
-from dyncdc.config.unavailable import wholly_unavailable
+from dyncdc.config.unsupported import wholly_unavailable
 
 ROOT = Path(__file__).parents[2]
 

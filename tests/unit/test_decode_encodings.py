@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from dyncdc.app.refused import row_as_raw, row_of_raw
-from dyncdc.config.paths import format_attribute_path, parse_attribute_path
+from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute_path
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.readback import column_reader
 from dyncdc.decode.spec import ColumnSpec, Encoding, KeyAttribute, TableSpec

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dyncdc.config import Config, TableConfig, parse_config
-from dyncdc.config.addresses import parse_clickhouse_url
+from dyncdc.config.urls import parse_clickhouse_url
 from dyncdc.decode.infer import infer
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute

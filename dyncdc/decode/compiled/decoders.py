@@ -11,11 +11,12 @@ from operator import itemgetter
 
 import orjson
 
-from ...model import Block, Decoded, Position, RawChunk
-from ..decoders import SUB_BATCH_ROWS, Batch, SnapshotDecoder, StreamDecoder
-from ..envelope import MAX_VERSION
-from ..history import HistoryPlan, is_sequence_number
-from ..plan import SEQUENCE_BITS, TablePlan
+from dyncdc.decode.decoders import SUB_BATCH_ROWS, Batch, SnapshotDecoder, StreamDecoder
+from dyncdc.decode.envelope import MAX_VERSION
+from dyncdc.decode.history import HistoryPlan, is_sequence_number
+from dyncdc.decode.plan import SEQUENCE_BITS, TablePlan
+from dyncdc.model import Block, Decoded, Position, RawChunk
+
 from ._rows import Reader
 from .singles import OddValues, Single, Singles
 from .tables import CompiledTable, Told

@@ -7,11 +7,12 @@ from typing import cast
 
 import orjson
 
-from ...model import Position, RawChunk
-from ..decoders import Batch
-from ..history import HistoryPlan, image_cell
-from ..plan import Row, TablePlan
-from ..undecodable import Undecodable
+from dyncdc.decode.decoders import Batch
+from dyncdc.decode.history import HistoryPlan, image_cell
+from dyncdc.decode.plan import Row, TablePlan
+from dyncdc.decode.undecodable import Undecodable
+from dyncdc.model import Position, RawChunk
+
 from .tables import CompiledTable
 
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Final
 
-from ..plan import TablePlan, fillings
-from ..spec import AttributeType, ColumnSpec, TableSpec
-from ..types import Codec, compile_type
-from ..typetext import TypeNode
+from dyncdc.decode.plan import TablePlan, fillings
+from dyncdc.decode.spec import AttributeType, ColumnSpec, TableSpec
+from dyncdc.decode.types import Codec, compile_type
+from dyncdc.decode.typetext import TypeNode
+
 from .patterns import text_pattern
 
 _TAGS: Final[tuple[AttributeType, ...]] = ("S", "N", "B", "M", "L", "SS", "NS", "BS", "BOOL", "NULL")

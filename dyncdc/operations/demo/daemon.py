@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ...errors import FatalError
+from dyncdc.errors import FatalError
 
 STOP_SECONDS = 15.0
 PR_SET_PDEATHSIG = 1

@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from ...decode.attributes import Item
-from ...errors import FatalError
+from dyncdc.decode.attributes import Item
+from dyncdc.errors import FatalError
 
 BATCH_WRITE_ITEMS = 25
 """Source: AWS BatchWriteItem."""

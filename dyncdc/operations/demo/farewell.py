@@ -10,8 +10,9 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from ...local.own_user import SECRET_PLACE
-from ..verify.result import Verification
+from dyncdc.local.own_user import SECRET_PLACE
+from dyncdc.operations.verify.result import Verification
+
 from .kit import CREDENTIALS, Kit
 from .queries import SAMPLE_QUERY, Answer, ask
 

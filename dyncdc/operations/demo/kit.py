@@ -14,11 +14,12 @@ from typing import Final
 
 import aiohttp
 
-from ...errors import ConfigError, DyncdcError
-from ...local.aws import LocalAws
-from ...local.clickhouse import LocalClickHouse
-from ...local.own_user import SECRET_PLACE
-from ...sources.aws import AwsClients, open_clients
+from dyncdc.errors import ConfigError, DyncdcError
+from dyncdc.local.aws import LocalAws
+from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.local.own_user import SECRET_PLACE
+from dyncdc.sources.aws import AwsClients, open_clients
+
 from .dynamodb import DynamoDBWriter, open_writer
 from .source import BUCKET, STREAM, TABLES
 

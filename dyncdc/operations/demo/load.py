@@ -11,7 +11,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
 
-from ...decode.attributes import Item
+from dyncdc.decode.attributes import Item
+
 from .dynamodb import DynamoDBWriter
 from .orders import CUSTOMERS_TABLE, ORDERS_TABLE, OrderSystem, customer_key, order_key
 

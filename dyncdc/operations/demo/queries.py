@@ -9,7 +9,8 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from ...errors import FatalError
+from dyncdc.errors import FatalError
+
 from .orders import CUSTOMERS_TABLE, ORDERS_TABLE
 from .source import TABLES
 

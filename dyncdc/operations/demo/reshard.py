@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...sources.aws_errors import aws_call
+from dyncdc.sources.aws_errors import aws_call
+
 from .source import STREAM
 
 

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from ...config import load_config
-from ...errors import FatalError
-from ..verify import verify_table
-from ..verify.result import Verification
+from dyncdc.config import load_config
+from dyncdc.errors import FatalError
+from dyncdc.operations.verify import verify_table
+from dyncdc.operations.verify.result import Verification
+
 from .daemon import Daemon
 from .farewell import show_result
 from .kit import Kit, open_kit

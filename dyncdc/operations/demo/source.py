@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ...decode.attributes import Item
-from ...errors import FatalError
-from ...sources.aws import AwsClients
-from ...sources.aws_errors import aws_call
+from dyncdc.decode.attributes import Item
+from dyncdc.errors import FatalError
+from dyncdc.sources.aws import AwsClients
+from dyncdc.sources.aws_errors import aws_call
+
 from .dynamodb import DynamoDBWriter
 from .orders import CUSTOMERS_TABLE, ORDERS_TABLE, TTL_ATTRIBUTE, OrderSystem
 

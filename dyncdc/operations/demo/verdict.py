@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..verify.result import Verification
+from dyncdc.operations.verify.result import Verification
 
 
 def verdict_line(results: Sequence[Verification], changes: int) -> str:

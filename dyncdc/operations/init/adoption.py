@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ...decode.spec import TableSpec
-from ...sinks.connection import ClickHouse
-from ...sinks.existing_table import ExistingTable
-from ...sinks.names import qualified
-from ...sinks.tables import read_columns
-from ...sinks.versions import UNITS, Versions, is_foreign, read_versions, unit_of
+from dyncdc.decode.spec import TableSpec
+from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.existing_table import ExistingTable
+from dyncdc.sinks.names import qualified
+from dyncdc.sinks.tables import read_columns
+from dyncdc.sinks.versions import UNITS, Versions, is_foreign, read_versions, unit_of
 
 ERRORS_SUFFIX = "_clickpipes_error"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from ...config import ClickHouseUrl, TableConfig, format_attribute_path
-from ...decode.infer import Inference, Observation
-from ...decode.spec import ColumnSpec, TableSpec
+from dyncdc.config import ClickHouseUrl, TableConfig, format_attribute_path
+from dyncdc.decode.infer import Inference, Observation
+from dyncdc.decode.spec import ColumnSpec, TableSpec
 
 PASSWORD_VARIABLE = "CLICKHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
 """Where the written configuration finds the password, which it never holds itself."""

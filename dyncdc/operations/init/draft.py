@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...config import Config, TableConfig
-from ...decode.infer import Inference, Observation, infer
-from ...decode.naming import RESERVED_NAMES
-from ...decode.spec import TableSpec
-from ...sinks.compatibility import Refusal, refusals
-from ...sinks.existing_table import ExistingTable
-from ...sinks.mapping import new_table_spec
-from ...sinks.names import qualified, quote_name
-from ...sinks.versions import implausible
+from dyncdc.config import Config, TableConfig
+from dyncdc.decode.infer import Inference, Observation, infer
+from dyncdc.decode.naming import RESERVED_NAMES
+from dyncdc.decode.spec import TableSpec
+from dyncdc.sinks.compatibility import Refusal, refusals
+from dyncdc.sinks.existing_table import ExistingTable
+from dyncdc.sinks.mapping import new_table_spec
+from dyncdc.sinks.names import qualified, quote_name
+from dyncdc.sinks.versions import implausible
+
 from .adoption import adoption_notes
 from .document import ColumnLine, Draft, frequency
 from .look import Source, Standing

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...app.patience import Patience
-from ...app.streams import enable_destination_command
-from ...app.world import open_clickhouse
-from ...config import Config
-from ...errors import ConfigError, DyncdcError
-from ...sinks.existing_table import ExistingTable
-from ...sinks.mappings import read_destination
-from ...sources.aws import AwsClients
-from ...sources.export import enable_recovery_command
-from ...sources.items import Item
-from ...sources.stream_facts import StreamFacts, read_stream_facts
-from ...sources.tables import Destination, TableDescription, Tables
-from ..check import PRECISION_COMMAND
+from dyncdc.app.patience import Patience
+from dyncdc.app.streams import enable_destination_command
+from dyncdc.app.world import open_clickhouse
+from dyncdc.config import Config
+from dyncdc.errors import ConfigError, DyncdcError
+from dyncdc.operations.check import PRECISION_COMMAND
+from dyncdc.sinks.existing_table import ExistingTable
+from dyncdc.sinks.mappings import read_destination
+from dyncdc.sources.aws import AwsClients
+from dyncdc.sources.export import enable_recovery_command
+from dyncdc.sources.items import Item
+from dyncdc.sources.stream_facts import StreamFacts, read_stream_facts
+from dyncdc.sources.tables import Destination, TableDescription, Tables
+
 from .adoption import Adoption, look_at_adoption
 
 FOLLOWED = ("ACTIVE", "ENABLING", "UPDATING")

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ...config import TableConfig
-from ...decode.cells import Inexact
-from ...decode.infer import Inference, Observation
-from ...decode.moments import epoch_unit
-from ...decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
-from ...decode.types import Codec, compile_type
-from ...decode.undecodable import Undecodable
-from ...errors import ConfigError
-from ...sinks.existing_table import ExistingColumn, ExistingTable
-from ...sinks.mapping import existing_table_spec
+from dyncdc.config import TableConfig
+from dyncdc.decode.cells import Inexact
+from dyncdc.decode.infer import Inference, Observation
+from dyncdc.decode.moments import epoch_unit
+from dyncdc.decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.decode.types import Codec, compile_type
+from dyncdc.decode.undecodable import Undecodable
+from dyncdc.errors import ConfigError
+from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
+from dyncdc.sinks.mapping import existing_table_spec
 
 _MOMENTS: Final = ("DateTime", "DateTime64")
 _NOT_ALNUM: Final = re.compile(r"[\W_]+")

@@ -6,20 +6,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...app.destinations import Planned, plan_table
-from ...app.patience import Patience, limited
-from ...app.world import World, open_aws, open_clickhouse
-from ...config import ClickHouseUrl, Config, parse_config
-from ...errors import DyncdcError
-from ...local.clickhouse import DEFAULT_DATABASE
-from ...sinks.ddl import create_table, create_view
-from ...sinks.grants import grant_statements
-from ...sinks.mapping import new_table_spec
-from ...sinks.own_tables import own_statements
-from ...sources.aws import AwsClients
-from ...sources.read_capacity import UNIT_BYTES
-from ..ddl import granted_table
-from ..policy import Resources, Statement, required_statements
+from dyncdc.app.destinations import Planned, plan_table
+from dyncdc.app.patience import Patience, limited
+from dyncdc.app.world import World, open_aws, open_clickhouse
+from dyncdc.config import ClickHouseUrl, Config, parse_config
+from dyncdc.errors import DyncdcError
+from dyncdc.local.clickhouse import DEFAULT_DATABASE
+from dyncdc.operations.ddl import granted_table
+from dyncdc.operations.policy import Resources, Statement, required_statements
+from dyncdc.sinks.ddl import create_table, create_view
+from dyncdc.sinks.grants import grant_statements
+from dyncdc.sinks.mapping import new_table_spec
+from dyncdc.sinks.own_tables import own_statements
+from dyncdc.sources.aws import AwsClients
+from dyncdc.sources.read_capacity import UNIT_BYTES
+
 from .document import PASSWORD_VARIABLE, Draft, config_text, toml_text, url_text
 from .draft import STREAM_PLACEHOLDER, make_draft
 from .look import Source, Standing, look_at_clickhouse, look_at_source

@@ -12,8 +12,9 @@ from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
-from ...decode.attributes import Item
-from ...sources.tables import Tables
+from dyncdc.decode.attributes import Item
+from dyncdc.sources.tables import Tables
+
 from .destination import BUCKETS, KEYS_PER_PAGE, Destination
 from .result import Difference, Kind, Verification, key_text
 

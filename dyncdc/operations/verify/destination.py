@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ...decode.attributes import Item, canonical, unpack
-from ...decode.readback import Reader, column_reader, quote_identifier, readback_expression
-from ...decode.render import RowRenderer
-from ...decode.spec import ColumnSpec, TableSpec
-from ...decode.types import compile_type
+from dyncdc.decode.attributes import Item, canonical, unpack
+from dyncdc.decode.readback import Reader, column_reader, quote_identifier, readback_expression
+from dyncdc.decode.render import RowRenderer
+from dyncdc.decode.spec import ColumnSpec, TableSpec
+from dyncdc.decode.types import compile_type
+
 from .result import key_text
 
 BUCKETS: Final = 65_536

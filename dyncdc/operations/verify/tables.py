@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...app.destinations import plan_table
-from ...app.patience import limited
-from ...app.world import World, open_world
-from ...config import Config, TableConfig
-from ...errors import ConfigError
+from dyncdc.app.destinations import plan_table
+from dyncdc.app.patience import limited
+from dyncdc.app.world import World, open_world
+from dyncdc.config import Config, TableConfig
+from dyncdc.errors import ConfigError
+
 from .compare import PAUSES_SECONDS, compare_table
 from .destination import Destination
 from .result import Verification

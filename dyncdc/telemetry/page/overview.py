@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 
-from ... import __version__
-from ..advice import what_to_do
-from ..metrics import Metrics
-from ..progress import Progress
+from dyncdc import __version__
+from dyncdc.telemetry.advice import what_to_do
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.progress import Progress
+
 from .activity import Activity, Totals
 from .document import (
     MOST_STUCK,

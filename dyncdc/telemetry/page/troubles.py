@@ -13,7 +13,8 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from ..progress import MOVED_AGAIN, STUCK
+from dyncdc.telemetry.progress import MOVED_AGAIN, STUCK
+
 from .document import MOST_TROUBLES, TroublePart
 
 LONGEST = 600

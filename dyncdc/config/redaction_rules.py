@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from .paths import format_attribute_path, parse_attribute_path
+from .attribute_paths import format_attribute_path, parse_attribute_path
 
 Path = tuple[str, ...]
 
