@@ -11,7 +11,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes -r r
 COPY pyproject.toml README.md LICENSE ./
 COPY dyncdc dyncdc
 RUN uv pip install --python /opt/dyncdc/bin/python --no-cache --no-deps --no-build-isolation . \
- && /opt/dyncdc/bin/python -I -c "import dyncdc.decode.compiled._rows, dyncdc.sources._bodies" \
+ && /opt/dyncdc/bin/python -I -c "import dyncdc.native._rows, dyncdc.native._get_records" \
  && uv pip uninstall --python /opt/dyncdc/bin/python setuptools \
  && /opt/dyncdc/bin/python -m compileall -q /opt/dyncdc
 

@@ -76,7 +76,7 @@ import sys
 class Refusing:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name in ("dyncdc.decode.compiled._rows", "dyncdc.sources._bodies"):
+        if name in ("dyncdc.native._rows", "dyncdc.native._get_records"):
             raise ImportError(name)
 
 sys.meta_path.insert(0, Refusing)

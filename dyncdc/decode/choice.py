@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from .compiled.version import demand_version, why_missing
+from dyncdc.native.version import demand_version, why_missing
+
 from .decoders import SnapshotDecoder, StreamDecoder
 from .plan import TablePlan
 
 try:
-    from .compiled import _rows
+    from dyncdc.native import _rows
 
     demand_version(_rows)
     from .compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder

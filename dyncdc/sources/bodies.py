@@ -12,17 +12,17 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from dyncdc.decode.compiled.version import demand_version, why_missing
 from dyncdc.errors import RetryableError
 from dyncdc.model import Position
+from dyncdc.native.version import demand_version, why_missing
 
 Split = tuple[list[bytes], list[str], float, float, bytes]
 
 try:
-    from . import _bodies
+    from dyncdc.native import _get_records as _bodies
 
     demand_version(_bodies)
-    from ._bodies import split
+    from dyncdc.native._get_records import split
 except ImportError as error:
     _why = why_missing(error)
 

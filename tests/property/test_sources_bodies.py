@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyncdc.errors import RetryableError
-from dyncdc.sources import _bodies, bodies
+from dyncdc.native import _get_records as _bodies
+from dyncdc.sources import bodies
 from dyncdc.sources.bodies import RecordsBody, parse_records
 
 NUMBERS = st.one_of(

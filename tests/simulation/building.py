@@ -23,13 +23,13 @@ _BUILT = tempfile.TemporaryDirectory(prefix="dyncdc-built-")
 @functools.cache
 def build_reader(exchanged: tuple[str, str, str] | None = None, *flags: str) -> ModuleType:
     """Compile the reader; ``exchanged``: file, right, wrong. Raises ValueError unless the former is there once."""
-    return _build("decode/compiled/rows.c", "dyncdc.decode.compiled._rows", exchanged, flags)
+    return _build("native/rows/rows.c", "dyncdc.native._rows", exchanged, flags)
 
 
 @functools.cache
 def build_bodies(*flags: str) -> ModuleType:
     """Compile what splits answers."""
-    return _build("sources/bodies.c", "dyncdc.sources._bodies", None, flags)
+    return _build("native/get_records/get_records.c", "dyncdc.native._get_records", None, flags)
 
 
 def _build(source: str, name: str, exchanged: tuple[str, str, str] | None, flags: tuple[str, ...]) -> ModuleType:

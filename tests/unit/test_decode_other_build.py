@@ -15,9 +15,10 @@ from simulation.building import build_bodies, build_reader
 
 import dyncdc
 from dyncdc.decode import choice
-from dyncdc.decode.compiled import _rows
-from dyncdc.decode.compiled.version import VERSION, OtherBuildError, demand_version, why_missing
-from dyncdc.sources import _bodies, bodies
+from dyncdc.native import _get_records as _bodies
+from dyncdc.native import _rows
+from dyncdc.native.version import VERSION, OtherBuildError, demand_version, why_missing
+from dyncdc.sources import bodies
 
 PACKAGE = Path(dyncdc.__file__).parent
 
@@ -62,7 +63,7 @@ def test_c_sources_that_were_changed_have_another_version() -> None:
 
 
 def test_both_modules_have_the_version_of_the_python_code() -> None:
-    (found,) = re.findall(r"#define DYNCDC_VERSION (\d+)", (PACKAGE / "decode/compiled/version.h").read_text())
+    (found,) = re.findall(r"#define DYNCDC_VERSION (\d+)", (PACKAGE / "native/base/version.h").read_text())
     assert {int(found), _rows.VERSION, _bodies.VERSION} == {VERSION}
     assert (choice.WHY_EXACT, bodies.WHY_EXACT) == ("", "")
 
@@ -78,7 +79,7 @@ def test_a_module_of_another_version_is_refused(exchanged: tuple[str, str, str])
 
 def with_modules(tmp_path: Path, **places: ModuleType) -> list[str]:
     """What a process says that finds these modules in place of the built ones."""
-    names = {"rows": "dyncdc.decode.compiled._rows", "bodies": "dyncdc.sources._bodies"}
+    names = {"rows": "dyncdc.native._rows", "bodies": "dyncdc.native._get_records"}
     found = {names[name]: str(module.__file__) for name, module in places.items()}
     (tmp_path / "sitecustomize.py").write_text(FINDER.format(places=found))
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from dyncdc.decode.compiled._rows import Reader
 from dyncdc.decode.compiled.tables import CompiledTable
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.native._rows import Reader
 
 SPEC = TableSpec(
     "t",

@@ -16,8 +16,8 @@ from dyncdc.decode.envelope import MAX_VERSION
 from dyncdc.decode.history import HistoryPlan, is_sequence_number
 from dyncdc.decode.plan import SEQUENCE_BITS, TablePlan
 from dyncdc.model import Block, Decoded, Position, RawChunk
+from dyncdc.native._rows import Reader
 
-from ._rows import Reader
 from .singles import OddValues, Single, Singles
 from .tables import CompiledTable, Told
 

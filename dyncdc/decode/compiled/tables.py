@@ -34,7 +34,7 @@ TAGS: Final[Mapping[AttributeType, int]] = {tag: number for number, tag in enume
     TYPED,
     PARTS,
 ) = range(14)
-"""As in ``tables.h``."""
+"""As in ``layout.h``."""
 
 _TABLE_FIELDS: Final = frozenset(
     {"source_table", "destination", "keys", "columns", "version_column", "version_type"}

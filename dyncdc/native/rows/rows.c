@@ -3,7 +3,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include "records.h"
-#include "version.h"
+#include "../base/version.h"
 
 /* A table's part of the sub-batch: (table, columns, keys, times, numbers, spilled, outside, changes). */
 static PyObject *table_told(Reader *reader, Table *table)
@@ -151,7 +151,7 @@ static PyType_Slot reader_slots[] = {
     {Py_tp_new, reader_new}, {Py_tp_dealloc, reader_free}, {Py_tp_methods, reader_methods}, {0}};
 
 static PyType_Spec reader_spec = {
-    "dyncdc.decode.compiled._rows.Reader", sizeof(Reader), 0, Py_TPFLAGS_DEFAULT, reader_slots};
+    "dyncdc.native._rows.Reader", sizeof(Reader), 0, Py_TPFLAGS_DEFAULT, reader_slots};
 
 static int module_exec(PyObject *module)
 {

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from .tables import Told
+from dyncdc.decode.compiled.tables import Told
 
 VERSION: int
 

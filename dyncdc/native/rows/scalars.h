@@ -3,7 +3,7 @@
 #ifndef DYNCDC_CELLS_H
 #define DYNCDC_CELLS_H
 
-#include "tables.h"
+#include "layout.h"
 
 #define FLOAT64_DIGITS 17 /* as in cells.py */
 

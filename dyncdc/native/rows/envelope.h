@@ -3,7 +3,7 @@
 #ifndef DYNCDC_ENVELOPE_H
 #define DYNCDC_ENVELOPE_H
 
-#include "json.h"
+#include "../base/json.h"
 
 #define MAX_VERSION 4102444800000000u /* the year 2100 in microseconds, as in envelope.py */
 #define MIN_VERSION 1325376000000000u /* 2012 */

@@ -3,7 +3,7 @@
 #ifndef DYNCDC_ITEMS_H
 #define DYNCDC_ITEMS_H
 
-#include "cells.h"
+#include "scalars.h"
 
 /* Begin an entry of the spill; its value is to follow. */
 static int rest_begin(Reader *reader, const Text *name, Entry *entry)

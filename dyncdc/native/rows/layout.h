@@ -3,7 +3,7 @@
 #ifndef DYNCDC_TABLES_H
 #define DYNCDC_TABLES_H
 
-#include "documents.h"
+#include "nested_values.h"
 
 /* What a column makes of a value. The numbers are those of compiled/tables.py. */
 enum Kind {

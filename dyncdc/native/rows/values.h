@@ -3,7 +3,7 @@
 #ifndef DYNCDC_VALUES_H
 #define DYNCDC_VALUES_H
 
-#include "texts.h"
+#include "../base/json_strings.h"
 
 enum Tag { T_NONE, T_S, T_N, T_B, T_M, T_L, T_SS, T_NS, T_BS, T_BOOL, T_NULL, TAGS };
 

@@ -1,9 +1,9 @@
 /* The records of a GetRecords answer: what is plain of them. Everything else is left to bodies.py, which judges it. */
 
 #define PY_SSIZE_T_CLEAN
-#include "../decode/compiled/json.h"
-#include "../decode/compiled/version.h"
-#include "base64.h"
+#include "../base/json.h"
+#include "../base/version.h"
+#include "../base/base64.h"
 #include <math.h>
 
 /* A text without escapes: a base64 text has no quote, so the first one ends it. */
@@ -187,9 +187,9 @@ static int module_exec(PyObject *module)
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0}};
 
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, .m_name = "_bodies", .m_methods = methods, .m_slots = module_slots};
+    PyModuleDef_HEAD_INIT, .m_name = "_get_records", .m_methods = methods, .m_slots = module_slots};
 
-PyMODINIT_FUNC PyInit__bodies(void)
+PyMODINIT_FUNC PyInit__get_records(void)
 {
     return PyModuleDef_Init(&module);
 }

@@ -6,7 +6,7 @@
 #ifndef DYNCDC_JSON_H
 #define DYNCDC_JSON_H
 
-#include "blocks.h"
+#include "scan16.h"
 #include "buffer.h"
 
 #define MAX_NESTING 40 /* fewer levels than any of the other readers allows */
