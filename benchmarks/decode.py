@@ -18,9 +18,9 @@ from events import SIZES, TABLE, events, export_lines, records_body
 from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.ports import Decoder
+from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sources.bodies import parse_records
 from dyncdc.sources.gzip_lines import GzipLines
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dyncdc.decode.newcomers import Newcomers
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, TableSpec
 from dyncdc.errors import AccessDeniedError, ConfigError, FatalError
 from dyncdc.pipeline.evolving import DestinationChangedError, Evolved, Evolving
+from dyncdc.schema.existing.compatibility import refusals
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.mapping import existing_table_spec
+from dyncdc.schema.stored_mapping import Kept
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
+from dyncdc.schema.unmapped import Newcomers
 from dyncdc.sinks.codes import TableGoneError
 from dyncdc.sinks.column_watch import ColumnWatch
-from dyncdc.sinks.compatibility import refusals
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.evolution import refresh_view, run_add_columns
-from dyncdc.sinks.existing_table import ExistingTable
-from dyncdc.sinks.kept import Kept
-from dyncdc.sinks.mapping import existing_table_spec
 from dyncdc.sinks.mappings import mapping_news, read_destination
 from dyncdc.telemetry.progress import Progress
 

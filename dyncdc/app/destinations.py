@@ -11,26 +11,26 @@ from functools import partial
 import structlog
 
 from dyncdc.config import TableConfig
-from dyncdc.decode.naming import VIRTUAL_NAMES
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import KeyAttribute, TableSpec
 from dyncdc.errors import ConfigError, UnusableTableError
 from dyncdc.pipeline.bindings import Target
+from dyncdc.schema.existing.compatibility import DELETED_COLUMN, Refusal, refusals
+from dyncdc.schema.existing.nested_columns import Seen, doubtful_columns, nested_arrays, seen_places
+from dyncdc.schema.existing.table import ExistingTable, is_replicated
+from dyncdc.schema.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
+from dyncdc.schema.naming import VIRTUAL_NAMES
+from dyncdc.schema.sql.ddl import add_mark_column, create_table, create_view
+from dyncdc.schema.sql.history import create_history, history_refusals
+from dyncdc.schema.sql.quoting import quote_name
+from dyncdc.schema.table_spec import KeyAttribute, TableSpec
 from dyncdc.sinks.cluster import check_cluster, present_tables
 from dyncdc.sinks.codes import TableGoneError
-from dyncdc.sinks.compatibility import DELETED_COLUMN, Refusal, refusals
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import add_mark_column, create_table, create_view
 from dyncdc.sinks.destinations import refuse_detached
 from dyncdc.sinks.durability import with_fsync
-from dyncdc.sinks.existing_table import ExistingTable, is_replicated
-from dyncdc.sinks.history import create_history, history_refusals
-from dyncdc.sinks.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
 from dyncdc.sinks.mappings import read_destination
 from dyncdc.sinks.name_length import refuse_long_names
-from dyncdc.sinks.names import quote_name
 from dyncdc.sinks.own_tables import own_statements, own_tables
-from dyncdc.sinks.places import Seen, doubtful_columns, nested_arrays, seen_places
 from dyncdc.sinks.server_types import virtual_names, with_server_types
 from dyncdc.sinks.space import require_space
 from dyncdc.sinks.tables import has_rows, read_table

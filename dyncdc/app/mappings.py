@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dyncdc.decode.spec import ColumnSpec, TableSpec
 from dyncdc.errors import DyncdcError
-from dyncdc.sinks.comments import joined_comment
+from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
+from dyncdc.schema.sql.column_comments import joined_comment
+from dyncdc.schema.sql.quoting import on_cluster, qualified, quote_name, quote_text
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.evolution import alter
-from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
 from dyncdc.sinks.mappings import MappingNews, mapping_news, save_mapping
-from dyncdc.sinks.names import on_cluster, qualified, quote_name, quote_text
 from dyncdc.sinks.own_rows import until_made_again
 from dyncdc.telemetry.progress import Progress
 

@@ -13,11 +13,11 @@ from dyncdc.pipeline.coordinator import first_error
 from dyncdc.pipeline.liveness import alive
 from dyncdc.pipeline.losses import in_words
 from dyncdc.pipeline.membership import Division
+from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.members import ClickHouseMembers
-from dyncdc.sinks.names import quote_text
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.page import Overview, Stored, TableFacts

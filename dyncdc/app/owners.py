@@ -13,12 +13,12 @@ from dyncdc.errors import ConfigError
 from dyncdc.model import Snapshot
 from dyncdc.pipeline.bindings import Binding, Target
 from dyncdc.pipeline.liveness import LIVE_SECONDS
+from dyncdc.schema.existing.compatibility import Refusal
+from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.sinks.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.cluster import present_tables
-from dyncdc.sinks.compatibility import Refusal
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.destinations import count_rows, read_bindings, write_bindings
-from dyncdc.sinks.existing_table import ExistingTable
 from dyncdc.sinks.members import ClickHouseMembers
 from dyncdc.sinks.own_tables import DESTINATIONS, MEMBERS, SNAPSHOTS
 from dyncdc.sinks.tables import read_table

@@ -10,9 +10,9 @@ from typing import Final
 import orjson
 
 from dyncdc.decode.dead_letters import DeadLetters
-from dyncdc.decode.encodings import load_cells
 from dyncdc.model import Block, Buried
 from dyncdc.pipeline.burial import RefusedRow
+from dyncdc.schema.types.encodings import load_cells
 
 REFUSED: Final = "refused_by_clickhouse"
 """Reason of such a letter. Its ``raw`` is the record, as in any other; where that could not be read again, the row."""

@@ -13,14 +13,14 @@ from functools import partial
 
 from dyncdc.config import TableConfig
 from dyncdc.config.attribute_paths import format_attribute_path
-from dyncdc.decode.spec import TableSpec
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.row_settings import Effect, Noted, RowSettings, effects, first_noted
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.mapping import beside_list
+from dyncdc.schema.sql.quoting import mentions
+from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.checkpoints import ClickHouseSnapshots
-from dyncdc.sinks.existing_table import ExistingTable
-from dyncdc.sinks.mapping import beside_list
 from dyncdc.sinks.mappings import MappingNews, mapping_news
-from dyncdc.sinks.names import mentions
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.row_settings import ClickHouseRowSettings
 from dyncdc.telemetry.metrics import Metrics

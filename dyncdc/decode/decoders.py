@@ -8,14 +8,14 @@ from typing import Final
 import orjson
 
 from dyncdc.model import Block, Buried, Decoded, Position, RawChunk
+from dyncdc.schema.types.reject_reasons import TOO_DEEP, Undecodable
+from dyncdc.schema.types.scalars import compact, trimmed
 
-from .cells import compact, trimmed
 from .dead_letters import DEAD_LETTER_TABLE, DeadLetters
 from .envelope import Change, read_change, read_export_line, table_of
 from .history import HistoryPlan
 from .plan import Row, TablePlan
 from .redacted_records import withheld
-from .undecodable import TOO_DEEP, Undecodable
 
 SUB_BATCH_ROWS: Final = 250
 """Records per yielded sub-batch: parsed documents kept longer cost ten times as much (measured)."""

@@ -12,7 +12,7 @@ from typing import Final, Literal, cast
 import msgspec
 import orjson
 
-from .undecodable import BAD_ENVELOPE, BAD_VERSION, NOT_JSON, TOO_DEEP, Undecodable
+from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, NOT_JSON, TOO_DEEP, Undecodable
 
 EventName = Literal["INSERT", "MODIFY", "REMOVE"]
 Image = dict[str, object]

@@ -13,12 +13,13 @@ from typing import Final
 
 import orjson
 
-from .attributes import canonical_item, spill_text
-from .cells import quoted
+from dyncdc.schema.history_columns import HISTORY_COLUMNS, history_keys, history_name
+from dyncdc.schema.table_spec import TableSpec
+from dyncdc.schema.types.dynamodb_values import canonical_item, spill_text
+from dyncdc.schema.types.reject_reasons import BAD_VERSION, Undecodable
+from dyncdc.schema.types.scalars import quoted
+
 from .envelope import Change
-from .history_columns import HISTORY_COLUMNS, history_keys, history_name
-from .spec import TableSpec
-from .undecodable import BAD_VERSION, Undecodable
 
 SNAPSHOT: Final = "SNAPSHOT"
 """Event of a row that is no change but an item of a snapshot."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .cells import Encoder, Encoders
-from .refusals import unusable
-from .spec import ColumnSpec, KeyAttribute, TableSpec
-from .types import Codec
+from dyncdc.schema.spec_checks import unusable
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.codecs import Codec
+from dyncdc.schema.types.scalars import Encoder, Encoders
 
 
 @dataclass(frozen=True, slots=True)

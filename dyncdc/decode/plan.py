@@ -13,17 +13,17 @@ from typing import Final
 import orjson
 
 from dyncdc.errors import ConfigError
+from dyncdc.schema.spec_checks import check_redaction, check_table, unusable
+from dyncdc.schema.table_spec import TableSpec
+from dyncdc.schema.types.codecs import NULL_CELL, compile_type
+from dyncdc.schema.types.dynamodb_values import TypedValue, canonical, null, spill_text, unpack
+from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, Undecodable
+from dyncdc.schema.types.scalars import Rounded, compact
+from dyncdc.schema.unmapped import Newcomers
 
-from .attributes import TypedValue, canonical, null, spill_text, unpack
-from .cells import Rounded, compact
 from .history import HistoryPlan, is_sequence_number
-from .newcomers import Newcomers
 from .places import Column, KeyColumn, Node, add_column, key_column
 from .redacted_records import redacted_record
-from .refusals import check_redaction, check_table, unusable
-from .spec import TableSpec
-from .types import NULL_CELL, compile_type
-from .undecodable import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, Undecodable
 
 SEQUENCE_BITS: Final = 192
 """Room for the sequence number below the microseconds of a UInt256 version. Source: AWS Kinesis, up to 186 bits."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from .redaction import Path, Redaction
+from dyncdc.schema.redaction import Path, Redaction
 
 MASKED: Final = "dyncdc_masked"
 """Member of a kept record: which paths are masked in it already, so that a replay does not mask them again."""

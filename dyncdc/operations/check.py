@@ -11,9 +11,9 @@ from dyncdc.app.streams import destination_states, enable_destination_command, s
 from dyncdc.app.world import World, open_aws, open_clickhouse
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import DyncdcError
+from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.cluster import check_cluster
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.names import quote_name
 from dyncdc.sources.aws import AwsClients
 from dyncdc.sources.kinesis import KinesisSource, open_stream, start_from
 from dyncdc.sources.read_capacity import UNIT_BYTES

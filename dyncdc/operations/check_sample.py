@@ -10,12 +10,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dyncdc.config import TableConfig, format_attribute_path, parse_attribute_path
-from dyncdc.decode.attributes import Item
-from dyncdc.decode.cells import Inexact
-from dyncdc.decode.moments import epoch_unit
-from dyncdc.decode.spec import ColumnSpec, TableSpec
-from dyncdc.decode.types import Codec, compile_type
-from dyncdc.decode.undecodable import Undecodable
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
+from dyncdc.schema.types.codecs import Codec, compile_type
+from dyncdc.schema.types.datetimes import epoch_unit
+from dyncdc.schema.types.dynamodb_values import Item
+from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.scalars import Inexact
 
 from .findings import Finding
 

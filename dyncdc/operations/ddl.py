@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from dyncdc.app.destinations import Planned, as_configured, check_clickhouse, plan_table, run_statements
 from dyncdc.app.world import World
 from dyncdc.config import ClickHouseUrl
+from dyncdc.schema.existing.table import is_replicated
+from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.cluster import present_tables
 from dyncdc.sinks.durability import set_fsync, without_fsync
-from dyncdc.sinks.existing_table import is_replicated
 from dyncdc.sinks.grants import GrantedTable, needed_grants
-from dyncdc.sinks.names import quote_name
 from dyncdc.sinks.own_tables import own_statements, own_tables
 
 ENGINE_GRANTS_SINCE = 24

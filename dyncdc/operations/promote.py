@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from dyncdc.app.destinations import plan_table
 from dyncdc.app.world import World
 from dyncdc.config import TableConfig, format_attribute_path, parse_attribute_path
-from dyncdc.decode.infer import infer_columns
-from dyncdc.decode.moments import UNIT_PLACES, epoch_unit
-from dyncdc.decode.naming import RESERVED_NAMES, column_name
-from dyncdc.decode.spec import AttributeType, ColumnSpec, Encoding, TableSpec
-from dyncdc.decode.types import Codec, compile_type
 from dyncdc.errors import ConfigError
-from dyncdc.sinks.defaults import default_expression
+from dyncdc.schema.inference import infer_columns
+from dyncdc.schema.naming import RESERVED_NAMES, column_name
+from dyncdc.schema.sql.default_expressions import default_expression
+from dyncdc.schema.table_spec import AttributeType, ColumnSpec, Encoding, TableSpec
+from dyncdc.schema.types.codecs import Codec, compile_type
+from dyncdc.schema.types.datetimes import UNIT_PLACES, epoch_unit
 from dyncdc.sinks.evolution import refresh_view, run_add_columns
 from dyncdc.sinks.server_types import server_type, virtual_names
 from dyncdc.sinks.spilled import held_elsewhere, misfits, spilled_sample, spilled_types

@@ -18,19 +18,19 @@ from dyncdc.app.destinations import plan_table, run_statements
 from dyncdc.app.refused import ROW, row_of_raw
 from dyncdc.app.world import World
 from dyncdc.config import Config
-from dyncdc.decode.attributes import Item, canonical
 from dyncdc.decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder, block_of, tables_of
-from dyncdc.decode.encodings import dump_cells
 from dyncdc.decode.envelope import read_change, read_export_line
 from dyncdc.decode.plan import SEQUENCE_BITS, TablePlan, compile_table
 from dyncdc.decode.redacted_records import is_withheld, masked_paths
-from dyncdc.decode.redaction import Path
-from dyncdc.decode.undecodable import Undecodable
 from dyncdc.errors import ConfigError, RefusedError, RejectedRowsError
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.batch import join
 from dyncdc.pipeline.ports import Decoder
+from dyncdc.schema.redaction import Path
+from dyncdc.schema.types.dynamodb_values import Item, canonical
+from dyncdc.schema.types.encodings import dump_cells
+from dyncdc.schema.types.reject_reasons import Undecodable
 from dyncdc.sinks.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.dead_letters import HALT, ClickHouseDeadLetters, Letter

@@ -12,12 +12,12 @@ from dyncdc.model import Checkpoint, Gap, Shard, Snapshot, SourceId
 from dyncdc.pipeline.liveness import alive
 from dyncdc.pipeline.losses import in_words
 from dyncdc.pipeline.watermarks import STREAM_DELAY_SECONDS, least
+from dyncdc.schema.mapping import existing_table_spec
+from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
-from dyncdc.sinks.mapping import existing_table_spec
 from dyncdc.sinks.mappings import read_destination
 from dyncdc.sinks.members import ClickHouseMembers
-from dyncdc.sinks.names import quote_text
 from dyncdc.sinks.own_tables import CHECKPOINTS, MEMBERS, WATERMARKS
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables import read_table

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from dyncdc.decode.encodings import dump_cells, load_cells
 from dyncdc.model import Block
+from dyncdc.schema.types.encodings import dump_cells, load_cells
 
 T = TypeVar("T")
 

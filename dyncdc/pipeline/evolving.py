@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
-from dyncdc.decode.infer import Sample, infer_columns
-from dyncdc.decode.naming import RESERVED_NAMES, column_name
-from dyncdc.decode.newcomers import Newcomers
-from dyncdc.decode.spec import ColumnSpec
 from dyncdc.errors import FatalError, RetryableError
+from dyncdc.schema.inference import Sample, infer_columns
+from dyncdc.schema.naming import RESERVED_NAMES, column_name
+from dyncdc.schema.table_spec import ColumnSpec
+from dyncdc.schema.unmapped import Newcomers
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress, TaskProgress
 

@@ -19,9 +19,9 @@ from dyncdc.model import (
     SnapshotState,
     SourceId,
 )
+from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse
-from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, time_text
 from .own_tables import ACCEPTED, CHECKPOINT_HISTORY, CHECKPOINTS, GAPS, HISTORY_DAYS, ROLLBACKS, SNAPSHOTS
 

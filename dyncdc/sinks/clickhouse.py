@@ -8,15 +8,15 @@ from contextlib import nullcontext
 from itertools import islice
 from typing import Final
 
-from dyncdc.decode.encodings import dump_rows
 from dyncdc.errors import DyncdcError, FatalError, RefusedError, RejectedRowsError, RetryableError, TooLargeError
 from dyncdc.model import Block
 from dyncdc.pipeline.batch import by_presence
+from dyncdc.schema.sql.quoting import qualified, quote_name
+from dyncdc.schema.types.encodings import dump_rows
 
 from .codes import SchemaChangedError, TableGoneError
 from .column_watch import ColumnWatch
 from .connection import ClickHouse
-from .names import qualified, quote_name
 from .own_rows import until_made_again
 from .own_tables import DEAD_LETTERS
 from .protocol import Statement

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dyncdc.errors import ConfigError
+from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse
-from .names import quote_text
 
 
 async def check_cluster(clickhouse: ClickHouse, cluster: str) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from dyncdc.model import Block
 from dyncdc.pipeline.evolving import DestinationChangedError
+from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse
 from .destinations import refuse_detached
-from .names import quote_text
 
 
 @dataclass(slots=True)

@@ -17,9 +17,9 @@ import orjson
 from dyncdc.errors import FatalError
 from dyncdc.model import Position, ShardId, SourceId
 from dyncdc.pipeline.diversion import Halt, Limit
+from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse, Row
-from .names import quote_text
 from .own_rows import append_rows, size_of, until_made_again
 from .own_tables import DEAD_LETTERS
 from .query_settings import WAIT_FOR_DELETES

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
 from dyncdc.pipeline.bindings import Binding, Held, Partition, Standing, Target
+from dyncdc.schema.existing.compatibility import ENGINE
+from dyncdc.schema.existing.hazards import find_hazards
+from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
 
 from .codes import TableGoneError
-from .compatibility import ENGINE
 from .connection import ClickHouse
-from .hazards import find_hazards
-from .names import qualified, quote_name, quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, time_text, until_made_again
 from .own_tables import DESTINATIONS, TOMBSTONES
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from dyncdc.schema.sql.quoting import on_cluster, qualified, quote_text
+
 from .connection import ClickHouse
-from .names import on_cluster, qualified, quote_text
 
 FSYNC: Final = "fsync_after_insert = 1, fsync_part_directory = 1"
 """The part's files, and the directory that makes them a part. Source: system.merge_tree_settings, 23.8 and 26.9."""

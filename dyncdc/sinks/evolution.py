@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from dyncdc.decode.spec import ColumnSpec, TableSpec
 from dyncdc.errors import FatalError
+from dyncdc.schema.sql.ddl import column_line, create_view
+from dyncdc.schema.sql.default_expressions import default_expression
+from dyncdc.schema.sql.quoting import on_cluster, qualified
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 
 from .codes import RefusedStatementError, UnknownCodeError
 from .connection import ClickHouse
-from .ddl import column_line, create_view
-from .defaults import default_expression
-from .names import on_cluster, qualified
 from .space import require_space
 from .tables import read_table
 from .views import view_name, view_state

@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dyncdc.decode.spec import TableSpec
 from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
 from dyncdc.model import SourceId
 from dyncdc.pipeline.ports import Counted, Swept
+from dyncdc.schema.sql.ddl import key_columns
+from dyncdc.schema.sql.history import vanished
+from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
+from dyncdc.schema.table_spec import TableSpec
 
 from .connection import ClickHouse
-from .ddl import key_columns
 from .dead_letters import ClickHouseDeadLetters
-from .history import vanished
-from .names import qualified, quote_name, quote_text
 from .recovery import acceptance, has_request
 from .tables import read_table
 

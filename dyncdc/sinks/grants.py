@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .ddl import VIEW_SUFFIX
-from .names import qualified, quote_name
+from dyncdc.schema.sql.ddl import VIEW_SUFFIX
+from dyncdc.schema.sql.quoting import qualified, quote_name
+
 from .own_tables import own_tables
 
 

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from dyncdc.pipeline.bindings import Held, Standing
 from dyncdc.pipeline.history_watch import KeptHistory
+from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse
 from .destinations import ClickHouseDestinations
-from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, time_text
 from .own_tables import HISTORIES
 

@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute_path
-from dyncdc.decode.spec import AttributeType, Encoding, TableSpec
 from dyncdc.pipeline.row_settings import tells_apart
+from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
+from dyncdc.schema.sql.column_comments import Origin, read_comment
+from dyncdc.schema.sql.quoting import mentions, quote_text
+from dyncdc.schema.stored_mapping import FIXED, By, Kept, Role
+from dyncdc.schema.table_spec import AttributeType, Encoding, TableSpec
+from dyncdc.schema.types.widening import holds_all_of
 
 from .codes import TableGoneError
-from .comments import Origin, read_comment
 from .connection import ClickHouse
-from .existing_table import ExistingColumn, ExistingTable
-from .kept import FIXED, By, Kept, Role
-from .names import mentions, quote_text
 from .own_rows import append_rows, catch_up
 from .own_tables import MAPPINGS
 from .tables import read_table
-from .widths import holds_all_of
 
 
 @dataclass(frozen=True, slots=True)

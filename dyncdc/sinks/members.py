@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import orjson
 
 from dyncdc.model import Member
+from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse
-from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up
 from .own_tables import MEMBERS
 

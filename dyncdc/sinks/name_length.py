@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from .compatibility import Refusal
+from dyncdc.schema.existing.compatibility import Refusal
+from dyncdc.schema.sql.quoting import quote_text
+
 from .connection import ClickHouse
-from .names import quote_text
 
 _LIMIT: Final = "getMaxTableNameLengthForDatabase"
 """Since 25.1; before it, CREATE was the only one to know."""

@@ -13,10 +13,10 @@ from typing import Final
 import orjson
 
 from dyncdc.errors import FatalError, RefusedError, RejectedRowsError, RetryableError
+from dyncdc.schema.sql.quoting import quote_name, quote_text
 
 from .codes import SchemaChangedError, TableGoneError
 from .connection import ClickHouse
-from .names import quote_name, quote_text
 
 MICROSECONDS: Final = 1_000_000
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .ddl import deduplication, engine
+from dyncdc.schema.sql.ddl import deduplication, engine
+from dyncdc.schema.sql.quoting import on_cluster
+
 from .durability import FSYNC
-from .names import on_cluster
 
 CHECKPOINTS: Final = "dyncdc_checkpoints"
 SNAPSHOTS: Final = "dyncdc_snapshots"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from dyncdc.model import Followed, Gap, Request, SourceId
+from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse
-from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, time_text
 from .own_tables import ACCEPTED, FOLLOWED, GAPS, REQUESTS
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dyncdc.pipeline.row_settings import Noted, RowSettings
+from dyncdc.schema.sql.quoting import quote_text
 
 from .codes import TableGoneError
 from .connection import ClickHouse
-from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up
 from .own_tables import SETTINGS
 

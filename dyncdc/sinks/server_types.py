@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError
+from dyncdc.schema.sql.quoting import qualified, quote_text
 
 from .codes import RefusedStatementError
 from .connection import ClickHouse
-from .names import qualified, quote_text
 
 _VIRTUAL = "describe_include_virtual_columns"
 

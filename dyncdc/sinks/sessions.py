@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dyncdc.model import Process, Session
+from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse, Row
-from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up
 from .own_tables import SESSIONS
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import orjson
 
-from dyncdc.decode.spec import ColumnSpec, TableSpec
-from dyncdc.decode.types import compile_type
+from dyncdc.schema.sql.default_expressions import default_expression, place_in_spill
+from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
+from dyncdc.schema.types.codecs import compile_type
 
 from .connection import ClickHouse
-from .defaults import default_expression, place_in_spill
-from .names import qualified, quote_name, quote_text
 
 SAMPLE_VALUES = 10_000
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
+from dyncdc.schema.sql.quoting import qualified, quote_text
+
 from .connection import ClickHouse
-from .existing_table import ExistingColumn, ExistingTable
-from .names import qualified, quote_text
 
 
 async def read_table(clickhouse: ClickHouse, name: str) -> ExistingTable | None:

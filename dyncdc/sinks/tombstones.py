@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dyncdc.decode.spec import TableSpec
 from dyncdc.errors import RetryableError
+from dyncdc.schema.sql.ddl import key_columns
+from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
+from dyncdc.schema.table_spec import TableSpec
 
 from .cluster import present_tables
 from .connection import ClickHouse
-from .ddl import key_columns
 from .dead_letters import ClickHouseDeadLetters
 from .ghosts import full_version, version_literal
-from .names import qualified, quote_name, quote_text
 from .own_rows import append_rows, catch_up
 from .own_tables import TOMBSTONES
 from .query_settings import WAIT_FOR_DELETES

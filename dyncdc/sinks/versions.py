@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dyncdc.decode.spec import TableSpec
+from dyncdc.schema.existing.compatibility import VERSION_TYPES, Refusal
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.sql.quoting import qualified, quote_name
+from dyncdc.schema.table_spec import TableSpec
 
-from .compatibility import VERSION_TYPES, Refusal
 from .connection import ClickHouse
-from .existing_table import ExistingTable
 from .ghosts import full_version
-from .names import qualified, quote_name
 
 DAY_MICROSECONDS: Final = 86_400 * 1_000_000
 _EARLIEST_SECONDS: Final = 946_684_800

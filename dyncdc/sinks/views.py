@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from dyncdc.decode.spec import TableSpec
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.sql.ddl import VIEW_SUFFIX
+from dyncdc.schema.sql.quoting import quote_text
+from dyncdc.schema.table_spec import TableSpec
 
 from .connection import ClickHouse
-from .ddl import VIEW_SUFFIX
-from .existing_table import ExistingTable
-from .names import quote_text
 
 ViewState = Literal["missing", "current", "stale", "foreign"]
 

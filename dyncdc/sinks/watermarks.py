@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from dyncdc.model import SourceId, Watermark
+from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse
-from .names import quote_text
 from .own_rows import MICROSECONDS, append_rows, catch_up, size_of, time_text, until_made_again
 from .own_tables import DEAD_LETTERS, WATERMARKS
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from dyncdc.decode.spec import KeyAttribute
 from dyncdc.errors import ConfigError, RetryableError
+from dyncdc.schema.table_spec import KeyAttribute
 
 from .aws_errors import Verdict, aws_call, server_time
 from .items import Item, items_of, sdk_key

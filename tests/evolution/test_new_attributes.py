@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from traps.stage import Stage, change, now, until
 
-from dyncdc.decode.spec import ColumnSpec
+from dyncdc.schema.sql.default_expressions import default_expression
+from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.sinks import evolution
-from dyncdc.sinks.defaults import default_expression
 
 
 def columns(stage: Stage, table: str = "orders") -> dict[str, str]:

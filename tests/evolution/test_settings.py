@@ -13,10 +13,10 @@ from dyncdc.app import run_daemon
 from dyncdc.app.columns import LiveColumns
 from dyncdc.app.patience import limited
 from dyncdc.config import load_config
-from dyncdc.decode.spec import ColumnSpec
 from dyncdc.operations.check import Checker
 from dyncdc.pipeline.membership import Division
 from dyncdc.pipeline.sessions import SessionClaim
+from dyncdc.schema.table_spec import ColumnSpec
 
 SCAN = {"method": "scan", "settle_seconds": 0.05, "margin_seconds": 0.1}
 

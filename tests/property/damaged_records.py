@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from decode_items import VERSION
 
-from dyncdc.decode.encodings import TYPED_TYPES
-from dyncdc.decode.redaction import Redaction
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.redaction import Redaction
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.encodings import TYPED_TYPES
 
 Name = Literal["S", "N", "B"]
 

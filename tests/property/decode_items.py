@@ -14,9 +14,9 @@ import orjson
 from hypothesis import strategies as st
 from older_servers import read_float
 
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.types import compile_type
-from dyncdc.decode.typetext import TypeNode, parse_type
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.codecs import compile_type
+from dyncdc.schema.types.type_parser import TypeNode, parse_type
 
 VERSION = 1_720_742_302_233_719
 

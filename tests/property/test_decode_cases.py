@@ -8,13 +8,13 @@ import orjson
 import pytest
 from decode_cases import BLURRED, EXACT, KEYS_THAT_NEVER_FIT, LOOKS_ABSENT, MISFITS, REFUSED_TYPES, ROUNDED
 
-from dyncdc.decode.attributes import canonical
-from dyncdc.decode.cells import Inexact
 from dyncdc.decode.plan import Row, compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.types import compile_type, default_takes
-from dyncdc.decode.undecodable import Undecodable
 from dyncdc.errors import ConfigError
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.codecs import compile_type, default_takes
+from dyncdc.schema.types.dynamodb_values import canonical
+from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.scalars import Inexact
 
 ID = ColumnSpec("id", "String", ("id",), ("S",), key=True)
 

@@ -16,15 +16,15 @@ from decode_items import VERSION, items, wide_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dyncdc.decode.attributes import canonical_item
 from dyncdc.decode.decoders import SnapshotDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.readback import quote_identifier
-from dyncdc.decode.render import RowRenderer
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.types import compile_type, default_takes
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.sql.readback import quote_identifier
+from dyncdc.schema.sql.row_reader import RowRenderer
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.codecs import compile_type, default_takes
+from dyncdc.schema.types.dynamodb_values import canonical_item
 
 pytest.importorskip("chdb")
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
 from dyncdc.decode.compiled.tables import CompiledTable, kind_of
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.encodings import TYPED_TYPES
-from dyncdc.decode.infer import infer_columns
-from dyncdc.decode.newcomers import Newcomers
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.redaction import Redaction
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.inference import infer_columns
+from dyncdc.schema.redaction import Redaction
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.encodings import TYPED_TYPES
+from dyncdc.schema.unmapped import Newcomers
 
 quick = settings(
     deadline=None,

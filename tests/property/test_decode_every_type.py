@@ -22,21 +22,21 @@ import pytest
 from decode_cases import BLURRED, EXACT, LOOKS_ABSENT, MISFITS
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.decode.attributes import canonical, plain_text
 from dyncdc.decode.decoders import SnapshotDecoder
-from dyncdc.decode.moments import UNIT_PLACES
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.readback import column_reader
-from dyncdc.decode.render import RowRenderer
-from dyncdc.decode.spec import AttributeType, ColumnSpec, Encoding, KeyAttribute, TableSpec
-from dyncdc.decode.types import compile_type
-from dyncdc.decode.typetext import parse_type
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.batch import take
+from dyncdc.schema.sql.ddl import create_table
+from dyncdc.schema.sql.readback import column_reader
+from dyncdc.schema.sql.row_reader import RowRenderer
+from dyncdc.schema.table_spec import AttributeType, ColumnSpec, Encoding, KeyAttribute, TableSpec
+from dyncdc.schema.types.codecs import compile_type
+from dyncdc.schema.types.datetimes import UNIT_PLACES
+from dyncdc.schema.types.dynamodb_values import canonical, plain_text
+from dyncdc.schema.types.type_parser import parse_type
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table
 
 pytest.importorskip("chdb")
 

@@ -11,14 +11,14 @@ from decode_items import VERSION, columns_of, items, names, numbers, shown, valu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyncdc.decode.attributes import canonical, canonical_item, same_value
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.infer import infer_columns
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.render import RowRenderer
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.undecodable import MISFIT, REASONS, Undecodable
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.inference import infer_columns
+from dyncdc.schema.sql.row_reader import RowRenderer
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.dynamodb_values import canonical, canonical_item, same_value
+from dyncdc.schema.types.reject_reasons import MISFIT, REASONS, Undecodable
 
 quick = settings(deadline=None, max_examples=100)
 

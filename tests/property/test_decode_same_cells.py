@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.encodings import dump_cells, load_cells
-from dyncdc.decode.infer import infer_columns
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.redaction import Redaction
-from dyncdc.decode.spec import ColumnSpec, TableSpec
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.inference import infer_columns
+from dyncdc.schema.redaction import Redaction
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
+from dyncdc.schema.types.encodings import dump_cells, load_cells
 
 plan_of = functools.cache(compile_table)
 KEY = b"0123456789abcdef"

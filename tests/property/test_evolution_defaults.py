@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from test_decode_clickhouse import execute, insertion
 
 from dyncdc.decode.decoders import SnapshotDecoder
-from dyncdc.decode.infer import infer_columns
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.readback import readback_expression
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.types import compile_type
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
-from dyncdc.sinks.ddl import create_table
-from dyncdc.sinks.defaults import default_expression
+from dyncdc.schema.inference import infer_columns
+from dyncdc.schema.sql.ddl import create_table
+from dyncdc.schema.sql.default_expressions import default_expression
+from dyncdc.schema.sql.readback import readback_expression
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.codecs import compile_type
 from dyncdc.sinks.evolution import add_columns
 
 pytest.importorskip("chdb")

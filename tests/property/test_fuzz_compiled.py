@@ -18,11 +18,11 @@ from decode_items import VERSION
 
 from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.infer import infer_columns
-from dyncdc.decode.newcomers import Newcomers
 from dyncdc.decode.plan import TablePlan, compile_table
-from dyncdc.decode.spec import TableSpec
 from dyncdc.model import Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.inference import infer_columns
+from dyncdc.schema.table_spec import TableSpec
+from dyncdc.schema.unmapped import Newcomers
 
 FIRST_SEED = int(os.environ.get("DYNCDC_FUZZ_FIRST_SEED", "0"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("DYNCDC_FUZZ_SEEDS", "60")))

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.undecodable import REASONS
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.types.reject_reasons import REASONS
 from dyncdc.sources import manifest
 from dyncdc.sources.bodies import parse_records
 from dyncdc.sources.gzip_lines import GzipLines

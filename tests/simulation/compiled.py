@@ -10,8 +10,8 @@ from typing import Any
 from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
 from dyncdc.decode.decoders import StreamDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 from .life import Violation
 

@@ -15,8 +15,8 @@ import orjson
 from dyncdc.decode.dead_letters import DEAD_LETTER_TABLE
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.plan import TablePlan, compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 from .life import Violation
 

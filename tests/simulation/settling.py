@@ -10,14 +10,14 @@ import random
 from dataclasses import dataclass, field, replace
 
 from dyncdc.config.tables import SnapshotConfig, TableConfig
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute
 from dyncdc.pipeline import row_settings
 from dyncdc.pipeline.row_settings import Noted, RowSettings
+from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
+from dyncdc.schema.mapping import existing_table_spec
+from dyncdc.schema.sql.column_comments import column_comment, joined_comment
+from dyncdc.schema.stored_mapping import Kept
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute
 from dyncdc.sinks import mappings
-from dyncdc.sinks.comments import column_comment, joined_comment
-from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
-from dyncdc.sinks.kept import Kept
-from dyncdc.sinks.mapping import existing_table_spec
 
 from .life import Violation
 

@@ -16,8 +16,8 @@ from older_servers import read_float
 
 from dyncdc.decode.decoders import SnapshotDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 from .life import Violation
 

@@ -14,14 +14,14 @@ from e2e.place import Place
 from dyncdc.config import ClickHouseUrl
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.types import default_takes
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.batch import collapse, join
 from dyncdc.pipeline.ports import Decoder
+from dyncdc.schema.sql.ddl import create_table, create_view
+from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.codecs import default_takes
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table, create_view
 from dyncdc.sinks.own_tables import own_statements
 
 SHARD = Shard(SourceId("arn:stream@1"), ShardId("shardId-0"))

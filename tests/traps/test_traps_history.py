@@ -16,7 +16,7 @@ import orjson
 import pytest
 from e2e.harness import ClickHouseHttp
 
-from dyncdc.decode.attributes import canonical_item, spill_text
+from dyncdc.schema.types.dynamodb_values import canonical_item, spill_text
 
 from .stage import Event, Item, Stage, change, now, until
 

@@ -13,11 +13,11 @@ import pytest
 
 from dyncdc.app.row_settings import _Noting, begin_of, of_member, row_settings
 from dyncdc.config.tables import SnapshotConfig, TableConfig
-from dyncdc.decode.spec import KeyAttribute
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.losses import closes
 from dyncdc.pipeline.row_settings import Effect, Noted, RowSettings
-from dyncdc.sinks.mapping import new_table_spec
+from dyncdc.schema.mapping import new_table_spec
+from dyncdc.schema.table_spec import KeyAttribute
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 

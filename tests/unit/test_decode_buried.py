@@ -8,8 +8,8 @@ import orjson
 
 from dyncdc.decode.decoders import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Buried, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 USERS = compile_table(
     TableSpec(

@@ -11,10 +11,10 @@ from test_decode_reader import RECORDS, SPEC, VERSION, record
 
 from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.newcomers import MOST_NAMES, Newcomers
 from dyncdc.decode.plan import TablePlan, compile_table
-from dyncdc.decode.spec import ColumnSpec
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.table_spec import ColumnSpec
+from dyncdc.schema.unmapped import MOST_NAMES, Newcomers
 
 
 def chunk(found: list[bytes], positions: list[str] | None = None) -> RawChunk:

@@ -8,12 +8,12 @@ import pytest
 from dyncdc.app.refused import row_as_raw, row_of_raw
 from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute_path
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.readback import column_reader
-from dyncdc.decode.spec import ColumnSpec, Encoding, KeyAttribute, TableSpec
-from dyncdc.decode.types import compile_type, default_takes
 from dyncdc.errors import ConfigError
 from dyncdc.model import Block
-from dyncdc.sinks.comments import column_comment, read_comment
+from dyncdc.schema.sql.column_comments import column_comment, read_comment
+from dyncdc.schema.sql.readback import column_reader
+from dyncdc.schema.table_spec import ColumnSpec, Encoding, KeyAttribute, TableSpec
+from dyncdc.schema.types.codecs import compile_type, default_takes
 
 
 def test_raw_bytes_are_the_bytes_and_nothing_else() -> None:

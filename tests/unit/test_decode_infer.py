@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dyncdc.decode.infer import infer, infer_columns
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import KeyAttribute, TableSpec
+from dyncdc.schema.inference import infer, infer_columns
+from dyncdc.schema.table_spec import KeyAttribute, TableSpec
 
 ID = (KeyAttribute("id", "S"),)
 

@@ -12,9 +12,9 @@ import pytest
 from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
 from dyncdc.decode.decoders import StreamDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.redaction import Redaction
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import HORIZON, Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.redaction import Redaction
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 RECORDS = 400
 SPEC = TableSpec(

@@ -9,10 +9,10 @@ import orjson
 import pytest
 
 from dyncdc.decode.plan import Row, TablePlan, compile_table
-from dyncdc.decode.render import RowRenderer
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.undecodable import Undecodable
 from dyncdc.errors import ConfigError
+from dyncdc.schema.sql.row_reader import RowRenderer
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.reject_reasons import Undecodable
 
 ID = ColumnSpec("id", "String", ("id",), ("S",), key=True)
 CUSTOMER = TableSpec(

@@ -15,8 +15,8 @@ import pytest
 
 from dyncdc.decode.compiled.tables import CompiledTable
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.native._rows import Reader
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 SPEC = TableSpec(
     "t",

@@ -15,11 +15,11 @@ from dyncdc.decode.dead_letters import DEAD_LETTER_TABLE
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.plan import compile_table
 from dyncdc.decode.redacted_records import is_withheld, masked_paths
-from dyncdc.decode.redaction import Redaction
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.undecodable import Undecodable
 from dyncdc.errors import ConfigError
 from dyncdc.model import Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.redaction import Redaction
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.reject_reasons import Undecodable
 
 KEY = b"a key of more than sixteen bytes"
 HIDDEN = Redaction((("notes",), ("card", "cvc")), (("email",), ("card", "number"), ("people", "name")), KEY)

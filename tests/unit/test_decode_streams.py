@@ -12,8 +12,8 @@ import pytest
 from dyncdc.decode.dead_letters import DEAD_LETTER_COLUMNS, dead_letter_id
 from dyncdc.decode.decoders import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 T0 = 1_720_742_302_233_719
 

@@ -15,8 +15,8 @@ from dyncdc.decode.compiled import decoders
 from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
 from dyncdc.decode.decoders import StreamDecoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, TableSpec
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 from dyncdc.sources import bodies
 
 LONGEST = 70

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from dyncdc.decode.attributes import canonical, canonical_number, plain_text, same_value
 from dyncdc.decode.envelope import read_change
-from dyncdc.decode.naming import MAX_NAME_LENGTH, column_name
-from dyncdc.decode.readback import readback_expression
-from dyncdc.decode.spec import ColumnSpec
-from dyncdc.decode.undecodable import Undecodable
+from dyncdc.schema.naming import MAX_NAME_LENGTH, column_name
+from dyncdc.schema.sql.readback import readback_expression
+from dyncdc.schema.table_spec import ColumnSpec
+from dyncdc.schema.types.dynamodb_values import canonical, canonical_number, plain_text, same_value
+from dyncdc.schema.types.reject_reasons import Undecodable
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 
 from dyncdc.decode.choice import IS_COMPILED, snapshot_decoder, stream_decoder
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 ROOT = Path(__file__).parents[2]
 WHICH = "from dyncdc.decode import choice; print(choice.IS_COMPILED, choice.__file__)"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from dyncdc.decode.attributes import canonical_item
 from dyncdc.operations.demo.orders import TTL_ATTRIBUTE, OrderSystem
+from dyncdc.schema.types.dynamodb_values import canonical_item
 
 
 def _tags(value: dict[str, object]) -> Iterator[str]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dyncdc.config import TableConfig
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.operations.check_sample import sample_findings
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 KEY = ColumnSpec("id", "String", ("id",), ("S",), key=True)
 

@@ -9,13 +9,13 @@ import pytest
 
 from dyncdc.config import Config, TableConfig, parse_config
 from dyncdc.config.urls import parse_clickhouse_url
-from dyncdc.decode.infer import infer
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute
 from dyncdc.operations.init.document import column_text, comment_lines, shown_name, toml_text, url_text
 from dyncdc.operations.init.match import Match, match_columns
 from dyncdc.operations.policy import Resources, policy_document, required_statements
-from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
+from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
+from dyncdc.schema.inference import infer
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute
 
 KEYS = (KeyAttribute("id", "S"),)
 NASTY = ['"', "\\", "a.b", "\n# x", "\x00\x1f\x7f\x85\u2028", "😀", "'''", '"""', "]", "é" * 300]

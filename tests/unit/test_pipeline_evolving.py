@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from virtual_time import run
 
-from dyncdc.decode.newcomers import Newcomers
-from dyncdc.decode.spec import ColumnSpec
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.pipeline.evolving import REFUSED_PAUSE_SECONDS, DestinationChangedError, Evolved, Evolving, decide
+from dyncdc.schema.table_spec import ColumnSpec
+from dyncdc.schema.unmapped import Newcomers
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.progress import Progress
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.config.tables import MetadataConfig, SnapshotConfig, TableConfig
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute
-from dyncdc.sinks.comments import Origin, column_comment, joined_comment, read_comment
-from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
-from dyncdc.sinks.kept import Kept
-from dyncdc.sinks.mapping import existing_table_spec
+from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
+from dyncdc.schema.mapping import existing_table_spec
+from dyncdc.schema.sql.column_comments import Origin, column_comment, joined_comment, read_comment
+from dyncdc.schema.sql.quoting import mentions
+from dyncdc.schema.stored_mapping import Kept
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute
+from dyncdc.schema.types.widening import holds_all_of
 from dyncdc.sinks.mappings import MappingNews, mapping_news, with_kept
-from dyncdc.sinks.names import mentions
-from dyncdc.sinks.widths import holds_all_of
 
 CITY = ColumnSpec("address_city", "Nullable(String)", ("address", "city"), ("S",))
 SPILL, VERSION = ExistingColumn("_spill", "String"), ExistingColumn("_version", "Int64")

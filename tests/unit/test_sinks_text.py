@@ -12,18 +12,18 @@ from asynch.errors import NetworkError, ServerException
 
 from dyncdc.config.tables import TableConfig
 from dyncdc.decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import AccessDeniedError, ConfigError, RejectedRowsError, RetryableError
 from dyncdc.model import Block
+from dyncdc.schema.existing.compatibility import refusals
+from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
+from dyncdc.schema.mapping import existing_table_spec, new_table_spec
+from dyncdc.schema.sql.column_comments import Origin, column_comment, read_comment
+from dyncdc.schema.sql.ddl import create_table, create_view
+from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.clickhouse import insert_statement
 from dyncdc.sinks.codes import LoginRefused, UnknownCodeError, translate
-from dyncdc.sinks.comments import Origin, column_comment, read_comment
-from dyncdc.sinks.compatibility import refusals
-from dyncdc.sinks.ddl import create_table, create_view
-from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
 from dyncdc.sinks.grants import GrantedTable, grant_statements
-from dyncdc.sinks.mapping import existing_table_spec, new_table_spec
-from dyncdc.sinks.names import qualified, quote_name, quote_text
 from dyncdc.sinks.own_tables import own_statements
 from dyncdc.sinks.protocol import PIECE_BYTES, Statement
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dyncdc.decode.typetext import TypeNode
+from dyncdc.schema.types.type_parser import TypeNode
 
 _DAY: Final = "(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
 _TIME: Final = "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"

@@ -10,8 +10,8 @@ import orjson
 from dyncdc.decode.decoders import Batch
 from dyncdc.decode.history import HistoryPlan, image_cell
 from dyncdc.decode.plan import Row, TablePlan
-from dyncdc.decode.undecodable import Undecodable
 from dyncdc.model import Position, RawChunk
+from dyncdc.schema.types.reject_reasons import Undecodable
 
 from .tables import CompiledTable
 

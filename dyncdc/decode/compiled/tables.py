@@ -8,9 +8,9 @@ from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Final
 
 from dyncdc.decode.plan import TablePlan, fillings
-from dyncdc.decode.spec import AttributeType, ColumnSpec, TableSpec
-from dyncdc.decode.types import Codec, compile_type
-from dyncdc.decode.typetext import TypeNode
+from dyncdc.schema.table_spec import AttributeType, ColumnSpec, TableSpec
+from dyncdc.schema.types.codecs import Codec, compile_type
+from dyncdc.schema.types.type_parser import TypeNode
 
 from .patterns import text_pattern
 

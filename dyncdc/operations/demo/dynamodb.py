@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from dyncdc.decode.attributes import Item
 from dyncdc.errors import FatalError
+from dyncdc.schema.types.dynamodb_values import Item
 
 BATCH_WRITE_ITEMS = 25
 """Source: AWS BatchWriteItem."""

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
 
-from dyncdc.decode.attributes import Item
+from dyncdc.schema.types.dynamodb_values import Item
 
 from .dynamodb import DynamoDBWriter
 from .orders import CUSTOMERS_TABLE, ORDERS_TABLE, OrderSystem, customer_key, order_key

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final
 
-from dyncdc.decode.attributes import Item, TypedValue
+from dyncdc.schema.types.dynamodb_values import Item, TypedValue
 
 CUSTOMERS_TABLE: Final = "customers"
 ORDERS_TABLE: Final = "orders"

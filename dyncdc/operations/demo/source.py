@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Final
 
-from dyncdc.decode.attributes import Item
 from dyncdc.errors import FatalError
+from dyncdc.schema.types.dynamodb_values import Item
 from dyncdc.sources.aws import AwsClients
 from dyncdc.sources.aws_errors import aws_call
 

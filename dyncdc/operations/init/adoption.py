@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dyncdc.decode.spec import TableSpec
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.sql.quoting import qualified
+from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.existing_table import ExistingTable
-from dyncdc.sinks.names import qualified
 from dyncdc.sinks.tables import read_columns
 from dyncdc.sinks.versions import UNITS, Versions, is_foreign, read_versions, unit_of
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from dyncdc.config import ClickHouseUrl, TableConfig, format_attribute_path
-from dyncdc.decode.infer import Inference, Observation
-from dyncdc.decode.spec import ColumnSpec, TableSpec
+from dyncdc.schema.inference import Inference, Observation
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 
 PASSWORD_VARIABLE = "CLICKHOUSE_PASSWORD"  # noqa: S105 - the name of a variable
 """Where the written configuration finds the password, which it never holds itself."""

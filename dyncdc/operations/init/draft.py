@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dyncdc.config import Config, TableConfig
-from dyncdc.decode.infer import Inference, Observation, infer
-from dyncdc.decode.naming import RESERVED_NAMES
-from dyncdc.decode.spec import TableSpec
-from dyncdc.sinks.compatibility import Refusal, refusals
-from dyncdc.sinks.existing_table import ExistingTable
-from dyncdc.sinks.mapping import new_table_spec
-from dyncdc.sinks.names import qualified, quote_name
+from dyncdc.schema.existing.compatibility import Refusal, refusals
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.inference import Inference, Observation, infer
+from dyncdc.schema.mapping import new_table_spec
+from dyncdc.schema.naming import RESERVED_NAMES
+from dyncdc.schema.sql.quoting import qualified, quote_name
+from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.versions import implausible
 
 from .adoption import adoption_notes

@@ -12,7 +12,7 @@ from dyncdc.app.world import open_clickhouse
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError, DyncdcError
 from dyncdc.operations.check import PRECISION_COMMAND
-from dyncdc.sinks.existing_table import ExistingTable
+from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.sinks.mappings import read_destination
 from dyncdc.sources.aws import AwsClients
 from dyncdc.sources.export import enable_recovery_command

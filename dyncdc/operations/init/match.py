@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from dyncdc.config import TableConfig
-from dyncdc.decode.cells import Inexact
-from dyncdc.decode.infer import Inference, Observation
-from dyncdc.decode.moments import epoch_unit
-from dyncdc.decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.types import Codec, compile_type
-from dyncdc.decode.undecodable import Undecodable
 from dyncdc.errors import ConfigError
-from dyncdc.sinks.existing_table import ExistingColumn, ExistingTable
-from dyncdc.sinks.mapping import existing_table_spec
+from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
+from dyncdc.schema.inference import Inference, Observation
+from dyncdc.schema.mapping import existing_table_spec
+from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.codecs import Codec, compile_type
+from dyncdc.schema.types.datetimes import epoch_unit
+from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.scalars import Inexact
 
 _MOMENTS: Final = ("DateTime", "DateTime64")
 _NOT_ALNUM: Final = re.compile(r"[\W_]+")

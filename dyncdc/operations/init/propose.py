@@ -14,9 +14,9 @@ from dyncdc.errors import DyncdcError
 from dyncdc.local.clickhouse import DEFAULT_DATABASE
 from dyncdc.operations.ddl import granted_table
 from dyncdc.operations.policy import Resources, Statement, required_statements
-from dyncdc.sinks.ddl import create_table, create_view
+from dyncdc.schema.mapping import new_table_spec
+from dyncdc.schema.sql.ddl import create_table, create_view
 from dyncdc.sinks.grants import grant_statements
-from dyncdc.sinks.mapping import new_table_spec
 from dyncdc.sinks.own_tables import own_statements
 from dyncdc.sources.aws import AwsClients
 from dyncdc.sources.read_capacity import UNIT_BYTES

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
-from dyncdc.decode.attributes import Item
+from dyncdc.schema.types.dynamodb_values import Item
 from dyncdc.sources.tables import Tables
 
 from .destination import BUCKETS, KEYS_PER_PAGE, Destination

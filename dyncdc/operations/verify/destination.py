@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from dyncdc.decode.attributes import Item, canonical, unpack
-from dyncdc.decode.readback import Reader, column_reader, quote_identifier, readback_expression
-from dyncdc.decode.render import RowRenderer
-from dyncdc.decode.spec import ColumnSpec, TableSpec
-from dyncdc.decode.types import compile_type
+from dyncdc.schema.sql.readback import Reader, column_reader, quote_identifier, readback_expression
+from dyncdc.schema.sql.row_reader import RowRenderer
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
+from dyncdc.schema.types.codecs import compile_type
+from dyncdc.schema.types.dynamodb_values import Item, canonical, unpack
 
 from .result import key_text
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import orjson
 
-from dyncdc.decode.attributes import Item
+from dyncdc.schema.types.dynamodb_values import Item
 
 Kind = Literal["missing", "extra", "different"]
 MOST_SHOWN = 100

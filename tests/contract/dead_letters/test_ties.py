@@ -6,12 +6,12 @@ import json
 
 from dyncdc.decode.decoders import block_of
 from dyncdc.decode.plan import TablePlan, compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.model import Block
 from dyncdc.operations.ties import tied_rows
+from dyncdc.schema.sql.ddl import create_table
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table
 
 HOSTILE = "it's `odd` \\ \"\n😀"
 

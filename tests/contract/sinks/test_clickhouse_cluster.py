@@ -13,15 +13,15 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import ConfigError
 from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.schema.existing.table import is_replicated
+from dyncdc.schema.sql.ddl import add_column, add_mark_column, create_table, create_view
+from dyncdc.schema.sql.history import create_history
+from dyncdc.schema.sql.quoting import quote_text
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.cluster import check_cluster, present_tables
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import add_column, add_mark_column, create_table, create_view
-from dyncdc.sinks.existing_table import is_replicated
-from dyncdc.sinks.history import create_history
-from dyncdc.sinks.names import quote_text
 from dyncdc.sinks.own_tables import own_statements, own_tables
 
 SPEC = TableSpec(

@@ -7,19 +7,19 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.config.tables import ColumnConfig, SnapshotConfig, TableConfig
-from dyncdc.decode.naming import VIRTUAL_NAMES, column_name
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import ConfigError, FatalError, RetryableError
+from dyncdc.schema.existing.compatibility import refusals
+from dyncdc.schema.existing.nested_columns import nested_arrays, seen_places
+from dyncdc.schema.mapping import existing_table_spec, new_table_spec
+from dyncdc.schema.naming import VIRTUAL_NAMES, column_name
+from dyncdc.schema.sql.ddl import create_table
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.codes import RefusedStatementError
-from dyncdc.sinks.compatibility import refusals
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.evolution import run_add_columns
-from dyncdc.sinks.mapping import existing_table_spec, new_table_spec
 from dyncdc.sinks.mappings import mapping_news, read_destination, save_mapping
 from dyncdc.sinks.name_length import refuse_long_names
 from dyncdc.sinks.own_tables import own_statements
-from dyncdc.sinks.places import nested_arrays, seen_places
 from dyncdc.sinks.server_types import server_type, virtual_names, with_server_types
 
 ID = KeyAttribute("id", "S")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.sql.ddl import create_table, create_view
+from dyncdc.schema.sql.history import create_history
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table, create_view
 from dyncdc.sinks.durability import set_fsync, with_fsync, without_fsync
-from dyncdc.sinks.history import create_history
 from dyncdc.sinks.own_tables import own_statements, own_tables
 
 ID = KeyAttribute("id", "S")

@@ -7,17 +7,17 @@ import asyncio
 import pytest
 
 from dyncdc.config.tables import ColumnConfig, SnapshotConfig, TableConfig
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import RejectedRowsError
 from dyncdc.model import Block
 from dyncdc.pipeline.evolving import DestinationChangedError
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.mapping import existing_table_spec
+from dyncdc.schema.sql.ddl import create_table
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.column_watch import ColumnWatch
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.evolution import refresh_view, run_add_columns
-from dyncdc.sinks.existing_table import ExistingTable
-from dyncdc.sinks.mapping import existing_table_spec
 from dyncdc.sinks.tables import read_table
 from dyncdc.sinks.views import view_state
 

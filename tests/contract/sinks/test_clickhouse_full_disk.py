@@ -9,10 +9,10 @@ import disks
 import pytest
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.decode.spec import ColumnSpec
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block
+from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.evolution import run_add_columns

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import RetryableError
 from dyncdc.model import SourceId
+from dyncdc.schema.sql.ddl import create_table
+from dyncdc.schema.sql.quoting import quote_text
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.ghosts import ClickHouseGhosts
-from dyncdc.sinks.names import quote_text
 from dyncdc.sinks.own_tables import DEAD_LETTERS, own_statements
 from dyncdc.sinks.recovery import ClickHouseRecovery
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dyncdc.decode.history_columns import HISTORY_COLUMNS
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.history_columns import HISTORY_COLUMNS
+from dyncdc.schema.sql.history import create_history, history_columns, history_refusals
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.history import create_history, history_columns, history_refusals
 from dyncdc.sinks.tables import read_table
 
 MANY = ", ".join(f"{name} {kind}" for name, kind in HISTORY_COLUMNS.items())

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import RetryableError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Checkpoint, Gap, Mark, Member, Position, ShardId, Snapshot, SourceId
+from dyncdc.schema.sql.ddl import create_table
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.codes import SettingRefusedError
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.members import ClickHouseMembers
 from dyncdc.sinks.own_rows import append_rows

@@ -17,10 +17,10 @@ from dyncdc.decode.dead_letters import DEAD_LETTER_TABLE, DeadLetters
 from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block
+from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.clickhouse import INSERT_COPIES, ClickHouseSink
 from dyncdc.sinks.codes import SchemaChangedError
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.names import quote_name
 from dyncdc.sinks.own_tables import own_statements
 
 HOSTILE = [

@@ -8,12 +8,12 @@ import pytest
 
 from dyncdc.config.tables import TableConfig
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.compatibility import refusals
+from dyncdc.schema.existing.compatibility import refusals
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
+from dyncdc.schema.sql.ddl import add_mark_column, create_table, create_view
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import add_mark_column, create_table, create_view
-from dyncdc.sinks.existing_table import ExistingTable
-from dyncdc.sinks.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
 from dyncdc.sinks.tables import has_rows, read_table
 from dyncdc.sinks.versions import implausible, is_foreign, read_versions, unit_of
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import RetryableError
+from dyncdc.schema.sql.ddl import create_table
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table
 from dyncdc.sinks.ghosts import full_version
 from dyncdc.sinks.own_tables import own_statements
 from dyncdc.sinks.tombstones import CleanedTable, ClickHouseTombstones, Slice, cleaned_before, count_tombstones

@@ -7,8 +7,8 @@ import random
 import struct
 from decimal import Decimal
 
-from dyncdc.decode.cells import float32_cell, float64_cell
 from dyncdc.model import Block
+from dyncdc.schema.types.scalars import float32_cell, float64_cell
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
 

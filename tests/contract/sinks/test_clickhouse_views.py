@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.sql.ddl import create_table, create_view
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ddl import create_table, create_view
 from dyncdc.sinks.tables import read_table
 from dyncdc.sinks.views import view_state
 

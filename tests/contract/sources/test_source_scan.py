@@ -22,10 +22,10 @@ from conftest import REGION
 
 from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.plan import TablePlan, compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError, RetryableError
 from dyncdc.local.aws.settings import Settings
 from dyncdc.model import HORIZON, Export, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sources.aws import AwsClients, open_clients
 from dyncdc.sources.aws_errors import CredentialsError, ThrottledError
 from dyncdc.sources.export import ExportOrigin

@@ -7,8 +7,8 @@ import uuid
 
 import pytest
 
-from dyncdc.decode.spec import KeyAttribute
 from dyncdc.errors import ConfigError
+from dyncdc.schema.table_spec import KeyAttribute
 from dyncdc.sources.aws import AwsClients
 from dyncdc.sources.items import Item, sdk_key
 from dyncdc.sources.tables import Tables

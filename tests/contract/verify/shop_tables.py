@@ -9,12 +9,12 @@ from typing import Any
 
 from asynch.connection import Connection
 
-from dyncdc.decode.attributes import Item
 from dyncdc.decode.plan import compile_table
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.operations.verify.compare import compare_table
 from dyncdc.operations.verify.destination import Destination
 from dyncdc.operations.verify.result import Verification
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.dynamodb_values import Item
 from dyncdc.sources.items import sdk_key
 from dyncdc.sources.tables import Tables
 

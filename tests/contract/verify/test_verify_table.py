@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from shop_tables import SPEC, Shop, for_sdk, item, json_text
 
-from dyncdc.decode.spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.operations.verify.compare import compare_table
 from dyncdc.operations.verify.destination import Destination
 from dyncdc.operations.verify.result import Verification
+from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sources.tables import Tables
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
-from .attributes import canonical_number, elements, entries, unpack
+from dyncdc.schema.types.dynamodb_values import canonical_number, elements, entries, unpack
+from dyncdc.schema.types.reject_reasons import Undecodable
+
 from .naming import RESERVED_NAMES, column_name
-from .spec import AttributeType, ColumnSpec, Encoding, KeyAttribute
-from .undecodable import Undecodable
+from .table_spec import AttributeType, ColumnSpec, Encoding, KeyAttribute
 
 Nested = Literal["flatten", "json", "typed"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dyncdc.errors import ConfigError
 
 from .redaction import MIN_KEY_BYTES
-from .spec import ColumnSpec, TableSpec
+from .table_spec import ColumnSpec, TableSpec
 
 
 def check_table(spec: TableSpec, names: list[str]) -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from .attributes import Item, TypedValue, canonical, canonical_item
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
+from dyncdc.schema.types.dynamodb_values import Item, TypedValue, canonical, canonical_item
+
 from .readback import Reader, column_reader, readback_expression
-from .spec import ColumnSpec, TableSpec
 
 _NULL: TypedValue = {"NULL": True}
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, cast
 
 from dyncdc.config import TableConfig
-from dyncdc.decode.spec import AttributeType, KeyAttribute
-from dyncdc.decode.types import compile_type
 from dyncdc.errors import ConfigError
+from dyncdc.schema.sql.column_comments import Origin
+from dyncdc.schema.table_spec import AttributeType, KeyAttribute
+from dyncdc.schema.types.codecs import compile_type
 
-from .comments import Origin
-from .existing_table import ExistingColumn, ExistingTable
+from .table import ExistingColumn, ExistingTable
 
 Seen = Mapping[tuple[str, ...], Mapping[str, int]]
 """Places in sampled items, and how often each held which DynamoDB type."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from .spec import ColumnSpec, TableSpec
+from .table_spec import ColumnSpec, TableSpec
 
 HISTORY_COLUMNS: Final[Mapping[str, str]] = {
     "event_name": "LowCardinality(String)",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from dyncdc.decode.spec import ColumnSpec, TableSpec
+from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 
-from .comments import column_comment
-from .defaults import default_expression
-from .names import on_cluster, qualified, quote_name, quote_text
+from .column_comments import column_comment
+from .default_expressions import default_expression
+from .quoting import on_cluster, qualified, quote_name, quote_text
 
 DEDUPLICATION_WINDOW: Final = 1000
 """Inserts whose tokens ClickHouse remembers; without it a table that is not replicated ignores tokens."""

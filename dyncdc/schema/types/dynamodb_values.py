@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from .undecodable import BAD_VALUE, TOO_DEEP, Undecodable
+from .reject_reasons import BAD_VALUE, TOO_DEEP, Undecodable
 
 TypedValue = dict[str, object]
 """One DynamoDB value, such as ``{"S": "a"}``: exactly one type with its payload."""

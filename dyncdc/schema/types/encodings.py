@@ -11,9 +11,10 @@ from typing import Final, cast
 
 import orjson
 
-from .attributes import binary, canonical
-from .cells import Encoder
-from .spec import AttributeType
+from dyncdc.schema.table_spec import AttributeType
+
+from .dynamodb_values import binary, canonical
+from .scalars import Encoder
 
 TYPED_TYPES: Final[tuple[AttributeType, ...]] = ("S", "N", "B", "BOOL", "SS", "NS", "BS", "L", "M")
 """What a column of typed JSON takes unless its mapping names less."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from dyncdc.decode.moments import DATETIME64_RANGE, NANOSECOND_RANGE, UNIT_PLACES
-from dyncdc.decode.naming import ELEMENT
-from dyncdc.decode.spec import ColumnSpec
-from dyncdc.decode.typetext import TypeNode, parse_type
+from dyncdc.schema.naming import ELEMENT
+from dyncdc.schema.table_spec import ColumnSpec
+from dyncdc.schema.types.datetimes import DATETIME64_RANGE, NANOSECOND_RANGE, UNIT_PLACES
+from dyncdc.schema.types.type_parser import TypeNode, parse_type
 
-from .names import quote_name, quote_text
+from .quoting import quote_name, quote_text
 
 JSON_LEVELS: Final = 12
 """Maps and lists inside each other that become JSON text; older rows with deeper ones show NULL. Each level costs

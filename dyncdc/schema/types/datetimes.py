@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final, Literal
 
-from .attributes import canonical_number, text
-from .cells import Encoder, Inexact, Rounded, quoted
+from .dynamodb_values import canonical_number, text
+from .scalars import Encoder, Inexact, Rounded, quoted
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 _MOMENT = re.compile(

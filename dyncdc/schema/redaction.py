@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import orjson
 
-from .attributes import bad_value, canonical, null, unpack
+from dyncdc.schema.types.dynamodb_values import bad_value, canonical, null, unpack
 
 Path = tuple[str, ...]
 """An attribute's name, then map keys."""

@@ -16,8 +16,8 @@ from typing import Final
 
 import orjson
 
-from .attributes import boolean, canonical_base64, canonical_number, plain_text, text
-from .undecodable import Undecodable
+from .dynamodb_values import boolean, canonical_base64, canonical_number, plain_text, text
+from .reject_reasons import Undecodable
 
 Encoder = Callable[[object], "bytes | None"]
 """From the payload of one DynamoDB type to a cell, None when it does not fit. Raises Undecodable for a bad payload."""

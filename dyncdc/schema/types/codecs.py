@@ -9,22 +9,14 @@ from typing import Final
 import orjson
 
 from dyncdc.errors import ConfigError
+from dyncdc.schema.table_spec import AttributeType, Encoding
 
-from . import cells, moments
-from .attributes import (
-    binary_set,
-    elements,
-    entries,
-    null,
-    number_set,
-    string_set,
-    unpack,
-)
-from .cells import Encoder, Encoders, Inexact, Rounded
+from . import datetimes, scalars
+from .dynamodb_values import binary_set, elements, entries, null, number_set, string_set, unpack
 from .encodings import TYPED_TYPES, raw_encoder, typed_encoder
 from .json_documents import json_encoder
-from .spec import AttributeType, Encoding
-from .typetext import TypeNode, parse_type
+from .scalars import Encoder, Encoders, Inexact, Rounded
+from .type_parser import TypeNode, parse_type
 
 NULL_CELL: Final = b"null"
 
@@ -64,13 +56,13 @@ def compile_type(text: str, encoding: Encoding = "") -> Codec:
     if not encoding:
         return codec
     kind = codec.node.name
-    if encoding in moments.UNIT_PLACES:
+    if encoding in datetimes.UNIT_PLACES:
         if kind not in ("DateTime", "DateTime64"):
             raise ConfigError(
                 f"using the column type {text!r} with encoding = {encoding!r}", hint="it is for DateTime and DateTime64"
             )
-        places = moments.UNIT_PLACES[encoding]
-        return replace(codec, encoders={"N": moments.epoch_encoder(*_moment_range(codec.node), places)}, own="N")
+        places = datetimes.UNIT_PLACES[encoding]
+        return replace(codec, encoders={"N": datetimes.epoch_encoder(*_moment_range(codec.node), places)}, own="N")
     if kind != "String" and not (kind == "FixedString" and encoding == "raw"):
         raise ConfigError(
             f"using the column type {text!r} with encoding = {encoding!r}", hint="it is for String columns"
@@ -107,9 +99,9 @@ def _scalar(default: bytes, own: AttributeType, encoders: Encoders) -> Callable[
 
 
 def _integer(low: int, high: int) -> Callable[[TypeNode, str], Codec | None]:
-    encoders: dict[str, Encoder] = {"N": cells.integer_encoder(low, high)}
+    encoders: dict[str, Encoder] = {"N": scalars.integer_encoder(low, high)}
     if (low, high) == (0, 255):
-        encoders["BOOL"] = cells.boolean_digit_cell
+        encoders["BOOL"] = scalars.boolean_digit_cell
     return _scalar(b'"0"', "N", encoders)
 
 
@@ -124,7 +116,7 @@ def _decimal(precision: int | None) -> Callable[[TypeNode, str], Codec | None]:
             given = (given[0], 0)
         if len(given) != 2 or not 1 <= given[0] <= 76 or not 0 <= given[1] <= given[0]:
             return None
-        return Codec(node, b'"0"', {"N": cells.decimal_encoder(*given)}, "N", True)
+        return Codec(node, b'"0"', {"N": scalars.decimal_encoder(*given)}, "N", True)
 
     return family
 
@@ -132,7 +124,7 @@ def _decimal(precision: int | None) -> Callable[[TypeNode, str], Codec | None]:
 def _fixed_string(node: TypeNode, _: str) -> Codec | None:
     if len(node.numbers) != 1 or node.numbers[0] < 1:
         return None
-    return Codec(node, b'""', {"S": cells.fixed_string_encoder(node.numbers[0])}, "S", True)
+    return Codec(node, b'""', {"S": scalars.fixed_string_encoder(node.numbers[0])}, "S", True)
 
 
 def _enum(node: TypeNode, _: str) -> Codec | None:
@@ -140,23 +132,23 @@ def _enum(node: TypeNode, _: str) -> Codec | None:
         return None  # an Enum without values never comes from system.columns
     values = dict(zip(node.numbers, node.texts, strict=True))
     default = orjson.dumps(values[0] if 0 in values else values[min(values)])
-    return Codec(node, default, {"S": cells.enum_encoder(node.texts)}, "S", True)
+    return Codec(node, default, {"S": scalars.enum_encoder(node.texts)}, "S", True)
 
 
 def _moment_range(node: TypeNode) -> tuple[int, tuple[int, int]]:
     """Digits below the second, and the first and last second."""
     if node.name == "DateTime":
-        return 0, moments.DATETIME_RANGE
+        return 0, datetimes.DATETIME_RANGE
     digits = node.numbers[0] if node.numbers else 3
-    return digits, moments.NANOSECOND_RANGE if digits > 8 else moments.DATETIME64_RANGE
+    return digits, datetimes.NANOSECOND_RANGE if digits > 8 else datetimes.DATETIME64_RANGE
 
 
 def _moment(node: TypeNode, _: str) -> Codec | None:
     digits, limits = _moment_range(node)
     if not 0 <= digits <= 9:
         return None
-    encoders = {"S": moments.moment_encoder(digits, limits), "N": moments.epoch_encoder(digits, limits)}
-    return Codec(node, moments.moment_default(digits), encoders, "S", True)
+    encoders = {"S": datetimes.moment_encoder(digits, limits), "N": datetimes.epoch_encoder(digits, limits)}
+    return Codec(node, datetimes.moment_default(digits), encoders, "S", True)
 
 
 def _array(node: TypeNode, text: str) -> Codec | None:
@@ -235,20 +227,20 @@ def _typed_path(node: TypeNode, text: str) -> Callable[[object], bytes | None]:
 
 
 _FAMILIES: Final[dict[str, Callable[[TypeNode, str], Codec | None]]] = {
-    "String": _scalar(b'""', "S", cells.STRING),
+    "String": _scalar(b'""', "S", scalars.STRING),
     "FixedString": _fixed_string,
-    "Bool": _scalar(b"false", "BOOL", {"BOOL": cells.boolean_cell, "N": cells.number_boolean_cell}),
-    "UUID": _scalar(b'"00000000-0000-0000-0000-000000000000"', "S", {"S": cells.uuid_cell}),
-    "IPv4": _scalar(b'"0.0.0.0"', "S", {"S": cells.ipv4_cell}),
-    "IPv6": _scalar(b'"::"', "S", {"S": cells.ipv6_cell}),
-    "Date": _scalar(b'"1970-01-01"', "S", {"S": moments.date_encoder(moments.DATE_RANGE)}),
-    "Date32": _scalar(b'"1900-01-01"', "S", {"S": moments.date_encoder(moments.DATE32_RANGE)}),
+    "Bool": _scalar(b"false", "BOOL", {"BOOL": scalars.boolean_cell, "N": scalars.number_boolean_cell}),
+    "UUID": _scalar(b'"00000000-0000-0000-0000-000000000000"', "S", {"S": scalars.uuid_cell}),
+    "IPv4": _scalar(b'"0.0.0.0"', "S", {"S": scalars.ipv4_cell}),
+    "IPv6": _scalar(b'"::"', "S", {"S": scalars.ipv6_cell}),
+    "Date": _scalar(b'"1970-01-01"', "S", {"S": datetimes.date_encoder(datetimes.DATE_RANGE)}),
+    "Date32": _scalar(b'"1900-01-01"', "S", {"S": datetimes.date_encoder(datetimes.DATE32_RANGE)}),
     "DateTime": _moment,
     "DateTime64": _moment,
     "Enum8": _enum,
     "Enum16": _enum,
-    "Float32": _floating(cells.float32_cell),
-    "Float64": _floating(cells.float64_cell),
+    "Float32": _floating(scalars.float32_cell),
+    "Float64": _floating(scalars.float64_cell),
     "Decimal": _decimal(None),
     **{f"Decimal{bits}": _decimal(digits) for bits, digits in ((32, 9), (64, 18), (128, 38), (256, 76))},
     **{f"Int{bits}": _integer(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64, 128, 256)},

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from dyncdc.decode.types import compile_type
-from dyncdc.decode.typetext import TypeNode, parse_type
 from dyncdc.errors import ConfigError
+
+from .codecs import compile_type
+from .type_parser import TypeNode, parse_type
 
 _INTEGER: Final = re.compile(r"(U?)Int(\d+)")
 _WIDTHS: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}

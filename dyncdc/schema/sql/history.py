@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from dyncdc.decode.history_columns import HISTORY_COLUMNS, history_keys, history_name
-from dyncdc.decode.spec import TableSpec
+from dyncdc.schema.existing.compatibility import ENGINE, Refusal
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.history_columns import HISTORY_COLUMNS, history_keys, history_name
+from dyncdc.schema.table_spec import TableSpec
 
-from .compatibility import ENGINE, Refusal
 from .ddl import deduplication, engine
-from .existing_table import ExistingTable
-from .names import on_cluster, qualified, quote_name, quote_text
+from .quoting import on_cluster, qualified, quote_name, quote_text
 
 _IDENTITY: Final = ("version", "event_id")
 """What tells changes of one item apart, whatever the batch they come in."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from .infer import Nested, Sample
-from .spec import ColumnSpec
+from .inference import Nested, Sample
+from .table_spec import ColumnSpec
 
 MOST_NAMES: Final = 4000
 """Attributes taken note of between two decisions; those beyond it have their turn later."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from dyncdc.config.attribute_paths import format_attribute_path
-from dyncdc.decode.spec import TableSpec
+from dyncdc.schema.sql.ddl import add_column, add_mark_column, key_columns
+from dyncdc.schema.sql.quoting import qualified, quote_name
+from dyncdc.schema.table_spec import TableSpec
 
-from .ddl import add_column, add_mark_column, key_columns
-from .existing_table import ExistingTable, is_replicated, unquoted
 from .hazards import split_list
-from .names import qualified, quote_name
+from .table import ExistingTable, is_replicated, unquoted
 
 _USE_REPLACING: Final = "use a ReplacingMergeTree(version, deleted) table"
 _OTHER_ENGINES: Final = {

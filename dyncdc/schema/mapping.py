@@ -7,18 +7,18 @@ from dataclasses import replace
 
 from dyncdc.config import TableConfig
 from dyncdc.config.attribute_paths import parse_attribute_path
-from dyncdc.decode.infer import infer_columns
-from dyncdc.decode.naming import RESERVED_NAMES
-from dyncdc.decode.redaction import Redaction
-from dyncdc.decode.spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.decode.types import default_takes
 from dyncdc.errors import ConfigError
+from dyncdc.schema.existing.compatibility import DELETED_COLUMN, VERSION_TYPES
+from dyncdc.schema.existing.nested_columns import NOTHING_SEEN, Seen, found_place, nested_arrays
+from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
+from dyncdc.schema.sql.ddl import add_column, add_mark_column
+from dyncdc.schema.sql.quoting import mentions
+from dyncdc.schema.types.codecs import default_takes
 
-from .compatibility import DELETED_COLUMN, VERSION_TYPES
-from .ddl import add_column, add_mark_column
-from .existing_table import ExistingColumn, ExistingTable
-from .names import mentions
-from .places import NOTHING_SEEN, Seen, found_place, nested_arrays
+from .inference import infer_columns
+from .naming import RESERVED_NAMES
+from .redaction import Redaction
+from .table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 
 
 def new_table_spec(

@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, cast
 
-from .attributes import TypedValue
-from .spec import ColumnSpec, Encoding
-from .typetext import TypeNode, parse_type
+from dyncdc.schema.table_spec import ColumnSpec, Encoding
+from dyncdc.schema.types.dynamodb_values import TypedValue
+from dyncdc.schema.types.type_parser import TypeNode, parse_type
 
 _EXACT: Final = decimal.Context(prec=400, Emin=-999, Emax=999)
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -11,7 +11,7 @@ from typing import Final, cast, get_args
 import orjson
 
 from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute_path
-from dyncdc.decode.spec import AttributeType, ColumnSpec, Encoding
+from dyncdc.schema.table_spec import AttributeType, ColumnSpec, Encoding
 
 _PREFIX: Final = "dyncdc "
 _OURS: Final = re.compile(r"(?:^|\n)dyncdc (\{.*\})\s*\Z")

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from .comments import Origin, read_comment
+from dyncdc.schema.sql.column_comments import Origin, read_comment
+from dyncdc.schema.stored_mapping import Kept
+
 from .hazards import Hazards, find_hazards
-from .kept import Kept
 
 _NAME: Final = r"(?:[A-Za-z_]\w*|`(?:[^`\\]|\\.)*`)"
 _NAMES: Final = re.compile(rf"{_NAME}(?: DESC)?(?:, {_NAME}(?: DESC)?)*", re.ASCII)

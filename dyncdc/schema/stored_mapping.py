@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from .comments import Origin
+from dyncdc.schema.sql.column_comments import Origin
 
 Role = Literal["attribute", "spill", "version", "deleted", "expired", "gone"]
 By = Literal["comment", "sample", "name", ""]
