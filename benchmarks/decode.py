@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 
 from events import SIZES, TABLE, events, export_lines, records_body
 
-from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
-from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStreamDecoder
+from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.ports import Decoder
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec

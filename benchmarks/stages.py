@@ -10,8 +10,8 @@ from events import SIZES, TABLE, events, export_lines, records_body
 from results import Result
 from rig import BenchmarkFailed
 
-from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStreamDecoder
+from dyncdc.decode.table_plan import compile_table
 
 BODIES = 5
 SNAPSHOT_ITEMS = 20_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import AccessDeniedError, ConfigError, FatalError
 from dyncdc.pipeline.evolving import DestinationChangedError, Evolved, Evolving
 from dyncdc.schema.existing.compatibility import refusals

@@ -14,7 +14,7 @@ import structlog
 
 from dyncdc import __version__
 from dyncdc.config import Config
-from dyncdc.decode.choice import IS_COMPILED, WHY_EXACT
+from dyncdc.decode.backend import IS_COMPILED, WHY_EXACT
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.pipeline.coordinator import first_error
 from dyncdc.pipeline.diversion import DiversionLimits

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
-from dyncdc.decode.choice import snapshot_decoder, stream_decoder
-from dyncdc.decode.decoders import SnapshotDecoder
-from dyncdc.decode.plan import TablePlan, compile_table
+from dyncdc.decode.backend import snapshot_decoder, stream_decoder
+from dyncdc.decode.decoder import SnapshotDecoder
+from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.pipeline.ports import Decoder
 
 from .destinations import Prepared

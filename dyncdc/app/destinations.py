@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 
 from dyncdc.config import TableConfig
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError, UnusableTableError
 from dyncdc.pipeline.bindings import Target
 from dyncdc.schema.existing.compatibility import DELETED_COLUMN, Refusal, refusals

@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from dyncdc.decode.dead_letters import DeadLetters
+from dyncdc.decode.dead_letter_rows import DeadLetters
 from dyncdc.model import Block, Buried
 from dyncdc.pipeline.burial import RefusedRow
 from dyncdc.schema.types.encodings import load_cells

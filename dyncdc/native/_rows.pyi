@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from dyncdc.decode.compiled.tables import Told
+from dyncdc.decode.compiled.layout import Told
 
 VERSION: int
 

@@ -18,11 +18,11 @@ from dyncdc.app.destinations import plan_table, run_statements
 from dyncdc.app.refused import ROW, row_of_raw
 from dyncdc.app.world import World
 from dyncdc.config import Config
-from dyncdc.decode.dead_letters import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
-from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder, block_of, tables_of
+from dyncdc.decode.dead_letter_rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
+from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder, block_of, tables_of
 from dyncdc.decode.envelope import read_change, read_export_line
-from dyncdc.decode.plan import SEQUENCE_BITS, TablePlan, compile_table
 from dyncdc.decode.redacted_records import is_withheld, masked_paths
+from dyncdc.decode.table_plan import SEQUENCE_BITS, TablePlan, compile_table
 from dyncdc.errors import ConfigError, RefusedError, RejectedRowsError
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.batch import join

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from decode_cases import BLURRED, EXACT, KEYS_THAT_NEVER_FIT, LOOKS_ABSENT, MISFITS, REFUSED_TYPES, ROUNDED
 
-from dyncdc.decode.plan import Row, compile_table
+from dyncdc.decode.table_plan import Row, compile_table
 from dyncdc.errors import ConfigError
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.schema.types.codecs import compile_type, default_takes

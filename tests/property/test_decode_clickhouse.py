@@ -16,8 +16,8 @@ from decode_items import VERSION, items, wide_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dyncdc.decode.decoders import SnapshotDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.decoder import SnapshotDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.sql.readback import quote_identifier

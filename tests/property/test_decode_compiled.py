@@ -14,10 +14,10 @@ from decode_items import VERSION, binaries, items, numbers, scalars, texts, valu
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
-from dyncdc.decode.compiled.tables import CompiledTable, kind_of
-from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStreamDecoder
+from dyncdc.decode.compiled.layout import CompiledTable, kind_of
+from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.redaction import Redaction

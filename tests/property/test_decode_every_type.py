@@ -22,8 +22,8 @@ import pytest
 from decode_cases import BLURRED, EXACT, LOOKS_ABSENT, MISFITS
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.decode.decoders import SnapshotDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.decoder import SnapshotDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.batch import take

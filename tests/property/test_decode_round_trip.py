@@ -11,8 +11,8 @@ from decode_items import VERSION, columns_of, items, names, numbers, shown, valu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.sql.row_reader import RowRenderer

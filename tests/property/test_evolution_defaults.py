@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_decode_clickhouse import execute, insertion
 
-from dyncdc.decode.decoders import SnapshotDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.decoder import SnapshotDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns

@@ -16,9 +16,9 @@ import pytest
 from damaged_records import ONE, change, line, tables
 from decode_items import VERSION
 
-from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
-from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.plan import TablePlan, compile_table
+from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStreamDecoder
+from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
+from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.model import Decoded, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.table_spec import TableSpec

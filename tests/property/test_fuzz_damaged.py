@@ -21,8 +21,8 @@ from decode_items import VERSION, wide_table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.types.reject_reasons import REASONS

@@ -7,9 +7,9 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
-from dyncdc.decode.decoders import StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.compiled.decoder import CompiledStreamDecoder
+from dyncdc.decode.decoder import StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 

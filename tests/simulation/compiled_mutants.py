@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dyncdc.decode.compiled import decoders
+from dyncdc.decode.compiled import decoder
 
 from .building import build_reader
 
@@ -15,7 +15,7 @@ def mutant(name: str, says: str, file: str, right: str, wrong: str) -> Callable[
     """Return what plants one bug."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(decoders, "Reader", build_reader((file, right, wrong)).Reader)
+        patch.setattr(decoder, "Reader", build_reader((file, right, wrong)).Reader)
 
     plant.__name__, plant.__doc__ = name, says
     return plant

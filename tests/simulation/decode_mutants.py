@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from dyncdc.decode import envelope
-from dyncdc.decode.decoders import Batch, StreamDecoder
+from dyncdc.decode.decoder import Batch, StreamDecoder
 from dyncdc.decode.envelope import Change
-from dyncdc.decode.plan import TablePlan
+from dyncdc.decode.table_plan import TablePlan
 
 
 def version_from_the_clock(patch: pytest.MonkeyPatch) -> None:

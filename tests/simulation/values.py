@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 from older_servers import read_float
 
-from dyncdc.decode.decoders import SnapshotDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.decoder import SnapshotDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 

@@ -12,8 +12,8 @@ import orjson
 from e2e.place import Place
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.batch import collapse, join
 from dyncdc.pipeline.ports import Decoder

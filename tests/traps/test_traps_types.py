@@ -17,8 +17,8 @@ import pytest
 from e2e.load import COLUMNS as LOAD_COLUMNS
 from e2e.load import make_item
 
-from dyncdc.decode.decoders import StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.decoder import StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError
 
 from .rows import decode, spec_of

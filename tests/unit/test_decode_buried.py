@@ -6,8 +6,8 @@ import json
 
 import orjson
 
-from dyncdc.decode.decoders import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.decoder import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Buried, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from test_decode_reader import RECORDS, SPEC, VERSION, record
 
-from dyncdc.decode.compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
-from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.plan import TablePlan, compile_table
+from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStreamDecoder
+from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
+from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.schema.unmapped import MOST_NAMES, Newcomers

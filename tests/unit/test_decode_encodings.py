@@ -7,7 +7,7 @@ import pytest
 
 from dyncdc.app.refused import row_as_raw, row_of_raw
 from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute_path
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError
 from dyncdc.model import Block
 from dyncdc.schema.sql.column_comments import column_comment, read_comment

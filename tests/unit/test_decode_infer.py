@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.schema.inference import infer, infer_columns
 from dyncdc.schema.table_spec import KeyAttribute, TableSpec
 

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
-from dyncdc.decode.decoders import StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.compiled.decoder import CompiledStreamDecoder
+from dyncdc.decode.decoder import StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import HORIZON, Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.redaction import Redaction
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec

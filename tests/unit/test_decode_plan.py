@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from dyncdc.decode.plan import Row, TablePlan, compile_table
+from dyncdc.decode.table_plan import Row, TablePlan, compile_table
 from dyncdc.errors import ConfigError
 from dyncdc.schema.sql.row_reader import RowRenderer
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec

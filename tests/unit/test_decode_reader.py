@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from dyncdc.decode.compiled.tables import CompiledTable
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.compiled.layout import CompiledTable
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.native._rows import Reader
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 

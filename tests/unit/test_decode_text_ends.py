@@ -11,10 +11,10 @@ from simulation import compiled
 from simulation.building import PORTABLE, build_bodies, build_reader
 from test_decode_reader import SPEC, TOLD, no_odd, record
 
-from dyncdc.decode.compiled import decoders
-from dyncdc.decode.compiled.decoders import CompiledStreamDecoder
-from dyncdc.decode.decoders import StreamDecoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.compiled import decoder
+from dyncdc.decode.compiled.decoder import CompiledStreamDecoder
+from dyncdc.decode.decoder import StreamDecoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 from dyncdc.sources import bodies
@@ -27,7 +27,7 @@ LONGEST = 70
 def which(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways there are in the C source."""
     if request.param != "as installed":
-        monkeypatch.setattr(decoders, "Reader", build_reader(None, PORTABLE).Reader)
+        monkeypatch.setattr(decoder, "Reader", build_reader(None, PORTABLE).Reader)
         monkeypatch.setattr(bodies, "split", build_bodies(PORTABLE).split)
     return str(request.param)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from dyncdc.decode.choice import IS_COMPILED, snapshot_decoder, stream_decoder
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.backend import IS_COMPILED, snapshot_decoder, stream_decoder
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 ROOT = Path(__file__).parents[2]
-WHICH = "from dyncdc.decode import choice; print(choice.IS_COMPILED, choice.__file__)"
+WHICH = "from dyncdc.decode import backend; print(backend.IS_COMPILED, backend.__file__)"
 
 BODY = """from dyncdc.sources import bodies; print(bodies.split(b'{"Records":[]}'))"""
 
@@ -74,4 +74,4 @@ def test_an_install_whose_compiler_fails_succeeds_without_the_extension(compiler
     subprocess.run(pip, env=os.environ | {"CC": compiler}, cwd=tmp_path, check=True, capture_output=True)
     assert not list(site.rglob("*.so"))
     found = python(WHICH, os.environ | {"PYTHONPATH": str(site)}, tmp_path)
-    assert found.split() == ["False", str(site / "dyncdc/decode/choice.py")]
+    assert found.split() == ["False", str(site / "dyncdc/decode/backend.py")]

@@ -9,7 +9,7 @@ import pytest
 
 from dyncdc.config import Config, TableConfig, parse_config
 from dyncdc.config.urls import parse_clickhouse_url
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.operations.init.document import column_text, comment_lines, shown_name, toml_text, url_text
 from dyncdc.operations.init.match import Match, match_columns
 from dyncdc.operations.policy import Resources, policy_document, required_statements

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from dyncdc.decode.decoders import block_of
-from dyncdc.decode.plan import TablePlan, compile_table
+from dyncdc.decode.decoder import block_of
+from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.model import Block
 from dyncdc.operations.ties import tied_rows
 from dyncdc.schema.sql.ddl import create_table

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.decode.dead_letters import DeadLetters
+from dyncdc.decode.dead_letter_rows import DeadLetters
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Position, ShardId, SourceId
 from dyncdc.pipeline.diversion import Halt

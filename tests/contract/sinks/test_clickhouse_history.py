@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.schema.history_columns import HISTORY_COLUMNS
 from dyncdc.schema.sql.history import create_history, history_columns, history_refusals
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.decode.dead_letters import DEAD_LETTER_TABLE, DeadLetters
+from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters
 from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dyncdc.config.tables import TableConfig
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.schema.existing.compatibility import refusals
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns

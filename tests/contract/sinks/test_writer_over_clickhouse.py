@@ -12,7 +12,7 @@ import pytest
 from pipeline_parts import SOURCE, WIDE, ledger_of, mark
 
 from dyncdc.app.refused import REFUSED, RefusedRows, row_as_raw
-from dyncdc.decode.dead_letters import DEAD_LETTER_TABLE, DeadLetters, dead_letter_id
+from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters, dead_letter_id
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writer import Writer

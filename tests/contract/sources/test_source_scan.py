@@ -20,8 +20,8 @@ import aiohttp
 import pytest
 from conftest import REGION
 
-from dyncdc.decode.decoders import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.plan import TablePlan, compile_table
+from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
+from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError, RetryableError
 from dyncdc.local.aws.settings import Settings
 from dyncdc.model import HORIZON, Export, Position, RawChunk, Shard, ShardId, SourceId

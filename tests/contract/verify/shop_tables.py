@@ -9,7 +9,7 @@ from typing import Any
 
 from asynch.connection import Connection
 
-from dyncdc.decode.plan import compile_table
+from dyncdc.decode.table_plan import compile_table
 from dyncdc.operations.verify.compare import compare_table
 from dyncdc.operations.verify.destination import Destination
 from dyncdc.operations.verify.result import Verification

@@ -11,11 +11,11 @@ from dyncdc.model import Block, Buried, Decoded, Position, RawChunk
 from dyncdc.schema.types.reject_reasons import TOO_DEEP, Undecodable
 from dyncdc.schema.types.scalars import compact, trimmed
 
-from .dead_letters import DEAD_LETTER_TABLE, DeadLetters
+from .dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters
 from .envelope import Change, read_change, read_export_line, table_of
-from .history import HistoryPlan
-from .plan import Row, TablePlan
+from .history_rows import HistoryPlan
 from .redacted_records import withheld
+from .table_plan import Row, TablePlan
 
 SUB_BATCH_ROWS: Final = 250
 """Records per yielded sub-batch: parsed documents kept longer cost ten times as much (measured)."""

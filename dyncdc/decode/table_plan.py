@@ -21,8 +21,8 @@ from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, KEY_DO
 from dyncdc.schema.types.scalars import Rounded, compact
 from dyncdc.schema.unmapped import Newcomers
 
-from .history import HistoryPlan, is_sequence_number
-from .places import Column, KeyColumn, Node, add_column, key_column
+from .column_plan import Column, KeyColumn, Node, add_column, key_column
+from .history_rows import HistoryPlan, is_sequence_number
 from .redacted_records import redacted_record
 
 SEQUENCE_BITS: Final = 192

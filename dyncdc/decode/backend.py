@@ -7,14 +7,14 @@ from typing import Final
 
 from dyncdc.native.version import demand_version, why_missing
 
-from .decoders import SnapshotDecoder, StreamDecoder
-from .plan import TablePlan
+from .decoder import SnapshotDecoder, StreamDecoder
+from .table_plan import TablePlan
 
 try:
     from dyncdc.native import _rows
 
     demand_version(_rows)
-    from .compiled.decoders import CompiledSnapshotDecoder, CompiledStreamDecoder
+    from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStreamDecoder
 except ImportError as error:  # everything works, at ten times the CPU time
     _STREAM: type[StreamDecoder] = StreamDecoder
     _SNAPSHOT: type[SnapshotDecoder] = SnapshotDecoder

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Final
 
-from dyncdc.decode.plan import TablePlan, fillings
+from dyncdc.decode.table_plan import TablePlan, fillings
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, TableSpec
 from dyncdc.schema.types.codecs import Codec, compile_type
 from dyncdc.schema.types.type_parser import TypeNode
 
-from .patterns import text_pattern
+from .text_patterns import text_pattern
 
 _TAGS: Final[tuple[AttributeType, ...]] = ("S", "N", "B", "M", "L", "SS", "NS", "BS", "BOOL", "NULL")
 TAGS: Final[Mapping[AttributeType, int]] = {tag: number for number, tag in enumerate(_TAGS, start=1)}

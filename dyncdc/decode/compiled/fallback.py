@@ -7,13 +7,13 @@ from typing import cast
 
 import orjson
 
-from dyncdc.decode.decoders import Batch
-from dyncdc.decode.history import HistoryPlan, image_cell
-from dyncdc.decode.plan import Row, TablePlan
+from dyncdc.decode.decoder import Batch
+from dyncdc.decode.history_rows import HistoryPlan, image_cell
+from dyncdc.decode.table_plan import Row, TablePlan
 from dyncdc.model import Position, RawChunk
 from dyncdc.schema.types.reject_reasons import Undecodable
 
-from .tables import CompiledTable
+from .layout import CompiledTable
 
 
 class Single(Batch):

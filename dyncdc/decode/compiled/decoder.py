@@ -11,15 +11,15 @@ from operator import itemgetter
 
 import orjson
 
-from dyncdc.decode.decoders import SUB_BATCH_ROWS, Batch, SnapshotDecoder, StreamDecoder
+from dyncdc.decode.decoder import SUB_BATCH_ROWS, Batch, SnapshotDecoder, StreamDecoder
 from dyncdc.decode.envelope import MAX_VERSION
-from dyncdc.decode.history import HistoryPlan, is_sequence_number
-from dyncdc.decode.plan import SEQUENCE_BITS, TablePlan
+from dyncdc.decode.history_rows import HistoryPlan, is_sequence_number
+from dyncdc.decode.table_plan import SEQUENCE_BITS, TablePlan
 from dyncdc.model import Block, Decoded, Position, RawChunk
 from dyncdc.native._rows import Reader
 
-from .singles import OddValues, Single, Singles
-from .tables import CompiledTable, Told
+from .fallback import OddValues, Single, Singles
+from .layout import CompiledTable, Told
 
 
 class Compiled:
