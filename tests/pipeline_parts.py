@@ -37,7 +37,7 @@ from dyncdc.pipeline.nothing_kept import NothingKept
 from dyncdc.pipeline.open_batch import BatchLimits
 from dyncdc.pipeline.writer import Writer
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 SOURCE = SourceId("stream@1")
 WIDE = BatchLimits(max_rows=10**6, max_bytes=2**30, max_age_seconds=1.0)

@@ -19,7 +19,7 @@ from dyncdc.sinks.column_watch import ColumnWatch
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.evolution import refresh_view, run_add_columns
 from dyncdc.sinks.mappings import mapping_news, read_destination
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .decoders import Decoders
 from .destinations import Prepared

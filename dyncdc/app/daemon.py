@@ -37,11 +37,11 @@ from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.sessions import ClickHouseSessions
 from dyncdc.sinks.watermarks import ClickHouseWatermarks
 from dyncdc.sources import bodies
+from dyncdc.telemetry.event_loop_watchdog import watch_loop
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
-from dyncdc.telemetry.loop_watch import watch_loop
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress, TaskProgress
 from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify
+from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 from .allocator import settle_memory
 from .assembly import Assembly, assemble, assemble_first, look_again

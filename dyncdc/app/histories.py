@@ -10,7 +10,7 @@ from dyncdc.pipeline.coordinator import first_error
 from dyncdc.pipeline.history_watch import HistoryWatch
 from dyncdc.sinks.histories import ClickHouseHistories
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .assembly import Assembly
 from .world import World

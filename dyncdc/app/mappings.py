@@ -13,7 +13,7 @@ from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.evolution import alter
 from dyncdc.sinks.mappings import MappingNews, mapping_news, save_mapping
 from dyncdc.sinks.own_rows import until_made_again
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 
 async def keep_mapping(

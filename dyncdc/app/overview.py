@@ -20,9 +20,9 @@ from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.members import ClickHouseMembers
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.page import Overview, Stored, TableFacts
-from dyncdc.telemetry.page.document import MOST_GAPS, MOST_LETTERS, GapPart, LettersPart, MemberPart, StoredPart
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.status_page import Overview, Stored, TableFacts
+from dyncdc.telemetry.status_page.document import MOST_GAPS, MOST_LETTERS, GapPart, LettersPart, MemberPart, StoredPart
+from dyncdc.telemetry.task_health import Progress
 
 PAUSE_SECONDS = 5.0
 """Between two looks at ClickHouse while somebody looks at the page."""

@@ -11,7 +11,7 @@ from dyncdc.config import Config
 from dyncdc.config.sections import ClickHouseConfig
 from dyncdc.errors import DyncdcError, FatalError
 from dyncdc.telemetry.logging import set_log_level
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .assembly import assemble
 from .patience import Patience

@@ -24,7 +24,7 @@ from dyncdc.sinks.mappings import MappingNews, mapping_news
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.row_settings import ClickHouseRowSettings
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .assembly import Assembly
 from .destinations import Prepared

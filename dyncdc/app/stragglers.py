@@ -9,7 +9,7 @@ import asyncio
 
 import structlog
 
-from dyncdc.telemetry.progress import stack_of
+from dyncdc.telemetry.task_health import stack_of
 
 PATIENCE_SECONDS = 5.0
 """After its cancellation, before a task is cancelled again. Every clean-up of ours is shorter."""

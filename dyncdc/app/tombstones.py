@@ -11,7 +11,7 @@ from dyncdc.pipeline.tombstones import Cleaned, TombstoneCleaner
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.tombstones import CleanedTable, ClickHouseTombstones
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .assembly import Assembly
 from .world import World

@@ -25,7 +25,7 @@ from dyncdc.pipeline.retry import Backoff, may_be_mended
 from dyncdc.sinks.codes import LoginRefused, SettingRefusedError
 from dyncdc.sinks.destinations import DetachedError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress, TaskProgress
+from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 from .world import World
 

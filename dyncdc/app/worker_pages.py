@@ -10,12 +10,12 @@ from typing import Protocol
 import aiohttp
 from aiohttp import web
 
-from dyncdc.telemetry.guard import Kept
 from dyncdc.telemetry.http import METRICS_TYPE
-from dyncdc.telemetry.merge import MergedMetrics
-from dyncdc.telemetry.page import Document, Overview, add_page, merge_documents
-from dyncdc.telemetry.page.document import decode
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.http_guard import Kept
+from dyncdc.telemetry.status_page import Document, Overview, add_page, merge_documents
+from dyncdc.telemetry.status_page.document import decode
+from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.worker_metrics import MergedMetrics
 
 ASK_SECONDS = 2.0
 

@@ -30,10 +30,10 @@ from dyncdc.pipeline.membership import Division
 from dyncdc.pipeline.retry import Backoff
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints
 from dyncdc.telemetry.http import serve_http
-from dyncdc.telemetry.merge import MergedMetrics
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
 from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify
+from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.worker_metrics import MergedMetrics
 
 from .assembly import assemble_first
 from .overview import asking_clickhouse, make_overview, table_facts

@@ -6,7 +6,7 @@ import sys
 import traceback
 
 from dyncdc.errors import ConfigError, DyncdcError
-from dyncdc.telemetry.lines import Lines
+from dyncdc.telemetry.log_lines import Lines
 
 DONE = 0
 FATAL = 1

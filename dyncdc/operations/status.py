@@ -24,7 +24,7 @@ from dyncdc.sinks.tables import read_table
 from dyncdc.sinks.tombstones import cleaned_before, count_tombstones
 from dyncdc.sinks.watermarks import ClickHouseWatermarks
 from dyncdc.sources.kinesis import KinesisSource, open_stream
-from dyncdc.telemetry.page import Document
+from dyncdc.telemetry.status_page import Document
 
 PROBE_BYTES = 1
 PROBED_SHARDS = 100

@@ -9,7 +9,7 @@ from dataclasses import replace
 from dyncdc.errors import RetryableError
 from dyncdc.model import Checkpoint, Mark, Shard, ShardId, SourceId
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .ledger import ShardLedger
 from .ports import CheckpointStore

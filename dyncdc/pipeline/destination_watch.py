@@ -9,7 +9,7 @@ import asyncio
 
 from dyncdc.errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.model import Gap
-from dyncdc.telemetry.progress import TaskProgress
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .ports import Origin, Source
 from .pump import Engine

@@ -18,7 +18,7 @@ from dyncdc.schema.naming import RESERVED_NAMES, column_name
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.schema.unmapped import Newcomers
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress, TaskProgress
+from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 from .retry import Backoff, retry_for_ever
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
 from dyncdc.model import Snapshot
-from dyncdc.telemetry.progress import TaskProgress
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .losses import needs_snapshot
 from .ports import Origin

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from dyncdc.errors import RetryableError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress, TaskProgress
+from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 from .bindings import Held, Standing
 from .evolving import DestinationChangedError

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from dyncdc.errors import CorruptSnapshotError
 from dyncdc.model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
-from dyncdc.telemetry.progress import TaskProgress
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .checkpointer import Checkpointer
 from .membership import Membership

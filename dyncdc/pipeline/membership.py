@@ -16,7 +16,7 @@ from typing import TypeVar
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Member, Shard, ShardId, SourceId
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .liveness import LIVE_SECONDS, Sightings
 from .ports import MemberStore

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dyncdc.errors import FatalError
 from dyncdc.model import Checkpoint, Server, ShardId, SourceId
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .ports import CheckpointStore
 from .rewind import is_restarted

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Block, Buried, Mark, Position, RawChunk, Shard
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress, TaskProgress
+from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 from .budget import ByteBudget, Reservation
 from .delays import Delays

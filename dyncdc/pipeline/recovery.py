@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Followed, Gap, Request, Snapshot, SourceId
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .checkpointer import Checkpointer
 from .lineage import LostPosition

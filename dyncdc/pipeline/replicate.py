@@ -14,7 +14,7 @@ from typing import Literal
 
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .bindings import DestinationStore
 from .budget import ByteBudget

@@ -6,7 +6,7 @@ import asyncio
 
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Snapshot, SourceId
-from dyncdc.telemetry.progress import TaskProgress
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .checkpointer import Checkpointer
 from .choice import choose

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Snapshot
-from dyncdc.telemetry.progress import TaskProgress
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .ports import SnapshotStore
 from .pump import Engine

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Gap, Request, Snapshot, SourceId
-from dyncdc.telemetry.progress import TaskProgress
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .choice import choose, version_floor
 from .exporting import Exporting

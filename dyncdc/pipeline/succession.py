@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Member, Process, Session
-from dyncdc.telemetry.progress import Progress, TaskProgress
+from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 from .liveness import LIVE_SECONDS, Sightings
 from .membership import Division, replaced

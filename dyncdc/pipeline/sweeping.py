@@ -8,7 +8,7 @@ from functools import partial
 
 from dyncdc.errors import CorruptSnapshotError
 from dyncdc.model import Snapshot, SourceId
-from dyncdc.telemetry.progress import TaskProgress
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .ports import Ghosts
 from .pump import Engine

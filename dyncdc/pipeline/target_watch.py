@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from dyncdc.errors import RetryableError
 from dyncdc.model import Gap, Snapshot
-from dyncdc.telemetry.progress import TaskProgress
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .bindings import Binding, DestinationStore, Held, Standing, Target
 from .checkpointer import Checkpointer

@@ -13,7 +13,7 @@ from typing import Final
 
 from dyncdc.errors import DyncdcError
 from dyncdc.model import Checkpoint, Snapshot
-from dyncdc.telemetry.progress import Progress, TaskProgress
+from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 from .ports import CheckpointStore, RecoveryStore, SnapshotStore, Source, Tombstones
 from .snapshot_plan import SnapshotsStanding

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dyncdc.errors import RetryableError
 from dyncdc.model import Snapshot, SourceId, Watermark
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .membership import Division
 from .ports import RecoveryStore, SnapshotStore, WatermarkStore

@@ -17,7 +17,7 @@ import orjson
 from dyncdc.errors import FatalError, RefusedError, RejectedRowsError, RetryableError
 from dyncdc.model import Block, Position, SourceId
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress, TaskProgress
+from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 from .batch import collapse, join, statement, take
 from .budget import ByteBudget

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from dyncdc.errors import ConfigError
 
-from .guard import Connection, Connections, Kept, guard, hosts_of
+from .http_guard import Connection, Connections, Kept, guard, hosts_of
 from .metrics import Metrics
-from .page import Document, Overview, add_page
-from .progress import Progress
+from .status_page import Document, Overview, add_page
+from .task_health import Progress
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

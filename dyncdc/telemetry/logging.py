@@ -15,8 +15,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from .lines import Lines
-from .repeats import RepeatLimiter
+from .log_lines import Lines
+from .repeat_limiter import RepeatLimiter
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _REPEAT_KEYS = ("event", "task", "shard", "table", "stage", "error_class", "error_code")

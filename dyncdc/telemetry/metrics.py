@@ -22,7 +22,7 @@ from prometheus_client import (
 from dyncdc import __version__
 from dyncdc.model import Decoded
 
-from .lines import lost_lines
+from .log_lines import lost_lines
 
 INSERT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LATENCY_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)

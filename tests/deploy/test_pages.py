@@ -16,7 +16,7 @@ import pytest
 from dyncdc.app import daemon
 from dyncdc.app.reload import AT_ONCE, BY_LIFE
 from dyncdc.cli.main import cli
-from dyncdc.telemetry.advice import ADVICE
+from dyncdc.telemetry.hints import ADVICE
 
 from .documented import PAGES, ROOT, blocks, inline_commands
 

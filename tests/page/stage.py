@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.page import Overview, TableFacts
-from dyncdc.telemetry.page.document import GapPart, LettersPart, StoredPart
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.status_page import Overview, TableFacts
+from dyncdc.telemetry.status_page.document import GapPart, LettersPart, StoredPart
+from dyncdc.telemetry.task_health import Progress
 
 START = 1_790_000_000.0
 HOUR = 3600.0

@@ -34,7 +34,7 @@ from dyncdc.pipeline.pump import Engine
 from dyncdc.pipeline.readers import Readers
 from dyncdc.pipeline.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .life import Violation
 

@@ -24,7 +24,7 @@ from dyncdc.pipeline.proving import WentBackError
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.pipeline.snapshots import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from . import simulate
 from .fake_aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder

@@ -22,7 +22,7 @@ from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.pipeline.succession import Succession
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from . import simulate
 from .fake_aws import FakeSnapshotDecoders, StreamDecoder

@@ -18,7 +18,7 @@ from dyncdc.pipeline.open_batch import BatchLimits
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.pipeline.snapshots import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .fake_aws import Exports, FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder, garbage_id
 from .fake_clickhouse import (

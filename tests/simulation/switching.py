@@ -22,7 +22,7 @@ from dyncdc.pipeline.destination_watch import DestinationWatch
 from dyncdc.pipeline.pump import Engine
 from dyncdc.pipeline.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 from .life import Violation
 

@@ -17,7 +17,7 @@ from dyncdc.pipeline.ledger import ShardLedger
 from dyncdc.pipeline.open_batch import BatchLimits
 from dyncdc.pipeline.pump import IDLE_CALLS_PER_SECOND_AT_MOST, Engine, Pump
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 
 class Crowd:

@@ -8,7 +8,7 @@ import pytest
 
 from dyncdc.app.patience import Patience
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 
 async def test_a_call_that_nothing_answers_is_named_and_an_error_says_more() -> None:

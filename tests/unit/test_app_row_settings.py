@@ -19,7 +19,7 @@ from dyncdc.pipeline.row_settings import Effect, Noted, RowSettings
 from dyncdc.schema.mapping import new_table_spec
 from dyncdc.schema.table_spec import KeyAttribute
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 ITEMS = [{"id": {"S": "a"}, "address": {"M": {"city": {"S": "Bonn"}}}}]
 

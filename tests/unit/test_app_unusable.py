@@ -21,7 +21,7 @@ from dyncdc.errors import (
 from dyncdc.sinks.codes import LoginRefused
 from dyncdc.sinks.destinations import DetachedError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress, TaskProgress
+from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 CONFIG = TableConfig(dynamodb="orders", snapshot=SnapshotConfig(method="none"))
 

@@ -24,7 +24,7 @@ from dyncdc.pipeline.destination_watch import DestinationWatch, watch_seconds
 from dyncdc.pipeline.pump import Engine
 from dyncdc.pipeline.recovery import Policy, Recovery, SourceLostError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 AWAY = RetryableError("describing the destination: timed out")
 

@@ -14,7 +14,7 @@ from dyncdc.pipeline.evolving import REFUSED_PAUSE_SECONDS, DestinationChangedEr
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.schema.unmapped import Newcomers
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 
 def evolved(*columns: ColumnSpec, max_columns: int = 1000, flatten_depth: int = 1) -> Evolved:

@@ -15,7 +15,7 @@ from dyncdc.pipeline.bindings import Partition, Standing
 from dyncdc.pipeline.evolving import DestinationChangedError
 from dyncdc.pipeline.history_watch import EMPTIED_HISTORY, OTHER_TABLE, HistoryWatch, KeptHistory
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 TWO = {"2025": Partition(1, 10, 100), "2026": Partition(1, 5, 50)}
 

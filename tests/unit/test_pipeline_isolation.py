@@ -29,7 +29,7 @@ from dyncdc.pipeline.ledger import ShardLedger
 from dyncdc.pipeline.pump import Engine, Pump
 from dyncdc.pipeline.slots import SLOW_SECONDS, SLOW_SLOTS, Slots
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 DIVIDED_BY_ZERO = RefusedError("ClickHouse answered 153")
 

@@ -19,7 +19,7 @@ from dyncdc.pipeline.ports import Decoder
 from dyncdc.pipeline.pump import Engine, Pump
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 RECORDS = 3_000
 

@@ -15,7 +15,7 @@ from dyncdc.model import Member, Shard, ShardId, SourceId
 from dyncdc.pipeline.liveness import LIVE_SECONDS
 from dyncdc.pipeline.membership import Division, Membership
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 STREAM = SourceId("arn:aws:kinesis:eu-west-1:1:stream/orders@1")
 

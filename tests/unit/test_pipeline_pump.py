@@ -19,7 +19,7 @@ from dyncdc.pipeline.ledger import ShardLedger
 from dyncdc.pipeline.open_batch import BatchLimits
 from dyncdc.pipeline.pump import DECODE_COST, FETCH_COST, Engine, FetchSize, Pace, Pump
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 FIRST_FETCH_BYTES = 32 * 1024
 

@@ -17,7 +17,7 @@ from dyncdc.pipeline.lineage import LostPosition
 from dyncdc.pipeline.proving import WentBackError
 from dyncdc.pipeline.recovery import REQUEST_POLL_SECONDS, Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 LOST = [LostPosition(ShardId("s"), mark(7, read_until=900.0), "expired")]
 GAP = Gap("orders", SOURCE, "s", 900.0, 1_000.0, "7", "expired", noticed_at=5.0)

@@ -17,7 +17,7 @@ from dyncdc.pipeline.nothing_kept import NothingKept
 from dyncdc.pipeline.ports import Decoder, SessionStore
 from dyncdc.pipeline.replicate import Destination, Settings, replicate
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 
 class NoSnapshots:

@@ -45,7 +45,7 @@ from dyncdc.pipeline.recovery import Policy, Recovery
 from dyncdc.pipeline.snapshot_plan import Journal, SnapshotsStanding
 from dyncdc.pipeline.snapshots import SnapshotLoader, SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 PLAN = SnapshotPlan("orders", "uuid", had_rows=False, margin_seconds=300.0, settle_seconds=60.0)
 BEGUN = 1_000_000.0

@@ -15,7 +15,7 @@ from dyncdc.pipeline.liveness import LIVE_SECONDS
 from dyncdc.pipeline.membership import Division
 from dyncdc.pipeline.sessions import SessionClaim
 from dyncdc.pipeline.succession import Predecessor, Succession
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 
 @dataclass

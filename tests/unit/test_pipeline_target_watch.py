@@ -28,7 +28,7 @@ from dyncdc.pipeline.recovery import Policy, Recovery
 from dyncdc.pipeline.target_watch import TargetWatch
 from dyncdc.pipeline.targets import EMPTIED, WAS_ELSEWHERE
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 HERE = Target("orders", "o", "u", "arn", "one")
 NOTHING = Held()

@@ -15,7 +15,7 @@ from dyncdc.pipeline.nothing_kept import NothingKept
 from dyncdc.pipeline.proving import WentBackError
 from dyncdc.pipeline.snapshot_plan import SnapshotsStanding
 from dyncdc.pipeline.tombstones import Cleaned, Durable, TombstoneCleaner, clean_before
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 DAY = 86_400.0
 NOW = 1_700_000_000.0

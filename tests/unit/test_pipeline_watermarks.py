@@ -13,7 +13,7 @@ from dyncdc.pipeline.membership import Division
 from dyncdc.pipeline.rewind import Rewind
 from dyncdc.pipeline.watermarks import Obstacles, Watched, Watermarks, complete_until, least
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 CLEAR = Obstacles(loaded=True, open_letters=False, open_gaps=False)
 

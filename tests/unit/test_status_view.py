@@ -9,8 +9,8 @@ from rich.console import Console
 from dyncdc.cli.status_view import WORST_SHARDS, draw
 from dyncdc.operations.status import LettersStatus, ShardStatus, Status, TableStatus
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.page import Document, Overview, TableFacts
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.status_page import Document, Overview, TableFacts
+from dyncdc.telemetry.task_health import Progress
 
 
 def shown(found: Status) -> str:

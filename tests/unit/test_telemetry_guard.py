@@ -13,9 +13,9 @@ import structlog
 from aiohttp import web
 from virtual_time import run
 
-from dyncdc.telemetry import guard
-from dyncdc.telemetry.guard import ANSWERS_PER_SECOND, BURST_ANSWERS, Connections, Kept, Turns, hosts_of, is_for
+from dyncdc.telemetry import http_guard
 from dyncdc.telemetry.http import serve_http
+from dyncdc.telemetry.http_guard import ANSWERS_PER_SECOND, BURST_ANSWERS, Connections, Kept, Turns, hosts_of, is_for
 from dyncdc.telemetry.logging import configure_logging
 
 MOST = 8
@@ -28,7 +28,7 @@ async def alive(_: web.Request) -> web.Response:
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """Where a server of few connections answers."""
-    monkeypatch.setattr(guard, "MOST_CONNECTIONS", MOST)
+    monkeypatch.setattr(http_guard, "MOST_CONNECTIONS", MOST)
     application = web.Application()
     application.add_routes([web.get("/livez", alive)])
     async with serve_http(("127.0.0.1", 0), application) as found:
@@ -61,8 +61,8 @@ async def test_clients_that_connect_and_say_nothing_keep_nobody_out(port: int) -
 async def test_a_head_that_never_ends_and_a_rest_without_end_close_the_connection(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(guard, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(http_guard, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(http_guard, "IDLE_SECONDS", 0.2)
     trickling, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ")
     assert await ends(trickling)
@@ -150,7 +150,7 @@ async def test_a_page_that_fails_is_logged_with_its_traceback_and_no_values(log:
 
 
 def test_a_process_that_may_open_few_files_keeps_most_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard.resource, "getrlimit", lambda _: (64, 64))
+    monkeypatch.setattr(http_guard.resource, "getrlimit", lambda _: (64, 64))
     assert Connections()._most == 16
 
 

@@ -12,8 +12,8 @@ from aiohttp import web
 from dyncdc.errors import ConfigError
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.page import Overview
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.status_page import Overview
+from dyncdc.telemetry.task_health import Progress
 
 
 @dataclass

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import structlog
 
-from dyncdc.telemetry.lines import Lines, lost_lines
+from dyncdc.telemetry.log_lines import Lines, lost_lines
 from dyncdc.telemetry.logging import configure_logging
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
-from dyncdc.telemetry.repeats import RepeatLimiter
+from dyncdc.telemetry.repeat_limiter import RepeatLimiter
+from dyncdc.telemetry.task_health import Progress
 
 
 @pytest.fixture(autouse=True)

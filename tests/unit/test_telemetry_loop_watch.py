@@ -7,7 +7,7 @@ import sys
 
 PROGRAM = """
 import asyncio, time
-from dyncdc.telemetry.loop_watch import watch_loop
+from dyncdc.telemetry.event_loop_watchdog import watch_loop
 
 def blocking_call(seconds):
     time.sleep(seconds)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dyncdc.app.worker_pages import Answers, WorkerPages
-from dyncdc.telemetry.merge import GAUGES, MergedMetrics
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.page import Overview
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.status_page import Overview
+from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.worker_metrics import GAUGES, MergedMetrics
 
 
 def page(rows: int, *, used: float = 1.0, last: float = 5.0) -> tuple[Metrics, str]:

@@ -6,12 +6,12 @@ import msgspec
 import structlog
 
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.page import Activity, Document, Overview, TableFacts, Troubles, merge_documents
-from dyncdc.telemetry.page.activity import STEP_SECONDS, STEPS, sum_plots
-from dyncdc.telemetry.page.document import WORST_SHARDS, GapPart, LettersPart, Plot, StoredPart, decode, encode
-from dyncdc.telemetry.page.site import page
-from dyncdc.telemetry.page.troubles import LONGEST
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.status_page import Activity, Document, Overview, TableFacts, Troubles, merge_documents
+from dyncdc.telemetry.status_page.document import WORST_SHARDS, GapPart, LettersPart, Plot, StoredPart, decode, encode
+from dyncdc.telemetry.status_page.recent_errors import LONGEST
+from dyncdc.telemetry.status_page.routes import page
+from dyncdc.telemetry.status_page.throughput import STEP_SECONDS, STEPS, sum_plots
+from dyncdc.telemetry.task_health import Progress
 
 HOUR = 3600.0
 

@@ -9,10 +9,10 @@ import structlog
 
 from dyncdc.errors import AccessDeniedError, RetryableError
 from dyncdc.model import Buried, Position
-from dyncdc.telemetry.advice import what_to_do
+from dyncdc.telemetry.hints import what_to_do
 from dyncdc.telemetry.logging import configure_logging
-from dyncdc.telemetry.progress import BUDGET, Progress
-from dyncdc.telemetry.repeats import RepeatLimiter
+from dyncdc.telemetry.repeat_limiter import RepeatLimiter
+from dyncdc.telemetry.task_health import BUDGET, Progress
 
 
 class Clock:

@@ -25,7 +25,7 @@ from dyncdc.sinks.column_watch import ColumnWatch
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.tables import read_table
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 TABLE = (
     "CREATE TABLE {} (pk String, v Int64, {}_version Int64, _deleted UInt8)"

@@ -20,7 +20,7 @@ from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.own_tables import own_statements
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
 CHUNK_ROWS = 250
 LETTERS = f'SELECT id, "table", reason, "column", source, shard, position, raw FROM {DEAD_LETTER_TABLE} FINAL'

@@ -15,8 +15,8 @@ import structlog
 from dyncdc.errors import AccessDeniedError
 from dyncdc.model import Buried
 
-from .advice import what_to_do
-from .repeats import RepeatLimiter
+from .hints import what_to_do
+from .repeat_limiter import RepeatLimiter
 
 BUDGET = "budget"
 """What a task waits for when others hold the memory: their trouble, not its own."""

@@ -10,24 +10,14 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 
 from dyncdc import __version__
-from dyncdc.telemetry.advice import what_to_do
+from dyncdc.telemetry.hints import what_to_do
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.progress import Progress
+from dyncdc.telemetry.task_health import Progress
 
-from .activity import Activity, Totals
-from .document import (
-    MOST_STUCK,
-    WORST_SHARDS,
-    Document,
-    ShardPart,
-    Shards,
-    StuckPart,
-    TableFacts,
-    TablePart,
-    WaitPart,
-)
-from .stored import Stored
-from .troubles import Troubles
+from .clickhouse_state import Stored
+from .document import MOST_STUCK, WORST_SHARDS, Document, ShardPart, Shards, StuckPart, TableFacts, TablePart, WaitPart
+from .recent_errors import Troubles
+from .throughput import Activity, Totals
 
 REST_SECONDS = 15.0
 """A shard that is idle is asked that often at least: silence beyond it counts as lag."""

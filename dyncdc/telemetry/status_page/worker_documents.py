@@ -7,18 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from .activity import sum_plots
-from .document import (
-    MOST_STUCK,
-    MOST_TROUBLES,
-    Document,
-    Shards,
-    StuckPart,
-    TablePart,
-    TroublePart,
-    WorkerPart,
-)
-from .overview import worst_of
+from .builder import worst_of
+from .document import MOST_STUCK, MOST_TROUBLES, Document, Shards, StuckPart, TablePart, TroublePart, WorkerPart
+from .throughput import sum_plots
 
 UNOWNED = "unowned"
 """State of shards that every worker counts alike."""

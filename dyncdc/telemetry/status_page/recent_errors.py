@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from dyncdc.telemetry.progress import MOVED_AGAIN, STUCK
+from dyncdc.telemetry.task_health import MOVED_AGAIN, STUCK
 
 from .document import MOST_TROUBLES, TroublePart
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .activity import Activity
+from .builder import Overview
+from .clickhouse_state import Stored
 from .document import Document, TableFacts
-from .merge import merge_documents
-from .overview import Overview
-from .site import add_page
-from .stored import Stored
-from .troubles import Troubles
+from .recent_errors import Troubles
+from .routes import add_page
+from .throughput import Activity
+from .worker_documents import merge_documents
 
 __all__ = [
     "Activity",
