@@ -28,14 +28,14 @@ from dyncdc.model import (
     SourceId,
 )
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.burial import RefusedRow
-from dyncdc.pipeline.checkpointer import Checkpointer
-from dyncdc.pipeline.diversion import Diversion
-from dyncdc.pipeline.ledger import ShardLedger
-from dyncdc.pipeline.membership import Division, Membership
-from dyncdc.pipeline.nothing_kept import NothingKept
-from dyncdc.pipeline.open_batch import BatchLimits
-from dyncdc.pipeline.writer import Writer
+from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
+from dyncdc.pipeline.checkpoint.ledger import ShardLedger
+from dyncdc.pipeline.members.membership import Division, Membership
+from dyncdc.pipeline.recovery.no_recovery import NothingKept
+from dyncdc.pipeline.writing.dead_letter_limits import Diversion
+from dyncdc.pipeline.writing.open_batch import BatchLimits
+from dyncdc.pipeline.writing.rejected_rows import RefusedRow
+from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError, DyncdcError, FatalError
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.retry import may_be_mended
+from dyncdc.pipeline.runtime import may_be_mended
 from dyncdc.sources.export import ExportOrigin
 from dyncdc.sources.kinesis import KinesisSource
 from dyncdc.sources.scan import ScanOrigin

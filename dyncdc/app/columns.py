@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import AccessDeniedError, ConfigError, FatalError
-from dyncdc.pipeline.evolving import DestinationChangedError, Evolved, Evolving
+from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError, Evolved, Evolving
 from dyncdc.schema.existing.compatibility import refusals
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import existing_table_spec

@@ -16,16 +16,16 @@ from dyncdc import __version__
 from dyncdc.config import Config
 from dyncdc.decode.backend import IS_COMPILED, WHY_EXACT
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
+from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.coordinator import first_error
-from dyncdc.pipeline.diversion import DiversionLimits
-from dyncdc.pipeline.evolving import DestinationChangedError
-from dyncdc.pipeline.history_watch import HistoryWatch
-from dyncdc.pipeline.membership import Division
-from dyncdc.pipeline.open_batch import BatchLimits
-from dyncdc.pipeline.proving import WentBackError
-from dyncdc.pipeline.recovery import SourceLostError
-from dyncdc.pipeline.replicate import Destination, Settings, replicate
-from dyncdc.pipeline.succession import Predecessor, Succession
+from dyncdc.pipeline.destinations.history_monitor import HistoryWatch
+from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
+from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.succession import Predecessor, Succession
+from dyncdc.pipeline.recovery.recovery import SourceLostError
+from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.writing.dead_letter_limits import DiversionLimits
+from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.codes import TableGoneError

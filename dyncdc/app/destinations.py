@@ -13,7 +13,7 @@ import structlog
 from dyncdc.config import TableConfig
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError, UnusableTableError
-from dyncdc.pipeline.bindings import Target
+from dyncdc.pipeline.destinations.bindings import Target
 from dyncdc.schema.existing.compatibility import DELETED_COLUMN, Refusal, refusals
 from dyncdc.schema.existing.nested_columns import Seen, doubtful_columns, nested_arrays, seen_places
 from dyncdc.schema.existing.table import ExistingTable, is_replicated

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from dyncdc.pipeline.coordinator import first_error
-from dyncdc.pipeline.history_watch import HistoryWatch
+from dyncdc.pipeline.destinations.history_monitor import HistoryWatch
 from dyncdc.sinks.histories import ClickHouseHistories
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress

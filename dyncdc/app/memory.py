@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dyncdc.pipeline.pump import FETCH_COST
-from dyncdc.pipeline.slots import SLOW_SLOTS
+from dyncdc.pipeline.reading.shard_reader import FETCH_COST
+from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
 from dyncdc.sinks.clickhouse import INSERT_COPIES
 
 STATEMENT_CEILING_BYTES = 4 * 2**20

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
 from dyncdc.pipeline.coordinator import first_error
-from dyncdc.pipeline.liveness import alive
-from dyncdc.pipeline.losses import in_words
-from dyncdc.pipeline.membership import Division
+from dyncdc.pipeline.members.liveness import alive
+from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.recovery.gaps import in_words
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.connection import ClickHouse

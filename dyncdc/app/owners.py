@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError
 from dyncdc.model import Snapshot
-from dyncdc.pipeline.bindings import Binding, Target
-from dyncdc.pipeline.liveness import LIVE_SECONDS
+from dyncdc.pipeline.destinations.bindings import Binding, Target
+from dyncdc.pipeline.members.liveness import LIVE_SECONDS
 from dyncdc.schema.existing.compatibility import Refusal
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.sinks.checkpoints import ClickHouseSnapshots

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from dyncdc.config import Config
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError, UnusableTableError
-from dyncdc.pipeline.retry import Backoff, retry_for_ever
+from dyncdc.pipeline.runtime import Backoff, retry_for_ever
 from dyncdc.telemetry.task_health import Progress, TaskProgress
 
 T = TypeVar("T")

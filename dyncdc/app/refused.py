@@ -11,7 +11,7 @@ import orjson
 
 from dyncdc.decode.dead_letter_rows import DeadLetters
 from dyncdc.model import Block, Buried
-from dyncdc.pipeline.burial import RefusedRow
+from dyncdc.pipeline.writing.rejected_rows import RefusedRow
 from dyncdc.schema.types.encodings import load_cells
 
 REFUSED: Final = "refused_by_clickhouse"

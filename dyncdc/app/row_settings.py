@@ -14,7 +14,7 @@ from functools import partial
 from dyncdc.config import TableConfig
 from dyncdc.config.attribute_paths import format_attribute_path
 from dyncdc.model import Gap, Snapshot
-from dyncdc.pipeline.row_settings import Effect, Noted, RowSettings, effects, first_noted
+from dyncdc.pipeline.destinations.row_settings import Effect, Noted, RowSettings, effects, first_noted
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import beside_list
 from dyncdc.schema.sql.quoting import mentions

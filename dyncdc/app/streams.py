@@ -6,8 +6,8 @@ from functools import partial
 
 from dyncdc.config import TableConfig
 from dyncdc.errors import UnusableTableError
-from dyncdc.pipeline.membership import Division
-from dyncdc.pipeline.snapshots import SnapshotPlan
+from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.tombstones import cleaned_before
 from dyncdc.sources.aws import AwsClients

@@ -9,8 +9,8 @@ from functools import partial
 
 from dyncdc.config import TableConfig
 from dyncdc.model import Gap
-from dyncdc.pipeline.destination_watch import WAS_OFF
-from dyncdc.pipeline.losses import last_covered
+from dyncdc.pipeline.destinations.streaming_monitor import WAS_OFF
+from dyncdc.pipeline.recovery.gaps import last_covered
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.own_tables import FOLLOWED
 from dyncdc.sinks.recovery import ClickHouseRecovery

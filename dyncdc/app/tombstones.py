@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dyncdc.pipeline.checkpoint.tombstone_cleanup import Cleaned, TombstoneCleaner
 from dyncdc.pipeline.coordinator import first_error
-from dyncdc.pipeline.tombstones import Cleaned, TombstoneCleaner
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.tombstones import CleanedTable, ClickHouseTombstones

@@ -21,7 +21,7 @@ from dyncdc.errors import (
     RetryableError,
     UnusableTableError,
 )
-from dyncdc.pipeline.retry import Backoff, may_be_mended
+from dyncdc.pipeline.runtime import Backoff, may_be_mended
 from dyncdc.sinks.codes import LoginRefused, SettingRefusedError
 from dyncdc.sinks.destinations import DetachedError
 from dyncdc.telemetry.metrics import Metrics

@@ -26,8 +26,8 @@ from dyncdc.config import Config
 from dyncdc.config.sections import MINIMUM_MEMORY_BYTES
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.pipeline.coordinator import first_error
-from dyncdc.pipeline.membership import Division
-from dyncdc.pipeline.retry import Backoff
+from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.runtime import Backoff
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints
 from dyncdc.telemetry.http import serve_http
 from dyncdc.telemetry.metrics import Metrics

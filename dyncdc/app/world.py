@@ -12,8 +12,8 @@ from dyncdc.config import ClickHouseUrl, Config
 from dyncdc.config.load import read_password_file
 from dyncdc.errors import ConfigError, RetryableError
 from dyncdc.local.clickhouse import open_local
-from dyncdc.pipeline.membership import Division
-from dyncdc.pipeline.slots import SLOW_SLOTS
+from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
 from dyncdc.sinks.certificates import Certificates
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sources.aws import AwsClients, open_clients

@@ -12,7 +12,7 @@ import structlog
 from dyncdc.app import run_daemon, run_workers
 from dyncdc.app.workers import be_worker
 from dyncdc.config import Config, load_config
-from dyncdc.pipeline.membership import Division
+from dyncdc.pipeline.members.membership import Division
 from dyncdc.telemetry.logging import configure_logging
 
 from .options import config_option, debug_option, json_option, load, run_async

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dyncdc.app.destinations import Planned
 from dyncdc.app.row_settings import of_member, row_settings, shown_columns, unrepeatable
 from dyncdc.app.world import World
-from dyncdc.pipeline.losses import instant
-from dyncdc.pipeline.row_settings import Effect, Noted, effects
+from dyncdc.pipeline.destinations.row_settings import Effect, Noted, effects
+from dyncdc.pipeline.recovery.gaps import instant
 from dyncdc.sinks.mappings import mapping_news
 from dyncdc.sinks.row_settings import ClickHouseRowSettings
 

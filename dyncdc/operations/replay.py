@@ -25,8 +25,8 @@ from dyncdc.decode.redacted_records import is_withheld, masked_paths
 from dyncdc.decode.table_plan import SEQUENCE_BITS, TablePlan, compile_table
 from dyncdc.errors import ConfigError, RefusedError, RejectedRowsError
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.batch import join
 from dyncdc.pipeline.ports import Decoder
+from dyncdc.pipeline.writing.batch import join
 from dyncdc.schema.redaction import Path
 from dyncdc.schema.types.dynamodb_values import Item, canonical
 from dyncdc.schema.types.encodings import dump_cells

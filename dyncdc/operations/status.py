@@ -9,9 +9,9 @@ from dyncdc.app.world import World
 from dyncdc.config import TableConfig
 from dyncdc.errors import DyncdcError
 from dyncdc.model import Checkpoint, Gap, Shard, Snapshot, SourceId
-from dyncdc.pipeline.liveness import alive
-from dyncdc.pipeline.losses import in_words
-from dyncdc.pipeline.watermarks import STREAM_DELAY_SECONDS, least
+from dyncdc.pipeline.checkpoint.watermarks import STREAM_DELAY_SECONDS, least
+from dyncdc.pipeline.members.liveness import alive
+from dyncdc.pipeline.recovery.gaps import in_words
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots

@@ -10,23 +10,23 @@ from typing import Literal
 
 from dyncdc.errors import DyncdcError
 from dyncdc.model import SourceId
+from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
+from dyncdc.pipeline.checkpoint.peer_checkpoints import Others
+from dyncdc.pipeline.checkpoint.watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS, Watched, Watermarks
+from dyncdc.pipeline.destinations.bindings import DestinationStore, Target
+from dyncdc.pipeline.destinations.destination_monitor import TargetWatch
+from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch, watch_seconds
+from dyncdc.pipeline.members.membership import Membership
+from dyncdc.pipeline.reading.reader_pool import Readers
+from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.stream_reader import StreamFollower
+from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.snapshot.load import Loading
+from dyncdc.pipeline.snapshot.loader import SnapshotLoader
+from dyncdc.pipeline.snapshot.member_loader import SnapshotShare
+from dyncdc.pipeline.snapshot.plan import Journal, SnapshotPlan
 
-from .bindings import DestinationStore, Target
-from .checkpointer import Checkpointer
-from .destination_watch import DestinationWatch, watch_seconds
-from .follower import StreamFollower
-from .loading import Loading
-from .membership import Membership
-from .others import Others
 from .ports import Decoder, Ghosts, Origin, RecoveryStore, SnapshotDecoders, SnapshotStore, Source, WatermarkStore
-from .pump import Engine
-from .readers import Readers
-from .recovery import Policy, Recovery
-from .shares import SnapshotShare
-from .snapshot_plan import Journal, SnapshotPlan
-from .snapshots import SnapshotLoader
-from .target_watch import TargetWatch
-from .watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS, Watched, Watermarks
 
 TIP_POLL_SECONDS = 0.1
 TIP_MARGIN_SECONDS = 5.0

@@ -29,9 +29,8 @@ from dyncdc.model import (
     SourceId,
     Watermark,
 )
-
-from .diversion import Halt
-from .edge import Kept
+from dyncdc.pipeline.reading.retention_edge import Kept
+from dyncdc.pipeline.writing.dead_letter_limits import Halt
 
 
 class Source(Protocol):

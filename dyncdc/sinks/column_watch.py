@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dyncdc.model import Block
-from dyncdc.pipeline.evolving import DestinationChangedError
+from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse

@@ -16,7 +16,7 @@ import orjson
 
 from dyncdc.errors import FatalError
 from dyncdc.model import Position, ShardId, SourceId
-from dyncdc.pipeline.diversion import Halt, Limit
+from dyncdc.pipeline.writing.dead_letter_limits import Halt, Limit
 from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse, Row

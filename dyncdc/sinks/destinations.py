@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
-from dyncdc.pipeline.bindings import Binding, Held, Partition, Standing, Target
+from dyncdc.pipeline.destinations.bindings import Binding, Held, Partition, Standing, Target
 from dyncdc.schema.existing.compatibility import ENGINE
 from dyncdc.schema.existing.hazards import find_hazards
 from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text

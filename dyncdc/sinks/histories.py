@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dyncdc.pipeline.bindings import Held, Standing
-from dyncdc.pipeline.history_watch import KeptHistory
+from dyncdc.pipeline.destinations.bindings import Held, Standing
+from dyncdc.pipeline.destinations.history_monitor import KeptHistory
 from dyncdc.schema.sql.quoting import quote_text
 
 from .connection import ClickHouse

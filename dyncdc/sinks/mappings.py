@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute_path
-from dyncdc.pipeline.row_settings import tells_apart
+from dyncdc.pipeline.destinations.row_settings import tells_apart
 from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.sql.column_comments import Origin, read_comment
 from dyncdc.schema.sql.quoting import mentions, quote_text

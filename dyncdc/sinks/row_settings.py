@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyncdc.pipeline.row_settings import Noted, RowSettings
+from dyncdc.pipeline.destinations.row_settings import Noted, RowSettings
 from dyncdc.schema.sql.quoting import quote_text
 
 from .codes import TableGoneError

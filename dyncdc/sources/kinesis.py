@@ -15,7 +15,7 @@ import msgspec
 
 from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
-from dyncdc.pipeline.edge import Kept
+from dyncdc.pipeline.reading.retention_edge import Kept
 
 from .aws import AwsClients
 from .aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time

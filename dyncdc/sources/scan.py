@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
 from dyncdc.model import Export, SourceId
-from dyncdc.pipeline.membership import Division
+from dyncdc.pipeline.members.membership import Division
 
 from .aws import AwsClients
 from .read_capacity import ReadCapacity

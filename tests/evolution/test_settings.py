@@ -14,8 +14,8 @@ from dyncdc.app.columns import LiveColumns
 from dyncdc.app.patience import limited
 from dyncdc.config import load_config
 from dyncdc.operations.check import Checker
-from dyncdc.pipeline.membership import Division
-from dyncdc.pipeline.sessions import SessionClaim
+from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.schema.table_spec import ColumnSpec
 
 SCAN = {"method": "scan", "settle_seconds": 0.05, "margin_seconds": 0.1}

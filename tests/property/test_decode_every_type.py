@@ -26,7 +26,7 @@ from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
-from dyncdc.pipeline.batch import take
+from dyncdc.pipeline.writing.batch import take
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.sql.readback import column_reader
 from dyncdc.schema.sql.row_reader import RowRenderer

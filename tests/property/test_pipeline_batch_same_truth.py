@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline_parts import block, values
 
 from dyncdc.model import Block
-from dyncdc.pipeline.batch import collapse, join, statement
+from dyncdc.pipeline.writing.batch import collapse, join, statement
 
 Rows = list[tuple[str, int, str]]
 ROWS = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 3), st.text(max_size=3)), min_size=1, max_size=6)

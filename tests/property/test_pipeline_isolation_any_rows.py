@@ -12,8 +12,8 @@ from virtual_time import run
 
 from dyncdc.errors import RefusedError, RejectedRowsError
 from dyncdc.model import Block
-from dyncdc.pipeline.batch import collapse, join
-from dyncdc.pipeline.isolation import Isolation, Row
+from dyncdc.pipeline.writing.batch import collapse, join
+from dyncdc.pipeline.writing.isolation import Isolation, Row
 
 KINDS = st.sampled_from(["good", "good", "good", "table", "odd", "view", "odd view"])
 """What becomes of a row: taken; refused by the table, or its view, by a code for rows or by another one."""

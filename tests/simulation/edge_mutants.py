@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.model import RawChunk
-from dyncdc.pipeline.edge import Edge, Hole, Kept
-from dyncdc.pipeline.pump import Pump
+from dyncdc.pipeline.reading.retention_edge import Edge, Hole, Kept
+from dyncdc.pipeline.reading.shard_reader import Pump
 
 
 def expired_while_reading_ignored(patch: pytest.MonkeyPatch) -> None:

@@ -27,12 +27,12 @@ from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run as run_virtual
 
 from dyncdc.model import HORIZON, Block, Checkpoint, Decoded, Position, RawChunk, Shard, ShardId, SourceId
-from dyncdc.pipeline import edge
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.follower import LIST_INTERVAL_SECONDS, StreamFollower
-from dyncdc.pipeline.pump import Engine
-from dyncdc.pipeline.readers import Readers
-from dyncdc.pipeline.recovery import Policy, Recovery
+from dyncdc.pipeline.reading import retention_edge
+from dyncdc.pipeline.reading.reader_pool import Readers
+from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamFollower
+from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 
@@ -77,7 +77,7 @@ class EdgeStream:
     def __init__(self, shards: dict[str, Trimmed], rng: random.Random) -> None:
         self.shards = shards
         self._rng = rng
-        self.kept = edge.Kept(self._retention())
+        self.kept = retention_edge.Kept(self._retention())
         self.slow_seconds = 0.0
 
     def _retention(self) -> float:
@@ -193,7 +193,7 @@ def judge(log: Trimmed, shard: str, upto: int, gaps: MemoryRecovery, what: str, 
     for number in range(upto):
         arrived = log.arrivals[number]
         if number not in log.got and not any(gap.begin <= arrived <= gap.end for gap in mine):
-            if short and log.hole_seconds(number) <= edge.JUMP_SECONDS:
+            if short and log.hole_seconds(number) <= retention_edge.JUMP_SECONDS:
                 continue
             raise Violation(
                 f"{what} record {number} of {shard}, which arrived at {arrived:.3f} and is in no gap: {mine}"
@@ -257,7 +257,7 @@ def run(seed: int) -> Counter[str]:
     """Run one seed. Raises Violation."""
     counted: Counter[str] = Counter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edge, "LEAST_RETENTION_SECONDS", LEAST_RETENTION_SECONDS)
+        patch.setattr(retention_edge, "LEAST_RETENTION_SECONDS", LEAST_RETENTION_SECONDS)
         try:
             run_virtual(_live(seed, counted))
         except* Violation as found:

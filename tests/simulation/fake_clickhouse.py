@@ -26,7 +26,7 @@ from dyncdc.model import (
     SourceId,
     Watermark,
 )
-from dyncdc.pipeline.burial import RefusedRow
+from dyncdc.pipeline.writing.rejected_rows import RefusedRow
 
 from .life import Life, server_time
 from .world import EPOCH, POISON, Change, World

@@ -18,11 +18,12 @@ import pytest
 
 from dyncdc.errors import RetryableError
 from dyncdc.model import Block, Checkpoint, Followed, Gap, Proof
-from dyncdc.pipeline import checkpointer, rewind
+from dyncdc.pipeline.checkpoint import checkpointer
+from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.proving import WentBackError
-from dyncdc.pipeline.replicate import Destination, Settings, replicate
-from dyncdc.pipeline.snapshots import SnapshotPlan
+from dyncdc.pipeline.recovery import rewind
+from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

@@ -19,8 +19,8 @@ import virtual_time
 from dyncdc.errors import FatalError
 from dyncdc.model import Process
 from dyncdc.pipeline.coordinator import StreamTask
-from dyncdc.pipeline.replicate import Destination, Settings, replicate
-from dyncdc.pipeline.succession import Succession
+from dyncdc.pipeline.members.succession import Succession
+from dyncdc.pipeline.session import Destination, Settings, replicate
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

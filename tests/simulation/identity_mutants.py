@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from dyncdc.model import Member, Session
-from dyncdc.pipeline.liveness import Sightings
-from dyncdc.pipeline.replicate import _Life
-from dyncdc.pipeline.sessions import SessionClaim
-from dyncdc.pipeline.succession import Predecessor
-from dyncdc.pipeline.writer import Writer
+from dyncdc.pipeline.members.liveness import Sightings
+from dyncdc.pipeline.members.sessions import SessionClaim
+from dyncdc.pipeline.members.succession import Predecessor
+from dyncdc.pipeline.session import _Life
+from dyncdc.pipeline.writing.writer import Writer
 
 from .fake_sessions import KeptClient
 from .mutants import Plant

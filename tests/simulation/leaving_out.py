@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dyncdc.model import Block, Decoded, Position, Shard
-from dyncdc.pipeline import replicate as pipeline
+from dyncdc.pipeline import session
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.telemetry.metrics import Metrics
 
@@ -46,7 +46,7 @@ def run(seed: int) -> Counter[str]:
     """Run one seed. Raises Violation."""
     rng = random.Random(f"left out of {seed}")
     counted: Counter[str] = Counter()
-    live, process, replicate = simulate._live, simulate._process, pipeline.replicate
+    live, process, replicate = simulate._live, simulate._process, session.replicate
     unusable: set[str] = set()
 
     async def leave_out(simulation: Simulation, end: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dyncdc.pipeline.follower import StreamFollower
-from dyncdc.pipeline.ledger import ShardLedger
+from dyncdc.pipeline.checkpoint.ledger import ShardLedger
+from dyncdc.pipeline.reading.stream_reader import StreamFollower
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

@@ -17,9 +17,9 @@ import pytest
 from dyncdc.errors import PositionLostError, RetryableError
 from dyncdc.model import Checkpoint, Followed, Gap, Position, RawChunk, Request, Shard, SourceId
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.recovery import SourceLostError
-from dyncdc.pipeline.replicate import Destination, Settings, replicate
-from dyncdc.pipeline.snapshots import SnapshotPlan
+from dyncdc.pipeline.recovery.recovery import SourceLostError
+from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from dyncdc.model import Gap, Snapshot
-from dyncdc.pipeline import choice
-from dyncdc.pipeline.edge import Edge
-from dyncdc.pipeline.follower import StreamFollower
 from dyncdc.pipeline.ports import Swept
-from dyncdc.pipeline.recovery import Recovery
+from dyncdc.pipeline.reading.retention_edge import Edge
+from dyncdc.pipeline.reading.stream_reader import StreamFollower
+from dyncdc.pipeline.recovery.recovery import Recovery
+from dyncdc.pipeline.snapshot import next_snapshot
 
 from .losing import LossyGhosts
 
@@ -38,7 +38,7 @@ def any_snapshot_closes_a_gap(patch: pytest.MonkeyPatch) -> None:
         self._closed.update(self._requests)
         self._requests.clear()
 
-    patch.setattr(choice, "needs_snapshot", needs_snapshot)
+    patch.setattr(next_snapshot, "needs_snapshot", needs_snapshot)
     patch.setattr(Recovery, "completed", completed)
 
 

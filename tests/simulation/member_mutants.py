@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from dyncdc.model import Checkpoint, Member, Proof, Shard, ShardId, SourceId
-from dyncdc.pipeline import follower
-from dyncdc.pipeline.follower import StreamFollower
-from dyncdc.pipeline.lineage import ready
-from dyncdc.pipeline.loading import Loaded, Loading
-from dyncdc.pipeline.membership import Division, Membership
+from dyncdc.pipeline.members.membership import Division, Membership
+from dyncdc.pipeline.reading import stream_reader
+from dyncdc.pipeline.reading.lineage import ready
+from dyncdc.pipeline.reading.stream_reader import StreamFollower
+from dyncdc.pipeline.snapshot.load import Loaded, Loading
 
 from .fake_clickhouse import CheckpointClient
 from .mutants import Plant
@@ -29,7 +29,7 @@ def child_before_another_members_parent(patch: pytest.MonkeyPatch) -> None:
             return [shard for shard in ready(listed, {*finished, *others}, running, complete=complete)]
 
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(follower, "ready", own_parents_only)
+            inner.setattr(stream_reader, "ready", own_parents_only)
             release(self)
 
     patch.setattr(StreamFollower, "_release", released)

@@ -19,10 +19,10 @@ import virtual_time
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Followed, Gap, Member, Position, RawChunk, Shard
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.membership import Division
-from dyncdc.pipeline.replicate import Destination, Settings, replicate
-from dyncdc.pipeline.snapshots import SnapshotPlan
-from dyncdc.pipeline.succession import Succession
+from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.succession import Succession
+from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

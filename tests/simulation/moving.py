@@ -15,14 +15,14 @@ import pytest
 
 from dyncdc.errors import CorruptSnapshotError, RetryableError
 from dyncdc.model import Block, SourceId
-from dyncdc.pipeline import sweeping
-from dyncdc.pipeline.bindings import Binding, Partition, Standing, Target
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.evolving import DestinationChangedError
+from dyncdc.pipeline.destinations.bindings import Binding, Partition, Standing, Target
+from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.pipeline.ports import Swept
-from dyncdc.pipeline.recovery import SourceLostError
-from dyncdc.pipeline.replicate import Destination, Settings, replicate
-from dyncdc.pipeline.snapshots import SnapshotPlan
+from dyncdc.pipeline.recovery.recovery import SourceLostError
+from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.snapshot import sweep
+from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 
@@ -279,7 +279,7 @@ def run(seed: int) -> Counter[str] | None:
             return
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeping, "FEW_ITEMS", FEW_ITEMS)
+        patch.setattr(sweep, "FEW_ITEMS", FEW_ITEMS)
         patch.setattr(simulate, "_prepare", prepare_moves)
         patch.setattr(simulate, "_process", process)
         patch.setattr(simulate, "_differences", lambda one: [*differences(one), *unsettled(prepared[-1].losses)])

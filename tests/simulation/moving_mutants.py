@@ -8,27 +8,27 @@ from typing import Any
 import pytest
 
 from dyncdc.model import Gap
-from dyncdc.pipeline import target_watch, targets
-from dyncdc.pipeline.destination_watch import DestinationWatch
-from dyncdc.pipeline.sweeping import Sweeping
+from dyncdc.pipeline.destinations import binding_changes, destination_monitor
+from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch
+from dyncdc.pipeline.snapshot.sweep import Sweeping
 
 
 def _missed_by_nothing(patch: pytest.MonkeyPatch, reason: str) -> None:
     def missed_by(*arguments: Any) -> Gap | None:
-        gap = targets.missed_by(*arguments)
+        gap = binding_changes.missed_by(*arguments)
         return None if gap is not None and gap.reason == reason else gap
 
-    patch.setattr(target_watch, "missed_by", missed_by)
+    patch.setattr(destination_monitor, "missed_by", missed_by)
 
 
 def destination_that_comes_back_is_complete(patch: pytest.MonkeyPatch) -> None:
     """A table that was loaded once has all, whatever went to another of its name since."""
-    _missed_by_nothing(patch, targets.WAS_ELSEWHERE)
+    _missed_by_nothing(patch, binding_changes.WAS_ELSEWHERE)
 
 
 def table_made_anew_is_the_same(patch: pytest.MonkeyPatch) -> None:
     """A DynamoDB table is known by its name alone."""
-    _missed_by_nothing(patch, targets.MADE_ANEW)
+    _missed_by_nothing(patch, binding_changes.MADE_ANEW)
 
 
 def table_made_anew_waits_for_a_restart(patch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def table_made_anew_waits_for_a_restart(patch: pytest.MonkeyPatch) -> None:
 
 def emptied_destination_is_full(patch: pytest.MonkeyPatch) -> None:
     """What was acknowledged is there for ever."""
-    patch.setattr(target_watch, "is_emptied", lambda held, standing: False)
+    patch.setattr(destination_monitor, "is_emptied", lambda held, standing: False)
 
 
 def nobody_is_asked(patch: pytest.MonkeyPatch) -> None:

@@ -15,20 +15,21 @@ import pytest
 
 from dyncdc.errors import RejectedRowsError, RetryableError
 from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard, ShardId
-from dyncdc.pipeline import batch, follower, writer
 from dyncdc.pipeline.budget import ByteBudget, Reservation
-from dyncdc.pipeline.checkpointer import Checkpointer
+from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
+from dyncdc.pipeline.checkpoint.ledger import Receipt, ShardLedger
 from dyncdc.pipeline.coordinator import Coordinator
-from dyncdc.pipeline.exporting import Exporting
-from dyncdc.pipeline.follower import StreamFollower
-from dyncdc.pipeline.ledger import Receipt, ShardLedger
-from dyncdc.pipeline.loading import Loading
 from dyncdc.pipeline.ports import Swept
-from dyncdc.pipeline.pump import Pump
-from dyncdc.pipeline.readers import Readers
-from dyncdc.pipeline.snapshots import SnapshotLoader
-from dyncdc.pipeline.sweeping import Sweeping
-from dyncdc.pipeline.writer import Writer
+from dyncdc.pipeline.reading import stream_reader as follower
+from dyncdc.pipeline.reading.reader_pool import Readers
+from dyncdc.pipeline.reading.shard_reader import Pump
+from dyncdc.pipeline.reading.stream_reader import StreamFollower
+from dyncdc.pipeline.snapshot.export import Exporting
+from dyncdc.pipeline.snapshot.load import Loading
+from dyncdc.pipeline.snapshot.loader import SnapshotLoader
+from dyncdc.pipeline.snapshot.sweep import Sweeping
+from dyncdc.pipeline.writing import batch, writer
+from dyncdc.pipeline.writing.writer import Writer
 
 from .fake_aws import FakeStream
 from .fake_clickhouse import ClickHouse, SinkClient

@@ -10,9 +10,9 @@ import pytest
 
 from dyncdc.errors import RefusedError
 from dyncdc.model import Block
-from dyncdc.pipeline import writer
-from dyncdc.pipeline.batch import take
-from dyncdc.pipeline.isolation import Isolation
+from dyncdc.pipeline.writing import writer
+from dyncdc.pipeline.writing.batch import take
+from dyncdc.pipeline.writing.isolation import Isolation
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

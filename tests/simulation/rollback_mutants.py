@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from dyncdc.model import Rollback
-from dyncdc.pipeline.proving import Proving
+from dyncdc.pipeline.checkpoint.proof import Proving
 
 from .fake_clickhouse import CheckpointClient
 

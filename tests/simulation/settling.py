@@ -10,8 +10,8 @@ import random
 from dataclasses import dataclass, field, replace
 
 from dyncdc.config.tables import SnapshotConfig, TableConfig
-from dyncdc.pipeline import row_settings
-from dyncdc.pipeline.row_settings import Noted, RowSettings
+from dyncdc.pipeline.destinations import row_settings
+from dyncdc.pipeline.destinations.row_settings import Noted, RowSettings
 from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.sql.column_comments import column_comment, joined_comment

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dyncdc.pipeline import row_settings
+from dyncdc.pipeline.destinations import row_settings
 from dyncdc.sinks import mappings
 
 

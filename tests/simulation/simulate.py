@@ -14,9 +14,9 @@ import virtual_time
 from dyncdc.errors import CorruptSnapshotError, FatalError
 from dyncdc.model import HORIZON
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.open_batch import BatchLimits
-from dyncdc.pipeline.replicate import Destination, Settings, replicate
-from dyncdc.pipeline.snapshots import SnapshotPlan
+from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.snapshot.loader import SnapshotPlan
+from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

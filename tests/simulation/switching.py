@@ -18,9 +18,9 @@ from virtual_time import run as run_virtual
 from dyncdc.errors import RetryableError
 from dyncdc.model import Checkpoint, Followed, Gap, Mark, Position, ShardId, Snapshot
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.destination_watch import DestinationWatch
-from dyncdc.pipeline.pump import Engine
-from dyncdc.pipeline.recovery import Policy, Recovery
+from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch
+from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

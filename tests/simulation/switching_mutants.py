@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dyncdc.pipeline.destination_watch import DestinationWatch
-from dyncdc.pipeline.recovery import Recovery
+from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch
+from dyncdc.pipeline.recovery.recovery import Recovery
 
 from .mutants import Plant
 

@@ -17,7 +17,8 @@ from dyncdc.errors import ConfigError
 from dyncdc.operations.check import Checker
 from dyncdc.operations.findings import Finding
 from dyncdc.operations.snapshot import accept_deletes, request_snapshot
-from dyncdc.pipeline import destination_watch, sweeping, target_watch
+from dyncdc.pipeline.destinations import destination_monitor, streaming_monitor
+from dyncdc.pipeline.snapshot import sweep
 
 from .stage import Stage, until
 
@@ -28,9 +29,9 @@ OTHER = "CREATE TABLE orders_b AS orders"
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks come often, so that a test does not wait for them."""
-    monkeypatch.setattr(target_watch, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(destination_watch, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(sweeping, "LETTERS_POLL_SECONDS", 0.2)
+    monkeypatch.setattr(destination_monitor, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(streaming_monitor, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(sweep, "LETTERS_POLL_SECONDS", 0.2)
 
 
 def item(key: str, text: str = "") -> dict[str, dict[str, str]]:
@@ -266,7 +267,7 @@ async def test_a_load_that_would_delete_most_items_waits_for_a_word_also_after_a
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches: an emptied or mistaken source that empties the destination."""
-    monkeypatch.setattr(sweeping, "FEW_ITEMS", 2)
+    monkeypatch.setattr(sweep, "FEW_ITEMS", 2)
     table = await loaded(stage)
     for number in range(9):
         stage.clickhouse.run(f"INSERT INTO orders (id, _version) VALUES ('ghost{number}', 1)")

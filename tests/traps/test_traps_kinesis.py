@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.pipeline import edge
+from dyncdc.pipeline.reading import retention_edge
 
 from .stage import Stage, change, now, until
 
@@ -171,7 +171,7 @@ async def test_k8_what_a_retention_decreased_under_a_slow_reader_takes_is_a_gap_
 
     Kinesis goes on behind it without a word, be there records left or not.
     """
-    monkeypatch.setattr(edge, "LEAST_RETENTION_SECONDS", 0.5)
+    monkeypatch.setattr(retention_edge, "LEAST_RETENTION_SECONDS", 0.5)
     table = stage.table(items=[item(f"k{number}", "first") for number in range(5)], snapshot=SCAN)
     put = stage.place.aws.put
     async with stage.living():

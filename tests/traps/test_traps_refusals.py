@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 
-from dyncdc.pipeline import isolation, writer
+from dyncdc.pipeline.writing import isolation, writer
 
 from .stage import Stage, change, now, until
 

@@ -14,7 +14,8 @@ import pytest
 from e2e.harness import wait_until
 
 from dyncdc.errors import ConfigError
-from dyncdc.pipeline import destination_watch, losses
+from dyncdc.pipeline.destinations import streaming_monitor
+from dyncdc.pipeline.recovery import gaps
 
 from .stage import Stage, change, now, until
 
@@ -126,7 +127,7 @@ def test_s3_what_a_destination_did_not_send_is_loaded_again_though_it_is_back_at
     stage.place.aws.set(enabling_delay_seconds=6.0)  # long enough for a life to begin meanwhile
     dynamodb.enable_kinesis_streaming_destination(**streaming)
     if seen_by == "a life":
-        monkeypatch.setattr(destination_watch, "LOOK_SECONDS", 0.1)
+        monkeypatch.setattr(streaming_monitor, "LOOK_SECONDS", 0.1)
         asyncio.run(see_it_off(stage))
     wait_until(lambda: destination() == "ACTIVE", 10, "it is on again")
     stage.once()
@@ -146,7 +147,7 @@ def test_o13_items_of_a_table_that_was_made_anew_meanwhile_are_swept(
     items = [item("only in the old one"), item("in both", "old")]
     table = stage.table(columns=COLUMNS, items=items, snapshot=export(stage) | {"margin_seconds": 1.0})
     stage.once()
-    monkeypatch.setattr(losses, "CLOCKS_DIFFER_SECONDS", 0.0)
+    monkeypatch.setattr(gaps, "CLOCKS_DIFFER_SECONDS", 0.0)
     time.sleep(1.1)  # AWS dates its answers in whole seconds
     stage.place.aws.dynamodb.delete_table(TableName=table)  # which sends no changes
     stage.place.aws.make_table(table, {"id": "S"})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.pipeline import tombstones
+from dyncdc.pipeline.checkpoint import tombstone_cleanup
 
 from .stage import Stage, change, now, until
 
@@ -25,7 +25,7 @@ def item(key: str, n: str = "1") -> dict[str, dict[str, str]]:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks come quickly."""
-    monkeypatch.setattr(tombstones, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(tombstone_cleanup, "FIRST_SECONDS", 0.2)
 
 
 def stored(stage: Stage) -> list[object]:
@@ -72,7 +72,7 @@ def test_o6_with_the_present_as_limit_a_replay_brings_a_deleted_item_back(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted mistake that the test above must notice."""
-    monkeypatch.setattr(tombstones, "clean_before", lambda *_, **__: now())
+    monkeypatch.setattr(tombstone_cleanup, "clean_before", lambda *_, **__: now())
     table = stage.table(columns=COLUMNS, clean_tombstones=True)
     young = now() - 3600 * SECOND
     stage.put_all(deleted(table, "young", young))

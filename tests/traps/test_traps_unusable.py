@@ -12,7 +12,7 @@ import pytest
 from dyncdc.app import daemon, run_daemon
 from dyncdc.config import load_config
 from dyncdc.errors import ConfigError
-from dyncdc.pipeline import destination_watch, target_watch
+from dyncdc.pipeline.destinations import destination_monitor, streaming_monitor
 
 from .stage import Stage, until
 
@@ -24,8 +24,8 @@ TTL = "ALTER TABLE orders MODIFY TTL fromUnixTimestamp64Micro(_version) + INTERV
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks come often, so that a test does not wait for them."""
-    monkeypatch.setattr(target_watch, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(destination_watch, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(destination_monitor, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(streaming_monitor, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(daemon, "REOPEN_SECONDS", 0.2)
 
 

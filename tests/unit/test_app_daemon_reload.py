@@ -16,8 +16,8 @@ from dyncdc.app.signals import Stop
 from dyncdc.app.world import World
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError
-from dyncdc.pipeline.membership import Division
-from dyncdc.pipeline.proving import WentBackError
+from dyncdc.pipeline.checkpoint.proof import WentBackError
+from dyncdc.pipeline.members.membership import Division
 from dyncdc.sinks.codes import TableGoneError
 
 BEGIN_SECONDS = 2.0

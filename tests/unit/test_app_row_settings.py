@@ -14,8 +14,8 @@ import pytest
 from dyncdc.app.row_settings import _Noting, begin_of, of_member, row_settings
 from dyncdc.config.tables import SnapshotConfig, TableConfig
 from dyncdc.model import Gap, Snapshot
-from dyncdc.pipeline.losses import closes
-from dyncdc.pipeline.row_settings import Effect, Noted, RowSettings
+from dyncdc.pipeline.destinations.row_settings import Effect, Noted, RowSettings
+from dyncdc.pipeline.recovery.gaps import closes
 from dyncdc.schema.mapping import new_table_spec
 from dyncdc.schema.table_spec import KeyAttribute
 from dyncdc.telemetry.metrics import Metrics

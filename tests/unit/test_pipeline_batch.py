@@ -7,7 +7,7 @@ from collections import deque
 from pipeline_parts import block, values
 
 from dyncdc.model import Block
-from dyncdc.pipeline.batch import MOST_PARTS, by_presence, collapse, join, statement, take
+from dyncdc.pipeline.writing.batch import MOST_PARTS, by_presence, collapse, join, statement, take
 
 
 def test_o1_the_greater_version_of_a_key_survives_whatever_the_order() -> None:

@@ -14,9 +14,9 @@ from virtual_time import run
 from dyncdc.errors import FatalError, PositionLostError, RejectedRowsError, RetryableError
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.burial import BYTES_AT_ONCE, REREAD_SECONDS, ROWS_AT_ONCE
-from dyncdc.pipeline.diversion import Diversion, DiversionLimits, LimitReached
-from dyncdc.pipeline.writer import Writer
+from dyncdc.pipeline.writing.dead_letter_limits import Diversion, DiversionLimits, LimitReached
+from dyncdc.pipeline.writing.rejected_rows import BYTES_AT_ONCE, REREAD_SECONDS, ROWS_AT_ONCE
+from dyncdc.pipeline.writing.writer import Writer
 
 
 class Records:

@@ -12,9 +12,9 @@ from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Checkpoint, Mark, ShardId
-from dyncdc.pipeline.checkpointer import HEARTBEAT_SECONDS, Checkpointer
-from dyncdc.pipeline.proving import WentBackError
-from dyncdc.pipeline.rewind import HISTORY_SECONDS
+from dyncdc.pipeline.checkpoint.checkpointer import HEARTBEAT_SECONDS, Checkpointer
+from dyncdc.pipeline.checkpoint.proof import WentBackError
+from dyncdc.pipeline.recovery.rewind import HISTORY_SECONDS
 
 
 def nothing() -> None:

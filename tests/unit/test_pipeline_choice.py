@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.model import Gap, Mark, Position, Request, ShardId, Snapshot, SnapshotState, SourceId
-from dyncdc.pipeline.choice import choose, version_floor
-from dyncdc.pipeline.lineage import LostPosition
-from dyncdc.pipeline.losses import gaps_of, in_words, lost_with_source
+from dyncdc.pipeline.reading.lineage import LostPosition
+from dyncdc.pipeline.recovery.gaps import gaps_of, in_words, lost_with_source
+from dyncdc.pipeline.snapshot.next_snapshot import choose, version_floor
 
 COVERED = 1_000.0
 DONE = Snapshot("one", "orders", "complete", "uuid", "arn", 1_100.0, 800_000_000, covered_from=COVERED, had_rows=True)

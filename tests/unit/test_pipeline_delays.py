@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dyncdc.model import SourceId
-from dyncdc.pipeline.delays import AGE_SECONDS, Delays
+from dyncdc.pipeline.reading.arrival_delays import AGE_SECONDS, Delays
 
 A, B = SourceId("a"), SourceId("b")
 

@@ -20,9 +20,9 @@ from virtual_time import run
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.model import Checkpoint, Followed, Mark, Position, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.destination_watch import DestinationWatch, watch_seconds
-from dyncdc.pipeline.pump import Engine
-from dyncdc.pipeline.recovery import Policy, Recovery, SourceLostError
+from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch, watch_seconds
+from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

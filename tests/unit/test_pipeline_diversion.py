@@ -8,7 +8,7 @@ import pytest
 from pipeline_parts import shard
 
 from dyncdc.model import Buried, Position, Shard
-from dyncdc.pipeline.diversion import WINDOW_RECORDS, Diversion, DiversionLimits, Halt, LimitReached
+from dyncdc.pipeline.writing.dead_letter_limits import WINDOW_RECORDS, Diversion, DiversionLimits, Halt, LimitReached
 
 
 def letters(*ordinals: int, first: int = 0) -> list[Buried]:

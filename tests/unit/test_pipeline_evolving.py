@@ -10,7 +10,13 @@ import pytest
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.pipeline.evolving import REFUSED_PAUSE_SECONDS, DestinationChangedError, Evolved, Evolving, decide
+from dyncdc.pipeline.destinations.schema_evolution import (
+    REFUSED_PAUSE_SECONDS,
+    DestinationChangedError,
+    Evolved,
+    Evolving,
+    decide,
+)
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.schema.unmapped import Newcomers
 from dyncdc.telemetry.metrics import Metrics

@@ -29,10 +29,10 @@ from virtual_time import run
 from dyncdc.errors import FatalError, PositionLostError, RetryableError
 from dyncdc.model import HORIZON, Checkpoint, Followed, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.follower import LIST_INTERVAL_SECONDS, StreamFollower
-from dyncdc.pipeline.pump import Engine
-from dyncdc.pipeline.readers import Readers
-from dyncdc.pipeline.recovery import Policy, Recovery, SourceLostError
+from dyncdc.pipeline.reading.reader_pool import Readers
+from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamFollower
+from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

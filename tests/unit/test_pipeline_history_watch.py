@@ -11,9 +11,9 @@ import pytest
 from virtual_time import run
 
 from dyncdc.errors import RetryableError
-from dyncdc.pipeline.bindings import Partition, Standing
-from dyncdc.pipeline.evolving import DestinationChangedError
-from dyncdc.pipeline.history_watch import EMPTIED_HISTORY, OTHER_TABLE, HistoryWatch, KeptHistory
+from dyncdc.pipeline.destinations.bindings import Partition, Standing
+from dyncdc.pipeline.destinations.history_monitor import EMPTIED_HISTORY, OTHER_TABLE, HistoryWatch, KeptHistory
+from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

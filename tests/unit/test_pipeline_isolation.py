@@ -23,11 +23,11 @@ from virtual_time import run
 
 from dyncdc.errors import RefusedError, RejectedRowsError, RetryableError, TooLargeError
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard
-from dyncdc.pipeline import writer
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.ledger import ShardLedger
-from dyncdc.pipeline.pump import Engine, Pump
-from dyncdc.pipeline.slots import SLOW_SECONDS, SLOW_SLOTS, Slots
+from dyncdc.pipeline.checkpoint.ledger import ShardLedger
+from dyncdc.pipeline.reading.shard_reader import Engine, Pump
+from dyncdc.pipeline.writing import writer
+from dyncdc.pipeline.writing.insert_slots import SLOW_SECONDS, SLOW_SLOTS, Slots
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

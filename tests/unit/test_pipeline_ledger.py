@@ -6,7 +6,7 @@ import pytest
 from pipeline_parts import ledger_of, mark, shard
 
 from dyncdc.model import HORIZON, Mark
-from dyncdc.pipeline.ledger import MANY_RECEIPTS, ShardLedger
+from dyncdc.pipeline.checkpoint.ledger import MANY_RECEIPTS, ShardLedger
 
 
 def nothing() -> None:

@@ -14,10 +14,10 @@ from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Block, Buried, Decoded, Position, RawChunk, Shard, Snapshot
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.coordinator import StreamTask
-from dyncdc.pipeline.diversion import Diversion, DiversionLimits, Halt, LimitReached
 from dyncdc.pipeline.ports import Decoder
-from dyncdc.pipeline.pump import Engine, Pump
-from dyncdc.pipeline.replicate import Destination, Settings, replicate
+from dyncdc.pipeline.reading.shard_reader import Engine, Pump
+from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.writing.dead_letter_limits import Diversion, DiversionLimits, Halt, LimitReached
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

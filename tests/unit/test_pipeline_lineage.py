@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline_parts import mark, shard
 
 from dyncdc.model import Shard, ShardId
-from dyncdc.pipeline.lineage import lost_positions, ready, unread_parents
+from dyncdc.pipeline.reading.lineage import lost_positions, ready, unread_parents
 
 
 def listed(*shards: Shard) -> dict[ShardId, Shard]:

@@ -1,9 +1,9 @@
-"""What a table misses when a life begins: decisions of dyncdc.pipeline.losses."""
+"""What a table misses when a life begins: decisions of dyncdc.pipeline.recovery.gaps."""
 
 from __future__ import annotations
 
 from dyncdc.model import Followed, Mark, Position, ShardId, SourceId
-from dyncdc.pipeline.losses import missed_since
+from dyncdc.pipeline.recovery.gaps import missed_since
 
 STREAM = SourceId("arn:stream/s@1")
 BEFORE = Followed("orders", STREAM, epoch=5, at=100.0)

@@ -12,8 +12,8 @@ from virtual_time import run
 
 from dyncdc.errors import ConfigError, FatalError
 from dyncdc.model import Member, Shard, ShardId, SourceId
-from dyncdc.pipeline.liveness import LIVE_SECONDS
-from dyncdc.pipeline.membership import Division, Membership
+from dyncdc.pipeline.members.liveness import LIVE_SECONDS
+from dyncdc.pipeline.members.membership import Division, Membership
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

@@ -15,9 +15,9 @@ from virtual_time import run
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Decoded, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.ledger import ShardLedger
-from dyncdc.pipeline.open_batch import BatchLimits
-from dyncdc.pipeline.pump import DECODE_COST, FETCH_COST, Engine, FetchSize, Pace, Pump
+from dyncdc.pipeline.checkpoint.ledger import ShardLedger
+from dyncdc.pipeline.reading.shard_reader import DECODE_COST, FETCH_COST, Engine, FetchSize, Pace, Pump
+from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

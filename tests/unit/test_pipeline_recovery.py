@@ -13,9 +13,9 @@ from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Checkpoint, Followed, Gap, Request, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.lineage import LostPosition
-from dyncdc.pipeline.proving import WentBackError
-from dyncdc.pipeline.recovery import REQUEST_POLL_SECONDS, Policy, Recovery
+from dyncdc.pipeline.checkpoint.proof import WentBackError
+from dyncdc.pipeline.reading.lineage import LostPosition
+from dyncdc.pipeline.recovery.recovery import REQUEST_POLL_SECONDS, Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

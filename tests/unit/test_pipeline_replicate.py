@@ -13,9 +13,9 @@ from virtual_time import run
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Session, Shard, Snapshot
 from dyncdc.pipeline.coordinator import StreamTask
-from dyncdc.pipeline.nothing_kept import NothingKept
 from dyncdc.pipeline.ports import Decoder, SessionStore
-from dyncdc.pipeline.replicate import Destination, Settings, replicate
+from dyncdc.pipeline.recovery.no_recovery import NothingKept
+from dyncdc.pipeline.session import Destination, Settings, replicate
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

@@ -9,7 +9,7 @@ import pytest
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.pipeline.retry import Backoff, retry_for_ever
+from dyncdc.pipeline.runtime import Backoff, retry_for_ever
 
 
 def test_the_pause_is_drawn_below_a_ceiling_that_doubles_up_to_a_limit() -> None:

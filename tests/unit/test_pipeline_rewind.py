@@ -8,7 +8,7 @@ import pytest
 from pipeline_parts import SOURCE
 
 from dyncdc.model import HORIZON, Checkpoint, Mark, Past, PastMark, Position, Server, ShardId
-from dyncdc.pipeline.rewind import is_before, is_restarted, rewind, together
+from dyncdc.pipeline.recovery.rewind import is_before, is_restarted, rewind, together
 
 STARTED_AT = 10_000.0
 SERVER = Server("one", STARTED_AT)

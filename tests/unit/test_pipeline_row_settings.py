@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.pipeline.row_settings import Noted, RowSettings, effects
+from dyncdc.pipeline.destinations.row_settings import Noted, RowSettings, effects
 
 BASE = RowSettings("orders", spill="_spill", deleted="_deleted", history="orders_history")
 ONE_KEY, OTHER_KEY = (replace(BASE, mask=("a",), mask_key=key) for key in ("1", "2"))

@@ -38,12 +38,12 @@ from dyncdc.model import (
     SourceId,
 )
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.loading import Loading
-from dyncdc.pipeline.pump import Engine
-from dyncdc.pipeline.readers import Readers
-from dyncdc.pipeline.recovery import Policy, Recovery
-from dyncdc.pipeline.snapshot_plan import Journal, SnapshotsStanding
-from dyncdc.pipeline.snapshots import SnapshotLoader, SnapshotPlan
+from dyncdc.pipeline.reading.reader_pool import Readers
+from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.snapshot.load import Loading
+from dyncdc.pipeline.snapshot.loader import SnapshotLoader, SnapshotPlan
+from dyncdc.pipeline.snapshot.plan import Journal, SnapshotsStanding
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

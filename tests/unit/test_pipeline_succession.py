@@ -11,10 +11,10 @@ from virtual_time import run
 
 from dyncdc.errors import FatalError
 from dyncdc.model import Member, Process, Session
-from dyncdc.pipeline.liveness import LIVE_SECONDS
-from dyncdc.pipeline.membership import Division
-from dyncdc.pipeline.sessions import SessionClaim
-from dyncdc.pipeline.succession import Predecessor, Succession
+from dyncdc.pipeline.members.liveness import LIVE_SECONDS
+from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.sessions import SessionClaim
+from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.telemetry.task_health import Progress
 
 

@@ -20,13 +20,13 @@ from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
 from dyncdc.model import Gap, SourceId
-from dyncdc.pipeline.bindings import Binding, Held, Partition, Standing, Target
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.evolving import DestinationChangedError
-from dyncdc.pipeline.pump import Engine
-from dyncdc.pipeline.recovery import Policy, Recovery
-from dyncdc.pipeline.target_watch import TargetWatch
-from dyncdc.pipeline.targets import EMPTIED, WAS_ELSEWHERE
+from dyncdc.pipeline.destinations.binding_changes import EMPTIED, WAS_ELSEWHERE
+from dyncdc.pipeline.destinations.bindings import Binding, Held, Partition, Standing, Target
+from dyncdc.pipeline.destinations.destination_monitor import TargetWatch
+from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
+from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from dyncdc.model import Mark, Position, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.bindings import Binding, Held, Partition, Standing, Target
-from dyncdc.pipeline.targets import (
+from dyncdc.pipeline.destinations.binding_changes import (
     MADE_ANEW,
     WAS_ELSEWHERE,
     Former,
@@ -18,6 +17,7 @@ from dyncdc.pipeline.targets import (
     missed_by,
     proven_until,
 )
+from dyncdc.pipeline.destinations.bindings import Binding, Held, Partition, Standing, Target
 
 SOURCE = SourceId("stream@1")
 

@@ -11,10 +11,10 @@ import pytest
 from pipeline_parts import ScriptedSource
 
 from dyncdc.model import Checkpoint, Followed, Gap, Mark, Position, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.nothing_kept import NothingKept
-from dyncdc.pipeline.proving import WentBackError
-from dyncdc.pipeline.snapshot_plan import SnapshotsStanding
-from dyncdc.pipeline.tombstones import Cleaned, Durable, TombstoneCleaner, clean_before
+from dyncdc.pipeline.checkpoint.proof import WentBackError
+from dyncdc.pipeline.checkpoint.tombstone_cleanup import Cleaned, Durable, TombstoneCleaner, clean_before
+from dyncdc.pipeline.recovery.no_recovery import NothingKept
+from dyncdc.pipeline.snapshot.plan import SnapshotsStanding
 from dyncdc.telemetry.task_health import Progress
 
 DAY = 86_400.0

@@ -9,9 +9,9 @@ from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
 from dyncdc.model import Server, SourceId, Watermark
-from dyncdc.pipeline.membership import Division
-from dyncdc.pipeline.rewind import Rewind
-from dyncdc.pipeline.watermarks import Obstacles, Watched, Watermarks, complete_until, least
+from dyncdc.pipeline.checkpoint.watermarks import Obstacles, Watched, Watermarks, complete_until, least
+from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.recovery.rewind import Rewind
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

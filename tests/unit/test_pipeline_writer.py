@@ -13,9 +13,9 @@ from virtual_time import run
 from dyncdc.errors import RejectedRowsError, RetryableError
 from dyncdc.model import Block
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.cadence import GATHER_SECONDS
-from dyncdc.pipeline.ledger import ShardLedger
-from dyncdc.pipeline.open_batch import BatchLimits
+from dyncdc.pipeline.checkpoint.ledger import ShardLedger
+from dyncdc.pipeline.writing.flush_rate import GATHER_SECONDS
+from dyncdc.pipeline.writing.open_batch import BatchLimits
 
 
 class Bench:

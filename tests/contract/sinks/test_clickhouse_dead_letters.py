@@ -10,7 +10,7 @@ import pytest
 from dyncdc.decode.dead_letter_rows import DeadLetters
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Position, ShardId, SourceId
-from dyncdc.pipeline.diversion import Halt
+from dyncdc.pipeline.writing.dead_letter_limits import Halt
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.dead_letters import ClickHouseDeadLetters

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dyncdc.errors import RetryableError
-from dyncdc.pipeline.bindings import Binding, Held, Standing, Target
-from dyncdc.pipeline.targets import blocks_of, is_emptied
+from dyncdc.pipeline.destinations.binding_changes import blocks_of, is_emptied
+from dyncdc.pipeline.destinations.bindings import Binding, Held, Standing, Target
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.destinations import ClickHouseDestinations, count_rows, refuse_detached
 from dyncdc.sinks.own_tables import DESTINATIONS, own_statements

@@ -15,10 +15,10 @@ from pipeline_parts import WIDE, BuryInMemory, ledger_of, mark
 from dyncdc.errors import RefusedError, RetryableError, TooLargeError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block
-from dyncdc.pipeline import isolation, writer
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.burial import RefusedRow
-from dyncdc.pipeline.writer import Writer
+from dyncdc.pipeline.writing import isolation, writer
+from dyncdc.pipeline.writing.rejected_rows import RefusedRow
+from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.codes import TableGoneError, translate
 from dyncdc.sinks.column_watch import ColumnWatch

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dyncdc.model import Watermark
-from dyncdc.pipeline.watermarks import least
+from dyncdc.pipeline.checkpoint.watermarks import least
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.own_rows import append_rows

@@ -15,7 +15,7 @@ from dyncdc.app.refused import REFUSED, RefusedRows, row_as_raw
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters, dead_letter_id
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.writer import Writer
+from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.own_tables import own_statements

@@ -1,0 +1,41 @@
+"""Others: what the other members of the pipeline have saved, looked at often enough that nobody waits for long."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dyncdc.errors import RetryableError
+from dyncdc.pipeline.reading.shard_reader import Engine
+
+from .checkpointer import Checkpointer
+
+LOOK_SECONDS = 0.3
+"""A child of another member's shard is not read before its parent's end has been seen here."""
+
+LOOK_SHARE = 0.05
+"""At most this share of the time goes into looking: with very many rows the pauses grow."""
+
+
+class Others:
+    """One task, over whatever the checkpointer watches."""
+
+    def __init__(self, checkpointer: Checkpointer, engine: Engine) -> None:
+        self._checkpointer = checkpointer
+        self._engine = engine
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        loop = asyncio.get_running_loop()
+        with self._engine.progress.task("others") as task:
+            while True:
+                begun = loop.time()
+                task.waiting_for("ClickHouse to show the other members' checkpoints")
+                try:
+                    await self._checkpointer.look(tuple(self._checkpointer.watched))
+                    task.moved()
+                except RetryableError as error:
+                    self._engine.metrics.retry("others", error)
+                    self._engine.progress.report("others", error, LOOK_SECONDS)
+                pause_seconds = max(LOOK_SECONDS, (loop.time() - begun) / LOOK_SHARE)
+                task.waiting_for("the next look at the other members", for_seconds=pause_seconds)
+                await asyncio.sleep(pause_seconds)

@@ -1,0 +1,63 @@
+"""Sessions: an epoch is one life's and nobody else's, and it is durable before the life does anything.
+
+Written first, then looked at: of two that begin together at least the later one sees both rows, so never do both go
+on unnoticed. Clocks decide nothing: an epoch is above every one that was seen, and two of one epoch differ in their id.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+
+from dyncdc.errors import FatalError
+from dyncdc.model import Member, Process, Session
+from dyncdc.pipeline.ports import MemberStore, SessionStore
+
+from .membership import Division
+
+ID_BYTES = 12
+"""Random ones; what a session inserts carries them, so that no row looks like a retry of another life's."""
+
+
+class SessionClaim:
+    """The session of one life."""
+
+    def __init__(self, division: Division, store: SessionStore, members: MemberStore, process: Process) -> None:
+        self._store = store
+        self._members = members
+        self.session = Session(division.member, division.members, 0, secrets.token_hex(ID_BYTES), process)
+
+    async def take(self, epoch: int) -> int:
+        """Begin the session under this epoch or a later one, and return which. Raises RetryableError.
+
+        Raises FatalError when another process begins as this member at the same time, and later than this one.
+        """
+        while True:
+            seen: list[Session | Member] = [*await self._store.newest_sessions(), *await self._members.members()]
+            epoch = max([epoch, *(one.epoch + 1 for one in seen)])
+            self.session = replace(self.session, epoch=epoch)
+            await self._store.save_session(self.session)
+            rivals = [one for one in await self._store.newest_sessions() if one.id != self.session.id]
+            mine = [one for one in rivals if self._same_member(one)]
+            if any(one.rank > self.session.rank for one in mine):
+                raise took_over(max(mine, key=lambda one: one.rank), self.session)
+            if all(one.epoch < epoch for one in mine):
+                return epoch
+
+    async def check(self) -> None:
+        """Raise FatalError when another process has begun as this member since. Raises RetryableError."""
+        later = await self._store.later_session(self.session)
+        if later is not None:
+            raise took_over(later, self.session)
+
+    def _same_member(self, one: Session) -> bool:
+        return (one.member, one.members) == (self.session.member, self.session.members)
+
+
+def took_over(later: Session, ours: Session) -> FatalError:
+    """Say that another process has taken the place of this one."""
+    return FatalError(
+        f"being member {Division(ours.member, ours.members)}: another dyncdc process with this pipeline name took over"
+        f" (on {later.process.host or 'an unknown host'}, its epoch {later.epoch}, ours {ours.epoch})",
+        hint="run one process per member of a pipeline, or give this one another `pipeline` name",
+    )

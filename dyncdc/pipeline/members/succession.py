@@ -1,0 +1,117 @@
+"""Succession: when a process may take the place of another one with its pipeline name and member number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.model import Member, Process, Session
+from dyncdc.pipeline.ports import MemberStore, SessionStore
+from dyncdc.pipeline.runtime import Backoff, retry_for_ever
+from dyncdc.telemetry.task_health import Progress, TaskProgress
+
+from .liveness import LIVE_SECONDS, Sightings
+from .membership import Division, replaced
+
+T = TypeVar("T")
+
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """How this process takes the place of another one with the same pipeline name and member number.
+
+    ``is_gone``: tells of a process's mark whether it certainly runs no more. ``take_over``: do not wait for one that
+    lives. ``patient``: wait for its end, and do not refuse.
+    """
+
+    process: Process = field(default_factory=Process)
+    is_gone: Callable[[str], bool] = lambda mark: False
+    take_over: bool = False
+    patient: bool = True
+
+    def in_the_way(self, member: Member, sessions: Iterable[Session]) -> Session | None:
+        """The session of a member that is alive, unless its process has certainly ended or is this one."""
+        key = member.member, member.members, member.epoch
+        found = next((one for one in sessions if (one.member, one.members, one.epoch) == key), None)
+        found = found or Session(*key, "")
+        mark = found.process.mark
+        return None if mark and (mark == self.process.mark or self.is_gone(mark)) else found
+
+    def refused(self, member: Member, session: Session) -> FatalError:
+        """Say that somebody else is at work."""
+        return FatalError(
+            f"being member {member.member}/{member.members}: another dyncdc process with this pipeline name is at work"
+            f" ({at_work(member, session)})",
+            hint="stop it, or take its place with `--take-over`; after its sudden death on another host wait"
+            f" {LIVE_SECONDS:.0f} s",
+        )
+
+
+def at_work(member: Member, session: Session) -> str:
+    """Name a process that is alive: where, since when, how lately seen."""
+    host = session.process.host or "an unknown host"
+    since = f" since {datetime.fromtimestamp(session.began_at, UTC):%Y-%m-%d %H:%M:%S} UTC" if session.began_at else ""
+    return f"on {host}{since}, seen {max(0.0, member.age_seconds):.0f} s ago"
+
+
+class Predecessor:
+    """Whoever is at work as the member that this process is to be."""
+
+    def __init__(
+        self, division: Division, members: MemberStore, sessions: SessionStore, how: Succession, progress: Progress
+    ) -> None:
+        self._division = division
+        self._members = members
+        self._sessions = sessions
+        self._how = how
+        self._progress = progress
+        self._sightings = Sightings()
+
+    async def wait(self, after: int, task: TaskProgress) -> bool:
+        """Return when nobody is at work, and whether somebody was; with ``take_over`` at once.
+
+        Who has ended in order is not waited for, nor who runs no more on this machine. Anybody else is, until not seen
+        for ``LIVE_SECONDS``, and health shows it by ``task``. ``after``: the epoch of our life before. Raises
+        FatalError where there is no patience for that, and when who is at work has begun since that life: it has taken
+        our place, and who was replaced does not stand by.
+        """
+        waited = False
+        while not self._how.take_over and (found := await self._find(after)):
+            if after:
+                raise replaced(self._division, found[0][0].epoch, after)
+            if not self._how.patient:
+                raise self._how.refused(*found[0])
+            what = at_work(*found[0])
+            task.moved()
+            task.planned(f"another dyncdc process with this pipeline name and member number is at work: {what}")
+            if not waited:
+                self._progress.tell("waiting for another process to end", other=what)
+            waited = True
+            await asyncio.sleep(POLL_SECONDS)
+        task.planned("")
+        return waited
+
+    async def _find(self, after: int) -> list[tuple[Member, Session]]:
+        seen = await self._retry(self._members.members)
+        self._sightings.look(seen)
+        mine = self._division.member, self._division.members
+        there = [
+            one
+            for one in self._sightings.alive(seen)
+            if (one.member, one.members) == mine and not 0 < one.epoch <= after
+        ]
+        begun = await self._retry(self._sessions.newest_sessions) if there else ()
+        found = [(one, self._how.in_the_way(one, begun)) for one in there]
+        return [(one, session) for one, session in found if session is not None]
+
+    async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
+        def on_retry(error: RetryableError, pause_seconds: float) -> None:
+            self._progress.report("start", error, pause_seconds)
+
+        return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

@@ -1,0 +1,114 @@
+"""Readers: the pumps that run now. Starts one per shard and tells whoever asked when it ends or fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from functools import partial
+
+from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError
+from dyncdc.model import Mark, RawChunk, Shard, ShardId, SourceId
+from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
+from dyncdc.pipeline.ports import Decoder, Source
+
+from .shard_reader import Engine, OnHole, Pump
+
+
+class Readers:
+    """All running pumps, stream and snapshot alike. Lives inside the task group of the coordinator."""
+
+    def __init__(self, engine: Engine, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
+        self._engine = engine
+        self._checkpointer = checkpointer
+        self._tasks = tasks
+        self._running: dict[tuple[SourceId, ShardId], asyncio.Task[None]] = {}
+        self.pumps: dict[tuple[SourceId, ShardId], Pump] = {}
+        self.failed: dict[tuple[SourceId, ShardId], CorruptSnapshotError] = {}
+
+    def running(self, source: SourceId) -> set[ShardId]:
+        """Shards of ``source`` that are being read, or were given up after a failure."""
+        return {shard for owner, shard in (*self.pumps, *self.failed) if owner == source}
+
+    def follow(self, shard: Shard, start: Mark) -> None:
+        """Give the shard a row in the checkpoints; reading may begin later, once its parents are finished."""
+        if (shard.source, shard.id) not in self._checkpointer.ledgers:
+            self._checkpointer.open(shard, start)
+
+    def start(
+        self,
+        source: Source,
+        shard: Shard,
+        decoder: Decoder,
+        on_end: Callable[[RawChunk | None], None],
+        on_lost: Callable[[ShardId, PositionLostError], None] | None = None,
+        *,
+        patient: bool = False,
+        on_hole: OnHole | None = None,
+        unusable: Collection[str] = (),
+    ) -> None:
+        """Read a followed shard. ``on_end`` gets its last chunk, or None when the shard was given up.
+
+        ``on_lost`` is called instead when its position is lost; without it that ends everything.
+        ``patient``: what AWS refuses is asked for again until somebody has mended it. ``on_hole`` makes durable, as a
+        gap, what expires while the shard is read. ``unusable``: tables whose records hold the position where it is.
+        """
+        key = shard.source, shard.id
+        ledger = self._checkpointer.ledgers[key]
+        pump = Pump(self._engine, source, decoder, ledger, patient=patient, on_hole=on_hole, unusable=unusable)
+        self.pumps[key] = pump
+        task = self._tasks.create_task(self._run(pump, shard, on_end, on_lost), name=pump.name)
+        self._running[key] = task
+        self._engine.progress.tell("shard started", source=source.label, shard=shard.id)
+        task.add_done_callback(partial(self._left, key))
+
+    def _left(self, key: tuple[SourceId, ShardId], task: asyncio.Task[None]) -> None:
+        if self._running.get(key) is task:
+            del self._running[key]
+
+    def cancel(self) -> None:
+        """Stop all pumps; each gives back what it holds."""
+        for task in self._running.values():
+            task.cancel()
+
+    async def stop(self, source: SourceId, shard: ShardId) -> None:
+        """Stop the pump of one shard, if it has one; return when it has left. What it had read stays valid."""
+        task = self._running.get((source, shard))
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def failed_of(self, source: SourceId) -> list[CorruptSnapshotError]:
+        """Why shards of a source were given up."""
+        return [error for (owner, _), error in self.failed.items() if owner == source]
+
+    def abandon(self, source: SourceId) -> None:
+        """Forget a source that has failed and will not be read again; none of its pumps may be running."""
+        for key in [key for key in self.failed if key[0] == source]:
+            del self.failed[key]
+        self._checkpointer.abandon(source)
+
+    async def _run(
+        self,
+        pump: Pump,
+        shard: Shard,
+        on_end: Callable[[RawChunk | None], None],
+        on_lost: Callable[[ShardId, PositionLostError], None] | None,
+    ) -> None:
+        last: RawChunk | None = None
+        try:
+            last = await pump.run()
+            self._engine.progress.tell("shard finished", source=pump.label, shard=shard.id)
+        except CorruptSnapshotError as error:
+            self.failed[shard.source, shard.id] = error
+            self._engine.metrics.error("fetch", error)
+            self._engine.progress.report(pump.name, error, None)
+        except PositionLostError as error:
+            if on_lost is None:
+                raise FatalError(str(error), hint=error.hint) from error
+            self._engine.metrics.error("fetch", error)
+            on_lost(shard.id, error)
+            return
+        finally:
+            del self.pumps[shard.source, shard.id]
+            self._engine.metrics.shard_ended(pump.label, shard.id)
+        on_end(last)

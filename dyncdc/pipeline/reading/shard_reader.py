@@ -1,0 +1,410 @@
+"""pump: the one loop that every shard runs, whatever it is: reserve, fetch, decode, track, put."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+
+from dyncdc.errors import ConfigError, FatalError, RetryableError
+from dyncdc.model import Block, Buried, Mark, Position, RawChunk, Shard
+from dyncdc.pipeline.budget import ByteBudget, Reservation
+from dyncdc.pipeline.checkpoint.ledger import ShardLedger
+from dyncdc.pipeline.ports import Decoder, Expiring, LargeAnswers, Rereading, Source
+from dyncdc.pipeline.runtime import Backoff, may_be_mended
+from dyncdc.pipeline.writing.dead_letter_limits import Diversion
+from dyncdc.pipeline.writing.writer import Writer
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.task_health import Progress, TaskProgress
+
+from .arrival_delays import Delays
+from .retention_edge import Edge, Hole, Kept
+
+FETCH_COST = 4
+"""Bytes of memory that a fetch takes for each byte of records while it is under way: the response as it arrives, the
+response joined (both base64), and the records. Measured for GetRecords."""
+
+ALONE_SHARE = 0.25
+"""A fetch that may need more of the budget is under way alone, and reserves so much: all that it needs might never be
+free beside what tables hold that take nothing. So the bound is exceeded by one answer, however many shards have one."""
+
+DECODE_COST = 2
+"""The same while the records are decoded: the records, and their columns growing beside them."""
+
+
+OnHole = Callable[[Shard, Mark, Hole], Awaitable[None]]
+"""Makes a hole durable as a gap. The mark: up to where the shard was read before it."""
+
+LOOK_AGAIN_SECONDS = 30.0
+"""A shard at the edge of the retention loses something with each answer: not each is worth a look at the retention."""
+
+READING_SECONDS = 30.0
+"""A shard that gave no answer for so long is not being read, whatever keeps its reader."""
+
+IDLE_CALLS_PER_SECOND = 15.0
+IDLE_CALLS_PER_SECOND_AND_SHARD = 0.2
+IDLE_CALLS_PER_SECOND_AT_MOST = 400.0
+"""Reads of all idle shards together: some, more where there are many shards, bounded by a share of a core.
+
+An empty answer costs 0.8 to 1.2 ms of CPU (measured): some hundredths of a core with 100 idle shards, a third of one
+with thousands.
+"""
+
+
+@dataclass(slots=True)
+class FetchSize:
+    """How many bytes the next fetch of a shard asks for.
+
+    Starts small and doubles while answers come back full, so that hundreds of idle shards reserve next to nothing.
+    """
+
+    floor_bytes: int = 32 * 1024
+    ceiling_bytes: int = 2 * 2**20
+    want_bytes: int = 32 * 1024
+    record_bytes: int = 0
+    """Size of records seen of late: an answer holds one at least, however little is asked for."""
+
+    def __post_init__(self) -> None:
+        self.want_bytes = self.floor_bytes = min(self.want_bytes, self.floor_bytes, self.ceiling_bytes)
+
+    @property
+    def expected_bytes(self) -> int:
+        """How large the next answer may be, so much is reserved for it."""
+        return max(self.want_bytes, self.record_bytes)
+
+    def learn(self, nbytes: int, records: int) -> None:
+        """Adapt to what the last answer brought."""
+        self.record_bytes = max(nbytes // records if records else 0, self.record_bytes // 2)
+        if nbytes * 2 >= self.want_bytes:
+            self.want_bytes = min(self.want_bytes * 2, self.ceiling_bytes)
+        elif nbytes * 8 < self.want_bytes:
+            self.want_bytes = max(self.want_bytes // 2, self.floor_bytes)
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long a shard rests between two fetches: the source's shortest pause, growing while the shard stays empty."""
+
+    shortest_seconds: float
+    ceiling_seconds: float = 1.0
+    pause_seconds: float = 0.0
+
+    def after(self, chunk: RawChunk, *, least_idle_seconds: float = 0.0) -> float:
+        """Return the pause that follows this chunk; ``least_idle_seconds``: the shortest for an idle shard."""
+        if chunk.nbytes or not chunk.at_tip:
+            self.pause_seconds = self.shortest_seconds
+        else:
+            ceiling = max(self.ceiling_seconds, self.shortest_seconds)
+            self.pause_seconds = min(max(self.pause_seconds, self.shortest_seconds) * 1.5, ceiling)
+            self.pause_seconds = max(self.pause_seconds, least_idle_seconds)
+        return self.pause_seconds
+
+
+@dataclass(slots=True)
+class Crowd:
+    """How many shards are read at the same time. Pumps count themselves in and out."""
+
+    shards: int = 0
+
+    @property
+    def least_idle_seconds(self) -> float:
+        """How long an idle shard rests at least: thousands of them must leave the core to those that are not."""
+        calls_per_second = IDLE_CALLS_PER_SECOND + self.shards * IDLE_CALLS_PER_SECOND_AND_SHARD
+        return self.shards / min(calls_per_second, IDLE_CALLS_PER_SECOND_AT_MOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What every pump shares."""
+
+    budget: ByteBudget
+    writer: Writer
+    metrics: Metrics
+    progress: Progress
+    clock: Callable[[], float]
+    fetch_ceiling_bytes: int = 2 * 2**20
+    diversion: Diversion = field(default_factory=Diversion)
+    crowd: Crowd = field(default_factory=Crowd)
+    delays: Delays = field(default_factory=Delays)
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one fetch that may need more than its share of the budget."""
+
+
+class Pump:
+    """Reads one shard to its end. Cancel it to stop it: it gives back what it holds and tracks nothing half-read."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        source: Source,
+        decoder: Decoder,
+        ledger: ShardLedger,
+        *,
+        patient: bool = False,
+        on_hole: OnHole | None = None,
+        unusable: Collection[str] = (),
+    ) -> None:
+        """``unusable``: DynamoDB tables whose records are left out here, so that the position must not pass them."""
+        self._unusable = frozenset(unusable)
+        self._engine = engine
+        self._source = source
+        self._decoder = decoder
+        self._ledger = ledger
+        self._shard = ledger.shard
+        self._patient = patient
+        self._on_hole = on_hole
+        self._expiring = source if isinstance(source, Expiring) else None
+        self._large = source if isinstance(source, LargeAnswers) else None
+        self._looked_at = float("-inf")
+        self._edge = Edge(ledger.frontier.read_until)
+        if isinstance(source, Rereading):
+            engine.writer.sources[source.id] = source
+        self._backoff = Backoff(first_seconds=0.2)
+        self._pace = Pace(source.pause_seconds)
+        self._size = FetchSize(ceiling_bytes=engine.fetch_ceiling_bytes)
+        self.tip_seen_at = float("-inf")
+        """Loop time at which the last fetch that reached the tip was begun. All of it is with the writer."""
+        self.put_until = 0.0
+        """As ``read_until``, but for what is with the writer."""
+        self._read_at = self._answered_at = float("-inf")
+        """Loop time at which the last fetch that was answered was begun, and was answered."""
+        self._answered_by_clock = 0.0
+        """When the last answer was there: loop time, and by the clock."""
+        self._read_before = ledger.frontier.read_until
+        """As ``read_until``, without the last answer: what follows a shard's end may have begun as early as that."""
+        self.read_until = 0.0
+        """How far the shard has been read (not: made durable), by the server's clock."""
+
+    @property
+    def label(self) -> str:
+        """The source's name, for metrics."""
+        return self._source.label
+
+    @property
+    def name(self) -> str:
+        """The task's name in health, logs and metrics."""
+        return f"shard:{self._source.label}:{self._shard.id}"
+
+    async def run(self) -> RawChunk:
+        """Read until the shard closes; return its last chunk, without the records.
+
+        Its ``read_until`` is that of the answer before: the shard's children may hold records as old as that.
+
+        Raises PositionLostError, CorruptSnapshotError, FatalError. Everything that was put stays valid.
+        """
+        after = self._ledger.frontier.position
+        crowd = self._engine.crowd
+        crowd.shards += 1
+        with self._engine.progress.task(self.name) as task:
+            try:
+                while True:
+                    chunk = await self._turn(after, task)
+                    if chunk is None:
+                        continue
+                    after = chunk.end
+                    if chunk.closed:
+                        return replace(chunk, read_until=self._read_before or chunk.read_until)
+                    pause_seconds = self._pace.after(chunk, least_idle_seconds=crowd.least_idle_seconds)
+                    if pause_seconds > 0.0:
+                        task.waiting_for("new records", for_seconds=pause_seconds)
+                        with self._engine.metrics.stage("idle"):
+                            await asyncio.sleep(pause_seconds)
+            finally:
+                crowd.shards -= 1
+                self._source.forget(self._shard)
+
+    async def _turn(self, after: Position, task: TaskProgress) -> RawChunk | None:
+        """Read one chunk and hand it to the writer; None after a failure that is worth another try.
+
+        The answer has lost its records: nobody may hold them while the shard rests.
+        """
+        engine = self._engine
+        task.waiting_for("budget")
+        async with AsyncExitStack() as alone:
+            with engine.metrics.stage("budget_wait"):
+                reservation = await self._reserve(alone)
+            try:
+                chunk, blocks, whole = await self._read(after, reservation, alone, task)
+            except RetryableError as error:
+                reservation.release()
+                await alone.aclose()
+                await self._rest(error)
+                return None
+            except BaseException:
+                reservation.release()
+                raise
+        self._hand_over(chunk, blocks, reservation, whole=whole)
+        # Only now: ``--once`` ends the pump when it has seen the tip, and what came with it must be with the writer.
+        self.put_until = max(self.put_until, chunk.read_until)
+        if chunk.at_tip:
+            self.tip_seen_at = self._read_at
+        task.moved()
+        return replace(chunk, records=(), positions=())
+
+    async def _reserve(self, alone: AsyncExitStack) -> Reservation:
+        """Wait for memory, and until no table of the source holds too much of it: one may have begun to meanwhile.
+
+        ``alone`` is closed once the answer is there, or the fetch has failed.
+        """
+        engine, tables = self._engine, self._decoder.tables
+        share_bytes = int(engine.budget.capacity_bytes * ALONE_SHARE)
+        while True:
+            await engine.writer.room(tables)
+            largest_bytes = self._large.largest_answer_bytes if self._large is not None else 0
+            nbytes = max(self._size.expected_bytes, largest_bytes) * FETCH_COST
+            if nbytes > share_bytes:
+                await alone.enter_async_context(engine.alone)
+            reservation = await engine.budget.reserve(min(nbytes, share_bytes))
+            if engine.writer.has_room(tables):
+                return reservation
+            reservation.release()
+            await alone.aclose()
+
+    async def _read(
+        self, after: Position, reservation: Reservation, alone: AsyncExitStack, task: TaskProgress
+    ) -> tuple[RawChunk, list[Block], bool]:
+        """Fetch and decode, counted as under way: the writer does not hurry for bytes that are about to come free."""
+        self._engine.writer.fetching += 1
+        try:
+            task.waiting_for("the source")
+            chunk = await self._fetch(after, task)
+            reservation.resize(chunk.nbytes * DECODE_COST)
+            await alone.aclose()
+            await self._pass_edge(chunk, after, task)
+            if not self._edge.says(chunk) and self._edge.read_until:  # an empty one proves nothing new
+                chunk = replace(chunk, read_until=min(chunk.read_until, self._edge.read_until))
+            self._read_before = self.read_until or self._read_before
+            self.read_until = max(self.read_until, chunk.read_until)
+            task.moved()
+            return chunk, *await self._decode(chunk, reservation)
+        finally:
+            self._engine.writer.fetching -= 1
+
+    async def _fetch(self, after: Position, task: TaskProgress) -> RawChunk:
+        begun = asyncio.get_running_loop().time()
+        with self._engine.metrics.stage("fetch"):
+            try:
+                chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
+            except (ConfigError, FatalError) as error:
+                if not self._patient or not may_be_mended(error):
+                    raise
+                task.failed(str(error))
+                raise RetryableError(str(error), hint=error.hint) from error
+        task.failed("")
+        self._read_at = begun
+        self._answered_at, self._answered_by_clock = asyncio.get_running_loop().time(), self._engine.clock()
+        self._backoff.reset()
+        self._size.learn(chunk.nbytes, len(chunk.records))
+        self._engine.metrics.fetched(
+            self._source.label,
+            self._shard.id,
+            self._engine.clock(),
+            chunk.behind_seconds,
+            self._headroom_seconds(chunk),
+        )
+        return chunk
+
+    async def _pass_edge(self, chunk: RawChunk, after: Position, task: TaskProgress) -> None:
+        """Have written down what had expired before this answer, before anything of the answer counts as read."""
+        hole = self._hole(chunk)
+        if await self._looked_again(chunk, hole):
+            hole = self._hole(chunk)
+        if hole is not None and self._on_hole is not None:
+            task.waiting_for("ClickHouse to take the gap")
+            await self._on_hole(self._shard, Mark(after, hole.begin), hole)
+        self._edge.passed(chunk, hole)
+
+    def _hole(self, chunk: RawChunk) -> Hole | None:
+        kept = self._kept
+        return None if kept is None else self._edge.hole(chunk, kept)
+
+    @property
+    def _kept(self) -> Kept | None:
+        if self._expiring is not None:
+            return self._expiring.kept
+        seconds = self._source.retention_seconds
+        return None if seconds is None else Kept(seconds)
+
+    async def _looked_again(self, chunk: RawChunk, hole: Hole | None) -> bool:
+        """Look at the retention where it decides: it may have been increased, or decreased, since the last list."""
+        now = asyncio.get_running_loop().time()
+        told = hole is not None and now - self._looked_at > LOOK_AGAIN_SECONDS
+        if self._expiring is None or not (told or self._edge.in_doubt(chunk)):
+            return False
+        await self._expiring.look_at_retention()
+        self._looked_at = now
+        return True
+
+    def is_reading(self, now: float) -> bool:
+        """Whether an answer came a short while before ``now`` (loop time): then what expires is noticed here."""
+        return now - self._answered_at < READING_SECONDS
+
+    def _headroom_seconds(self, chunk: RawChunk) -> float | None:
+        """Time until the oldest record not yet read expires, or what was left out and has to be read again."""
+        retention_seconds, kept_back = self._source.retention_seconds, self._ledger.frontier.read_until
+        if retention_seconds is None:
+            return None
+        behind_seconds = chunk.behind_seconds
+        if self._ledger.incomplete and kept_back:
+            behind_seconds = max(behind_seconds, self._source.server_time - kept_back)
+        return retention_seconds - behind_seconds
+
+    async def _decode(self, chunk: RawChunk, reservation: Reservation) -> tuple[list[Block], bool]:
+        """Decode in sub-batches, giving the loop a turn after each. Raises LimitReached for too many dead letters.
+
+        Returns also whether the blocks are the whole chunk: nothing in it is of a table that can not be used.
+        """
+        blocks: list[Block] = []
+        whole = True
+        judged, buried = 0, list[Buried]()
+        held = chunk.nbytes
+        with self._engine.metrics.stage("decode"):
+            for decoded in self._decoder.decode(chunk):
+                blocks += decoded.blocks
+                held += sum(block.nbytes for block in decoded.blocks)
+                if held > reservation.nbytes:  # a history holds each image once more
+                    reservation.resize(held)
+                buried += (replace(letter, ordinal=judged + letter.ordinal) for letter in decoded.buried)
+                judged += decoded.judged
+                whole = whole and self._unusable.isdisjoint(decoded.records)
+                self._engine.metrics.decoded(decoded)
+                await asyncio.sleep(0)
+        self._engine.progress.diverted(buried)
+        self._engine.diversion.admit(self._shard, judged, buried, chunk.positions)
+        return blocks, whole
+
+    def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool) -> None:
+        """Track and put, without an await in between: a cancellation sees all of it or nothing."""
+        reservation.resize(sum(block.nbytes for block in blocks))
+        self._measure(chunk, blocks)
+        receipt = self._ledger.track(
+            Mark(chunk.end, chunk.read_until),
+            len(blocks),
+            reservation.release,
+            reservation.give_back,
+            incomplete=not whole,
+        )
+        for block in blocks:
+            self._engine.writer.put(block, receipt, self._answered_at)
+        if chunk.closed:
+            # Behind the data: it cannot overtake what was read before it.
+            self._ledger.track(Mark(chunk.end, self._read_before or chunk.read_until, finished=True), 0, lambda: None)
+            self._engine.writer.hurry(self._decoder.tables)
+
+    def _measure(self, chunk: RawChunk, blocks: Sequence[Block]) -> None:
+        """How long the newest change of the chunk took to get into the stream, and from there to us."""
+        created = max((block.created for block in blocks), default=0.0)
+        if not chunk.arrived:
+            return
+        self._engine.metrics.passed("stream_to_read", self._answered_by_clock - chunk.arrived)
+        if created:
+            delay_seconds = chunk.arrived - created
+            self._engine.metrics.passed("source_to_stream", delay_seconds)
+            self._engine.delays.saw(chunk.shard.source, delay_seconds, self._answered_at)
+
+    async def _rest(self, error: RetryableError) -> None:
+        pause_seconds = self._backoff.next_seconds()
+        self._engine.metrics.retry("fetch", error)
+        self._engine.progress.report(self.name, error, pause_seconds)
+        await asyncio.sleep(pause_seconds)

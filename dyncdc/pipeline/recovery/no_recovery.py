@@ -1,0 +1,70 @@
+"""Stores of a pipeline that keeps nothing of losses: they end with the life. Without snapshots that costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dyncdc.model import Followed, Gap, Member, Request, Session, SourceId
+from dyncdc.pipeline.ports import Counted, Swept
+
+
+class NothingKept:
+    """Implements ``RecoveryStore``, ``MemberStore``, ``SessionStore`` and ``Ghosts`` by forgetting."""
+
+    async def server_time(self) -> float:
+        """No time."""
+        return 0.0
+
+    async def open_gaps(self) -> Sequence[Gap]:
+        """None."""
+        return ()
+
+    async def save_gaps(self, gaps: Sequence[Gap], *, recovered_at: float | None = None) -> None:
+        """Forget them."""
+
+    async def open_requests(self) -> Sequence[Request]:
+        """None."""
+        return ()
+
+    async def finish_requests(self, requests: Sequence[Request], done_at: float) -> None:
+        """Forget them."""
+
+    async def followed(self) -> Sequence[Followed]:
+        """None."""
+        return ()
+
+    async def save_followed(self, tables: Sequence[Followed]) -> None:
+        """Forget them."""
+
+    async def members(self) -> Sequence[Member]:
+        """None."""
+        return ()
+
+    async def save_member(self, member: Member) -> None:
+        """Forget it."""
+
+    async def newest_sessions(self) -> Sequence[Session]:
+        """None."""
+        return ()
+
+    async def later_session(self, session: Session) -> Session | None:
+        """None."""
+
+    async def save_session(self, session: Session) -> None:
+        """Forget it."""
+
+    async def open_letters(self, snapshot: SourceId) -> int:
+        """None."""
+        return 0
+
+    async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
+        """Count nothing."""
+        return Counted(0, 0, None)
+
+    async def accepted(self, snapshot: SourceId, request: str) -> bool:
+        """Nobody has said anything."""
+        return False
+
+    async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
+        """Sweep nothing."""
+        return Swept(0, None)

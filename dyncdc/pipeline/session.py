@@ -1,0 +1,350 @@
+"""replicate: one life of the pipeline, from loading the checkpoints to the last save.
+
+Composes and nests (sink > checkpointer > writer > readers) and keeps the drain's deadline; decides nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from dyncdc.errors import FatalError, RetryableError
+from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
+from dyncdc.pipeline.checkpoint.watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS
+from dyncdc.pipeline.destinations.bindings import DestinationStore
+from dyncdc.pipeline.destinations.schema_evolution import Evolving
+from dyncdc.pipeline.members.membership import Division, Membership
+from dyncdc.pipeline.members.sessions import SessionClaim
+from dyncdc.pipeline.members.succession import Predecessor, Succession
+from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.recovery.no_recovery import NothingKept
+from dyncdc.pipeline.writing.dead_letter_limits import Diversion, DiversionLimits, Halt, LimitReached
+from dyncdc.pipeline.writing.open_batch import BatchLimits
+from dyncdc.pipeline.writing.rejected_rows import Bury
+from dyncdc.pipeline.writing.writer import Writer
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.task_health import Progress
+
+from .budget import ByteBudget
+from .coordinator import Coordinator, SnapshotTask, StreamTask, first_error
+from .ports import (
+    CheckpointStore,
+    Ghosts,
+    HaltStore,
+    MemberStore,
+    RecoveryStore,
+    SessionStore,
+    Sink,
+    SnapshotDecoders,
+    SnapshotStore,
+    WatermarkStore,
+)
+from .runtime import Backoff, retry_for_ever
+
+LEAVE_SECONDS = 2.0
+KEEP_SECONDS = 10.0
+"""How long a life that ends by too many dead letters tries to tell the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where everything that must last goes. All of it stays open until ``replicate`` has returned."""
+
+    sink: Sink
+    checkpoints: CheckpointStore
+    snapshots: SnapshotStore
+    decoders: SnapshotDecoders
+    bury: Bury
+    halts: HaltStore | None = None
+    """None: what stopped a life is forgotten with it."""
+    recovery: RecoveryStore = field(default_factory=NothingKept)
+    ghosts: Ghosts = field(default_factory=NothingKept)
+    evolving: Evolving | None = None
+    """None: no table gets columns."""
+    members: MemberStore = field(default_factory=NothingKept)
+    sessions: SessionStore = field(default_factory=NothingKept)
+    watermarks: WatermarkStore | None = None
+    """None: nobody asks up to when a table is complete."""
+    destinations: DestinationStore | None = None
+    """None: nobody asks whether the destinations stay what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the configuration says about a life. ``drain_seconds``: from the wish to stop to the last save."""
+
+    pipeline: str
+    batch: BatchLimits
+    budget_bytes: int
+    fetch_ceiling_bytes: int = 2 * 2**20
+    checkpoint_interval_seconds: float = 1.0
+    replay_seconds: float = 300.0
+    """What ClickHouse acknowledged so shortly before a restart is read again."""
+    went_back: bool = False
+    """The session before this one ended because ClickHouse went back."""
+    drain_seconds: float = 25.0
+    division: Division = field(default_factory=Division)
+    once: bool = False
+    since: float = float("inf")
+    """When the run with ``once`` began that this life is a part of, by ClickHouse's clock; infinite where unknown."""
+    succession: Succession = field(default_factory=Succession)
+    after: int = 0
+    """The epoch of this process's life before, 0 when this is its first."""
+    on_lost_position: Literal["resnapshot", "stop"] = "stop"
+    diversion: DiversionLimits = field(default_factory=DiversionLimits)
+    stream_delay_seconds: float = STREAM_DELAY_SECONDS
+    watermark_interval_seconds: float = INTERVAL_SECONDS
+
+
+async def replicate(
+    streams: Sequence[StreamTask],
+    snapshots: Sequence[SnapshotTask],
+    destination: Destination,
+    settings: Settings,
+    *,
+    draining: asyncio.Event,
+    metrics: Metrics,
+    progress: Progress,
+    clock: Callable[[], float],
+    on_claimed: Callable[[int], Awaitable[None]] | None = None,
+    on_ready: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Keep the destination equal to the streams' tables until ``draining`` is set or, with ``once``, all is done.
+
+    Returns after a clean drain. ``on_claimed`` is called with this life's epoch once its session is claimed, nothing
+    is read before it has ended; ``on_ready`` once the checkpoints are loaded, too. Leaving by exception or cancellation
+    skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError (SourceLostError,
+    DestinationChangedError when another life could go on), with ``once`` also what made a snapshot fail.
+    """
+    tables = {table for stream in streams for table in stream.tables}
+    life = _Life(destination, settings, tables, draining=draining, metrics=metrics, progress=progress, clock=clock)
+    try:
+        await life.run(streams, snapshots, on_claimed, on_ready)
+    except BaseExceptionGroup as group:
+        error = first_error(group)
+        if isinstance(error, LimitReached) and not error.again:
+            await life.keep(error.halt)
+        raise error from group
+
+
+class _Life:
+    """The parts of one life and the order in which they end."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        settings: Settings,
+        tables: Collection[str],
+        *,
+        draining: asyncio.Event,
+        metrics: Metrics,
+        progress: Progress,
+        clock: Callable[[], float],
+    ) -> None:
+        self._destination = destination
+        self._settings = settings
+        self._draining = draining
+        self._metrics = metrics
+        self._progress = progress
+        self._clock = clock
+        self._budget = ByteBudget(settings.budget_bytes)
+        self._diversion = Diversion(settings.diversion)
+        self._mended: asyncio.Queue[Halt] = asyncio.Queue()
+        self._checkpointer = Checkpointer(
+            destination.checkpoints,
+            interval_seconds=settings.checkpoint_interval_seconds,
+            metrics=metrics,
+            progress=progress,
+            clock=clock,
+            member=settings.division.member,
+            replay_seconds=settings.replay_seconds,
+            went_back=settings.went_back,
+        )
+        self._membership = Membership(
+            settings.division,
+            destination.members,
+            tables,
+            metrics,
+            progress,
+            since=settings.since,
+            after=settings.after,
+        )
+        self._claim = SessionClaim(
+            settings.division, destination.sessions, destination.members, settings.succession.process
+        )
+        self._checkpointer.still_alone = self._claim.check
+        metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
+
+    async def run(
+        self,
+        streams: Sequence[StreamTask],
+        snapshots: Sequence[SnapshotTask],
+        on_claimed: Callable[[int], Awaitable[None]] | None,
+        on_ready: Callable[[int], None],
+    ) -> None:
+        if not await _unless(self._draining, self._begin(on_claimed), name="checkpointer", on_end=lambda: None):
+            return
+        on_ready(self._checkpointer.epoch)
+        writer = self._writer()
+        coordinator = self._coordinator(streams, snapshots, writer)
+        try:
+            async with asyncio.timeout(None) as deadline:
+                await self._run(coordinator, writer, deadline)
+        except TimeoutError:
+            raise FatalError(
+                f"draining within {self._settings.drain_seconds:g} s: ClickHouse has not taken everything in time;"
+                f" nothing is lost, {self._budget.held_bytes:,} bytes are read again at the next start",
+                hint="see why inserts or checkpoints are slow, or raise run.shutdown_seconds",
+            ) from None
+
+    async def _run(self, coordinator: Coordinator, writer: Writer, deadline: asyncio.Timeout) -> None:
+        """Nested, so that each part outlives everything that feeds it; an exception in any of them ends all."""
+        async with asyncio.TaskGroup() as belonging:
+            seen = belonging.create_task(self._membership.run(), name="members")
+            await self._work(coordinator, writer, deadline)
+            await self._retry_checkpoints("the last checkpoints", self._checkpointer.save)
+            if coordinator.watermarks is not None:
+                await coordinator.watermarks.last()
+            seen.cancel()
+        with suppress(RetryableError, TimeoutError):  # whoever comes next then waits until our row is old
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._membership.leave()
+
+    async def _work(self, coordinator: Coordinator, writer: Writer, deadline: asyncio.Timeout) -> None:
+        async with asyncio.TaskGroup() as saving:
+            saving.create_task(self._checkpointer.run(), name="checkpointer")
+            closing = saving.create_task(self._close_mended(), name="halts")
+            async with asyncio.TaskGroup() as writing:
+                writing.create_task(writer.run(), name="writer")
+                evolving = self._destination.evolving
+                if evolving is not None:
+                    writing.create_task(evolving.run(self._metrics, self._progress), name="columns")
+                reading = coordinator.run(once=self._settings.once)
+                await _unless(self._draining, reading, name="coordinator", on_end=lambda: self._limit(deadline))
+                writer.drain()
+                if evolving is not None:
+                    evolving.stop()
+            self._checkpointer.stop()
+            closing.cancel()
+
+    async def _begin(self, on_claimed: Callable[[int], Awaitable[None]] | None) -> None:
+        """Wait until nobody else is at work, load what was saved, take an epoch, and be a member."""
+        await self._membership.alone()
+        there, settings = self._destination, self._settings
+        before = Predecessor(settings.division, there.members, there.sessions, settings.succession, self._progress)
+        with self._progress.task("start") as task:
+            await before.wait(settings.after, task)
+        await self._retry_checkpoints("loading checkpoints", self._load)
+        await self._retry_checkpoints("beginning a session", self._take_epoch)
+        if on_claimed is not None:
+            await on_claimed(self._checkpointer.epoch)
+            # Whoever began meanwhile may not have seen what was noted; whoever begins from here on does.
+            await self._retry_checkpoints("looking for a later session", self._claim.check)
+        await self._membership.join(self._checkpointer.epoch)
+
+    async def _take_epoch(self) -> None:
+        self._checkpointer.epoch = await self._claim.take(self._checkpointer.epoch)
+
+    async def _load(self) -> None:
+        await self._checkpointer.load()
+        halts = self._destination.halts
+        found = await halts.open_halts() if halts is not None else ()
+        self._diversion = Diversion(self._settings.diversion, found, on_mended=self._mended.put_nowait)
+        for halt in found:
+            if not halt.stands(self._settings.diversion):
+                self._mended.put_nowait(halt)
+
+    async def keep(self, halt: Halt) -> None:
+        """Let the next life stop where this one did. Gives up after a while: it would then stop a little later."""
+        halts = self._destination.halts
+        if halts is None:
+            return
+        with suppress(TimeoutError, FatalError):  # what stops the life is worth saying, this is not
+            async with asyncio.timeout(KEEP_SECONDS):
+                await self._retry_checkpoints("keeping why this life stops", lambda: halts.save_halt(halt))
+
+    async def _close_mended(self) -> None:
+        """Forget what earlier lives have stopped at and this one has passed."""
+        halts = self._destination.halts
+        while halts is not None:
+            halt = await self._mended.get()
+            self._progress.tell("dead-letter limit left behind", limit=halt.limit, table=halt.table)
+            await self._retry_checkpoints("closing a halt", partial(halts.close_halt, halt))
+
+    def _limit(self, deadline: asyncio.Timeout) -> None:
+        """Let the time begin in which readers leave, the writer drains and the last checkpoints are saved."""
+        deadline.reschedule(asyncio.get_running_loop().time() + self._settings.drain_seconds)
+
+    def _writer(self) -> Writer:
+        settings, checkpointer = self._settings, self._checkpointer
+        return Writer(
+            self._destination.sink,
+            self._budget,
+            settings.batch,
+            token_prefix=f"{settings.pipeline}/{settings.division.member}/{checkpointer.epoch}/{self._claim.session.id}",
+            bury=self._destination.bury,
+            metrics=self._metrics,
+            progress=self._progress,
+            clock=self._clock,
+            diversion=self._diversion,
+        )
+
+    def _coordinator(
+        self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], writer: Writer
+    ) -> Coordinator:
+        return Coordinator(
+            streams,
+            snapshots,
+            store=self._destination.snapshots,
+            decoders=self._destination.decoders,
+            checkpointer=self._checkpointer,
+            engine=Engine(
+                self._budget,
+                writer,
+                self._metrics,
+                self._progress,
+                self._clock,
+                self._settings.fetch_ceiling_bytes,
+                self._diversion,
+            ),
+            recovery=self._destination.recovery,
+            ghosts=self._destination.ghosts,
+            membership=self._membership,
+            on_lost_position=self._settings.on_lost_position,
+            watermarks=self._destination.watermarks,
+            stream_delay_seconds=self._settings.stream_delay_seconds,
+            watermark_interval_seconds=self._settings.watermark_interval_seconds,
+            pipeline=self._settings.pipeline,
+            destinations=self._destination.destinations,
+        )
+
+    async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:
+        def on_retry(error: RetryableError, pause_seconds: float) -> None:
+            self._metrics.retry("checkpoint", error)
+            self._progress.report("checkpointer", error, pause_seconds)
+
+        with self._progress.task("checkpointer") as task:
+            task.waiting_for(what)
+            await retry_for_ever(operation, backoff=Backoff(), on_retry=on_retry)
+
+
+async def _unless(
+    stopping: asyncio.Event, work: Coroutine[object, object, None], *, name: str, on_end: Callable[[], None]
+) -> bool:
+    """Run ``work`` until it ends or ``stopping`` is set; return whether it ended by itself.
+
+    ``on_end`` is called before the work is cancelled.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(work, name=name)
+        waiting = tasks.create_task(stopping.wait(), name=f"stop:{name}")
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        ended = working.done()
+        on_end()
+        working.cancel()
+        waiting.cancel()
+    return ended
