@@ -21,8 +21,8 @@ from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.ports import Decoder
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sources.bodies import parse_records
-from dyncdc.sources.gzip_lines import GzipLines
+from dyncdc.sources.export.gzip_lines import GzipLines
+from dyncdc.sources.kinesis.get_records import parse_records
 
 RECORDS = 2000
 RUNS = 7

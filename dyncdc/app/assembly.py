@@ -13,9 +13,9 @@ from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError, DyncdcError, FatalError
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.runtime import may_be_mended
-from dyncdc.sources.export import ExportOrigin
-from dyncdc.sources.kinesis import KinesisSource
-from dyncdc.sources.scan import ScanOrigin
+from dyncdc.sources.export.origin import ExportOrigin
+from dyncdc.sources.kinesis.stream_source import KinesisSource
+from dyncdc.sources.scan.origin import ScanOrigin
 
 from .columns import LiveColumns
 from .decoders import Decoders

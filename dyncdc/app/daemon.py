@@ -36,7 +36,7 @@ from dyncdc.sinks.members import ClickHouseMembers
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.sessions import ClickHouseSessions
 from dyncdc.sinks.watermarks import ClickHouseWatermarks
-from dyncdc.sources import bodies
+from dyncdc.sources.kinesis import get_records
 from dyncdc.telemetry.event_loop_watchdog import watch_loop
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
@@ -195,7 +195,7 @@ class _Daemon:
                 http_port=port,
                 decoder="compiled" if IS_COMPILED else "exact",
             )
-            if why := WHY_EXACT or bodies.WHY_EXACT:
+            if why := WHY_EXACT or get_records.WHY_EXACT:
                 _log.warning("compiled decoder missing", hint=f"decoding takes ten times the CPU time; {why}")
             await self._work()
             for task in beside:

@@ -36,7 +36,7 @@ from dyncdc.sinks.space import require_space
 from dyncdc.sinks.tables import has_rows, read_table
 from dyncdc.sinks.versions import implausible, is_foreign, read_versions
 from dyncdc.sinks.views import view_name, view_state
-from dyncdc.sources.tables import TableDescription
+from dyncdc.sources.dynamodb import TableDescription
 
 from .owners import with_owner
 from .patience import Patience

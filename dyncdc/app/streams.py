@@ -10,11 +10,11 @@ from dyncdc.pipeline.members.membership import Division
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.tombstones import cleaned_before
-from dyncdc.sources.aws import AwsClients
-from dyncdc.sources.export import ExportOrigin
-from dyncdc.sources.kinesis import KinesisSource, open_stream
-from dyncdc.sources.scan import ScanOrigin
-from dyncdc.sources.tables import Destination, Tables
+from dyncdc.sources.clients import AwsClients
+from dyncdc.sources.dynamodb import Destination, Tables
+from dyncdc.sources.export.origin import ExportOrigin
+from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream
+from dyncdc.sources.scan.origin import ScanOrigin
 
 from .destinations import Prepared
 from .switched_off import note_switched_off

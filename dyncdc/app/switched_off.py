@@ -15,7 +15,7 @@ from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.own_tables import FOLLOWED
 from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables import read_table
-from dyncdc.sources.kinesis import KinesisSource
+from dyncdc.sources.kinesis.stream_source import KinesisSource
 
 from .world import World
 

@@ -16,8 +16,8 @@ from dyncdc.pipeline.members.membership import Division
 from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
 from dyncdc.sinks.certificates import Certificates
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sources.aws import AwsClients, open_clients
-from dyncdc.sources.tables import Tables
+from dyncdc.sources.clients import AwsClients, open_clients
+from dyncdc.sources.dynamodb import Tables
 
 from .memory import INSERTS_IN_FLIGHT
 from .patience import Patience

@@ -14,10 +14,10 @@ from dyncdc.errors import DyncdcError
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.cluster import check_cluster
 from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sources.aws import AwsClients
-from dyncdc.sources.kinesis import KinesisSource, open_stream, start_from
-from dyncdc.sources.read_capacity import UNIT_BYTES
-from dyncdc.sources.tables import DELIVERING, TableDescription, Tables
+from dyncdc.sources.clients import AwsClients
+from dyncdc.sources.dynamodb import DELIVERING, TableDescription, Tables
+from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream, start_from
+from dyncdc.sources.scan.read_capacity import UNIT_BYTES
 
 from .changed import changed_findings
 from .check_sample import sample_findings

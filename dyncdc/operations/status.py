@@ -23,7 +23,7 @@ from dyncdc.sinks.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables import read_table
 from dyncdc.sinks.tombstones import cleaned_before, count_tombstones
 from dyncdc.sinks.watermarks import ClickHouseWatermarks
-from dyncdc.sources.kinesis import KinesisSource, open_stream
+from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream
 from dyncdc.telemetry.status_page import Document
 
 PROBE_BYTES = 1

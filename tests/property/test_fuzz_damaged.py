@@ -26,9 +26,9 @@ from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.types.reject_reasons import REASONS
-from dyncdc.sources import manifest
-from dyncdc.sources.bodies import parse_records
-from dyncdc.sources.gzip_lines import GzipLines
+from dyncdc.sources.export import manifest
+from dyncdc.sources.export.gzip_lines import GzipLines
+from dyncdc.sources.kinesis.get_records import parse_records
 
 SECONDS = 15.0
 """For one input. The slowest takes a tenth of it on an idle machine."""

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from dyncdc.errors import DyncdcError
 from dyncdc.model import Position
-from dyncdc.sources import manifest
-from dyncdc.sources.bodies import parse_records
-from dyncdc.sources.gzip_lines import GzipLines
-from dyncdc.sources.items import decode_items, key_json
-from dyncdc.sources.kinesis import in_words, iterator_request
-from dyncdc.sources.scan_segments import read_page, start_key
+from dyncdc.sources.export import manifest
+from dyncdc.sources.export.gzip_lines import GzipLines
+from dyncdc.sources.item_json import decode_items, key_json
+from dyncdc.sources.kinesis.get_records import parse_records
+from dyncdc.sources.kinesis.stream_source import in_words, iterator_request
+from dyncdc.sources.scan.segments import read_page, start_key
 
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

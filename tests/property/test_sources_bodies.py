@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dyncdc.errors import RetryableError
 from dyncdc.native import _get_records as _bodies
-from dyncdc.sources import bodies
-from dyncdc.sources.bodies import RecordsBody, parse_records
+from dyncdc.sources.kinesis import get_records
+from dyncdc.sources.kinesis.get_records import RecordsBody, parse_records
 
 NUMBERS = st.one_of(
     st.integers(0, 2**186).map(str),
@@ -97,7 +97,7 @@ def outcome(body: bytes) -> RecordsBody | str:
 @given(answers())
 def test_plain_and_odd_bodies_give_the_same_answer_on_both_ways(body: bytes) -> None:
     compiled = outcome(body)
-    with patch.object(bodies, "split", lambda _: None):
+    with patch.object(get_records, "split", lambda _: None):
         assert str(outcome(body)) == str(compiled)
 
 
@@ -135,6 +135,6 @@ def test_base64_of_every_length_is_decoded() -> None:
 @pytest.mark.parametrize("time", ["-0", "-0.0", "-0e1", "0", "0.0", "-1"])
 def test_a_time_that_is_nothing_is_the_same_nothing_on_both_ways(time: str) -> None:
     body = f'{{"Records":[{{"Data":"YWI=","SequenceNumber":"49","ApproximateArrivalTimestamp":{time}}}]}}'.encode()
-    with patch.object(bodies, "split", lambda _: None):
+    with patch.object(get_records, "split", lambda _: None):
         exact = parse_records(body).arrived
     assert str(parse_records(body).arrived) == str(exact)

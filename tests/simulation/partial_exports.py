@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from dyncdc.errors import ConfigError
-from dyncdc.sources import manifest
+from dyncdc.sources.export import manifest
 
 from .life import Violation
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.sources import manifest
+from dyncdc.sources.export import manifest
 
 from .mutants import Plant
 

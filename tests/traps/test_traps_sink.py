@@ -34,7 +34,7 @@ from dyncdc.sinks.clickhouse import ClickHouseSink
 from dyncdc.sinks.codes import translate
 from dyncdc.sinks.connection import ClickHouse
 from dyncdc.sinks.own_tables import own_statements
-from dyncdc.sources.kinesis import KinesisSource
+from dyncdc.sources.kinesis.stream_source import KinesisSource
 
 from .stage import Stage, change, now, until
 

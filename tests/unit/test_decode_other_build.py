@@ -18,7 +18,7 @@ from dyncdc.decode import backend
 from dyncdc.native import _get_records as _bodies
 from dyncdc.native import _rows
 from dyncdc.native.version import VERSION, OtherBuildError, demand_version, why_missing
-from dyncdc.sources import bodies
+from dyncdc.sources.kinesis import get_records
 
 PACKAGE = Path(dyncdc.__file__).parent
 
@@ -65,7 +65,7 @@ def test_c_sources_that_were_changed_have_another_version() -> None:
 def test_both_modules_have_the_version_of_the_python_code() -> None:
     (found,) = re.findall(r"#define DYNCDC_VERSION (\d+)", (PACKAGE / "native/base/version.h").read_text())
     assert {int(found), _rows.VERSION, _bodies.VERSION} == {VERSION}
-    assert (backend.WHY_EXACT, bodies.WHY_EXACT) == ("", "")
+    assert (backend.WHY_EXACT, get_records.WHY_EXACT) == ("", "")
 
 
 @pytest.mark.parametrize("exchanged", [OTHER, NONE], ids=["another", "none"])

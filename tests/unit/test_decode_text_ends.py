@@ -17,7 +17,7 @@ from dyncdc.decode.decoder import StreamDecoder
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, TableSpec
-from dyncdc.sources import bodies
+from dyncdc.sources.kinesis import get_records
 
 LONGEST = 70
 """Characters: more than any block that is read at once."""
@@ -28,7 +28,7 @@ def which(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     """Both ways there are in the C source."""
     if request.param != "as installed":
         monkeypatch.setattr(decoder, "Reader", build_reader(None, PORTABLE).Reader)
-        monkeypatch.setattr(bodies, "split", build_bodies(PORTABLE).split)
+        monkeypatch.setattr(get_records, "split", build_bodies(PORTABLE).split)
     return str(request.param)
 
 
@@ -104,7 +104,7 @@ def test_base64_is_judged_wherever_the_letter_is(which: str) -> None:
 
 
 def split(text: bytes) -> bytes | None:
-    found = bodies.split(b'{"Records":[{"Data":"%b","SequenceNumber":"1"}]}' % text)
+    found = get_records.split(b'{"Records":[{"Data":"%b","SequenceNumber":"1"}]}' % text)
     return None if found is None else found[0][0]
 
 

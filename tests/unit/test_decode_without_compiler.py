@@ -19,7 +19,7 @@ from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 ROOT = Path(__file__).parents[2]
 WHICH = "from dyncdc.decode import backend; print(backend.IS_COMPILED, backend.__file__)"
 
-BODY = """from dyncdc.sources import bodies; print(bodies.split(b'{"Records":[]}'))"""
+BODY = """from dyncdc.sources.kinesis import get_records; print(get_records.split(b'{"Records":[]}'))"""
 
 
 def decoded() -> str:

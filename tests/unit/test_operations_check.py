@@ -11,8 +11,8 @@ import pytest
 
 from dyncdc.operations import check
 from dyncdc.operations.check import Checker
-from dyncdc.sources.stream_facts import distribution_of
-from dyncdc.sources.tables import Destination, TableDescription, Tables
+from dyncdc.sources.dynamodb import Destination, TableDescription, Tables
+from dyncdc.sources.kinesis.stream_description import distribution_of
 
 
 async def _at_once(operation: Callable[[], Awaitable[Any]]) -> Any:

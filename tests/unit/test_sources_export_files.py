@@ -11,8 +11,8 @@ import tracemalloc
 import pytest
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
-from dyncdc.sources import manifest
-from dyncdc.sources.gzip_lines import INFLATE_BYTES, LINE_MAX_BYTES, GzipLines
+from dyncdc.sources.export import manifest
+from dyncdc.sources.export.gzip_lines import INFLATE_BYTES, LINE_MAX_BYTES, GzipLines
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/t/export/0169-abc"
 SUMMARY = manifest.Summary(ARN, "b", "p/AWSDynamoDB/0169-abc/manifest-files.json", 3)

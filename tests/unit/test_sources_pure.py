@@ -19,9 +19,15 @@ from dyncdc.sources.aws_errors import (
     server_time,
     translate,
 )
-from dyncdc.sources.bodies import DECODED, RecordsBody, decode_get_records, parse_records
-from dyncdc.sources.kinesis import iterator_request, start_from
-from dyncdc.sources.pace import ANSWER_MAX_BYTES, LIMIT_MAX_RECORDS, SHARD_BYTES_PER_SECOND, Pace, may_be_cut
+from dyncdc.sources.kinesis.get_records import DECODED, RecordsBody, decode_get_records, parse_records
+from dyncdc.sources.kinesis.record_limit import (
+    ANSWER_MAX_BYTES,
+    LIMIT_MAX_RECORDS,
+    SHARD_BYTES_PER_SECOND,
+    Pace,
+    may_be_cut,
+)
+from dyncdc.sources.kinesis.stream_source import iterator_request, start_from
 
 
 def client_error(code: str, message: str = "") -> boto.ClientError:

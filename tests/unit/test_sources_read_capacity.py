@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from virtual_time import run
 
-from dyncdc.sources.read_capacity import (
+from dyncdc.sources.scan.read_capacity import (
     ITEM_MOST_UNITS,
     PAGE_MOST_ITEMS,
     RECOVERY_PER_SECOND,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dyncdc.model import HORIZON, Position, ShardId
-from dyncdc.sources.scan_pages import PagesRead
+from dyncdc.sources.scan.page_index import PagesRead
 
 SEGMENT = ShardId("segment-0")
 

@@ -18,7 +18,7 @@ from dyncdc.errors import ConfigError, DyncdcError
 from dyncdc.local.aws import LocalAws
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.local.own_user import SECRET_PLACE
-from dyncdc.sources.aws import AwsClients, open_clients
+from dyncdc.sources.clients import AwsClients, open_clients
 
 from .dynamodb import DynamoDBWriter, open_writer
 from .source import BUCKET, STREAM, TABLES

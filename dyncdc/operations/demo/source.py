@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from dyncdc.errors import FatalError
 from dyncdc.schema.types.dynamodb_values import Item
-from dyncdc.sources.aws import AwsClients
 from dyncdc.sources.aws_errors import aws_call
+from dyncdc.sources.clients import AwsClients
 
 from .dynamodb import DynamoDBWriter
 from .orders import CUSTOMERS_TABLE, ORDERS_TABLE, TTL_ATTRIBUTE, OrderSystem

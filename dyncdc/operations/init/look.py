@@ -14,11 +14,11 @@ from dyncdc.errors import ConfigError, DyncdcError
 from dyncdc.operations.check import PRECISION_COMMAND
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.sinks.mappings import read_destination
-from dyncdc.sources.aws import AwsClients
-from dyncdc.sources.export import enable_recovery_command
-from dyncdc.sources.items import Item
-from dyncdc.sources.stream_facts import StreamFacts, read_stream_facts
-from dyncdc.sources.tables import Destination, TableDescription, Tables
+from dyncdc.sources.clients import AwsClients
+from dyncdc.sources.dynamodb import Destination, TableDescription, Tables
+from dyncdc.sources.export.origin import enable_recovery_command
+from dyncdc.sources.item_json import Item
+from dyncdc.sources.kinesis.stream_description import StreamFacts, read_stream_facts
 
 from .adoption import Adoption, look_at_adoption
 

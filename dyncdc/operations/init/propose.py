@@ -18,8 +18,8 @@ from dyncdc.schema.mapping import new_table_spec
 from dyncdc.schema.sql.ddl import create_table, create_view
 from dyncdc.sinks.grants import grant_statements
 from dyncdc.sinks.own_tables import own_statements
-from dyncdc.sources.aws import AwsClients
-from dyncdc.sources.read_capacity import UNIT_BYTES
+from dyncdc.sources.clients import AwsClients
+from dyncdc.sources.scan.read_capacity import UNIT_BYTES
 
 from .document import PASSWORD_VARIABLE, Draft, config_text, toml_text, url_text
 from .draft import STREAM_PLACEHOLDER, make_draft

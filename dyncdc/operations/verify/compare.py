@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from dyncdc.schema.types.dynamodb_values import Item
-from dyncdc.sources.tables import Tables
+from dyncdc.sources.dynamodb import Tables
 
 from .destination import BUCKETS, KEYS_PER_PAGE, Destination
 from .result import Difference, Kind, Verification, key_text

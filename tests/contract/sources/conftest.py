@@ -11,7 +11,7 @@ import aioboto3
 import pytest
 from kinesis_server import KinesisServer
 
-from dyncdc.sources.aws import AwsClients, open_clients
+from dyncdc.sources.clients import AwsClients, open_clients
 
 REGION = "eu-west-1"
 

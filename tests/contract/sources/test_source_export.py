@@ -15,10 +15,10 @@ from conftest import REGION
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
 from dyncdc.model import Export, Position
-from dyncdc.sources import manifest
-from dyncdc.sources.aws import AwsClients
-from dyncdc.sources.export import ExportOrigin
-from dyncdc.sources.export_files import ExportSource
+from dyncdc.sources.clients import AwsClients
+from dyncdc.sources.export import manifest
+from dyncdc.sources.export.data_files import ExportSource
+from dyncdc.sources.export.origin import ExportOrigin
 
 ITEMS = 40
 

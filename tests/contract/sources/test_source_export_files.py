@@ -15,9 +15,9 @@ from tcp_proxy import TcpProxy
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, RetryableError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
-from dyncdc.sources.aws import AwsClients, open_clients
-from dyncdc.sources.export_files import ExportSource
-from dyncdc.sources.manifest import DataFile
+from dyncdc.sources.clients import AwsClients, open_clients
+from dyncdc.sources.export.data_files import ExportSource
+from dyncdc.sources.export.manifest import DataFile
 
 ARN = "arn:aws:dynamodb:eu-west-1:000000000000:table/t/export/01-a"
 

@@ -13,9 +13,9 @@ from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableE
 from dyncdc.local.aws import kinesis_records
 from dyncdc.local.aws.wire import AwsError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId
-from dyncdc.sources.aws import AwsClients, open_clients
 from dyncdc.sources.aws_errors import CredentialsError, ThrottledError
-from dyncdc.sources.kinesis import KinesisSource, open_stream
+from dyncdc.sources.clients import AwsClients, open_clients
+from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream
 
 STREAM = "changes"
 MIDDLE = str(2**127)

@@ -26,12 +26,12 @@ from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError, Retryab
 from dyncdc.local.aws.settings import Settings
 from dyncdc.model import HORIZON, Export, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sources.aws import AwsClients, open_clients
 from dyncdc.sources.aws_errors import CredentialsError, ThrottledError
-from dyncdc.sources.export import ExportOrigin
-from dyncdc.sources.items import sdk_key
-from dyncdc.sources.scan import ScanOrigin
-from dyncdc.sources.scan_segments import END, ScanSource
+from dyncdc.sources.clients import AwsClients, open_clients
+from dyncdc.sources.export.origin import ExportOrigin
+from dyncdc.sources.item_json import sdk_key
+from dyncdc.sources.scan.origin import ScanOrigin
+from dyncdc.sources.scan.segments import END, ScanSource
 
 ITEMS = 300
 SOURCE = SourceId("the snapshot's id")

@@ -18,10 +18,10 @@ from conftest import REGION
 from kinesis_server import KinesisServer
 
 from dyncdc.errors import ConfigError, DyncdcError, RetryableError
-from dyncdc.sources.aws import AwsClients, open_clients
 from dyncdc.sources.aws_errors import CredentialsError
-from dyncdc.sources.kinesis import open_stream
-from dyncdc.sources.tables import Tables
+from dyncdc.sources.clients import AwsClients, open_clients
+from dyncdc.sources.dynamodb import Tables
+from dyncdc.sources.kinesis.stream_source import open_stream
 from dyncdc.telemetry.logging import configure_logging
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from dyncdc.errors import ConfigError
 from dyncdc.schema.table_spec import KeyAttribute
-from dyncdc.sources.aws import AwsClients
-from dyncdc.sources.items import Item, sdk_key
-from dyncdc.sources.tables import Tables
+from dyncdc.sources.clients import AwsClients
+from dyncdc.sources.dynamodb import Tables
+from dyncdc.sources.item_json import Item, sdk_key
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from shop_tables import CREATE, Engines, Shop
 
 from dyncdc.local.aws import LocalAws
 from dyncdc.local.clickhouse import LocalClickHouse
-from dyncdc.sources.aws import open_clients
+from dyncdc.sources.clients import open_clients
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -15,8 +15,8 @@ from dyncdc.operations.verify.destination import Destination
 from dyncdc.operations.verify.result import Verification
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.schema.types.dynamodb_values import Item
-from dyncdc.sources.items import sdk_key
-from dyncdc.sources.tables import Tables
+from dyncdc.sources.dynamodb import Tables
+from dyncdc.sources.item_json import sdk_key
 
 SPEC = TableSpec(
     "shop",

@@ -13,7 +13,7 @@ from dyncdc.operations.verify.compare import compare_table
 from dyncdc.operations.verify.destination import Destination
 from dyncdc.operations.verify.result import Verification
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sources.tables import Tables
+from dyncdc.sources.dynamodb import Tables
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

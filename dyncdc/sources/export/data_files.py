@@ -12,8 +12,8 @@ from typing import Any
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, RetryableError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.sources.aws_errors import Verdict, aws_call
 
-from .aws_errors import Verdict, aws_call
 from .gzip_lines import GzipLines
 from .manifest import DataFile
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from dyncdc.errors import ConfigError, CorruptSnapshotError
 from dyncdc.model import Export, SourceId
 from dyncdc.pipeline.members.membership import Division
+from dyncdc.sources.clients import AwsClients
+from dyncdc.sources.dynamodb import Tables
 
-from .aws import AwsClients
 from .read_capacity import ReadCapacity
-from .scan_segments import ScanSource, segment_ids
-from .tables import Tables
+from .segments import ScanSource, segment_ids
 
 _NAME = re.compile(r"scan/(?P<token>[^/]+)/(?P<segments>[1-9][0-9]{0,6})/(?P<table_id>[^/]*)", re.ASCII)
 

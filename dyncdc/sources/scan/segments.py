@@ -15,12 +15,12 @@ import msgspec
 
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.sources.aws_errors import ThrottledError, Verdict, aws_call
+from dyncdc.sources.dynamodb import TABLE_UNKNOWN
+from dyncdc.sources.item_json import key_json, raw_items_of, sdk_key
 
-from .aws_errors import ThrottledError, Verdict, aws_call
-from .items import key_json, raw_items_of, sdk_key
+from .page_index import PagesRead
 from .read_capacity import PageSize, ReadCapacity, units_of
-from .scan_pages import PagesRead
-from .tables import TABLE_UNKNOWN
 
 END = Position("END")
 """Behind the last page of a segment."""

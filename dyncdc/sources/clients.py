@@ -13,12 +13,12 @@ from aiobotocore.config import AioConfig
 
 from dyncdc import __version__
 from dyncdc.errors import ConfigError
+from dyncdc.sources.kinesis.get_records import decode_get_records
 
 from .aws_errors import aws_call
-from .bodies import decode_get_records
 from .credentials import is_loopback, of_session
-from .items import decode_items
-from .whole_answers import keep_whole_answer
+from .item_json import decode_items
+from .raw_answers import keep_whole_answer
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0

@@ -11,14 +11,14 @@ import msgspec
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError, UnusableTableError
 from dyncdc.model import Export, SourceId
+from dyncdc.sources.aws_errors import CredentialsError, Verdict, aws_call
+from dyncdc.sources.clients import AwsClients
+from dyncdc.sources.dynamodb import TABLE_UNKNOWN, Tables
+from dyncdc.sources.raw_answers import whole_answer
+from dyncdc.sources.scan.origin import is_scan
 
 from . import manifest
-from .aws import AwsClients
-from .aws_errors import CredentialsError, Verdict, aws_call
-from .export_files import ExportSource
-from .scan import is_scan
-from .tables import TABLE_UNKNOWN, Tables
-from .whole_answers import whole_answer
+from .data_files import ExportSource
 
 MANIFEST_MAX_BYTES = 256 * 2**20
 

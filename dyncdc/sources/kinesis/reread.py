@@ -9,9 +9,9 @@ import msgspec
 
 from dyncdc.errors import PositionLostError, RetryableError
 from dyncdc.model import Position, ShardId
+from dyncdc.sources.aws_errors import Verdict, aws_call
 
-from .aws_errors import Verdict, aws_call
-from .bodies import DECODED, RecordsBody
+from .get_records import DECODED, RecordsBody
 
 RECORDS_AT_ONCE = 10
 """Records asked for when several are wanted: each can be 1 MiB, and they are not in the budget."""

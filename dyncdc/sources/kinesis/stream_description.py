@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from dyncdc.errors import ConfigError
-
-from .aws_errors import aws_call
+from dyncdc.sources.aws_errors import aws_call
 
 
 @dataclass(frozen=True, slots=True)

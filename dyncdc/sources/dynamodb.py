@@ -14,7 +14,7 @@ from dyncdc.errors import ConfigError, RetryableError
 from dyncdc.schema.table_spec import KeyAttribute
 
 from .aws_errors import Verdict, aws_call, server_time
-from .items import Item, items_of, sdk_key
+from .item_json import Item, items_of, sdk_key
 
 BATCH_GET_KEYS = 100
 """Source: AWS BatchGetItem: 100 keys a call."""

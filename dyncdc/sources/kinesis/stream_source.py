@@ -16,14 +16,14 @@ import msgspec
 from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.reading.retention_edge import Kept
+from dyncdc.sources.aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time
+from dyncdc.sources.clients import AwsClients
+from dyncdc.sources.raw_answers import whole_answer
 
-from .aws import AwsClients
-from .aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time
-from .bodies import DECODED, RecordsBody
-from .pace import ANSWER_MAX_BYTES, USUAL_RECORD_BYTES, Pace, may_be_cut
+from .get_records import DECODED, RecordsBody
+from .record_limit import ANSWER_MAX_BYTES, USUAL_RECORD_BYTES, Pace, may_be_cut
 from .reread import reread_records
-from .stream_facts import distribution_of
-from .whole_answers import whole_answer
+from .stream_description import distribution_of
 
 PAGE_SHARDS = 1000
 """Source: AWS ListShards, MaxResults."""
