@@ -14,11 +14,11 @@ from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.stored_mapping import Kept
 from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 from dyncdc.schema.unmapped import Newcomers
-from dyncdc.sinks.codes import TableGoneError
-from dyncdc.sinks.column_watch import ColumnWatch
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.evolution import refresh_view, run_add_columns
-from dyncdc.sinks.mappings import mapping_news, read_destination
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.error_codes import TableGoneError
+from dyncdc.sinks.state.mappings import mapping_news, read_destination
+from dyncdc.sinks.tables.evolution import refresh_view, run_add_columns
+from dyncdc.sinks.tables.schema_check import ColumnWatch
 from dyncdc.telemetry.task_health import Progress
 
 from .decoders import Decoders

@@ -26,16 +26,16 @@ from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.session import Destination, Settings, replicate
 from dyncdc.pipeline.writing.dead_letter_limits import DiversionLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
-from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.codes import TableGoneError
-from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
-from dyncdc.sinks.destinations import ClickHouseDestinations
-from dyncdc.sinks.ghosts import ClickHouseGhosts
-from dyncdc.sinks.members import ClickHouseMembers
-from dyncdc.sinks.recovery import ClickHouseRecovery
-from dyncdc.sinks.sessions import ClickHouseSessions
-from dyncdc.sinks.watermarks import ClickHouseWatermarks
+from dyncdc.sinks.client.error_codes import TableGoneError
+from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.destinations import ClickHouseDestinations
+from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
+from dyncdc.sinks.state.sessions import ClickHouseSessions
+from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
+from dyncdc.sinks.tables.orphan_rows import ClickHouseGhosts
 from dyncdc.sources.kinesis import get_records
 from dyncdc.telemetry.event_loop_watchdog import watch_loop
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http

@@ -23,19 +23,19 @@ from dyncdc.schema.sql.ddl import add_mark_column, create_table, create_view
 from dyncdc.schema.sql.history import create_history, history_refusals
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.schema.table_spec import KeyAttribute, TableSpec
-from dyncdc.sinks.cluster import check_cluster, present_tables
-from dyncdc.sinks.codes import TableGoneError
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.destinations import refuse_detached
-from dyncdc.sinks.durability import with_fsync
-from dyncdc.sinks.mappings import read_destination
-from dyncdc.sinks.name_length import refuse_long_names
-from dyncdc.sinks.own_tables import own_statements, own_tables
-from dyncdc.sinks.server_types import virtual_names, with_server_types
-from dyncdc.sinks.space import require_space
-from dyncdc.sinks.tables import has_rows, read_table
-from dyncdc.sinks.versions import implausible, is_foreign, read_versions
-from dyncdc.sinks.views import view_name, view_state
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.cluster import check_cluster, present_tables
+from dyncdc.sinks.client.durability import with_fsync
+from dyncdc.sinks.client.error_codes import TableGoneError
+from dyncdc.sinks.state.destinations import refuse_detached
+from dyncdc.sinks.state.mappings import read_destination
+from dyncdc.sinks.state.tables import own_statements, own_tables
+from dyncdc.sinks.tables.disk_space import require_space
+from dyncdc.sinks.tables.introspection import has_rows, read_table
+from dyncdc.sinks.tables.name_length import refuse_long_names
+from dyncdc.sinks.tables.server_types import virtual_names, with_server_types
+from dyncdc.sinks.tables.versions import implausible, is_foreign, read_versions
+from dyncdc.sinks.tables.views import view_name, view_state
 from dyncdc.sources.dynamodb import TableDescription
 
 from .owners import with_owner

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from dyncdc.pipeline.coordinator import first_error
 from dyncdc.pipeline.destinations.history_monitor import HistoryWatch
-from dyncdc.sinks.histories import ClickHouseHistories
+from dyncdc.sinks.state.histories import ClickHouseHistories
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

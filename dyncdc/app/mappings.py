@@ -9,10 +9,10 @@ from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.sql.column_comments import joined_comment
 from dyncdc.schema.sql.quoting import on_cluster, qualified, quote_name, quote_text
 from dyncdc.schema.table_spec import ColumnSpec, TableSpec
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.evolution import alter
-from dyncdc.sinks.mappings import MappingNews, mapping_news, save_mapping
-from dyncdc.sinks.own_rows import until_made_again
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.mappings import MappingNews, mapping_news, save_mapping
+from dyncdc.sinks.state.rows import until_made_again
+from dyncdc.sinks.tables.evolution import alter
 from dyncdc.telemetry.task_health import Progress
 
 

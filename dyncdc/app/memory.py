@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dyncdc.pipeline.reading.shard_reader import FETCH_COST
 from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
-from dyncdc.sinks.clickhouse import INSERT_COPIES
+from dyncdc.sinks.sink import INSERT_COPIES
 
 STATEMENT_CEILING_BYTES = 4 * 2**20
 """Larger statements do not make ClickHouse faster, and each costs several times its size while it is sent."""

@@ -14,11 +14,11 @@ from dyncdc.pipeline.members.liveness import alive
 from dyncdc.pipeline.members.membership import Division
 from dyncdc.pipeline.recovery.gaps import in_words
 from dyncdc.schema.sql.quoting import quote_text
-from dyncdc.sinks.checkpoints import ClickHouseSnapshots
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
-from dyncdc.sinks.members import ClickHouseMembers
-from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.status_page import Overview, Stored, TableFacts
 from dyncdc.telemetry.status_page.document import MOST_GAPS, MOST_LETTERS, GapPart, LettersPart, MemberPart, StoredPart

@@ -15,13 +15,13 @@ from dyncdc.pipeline.destinations.bindings import Binding, Target
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
 from dyncdc.schema.existing.compatibility import Refusal
 from dyncdc.schema.existing.table import ExistingTable
-from dyncdc.sinks.checkpoints import ClickHouseSnapshots
-from dyncdc.sinks.cluster import present_tables
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.destinations import count_rows, read_bindings, write_bindings
-from dyncdc.sinks.members import ClickHouseMembers
-from dyncdc.sinks.own_tables import DESTINATIONS, MEMBERS, SNAPSHOTS
-from dyncdc.sinks.tables import read_table
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.cluster import present_tables
+from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.state.destinations import count_rows, read_bindings, write_bindings
+from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.tables import DESTINATIONS, MEMBERS, SNAPSHOTS
+from dyncdc.sinks.tables.introspection import read_table
 
 from .world import World
 

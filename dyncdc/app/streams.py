@@ -8,8 +8,8 @@ from dyncdc.config import TableConfig
 from dyncdc.errors import UnusableTableError
 from dyncdc.pipeline.members.membership import Division
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.tombstones import cleaned_before
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.tables.tombstones import cleaned_before
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Destination, Tables
 from dyncdc.sources.export.origin import ExportOrigin

@@ -11,10 +11,10 @@ from dyncdc.config import TableConfig
 from dyncdc.model import Gap
 from dyncdc.pipeline.destinations.streaming_monitor import WAS_OFF
 from dyncdc.pipeline.recovery.gaps import last_covered
-from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from dyncdc.sinks.own_tables import FOLLOWED
-from dyncdc.sinks.recovery import ClickHouseRecovery
-from dyncdc.sinks.tables import read_table
+from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
+from dyncdc.sinks.state.tables import FOLLOWED
+from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sources.kinesis.stream_source import KinesisSource
 
 from .world import World

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 from dyncdc.pipeline.checkpoint.tombstone_cleanup import Cleaned, TombstoneCleaner
 from dyncdc.pipeline.coordinator import first_error
-from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from dyncdc.sinks.recovery import ClickHouseRecovery
-from dyncdc.sinks.tombstones import CleanedTable, ClickHouseTombstones
+from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
+from dyncdc.sinks.tables.tombstones import CleanedTable, ClickHouseTombstones
 from dyncdc.telemetry.task_health import Progress
 
 from .assembly import Assembly

@@ -22,8 +22,8 @@ from dyncdc.errors import (
     UnusableTableError,
 )
 from dyncdc.pipeline.runtime import Backoff, may_be_mended
-from dyncdc.sinks.codes import LoginRefused, SettingRefusedError
-from dyncdc.sinks.destinations import DetachedError
+from dyncdc.sinks.client.error_codes import LoginRefused, SettingRefusedError
+from dyncdc.sinks.state.destinations import DetachedError
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress, TaskProgress
 

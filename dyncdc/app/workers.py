@@ -28,7 +28,7 @@ from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.pipeline.coordinator import first_error
 from dyncdc.pipeline.members.membership import Division
 from dyncdc.pipeline.runtime import Backoff
-from dyncdc.sinks.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
 from dyncdc.telemetry.http import serve_http
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify

@@ -14,8 +14,8 @@ from dyncdc.errors import ConfigError, RetryableError
 from dyncdc.local.clickhouse import open_local
 from dyncdc.pipeline.members.membership import Division
 from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
-from dyncdc.sinks.certificates import Certificates
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.tls import Certificates
 from dyncdc.sources.clients import AwsClients, open_clients
 from dyncdc.sources.dynamodb import Tables
 

@@ -14,7 +14,7 @@ from dyncdc.app.world import open_world
 from dyncdc.config import Config
 from dyncdc.operations.dead_letters import SHORT_ID, LetterBox, Listed, open_letters
 from dyncdc.operations.replay import Replayed, check_table, replay_letters
-from dyncdc.sinks.dead_letters import ClickHouseDeadLetters, Letter
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, Letter
 
 from .exits import DONE, FATAL
 from .options import config_option, debug_option, json_option, load, run_async

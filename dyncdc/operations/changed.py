@@ -9,8 +9,8 @@ from dyncdc.app.row_settings import of_member, row_settings, shown_columns, unre
 from dyncdc.app.world import World
 from dyncdc.pipeline.destinations.row_settings import Effect, Noted, effects
 from dyncdc.pipeline.recovery.gaps import instant
-from dyncdc.sinks.mappings import mapping_news
-from dyncdc.sinks.row_settings import ClickHouseRowSettings
+from dyncdc.sinks.state.mappings import mapping_news
+from dyncdc.sinks.state.row_settings import ClickHouseRowSettings
 
 from .findings import Finding
 

@@ -12,8 +12,8 @@ from dyncdc.app.world import World, open_aws, open_clickhouse
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import DyncdcError
 from dyncdc.schema.sql.quoting import quote_name
-from dyncdc.sinks.cluster import check_cluster
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.cluster import check_cluster
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import DELIVERING, TableDescription, Tables
 from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream, start_from

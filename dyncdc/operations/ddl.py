@@ -9,10 +9,10 @@ from dyncdc.app.world import World
 from dyncdc.config import ClickHouseUrl
 from dyncdc.schema.existing.table import is_replicated
 from dyncdc.schema.sql.quoting import quote_name
-from dyncdc.sinks.cluster import present_tables
-from dyncdc.sinks.durability import set_fsync, without_fsync
-from dyncdc.sinks.grants import GrantedTable, needed_grants
-from dyncdc.sinks.own_tables import own_statements, own_tables
+from dyncdc.sinks.client.cluster import present_tables
+from dyncdc.sinks.client.durability import set_fsync, without_fsync
+from dyncdc.sinks.state.tables import own_statements, own_tables
+from dyncdc.sinks.tables.grants import GrantedTable, needed_grants
 
 ENGINE_GRANTS_SINCE = 24
 """Source: ClickHouse changelog, 24.1: GRANT TABLE ENGINE. Earlier servers do not know it."""

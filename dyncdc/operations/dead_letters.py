@@ -10,7 +10,7 @@ from dyncdc.app.patience import Patience, limited
 from dyncdc.app.world import open_clickhouse
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError
-from dyncdc.sinks.dead_letters import ClickHouseDeadLetters, Letter
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, Letter
 
 SHORT_ID = 12
 """Digits of an id that a list shows. Any beginning that only one letter has will do where an id is wanted."""

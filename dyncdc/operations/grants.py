@@ -7,8 +7,8 @@ from typing import Final
 from dyncdc.app.destinations import Planned
 from dyncdc.app.world import World
 from dyncdc.errors import FatalError
-from dyncdc.sinks.cluster import present_tables
-from dyncdc.sinks.own_tables import own_tables
+from dyncdc.sinks.client.cluster import present_tables
+from dyncdc.sinks.state.tables import own_tables
 
 from .ddl import needed_for
 

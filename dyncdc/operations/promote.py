@@ -15,10 +15,10 @@ from dyncdc.schema.sql.default_expressions import default_expression
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, Encoding, TableSpec
 from dyncdc.schema.types.codecs import Codec, compile_type
 from dyncdc.schema.types.datetimes import UNIT_PLACES, epoch_unit
-from dyncdc.sinks.evolution import refresh_view, run_add_columns
-from dyncdc.sinks.server_types import server_type, virtual_names
-from dyncdc.sinks.spilled import held_elsewhere, misfits, spilled_sample, spilled_types
-from dyncdc.sinks.tables import read_table
+from dyncdc.sinks.tables.evolution import refresh_view, run_add_columns
+from dyncdc.sinks.tables.introspection import read_table
+from dyncdc.sinks.tables.server_types import server_type, virtual_names
+from dyncdc.sinks.tables.spill_stats import held_elsewhere, misfits, spilled_sample, spilled_types
 
 LOOK_SECONDS = 3600.0
 """Reading the spill of a large table takes its time."""

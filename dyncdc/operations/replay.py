@@ -31,10 +31,10 @@ from dyncdc.schema.redaction import Path
 from dyncdc.schema.types.dynamodb_values import Item, canonical
 from dyncdc.schema.types.encodings import dump_cells
 from dyncdc.schema.types.reject_reasons import Undecodable
-from dyncdc.sinks.checkpoints import ClickHouseSnapshots
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.dead_letters import HALT, ClickHouseDeadLetters, Letter
-from dyncdc.sinks.tombstones import cleaned_before
+from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.state.dead_letters import HALT, ClickHouseDeadLetters, Letter
+from dyncdc.sinks.tables.tombstones import cleaned_before
 
 from .ties import tied_rows
 

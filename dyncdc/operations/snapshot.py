@@ -12,9 +12,9 @@ from dyncdc.app.world import World, open_clickhouse, open_world
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import ConfigError
 from dyncdc.model import Snapshot
-from dyncdc.sinks.checkpoints import ClickHouseSnapshots
-from dyncdc.sinks.recovery import ClickHouseRecovery
-from dyncdc.sinks.tables import read_table
+from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
+from dyncdc.sinks.tables.introspection import read_table
 
 
 @dataclass(frozen=True, slots=True)

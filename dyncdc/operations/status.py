@@ -14,15 +14,15 @@ from dyncdc.pipeline.members.liveness import alive
 from dyncdc.pipeline.recovery.gaps import in_words
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.sql.quoting import quote_text
-from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
-from dyncdc.sinks.mappings import read_destination
-from dyncdc.sinks.members import ClickHouseMembers
-from dyncdc.sinks.own_tables import CHECKPOINTS, MEMBERS, WATERMARKS
-from dyncdc.sinks.recovery import ClickHouseRecovery
-from dyncdc.sinks.tables import read_table
-from dyncdc.sinks.tombstones import cleaned_before, count_tombstones
-from dyncdc.sinks.watermarks import ClickHouseWatermarks
+from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.mappings import read_destination
+from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
+from dyncdc.sinks.state.tables import CHECKPOINTS, MEMBERS, WATERMARKS
+from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
+from dyncdc.sinks.tables.introspection import read_table
+from dyncdc.sinks.tables.tombstones import cleaned_before, count_tombstones
 from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream
 from dyncdc.telemetry.status_page import Document
 

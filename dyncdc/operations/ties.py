@@ -8,7 +8,7 @@ from typing import Final
 from dyncdc.model import Block
 from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
 from dyncdc.schema.table_spec import TableSpec
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
 
 _SETTINGS: Final = {"max_query_size": 64 * 2**20, "date_time_input_format": "best_effort"}
 """Keys are part of the query's text."""

@@ -10,7 +10,7 @@ import pytest
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.local.clickhouse import LocalClickHouse
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
 
 
 def native_url(server: LocalClickHouse, database: str) -> ClickHouseUrl:

@@ -13,7 +13,7 @@ import pytest
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.local.clickhouse import LocalClickHouse
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
 
 from .harness import command, environment
 from .place import Place

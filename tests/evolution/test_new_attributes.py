@@ -7,7 +7,7 @@ from traps.stage import Stage, change, now, until
 
 from dyncdc.schema.sql.default_expressions import default_expression
 from dyncdc.schema.table_spec import ColumnSpec
-from dyncdc.sinks import evolution
+from dyncdc.sinks.tables import evolution
 
 
 def columns(stage: Stage, table: str = "orders") -> dict[str, str]:

@@ -35,8 +35,8 @@ from dyncdc.schema.types.codecs import compile_type
 from dyncdc.schema.types.datetimes import UNIT_PLACES
 from dyncdc.schema.types.dynamodb_values import canonical, plain_text
 from dyncdc.schema.types.type_parser import parse_type
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.sink import ClickHouseSink
 
 pytest.importorskip("chdb")
 

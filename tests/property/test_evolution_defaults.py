@@ -29,7 +29,7 @@ from dyncdc.schema.sql.default_expressions import default_expression
 from dyncdc.schema.sql.readback import readback_expression
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.schema.types.codecs import compile_type
-from dyncdc.sinks.evolution import add_columns
+from dyncdc.sinks.tables.evolution import add_columns
 
 pytest.importorskip("chdb")
 

@@ -17,7 +17,7 @@ from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.sql.column_comments import column_comment, joined_comment
 from dyncdc.schema.stored_mapping import Kept
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute
-from dyncdc.sinks import mappings
+from dyncdc.sinks.state import mappings
 
 from .life import Violation
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dyncdc.pipeline.destinations import row_settings
-from dyncdc.sinks import mappings
+from dyncdc.sinks.state import mappings
 
 
 def settings_are_not_compared(patch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ from dyncdc.pipeline.writing.batch import collapse, join
 from dyncdc.schema.sql.ddl import create_table, create_view
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.schema.types.codecs import default_takes
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.own_tables import own_statements
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.state.tables import own_statements
 
 SHARD = Shard(SourceId("arn:stream@1"), ShardId("shardId-0"))
 

@@ -29,11 +29,11 @@ from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import AccessDeniedError, RetryableError
 from dyncdc.model import HORIZON, Block, Checkpoint, Mark, Position, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.sinks.checkpoints import ClickHouseCheckpoints
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.codes import translate
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.own_tables import own_statements
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.error_codes import translate
+from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.tables import own_statements
 from dyncdc.sources.kinesis.stream_source import KinesisSource
 
 from .stage import Stage, change, now, until

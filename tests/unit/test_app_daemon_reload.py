@@ -18,7 +18,7 @@ from dyncdc.config import Config
 from dyncdc.errors import ConfigError
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.members.membership import Division
-from dyncdc.sinks.codes import TableGoneError
+from dyncdc.sinks.client.error_codes import TableGoneError
 
 BEGIN_SECONDS = 2.0
 NOTHING = cast(Assembly, type("A", (), {"unusable": ()})())

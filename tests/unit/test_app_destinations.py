@@ -12,7 +12,7 @@ import pytest
 from dyncdc.app import destinations
 from dyncdc.app.destinations import Planned
 from dyncdc.app.world import World
-from dyncdc.sinks.codes import TableGoneError
+from dyncdc.sinks.client.error_codes import TableGoneError
 
 
 async def _call(operation: Callable[[], Awaitable[Any]]) -> Any:

@@ -18,8 +18,8 @@ from dyncdc.errors import (
     RetryableError,
     UnusableTableError,
 )
-from dyncdc.sinks.codes import LoginRefused
-from dyncdc.sinks.destinations import DetachedError
+from dyncdc.sinks.client.error_codes import LoginRefused
+from dyncdc.sinks.state.destinations import DetachedError
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress, TaskProgress
 

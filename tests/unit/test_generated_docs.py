@@ -11,7 +11,7 @@ import click
 import pytest
 
 from dyncdc.cli.main import cli
-from dyncdc.sinks.own_tables import own_tables
+from dyncdc.sinks.state.tables import own_tables
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))

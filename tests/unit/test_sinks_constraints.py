@@ -6,7 +6,7 @@ import pytest
 from asynch.errors import ServerException
 
 from dyncdc.errors import RejectedRowsError
-from dyncdc.sinks.codes import translate
+from dyncdc.sinks.client.error_codes import translate
 
 # As ClickHouse 26.9 words them.
 ONE = "DB::Exception: Constraint `adult` for table d.t (8d78) is violated at row 2. Expression: (age < 10). "

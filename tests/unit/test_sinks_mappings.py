@@ -14,7 +14,7 @@ from dyncdc.schema.sql.quoting import mentions
 from dyncdc.schema.stored_mapping import Kept
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute
 from dyncdc.schema.types.widening import holds_all_of
-from dyncdc.sinks.mappings import MappingNews, mapping_news, with_kept
+from dyncdc.sinks.state.mappings import MappingNews, mapping_news, with_kept
 
 CITY = ColumnSpec("address_city", "Nullable(String)", ("address", "city"), ("S",))
 SPILL, VERSION = ExistingColumn("_spill", "String"), ExistingColumn("_version", "Int64")

@@ -8,13 +8,13 @@ from typing import Any, cast
 import pytest
 
 from dyncdc.errors import RetryableError
-from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.destinations import ClickHouseDestinations
-from dyncdc.sinks.members import ClickHouseMembers
-from dyncdc.sinks.recovery import ClickHouseRecovery
-from dyncdc.sinks.sessions import ClickHouseSessions
-from dyncdc.sinks.watermarks import ClickHouseWatermarks
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.destinations import ClickHouseDestinations
+from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
+from dyncdc.sinks.state.sessions import ClickHouseSessions
+from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
 
 Load = Callable[[ClickHouse], Awaitable[object]]
 LOADS: dict[str, Load] = {

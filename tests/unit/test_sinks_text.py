@@ -21,11 +21,11 @@ from dyncdc.schema.sql.column_comments import Origin, column_comment, read_comme
 from dyncdc.schema.sql.ddl import create_table, create_view
 from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.clickhouse import insert_statement
-from dyncdc.sinks.codes import LoginRefused, UnknownCodeError, translate
-from dyncdc.sinks.grants import GrantedTable, grant_statements
-from dyncdc.sinks.own_tables import own_statements
-from dyncdc.sinks.protocol import PIECE_BYTES, Statement
+from dyncdc.sinks.client.asynch_connection import PIECE_BYTES, Statement
+from dyncdc.sinks.client.error_codes import LoginRefused, UnknownCodeError, translate
+from dyncdc.sinks.sink import insert_statement
+from dyncdc.sinks.state.tables import own_statements
+from dyncdc.sinks.tables.grants import GrantedTable, grant_statements
 
 KEYS = (KeyAttribute("pk", "S"), KeyAttribute("sk", "N"))
 PK = ColumnSpec("pk", "String", ("pk",), ("S",), key=True)

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.sql.quoting import qualified
 from dyncdc.schema.table_spec import TableSpec
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.tables import read_columns
-from dyncdc.sinks.versions import UNITS, Versions, is_foreign, read_versions, unit_of
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.tables.introspection import read_columns
+from dyncdc.sinks.tables.versions import UNITS, Versions, is_foreign, read_versions, unit_of
 
 ERRORS_SUFFIX = "_clickpipes_error"
 

@@ -12,7 +12,7 @@ from dyncdc.schema.mapping import new_table_spec
 from dyncdc.schema.naming import RESERVED_NAMES
 from dyncdc.schema.sql.quoting import qualified, quote_name
 from dyncdc.schema.table_spec import TableSpec
-from dyncdc.sinks.versions import implausible
+from dyncdc.sinks.tables.versions import implausible
 
 from .adoption import adoption_notes
 from .document import ColumnLine, Draft, frequency

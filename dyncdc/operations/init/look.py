@@ -13,7 +13,7 @@ from dyncdc.config import Config
 from dyncdc.errors import ConfigError, DyncdcError
 from dyncdc.operations.check import PRECISION_COMMAND
 from dyncdc.schema.existing.table import ExistingTable
-from dyncdc.sinks.mappings import read_destination
+from dyncdc.sinks.state.mappings import read_destination
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Destination, TableDescription, Tables
 from dyncdc.sources.export.origin import enable_recovery_command

@@ -16,8 +16,8 @@ from dyncdc.operations.ddl import granted_table
 from dyncdc.operations.policy import Resources, Statement, required_statements
 from dyncdc.schema.mapping import new_table_spec
 from dyncdc.schema.sql.ddl import create_table, create_view
-from dyncdc.sinks.grants import grant_statements
-from dyncdc.sinks.own_tables import own_statements
+from dyncdc.sinks.state.tables import own_statements
+from dyncdc.sinks.tables.grants import grant_statements
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.scan.read_capacity import UNIT_BYTES
 

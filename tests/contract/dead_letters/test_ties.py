@@ -10,8 +10,8 @@ from dyncdc.model import Block
 from dyncdc.operations.ties import tied_rows
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.sink import ClickHouseSink
 
 HOSTILE = "it's `odd` \\ \"\n😀"
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.model import Checkpoint, Mark, Past, PastMark, Position, ShardId, Snapshot, SourceId
-from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.own_tables import CHECKPOINTS, GAPS, own_statements
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.tables import CHECKPOINTS, GAPS, own_statements
 
 SOURCE = SourceId("arn:aws:kinesis:eu-west-1:1:stream/it's@1700000000")
 SHARD = ShardId("shardId-000000000000")

@@ -20,9 +20,9 @@ from dyncdc.schema.sql.ddl import add_column, add_mark_column, create_table, cre
 from dyncdc.schema.sql.history import create_history
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.cluster import check_cluster, present_tables
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.own_tables import own_statements, own_tables
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.cluster import check_cluster, present_tables
+from dyncdc.sinks.state.tables import own_statements, own_tables
 
 SPEC = TableSpec(
     "orders", "or`ders", (KeyAttribute("id", "S"),), (ColumnSpec("id", "String", ("id",), ("S",), key=True),)

@@ -17,8 +17,15 @@ import uvloop
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import AccessDeniedError, DyncdcError, FatalError, RejectedRowsError, RetryableError, TooLargeError
 from dyncdc.local.clickhouse import LocalClickHouse
-from dyncdc.sinks.codes import ACTIONS, NAMES, LoginRefused, SchemaChangedError, TableGoneError, UnknownCodeError
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.error_codes import (
+    ACTIONS,
+    NAMES,
+    LoginRefused,
+    SchemaChangedError,
+    TableGoneError,
+    UnknownCodeError,
+)
 
 
 @asynccontextmanager

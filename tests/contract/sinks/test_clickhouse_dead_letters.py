@@ -11,12 +11,12 @@ from dyncdc.decode.dead_letter_rows import DeadLetters
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Position, ShardId, SourceId
 from dyncdc.pipeline.writing.dead_letter_limits import Halt
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
-from dyncdc.sinks.own_rows import append_rows
-from dyncdc.sinks.own_tables import DEAD_LETTERS, own_statements
-from dyncdc.sinks.watermarks import ClickHouseWatermarks
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.rows import append_rows
+from dyncdc.sinks.state.tables import DEAD_LETTERS, own_statements
+from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from dyncdc.schema.mapping import existing_table_spec, new_table_spec
 from dyncdc.schema.naming import VIRTUAL_NAMES, column_name
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.codes import RefusedStatementError
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.evolution import run_add_columns
-from dyncdc.sinks.mappings import mapping_news, read_destination, save_mapping
-from dyncdc.sinks.name_length import refuse_long_names
-from dyncdc.sinks.own_tables import own_statements
-from dyncdc.sinks.server_types import server_type, virtual_names, with_server_types
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.error_codes import RefusedStatementError
+from dyncdc.sinks.state.mappings import mapping_news, read_destination, save_mapping
+from dyncdc.sinks.state.tables import own_statements
+from dyncdc.sinks.tables.evolution import run_add_columns
+from dyncdc.sinks.tables.name_length import refuse_long_names
+from dyncdc.sinks.tables.server_types import server_type, virtual_names, with_server_types
 
 ID = KeyAttribute("id", "S")
 SPEC = TableSpec("orders", "orders", (ID,), (ColumnSpec("id", "String", ("id",), ("S",), key=True),))

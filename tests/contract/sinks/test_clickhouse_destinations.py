@@ -7,9 +7,9 @@ import pytest
 from dyncdc.errors import RetryableError
 from dyncdc.pipeline.destinations.binding_changes import blocks_of, is_emptied
 from dyncdc.pipeline.destinations.bindings import Binding, Held, Standing, Target
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.destinations import ClickHouseDestinations, count_rows, refuse_detached
-from dyncdc.sinks.own_tables import DESTINATIONS, own_statements
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.destinations import ClickHouseDestinations, count_rows, refuse_detached
+from dyncdc.sinks.state.tables import DESTINATIONS, own_statements
 
 TABLE = "CREATE TABLE {} (k String, v Int64, d UInt8) ENGINE = ReplacingMergeTree(v, d) ORDER BY k{}"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dyncdc.schema.sql.ddl import create_table, create_view
 from dyncdc.schema.sql.history import create_history
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.durability import set_fsync, with_fsync, without_fsync
-from dyncdc.sinks.own_tables import own_statements, own_tables
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.durability import set_fsync, with_fsync, without_fsync
+from dyncdc.sinks.state.tables import own_statements, own_tables
 
 ID = KeyAttribute("id", "S")
 COLUMNS = (ColumnSpec("id", "String", ("id",), ("S",), key=True),)

@@ -14,12 +14,12 @@ from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.column_watch import ColumnWatch
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.evolution import refresh_view, run_add_columns
-from dyncdc.sinks.tables import read_table
-from dyncdc.sinks.views import view_state
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.tables.evolution import refresh_view, run_add_columns
+from dyncdc.sinks.tables.introspection import read_table
+from dyncdc.sinks.tables.schema_check import ColumnWatch
+from dyncdc.sinks.tables.views import view_state
 
 ID = KeyAttribute("id", "S")
 SPEC = TableSpec(

@@ -13,10 +13,10 @@ from dyncdc.errors import FatalError, RetryableError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block
 from dyncdc.schema.table_spec import ColumnSpec
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.evolution import run_add_columns
-from dyncdc.sinks.space import NoSpaceError
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.tables.disk_space import NoSpaceError
+from dyncdc.sinks.tables.evolution import run_add_columns
 
 TABLE = "CREATE TABLE t (pk String, _spill String) ENGINE = MergeTree ORDER BY pk"
 COLUMN = ColumnSpec("grown", "Nullable(String)", ("grown",), ("S",))

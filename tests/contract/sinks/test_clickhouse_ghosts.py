@@ -9,10 +9,10 @@ from dyncdc.model import SourceId
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ghosts import ClickHouseGhosts
-from dyncdc.sinks.own_tables import DEAD_LETTERS, own_statements
-from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
+from dyncdc.sinks.state.tables import DEAD_LETTERS, own_statements
+from dyncdc.sinks.tables.orphan_rows import ClickHouseGhosts
 
 S = 1_700_000_000_000_000
 TABLE = "src.orders"

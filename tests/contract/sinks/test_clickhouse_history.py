@@ -8,8 +8,8 @@ from dyncdc.decode.table_plan import compile_table
 from dyncdc.schema.history_columns import HISTORY_COLUMNS
 from dyncdc.schema.sql.history import create_history, history_columns, history_refusals
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.tables import read_table
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.tables.introspection import read_table
 
 MANY = ", ".join(f"{name} {kind}" for name, kind in HISTORY_COLUMNS.items())
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.model import Member
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.members import ClickHouseMembers
-from dyncdc.sinks.own_tables import MEMBERS, own_statements
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.tables import MEMBERS, own_statements
 
 ONE = Member(0, 3, 10, tables=("it's", "b"), trouble={"snapshot": 'member "0" 😀'})
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.model import Followed, Gap, SourceId
-from dyncdc.sinks.checkpoints import ClickHouseSnapshots
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.own_tables import GAPS, REQUESTS, own_statements
-from dyncdc.sinks.recovery import ClickHouseRecovery
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
+from dyncdc.sinks.state.tables import GAPS, REQUESTS, own_statements
 
 GAP = Gap(
     "orders",

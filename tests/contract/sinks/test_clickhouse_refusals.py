@@ -19,11 +19,11 @@ from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing import isolation, writer
 from dyncdc.pipeline.writing.rejected_rows import RefusedRow
 from dyncdc.pipeline.writing.writer import Writer
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.codes import TableGoneError, translate
-from dyncdc.sinks.column_watch import ColumnWatch
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.tables import read_table
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.error_codes import TableGoneError, translate
+from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.tables.introspection import read_table
+from dyncdc.sinks.tables.schema_check import ColumnWatch
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dyncdc.model import Process, Session
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.own_rows import append_rows
-from dyncdc.sinks.own_tables import own_statements
-from dyncdc.sinks.sessions import ClickHouseSessions
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.rows import append_rows
+from dyncdc.sinks.state.sessions import ClickHouseSessions
+from dyncdc.sinks.state.tables import own_statements
 
 
 @pytest.fixture

@@ -17,17 +17,17 @@ from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Checkpoint, Gap, Mark, Member, Position, ShardId, Snapshot, SourceId
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from dyncdc.sinks.codes import SettingRefusedError
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.dead_letters import ClickHouseDeadLetters
-from dyncdc.sinks.members import ClickHouseMembers
-from dyncdc.sinks.own_rows import append_rows
-from dyncdc.sinks.own_tables import DEAD_LETTERS, own_statements
-from dyncdc.sinks.protocol import ProtocolConnection, Statement
-from dyncdc.sinks.query_settings import ALWAYS, LIMITS, READING
-from dyncdc.sinks.recovery import ClickHouseRecovery
-from dyncdc.sinks.tombstones import CleanedTable, ClickHouseTombstones
+from dyncdc.sinks.client.asynch_connection import ProtocolConnection, Statement
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.error_codes import SettingRefusedError
+from dyncdc.sinks.client.query_settings import ALWAYS, LIMITS, READING
+from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.recovery import ClickHouseRecovery
+from dyncdc.sinks.state.rows import append_rows
+from dyncdc.sinks.state.tables import DEAD_LETTERS, own_statements
+from dyncdc.sinks.tables.tombstones import CleanedTable, ClickHouseTombstones
 
 ODD = {
     "extremes": 1,

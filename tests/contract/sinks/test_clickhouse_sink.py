@@ -18,10 +18,10 @@ from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
 from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block
 from dyncdc.schema.sql.quoting import quote_name
-from dyncdc.sinks.clickhouse import INSERT_COPIES, ClickHouseSink
-from dyncdc.sinks.codes import SchemaChangedError
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.own_tables import own_statements
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.error_codes import SchemaChangedError
+from dyncdc.sinks.sink import INSERT_COPIES, ClickHouseSink
+from dyncdc.sinks.state.tables import own_statements
 
 HOSTILE = [
     "",

@@ -13,9 +13,9 @@ from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
 from dyncdc.schema.sql.ddl import add_mark_column, create_table, create_view
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.tables import has_rows, read_table
-from dyncdc.sinks.versions import implausible, is_foreign, read_versions, unit_of
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.tables.introspection import has_rows, read_table
+from dyncdc.sinks.tables.versions import implausible, is_foreign, read_versions, unit_of
 
 KEYS = (KeyAttribute("id", "S"),)
 GUIDE = (

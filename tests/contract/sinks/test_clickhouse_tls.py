@@ -20,9 +20,9 @@ from cryptography.x509.oid import NameOID
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import ConfigError
-from dyncdc.sinks.certificates import Certificates
-from dyncdc.sinks.codes import LoginRefused
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.error_codes import LoginRefused
+from dyncdc.sinks.client.tls import Certificates
 
 PLAIN = serialization.NoEncryption()
 

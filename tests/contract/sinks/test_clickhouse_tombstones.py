@@ -12,10 +12,10 @@ import pytest
 from dyncdc.errors import RetryableError
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.ghosts import full_version
-from dyncdc.sinks.own_tables import own_statements
-from dyncdc.sinks.tombstones import CleanedTable, ClickHouseTombstones, Slice, cleaned_before, count_tombstones
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.tables import own_statements
+from dyncdc.sinks.tables.orphan_rows import full_version
+from dyncdc.sinks.tables.tombstones import CleanedTable, ClickHouseTombstones, Slice, cleaned_before, count_tombstones
 
 SPEC = TableSpec(
     "src",
@@ -63,7 +63,7 @@ async def test_o6_a_table_that_is_cleaned_up_shows_what_another_one_shows(
     clickhouse: ClickHouse, version_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever comes again that is not older than the limit. Catches: single tombstones deleted, newer rows deleted."""
-    monkeypatch.setattr("dyncdc.sinks.tombstones.SLICE_KEYS", 40)
+    monkeypatch.setattr("dyncdc.sinks.tables.tombstones.SLICE_KEYS", 40)
     cleaned = replace(SPEC, version_type=version_type)
     other = replace(cleaned, destination="others")
     tombstones = await make(clickhouse, cleaned, other)

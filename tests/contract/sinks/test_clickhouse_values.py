@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from dyncdc.model import Block
 from dyncdc.schema.types.scalars import float32_cell, float64_cell
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.connection import ClickHouse
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.sink import ClickHouseSink
 
 
 async def test_floats_of_every_magnitude_are_read_as_they_are(clickhouse: ClickHouse) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from dyncdc.schema.sql.ddl import create_table, create_view
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.tables import read_table
-from dyncdc.sinks.views import view_state
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.tables.introspection import read_table
+from dyncdc.sinks.tables.views import view_state
 
 SPEC = TableSpec(
     "orders",

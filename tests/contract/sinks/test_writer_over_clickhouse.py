@@ -16,9 +16,9 @@ from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters, dead_
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing.writer import Writer
-from dyncdc.sinks.clickhouse import ClickHouseSink
-from dyncdc.sinks.connection import ClickHouse
-from dyncdc.sinks.own_tables import own_statements
+from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.state.tables import own_statements
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 

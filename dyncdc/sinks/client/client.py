@@ -1,0 +1,196 @@
+"""ClickHouse: statements over the native protocol, each bounded in time, over a few connections. Knows no tables."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from contextlib import aclosing, asynccontextmanager
+from math import inf
+from typing import Any
+
+from asynch.errors import ClickHouseException
+
+from dyncdc.config import ClickHouseUrl
+from dyncdc.errors import RetryableError
+
+from .asynch_connection import ProtocolConnection, Statement
+from .error_codes import NOT_ENOUGH_SPACE, SettingRefusedError, translate
+from .query_settings import LIMITS, Settings, with_ours
+from .tls import NO_CERTIFICATES, Certificates
+
+Row = tuple[Any, ...]
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+CLIENT_NAME = "dyncdc"
+
+_FAILURES = (ClickHouseException, OSError, EOFError, RuntimeError, ValueError, IndexError, struct.error)
+"""asynch also lets through what parsing a cut answer raises; uvloop raises RuntimeError on a closed socket."""
+
+STREAM_BLOCK_ROWS = 8192
+"""Rows of a streamed result in memory at a time, wide rows apart."""
+
+
+class ClickHouse:
+    """A server, reached over at most ``connections`` connections. Safe to use from any number of tasks of one loop.
+
+    Every call raises RetryableError when the server cannot be reached or does not answer within ``timeout_seconds``
+    (the statement may then have been executed), LoginRefused (an AccessDeniedError) when it refuses us, and otherwise
+    what ``codes.ACTIONS`` says. Cancelling a call drops its connection and nothing else. Making one raises ConfigError
+    for ``certificates`` that cannot be used. ``password`` is asked at each connect, instead of the one in ``url``; it
+    may raise RetryableError.
+    """
+
+    def __init__(
+        self,
+        url: ClickHouseUrl,
+        *,
+        compression: str = "lz4",
+        timeout_seconds: float = 60.0,
+        certificates: Certificates = NO_CERTIFICATES,
+        password: Callable[[], str] | None = None,
+        connections: int = 4,
+    ) -> None:
+        certificates.check()
+        self.url = url
+        self.timeout_seconds = timeout_seconds
+        self._compression = compression
+        self._certificates = certificates
+        self._password = password or (lambda: self.url.password)
+        self._slots = asyncio.Semaphore(connections)
+        self._idle: list[ProtocolConnection] = []
+        self._refused: set[str] = set()
+        """Limits that the user may not lift."""
+        self._made: list[ProtocolConnection] = []
+        self._closed = False
+        self._full_at = -inf
+
+    def seconds_since_full(self) -> float:
+        """How long ago a statement was refused for lack of disk space; infinite when none was."""
+        return asyncio.get_running_loop().time() - self._full_at
+
+    @property
+    def connects(self) -> int:
+        """How often a connection to the server was made."""
+        return sum(connection.connects for connection in self._made)
+
+    def __repr__(self) -> str:
+        return f"<ClickHouse {self.url}>"
+
+    async def execute(
+        self, sql: str, *, settings: Settings | None = None, doing: str = "", columns: Collection[str] = ()
+    ) -> None:
+        """Run a statement and wait for its end.
+
+        ``doing`` names it in errors; ``columns`` are the names that an error may repeat.
+        """
+        await self._run(sql, settings, doing, columns)
+
+    async def define(self, sql: str, *, settings: Settings | None = None, doing: str = "") -> list[Row]:
+        """Run a statement about tables or types, which holds no values: errors repeat what the server says of it.
+
+        Raises RefusedStatementError (a ConfigError) for what it will never accept.
+        """
+        return await self._run(sql, settings, doing, (), definition=True)
+
+    async def fetch(self, sql: str, *, settings: Settings | None = None, doing: str = "") -> list[Row]:
+        """Run a query and return all of its rows."""
+        return await self._run(sql, settings, doing, ())
+
+    async def fetch_iter(
+        self, sql: str, *, settings: Settings | None = None, doing: str = "", block_rows: int = STREAM_BLOCK_ROWS
+    ) -> AsyncGenerator[list[Row], None]:
+        """Yield a query's rows in lists of at most ``block_rows``, never more than one list in memory.
+
+        Holds a connection until its end: leave it early only by ``contextlib.aclosing``. ``timeout_seconds`` bounds the
+        wait for each list.
+        """
+        doing = doing or "querying ClickHouse"
+        limits = {"max_block_size": block_rows, **(settings or {})}
+        async with self._borrow() as connection:
+            try:
+                async with self._bounded(doing, ()):
+                    blocks = await connection.begin(sql, self._settings(sql, limits))
+                async with aclosing(blocks):
+                    while True:
+                        async with self._bounded(doing, ()):
+                            rows = await anext(blocks, None)
+                        if rows is None:
+                            return
+                        yield rows
+            finally:
+                if connection.is_query_executing:  # left early: the rest of the answer is still on its way
+                    connection.drop()
+
+    async def close(self) -> None:
+        """Drop all idle connections; one in use goes when its call ends. Idempotent."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().drop()
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+    async def _run(
+        self, sql: str, settings: Settings | None, doing: str, columns: Collection[str], *, definition: bool = False
+    ) -> list[Row]:
+        async with self._borrow() as connection:
+            while True:
+                sent = self._settings(sql, settings or {})
+                try:
+                    async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
+                        rows: list[Row] = await connection.execute(sql, settings=sent)
+                except SettingRefusedError as error:
+                    connection.drop()  # the server leaves the rest of the statement unread, and hangs up
+                    if error.setting not in (LIMITS.keys() & sent.keys()) - (settings or {}).keys():
+                        raise  # or the statement needs it
+                    self._refused.add(error.setting)
+                else:
+                    return rows
+
+    @asynccontextmanager
+    async def _borrow(self) -> AsyncIterator[ProtocolConnection]:
+        """A connection for one call at a time. It comes back connected, or dropped by whatever went wrong."""
+        async with self._slots:
+            connection = self._idle.pop() if self._idle else self._make()
+            try:
+                yield connection
+            finally:
+                if self._closed:
+                    connection.drop()
+                else:
+                    self._idle.append(connection)
+
+    @asynccontextmanager
+    async def _bounded(self, doing: str, columns: Collection[str], *, definition: bool = False) -> AsyncIterator[None]:
+        """Bound what is awaited inside in time, and translate what it raises."""
+        doing = f"{doing} at {self.url.host}:{self.url.port}"
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                yield
+        except TimeoutError:
+            seconds = f"{self.timeout_seconds:g} s"
+            raise RetryableError(f"{doing}: no answer in {seconds}; it may have been executed") from None
+        except _FAILURES as error:
+            translated = translate(error, doing, columns=columns, definition=definition)
+            if translated.code == NOT_ENOUGH_SPACE:
+                self._full_at = asyncio.get_running_loop().time()
+            raise translated from None
+
+    def _make(self) -> ProtocolConnection:
+        url = self.url
+        made = ProtocolConnection(
+            host=url.host,
+            port=url.port,
+            database=url.database,
+            user=url.user,
+            ask_password=self._password,
+            client_name=CLIENT_NAME,
+            connect_seconds=min(CONNECT_TIMEOUT_SECONDS, self.timeout_seconds),
+            compression=False if self._compression == "none" else self._compression,
+            secure=url.secure,
+            certificates=self._certificates,
+        )
+        self._made.append(made)
+        return made
+
+    def _settings(self, sql: str, settings: Settings) -> dict[str, object]:
+        return with_ours(settings, rows=isinstance(sql, Statement), refused=self._refused)

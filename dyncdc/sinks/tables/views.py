@@ -1,0 +1,59 @@
+"""The view that readers use: whether its name is free, ours and up to date, or somebody else's. Changes nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+from dyncdc.schema.existing.table import ExistingTable
+from dyncdc.schema.sql.ddl import VIEW_SUFFIX
+from dyncdc.schema.sql.quoting import quote_text
+from dyncdc.schema.table_spec import TableSpec
+from dyncdc.sinks.client.client import ClickHouse
+
+ViewState = Literal["missing", "current", "stale", "foreign"]
+
+_NAME: Final = r"\w+|`(?:[^`\\]|\\.)*`"
+_SOURCE: Final = re.compile(rf"(?:{_NAME})\.({_NAME}) FINAL\b")
+_ESCAPED: Final = re.compile(r"\\(.)")
+
+
+def view_name(spec: TableSpec) -> str:
+    """The name of a destination's view."""
+    return spec.destination + VIEW_SUFFIX
+
+
+async def view_state(clickhouse: ClickHouse, spec: TableSpec, table: ExistingTable | None) -> ViewState:
+    """Look at what stands under the view's name.
+
+    "stale": ours, but the table has other columns now, and a view is fixed at its creation. "foreign": anything that is
+    no view over the destination alone, such as a user's table, which must never be replaced.
+    """
+    name = quote_text(view_name(spec))
+    rows = await clickhouse.fetch(
+        f"SELECT engine, as_select FROM system.tables WHERE database = currentDatabase() AND name = {name}",
+        doing=f"reading the definition of {view_name(spec)}",
+    )
+    if not rows:
+        return "missing"
+    engine, select = rows[0]
+    if engine != "View" or not _reads(select, spec.destination):
+        return "foreign"
+    columns = await clickhouse.fetch(
+        "SELECT name, type FROM system.columns"
+        f" WHERE database = currentDatabase() AND table = {name} ORDER BY position",
+        doing=f"reading the columns of {view_name(spec)}",
+    )
+    hidden = {spec.version_column, spec.deleted_column, spec.spill_column}
+    plain = [column for column in table.columns if not column.computed] if table is not None else []
+    shown = [(column.name, column.type) for column in plain if column.name not in hidden]
+    filtered = " WHERE " in select.partition(" FINAL")[2]
+    same = [tuple(column) for column in columns] == shown and filtered == bool(spec.deleted_column)
+    return "current" if same else "stale"
+
+
+def _reads(select: str, table: str) -> bool:
+    """Whether a view's text, as the server prints it, reads the destination with FINAL."""
+    _, _, source = select.partition(" FROM ")
+    found = _SOURCE.match(source)
+    return found is not None and _ESCAPED.sub(r"\1", found[1].strip("`")) == table
