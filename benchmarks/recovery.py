@@ -28,8 +28,8 @@ from e2e.aws import Aws
 from e2e.harness import ClickHouseHttp, Daemon, wait_until
 from e2e.place import Place
 
-from dyncdc.local.aws import LocalAws
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.aws import LocalAws
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 RECOVERY_TARGET_SECONDS = 10.0
 PAUSE_TARGET_SECONDS = 1.0

@@ -26,8 +26,8 @@ from e2e.harness import ClickHouseHttp, Daemon, resident_bytes, running
 from e2e.place import Place
 from events import KEYS, TABLE, Expected
 
-from dyncdc.local.aws import LocalAws
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.aws import LocalAws
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 DATABASE = "bench"
 PUT_RECORDS = 500

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dyncdc.config import ClickHouseUrl, Config
 from dyncdc.config.load import read_password_file
+from dyncdc.emulator.clickhouse import open_local
 from dyncdc.errors import ConfigError, RetryableError
-from dyncdc.local.clickhouse import open_local
 from dyncdc.pipeline.members.membership import Division
 from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
 from dyncdc.sinks.client.client import ClickHouse

@@ -8,7 +8,7 @@ import signal
 import click
 import orjson
 
-from dyncdc.local.aws import LocalAws
+from dyncdc.emulator.aws import LocalAws
 
 from .options import debug_option, json_option, run_async
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.sinks.client.client import ClickHouse
 
 

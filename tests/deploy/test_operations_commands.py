@@ -15,7 +15,7 @@ import pytest
 from e2e.aws import REGION, Aws
 from e2e.harness import ClickHouseHttp, free_port, wait_until
 
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 from .documented import PAGES, ROOT, blocks
 from .tools import OURS, tool

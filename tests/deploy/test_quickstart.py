@@ -13,7 +13,7 @@ import pytest
 from e2e.aws import REGION, Aws
 from e2e.harness import ClickHouseHttp, free_port
 
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 from .tools import OURS, ROOT, tool
 

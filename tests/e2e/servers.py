@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dyncdc.local.aws import LocalAws
-from dyncdc.local.aws.settings import Settings
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.aws import LocalAws
+from dyncdc.emulator.aws.server.settings import Settings
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 from . import harness
 from .aws import Aws

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 from .harness import BUSY_MACHINE, Ended, free_port, running, wait_until
 from .place import Place

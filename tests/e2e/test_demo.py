@@ -18,7 +18,7 @@ from typing import IO
 
 import pytest
 
-from dyncdc.local.own_user import SECRET_PLACE
+from dyncdc.emulator.own_user import SECRET_PLACE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

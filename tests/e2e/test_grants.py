@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 import pytest
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.sinks.client.client import ClickHouse
 
 from .harness import command, environment

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 from .harness import ClickHouseHttp, Daemon, running, wait_until
 from .place import Place

@@ -6,8 +6,8 @@ import json
 import time
 from pathlib import Path
 
-from dyncdc.local.clickhouse_child import ENDPOINT_FILE
-from dyncdc.local.own_user import SECRET_PLACE
+from dyncdc.emulator.clickhouse_child import ENDPOINT_FILE
+from dyncdc.emulator.own_user import SECRET_PLACE
 
 from .harness import ClickHouseHttp, alive, running, wait_until
 from .oracle import assert_equal_within

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 from .harness import alive, running, wait_until
 from .place import Place

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.sql.readback import quote_identifier
 from dyncdc.schema.sql.row_reader import RowRenderer

@@ -24,7 +24,7 @@ from decode_cases import BLURRED, EXACT, LOOKS_ABSENT, MISFITS
 from dyncdc.config import ClickHouseUrl
 from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.writing.batch import take
 from dyncdc.schema.sql.ddl import create_table

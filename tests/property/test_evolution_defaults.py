@@ -21,7 +21,7 @@ from test_decode_clickhouse import execute, insertion
 
 from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.sql.ddl import create_table

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyncdc.local.aws.updates import actions, apply
-from dyncdc.local.aws.values import canonical_number
-from dyncdc.local.aws.wire import AwsError
+from dyncdc.emulator.aws.dynamodb.updates import actions, apply
+from dyncdc.emulator.aws.dynamodb.values import canonical_number
+from dyncdc.emulator.aws.server.wire import AwsError
 
 NUMBERS = st.builds(
     lambda sign, digits, exponent: Decimal((sign, tuple(map(int, str(digits))), exponent - len(str(digits)) + 1)),

@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dyncdc.local.children import Child, start_child
-from dyncdc.local.clickhouse import READY_TIMEOUT_SECONDS, LocalClickHouse
+from dyncdc.emulator.children import Child, start_child
+from dyncdc.emulator.clickhouse import READY_TIMEOUT_SECONDS, LocalClickHouse
 
 from .clock import Clock
 
@@ -39,7 +39,7 @@ class TorturedClickHouse(LocalClickHouse):
         self._clock = clock
 
     async def _spawn(self) -> Child:
-        module = "dyncdc.local.clickhouse_child"
+        module = "dyncdc.emulator.clickhouse_child"
         return await start_child(
             ["-m", module, str(self.directory.resolve()), str(self.tcp_port), str(self.http_port)],
             name=f"ClickHouse on {self.directory}",

@@ -20,7 +20,7 @@ from e2e.aws import Aws
 from e2e.harness import ClickHouseHttp, Daemon, environment, free_port
 from e2e.place import Place
 
-from dyncdc.local.aws import LocalAws
+from dyncdc.emulator.aws import LocalAws
 
 from .clickhouse import PASSWORD, USER, TorturedClickHouse
 from .clock import Clock, build_preload

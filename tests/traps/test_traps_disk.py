@@ -10,7 +10,7 @@ import pytest
 from e2e.aws import Aws
 from e2e.place import Place
 
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 from .stage import Stage, until
 from .test_traps_destinations import SCAN, delete, item, said

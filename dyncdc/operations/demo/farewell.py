@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from dyncdc.local.own_user import SECRET_PLACE
+from dyncdc.emulator.own_user import SECRET_PLACE
 from dyncdc.operations.verify.result import Verification
 
 from .kit import CREDENTIALS, Kit

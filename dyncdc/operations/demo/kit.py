@@ -14,10 +14,10 @@ from typing import Final
 
 import aiohttp
 
+from dyncdc.emulator.aws import LocalAws
+from dyncdc.emulator.clickhouse import LocalClickHouse
+from dyncdc.emulator.own_user import SECRET_PLACE
 from dyncdc.errors import ConfigError, DyncdcError
-from dyncdc.local.aws import LocalAws
-from dyncdc.local.clickhouse import LocalClickHouse
-from dyncdc.local.own_user import SECRET_PLACE
 from dyncdc.sources.clients import AwsClients, open_clients
 
 from .dynamodb import DynamoDBWriter, open_writer

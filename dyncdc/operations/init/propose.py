@@ -10,8 +10,8 @@ from dyncdc.app.destinations import Planned, plan_table
 from dyncdc.app.patience import Patience, limited
 from dyncdc.app.world import World, open_aws, open_clickhouse
 from dyncdc.config import ClickHouseUrl, Config, parse_config
+from dyncdc.emulator.clickhouse import DEFAULT_DATABASE
 from dyncdc.errors import DyncdcError
-from dyncdc.local.clickhouse import DEFAULT_DATABASE
 from dyncdc.operations.ddl import granted_table
 from dyncdc.operations.policy import Resources, Statement, required_statements
 from dyncdc.schema.mapping import new_table_spec

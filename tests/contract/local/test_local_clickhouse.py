@@ -20,14 +20,14 @@ import pytest
 from asynch.connection import Connection
 from asynch.errors import ServerException
 
+from dyncdc.emulator import clickhouse as local_clickhouse
+from dyncdc.emulator.clickhouse import DirectoryInUse, LocalClickHouse, open_local
 from dyncdc.errors import ConfigError
-from dyncdc.local import clickhouse as local_clickhouse
-from dyncdc.local.clickhouse import DirectoryInUse, LocalClickHouse, open_local
 
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 async def main():
     server = LocalClickHouse(Path(sys.argv[1]))
     await server.start()

@@ -14,8 +14,8 @@ import pytest_asyncio
 from aiobotocore.config import AioConfig
 from localstack_client.config import get_service_endpoint  # type: ignore[import-untyped]
 
-from dyncdc.local.aws import LocalAws
-from dyncdc.local.aws.settings import Settings
+from dyncdc.emulator.aws import LocalAws
+from dyncdc.emulator.aws.server.settings import Settings
 
 _SESSION = aioboto3.Session(
     aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"

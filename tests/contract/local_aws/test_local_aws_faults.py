@@ -13,7 +13,7 @@ from aws_calls import iterator, make_stream, make_table, put, read_shard
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
 from chaos import ChaosProxy
 
-from dyncdc.local.aws import LocalAws, LocalAwsError
+from dyncdc.emulator.aws import LocalAws, LocalAwsError
 
 Switch = Callable[..., Awaitable[None]]
 

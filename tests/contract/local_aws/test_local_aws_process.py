@@ -18,13 +18,13 @@ import aiohttp
 import pytest
 from aws_calls import make_table
 
-from dyncdc.local.aws import LocalAws, LocalAwsError
+from dyncdc.emulator.aws import LocalAws, LocalAwsError
 
 ClientsOf = Callable[[LocalAws], AbstractAsyncContextManager[Any]]
 
 ORPHANAGE = """
 import asyncio
-from dyncdc.local.aws import LocalAws
+from dyncdc.emulator.aws import LocalAws
 
 async def main() -> None:
     aws = LocalAws()
@@ -62,7 +62,7 @@ async def test_it_dies_with_a_parent_that_was_killed() -> None:
 
 
 async def test_it_prints_one_line_and_stops_cleanly_on_sigterm() -> None:
-    process = await spawn("-m", "dyncdc.local.aws", "--port", "0")
+    process = await spawn("-m", "dyncdc.emulator.aws", "--port", "0")
     assert process.stdout is not None
     line = (await process.stdout.readline()).decode()
     endpoint = line.split()[-1]
@@ -97,7 +97,7 @@ async def test_a_taken_port_is_one_line_and_a_failure() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(LocalAwsError, match=f"127.0.0.1:{port}: address already in use"):
             await LocalAws(port=port).start()
-        process = await spawn("-m", "dyncdc.local.aws", "--port", str(port))
+        process = await spawn("-m", "dyncdc.emulator.aws", "--port", str(port))
         out, err = await process.communicate()
     assert process.returncode == 1
     assert out == b""

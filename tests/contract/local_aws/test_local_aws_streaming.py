@@ -12,7 +12,7 @@ import pytest
 from aws_calls import Json, changes, make_table, read_shard, shard_ids, stream_table, until_destination
 from botocore.exceptions import ClientError
 
-from dyncdc.local.aws import LocalAws
+from dyncdc.emulator.aws import LocalAws
 
 Switch = Callable[..., Awaitable[None]]
 KEY = {"pk": {"S": "a"}}

@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.config import ClickHouseUrl
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import ConfigError
-from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.schema.existing.table import is_replicated
 from dyncdc.schema.sql.ddl import add_column, add_mark_column, create_table, create_view
 from dyncdc.schema.sql.history import create_history

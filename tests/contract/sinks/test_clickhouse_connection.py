@@ -15,8 +15,8 @@ import pytest
 import uvloop
 
 from dyncdc.config import ClickHouseUrl
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import AccessDeniedError, DyncdcError, FatalError, RejectedRowsError, RetryableError, TooLargeError
-from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import (
     ACTIONS,

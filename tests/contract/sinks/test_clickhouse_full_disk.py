@@ -9,8 +9,8 @@ import disks
 import pytest
 
 from dyncdc.config import ClickHouseUrl
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.sinks.client.client import ClickHouse

@@ -12,8 +12,8 @@ import pytest
 from asynch.errors import ServerException
 from pipeline_parts import WIDE, BuryInMemory, ledger_of, mark
 
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import RefusedError, RetryableError, TooLargeError
-from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing import isolation, writer

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dyncdc.config import ClickHouseUrl
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import RetryableError
-from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Checkpoint, Gap, Mark, Member, Position, ShardId, Snapshot, SourceId
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec

@@ -14,8 +14,8 @@ import pytest
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
-from dyncdc.local.clickhouse import LocalClickHouse
 from dyncdc.model import Block
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.client.client import ClickHouse

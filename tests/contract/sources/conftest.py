@@ -37,7 +37,7 @@ _Session = aioboto3.Session
 @pytest.fixture(scope="session")
 def aws_url() -> Iterator[str]:
     """The local AWS as a process, one for all tests: each makes its own tables, streams and buckets."""
-    command = [sys.executable, "-m", "dyncdc.local.aws", "--port", "0", "--until-stdin-closes"]
+    command = [sys.executable, "-m", "dyncdc.emulator.aws", "--port", "0", "--until-stdin-closes"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         line = child.stdout.readline().decode()

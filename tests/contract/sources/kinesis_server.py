@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import orjson
 from aiohttp import web
 
-from dyncdc.local.aws.kinesis_api import Kinesis
-from dyncdc.local.aws.kinesis_records import Records
-from dyncdc.local.aws.settings import Settings
-from dyncdc.local.aws.wire import AwsError, json_answer, json_error, signed_for
+from dyncdc.emulator.aws.kinesis.api import Kinesis
+from dyncdc.emulator.aws.kinesis.records import Records
+from dyncdc.emulator.aws.server.settings import Settings
+from dyncdc.emulator.aws.server.wire import AwsError, json_answer, json_error, signed_for
 
 Fault = AwsError | bytes | float | str | None
 """What happens to a call: an error, a body instead of the answer, a delay in seconds, "empty", "drop", or nothing."""

@@ -9,9 +9,9 @@ import pytest
 from conftest import REGION
 from kinesis_server import KinesisServer
 
+from dyncdc.emulator.aws.kinesis import records as kinesis_records
+from dyncdc.emulator.aws.server.wire import AwsError
 from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableError
-from dyncdc.local.aws import kinesis_records
-from dyncdc.local.aws.wire import AwsError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId
 from dyncdc.sources.aws_errors import CredentialsError, ThrottledError
 from dyncdc.sources.clients import AwsClients, open_clients

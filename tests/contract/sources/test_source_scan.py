@@ -22,8 +22,8 @@ from conftest import REGION
 
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
+from dyncdc.emulator.aws.server.settings import Settings
 from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError, RetryableError
-from dyncdc.local.aws.settings import Settings
 from dyncdc.model import HORIZON, Export, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sources.aws_errors import CredentialsError, ThrottledError
@@ -429,7 +429,7 @@ SKEWED = """
 import sys, time
 real, skew = time.time, float(sys.argv.pop(1))
 time.time = lambda: real() + skew
-from dyncdc.local.aws.child import main
+from dyncdc.emulator.aws.server.process import main
 main()
 """
 

@@ -9,8 +9,8 @@ import pytest_asyncio
 from asynch.connection import Connection
 from shop_tables import CREATE, Engines, Shop
 
-from dyncdc.local.aws import LocalAws
-from dyncdc.local.clickhouse import LocalClickHouse
+from dyncdc.emulator.aws import LocalAws
+from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.sources.clients import open_clients
 
 

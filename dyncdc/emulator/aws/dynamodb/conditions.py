@@ -5,9 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from dyncdc.local.aws.expressions import Call, Literal, Node, Parser, Path, find
-from dyncdc.local.aws.values import binary, invalid
-from dyncdc.local.aws.wire import Wire
+from dyncdc.emulator.aws.server.wire import Wire
+
+from .expressions import Call, Literal, Node, Parser, Path, find
+from .values import binary, invalid
 
 _ORDERED = ("S", "N", "B")
 

@@ -6,8 +6,9 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
-from dyncdc.local.aws.items import Items, KeySchema
-from dyncdc.local.aws.wire import ACCOUNT, AwsError, Wire
+from dyncdc.emulator.aws.server.wire import ACCOUNT, AwsError, Wire
+
+from .items import Items, KeySchema
 
 
 @dataclass(slots=True)

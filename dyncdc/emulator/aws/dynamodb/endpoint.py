@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from dyncdc.local.aws.export import Exports
-from dyncdc.local.aws.item_reads import ItemReads
-from dyncdc.local.aws.item_writes import ItemWrites
-from dyncdc.local.aws.moto_server import Moto
-from dyncdc.local.aws.streaming import Streaming
-from dyncdc.local.aws.tables import Tables
-from dyncdc.local.aws.wire import AwsError, Wire
+from dyncdc.emulator.aws.server.moto_server import Moto
+from dyncdc.emulator.aws.server.wire import AwsError, Wire
+
+from .export import Exports
+from .item_reads import ItemReads
+from .item_writes import ItemWrites
+from .streaming import Streaming
+from .tables import Tables
 
 _PASSED_ON = frozenset(
     {

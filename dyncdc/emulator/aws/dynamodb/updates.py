@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from decimal import Decimal
 
-from dyncdc.local.aws.conditions import value_of
-from dyncdc.local.aws.expressions import Call, Node, Parser, Path, find
-from dyncdc.local.aws.values import EXACT, invalid, number_text, sorted_members
-from dyncdc.local.aws.wire import Wire
+from dyncdc.emulator.aws.server.wire import Wire
+
+from .conditions import value_of
+from .expressions import Call, Node, Parser, Path, find
+from .values import EXACT, invalid, number_text, sorted_members
 
 Action = tuple[str, Path, Node | None]
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import orjson
 
-from dyncdc.local.aws.iterators import Iterator
-from dyncdc.local.aws.kinesis_api import Kinesis
-from dyncdc.local.aws.kinesis_model import FIRST_SEQUENCE_NUMBER, MAX_HASH_KEY, Shard, Stream
-from dyncdc.local.aws.limits import READ_CALL_RECORDS
-from dyncdc.local.aws.wire import ACCOUNT, AwsError, Wire
+from dyncdc.emulator.aws.server.wire import ACCOUNT, AwsError, Wire
+
+from .api import Kinesis
+from .iterators import Iterator
+from .limits import READ_CALL_RECORDS
+from .model import FIRST_SEQUENCE_NUMBER, MAX_HASH_KEY, Shard, Stream
 
 MAX_PUT_RECORDS = 500
 MAX_PUT_BYTES = 5 * 1024 * 1024

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
-from dyncdc.local.aws.wire import AwsError, Wire
+from dyncdc.emulator.aws.server.wire import AwsError, Wire
 
 MAX_DEPTH = 32
 MAX_ITEM_BYTES = 400 * 1024

@@ -14,8 +14,8 @@ import click
 import uvloop
 from aiohttp import web
 
-from dyncdc.local.aws.moto_server import Moto, MotoMissingError
-from dyncdc.local.aws.server import Server
+from .moto_server import Moto, MotoMissingError
+from .server import Server
 
 HOST = "127.0.0.1"
 READY = "local aws ready on "

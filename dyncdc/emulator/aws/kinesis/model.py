@@ -13,9 +13,10 @@ from collections.abc import Iterable
 
 import orjson
 
-from dyncdc.local.aws.limits import READ_CALL_BYTES, ShardLimits
-from dyncdc.local.aws.settings import Settings
-from dyncdc.local.aws.wire import AwsError, Wire
+from dyncdc.emulator.aws.server.settings import Settings
+from dyncdc.emulator.aws.server.wire import AwsError, Wire
+
+from .limits import READ_CALL_BYTES, ShardLimits
 
 MAX_HASH_KEY = 2**128 - 1
 FIRST_SEQUENCE_NUMBER = 49 * 10**54

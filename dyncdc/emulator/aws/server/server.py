@@ -11,19 +11,20 @@ from urllib.parse import parse_qs
 import orjson
 from aiohttp import web
 
-from dyncdc.local.aws import control
-from dyncdc.local.aws.dynamodb import DynamoDB
-from dyncdc.local.aws.export import Exports
-from dyncdc.local.aws.faults import Faults, Spec
-from dyncdc.local.aws.item_reads import ItemReads
-from dyncdc.local.aws.item_writes import ItemWrites
-from dyncdc.local.aws.kinesis_api import Kinesis
-from dyncdc.local.aws.kinesis_records import Records
-from dyncdc.local.aws.moto_server import Moto, s3_operation
-from dyncdc.local.aws.settings import Settings
-from dyncdc.local.aws.streaming import Streaming
-from dyncdc.local.aws.tables import Tables
-from dyncdc.local.aws.wire import AwsError, Wire, json_answer, json_error, signed_for
+from dyncdc.emulator.aws.dynamodb.endpoint import DynamoDB
+from dyncdc.emulator.aws.dynamodb.export import Exports
+from dyncdc.emulator.aws.dynamodb.item_reads import ItemReads
+from dyncdc.emulator.aws.dynamodb.item_writes import ItemWrites
+from dyncdc.emulator.aws.dynamodb.streaming import Streaming
+from dyncdc.emulator.aws.dynamodb.tables import Tables
+from dyncdc.emulator.aws.kinesis.api import Kinesis
+from dyncdc.emulator.aws.kinesis.records import Records
+
+from . import control
+from .faults import Faults, Spec
+from .moto_server import Moto, s3_operation
+from .settings import Settings
+from .wire import AwsError, Wire, json_answer, json_error, signed_for
 
 KINESIS_TARGET = "Kinesis_20131202"
 DYNAMODB_TARGET = "DynamoDB_20120810"

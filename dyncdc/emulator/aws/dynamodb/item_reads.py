@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 
 import orjson
 
-from dyncdc.local.aws.conditions import condition, holds
-from dyncdc.local.aws.expressions import Call, Literal, Node, Parser, Path, project
-from dyncdc.local.aws.item_writes import LEGACY
-from dyncdc.local.aws.items import Key, KeySchema, Row
-from dyncdc.local.aws.settings import Settings
-from dyncdc.local.aws.tables import Table, Tables
-from dyncdc.local.aws.values import invalid
-from dyncdc.local.aws.wire import Wire
+from dyncdc.emulator.aws.server.settings import Settings
+from dyncdc.emulator.aws.server.wire import Wire
+
+from .conditions import condition, holds
+from .expressions import Call, Literal, Node, Parser, Path, project
+from .item_writes import LEGACY
+from .items import Key, KeySchema, Row
+from .tables import Table, Tables
+from .values import invalid
 
 READ_UNIT_BYTES = 4096
 MAX_BATCH_KEYS = 100

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from dyncdc.local.aws.faults import BadFaultError
-from dyncdc.local.aws.settings import UnknownSettingError
+from .faults import BadFaultError
+from .settings import UnknownSettingError
 
 if TYPE_CHECKING:
-    from dyncdc.local.aws.server import Server
+    from .server import Server
 
 PREFIX = "/_dyncdc"
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dyncdc.local.aws.conditions import condition, holds
-from dyncdc.local.aws.expressions import Parser, project
-from dyncdc.local.aws.items import Row
-from dyncdc.local.aws.wire import Wire
+from dyncdc.emulator.aws.server.wire import Wire
+
+from .conditions import condition, holds
+from .expressions import Parser, project
+from .items import Row
 
 INCREMENTAL = "INCREMENTAL_EXPORT"
 

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 import orjson
 
-from dyncdc.local.aws.items import Row
-from dyncdc.local.aws.kinesis_api import Kinesis
-from dyncdc.local.aws.kinesis_records import Records
-from dyncdc.local.aws.settings import Settings
-from dyncdc.local.aws.tables import Table, Tables
-from dyncdc.local.aws.wire import AwsError, Wire
+from dyncdc.emulator.aws.kinesis.api import Kinesis
+from dyncdc.emulator.aws.kinesis.records import Records
+from dyncdc.emulator.aws.server.settings import Settings
+from dyncdc.emulator.aws.server.wire import AwsError, Wire
+
+from .items import Row
+from .tables import Table, Tables
 
 TTL_IDENTITY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
 PRECISIONS = ("MILLISECOND", "MICROSECOND")

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from dyncdc.local.aws.values import binary, canonical_value, invalid
-from dyncdc.local.aws.wire import Wire
+from dyncdc.emulator.aws.server.wire import Wire
+
+from .values import binary, canonical_value, invalid
 
 PARTITIONS = 256
 RangeKey = bytes | Decimal

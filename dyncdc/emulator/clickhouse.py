@@ -198,7 +198,7 @@ class LocalClickHouse:
                     raise self._explained(error) from None
 
     async def _spawn(self) -> Child:
-        module = "dyncdc.local.clickhouse_child"
+        module = "dyncdc.emulator.clickhouse_child"
         return await start_child(
             ["-m", module, str(self.directory.resolve()), str(self.tcp_port), str(self.http_port)],
             name=f"ClickHouse on {self.directory}",

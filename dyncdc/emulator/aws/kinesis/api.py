@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import orjson
 
-from dyncdc.local.aws.iterators import PageToken
-from dyncdc.local.aws.kinesis_model import SequenceNumbers, Shard, Stream
-from dyncdc.local.aws.settings import Settings
-from dyncdc.local.aws.wire import ACCOUNT, AwsError, Wire
+from dyncdc.emulator.aws.server.settings import Settings
+from dyncdc.emulator.aws.server.wire import ACCOUNT, AwsError, Wire
+
+from .iterators import PageToken
+from .model import SequenceNumbers, Shard, Stream
 
 LIST_SHARDS_PAGE = 1000
 MAX_RETENTION_HOURS = 8760

@@ -25,7 +25,7 @@ class LocalAwsError(FatalError):
 class LocalAws:
     """A local AWS of one's own. The child ends with ``stop``, and also when this process dies in any way.
 
-    ``settings`` are applied before ``start`` returns; see ``dyncdc.local.aws.settings.Settings``.
+    ``settings`` are applied before ``start`` returns; see ``dyncdc.emulator.aws.server.settings.Settings``.
     """
 
     def __init__(self, port: int = 0, settings: dict[str, Any] | None = None) -> None:
@@ -60,7 +60,7 @@ class LocalAws:
         Raises:
             LocalAwsError: it ended instead, or took longer than 20 s.
         """
-        arguments = ("-m", "dyncdc.local.aws", "--port", str(self._port), "--until-stdin-closes")
+        arguments = ("-m", "dyncdc.emulator.aws", "--port", str(self._port), "--until-stdin-closes")
         pipe = asyncio.subprocess.PIPE
         self._said = tempfile.TemporaryFile()  # not a pipe: one that nobody reads fills up and stops the child
         self._process = await asyncio.create_subprocess_exec(

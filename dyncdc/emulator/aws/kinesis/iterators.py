@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dyncdc.local.aws.wire import AwsError
+from dyncdc.emulator.aws.server.wire import AwsError
 
 
 @dataclass(frozen=True, slots=True)

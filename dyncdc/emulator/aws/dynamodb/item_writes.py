@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from dyncdc.local.aws.conditions import condition, holds
-from dyncdc.local.aws.items import Key, Row
-from dyncdc.local.aws.streaming import TTL_IDENTITY, Streaming
-from dyncdc.local.aws.tables import Table, Tables
-from dyncdc.local.aws.updates import actions, apply, touched
-from dyncdc.local.aws.values import canonical_item, invalid
-from dyncdc.local.aws.wire import AwsError, Wire
+from dyncdc.emulator.aws.server.wire import AwsError, Wire
+
+from .conditions import condition, holds
+from .items import Key, Row
+from .streaming import TTL_IDENTITY, Streaming
+from .tables import Table, Tables
+from .updates import actions, apply, touched
+from .values import canonical_item, invalid
 
 LEGACY = (
     "Expected",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from dyncdc.local.aws.values import canonical_value, invalid
-from dyncdc.local.aws.wire import Wire
+from dyncdc.emulator.aws.server.wire import Wire
+
+from .values import canonical_value, invalid
 
 Step = str | int
 COMPARATORS = ("=", "<>", "<", "<=", ">", ">=")

@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from dyncdc.local.aws.wire import ACCOUNT, AwsError, Wire
+from .wire import ACCOUNT, AwsError, Wire
 
 _HOP_BY_HOP = {"host", "expect", "connection", "transfer-encoding", "content-length", "keep-alive", "server", "date"}
 _SIGNED = "AWS4-HMAC-SHA256 Credential=local/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"

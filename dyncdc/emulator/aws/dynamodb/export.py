@@ -19,12 +19,13 @@ from typing import Any
 import aiohttp
 import orjson
 
-from dyncdc.local.aws.export_content import INCREMENTAL, exported
-from dyncdc.local.aws.items import PARTITIONS, Row
-from dyncdc.local.aws.moto_server import Moto
-from dyncdc.local.aws.settings import Settings
-from dyncdc.local.aws.tables import Table, Tables
-from dyncdc.local.aws.wire import AwsError, Wire, iso
+from dyncdc.emulator.aws.server.moto_server import Moto
+from dyncdc.emulator.aws.server.settings import Settings
+from dyncdc.emulator.aws.server.wire import AwsError, Wire, iso
+
+from .export_content import INCREMENTAL, exported
+from .items import PARTITIONS, Row
+from .tables import Table, Tables
 
 BYTES_PER_FILE = 8 * 1024 * 1024
 LEAST_FILES = 4
