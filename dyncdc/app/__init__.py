@@ -1,6 +1,7 @@
 """The composition root: the only package that knows all the others. It builds, nests and ends; no more."""
 
+from dyncdc.app.workers.supervisor import run_workers
+
 from .daemon import run_daemon
-from .workers import run_workers
 
 __all__ = ["run_daemon", "run_workers"]

@@ -13,6 +13,16 @@ from pathlib import Path
 import structlog
 
 from dyncdc import __version__
+from dyncdc.app.assembly.assembly import Assembly, assemble, assemble_first, look_again
+from dyncdc.app.assembly.histories import history_watch, watching
+from dyncdc.app.assembly.rejected_rows import RefusedRows
+from dyncdc.app.assembly.row_settings import name_troubles, note_settings
+from dyncdc.app.assembly.tombstones import cleaning
+from dyncdc.app.process.allocator import settle_memory
+from dyncdc.app.process.cancellation import cancel_stragglers
+from dyncdc.app.process.memory_limits import INSERTS_IN_FLIGHT, share_memory
+from dyncdc.app.process.signals import Stop
+from dyncdc.app.process.this_process import is_gone, this_process
 from dyncdc.config import Config
 from dyncdc.decode.backend import IS_COMPILED, WHY_EXACT
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
@@ -43,21 +53,11 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from dyncdc.telemetry.task_health import Progress, TaskProgress
 
-from .allocator import settle_memory
-from .assembly import Assembly, assemble, assemble_first, look_again
-from .histories import history_watch, watching
-from .memory import INSERTS_IN_FLIGHT, share_memory
-from .overview import asking_clickhouse, make_overview, table_facts
-from .patience import Patience
-from .refused import RefusedRows
+from .context import World, open_world
 from .reload import ReloadedError, reload, try_out
-from .row_settings import name_troubles, note_settings
-from .signals import Stop
-from .stragglers import cancel_stragglers
-from .this_process import is_gone, this_process
-from .tombstones import cleaning
-from .unusable import Unusable, UsableAgainError, watch_unusable
-from .world import World, open_world
+from .startup_retry import Patience
+from .status_feed import asking_clickhouse, make_overview, table_facts
+from .unusable_tables import Unusable, UsableAgainError, watch_unusable
 
 _log = structlog.get_logger("dyncdc")
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from dyncdc.app.assembly.assembly import assemble
 from dyncdc.config import Config
 from dyncdc.config.sections import ClickHouseConfig
 from dyncdc.errors import DyncdcError, FatalError
 from dyncdc.telemetry.logging import set_log_level
 from dyncdc.telemetry.task_health import Progress
 
-from .assembly import assemble
-from .patience import Patience
-from .world import World
+from .context import World
+from .startup_retry import Patience
 
 _log = structlog.get_logger("dyncdc")
 

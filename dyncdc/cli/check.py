@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 import orjson
 
-from dyncdc.app.patience import limited
+from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.operations.check import Checker
 from dyncdc.operations.findings import Finding, breaks

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import click
 import orjson
 
-from dyncdc.app.patience import limited
-from dyncdc.app.world import open_world
+from dyncdc.app.context import open_world
+from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.operations.dead_letters import SHORT_ID, LetterBox, Listed, open_letters
 from dyncdc.operations.replay import Replayed, check_table, replay_letters

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import orjson
 
-from dyncdc.app.patience import limited
-from dyncdc.app.world import open_world
+from dyncdc.app.context import open_world
+from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.operations.promote import Promoted
 from dyncdc.operations.promote import promote as run_promote

@@ -10,7 +10,7 @@ import click
 import structlog
 
 from dyncdc.app import run_daemon, run_workers
-from dyncdc.app.workers import be_worker
+from dyncdc.app.workers.supervisor import be_worker
 from dyncdc.config import Config, load_config
 from dyncdc.pipeline.members.membership import Division
 from dyncdc.telemetry.logging import configure_logging

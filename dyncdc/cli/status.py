@@ -11,8 +11,8 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from dyncdc.app.patience import limited
-from dyncdc.app.world import open_world
+from dyncdc.app.context import open_world
+from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
 from dyncdc.operations.status import Status, read_status

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dyncdc.app.destinations import Planned
-from dyncdc.app.row_settings import of_member, row_settings, shown_columns, unrepeatable
-from dyncdc.app.world import World
+from dyncdc.app.assembly.row_settings import of_member, row_settings, shown_columns, unrepeatable
+from dyncdc.app.assembly.table_plans import Planned
+from dyncdc.app.context import World
 from dyncdc.pipeline.destinations.row_settings import Effect, Noted, effects
 from dyncdc.pipeline.recovery.gaps import instant
 from dyncdc.sinks.state.mappings import mapping_news

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-from dyncdc.app.destinations import SAMPLE_ITEMS, Planned, plan_table
-from dyncdc.app.patience import Patience
-from dyncdc.app.streams import destination_states, enable_destination_command, snapshot_origin
-from dyncdc.app.world import World, open_aws, open_clickhouse
+from dyncdc.app.assembly.streams import destination_states, enable_destination_command, snapshot_origin
+from dyncdc.app.assembly.table_plans import SAMPLE_ITEMS, Planned, plan_table
+from dyncdc.app.context import World, open_aws, open_clickhouse
+from dyncdc.app.startup_retry import Patience
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import DyncdcError
 from dyncdc.schema.sql.quoting import quote_name

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dyncdc.app.destinations import Planned, as_configured, check_clickhouse, plan_table, run_statements
-from dyncdc.app.world import World
+from dyncdc.app.assembly.table_plans import Planned, as_configured, check_clickhouse, plan_table, run_statements
+from dyncdc.app.context import World
 from dyncdc.config import ClickHouseUrl
 from dyncdc.schema.existing.table import is_replicated
 from dyncdc.schema.sql.quoting import quote_name

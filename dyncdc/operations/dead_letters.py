@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from dyncdc.app.patience import Patience, limited
-from dyncdc.app.world import open_clickhouse
+from dyncdc.app.context import open_clickhouse
+from dyncdc.app.startup_retry import Patience, limited
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, Letter

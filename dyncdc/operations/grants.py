@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from dyncdc.app.destinations import Planned
-from dyncdc.app.world import World
+from dyncdc.app.assembly.table_plans import Planned
+from dyncdc.app.context import World
 from dyncdc.errors import FatalError
 from dyncdc.sinks.client.cluster import present_tables
 from dyncdc.sinks.state.tables import own_tables

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from dyncdc.app.destinations import plan_table
-from dyncdc.app.world import World
+from dyncdc.app.assembly.table_plans import plan_table
+from dyncdc.app.context import World
 from dyncdc.config import TableConfig, format_attribute_path, parse_attribute_path
 from dyncdc.errors import ConfigError
 from dyncdc.schema.inference import infer_columns

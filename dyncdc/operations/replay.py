@@ -14,9 +14,9 @@ from typing import Final
 
 import orjson
 
-from dyncdc.app.destinations import plan_table, run_statements
-from dyncdc.app.refused import ROW, row_of_raw
-from dyncdc.app.world import World
+from dyncdc.app.assembly.rejected_rows import ROW, row_of_raw
+from dyncdc.app.assembly.table_plans import plan_table, run_statements
+from dyncdc.app.context import World
 from dyncdc.config import Config
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder, block_of, tables_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from dyncdc.app.destinations import own_tables_to_make
-from dyncdc.app.owners import claim
-from dyncdc.app.patience import limited
-from dyncdc.app.world import World, open_clickhouse, open_world
+from dyncdc.app.assembly.owners import claim
+from dyncdc.app.assembly.table_plans import own_tables_to_make
+from dyncdc.app.context import World, open_clickhouse, open_world
+from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import ConfigError
 from dyncdc.model import Snapshot

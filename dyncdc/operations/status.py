@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dyncdc.app.world import World
+from dyncdc.app.context import World
 from dyncdc.config import TableConfig
 from dyncdc.errors import DyncdcError
 from dyncdc.model import Checkpoint, Gap, Shard, Snapshot, SourceId

@@ -9,8 +9,8 @@ import pytest
 from e2e.harness import Ended
 from traps.stage import Stage, change, now, until
 
-from dyncdc.app.patience import limited
-from dyncdc.app.world import open_world
+from dyncdc.app.context import open_world
+from dyncdc.app.startup_retry import limited
 from dyncdc.config import load_config
 from dyncdc.errors import ConfigError
 from dyncdc.operations.promote import promote as run_promote

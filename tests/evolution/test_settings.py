@@ -10,8 +10,8 @@ import pytest
 from traps.stage import LIFE_SECONDS, Stage, until
 
 from dyncdc.app import run_daemon
-from dyncdc.app.columns import LiveColumns
-from dyncdc.app.patience import limited
+from dyncdc.app.assembly.live_schema import LiveColumns
+from dyncdc.app.startup_retry import limited
 from dyncdc.config import load_config
 from dyncdc.operations.check import Checker
 from dyncdc.pipeline.members.membership import Division

@@ -11,7 +11,7 @@ import base64
 import pytest
 
 from dyncdc.app import run_daemon
-from dyncdc.app.patience import limited
+from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, load_config
 from dyncdc.errors import ConfigError
 from dyncdc.operations.check import Checker

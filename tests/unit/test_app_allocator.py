@@ -11,7 +11,7 @@ import pytest
 
 FAULTS = """
 import resource
-from dyncdc.app.allocator import settle_memory
+from dyncdc.app.process.allocator import settle_memory
 if {settled}:
     settle_memory({budget_bytes})
 
@@ -70,7 +70,7 @@ def test_who_has_set_the_library_otherwise_is_left_alone(environment: dict[str, 
 
 LIVES = """
 import weakref
-from dyncdc.app.allocator import settle_memory
+from dyncdc.app.process.allocator import settle_memory
 
 class Life:
     def __init__(self):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dyncdc.app import columns as app_columns
-from dyncdc.app.columns import LiveColumns
+from dyncdc.app.assembly import live_schema as app_columns
+from dyncdc.app.assembly.live_schema import LiveColumns
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
 
 

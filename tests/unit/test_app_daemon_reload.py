@@ -9,11 +9,11 @@ import pytest
 from virtual_time import run
 
 from dyncdc.app import daemon
-from dyncdc.app.assembly import Assembly
-from dyncdc.app.patience import Patience
+from dyncdc.app.assembly.assembly import Assembly
+from dyncdc.app.context import World
+from dyncdc.app.process.signals import Stop
 from dyncdc.app.reload import Change
-from dyncdc.app.signals import Stop
-from dyncdc.app.world import World
+from dyncdc.app.startup_retry import Patience
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError
 from dyncdc.pipeline.checkpoint.proof import WentBackError

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from dyncdc.app import destinations
-from dyncdc.app.destinations import Planned
-from dyncdc.app.world import World
+from dyncdc.app.assembly import table_plans
+from dyncdc.app.assembly.table_plans import Planned
+from dyncdc.app.context import World
 from dyncdc.sinks.client.error_codes import TableGoneError
 
 
@@ -23,8 +23,8 @@ def test_a_destination_that_is_gone_as_soon_as_it_was_made_is_made_again(monkeyp
     async def nothing(*_: object) -> None:
         return None
 
-    monkeypatch.setattr(destinations, "read_destination", nothing)
+    monkeypatch.setattr(table_plans, "read_destination", nothing)
     world = cast(World, SimpleNamespace(clickhouse=None, patience=_call))
     plan = cast(Planned, SimpleNamespace(config=SimpleNamespace(destination="orders")))
     with pytest.raises(TableGoneError, match="creating orders"):  # which the daemon answers by beginning over
-        asyncio.run(destinations._prepared(world, plan))
+        asyncio.run(table_plans._prepared(world, plan))

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dyncdc.app.patience import Patience
+from dyncdc.app.startup_retry import Patience
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
 from dyncdc.telemetry.task_health import Progress
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.app.row_settings import _Noting, begin_of, of_member, row_settings
+from dyncdc.app.assembly.row_settings import _Noting, begin_of, of_member, row_settings
 from dyncdc.config.tables import SnapshotConfig, TableConfig
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.destinations.row_settings import Effect, Noted, RowSettings

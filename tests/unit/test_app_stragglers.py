@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from virtual_time import run
 
-from dyncdc.app.stragglers import LOOK_SECONDS, PATIENCE_SECONDS, cancel_stragglers
+from dyncdc.app.process.cancellation import LOOK_SECONDS, PATIENCE_SECONDS, cancel_stragglers
 from dyncdc.errors import FatalError
 from dyncdc.pipeline.coordinator import first_error
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dyncdc.app import this_process as module
-from dyncdc.app.this_process import is_gone, this_process
+from dyncdc.app.process import this_process as module
+from dyncdc.app.process.this_process import is_gone, this_process
 
 
 def mark_of(pid: int, began: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from virtual_time import run
 
-from dyncdc.app.patience import Patience
-from dyncdc.app.unusable import Unusable, UsableAgainError, first_of, or_unusable, watch_unusable
-from dyncdc.app.world import World
+from dyncdc.app.context import World
+from dyncdc.app.startup_retry import Patience
+from dyncdc.app.unusable_tables import Unusable, UsableAgainError, first_of, or_unusable, watch_unusable
 from dyncdc.config.tables import SnapshotConfig, TableConfig
 from dyncdc.errors import (
     AccessDeniedError,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from dyncdc.app import worker_guard
-from dyncdc.app.worker_guard import await_silence
-from dyncdc.app.worker_pages import Answers
+from dyncdc.app.workers import watchdog
+from dyncdc.app.workers.http import Answers
+from dyncdc.app.workers.watchdog import await_silence
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Worker:
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the time that a worker is given to start."""
     for name in ("LEAST_SILENCE_SECONDS", "DUMP_SECONDS", "POLL_SECONDS"):
-        monkeypatch.setattr(worker_guard, name, 0.05)
+        monkeypatch.setattr(watchdog, name, 0.05)
 
 
 async def answer_once(worker: Worker, answers: Answers) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
-from dyncdc.app.world import World
+from dyncdc.app.context import World
 from dyncdc.errors import FatalError
 from dyncdc.operations.check import Checker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dyncdc.app.worker_pages import Answers, WorkerPages
+from dyncdc.app.workers.http import Answers, WorkerPages
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.status_page import Overview
 from dyncdc.telemetry.task_health import Progress

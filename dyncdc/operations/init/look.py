@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dyncdc.app.patience import Patience
-from dyncdc.app.streams import enable_destination_command
-from dyncdc.app.world import open_clickhouse
+from dyncdc.app.assembly.streams import enable_destination_command
+from dyncdc.app.context import open_clickhouse
+from dyncdc.app.startup_retry import Patience
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError, DyncdcError
 from dyncdc.operations.check import PRECISION_COMMAND

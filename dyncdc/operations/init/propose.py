@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dyncdc.app.destinations import Planned, plan_table
-from dyncdc.app.patience import Patience, limited
-from dyncdc.app.world import World, open_aws, open_clickhouse
+from dyncdc.app.assembly.table_plans import Planned, plan_table
+from dyncdc.app.context import World, open_aws, open_clickhouse
+from dyncdc.app.startup_retry import Patience, limited
 from dyncdc.config import ClickHouseUrl, Config, parse_config
 from dyncdc.emulator.clickhouse import DEFAULT_DATABASE
 from dyncdc.errors import DyncdcError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyncdc.app.destinations import plan_table
-from dyncdc.app.patience import limited
-from dyncdc.app.world import World, open_world
+from dyncdc.app.assembly.table_plans import plan_table
+from dyncdc.app.context import World, open_world
+from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import ConfigError
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from pipeline_parts import SOURCE, WIDE, ledger_of, mark
 
-from dyncdc.app.refused import REFUSED, RefusedRows, row_as_raw
+from dyncdc.app.assembly.rejected_rows import REFUSED, RefusedRows, row_as_raw
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters, dead_letter_id
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget

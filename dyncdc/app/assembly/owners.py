@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dyncdc.app.context import World
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError
 from dyncdc.model import Snapshot
@@ -23,10 +24,8 @@ from dyncdc.sinks.state.members import ClickHouseMembers
 from dyncdc.sinks.state.tables import DESTINATIONS, MEMBERS, SNAPSHOTS
 from dyncdc.sinks.tables.introspection import read_table
 
-from .world import World
-
 if TYPE_CHECKING:
-    from .destinations import Planned
+    from .table_plans import Planned
 
 
 async def with_owner(world: World, planned: Planned, table: ExistingTable) -> Planned:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dyncdc.app.context import World
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import AccessDeniedError, ConfigError, FatalError
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError, Evolved, Evolving
@@ -21,10 +22,9 @@ from dyncdc.sinks.tables.evolution import refresh_view, run_add_columns
 from dyncdc.sinks.tables.schema_check import ColumnWatch
 from dyncdc.telemetry.task_health import Progress
 
-from .decoders import Decoders
-from .destinations import Prepared
+from .decoder_registry import Decoders
 from .mappings import keep_mapping, kept_now
-from .world import World
+from .table_plans import Prepared
 
 
 @dataclass(slots=True)

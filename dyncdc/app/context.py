@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from dyncdc.app.process.memory_limits import INSERTS_IN_FLIGHT
 from dyncdc.config import ClickHouseUrl, Config
 from dyncdc.config.load import read_password_file
 from dyncdc.emulator.clickhouse import open_local
@@ -19,8 +20,7 @@ from dyncdc.sinks.client.tls import Certificates
 from dyncdc.sources.clients import AwsClients, open_clients
 from dyncdc.sources.dynamodb import Tables
 
-from .memory import INSERTS_IN_FLIGHT
-from .patience import Patience
+from .startup_retry import Patience
 
 OTHER_STATEMENTS = 2
 """Connections that inserts leave to positions, watermarks and looks at tables, however slow the inserts are."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from dyncdc.app.context import World
 from dyncdc.config import TableConfig
 from dyncdc.model import Gap
 from dyncdc.pipeline.destinations.streaming_monitor import WAS_OFF
@@ -16,8 +17,6 @@ from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.tables import FOLLOWED
 from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sources.kinesis.stream_source import KinesisSource
-
-from .world import World
 
 
 async def note_switched_off(world: World, table: TableConfig, source: KinesisSource) -> None:

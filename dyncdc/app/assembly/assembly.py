@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from dataclasses import dataclass
 from typing import TypeVar
 
+from dyncdc.app.context import World
+from dyncdc.app.unusable_tables import Unusable, first_of, or_unusable
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError, DyncdcError, FatalError
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
@@ -17,12 +19,10 @@ from dyncdc.sources.export.origin import ExportOrigin
 from dyncdc.sources.kinesis.stream_source import KinesisSource
 from dyncdc.sources.scan.origin import ScanOrigin
 
-from .columns import LiveColumns
-from .decoders import Decoders
-from .destinations import Planned, Prepared, check_clickhouse, make_own_tables, plan_table, prepare
+from .decoder_registry import Decoders
+from .live_schema import LiveColumns
 from .streams import NotDelivered, is_named, open_stream_of, snapshot_origin, snapshot_plan
-from .unusable import Unusable, first_of, or_unusable
-from .world import World
+from .table_plans import Planned, Prepared, check_clickhouse, make_own_tables, plan_table, prepare
 
 T = TypeVar("T")
 

@@ -22,6 +22,12 @@ from pathlib import Path
 import structlog
 
 from dyncdc import __version__
+from dyncdc.app.assembly.assembly import assemble_first
+from dyncdc.app.context import World, open_world
+from dyncdc.app.process.signals import Stop
+from dyncdc.app.reload import reload, try_out
+from dyncdc.app.startup_retry import Patience
+from dyncdc.app.status_feed import asking_clickhouse, make_overview, table_facts
 from dyncdc.config import Config
 from dyncdc.config.sections import MINIMUM_MEMORY_BYTES
 from dyncdc.errors import ConfigError, FatalError, RetryableError
@@ -35,14 +41,8 @@ from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify
 from dyncdc.telemetry.task_health import Progress
 from dyncdc.telemetry.worker_metrics import MergedMetrics
 
-from .assembly import assemble_first
-from .overview import asking_clickhouse, make_overview, table_facts
-from .patience import Patience
-from .reload import reload, try_out
-from .signals import Stop
-from .worker_guard import await_silence
-from .worker_pages import Answers, WorkerPages
-from .world import World, open_world
+from .http import Answers, WorkerPages
+from .watchdog import await_silence
 
 _log = structlog.get_logger("dyncdc")
 

@@ -11,7 +11,7 @@ from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.pipeline.ports import Decoder
 
-from .destinations import Prepared
+from .table_plans import Prepared
 
 
 @dataclass(frozen=True, slots=True)

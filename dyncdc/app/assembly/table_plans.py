@@ -10,6 +10,8 @@ from functools import partial
 
 import structlog
 
+from dyncdc.app.context import World
+from dyncdc.app.startup_retry import Patience
 from dyncdc.config import TableConfig
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError, UnusableTableError
@@ -39,8 +41,6 @@ from dyncdc.sinks.tables.views import view_name, view_state
 from dyncdc.sources.dynamodb import TableDescription
 
 from .owners import with_owner
-from .patience import Patience
-from .world import World
 
 _log = structlog.get_logger("dyncdc")
 

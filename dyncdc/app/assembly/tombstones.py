@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dyncdc.app.context import World
 from dyncdc.pipeline.checkpoint.tombstone_cleanup import Cleaned, TombstoneCleaner
 from dyncdc.pipeline.coordinator import first_error
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
@@ -14,7 +15,6 @@ from dyncdc.sinks.tables.tombstones import CleanedTable, ClickHouseTombstones
 from dyncdc.telemetry.task_health import Progress
 
 from .assembly import Assembly
-from .world import World
 
 
 @asynccontextmanager

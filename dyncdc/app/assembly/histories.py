@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dyncdc.app.context import World
 from dyncdc.pipeline.coordinator import first_error
 from dyncdc.pipeline.destinations.history_monitor import HistoryWatch
 from dyncdc.sinks.state.histories import ClickHouseHistories
@@ -13,7 +14,6 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 
 from .assembly import Assembly
-from .world import World
 
 
 def history_watch(world: World, assembly: Assembly, metrics: Metrics, progress: Progress) -> HistoryWatch | None:

@@ -9,7 +9,7 @@ import asyncio
 
 import structlog
 
-from .worker_pages import Answers, WorkerState
+from .http import Answers, WorkerState
 
 LEAST_SILENCE_SECONDS = 10.0
 """However small ``run.stuck_after_seconds`` is: a machine that is short of CPU time must not lose its workers too."""

@@ -27,7 +27,7 @@ from dyncdc.sinks.state.destinations import DetachedError
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress, TaskProgress
 
-from .world import World
+from .context import World
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
+from dyncdc.app.context import World
 from dyncdc.config import TableConfig
 from dyncdc.config.attribute_paths import format_attribute_path
 from dyncdc.model import Gap, Snapshot
@@ -27,9 +28,8 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import Progress
 
 from .assembly import Assembly
-from .destinations import Prepared
 from .mappings import keep_mapping
-from .world import World
+from .table_plans import Prepared
 
 _DIGESTED = b"dyncdc: which key"
 

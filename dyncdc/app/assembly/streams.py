@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from dyncdc.app.context import World
 from dyncdc.config import TableConfig
 from dyncdc.errors import UnusableTableError
 from dyncdc.pipeline.members.membership import Division
@@ -16,9 +17,8 @@ from dyncdc.sources.export.origin import ExportOrigin
 from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream
 from dyncdc.sources.scan.origin import ScanOrigin
 
-from .destinations import Prepared
-from .switched_off import note_switched_off
-from .world import World
+from .disabled_streaming import note_switched_off
+from .table_plans import Prepared
 
 
 class NotDelivered(UnusableTableError):
