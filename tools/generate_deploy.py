@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dyncdc.config import Config
 from dyncdc.config.schema import config_schema_text
-from dyncdc.operations.policy import Resources, Statement, policy_document, required_statements
+from dyncdc.operations.permissions.iam_policy import Resources, Statement, policy_document, required_statements
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 RULES = DEPLOY / "prometheus" / "dyncdc.rules.yml"

@@ -9,8 +9,8 @@ import orjson
 
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
-from dyncdc.operations.check import Checker
-from dyncdc.operations.findings import Finding, breaks
+from dyncdc.operations.check.checker import Checker
+from dyncdc.operations.check.findings import Finding, breaks
 
 from .exits import CHECK_FAILED, DONE
 from .options import config_option, debug_option, json_option, load, run_async

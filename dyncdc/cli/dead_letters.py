@@ -12,8 +12,8 @@ import orjson
 from dyncdc.app.context import open_world
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
-from dyncdc.operations.dead_letters import SHORT_ID, LetterBox, Listed, open_letters
-from dyncdc.operations.replay import Replayed, check_table, replay_letters
+from dyncdc.operations.dead_letters.reader import SHORT_ID, LetterBox, Listed, open_letters
+from dyncdc.operations.dead_letters.replay import Replayed, check_table, replay_letters
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, Letter
 
 from .exits import DONE, FATAL

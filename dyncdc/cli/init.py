@@ -12,7 +12,7 @@ from dyncdc.config import ClickHouseUrl
 from dyncdc.config.urls import parse_clickhouse_url
 from dyncdc.errors import ConfigError
 from dyncdc.operations.init import Asked, Proposal, comment_lines, propose
-from dyncdc.operations.policy import policy_document
+from dyncdc.operations.permissions.iam_policy import policy_document
 from dyncdc.telemetry.logging import configure_logging
 
 from .options import debug_option, json_option, run_async

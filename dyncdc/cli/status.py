@@ -15,8 +15,8 @@ from dyncdc.app.context import open_world
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
-from dyncdc.operations.status import Status, read_status
-from dyncdc.operations.status_daemon import daemon_document, daemon_state
+from dyncdc.operations.status.daemon import daemon_document, daemon_state
+from dyncdc.operations.status.status import Status, read_status
 from dyncdc.telemetry.status_page import Document
 
 from .options import config_option, debug_option, json_option, load, run_async

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dyncdc.operations.status import ShardStatus, Status, TableStatus
+from dyncdc.operations.status.status import ShardStatus, Status, TableStatus
 from dyncdc.telemetry.status_page import Document
 from dyncdc.telemetry.status_page.document import TablePart, TroublePart
 

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from dyncdc.cli.main import run_cli
-from dyncdc.operations.dead_letters import SHORT_ID
+from dyncdc.operations.dead_letters.reader import SHORT_ID
 
 from .harness import Daemon, Ended, environment, running, wait_until
 from .place import Place

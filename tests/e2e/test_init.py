@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from dyncdc.operations.demo.orders import OrderSystem
+from dyncdc.operations.demo.workload.sample_data import OrderSystem
 
 from .harness import Ended, command, environment
 from .place import Place

@@ -13,7 +13,7 @@ from dyncdc.app import run_daemon
 from dyncdc.app.assembly.live_schema import LiveColumns
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import load_config
-from dyncdc.operations.check import Checker
+from dyncdc.operations.check.checker import Checker
 from dyncdc.pipeline.members.membership import Division
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.schema.table_spec import ColumnSpec

@@ -14,8 +14,8 @@ from dyncdc.app import run_daemon
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, load_config
 from dyncdc.errors import ConfigError
-from dyncdc.operations.check import Checker
-from dyncdc.operations.findings import Finding
+from dyncdc.operations.check.checker import Checker
+from dyncdc.operations.check.findings import Finding
 from dyncdc.operations.snapshot import accept_deletes, request_snapshot
 from dyncdc.pipeline.destinations import destination_monitor, streaming_monitor
 from dyncdc.pipeline.snapshot import sweep

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dyncdc.operations.demo.orders import TTL_ATTRIBUTE, OrderSystem
+from dyncdc.operations.demo.workload.sample_data import TTL_ATTRIBUTE, OrderSystem
 from dyncdc.schema.types.dynamodb_values import canonical_item
 
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from dyncdc.operations import check
-from dyncdc.operations.check import Checker
+from dyncdc.operations.check import checker as check
+from dyncdc.operations.check.checker import Checker
 from dyncdc.sources.dynamodb import Destination, TableDescription, Tables
 from dyncdc.sources.kinesis.stream_description import distribution_of
 

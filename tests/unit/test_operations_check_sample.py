@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dyncdc.config import TableConfig
-from dyncdc.operations.check_sample import sample_findings
+from dyncdc.operations.check.sample import sample_findings
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 KEY = ColumnSpec("id", "String", ("id",), ("S",), key=True)

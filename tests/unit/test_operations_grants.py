@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from dyncdc.app.context import World
 from dyncdc.errors import FatalError
-from dyncdc.operations.check import Checker
+from dyncdc.operations.check.checker import Checker
 
 
 async def _at_once(operation: Any) -> Any:

@@ -10,9 +10,9 @@ import pytest
 from dyncdc.config import Config, TableConfig, parse_config
 from dyncdc.config.urls import parse_clickhouse_url
 from dyncdc.decode.table_plan import compile_table
+from dyncdc.operations.init.column_matching import Match, match_columns
 from dyncdc.operations.init.document import column_text, comment_lines, shown_name, toml_text, url_text
-from dyncdc.operations.init.match import Match, match_columns
-from dyncdc.operations.policy import Resources, policy_document, required_statements
+from dyncdc.operations.permissions.iam_policy import Resources, policy_document, required_statements
 from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.inference import infer
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from dyncdc.cli.status_view import WORST_SHARDS, draw
-from dyncdc.operations.status import LettersStatus, ShardStatus, Status, TableStatus
+from dyncdc.operations.status.status import LettersStatus, ShardStatus, Status, TableStatus
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.status_page import Document, Overview, TableFacts
 from dyncdc.telemetry.task_health import Progress

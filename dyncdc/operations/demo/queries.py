@@ -10,9 +10,9 @@ import aiohttp
 import orjson
 
 from dyncdc.errors import FatalError
+from dyncdc.operations.demo.workload.sample_data import CUSTOMERS_TABLE, ORDERS_TABLE
 
-from .orders import CUSTOMERS_TABLE, ORDERS_TABLE
-from .source import TABLES
+from .seed import TABLES
 
 QUERY_TIMEOUT_SECONDS = 15.0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dyncdc.sources.aws_errors import aws_call
 
-from .source import STREAM
+from .seed import STREAM
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from dyncdc.schema.sql.quoting import qualified, quote_name
 from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.tables.versions import implausible
 
-from .adoption import adoption_notes
+from .clickpipes import adoption_notes
+from .column_matching import Match, Matched, match_columns
 from .document import ColumnLine, Draft, frequency
-from .look import Source, Standing
-from .match import Match, Matched, match_columns
+from .introspect import Source, Standing
 
 STREAM_PLACEHOLDER = "NAME-OF-THE-STREAM"
 NEW_SUFFIX = "_dyncdc"

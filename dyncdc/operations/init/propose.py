@@ -13,7 +13,7 @@ from dyncdc.config import ClickHouseUrl, Config, parse_config
 from dyncdc.emulator.clickhouse import DEFAULT_DATABASE
 from dyncdc.errors import DyncdcError
 from dyncdc.operations.ddl import granted_table
-from dyncdc.operations.policy import Resources, Statement, required_statements
+from dyncdc.operations.permissions.iam_policy import Resources, Statement, required_statements
 from dyncdc.schema.mapping import new_table_spec
 from dyncdc.schema.sql.ddl import create_table, create_view
 from dyncdc.sinks.state.tables import own_statements
@@ -23,7 +23,7 @@ from dyncdc.sources.scan.read_capacity import UNIT_BYTES
 
 from .document import PASSWORD_VARIABLE, Draft, config_text, toml_text, url_text
 from .draft import STREAM_PLACEHOLDER, make_draft
-from .look import Source, Standing, look_at_clickhouse, look_at_source
+from .introspect import Source, Standing, look_at_clickhouse, look_at_source
 
 CLICKHOUSE_PATIENCE_SECONDS = 5.0
 """ClickHouse need not be there; AWS must."""

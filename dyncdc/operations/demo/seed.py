@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from dyncdc.errors import FatalError
+from dyncdc.operations.demo.workload.dynamodb import DynamoDBWriter
+from dyncdc.operations.demo.workload.sample_data import CUSTOMERS_TABLE, ORDERS_TABLE, TTL_ATTRIBUTE, OrderSystem
 from dyncdc.schema.types.dynamodb_values import Item
 from dyncdc.sources.aws_errors import aws_call
 from dyncdc.sources.clients import AwsClients
-
-from .dynamodb import DynamoDBWriter
-from .orders import CUSTOMERS_TABLE, ORDERS_TABLE, TTL_ATTRIBUTE, OrderSystem
 
 STREAM: Final = "shop-changes"
 BUCKET: Final = "shop-exports"

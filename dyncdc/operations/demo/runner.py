@@ -14,20 +14,20 @@ from rich.console import Console
 
 from dyncdc.config import load_config
 from dyncdc.errors import FatalError
+from dyncdc.operations.demo.workload.load import LiveLoad
+from dyncdc.operations.demo.workload.sample_data import OrderSystem
 from dyncdc.operations.verify import verify_table
 from dyncdc.operations.verify.result import Verification
 
+from .console import Screen
 from .daemon import Daemon
-from .farewell import show_result
-from .kit import Kit, open_kit
-from .load import LiveLoad
-from .observe import Speed, caught_up, scrape
-from .orders import OrderSystem
+from .progress import Speed, caught_up, scrape
 from .queries import count_rows
 from .reshard import merge_last, open_shards, split_first
-from .source import CUSTOMERS_SHARE, TABLES, fill, make_tables, start_streaming
-from .verdict import verdict_line
-from .view import Screen
+from .result import verdict_line
+from .seed import CUSTOMERS_SHARE, TABLES, fill, make_tables, start_streaming
+from .services import Kit, open_kit
+from .summary import show_result
 
 OVERHEAD_SECONDS = 70.0
 """Longest that everything but the live load may take together, for 20,000 items."""

@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .load import LoadCounts
-from .observe import DaemonView
+from dyncdc.operations.demo.workload.load import LoadCounts
+
+from .progress import DaemonView
 
 PLAIN_INTERVAL_SECONDS = 3.0
 REFRESH_PER_SECOND = 4

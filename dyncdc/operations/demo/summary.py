@@ -13,8 +13,8 @@ from rich.table import Table
 from dyncdc.emulator.own_user import SECRET_PLACE
 from dyncdc.operations.verify.result import Verification
 
-from .kit import CREDENTIALS, Kit
 from .queries import SAMPLE_QUERY, Answer, ask
+from .services import CREDENTIALS, Kit
 
 _FIRST_QUERY: Final = "SELECT * FROM orders_current LIMIT 3 FORMAT Vertical"
 

@@ -36,7 +36,7 @@ from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.state.dead_letters import HALT, ClickHouseDeadLetters, Letter
 from dyncdc.sinks.tables.tombstones import cleaned_before
 
-from .ties import tied_rows
+from .version_ties import tied_rows
 
 LETTERS_AT_ONCE: Final = 50
 """Records in memory at a time: of the largest kind some 1.4 MB each."""

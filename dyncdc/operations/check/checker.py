@@ -11,6 +11,8 @@ from dyncdc.app.context import World, open_aws, open_clickhouse
 from dyncdc.app.startup_retry import Patience
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import DyncdcError
+from dyncdc.operations.ddl import unsynced_tables
+from dyncdc.operations.permissions.grants import can_tell, missing_grants
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.cluster import check_cluster
@@ -20,10 +22,8 @@ from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream, sta
 from dyncdc.sources.scan.read_capacity import UNIT_BYTES
 
 from .changed import changed_findings
-from .check_sample import sample_findings
-from .ddl import unsynced_tables
 from .findings import Finding, Level
-from .grants import can_tell, missing_grants
+from .sample import sample_findings
 
 T = TypeVar("T")
 

@@ -7,10 +7,9 @@ from typing import Final
 from dyncdc.app.assembly.table_plans import Planned
 from dyncdc.app.context import World
 from dyncdc.errors import FatalError
+from dyncdc.operations.ddl import needed_for
 from dyncdc.sinks.client.cluster import present_tables
 from dyncdc.sinks.state.tables import own_tables
-
-from .ddl import needed_for
 
 ALWAYS: Final = frozenset(("SELECT", "INSERT"))
 MAKING: Final = frozenset(("CREATE TABLE", "CREATE VIEW", "TABLE ENGINE"))

@@ -18,10 +18,10 @@ from dyncdc.emulator.aws import LocalAws
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.emulator.own_user import SECRET_PLACE
 from dyncdc.errors import ConfigError, DyncdcError
+from dyncdc.operations.demo.workload.dynamodb import DynamoDBWriter, open_writer
 from dyncdc.sources.clients import AwsClients, open_clients
 
-from .dynamodb import DynamoDBWriter, open_writer
-from .source import BUCKET, STREAM, TABLES
+from .seed import BUCKET, STREAM, TABLES
 
 DAEMON_LOG: Final = "daemon.log"
 REGION: Final = "us-east-1"

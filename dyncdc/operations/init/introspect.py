@@ -11,7 +11,7 @@ from dyncdc.app.context import open_clickhouse
 from dyncdc.app.startup_retry import Patience
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError, DyncdcError
-from dyncdc.operations.check import PRECISION_COMMAND
+from dyncdc.operations.check.checker import PRECISION_COMMAND
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.sinks.state.mappings import read_destination
 from dyncdc.sources.clients import AwsClients
@@ -20,7 +20,7 @@ from dyncdc.sources.export.origin import enable_recovery_command
 from dyncdc.sources.item_json import Item
 from dyncdc.sources.kinesis.stream_description import StreamFacts, read_stream_facts
 
-from .adoption import Adoption, look_at_adoption
+from .clickpipes import Adoption, look_at_adoption
 
 FOLLOWED = ("ACTIVE", "ENABLING", "UPDATING")
 """States of a streaming destination that carries changes, or soon will."""

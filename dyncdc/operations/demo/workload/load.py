@@ -14,7 +14,7 @@ from random import Random
 from dyncdc.schema.types.dynamodb_values import Item
 
 from .dynamodb import DynamoDBWriter
-from .orders import CUSTOMERS_TABLE, ORDERS_TABLE, OrderSystem, customer_key, order_key
+from .sample_data import CUSTOMERS_TABLE, ORDERS_TABLE, OrderSystem, customer_key, order_key
 
 TICK_SECONDS = 0.05
 MOST_AT_ONCE = 32

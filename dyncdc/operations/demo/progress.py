@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from .source import STREAM
+from .seed import STREAM
 
 SCRAPE_TIMEOUT_SECONDS = 2.0
 
