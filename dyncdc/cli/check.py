@@ -12,7 +12,7 @@ from dyncdc.config import Config
 from dyncdc.operations.check.checker import Checker
 from dyncdc.operations.check.findings import Finding, breaks
 
-from .exits import CHECK_FAILED, DONE
+from .exit_codes import CHECK_FAILED, DONE
 from .options import config_option, debug_option, json_option, load, run_async
 
 

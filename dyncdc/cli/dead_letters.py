@@ -16,7 +16,7 @@ from dyncdc.operations.dead_letters.reader import SHORT_ID, LetterBox, Listed, o
 from dyncdc.operations.dead_letters.replay import Replayed, check_table, replay_letters
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, Letter
 
-from .exits import DONE, FATAL
+from .exit_codes import DONE, FATAL
 from .options import config_option, debug_option, json_option, load, run_async
 
 HEADINGS = ("id", "table", "reason", "column", "source", "shard", "position", "received", "state")

@@ -13,7 +13,7 @@ from rich.console import Console
 from dyncdc.operations.demo import DemoOptions, DemoOutcome, run_demo
 from dyncdc.telemetry.logging import configure_logging
 
-from .exits import DIFFERENT, DONE, SIGNAL_BASE
+from .exit_codes import DIFFERENT, DONE, SIGNAL_BASE
 from .options import debug_option, json_option, run_async
 
 

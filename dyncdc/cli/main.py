@@ -14,7 +14,7 @@ from .config_schema import config_schema
 from .ddl import ddl
 from .dead_letters import dead_letters
 from .demo import demo
-from .exits import DONE, FATAL, SIGNAL_BASE, USAGE, complain, exit_code
+from .exit_codes import DONE, FATAL, SIGNAL_BASE, USAGE, complain, exit_code
 from .init import init
 from .local_aws import local_aws
 from .promote import promote

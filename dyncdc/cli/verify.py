@@ -7,7 +7,7 @@ import orjson
 
 from dyncdc.operations.verify import verify_table
 
-from .exits import DIFFERENT, DONE
+from .exit_codes import DIFFERENT, DONE
 from .options import config_option, debug_option, json_option, load, run_async
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dyncdc.cli.exits import DIFFERENT, FATAL
+from dyncdc.cli.exit_codes import DIFFERENT, FATAL
 
 from .harness import Daemon, running, wait_until
 from .place import Place
