@@ -98,7 +98,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Buried:
+class DeadLetter:
     """A record that became a dead letter. ``ordinal``: which it was among the records that had to become rows."""
 
     ordinal: int
@@ -125,7 +125,7 @@ class Decoded:
     """Dead letters by (DynamoDB table or "", reason)."""
     judged: int = 0
     """Records that had to become rows: those of configured tables, and those that do not name their table."""
-    buried: list[Buried] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     """Which of them became dead letters instead, in order."""
 
 
@@ -282,7 +282,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class TableSource:
     """Which source a table's changes were read from by the life of ``epoch``, which began at ``at`` (seconds).
 
     ``held``: every shard of the source has had a durable position at the same time, in this life or an earlier one.
@@ -312,7 +312,7 @@ class Member:
     age_seconds: float = 0.0
     tables: tuple[str, ...] = ()
     left: bool = False
-    trouble: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
 
     def follows(self, tables: Iterable[str]) -> bool:
         """Whether it follows all of these tables."""

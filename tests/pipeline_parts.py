@@ -12,8 +12,8 @@ from virtual_time import run
 from dyncdc.model import (
     HORIZON,
     Block,
-    Buried,
     Checkpoint,
+    DeadLetter,
     Decoded,
     Mark,
     Past,
@@ -30,14 +30,14 @@ from dyncdc.model import (
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.members.membership import Division, Membership
-from dyncdc.pipeline.recovery.no_recovery import NothingKept
-from dyncdc.pipeline.writing.dead_letter_limits import Diversion
+from dyncdc.pipeline.members.membership import Assignment, Membership
+from dyncdc.pipeline.recovery.no_recovery import NoRecovery
+from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.open_batch import BatchLimits
-from dyncdc.pipeline.writing.rejected_rows import RefusedRow
+from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 SOURCE = SourceId("stream@1")
 WIDE = BatchLimits(max_rows=10**6, max_bytes=2**30, max_age_seconds=1.0)
@@ -220,10 +220,10 @@ class BuryInMemory:
     def __init__(self) -> None:
         self.records: list[tuple[Position, bytes | None]] = []
 
-    def name(self, row: RefusedRow) -> Buried:
-        return Buried(0, row.position, row.block.table, "refused", row.error.column)
+    def name(self, row: RejectedRow) -> DeadLetter:
+        return DeadLetter(0, row.position, row.block.table, "refused", row.error.column)
 
-    def __call__(self, row: RefusedRow, record: bytes | None) -> Block:
+    def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
         self.records.append((row.position, record))
         return Block("dead", ("shard", "key"), [orjson.dumps(row.shard.id), row.block.cells[0]], 1)
 
@@ -235,7 +235,7 @@ def writer_of(
     sink: MemorySink,
     budget: ByteBudget,
     limits: BatchLimits = WIDE,
-    diversion: Diversion | None = None,
+    diversion: DeadLetterLimiter | None = None,
     bury: BuryInMemory | None = None,
 ) -> Writer:
     """Make a writer."""
@@ -246,7 +246,7 @@ def writer_of(
         token_prefix="p/0/1",
         bury=bury or BuryInMemory(),
         metrics=Metrics(),
-        progress=Progress(),
+        progress=TaskHealth(),
         clock=lambda: 1_000.0,
         diversion=diversion,
     )
@@ -264,7 +264,7 @@ def checkpointer_of(
         store,
         interval_seconds=interval_seconds,
         metrics=Metrics(),
-        progress=Progress(),
+        progress=TaskHealth(),
         clock=lambda: 1_000.0,
         replay_seconds=replay_seconds,
         went_back=went_back,
@@ -273,7 +273,7 @@ def checkpointer_of(
 
 def sole_member() -> Membership:
     """Make the membership of a process that is alone."""
-    return Membership(Division(), NothingKept(), (), Metrics(), Progress())
+    return Membership(Assignment(), NoRecovery(), (), Metrics(), TaskHealth())
 
 
 def ledger_of(name: str = "s") -> ShardLedger:

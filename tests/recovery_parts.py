@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 
-from dyncdc.model import Followed, Gap, Request, Snapshot, SourceId
+from dyncdc.model import Gap, Request, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.ports import Counted, Swept
 
 
@@ -16,7 +16,7 @@ class MemoryRecovery:
         self.recovered: list[Gap] = []
         self.requests: list[Request] = []
         self.done: list[Request] = []
-        self.tables: dict[str, Followed] = {}
+        self.tables: dict[str, TableSource] = {}
         self.answer: Callable[[], Coroutine[object, object, None]] | None = None
 
     async def server_time(self) -> float:
@@ -41,10 +41,10 @@ class MemoryRecovery:
     async def finish_requests(self, requests: Sequence[Request], done_at: float) -> None:
         self.done += requests
 
-    async def followed(self) -> Sequence[Followed]:
+    async def followed(self) -> Sequence[TableSource]:
         return list(self.tables.values())
 
-    async def save_followed(self, tables: Sequence[Followed]) -> None:
+    async def save_followed(self, tables: Sequence[TableSource]) -> None:
         self.tables.update((row.table, row) for row in tables)
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dyncdc.config import Config
-from dyncdc.config.unsupported import unavailable_values, wholly_unavailable
+from dyncdc.config.unsupported import unsupported_values, wholly_unsupported
 from dyncdc.config.validation_errors import model_in
 from dyncdc.telemetry.metrics import Metrics
 
@@ -65,7 +65,7 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
     plain, inner = [], []
     for name, field in model.model_fields.items():
         path = f"{prefix}.{field.alias or name}".lstrip(".")
-        if wholly_unavailable(path):
+        if wholly_unsupported(path):
             continue
         section = model_in(field.annotation)
         if section is None or field.description:
@@ -101,7 +101,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _meaning(path: str, field: FieldInfo) -> str:
-    refused = unavailable_values(path)
+    refused = unsupported_values(path)
     note = f" (not in this version: {refused})" if refused else ""
     return (field.description or "").replace("|", "\\|") + note
 

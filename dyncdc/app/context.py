@@ -13,28 +13,28 @@ from dyncdc.config import ClickHouseUrl, Config
 from dyncdc.config.load import read_password_file
 from dyncdc.emulator.clickhouse import open_local
 from dyncdc.errors import ConfigError, RetryableError
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.tls import Certificates
 from dyncdc.sources.clients import AwsClients, open_clients
 from dyncdc.sources.dynamodb import Tables
 
-from .startup_retry import Patience
+from .startup_retry import StartupRetry
 
 OTHER_STATEMENTS = 2
 """Connections that inserts leave to positions, watermarks and looks at tables, however slow the inserts are."""
 
 
 @dataclass(slots=True)
-class World:
+class AppContext:
     """What a command works with. Whoever opened it closes it."""
 
     config: Config
     aws: AwsClients
     clickhouse: ClickHouse
-    patience: Patience
-    division: Division = field(default_factory=Division)
+    retry: StartupRetry
+    assignment: Assignment = field(default_factory=Assignment)
     """Which member of the pipeline this process is."""
 
     @property
@@ -55,7 +55,7 @@ def open_aws(config: Config) -> AbstractAsyncContextManager[AwsClients]:
 
 
 @asynccontextmanager
-async def open_clickhouse(config: Config, patience: Patience, *, own: bool = False) -> AsyncIterator[ClickHouse]:
+async def open_clickhouse(config: Config, patience: StartupRetry, *, own: bool = False) -> AsyncIterator[ClickHouse]:
     """Connect, and start a local:// server where none runs. ClickHouse has answered by then.
 
     ``own``: be the one that starts it, so that it does not end with some other command.
@@ -104,9 +104,9 @@ def _read_again(file: str) -> str:
 
 
 @asynccontextmanager
-async def open_world(
-    config: Config, patience: Patience, *, own: bool = False, division: Division | None = None
-) -> AsyncIterator[World]:
+async def open_context(
+    config: Config, patience: StartupRetry, *, own: bool = False, division: Assignment | None = None
+) -> AsyncIterator[AppContext]:
     """Open both sides; AWS is first asked by whoever needs it. ``own``: see ``open_clickhouse``."""
     async with open_clickhouse(config, patience, own=own) as clickhouse, open_aws(config) as aws:
-        yield World(config, aws, clickhouse, patience, division or Division())
+        yield AppContext(config, aws, clickhouse, patience, division or Assignment())

@@ -15,11 +15,11 @@ import structlog
 from dyncdc import __version__
 from dyncdc.app.assembly.assembly import Assembly, assemble, assemble_first, look_again
 from dyncdc.app.assembly.histories import history_watch, watching
-from dyncdc.app.assembly.rejected_rows import RefusedRows
+from dyncdc.app.assembly.rejected_rows import RejectedRowRecords
 from dyncdc.app.assembly.row_settings import name_troubles, note_settings
 from dyncdc.app.assembly.tombstones import cleaning
-from dyncdc.app.process.allocator import settle_memory
-from dyncdc.app.process.cancellation import cancel_stragglers
+from dyncdc.app.process.allocator import tune_allocator
+from dyncdc.app.process.cancellation import cancel_remaining_tasks
 from dyncdc.app.process.memory_limits import INSERTS_IN_FLIGHT, share_memory
 from dyncdc.app.process.signals import Stop
 from dyncdc.app.process.this_process import is_gone, this_process
@@ -27,14 +27,14 @@ from dyncdc.config import Config
 from dyncdc.decode.backend import IS_COMPILED, WHY_EXACT
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.pipeline.checkpoint.proof import WentBackError
-from dyncdc.pipeline.coordinator import first_error
-from dyncdc.pipeline.destinations.history_monitor import HistoryWatch
+from dyncdc.pipeline.coordinator import root_cause
+from dyncdc.pipeline.destinations.history_monitor import HistoryMonitor
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.pipeline.recovery.recovery import SourceLostError
-from dyncdc.pipeline.session import Destination, Settings, replicate
-from dyncdc.pipeline.writing.dead_letter_limits import DiversionLimits
+from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.sinks.client.error_codes import TableGoneError
 from dyncdc.sinks.sink import ClickHouseSink
@@ -45,18 +45,18 @@ from dyncdc.sinks.state.members import ClickHouseMembers
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.sessions import ClickHouseSessions
 from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
-from dyncdc.sinks.tables.orphan_rows import ClickHouseGhosts
+from dyncdc.sinks.tables.orphan_rows import ClickHouseOrphanRows
 from dyncdc.sources.kinesis import get_records
-from dyncdc.telemetry.event_loop_watchdog import watch_loop
+from dyncdc.telemetry.event_loop_watchdog import watch_event_loop
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
-from .context import World, open_world
+from .context import AppContext, open_context
 from .reload import ReloadedError, reload, try_out
-from .startup_retry import Patience
-from .status_feed import asking_clickhouse, make_overview, table_facts
+from .startup_retry import StartupRetry
+from .status_feed import asking_clickhouse, make_status_builder, table_facts
 from .unusable_tables import Unusable, UsableAgainError, watch_unusable
 
 _log = structlog.get_logger("dyncdc")
@@ -74,7 +74,7 @@ async def run_daemon(
     config: Config,
     *,
     once: bool,
-    division: Division | None = None,
+    division: Assignment | None = None,
     worker: Path | None = None,
     since: float = float("inf"),
     read: Callable[[], Config] | None = None,
@@ -93,18 +93,18 @@ async def run_daemon(
     stop.listen(worker=worker is not None)
     if read is not None:
         stop.listen_for_reload()
-    daemon = _Daemon(config, stop, division or Division(), worker, since, once=once, read=read, take_over=take_over)
+    daemon = _Daemon(config, stop, division or Assignment(), worker, since, once=once, read=read, take_over=take_over)
     try:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
             beside = [
                 tasks.create_task(_watch(stop, daemon, work), name="signals"),
-                tasks.create_task(cancel_stragglers(work), name="stragglers"),
+                tasks.create_task(cancel_remaining_tasks(work), name="stragglers"),
             ]
             work.add_done_callback(lambda _: [task.cancel() for task in beside])
     except BaseExceptionGroup as group:
-        raise first_error(group) from group
-    return SIGNAL_BASE + stop.signal_number if stop.cut.is_set() else 0
+        raise root_cause(group) from group
+    return SIGNAL_BASE + stop.signal_number if stop.aborting.is_set() else 0
 
 
 async def _watch(stop: Stop, daemon: _Daemon, work: asyncio.Task[None]) -> None:
@@ -114,7 +114,7 @@ async def _watch(stop: Stop, daemon: _Daemon, work: asyncio.Task[None]) -> None:
     _log.info("stopping", signal=stop.signal_number)
     if not daemon.replicating:
         work.cancel()
-    await stop.cut.wait()
+    await stop.aborting.wait()
     work.cancel()
 
 
@@ -141,7 +141,7 @@ class _Daemon:
         self,
         config: Config,
         stop: Stop,
-        division: Division,
+        division: Assignment,
         worker: Path | None,
         since: float,
         *,
@@ -158,10 +158,10 @@ class _Daemon:
         self._once = once
         self._take_over = take_over
         self._metrics = Metrics()
-        self._progress = Progress(stuck_after_seconds=config.run.stuck_after_seconds)
+        self._progress = TaskHealth(stuck_after_seconds=config.run.stuck_after_seconds)
         self._readiness = Readiness.of([DESTINATIONS_CHECKED, CHECKPOINTS_LOADED])
         self._metrics.watch_stuck(lambda: [task.name for task in self._progress.stuck()])
-        self._overview = make_overview(config, division, self._metrics, self._progress, self._readiness.missing)
+        self._overview = make_status_builder(config, division, self._metrics, self._progress, self._readiness.missing)
         self._epoch = 0
         """Of the last life; 0 before the first."""
         self._begun = asyncio.Event()
@@ -184,7 +184,7 @@ class _Daemon:
             beside = [
                 tasks.create_task(feed_watchdog(), name="watchdog"),
                 tasks.create_task(self._progress.watch(), name="progress"),
-                tasks.create_task(watch_loop(self._config.run.stuck_after_seconds), name="loop"),
+                tasks.create_task(watch_event_loop(self._config.run.stuck_after_seconds), name="loop"),
                 tasks.create_task(self._overview.activity.run(), name="activity"),
             ]
             _log.info(
@@ -212,7 +212,7 @@ class _Daemon:
                 async with asking_clickhouse(world.clickhouse, lambda: self._config, self._overview.stored):
                     while not await self._live(world, assembly):
                         with ExitStack() as again:
-                            world.patience = self._patience(again)
+                            world.retry = self._patience(again)
                             assembly = await self._begin_with(world, partial(self._assemble_again, world))
                             self._declare(assembly)
 
@@ -225,37 +225,37 @@ class _Daemon:
         for one in assembly.unusable:
             self._readiness.wait_for(_usable(one.config.dynamodb))
 
-    def _world(self, starting: ExitStack) -> AbstractAsyncContextManager[World]:
+    def _world(self, starting: ExitStack) -> AbstractAsyncContextManager[AppContext]:
         """A local ClickHouse is this process's own; that of workers is their supervisor's."""
         own = self._worker is None
-        return open_world(self._config, self._patience(starting), own=own, division=self._division)
+        return open_context(self._config, self._patience(starting), own=own, division=self._division)
 
-    def _patience(self, starting: ExitStack) -> Patience:
+    def _patience(self, starting: ExitStack) -> StartupRetry:
         """Health names the start until ``starting`` is closed."""
         task = starting.enter_context(self._progress.task("start"))
-        return Patience(self._config.run.startup_timeout_seconds if self._once else None, self._progress, task)
+        return StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, self._progress, task)
 
-    async def _alone(self, world: World, assembly: Assembly) -> Assembly:
+    async def _alone(self, world: AppContext, assembly: Assembly) -> Assembly:
         """Wait until nobody else is at work; return what is to be replicated: who was may have changed tables."""
         members = ClickHouseMembers(world.clickhouse, self._config.pipeline)
         sessions = ClickHouseSessions(world.clickhouse, self._config.pipeline)
         before = Predecessor(self._division, members, sessions, self._succession(), self._progress)
-        if await before.wait(self._epoch, world.patience.task):
+        if await before.wait(self._epoch, world.retry.task):
             assembly = await self._assemble_again(world)
         return assembly
 
-    async def _note(self, world: World, assembly: Assembly, histories: HistoryWatch | None, epoch: int) -> None:
+    async def _note(self, world: AppContext, assembly: Assembly, histories: HistoryMonitor | None, epoch: int) -> None:
         """Note what decides the rows of a life, once it has its session and before it writes any."""
         with ExitStack() as noting:
-            world.patience = self._patience(noting)
+            world.retry = self._patience(noting)
             if histories is not None:
-                await world.patience(histories.begin)
+                await world.retry(histories.begin)
             self._troubles = await note_settings(world, assembly, epoch, self._metrics, self._progress)
 
     def _succession(self) -> Succession:
         return Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once)
 
-    async def _begin_with(self, world: World, assemble_now: Callable[[], Awaitable[Assembly]]) -> Assembly:
+    async def _begin_with(self, world: AppContext, assemble_now: Callable[[], Awaitable[Assembly]]) -> Assembly:
         """Assemble, alone; begin over when a table of ours is dropped meanwhile, as assembling makes it.
 
         And while no table at all can be used, which somebody may mend at any time.
@@ -266,11 +266,11 @@ class _Daemon:
             except (TableGoneError, RetryableError) as error:
                 if self._once:
                     raise
-                world.patience.task.failed(str(error))
-                self._progress.report("start", error, REOPEN_SECONDS)
+                world.retry.task.failed(str(error))
+                self._progress.log_retry("start", error, REOPEN_SECONDS)
                 await asyncio.sleep(REOPEN_SECONDS)
 
-    async def _assemble_again(self, world: World) -> Assembly:
+    async def _assemble_again(self, world: AppContext) -> Assembly:
         """Open what has taken the place of a lost stream, as soon as somebody has set it up."""
         while True:
             try:
@@ -278,11 +278,11 @@ class _Daemon:
             except (ConfigError, RetryableError) as error:
                 if self._once:
                     raise
-                world.patience.task.failed(str(error))  # the looks in between succeed, and hide it
-                self._progress.report("start", error, REOPEN_SECONDS)
+                world.retry.task.failed(str(error))  # the looks in between succeed, and hide it
+                self._progress.log_retry("start", error, REOPEN_SECONDS)
                 await self._pause(world)
 
-    async def _pause(self, world: World) -> None:
+    async def _pause(self, world: AppContext) -> None:
         """Wait before the next look, or for SIGHUP: what stands in the way may be the configuration."""
         with suppress(TimeoutError):
             async with asyncio.timeout(REOPEN_SECONDS):
@@ -294,7 +294,7 @@ class _Daemon:
         if change is not None:
             self._follow(world, change.config)
 
-    async def _live(self, world: World, assembly: Assembly) -> bool:
+    async def _live(self, world: AppContext, assembly: Assembly) -> bool:
         """Live one life; return whether it was the last.
 
         One that ends with its stream, its configuration, what its rows were made for, or a table of dyncdc's own that
@@ -316,25 +316,25 @@ class _Daemon:
                 for task in beside:
                     task.cancel()
         except BaseExceptionGroup as group:
-            error = first_error(group)
+            error = root_cause(group)
             if not isinstance(error, _ANOTHER_SESSION):
                 raise error from group
             self.replicating = False
             # Until a life has begun on what there is now, nothing that was lost is read again.
             self._went_back = isinstance(error, WentBackError) or (self._went_back and not self._begun.is_set())
             if not isinstance(error, ReloadedError | UsableAgainError):
-                self._progress.report("replicate", error, REOPEN_SECONDS)
+                self._progress.log_retry("replicate", error, REOPEN_SECONDS)
                 if loop.time() - started_at < REOPEN_SECONDS and not self._stop.draining.is_set():
                     await asyncio.sleep(REOPEN_SECONDS)  # or one that ends at once would begin without end
             return self._stop.draining.is_set()
         return True
 
-    async def _watch_unusable(self, world: World, one: Unusable) -> None:
+    async def _watch_unusable(self, world: AppContext, one: Unusable) -> None:
         """Raise UsableAgainError as soon as the table can be used; not before the life has begun, as ``_reload``."""
 
         async def look(task: TaskProgress, before: DyncdcError) -> DyncdcError | None:
             await self._begun.wait()
-            return await look_again(replace(world, patience=Patience(None, self._progress, task)), one, before)
+            return await look_again(replace(world, retry=StartupRetry(None, self._progress, task)), one, before)
 
         await watch_unusable(one, look, self._metrics, self._progress)
 
@@ -347,7 +347,7 @@ class _Daemon:
             if error is not None and seconds >= patience_seconds:
                 raise FatalError(f"{error} (tried for {seconds:.0f} s)", hint=error.hint) from error
 
-    async def _reload(self, world: World) -> None:
+    async def _reload(self, world: AppContext) -> None:
         """At each SIGHUP read the configuration. Raises ReloadedError when it takes another life to follow it.
 
         Not before the life has begun: a life that ended while it began would look like another process to the next one.
@@ -360,19 +360,19 @@ class _Daemon:
             if change is None or self._stop.draining.is_set():
                 continue
             self._follow(world, change.config)
-            if change.another_life:
+            if change.needs_new_session:
                 raise ReloadedError("replicating: the configuration has changed")
 
-    def _follow(self, world: World, config: Config) -> None:
+    def _follow(self, world: AppContext, config: Config) -> None:
         kept = {table.dynamodb for table in config.tables}
         for table in self._config.tables:
             if table.dynamodb not in kept:
                 self._readiness.done(_usable(table.dynamodb))
                 self._metrics.forget(table.dynamodb, *filter(None, (table.destination, table.history)))
         self._config = world.config = config
-        self._overview.tell_of(table_facts(config))
+        self._overview.set_planned(table_facts(config))
 
-    async def _replicate(self, world: World, assembly: Assembly) -> None:
+    async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
         config, pipeline = self._config, self._config.pipeline
         shares = share_memory(config.limits.memory_bytes)
         tables = {table.spec.destination: table.spec.source_table for table in assembly.tables}
@@ -383,7 +383,7 @@ class _Daemon:
             checkpoints=ClickHouseCheckpoints(world.clickhouse, pipeline),
             snapshots=ClickHouseSnapshots(world.clickhouse, pipeline),
             decoders=assembly.decoders,
-            bury=RefusedRows(
+            bury=RejectedRowRecords(
                 pipeline,
                 tables,
                 lambda table, why: self._metrics.dead_letters.labels(table, why).inc(),
@@ -393,12 +393,12 @@ class _Daemon:
             sessions=ClickHouseSessions(world.clickhouse, pipeline),
             watermarks=ClickHouseWatermarks(world.clickhouse, pipeline),
             halts=ClickHouseDeadLetters(world.clickhouse, pipeline),
-            evolving=assembly.columns.evolving,
+            evolving=assembly.columns.evolution,
             recovery=ClickHouseRecovery(world.clickhouse, pipeline),
             destinations=ClickHouseDestinations(
                 world.clickhouse, {table.spec.destination: table.spec.deleted_column for table in assembly.tables}
             ),
-            ghosts=ClickHouseGhosts(
+            ghosts=ClickHouseOrphanRows(
                 world.clickhouse, pipeline, {table.spec.source_table: table.spec for table in assembly.tables}
             ),
         )
@@ -424,18 +424,18 @@ class _Daemon:
             after=self._epoch,
             succession=self._succession(),
             on_lost_position=config.kinesis.on_lost_position,
-            diversion=DiversionLimits(config.dead_letters.max_ratio, config.dead_letters.max_run),
+            diversion=DeadLetterLimits(config.dead_letters.max_ratio, config.dead_letters.max_consecutive),
         )
 
         def ready(epoch: int) -> None:
             name_troubles(self._progress, self._troubles, standing)
             self._ready(epoch)
 
-        settle_memory(shares.budget_bytes)
+        tune_allocator(shares.budget_bytes)
         self.replicating = True
         histories = history_watch(world, assembly, self._metrics, self._progress)
         async with cleaning(world, assembly, self._progress), watching(histories), AsyncExitStack() as standing:
-            await replicate(
+            await run_session(
                 assembly.streams,
                 assembly.snapshots,
                 destination,

@@ -12,10 +12,10 @@ from dyncdc.config import Config
 from dyncdc.config.sections import ClickHouseConfig
 from dyncdc.errors import DyncdcError, FatalError
 from dyncdc.telemetry.logging import set_log_level
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
-from .context import World
-from .startup_retry import Patience
+from .context import AppContext
+from .startup_retry import StartupRetry
 
 _log = structlog.get_logger("dyncdc")
 
@@ -30,7 +30,7 @@ class ReloadedError(FatalError):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ConfigChange:
     """What differs from the configuration in force. ``config``: the one to go on with."""
 
     config: Config
@@ -38,19 +38,19 @@ class Change:
     restart: tuple[str, ...]
 
     @property
-    def another_life(self) -> bool:
+    def needs_new_session(self) -> bool:
         """Whether the pipeline has to begin anew."""
         return any(key != AT_ONCE for key in self.taken)
 
 
-def compare(current: Config, read: Config) -> Change:
+def compare(current: Config, read: Config) -> ConfigChange:
     """Return what to take from a configuration that was read anew. Values show nowhere, only names of keys."""
     differing = list(_differing(current, read))
     taken = tuple(key for section, key in differing if section in BY_LIFE or key == AT_ONCE)
     restart = tuple(key for _, key in differing if key not in taken)
     update = {section: getattr(read, section) for section in BY_LIFE}
     update["log"] = current.log.model_copy(update={"level": read.log.level})
-    return Change(current.model_copy(update=update), taken, restart)
+    return ConfigChange(current.model_copy(update=update), taken, restart)
 
 
 def _differing(current: Config, read: Config) -> Iterator[tuple[str, str]]:
@@ -84,14 +84,14 @@ def _is_new_password(before: object, after: object, key: str) -> bool:
 
 async def reload(
     current: Config, read: Callable[[], Config], try_out: Callable[[Config], Awaitable[object]]
-) -> Change | None:
+) -> ConfigChange | None:
     """Read the configuration anew and say what comes of it; None when everything stays as it is.
 
     ``try_out`` checks a configuration that would begin another life; it raises DyncdcError to keep the old one.
     """
     try:
         change = compare(current, read())
-        if change.another_life:
+        if change.needs_new_session:
             await try_out(change.config)
     except DyncdcError as error:
         # Somebody waits for each answer: with "repeats" none is left out.
@@ -105,7 +105,7 @@ async def reload(
     return change
 
 
-async def try_out(world: World, progress: Progress, config: Config) -> None:
+async def try_out(world: AppContext, progress: TaskHealth, config: Config) -> None:
     """Check all that a configuration names, and make what is missing, within its time for starting.
 
     A table whose own keys are as they were may be left out, as it would be without the new configuration.
@@ -113,6 +113,6 @@ async def try_out(world: World, progress: Progress, config: Config) -> None:
     Raises ConfigError, FatalError.
     """
     with progress.task("reload") as task:
-        patience = Patience(config.run.startup_timeout_seconds, progress, task)
+        patience = StartupRetry(config.run.startup_timeout_seconds, progress, task)
         same = [table.dynamodb for table in config.tables if table in world.config.tables]
-        await assemble(replace(world, config=config, patience=patience), strict=True, tolerated=same)
+        await assemble(replace(world, config=config, retry=patience), strict=True, tolerated=same)

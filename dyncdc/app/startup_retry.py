@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from dyncdc.config import Config
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError, UnusableTableError
-from dyncdc.pipeline.runtime import Backoff, retry_for_ever
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.pipeline.runtime import Backoff, retry_forever
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
 T = TypeVar("T")
 
@@ -20,11 +20,11 @@ ANSWER = "ClickHouse or AWS to answer"
 
 
 @dataclass(slots=True)
-class Patience:
+class StartupRetry:
     """``seconds`` None: for ever. What is retried shows in the log and, through the start-up task, in /healthz."""
 
     seconds: float | None
-    progress: Progress
+    progress: TaskHealth
     task: TaskProgress
     of_table: Callable[[RetryableError], bool] = field(default=lambda _: False)
     """Whether an error is about one table, which nothing else waits for."""
@@ -56,11 +56,11 @@ class Patience:
             self.task.waiting_for(str(error))
             if self.task.failure:  # by what stood in the way before
                 self.task.failed(str(error))
-            self.progress.report(self.task.name, error, pause_seconds)
+            self.progress.log_retry(self.task.name, error, pause_seconds)
 
         try:
             async with asyncio.timeout(self.seconds):
-                answer = await retry_for_ever(attempt, backoff=Backoff(ceiling_seconds=5.0), on_retry=on_retry)
+                answer = await retry_forever(attempt, backoff=Backoff(ceiling_seconds=5.0), on_retry=on_retry)
         except TimeoutError:
             if not last:
                 raise FatalError(f"{self.task.name}: no answer within {self.seconds:.0f} s") from None
@@ -70,8 +70,8 @@ class Patience:
 
 
 @contextmanager
-def limited(config: Config, name: str) -> Iterator[Patience]:
+def limited(config: Config, name: str) -> Iterator[StartupRetry]:
     """The patience of every command but ``run``: ``run.startup_timeout_seconds`` for each call."""
-    progress = Progress()
+    progress = TaskHealth()
     with progress.task(name) as task:
-        yield Patience(config.run.startup_timeout_seconds, progress, task)
+        yield StartupRetry(config.run.startup_timeout_seconds, progress, task)

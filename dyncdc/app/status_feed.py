@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
-from dyncdc.pipeline.coordinator import first_error
+from dyncdc.pipeline.coordinator import root_cause
 from dyncdc.pipeline.members.liveness import alive
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.recovery.gaps import in_words
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
@@ -20,19 +20,19 @@ from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.state.members import ClickHouseMembers
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import Overview, Stored, TableFacts
+from dyncdc.telemetry.status_page import ClickHouseState, StatusBuilder, TableFacts
 from dyncdc.telemetry.status_page.document import MOST_GAPS, MOST_LETTERS, GapPart, LettersPart, MemberPart, StoredPart
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 PAUSE_SECONDS = 5.0
 """Between two looks at ClickHouse while somebody looks at the page."""
 
 
-def make_overview(
-    config: Config, division: Division, metrics: Metrics, progress: Progress, missing: Sequence[str]
-) -> Overview:
+def make_status_builder(
+    config: Config, division: Assignment, metrics: Metrics, progress: TaskHealth, missing: Sequence[str]
+) -> StatusBuilder:
     """The overview of this process. ``missing``: what has to be done until it is ready, read at each look."""
-    return Overview(config.pipeline, str(division), table_facts(config), metrics, progress, lambda: missing)
+    return StatusBuilder(config.pipeline, str(division), table_facts(config), metrics, progress, lambda: missing)
 
 
 def table_facts(config: Config) -> list[TableFacts]:
@@ -51,7 +51,7 @@ def table_facts(config: Config) -> list[TableFacts]:
 
 @asynccontextmanager
 async def asking_clickhouse(
-    clickhouse: ClickHouse, config: Callable[[], Config], stored: Stored
+    clickhouse: ClickHouse, config: Callable[[], Config], stored: ClickHouseState
 ) -> AsyncIterator[None]:
     """Keep ``stored`` fresh while the block runs and somebody looks; it never ends the block.
 
@@ -63,10 +63,10 @@ async def asking_clickhouse(
             yield
             task.cancel()
     except BaseExceptionGroup as group:
-        raise first_error(group) from group
+        raise root_cause(group) from group
 
 
-async def _keep_fresh(clickhouse: ClickHouse, config: Callable[[], Config], stored: Stored) -> None:
+async def _keep_fresh(clickhouse: ClickHouse, config: Callable[[], Config], stored: ClickHouseState) -> None:
     buried = ClickHouseDeadLetters(clickhouse, config().pipeline)
     while True:
         await stored.wanted.wait()
@@ -79,7 +79,7 @@ async def _keep_fresh(clickhouse: ClickHouse, config: Callable[[], Config], stor
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _read(clickhouse: ClickHouse, config: Config, stored: Stored, buried: ClickHouseDeadLetters) -> None:
+async def _read(clickhouse: ClickHouse, config: Config, stored: ClickHouseState, buried: ClickHouseDeadLetters) -> None:
     pipeline = config.pipeline
     open_letters = await buried.count_by_reason()
     gaps = await ClickHouseRecovery(clickhouse, pipeline).open_gaps()

@@ -21,13 +21,13 @@ from dyncdc.errors import (
     RetryableError,
     UnusableTableError,
 )
-from dyncdc.pipeline.runtime import Backoff, may_be_mended
+from dyncdc.pipeline.runtime import Backoff, is_recoverable
 from dyncdc.sinks.client.error_codes import LoginRefused, SettingRefusedError
 from dyncdc.sinks.state.destinations import DetachedError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
-from .context import World
+from .context import AppContext
 
 T = TypeVar("T")
 
@@ -45,15 +45,15 @@ class Unusable:
 
 
 async def or_unusable(
-    world: World, config: TableConfig, operation: Callable[[World, TableConfig], Awaitable[T]]
+    world: AppContext, config: TableConfig, operation: Callable[[AppContext, TableConfig], Awaitable[T]]
 ) -> T | Unusable:
     """Do something for one table. Raises ConfigError for what is not about that table alone."""
     try:
-        return await operation(replace(world, patience=replace(world.patience, of_table=is_of_table)), config)
+        return await operation(replace(world, retry=replace(world.retry, of_table=is_of_table)), config)
     except FatalError as error:
         return Unusable(config, error)
     except ConfigError as error:
-        if not isinstance(error, UnusableTableError) and not may_be_mended(error):
+        if not isinstance(error, UnusableTableError) and not is_recoverable(error):
             raise
         return Unusable(config, error)
 
@@ -76,7 +76,7 @@ async def watch_unusable(
     one: Unusable,
     look: Callable[[TaskProgress, DyncdcError], Awaitable[DyncdcError | None]],
     metrics: Metrics,
-    progress: Progress,
+    progress: TaskHealth,
 ) -> None:
     """Tell of a table that is left out, and look again for ever. Raises UsableAgainError once it can be used.
 
@@ -85,14 +85,14 @@ async def watch_unusable(
     table, error, backoff = one.config.dynamodb, one.error, Backoff(first_seconds=1.0)
     metrics.table_usable.labels(table).set(0)
     with progress.task(f"table:{table}") as task:
-        progress.alarm("table left out", table=table, error=str(error), hint=error.hint)
+        progress.log_error("table left out", table=table, error=str(error), hint=error.hint)
         while True:
             task.failed(f"{error}; {error.hint}" if error.hint else str(error))
             pause_seconds = backoff.next_seconds()
-            progress.report(task.name, error, pause_seconds)
+            progress.log_retry(task.name, error, pause_seconds)
             await asyncio.sleep(pause_seconds)
             found = await look(task, error)
             if found is None:
-                progress.tell("table usable again", table=table)
+                progress.log_info("table usable again", table=table)
                 raise UsableAgainError(f"using {one.config.destination} for {table}: it can be used again")
             error = found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import orjson
 
-from dyncdc.app.context import open_world
+from dyncdc.app.context import open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.operations.ddl import Ddl, apply_statements, plan_statements
@@ -39,7 +39,7 @@ def ddl(config_file: str | None, apply_them: bool, as_json: bool, debug: bool) -
 
 async def _ddl(config: Config, apply_them: bool) -> Ddl:
     with limited(config, "ddl") as patience:
-        async with open_world(config, patience) as world:
+        async with open_context(config, patience) as world:
             found = await plan_statements(world)
             if apply_them:
                 await apply_statements(world, found.statements)

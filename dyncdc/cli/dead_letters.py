@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 import click
 import orjson
 
-from dyncdc.app.context import open_world
+from dyncdc.app.context import open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
-from dyncdc.operations.dead_letters.reader import SHORT_ID, LetterBox, Listed, open_letters
-from dyncdc.operations.dead_letters.replay import Replayed, check_table, replay_letters
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, Letter
+from dyncdc.operations.dead_letters.reader import SHORT_ID, DeadLetterReader, Listed, open_dead_letters
+from dyncdc.operations.dead_letters.replay import Replayed, check_table, replay_dead_letters
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, StoredDeadLetter
 
 from .exit_codes import DONE, FATAL
 from .options import config_option, debug_option, json_option, load, run_async
@@ -40,17 +40,17 @@ def list_(table: str | None, closed: bool, limit: int, config_file: str | None, 
     del debug
 
     async def read(config: Config) -> Listed:
-        async with open_letters(config) as box:
+        async with open_dead_letters(config) as box:
             return await box.list(table=table, closed=closed, limit=limit)
 
     found = run_async(read(load(config_file)))
     if as_json:
-        letters = [_document(letter) for letter in found.letters]
+        letters = [_document(letter) for letter in found.dead_letters]
         click.echo(orjson.dumps({"dead_letters": letters, "open": found.open}).decode())
         return
-    for line in _columns([HEADINGS, *map(_fields, found.letters)] if found.letters else []):
+    for line in _columns([HEADINGS, *map(_fields, found.dead_letters)] if found.dead_letters else []):
         click.echo(line)
-    click.echo(f"{found.open:,} open{f', the newest {limit:,} shown' if len(found.letters) == limit else ''}")
+    click.echo(f"{found.open:,} open{f', the newest {limit:,} shown' if len(found.dead_letters) == limit else ''}")
 
 
 @dead_letters.command()
@@ -62,8 +62,8 @@ def show(letter_id: str, config_file: str | None, as_json: bool, debug: bool) ->
     """Show one letter whole, its record included. ID may be cut to what no other letter begins with."""
     del debug
 
-    async def read(config: Config) -> Letter:
-        async with open_letters(config) as box:
+    async def read(config: Config) -> StoredDeadLetter:
+        async with open_dead_letters(config) as box:
             return await box.show(letter_id)
 
     letter = run_async(read(load(config_file)))
@@ -106,9 +106,9 @@ def replay(ids: tuple[str, ...], table: str | None, config_file: str | None, as_
 async def _replay(config: Config, ids: Sequence[str], table: str | None) -> Replayed:
     check_table(config, table)
     with limited(config, "replaying dead letters") as patience:
-        async with open_world(config, patience) as world:
-            box = LetterBox(ClickHouseDeadLetters(world.clickhouse, config.pipeline), patience)
-            return await replay_letters(world, await box.select(ids, table=table))
+        async with open_context(config, patience) as world:
+            box = DeadLetterReader(ClickHouseDeadLetters(world.clickhouse, config.pipeline), patience)
+            return await replay_dead_letters(world, await box.select(ids, table=table))
 
 
 @dead_letters.command()
@@ -121,7 +121,7 @@ def drop(ids: tuple[str, ...], config_file: str | None, as_json: bool, debug: bo
     del debug
 
     async def close(config: Config) -> int:
-        async with open_letters(config) as box:
+        async with open_dead_letters(config) as box:
             return await box.drop(await box.select(ids, table=None))
 
     dropped = run_async(close(load(config_file)))
@@ -138,14 +138,14 @@ def clean(days: int, config_file: str | None, as_json: bool, debug: bool) -> Non
     del debug
 
     async def forget(config: Config) -> int:
-        async with open_letters(config) as box:
+        async with open_dead_letters(config) as box:
             return await box.forget(days)
 
     deleted = run_async(forget(load(config_file)))
     click.echo(orjson.dumps({"deleted": deleted}).decode() if as_json else f"{deleted:,} deleted")
 
 
-def _document(letter: Letter) -> dict[str, object]:
+def _document(letter: StoredDeadLetter) -> dict[str, object]:
     return {
         "id": letter.id,
         "state": letter.state,
@@ -161,7 +161,7 @@ def _document(letter: Letter) -> dict[str, object]:
     }
 
 
-def _fields(letter: Letter) -> tuple[str, ...]:
+def _fields(letter: StoredDeadLetter) -> tuple[str, ...]:
     state = letter.state if letter.replayed_at is None else f"{letter.state} {_instant(letter.replayed_at)}"
     return (
         letter.id[:SHORT_ID],

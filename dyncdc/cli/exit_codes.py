@@ -6,7 +6,7 @@ import sys
 import traceback
 
 from dyncdc.errors import ConfigError, DyncdcError
-from dyncdc.telemetry.log_lines import Lines
+from dyncdc.telemetry.log_lines import LogLines
 
 DONE = 0
 FATAL = 1
@@ -27,7 +27,7 @@ def exit_code(error: BaseException, *, worker: bool = False) -> int:
 
 def complain(error: BaseException, *, debug: bool) -> None:
     """Say on one line what failed, where, and what to do. ``debug`` adds the traceback."""
-    lines = Lines(sys.stderr)  # which may be full or gone: the exit code must stand all the same
+    lines = LogLines(sys.stderr)  # which may be full or gone: the exit code must stand all the same
     if debug:
         lines.write("".join(traceback.format_exception(error)))
     if isinstance(error, DyncdcError):

@@ -11,7 +11,7 @@ import orjson
 from dyncdc.config import ClickHouseUrl
 from dyncdc.config.urls import parse_clickhouse_url
 from dyncdc.errors import ConfigError
-from dyncdc.operations.init import Asked, Proposal, comment_lines, propose
+from dyncdc.operations.init import InitRequest, Proposal, comment_lines, propose
 from dyncdc.operations.permissions.iam_policy import policy_document
 from dyncdc.telemetry.logging import configure_logging
 
@@ -59,7 +59,7 @@ def init(
     file = Path(output) if output else None
     if file is not None and file.exists():
         raise ConfigError(f"writing {file}: it exists", hint="name another file, or remove it")
-    asked = Asked(
+    asked = InitRequest(
         table, stream, _address(url), into, region, endpoint_url, bucket, snapshot=not no_snapshot, items=items
     )
     found = run_async(propose(asked, os.environ))

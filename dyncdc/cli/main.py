@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from dyncdc import __version__
-from dyncdc.pipeline.coordinator import first_error
+from dyncdc.pipeline.coordinator import root_cause
 
 from .check import check
 from .config_schema import config_schema
@@ -50,7 +50,7 @@ def run_cli(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         return SIGNAL_BASE + 2
     except Exception as error:  # noqa: BLE001 - the last stop: whatever it is becomes one line and an exit code
-        cause = first_error(error)
+        cause = root_cause(error)
         complain(cause, debug=debug)
         return exit_code(cause, worker="--worker" in arguments) if isinstance(cause, Exception) else FATAL
     return result if isinstance(result, int) else DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import orjson
 
-from dyncdc.app.context import open_world
+from dyncdc.app.context import open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.operations.promote import Promoted
@@ -37,5 +37,5 @@ def promote(
 
 async def _promote(config: Config, table: str, attribute: str, kind: str, keep_misfits: bool) -> Promoted:
     with limited(config, "promote") as patience:
-        async with open_world(config, patience) as world:
+        async with open_context(config, patience) as world:
             return await run_promote(world, table, attribute, kind, keep_misfits=keep_misfits)

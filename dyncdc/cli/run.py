@@ -12,7 +12,7 @@ import structlog
 from dyncdc.app import run_daemon, run_workers
 from dyncdc.app.workers.supervisor import be_worker
 from dyncdc.config import Config, load_config
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.telemetry.logging import configure_logging
 
 from .options import config_option, debug_option, json_option, load, run_async
@@ -42,7 +42,7 @@ def run(
 ) -> int:
     """Replicate until told to stop (SIGTERM drains)."""
     faulthandler.enable()  # systemd's watchdog ends who hangs by SIGABRT: let it say where
-    division = Division.parse(member) if member else Division()
+    division = Assignment.parse(member) if member else Assignment()
     since = be_worker() if worker is not None else float("inf")
     config = load(config_file)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import orjson
 
-from dyncdc.operations.snapshot import Asked, request_snapshot
+from dyncdc.operations.snapshot import SnapshotRequest, request_snapshot
 from dyncdc.operations.snapshot import accept_deletes as accept
 
 from .options import config_option, debug_option, json_option, load, run_async
@@ -28,7 +28,11 @@ def snapshot(table: str, accept_deletes: bool, config_file: str | None, as_json:
     """
     del debug
     config = load(config_file)
-    asked = run_async(accept(config, table)) if accept_deletes else Asked(run_async(request_snapshot(config, table)))
+    asked = (
+        run_async(accept(config, table))
+        if accept_deletes
+        else SnapshotRequest(run_async(request_snapshot(config, table)))
+    )
     if as_json:
         click.echo(orjson.dumps({"id": asked.id, "table": table}).decode())
     elif asked.going_on:

@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from dyncdc.app.context import open_world
+from dyncdc.app.context import open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
@@ -67,7 +67,7 @@ async def _once(config: Config, show: Show) -> None:
     daemon, live = await _ask_daemon(config)
     try:
         with limited(config, "status") as patience:
-            async with open_world(config, patience) as world:
+            async with open_context(config, patience) as world:
                 found = await read_status(world, daemon, live)
     except DyncdcError as error:
         if live is not None:
@@ -89,7 +89,7 @@ async def _for_ever(config: Config, interval_seconds: float, show: Show) -> None
     while True:
         try:
             with limited(config, "status") as patience:
-                async with open_world(config, patience) as world:
+                async with open_context(config, patience) as world:
                     while True:
                         daemon, live = await _ask_daemon(config)
                         show(await read_status(world, daemon, live))

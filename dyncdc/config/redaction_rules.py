@@ -10,7 +10,7 @@ from .attribute_paths import format_attribute_path, parse_attribute_path
 Path = tuple[str, ...]
 
 
-def check_hidden(exclude: Sequence[str], mask: Sequence[str], columns: Iterable[Path]) -> None:
+def check_redaction_rules(exclude: Sequence[str], mask: Sequence[str], columns: Iterable[Path]) -> None:
     """Raise ValueError for a path named twice or leading to another one, and for a column that nothing could fill."""
     hidden = sorted((parse_attribute_path(text), kind) for kind, texts in _kinds(exclude, mask) for text in texts)
     for (first, one), (second, other) in itertools.pairwise(hidden):

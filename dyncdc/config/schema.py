@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from .config import Config
-from .unsupported import wholly_unavailable
+from .unsupported import wholly_unsupported
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -18,7 +18,7 @@ def config_schema() -> dict[str, Any]:
     for section, field in Config.model_fields.items():
         name = getattr(field.annotation, "__name__", "")
         properties = schema["$defs"].get(name, {}).get("properties", {})
-        for key in [key for key in properties if wholly_unavailable(f"{section}.{key}")]:
+        for key in [key for key in properties if wholly_unsupported(f"{section}.{key}")]:
             del properties[key]
     pipeline = schema["properties"]["pipeline"]
     pipeline["pattern"] = pipeline["pattern"].replace(r"\z", "$")  # editors read JavaScript's patterns

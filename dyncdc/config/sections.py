@@ -241,6 +241,6 @@ class DeadLettersConfig(Section):
     max_ratio: float = Field(
         default=0.05, gt=0, le=1, description="most dead letters among the last 10,000 records, once there were so many"
     )
-    max_run: int = Field(
+    max_consecutive: int = Field(
         default=1000, gt=0, description="most dead letters in a row, of one shard or refused by one destination"
     )

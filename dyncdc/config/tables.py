@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from .attribute_paths import parse_attribute_path
-from .redaction_rules import check_hidden
+from .redaction_rules import check_redaction_rules
 from .sections import Section, Text, check_stream
 
 AttributeType = Literal["S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M"]
@@ -254,7 +254,7 @@ class TableConfig(Section):
     def _combinations(self) -> TableConfig:
         if bool(self.mask) != (self.mask_key_env is not None):
             raise ValueError("mask and mask_key_env need each other: the hash of what is masked has a key")
-        check_hidden(self.exclude, self.mask, (column.path for column in self.column_list))
+        check_redaction_rules(self.exclude, self.mask, (column.path for column in self.column_list))
         if not self.metadata.spill and self.evolve == "add_columns" and "evolve" in self.model_fields_set:
             raise ValueError('evolve = "add_columns" needs a metadata.spill column: older rows are read from it')
         if not self.metadata.deleted and self.deletes == "tombstone":

@@ -7,38 +7,38 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class UnsupportedKey:
     """Which values of a key are refused: ``values`` in words, "" for all of them."""
 
     values: str
     test: Callable[[object], bool]
 
 
-_ANY = Refused("", lambda _: True)
+_ANY = UnsupportedKey("", lambda _: True)
 
 
-def _value(refused: object) -> Refused:
-    return Refused(str(refused).lower(), lambda value: value == refused)
+def _value(refused: object) -> UnsupportedKey:
+    return UnsupportedKey(str(refused).lower(), lambda value: value == refused)
 
 
-UNAVAILABLE: Mapping[str, Refused] = {
+UNAVAILABLE: Mapping[str, UnsupportedKey] = {
     "kinesis.fan_out": _value(True),
 }
 """Key path to which of its values are refused. To bring a feature in, delete its line."""
 
 
-def wholly_unavailable(path: str) -> bool:
+def wholly_unsupported(path: str) -> bool:
     """Whether a key (no indexes in ``path``) takes no value at all in this version."""
     return any(UNAVAILABLE.get(prefix) is _ANY for prefix in (path, path.partition(".")[0]))
 
 
-def unavailable_values(path: str) -> str:
+def unsupported_values(path: str) -> str:
     """Which values of a key (no indexes in ``path``) this version refuses, in words; "" for none."""
     refused = UNAVAILABLE.get(path)
     return refused.values if refused is not None else ""
 
 
-def find_unavailable(document: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def find_unsupported(document: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Yield (key path with indexes, what is refused) for each refused key of an unchecked document."""
     for pattern, refused in UNAVAILABLE.items():
         for path, value in _lookup(document, pattern.split("."), ""):

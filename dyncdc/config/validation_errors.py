@@ -26,7 +26,7 @@ _REPLACED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class InvalidSetting:
     """One wrong key: its path, the sentence about it, and what to write instead."""
 
     key: str
@@ -34,7 +34,7 @@ class Mistake:
     hint: str = ""
 
 
-def first_mistake(model: type[BaseModel], error: ValidationError) -> Mistake:
+def first_mistake(model: type[BaseModel], error: ValidationError) -> InvalidSetting:
     """The mistake to mend first: an unknown key before what may only follow from it."""
     details = error.errors(include_url=False, include_input=False)
     if any(detail["type"] == "extra_forbidden" for detail in details):
@@ -44,20 +44,20 @@ def first_mistake(model: type[BaseModel], error: ValidationError) -> Mistake:
     mistake = _mistake(model, details[0])
     if len(details) == 1:
         return mistake
-    return Mistake(mistake.key, f"{mistake.text} (and {len(details) - 1} more)", mistake.hint)
+    return InvalidSetting(mistake.key, f"{mistake.text} (and {len(details) - 1} more)", mistake.hint)
 
 
-def _mistake(model: type[BaseModel], detail: ErrorDetails) -> Mistake:
+def _mistake(model: type[BaseModel], detail: ErrorDetails) -> InvalidSetting:
     unknown = detail["type"] == "extra_forbidden"
     key, holder = _path(model, detail["loc"][:-1] if unknown else detail["loc"])
     if unknown:
         name = str(detail["loc"][-1])
         path = f"{key}.{name}" if key else name
-        return Mistake(path, f"unknown key {path}", _nearest(name, holder))
+        return InvalidSetting(path, f"unknown key {path}", _nearest(name, holder))
     text = _REPLACED.get(detail["type"])
     if text is None:
         text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    return Mistake(
+    return InvalidSetting(
         key,
         f"{key} {text}"
         if text.startswith(("must ", "is ", "needs ", "names ", "takes "))

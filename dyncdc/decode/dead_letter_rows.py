@@ -34,7 +34,7 @@ def dead_letter_id(source: str, shard: str, position: str, table: str) -> str:
     return hashlib.blake2b(where, digest_size=16).hexdigest()
 
 
-class DeadLetters:
+class DeadLetterRows:
     """Collects dead letters of one sub-batch into one block."""
 
     def __init__(self, pipeline: str, source: str, shard: str) -> None:

@@ -7,11 +7,11 @@ from typing import Final
 
 import orjson
 
-from dyncdc.model import Block, Buried, Decoded, Position, RawChunk
-from dyncdc.schema.types.reject_reasons import TOO_DEEP, Undecodable
+from dyncdc.model import Block, DeadLetter, Decoded, Position, RawChunk
+from dyncdc.schema.types.reject_reasons import TOO_DEEP, UndecodableRecord
 from dyncdc.schema.types.scalars import compact, trimmed
 
-from .dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters
+from .dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows
 from .envelope import Change, read_change, read_export_line, table_of
 from .history_rows import HistoryPlan
 from .redacted_records import withheld
@@ -21,12 +21,12 @@ SUB_BATCH_ROWS: Final = 250
 """Records per yielded sub-batch: parsed documents kept longer cost ten times as much (measured)."""
 
 
-class Batch:
+class SubBatch:
     """What one sub-batch has become so far."""
 
     def __init__(self, pipeline: str, chunk: RawChunk) -> None:
         self.decoded = Decoded()
-        self.dead = DeadLetters(pipeline, chunk.shard.source, chunk.shard.id)
+        self.dead = DeadLetterRows(pipeline, chunk.shard.source, chunk.shard.id)
         self.shard = chunk.shard
         self._rows: dict[str, tuple[TablePlan, list[Row], list[Position]]] = {}
         self._history: dict[str, tuple[HistoryPlan, list[list[bytes]], list[Position]]] = {}
@@ -54,12 +54,12 @@ class Batch:
         """Take note of when a change of a table was made."""
         self._created[plan.source_table] = max(self._created.get(plan.source_table, 0.0), microseconds / 1_000_000)
 
-    def bury(self, table: str, failure: Undecodable, position: Position, raw: bytes) -> None:
+    def reject(self, table: str, failure: UndecodableRecord, position: Position, raw: bytes) -> None:
         """Make the record that was judged last a dead letter."""
         dead = self.decoded.dead
         dead[table, failure.reason] = dead.get((table, failure.reason), 0) + 1
         ordinal = self.decoded.judged - 1
-        self.decoded.buried.append(Buried(ordinal, position, table, failure.reason, failure.column))
+        self.decoded.dead_letters.append(DeadLetter(ordinal, position, table, failure.reason, failure.column))
         self.dead.add(
             table=table,
             reason=failure.reason,
@@ -125,20 +125,20 @@ class StreamDecoder:
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
         for start in range(0, len(chunk.records), SUB_BATCH_ROWS):
-            batch = Batch(self._pipeline, chunk)
+            batch = SubBatch(self._pipeline, chunk)
             for index in range(start, min(start + SUB_BATCH_ROWS, len(chunk.records))):
                 self._decode_record(chunk.records[index], chunk.positions[index], batch)
             yield batch.close()
 
-    def _decode_record(self, record: bytes, position: Position, batch: Batch) -> None:
+    def _decode_record(self, record: bytes, position: Position, batch: SubBatch) -> None:
         try:
             change = read_change(record)
-        except Undecodable as failure:
+        except UndecodableRecord as failure:
             table = table_of(record)
             batch.count(table)
             if table in self._plans or not table:  # another's table may break its own records as it likes
                 batch.decoded.judged += 1
-                batch.bury(table, failure, position, self._keepable(table, record))
+                batch.reject(table, failure, position, self._keepable(table, record))
             return
         table = change.table
         batch.count(table)
@@ -148,11 +148,11 @@ class StreamDecoder:
         batch.decoded.judged += 1
         try:
             self._add_change(plan, change, position, batch)
-        except Undecodable as failure:
-            batch.bury(table, failure, position, plan.keepable(record))
+        except UndecodableRecord as failure:
+            batch.reject(table, failure, position, plan.keepable(record))
         except RecursionError:
-            deep = Undecodable(TOO_DEEP, "reading a change record: nested too deep")
-            batch.bury(table, deep, position, plan.keepable(record))
+            deep = UndecodableRecord(TOO_DEEP, "reading a change record: nested too deep")
+            batch.reject(table, deep, position, plan.keepable(record))
 
     def _keepable(self, table: str, record: bytes) -> bytes:
         """What may be kept of a broken record: next to nothing where it could be one of a table with masked parts."""
@@ -161,7 +161,7 @@ class StreamDecoder:
             return plan.keepable(record)
         return withheld(record) if any(each.redacts for each in self._plans.values()) else record
 
-    def _add_change(self, plan: TablePlan, change: Change, position: Position, batch: Batch) -> None:
+    def _add_change(self, plan: TablePlan, change: Change, position: Position, batch: SubBatch) -> None:
         microseconds = change.version
         version = plan.version(microseconds, position)
         row = _row_of(plan, change, version)
@@ -209,25 +209,25 @@ class SnapshotDecoder:
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         """Yield what became of each sub-batch."""
         for start in range(0, len(chunk.records), SUB_BATCH_ROWS):
-            batch = Batch(self._pipeline, chunk)
+            batch = SubBatch(self._pipeline, chunk)
             batch.decoded.snapshot = True
             for index in range(start, min(start + SUB_BATCH_ROWS, len(chunk.records))):
                 self._decode_line(chunk.records[index], chunk.positions[index], batch)
             yield batch.close()
 
-    def _decode_line(self, line: bytes, position: Position, batch: Batch) -> None:
+    def _decode_line(self, line: bytes, position: Position, batch: SubBatch) -> None:
         plan = self.plan
         batch.count(plan.source_table)
         batch.decoded.judged += 1
         try:
             self._add_item(read_export_line(line), position, batch)
-        except Undecodable as failure:
-            batch.bury(plan.source_table, failure, position, plan.keepable(line))
+        except UndecodableRecord as failure:
+            batch.reject(plan.source_table, failure, position, plan.keepable(line))
         except RecursionError:
-            deep = Undecodable(TOO_DEEP, "reading a line of an export: nested too deep")
-            batch.bury(plan.source_table, deep, position, plan.keepable(line))
+            deep = UndecodableRecord(TOO_DEEP, "reading a line of an export: nested too deep")
+            batch.reject(plan.source_table, deep, position, plan.keepable(line))
 
-    def _add_item(self, item: Mapping[str, object], position: Position, batch: Batch) -> None:
+    def _add_item(self, item: Mapping[str, object], position: Position, batch: SubBatch) -> None:
         plan = self.plan
         row = plan.upsert(item, self._version)
         if plan.history is not None:

@@ -12,7 +12,7 @@ from typing import Final, Literal, cast
 import msgspec
 import orjson
 
-from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, NOT_JSON, TOO_DEEP, Undecodable
+from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, NOT_JSON, TOO_DEEP, UndecodableRecord
 
 EventName = Literal["INSERT", "MODIFY", "REMOVE"]
 Image = dict[str, object]
@@ -109,13 +109,13 @@ def read_change(record: bytes) -> Change:
         found = _read_record(record)
     except msgspec.ValidationError as error:
         # The message names a path and JSON types, never what was found there.
-        raise Undecodable(BAD_ENVELOPE, f"reading a change record: {_without_values(error)}") from None
+        raise UndecodableRecord(BAD_ENVELOPE, f"reading a change record: {_without_values(error)}") from None
     except RecursionError:
-        raise Undecodable(TOO_DEEP, "reading a change record: nested too deep") from None
+        raise UndecodableRecord(TOO_DEEP, "reading a change record: nested too deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Undecodable(NOT_JSON, "reading a change record: not JSON in UTF-8") from None
+        raise UndecodableRecord(NOT_JSON, "reading a change record: not JSON in UTF-8") from None
     if not found.table_name:
-        raise Undecodable(BAD_ENVELOPE, "reading a change record: it names no table")
+        raise UndecodableRecord(BAD_ENVELOPE, "reading a change record: it names no table")
     return Change(found)
 
 
@@ -124,7 +124,7 @@ def read_export_line(line: bytes) -> Image:
     document = _load(line)
     item = document.get("Item") if isinstance(document, dict) else None
     if not isinstance(item, dict):
-        raise Undecodable(BAD_ENVELOPE, "reading a line of an export: no Item")
+        raise UndecodableRecord(BAD_ENVELOPE, "reading a line of an export: no Item")
     return item
 
 
@@ -132,7 +132,7 @@ def table_of(record: bytes) -> str:
     """Return the table that a broken record still names, or ""."""
     try:
         document = _load(record)
-    except Undecodable:
+    except UndecodableRecord:
         return ""
     name = document.get("tableName") if isinstance(document, dict) else None
     return name if isinstance(name, str) else ""
@@ -145,25 +145,27 @@ def version_in_microseconds(created: bytes, precision: bytes) -> int:
     time is in milliseconds, unless it is so large that it can only be microseconds.
     """
     if not created.isdigit() or len(created) > len(str(MAX_VERSION)):
-        raise Undecodable(BAD_VERSION, "the creation time is not a positive integer of a plausible size")
+        raise UndecodableRecord(BAD_VERSION, "the creation time is not a positive integer of a plausible size")
     time = int(created)
     if precision in (b"", _NULL):
         time *= 1 if time >= MICROSECONDS_FROM else 1000
     elif precision in _SCALE:
         time *= _SCALE[precision]
     else:
-        raise Undecodable(BAD_VERSION, "the creation time has a precision other than MILLISECOND and MICROSECOND")
+        raise UndecodableRecord(BAD_VERSION, "the creation time has a precision other than MILLISECOND and MICROSECOND")
     if not MIN_VERSION <= time < MAX_VERSION:
-        raise Undecodable(BAD_VERSION, "the creation time is not between 2012 and 2100: its unit is not what it says")
+        raise UndecodableRecord(
+            BAD_VERSION, "the creation time is not between 2012 and 2100: its unit is not what it says"
+        )
     return time
 
 
 def _image(raw: msgspec.Raw, field: str) -> Image:
     if not raw or bytes(raw) == _NULL:
-        raise Undecodable(BAD_ENVELOPE, f"reading a change record: no {field}")
+        raise UndecodableRecord(BAD_ENVELOPE, f"reading a change record: no {field}")
     image = _load(memoryview(raw))
     if not isinstance(image, dict):
-        raise Undecodable(BAD_ENVELOPE, f"reading a change record: {field} is not an object")
+        raise UndecodableRecord(BAD_ENVELOPE, f"reading a change record: {field} is not an object")
     return image
 
 
@@ -171,7 +173,7 @@ def _load(document: bytes | memoryview) -> object:
     try:
         return cast(object, orjson.loads(document))
     except orjson.JSONDecodeError:
-        raise Undecodable(NOT_JSON, "reading a record: not JSON in UTF-8, or nested too deep") from None
+        raise UndecodableRecord(NOT_JSON, "reading a record: not JSON in UTF-8, or nested too deep") from None
 
 
 def _without_values(error: msgspec.ValidationError) -> str:

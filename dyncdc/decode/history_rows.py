@@ -16,7 +16,7 @@ import orjson
 from dyncdc.schema.history_columns import HISTORY_COLUMNS, history_keys, history_name
 from dyncdc.schema.table_spec import TableSpec
 from dyncdc.schema.types.dynamodb_values import canonical_item, spill_text
-from dyncdc.schema.types.reject_reasons import BAD_VERSION, Undecodable
+from dyncdc.schema.types.reject_reasons import BAD_VERSION, UndecodableRecord
 from dyncdc.schema.types.scalars import quoted
 
 from .envelope import Change
@@ -71,7 +71,7 @@ class HistoryPlan:
         Undecodable for an image that is none.
         """
         if not is_sequence_number(position):
-            raise Undecodable(BAD_VERSION, "the record's position is not a sequence number")
+            raise UndecodableRecord(BAD_VERSION, "the record's position is not a sequence number")
         removed = change.event_name == "REMOVE"
         deleted_by = ("ttl" if change.by_ttl else "user") if removed else ""
         old = change.old_image

@@ -17,9 +17,9 @@ from dyncdc.schema.spec_checks import check_redaction, check_table, unusable
 from dyncdc.schema.table_spec import TableSpec
 from dyncdc.schema.types.codecs import NULL_CELL, compile_type
 from dyncdc.schema.types.dynamodb_values import TypedValue, canonical, null, spill_text, unpack
-from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, Undecodable
+from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, UndecodableRecord
 from dyncdc.schema.types.scalars import Rounded, compact
-from dyncdc.schema.unmapped import Newcomers
+from dyncdc.schema.unmapped import UnmappedAttributes
 
 from .column_plan import Column, KeyColumn, Node, add_column, key_column
 from .history_rows import HistoryPlan, is_sequence_number
@@ -60,7 +60,7 @@ class TablePlan:
         self.wide_version = spec.version_type == "UInt256"
         self._redaction = spec.redaction
         self.history = HistoryPlan(spec, [key.index for key in keys]) if spec.history else None
-        self.newcomers: Newcomers | None = None
+        self.newcomers: UnmappedAttributes | None = None
         """Who is told of attributes without a column, where they may become columns."""
         self._keys = keys
         self._key_names = frozenset(key.attribute for key in keys)
@@ -105,10 +105,10 @@ class TablePlan:
         sequence = 0
         if position:
             if not is_sequence_number(position):
-                raise Undecodable(BAD_VERSION, "the record's position is not a sequence number")
+                raise UndecodableRecord(BAD_VERSION, "the record's position is not a sequence number")
             sequence = int(position)
         if sequence >> SEQUENCE_BITS:
-            raise Undecodable(BAD_VERSION, "the record's sequence number is too large")
+            raise UndecodableRecord(BAD_VERSION, "the record's sequence number is too large")
         return microseconds << SEQUENCE_BITS | sequence
 
     def tombstone(self, keys: Mapping[str, object], version: int) -> Row:
@@ -122,7 +122,7 @@ class TablePlan:
     def expired(self, image: Mapping[str, object] | None, version: int, keys: Mapping[str, object]) -> Row:
         """Return the row of an item whose time had come, as it was. Raises Undecodable, also without an image."""
         if image is None or self._expired is None:
-            raise Undecodable(BAD_ENVELOPE, "a TTL delete without OldImage cannot be kept")
+            raise UndecodableRecord(BAD_ENVELOPE, "a TTL delete without OldImage cannot be kept")
         row = self.upsert(image, version, keys)
         row.cells[self._expired] = b"1"
         return row
@@ -132,7 +132,7 @@ class TablePlan:
         if keys is not None:
             self._check_key_names(keys)
             if any(image.get(name) != value for name, value in keys.items()):
-                raise Undecodable(BAD_ENVELOPE, "the record's key is not that of its image")
+                raise UndecodableRecord(BAD_ENVELOPE, "the record's key is not that of its image")
         image = self.redact(image)
         cells = self._defaults.copy()
         row = Row(self._fill_keys(image, cells), cells, version)
@@ -145,7 +145,7 @@ class TablePlan:
             cells[self._spill] = orjson.dumps(spill_text(rest))
             row.spilled = len(rest)
             if self.newcomers is not None:
-                self.newcomers.look(rest)
+                self.newcomers.observe(rest)
         self._stamp(cells, version, b"0")
         return row
 
@@ -172,19 +172,19 @@ class TablePlan:
 
     def _check_key_names(self, keys: Mapping[str, object]) -> None:
         if keys.keys() != self._key_names:  # the table was dropped and made again with another key
-            raise Undecodable(KEY_DOES_NOT_FIT, "the record's key has other attributes than the table's")
+            raise UndecodableRecord(KEY_DOES_NOT_FIT, "the record's key has other attributes than the table's")
 
     def _fill_keys(self, image: Mapping[str, object], cells: list[bytes]) -> bytes:
         found = []
         for key in self._keys:
             value = image.get(key.attribute)
             if value is None:
-                raise Undecodable(BAD_ENVELOPE, "a key attribute is missing", column=key.name)
+                raise UndecodableRecord(BAD_ENVELOPE, "a key attribute is missing", column=key.name)
             tag, payload = unpack(value)
             cell = key.encode(payload) if tag == key.tag else None
             if type(cell) is not bytes:  # None, or Inexact: two keys must never meet in one cell
                 detail = f"the key's {tag if tag in _TYPES else 'value'} does not fit {key.label}"
-                raise Undecodable(KEY_DOES_NOT_FIT, detail, column=key.name)
+                raise UndecodableRecord(KEY_DOES_NOT_FIT, detail, column=key.name)
             cells[key.index] = cell
             found.append(cell)
         return compact(found)
@@ -235,7 +235,7 @@ class TablePlan:
     def _misfit(self, column: Column, tag: str, how: str = "exactly") -> int:
         if self._spill is None:
             found = f"a value of type {tag}" if tag in _TYPES else "a value"
-            raise Undecodable(MISFIT, f"{found} does not fit {column.label} {how}", column=column.name)
+            raise UndecodableRecord(MISFIT, f"{found} does not fit {column.label} {how}", column=column.name)
         return _SPILL
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dyncdc.app.assembly.table_plans import Planned, as_configured, check_clickhouse, plan_table, run_statements
-from dyncdc.app.context import World
+from dyncdc.app.assembly.table_plans import TablePlanned, as_configured, check_clickhouse, plan_table, run_statements
+from dyncdc.app.context import AppContext
 from dyncdc.config import ClickHouseUrl
 from dyncdc.schema.existing.table import is_replicated
 from dyncdc.schema.sql.quoting import quote_name
@@ -26,7 +26,7 @@ class Ddl:
     grants: list[str]
 
 
-async def plan_statements(world: World) -> Ddl:
+async def plan_statements(world: AppContext) -> Ddl:
     """Statements for dyncdc's own tables and for every destination that is missing or incomplete, in order.
 
     What would complete an existing table comes last; running it is up to the user. Raises ConfigError.
@@ -42,18 +42,18 @@ async def plan_statements(world: World) -> Ddl:
     return Ddl(statements, [f"GRANT {privileges} ON {place} TO {user}" for place, privileges in needed])
 
 
-async def unsynced_tables(world: World, planned: list[Planned]) -> list[str]:
+async def unsynced_tables(world: AppContext, planned: list[TablePlanned]) -> list[str]:
     """Tables that are there and were made without ``clickhouse.insert_fsync``; none while it is not set."""
     if not world.config.clickhouse.insert_fsync:
         return []
     ours = [name for plan in planned for name in (plan.spec.destination, plan.spec.history) if name]
-    return await world.patience(lambda: without_fsync(world.clickhouse, [*own_tables(), *ours]))
+    return await world.retry(lambda: without_fsync(world.clickhouse, [*own_tables(), *ours]))
 
 
-async def needed_for(world: World, planned: list[Planned]) -> list[tuple[str, str]]:
+async def needed_for(world: AppContext, planned: list[TablePlanned]) -> list[tuple[str, str]]:
     """What the user of ``clickhouse.url`` needs, as (place, privileges with commas between)."""
-    engines = await world.patience(lambda: present_tables(world.clickhouse, own_tables()))
-    version = await world.patience(lambda: world.clickhouse.fetch("SELECT version()"))
+    engines = await world.retry(lambda: present_tables(world.clickhouse, own_tables()))
+    version = await world.retry(lambda: world.clickhouse.fetch("SELECT version()"))
     url: ClickHouseUrl = world.clickhouse.url
     return needed_grants(
         url.database,
@@ -64,13 +64,13 @@ async def needed_for(world: World, planned: list[Planned]) -> list[tuple[str, st
     )
 
 
-def granted_table(plan: Planned) -> GrantedTable:
+def granted_table(plan: TablePlanned) -> GrantedTable:
     """What a plan will do to its destination."""
     grows = bool(plan.offers) or (plan.config.evolve == "add_columns" and plan.spec.spill_column != "")
     spec, cleaned = plan.spec, plan.config.clean_tombstones
     return GrantedTable(spec.destination, not plan.exists, grows, spec.history, cleaned)
 
 
-async def apply_statements(world: World, statements: list[str]) -> None:
+async def apply_statements(world: AppContext, statements: list[str]) -> None:
     """Run what ``plan_statements`` has found."""
     await run_statements(world, statements)

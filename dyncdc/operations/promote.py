@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from dyncdc.app.assembly.table_plans import plan_table
-from dyncdc.app.context import World
+from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig, format_attribute_path, parse_attribute_path
 from dyncdc.errors import ConfigError
 from dyncdc.schema.inference import infer_columns
@@ -50,7 +50,7 @@ class Promoted:
         return f"{now}; {self.values:,} values came from the spill{left}"
 
 
-async def promote(world: World, table: str, attribute: str, kind: str, *, keep_misfits: bool = False) -> Promoted:
+async def promote(world: AppContext, table: str, attribute: str, kind: str, *, keep_misfits: bool = False) -> Promoted:
     """Give an attribute of a table (DynamoDB's names) a column of a type.
 
     ``keep_misfits``: go on where some values do not fit, or are not in the spill but in the column of a map around the
@@ -61,13 +61,13 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     doing = f"promoting {attribute} of {table}"
     config = _configured(world, table, doing)
     planned = await plan_table(world, config)
-    refusal = planned.refusal()
+    refusal = planned.incompatibility()
     if refusal is not None:
         raise refusal
     if planned.existing is None:
         raise ConfigError(f"{doing}: its destination is not there yet", hint="`dyncdc ddl --apply`, or `run`, makes it")
     spec, path = planned.spec, _path(attribute, planned.spec, doing)
-    kind = await world.patience(lambda: server_type(world.clickhouse, kind, doing))
+    kind = await world.retry(lambda: server_type(world.clickhouse, kind, doing))
     codec = compile_type(kind)
     there = [column for column in spec.columns if column.path == path]
     for column in there:
@@ -78,7 +78,7 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     there = _of_same_values(there, codec, found)
     takes = _takes(found, codec, there, doing)
     taken = RESERVED_NAMES | {column.name for column in planned.existing.columns}
-    taken |= await world.patience(lambda: virtual_names(world.clickhouse, spec.destination))
+    taken |= await world.retry(lambda: virtual_names(world.clickhouse, spec.destination))
     column = ColumnSpec(column_name(path, taken), kind, path, (takes,))
     if takes == "N" and codec.node.name in ("DateTime", "DateTime64") and not there:
         column = replace(column, encoding=await _unit(world, spec, path))
@@ -98,13 +98,13 @@ async def promote(world: World, table: str, attribute: str, kind: str, *, keep_m
     return Promoted(table, attribute, column.name, kind, True, found.get(takes, 0) - misfit, misfit + left)
 
 
-async def _unit(world: World, spec: TableSpec, path: tuple[str, ...]) -> Encoding:
+async def _unit(world: AppContext, spec: TableSpec, path: tuple[str, ...]) -> Encoding:
     """Whether its numbers can only be milliseconds or microseconds."""
     values = await spilled_sample(world.clickhouse, spec, path)
     return epoch_unit(str(value["N"]) for value in values if isinstance(value, dict) and "N" in value)
 
 
-def _configured(world: World, name: str, doing: str) -> TableConfig:
+def _configured(world: AppContext, name: str, doing: str) -> TableConfig:
     for table in world.config.tables:
         if table.dynamodb == name:
             return table
@@ -149,7 +149,7 @@ def _takes(found: Mapping[str, int], codec: Codec, there: list[ColumnSpec], doin
     return tag  # type: ignore[return-value]
 
 
-async def _check_held_elsewhere(world: World, spec: TableSpec, path: tuple[str, ...], doing: str) -> None:
+async def _check_held_elsewhere(world: AppContext, spec: TableSpec, path: tuple[str, ...], doing: str) -> None:
     """Older rows must not show NULL for what another column holds of the same map. Raises ConfigError."""
     names, count = await held_elsewhere(world.clickhouse, spec, path)
     if count:
@@ -159,7 +159,7 @@ async def _check_held_elsewhere(world: World, spec: TableSpec, path: tuple[str, 
         )
 
 
-async def _misfit_error(world: World, spec: TableSpec, column: ColumnSpec, count: int, doing: str) -> ConfigError:
+async def _misfit_error(world: AppContext, spec: TableSpec, column: ColumnSpec, count: int, doing: str) -> ConfigError:
     """Say how many values do not fit, and which type would hold more of them."""
     values = await spilled_sample(world.clickhouse, spec, column.path)
     better = infer_columns((), [{"a": value} for value in values], nested="json")
@@ -170,9 +170,9 @@ async def _misfit_error(world: World, spec: TableSpec, column: ColumnSpec, count
     )
 
 
-async def _read_back(world: World, spec: TableSpec, column: ColumnSpec, doing: str) -> None:
+async def _read_back(world: AppContext, spec: TableSpec, column: ColumnSpec, doing: str) -> None:
     """Somebody else may have added a column of that name a moment before."""
-    table = await world.patience(lambda: read_table(world.clickhouse, spec.destination))
+    table = await world.retry(lambda: read_table(world.clickhouse, spec.destination))
     found = table.column(column.name) if table is not None else None
     if table is None or found is None or compile_type(found.type).node != compile_type(column.type).node:
         attribute = format_attribute_path(column.path)

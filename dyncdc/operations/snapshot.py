@@ -7,7 +7,7 @@ from functools import partial
 
 from dyncdc.app.assembly.owners import claim
 from dyncdc.app.assembly.table_plans import own_tables_to_make
-from dyncdc.app.context import World, open_clickhouse, open_world
+from dyncdc.app.context import AppContext, open_clickhouse, open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import ConfigError
@@ -18,14 +18,14 @@ from dyncdc.sinks.tables.introspection import read_table
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SnapshotRequest:
     """What was asked for: a new snapshot by the request ``id``, or that the ``going_on`` one goes on."""
 
     id: str
     going_on: bool = False
 
 
-async def accept_deletes(config: Config, table: str) -> Asked:
+async def accept_deletes(config: Config, table: str) -> SnapshotRequest:
     """Let the snapshot that waits for a word, or else a new one, mark as deleted all that the table does not hold.
 
     The destination is the table's own from then on, whoever wrote it before. Raises ConfigError (also while another
@@ -34,22 +34,22 @@ async def accept_deletes(config: Config, table: str) -> Asked:
     configured = _configured(config, table)
     _refuse(configured)
     with limited(config, "snapshot") as patience:
-        async with open_world(config, patience) as world:
+        async with open_context(config, patience) as world:
             for statement in await own_tables_to_make(world.clickhouse, patience, config.clickhouse.cluster):
                 await patience(partial(world.clickhouse.execute, statement, doing="creating tables"))
             store = ClickHouseRecovery(world.clickhouse, config.pipeline)
             await claim(world, configured)
             waiting = await _waiting(world, configured)
             if waiting is None:
-                return Asked(await patience(lambda: store.request(table, accept_deletes=True)))
+                return SnapshotRequest(await patience(lambda: store.request(table, accept_deletes=True)))
             await patience(lambda: store.accept_deletes(table, waiting.id))
-            return Asked(waiting.id, going_on=True)
+            return SnapshotRequest(waiting.id, going_on=True)
 
 
-async def _waiting(world: World, table: TableConfig) -> Snapshot | None:
+async def _waiting(world: AppContext, table: TableConfig) -> Snapshot | None:
     """The newest snapshot of the destination, if nothing is left of it but to mark what is gone."""
-    existing = await world.patience(lambda: read_table(world.clickhouse, table.destination))
-    known = await world.patience(ClickHouseSnapshots(world.clickhouse, world.config.pipeline).load)
+    existing = await world.retry(lambda: read_table(world.clickhouse, table.destination))
+    known = await world.retry(ClickHouseSnapshots(world.clickhouse, world.config.pipeline).load)
     uuid = existing.uuid if existing is not None else ""
     mine = [one for one in known if (one.table, one.destination_uuid) == (table.dynamodb, uuid)]
     return mine[-1] if mine and mine[-1].state == "sweeping" else None

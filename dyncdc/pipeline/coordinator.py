@@ -11,22 +11,22 @@ from typing import Literal
 from dyncdc.errors import DyncdcError
 from dyncdc.model import SourceId
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.checkpoint.peer_checkpoints import Others
-from dyncdc.pipeline.checkpoint.watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS, Watched, Watermarks
+from dyncdc.pipeline.checkpoint.peer_checkpoints import PeerCheckpoints
+from dyncdc.pipeline.checkpoint.watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS, WatchedTable, Watermarks
 from dyncdc.pipeline.destinations.bindings import DestinationStore, Target
-from dyncdc.pipeline.destinations.destination_monitor import TargetWatch
-from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch, watch_seconds
+from dyncdc.pipeline.destinations.destination_monitor import DestinationMonitor
+from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, monitor_seconds
 from dyncdc.pipeline.members.membership import Membership
-from dyncdc.pipeline.reading.reader_pool import Readers
-from dyncdc.pipeline.reading.shard_reader import Engine
-from dyncdc.pipeline.reading.stream_reader import StreamFollower
+from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.reading.stream_reader import StreamReader
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
-from dyncdc.pipeline.snapshot.load import Loading
+from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader
-from dyncdc.pipeline.snapshot.member_loader import SnapshotShare
+from dyncdc.pipeline.snapshot.member_loader import MemberLoader
 from dyncdc.pipeline.snapshot.plan import Journal, SnapshotPlan
 
-from .ports import Decoder, Ghosts, Origin, RecoveryStore, SnapshotDecoders, SnapshotStore, Source, WatermarkStore
+from .ports import Decoder, Origin, OrphanRows, RecoveryStore, SnapshotDecoders, SnapshotStore, Source, WatermarkStore
 
 TIP_POLL_SECONDS = 0.1
 TIP_MARGIN_SECONDS = 5.0
@@ -71,9 +71,9 @@ class Coordinator:
         store: SnapshotStore,
         decoders: SnapshotDecoders,
         checkpointer: Checkpointer,
-        engine: Engine,
+        engine: Instruments,
         recovery: RecoveryStore,
-        ghosts: Ghosts,
+        ghosts: OrphanRows,
         membership: Membership,
         on_lost_position: Literal["resnapshot", "stop"],
         watermarks: WatermarkStore | None = None,
@@ -100,7 +100,7 @@ class Coordinator:
         self._targets = {table: target for stream in streams for table, target in stream.targets.items()}
         by_table = {table: stream.source for stream in streams for table in stream.targets}
         self._target_watch = (
-            TargetWatch(pipeline, self._targets, by_table, destinations, store, self._recovery, engine)
+            DestinationMonitor(pipeline, self._targets, by_table, destinations, store, self._recovery, engine)
             if destinations is not None
             else None
         )
@@ -129,16 +129,16 @@ class Coordinator:
         with ``once`` also what made a snapshot fail.
         """
         await self._recovery.begin([stream.source for stream in self._streams], self._store, self._checkpointer)
-        leads = self._membership.division.leads
+        leads = self._membership.division.is_leader
         if self._target_watch is not None:
             await self._target_watch.begin(self._checkpointer, leads=leads)
         async with asyncio.TaskGroup() as tasks:
-            readers = Readers(self._engine, self._checkpointer, tasks)
+            readers = ReaderPool(self._engine, self._checkpointer, tasks)
             followers = self._followers(readers)
             self._watch(readers, followers)
             loaders = self._loaders(readers, followers, patient=not once)
             watches = self._watches() if leads else []
-            others = Others(self._checkpointer, self._engine)
+            others = PeerCheckpoints(self._checkpointer, self._engine)
             self.watermarks = self._watermarks(followers)
             if self.watermarks is not None:  # before a position is saved: who comes next finds nothing to rewind
                 await self.watermarks.take_back(self._checkpointer.rewind)
@@ -156,7 +156,7 @@ class Coordinator:
                     task.cancel()
                 readers.cancel()
 
-    def _watch(self, readers: Readers, followers: Mapping[str, StreamFollower]) -> None:
+    def _watch(self, readers: ReaderPool, followers: Mapping[str, StreamReader]) -> None:
         watch, ledgers = self._engine.metrics.watch_shards, self._checkpointer.ledgers
         watch("reading", lambda: len(readers.pumps))
         watch("waiting", lambda: len(ledgers.keys() - readers.pumps.keys() - readers.failed.keys()))
@@ -164,9 +164,9 @@ class Coordinator:
         unowned = self._membership.unowned
         watch("unowned", lambda: sum(unowned(follower.elsewhere()) for follower in followers.values()))
 
-    def _followers(self, readers: Readers) -> Mapping[str, StreamFollower]:
+    def _followers(self, readers: ReaderPool) -> Mapping[str, StreamReader]:
         return {
-            stream.source.id: StreamFollower(
+            stream.source.id: StreamReader(
                 stream.source,
                 stream.decoder,
                 readers,
@@ -181,13 +181,13 @@ class Coordinator:
         }
 
     def _loaders(
-        self, readers: Readers, followers: Mapping[str, StreamFollower], *, patient: bool
-    ) -> list[SnapshotLoader | SnapshotShare]:
+        self, readers: ReaderPool, followers: Mapping[str, StreamReader], *, patient: bool
+    ) -> list[SnapshotLoader | MemberLoader]:
         return [self._loader(task, readers, followers[task.stream.id], patient) for task in self._snapshots]
 
     def _loader(
-        self, task: SnapshotTask, readers: Readers, follower: StreamFollower, patient: bool
-    ) -> SnapshotLoader | SnapshotShare:
+        self, task: SnapshotTask, readers: ReaderPool, follower: StreamReader, patient: bool
+    ) -> SnapshotLoader | MemberLoader:
         """Member 0 begins snapshots and ends them, the others lend it a hand."""
         plan, engine, recovery, membership = task.plan, self._engine, self._recovery, self._membership
         journal = Journal(
@@ -196,9 +196,9 @@ class Coordinator:
             plan.task,
             epoch=self._checkpointer.epoch,
             patient=patient,
-            still_there=partial(self._checkpointer.still_ours, ()),
+            still_there=partial(self._checkpointer.check_ownership, ()),
         )
-        loading = Loading(
+        loading = SnapshotLoad(
             plan.table,
             task.origin,
             journal,
@@ -209,18 +209,18 @@ class Coordinator:
             membership,
             patient=patient,
         )
-        if membership.division.leads:
+        if membership.division.is_leader:
             return SnapshotLoader(
                 plan, task.origin, journal, loading, readers, engine, follower, recovery, self._ghosts, membership
             )
-        return SnapshotShare(
+        return MemberLoader(
             plan, task.stream.id, journal, loading, readers, self._checkpointer, engine, recovery, membership
         )
 
-    def _watches(self) -> list[DestinationWatch | TargetWatch]:
-        pause_seconds = watch_seconds(len(self._snapshots))
-        watches: list[DestinationWatch | TargetWatch] = [
-            DestinationWatch(
+    def _watches(self) -> list[StreamingMonitor | DestinationMonitor]:
+        pause_seconds = monitor_seconds(len(self._snapshots))
+        watches: list[StreamingMonitor | DestinationMonitor] = [
+            StreamingMonitor(
                 task.plan.table,
                 task.stream,
                 task.origin,
@@ -233,14 +233,14 @@ class Coordinator:
         ]
         return [*watches, self._target_watch] if self._target_watch is not None else watches
 
-    def _watermarks(self, followers: Mapping[str, StreamFollower]) -> Watermarks | None:
+    def _watermarks(self, followers: Mapping[str, StreamReader]) -> Watermarks | None:
         if self._marks is None or not any(stream.tables for stream in self._streams):
             return None
         destinations = {task.plan.table: task.plan.destination_uuid for task in self._snapshots}
         delay_seconds, interval_seconds = self._mark_seconds
         return Watermarks(
             [
-                Watched(
+                WatchedTable(
                     table,
                     stream.source.id,
                     followers[stream.source.id].complete_until,
@@ -258,7 +258,7 @@ class Coordinator:
             self._engine.metrics,
             self._engine.progress,
             before_look=self._heartbeat,
-            still_there=self._checkpointer.still_there,
+            still_there=self._checkpointer.check_durable,
             delay_seconds=delay_seconds,
             interval_seconds=interval_seconds,
         )
@@ -273,7 +273,7 @@ class Coordinator:
                 self._checkpointer.heartbeat(stream.source.id)
 
     async def _until_done(
-        self, followers: Mapping[str, StreamFollower], loaders: Sequence[SnapshotLoader | SnapshotShare]
+        self, followers: Mapping[str, StreamReader], loaders: Sequence[SnapshotLoader | MemberLoader]
     ) -> None:
         """Return when all that was wanted is loaded and the tip that came after it is reached.
 
@@ -300,7 +300,7 @@ class Coordinator:
                 return
             await asyncio.sleep(TIP_POLL_SECONDS)
 
-    def _at_tip(self, follower: StreamFollower, begun: float, instant: float) -> bool:
+    def _at_tip(self, follower: StreamReader, begun: float, instant: float) -> bool:
         """Whether every shard of a stream was read up to the instant at which the tip was taken."""
         if self._membership.division.shared and follower.listed_at < begun:
             return False
@@ -309,9 +309,9 @@ class Coordinator:
         )
 
 
-def first_error(error: BaseException) -> BaseException:
+def root_cause(error: BaseException) -> BaseException:
     """Return the error inside nested exception groups that says most: ours before anybody else's."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    found = [first_error(inner) for inner in error.exceptions]
+    found = [root_cause(inner) for inner in error.exceptions]
     return next((inner for inner in found if isinstance(inner, DyncdcError)), found[0])

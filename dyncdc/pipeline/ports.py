@@ -11,7 +11,6 @@ from dyncdc.model import (
     Checkpoint,
     Decoded,
     Export,
-    Followed,
     Gap,
     Member,
     Past,
@@ -27,10 +26,11 @@ from dyncdc.model import (
     ShardId,
     Snapshot,
     SourceId,
+    TableSource,
     Watermark,
 )
-from dyncdc.pipeline.reading.retention_edge import Kept
-from dyncdc.pipeline.writing.dead_letter_limits import Halt
+from dyncdc.pipeline.reading.retention_edge import ObservedRetention
+from dyncdc.pipeline.writing.dead_letter_limits import LimitStop
 
 
 class Source(Protocol):
@@ -96,7 +96,7 @@ class Expiring(Protocol):
     """A source whose retention can be changed by somebody while it is read."""
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> ObservedRetention:
         """How long it keeps its records, as of all looks so far: with each list, and on their own."""
 
     async def look_at_retention(self) -> None:
@@ -144,7 +144,7 @@ class CheckpointStore(Protocol):
     async def save(self, rows: Sequence[Checkpoint]) -> None:
         """Append rows in one insert. Raises RetryableError, FatalError."""
 
-    async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
+    async def refresh(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
         """As ``load``, of these sources only and without waiting for a replica that lags: perhaps behind, never ahead.
 
         Raises RetryableError, FatalError.
@@ -242,10 +242,10 @@ class RecoveryStore(Protocol):
     async def finish_requests(self, requests: Sequence[Request], done_at: float) -> None:
         """Mark requests as done."""
 
-    async def followed(self) -> Sequence[Followed]:
+    async def table_sources(self) -> Sequence[TableSource]:
         """For each table, by what life it was followed last."""
 
-    async def save_followed(self, tables: Sequence[Followed]) -> None:
+    async def save_table_sources(self, tables: Sequence[TableSource]) -> None:
         """Append, before the life reads anything."""
 
 
@@ -262,11 +262,11 @@ class Counted:
     """One step of a count: of ``live`` items a sweep would mark ``ghosts`` as deleted; ``upto`` as in ``Swept``."""
 
     live: int
-    ghosts: int
+    orphans: int
     upto: tuple[str, ...] | None
 
 
-class Ghosts(Protocol):
+class OrphanRows(Protocol):
     """Keys of a destination that a later snapshot does not hold. ``table`` is DynamoDB's name."""
 
     async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
@@ -275,7 +275,7 @@ class Ghosts(Protocol):
     async def accepted(self, snapshot: SourceId, request: str) -> bool:
         """Whether somebody has said of a snapshot, or of the request that it answers, that it may delete most items."""
 
-    async def open_letters(self, snapshot: SourceId) -> int:
+    async def open_dead_letters(self, snapshot: SourceId) -> int:
         """How many items of a snapshot are dead letters that nobody has dealt with."""
 
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
@@ -288,7 +288,7 @@ class Ghosts(Protocol):
 class Tombstones(Protocol):
     """Old tombstones of destinations, and the limit below which they are gone. ``table`` is DynamoDB's name."""
 
-    async def open_letters(self, table: str) -> int:
+    async def open_dead_letters(self, table: str) -> int:
         """How many dead letters are open that may be of the table."""
 
     async def cleaned_before(self, table: str) -> int:
@@ -316,20 +316,20 @@ class WatermarkStore(Protocol):
     async def save(self, rows: Sequence[Watermark]) -> None:
         """Append rows, all of them in one insert."""
 
-    async def open_letters(self) -> Collection[tuple[str, SourceId]]:
+    async def open_dead_letters(self) -> Collection[tuple[str, SourceId]]:
         """Of which tables and sources dead letters are open; a record that names no table has table ""."""
 
 
-class HaltStore(Protocol):
+class LimitStopStore(Protocol):
     """What earlier lives of this pipeline have stopped at, kept among its dead letters."""
 
-    async def open_halts(self) -> Sequence[Halt]:
+    async def open_limit_stops(self) -> Sequence[LimitStop]:
         """Those that nobody has closed. Raises RetryableError, FatalError."""
 
-    async def save_halt(self, halt: Halt) -> None:
+    async def save_limit_stop(self, halt: LimitStop) -> None:
         """Append one. Raises RetryableError, FatalError."""
 
-    async def close_halt(self, halt: Halt) -> None:
+    async def close_limit_stop(self, halt: LimitStop) -> None:
         """Mark one as done with: its record has become a row. Raises RetryableError, FatalError."""
 
 

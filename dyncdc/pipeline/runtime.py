@@ -36,7 +36,7 @@ class Backoff:
         return self.uniform(0.0, ceiling)
 
 
-def may_be_mended(error: DyncdcError) -> bool:
+def is_recoverable(error: DyncdcError) -> bool:
     """Whether this is what a service has answered, so that it may answer otherwise once a person has acted.
 
     What we found wrong ourselves, without a cause, stays wrong.
@@ -44,7 +44,7 @@ def may_be_mended(error: DyncdcError) -> bool:
     return error.__cause__ is not None
 
 
-async def retry_for_ever(
+async def retry_forever(
     operation: Callable[[], Awaitable[T]],
     *,
     backoff: Backoff,

@@ -16,26 +16,26 @@ from dyncdc.errors import FatalError, RetryableError
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS
 from dyncdc.pipeline.destinations.bindings import DestinationStore
-from dyncdc.pipeline.destinations.schema_evolution import Evolving
-from dyncdc.pipeline.members.membership import Division, Membership
+from dyncdc.pipeline.destinations.schema_evolution import SchemaEvolution
+from dyncdc.pipeline.members.membership import Assignment, Membership
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor, Succession
-from dyncdc.pipeline.reading.shard_reader import Engine
-from dyncdc.pipeline.recovery.no_recovery import NothingKept
-from dyncdc.pipeline.writing.dead_letter_limits import Diversion, DiversionLimits, Halt, LimitReached
+from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.recovery.no_recovery import NoRecovery
+from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached, LimitStop
 from dyncdc.pipeline.writing.open_batch import BatchLimits
-from dyncdc.pipeline.writing.rejected_rows import Bury
+from dyncdc.pipeline.writing.rejected_rows import DeadLetterSource
 from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .budget import ByteBudget
-from .coordinator import Coordinator, SnapshotTask, StreamTask, first_error
+from .coordinator import Coordinator, SnapshotTask, StreamTask, root_cause
 from .ports import (
     CheckpointStore,
-    Ghosts,
-    HaltStore,
+    LimitStopStore,
     MemberStore,
+    OrphanRows,
     RecoveryStore,
     SessionStore,
     Sink,
@@ -43,7 +43,7 @@ from .ports import (
     SnapshotStore,
     WatermarkStore,
 )
-from .runtime import Backoff, retry_for_ever
+from .runtime import Backoff, retry_forever
 
 LEAVE_SECONDS = 2.0
 KEEP_SECONDS = 10.0
@@ -58,15 +58,15 @@ class Destination:
     checkpoints: CheckpointStore
     snapshots: SnapshotStore
     decoders: SnapshotDecoders
-    bury: Bury
-    halts: HaltStore | None = None
+    bury: DeadLetterSource
+    halts: LimitStopStore | None = None
     """None: what stopped a life is forgotten with it."""
-    recovery: RecoveryStore = field(default_factory=NothingKept)
-    ghosts: Ghosts = field(default_factory=NothingKept)
-    evolving: Evolving | None = None
+    recovery: RecoveryStore = field(default_factory=NoRecovery)
+    ghosts: OrphanRows = field(default_factory=NoRecovery)
+    evolving: SchemaEvolution | None = None
     """None: no table gets columns."""
-    members: MemberStore = field(default_factory=NothingKept)
-    sessions: SessionStore = field(default_factory=NothingKept)
+    members: MemberStore = field(default_factory=NoRecovery)
+    sessions: SessionStore = field(default_factory=NoRecovery)
     watermarks: WatermarkStore | None = None
     """None: nobody asks up to when a table is complete."""
     destinations: DestinationStore | None = None
@@ -87,7 +87,7 @@ class Settings:
     went_back: bool = False
     """The session before this one ended because ClickHouse went back."""
     drain_seconds: float = 25.0
-    division: Division = field(default_factory=Division)
+    division: Assignment = field(default_factory=Assignment)
     once: bool = False
     since: float = float("inf")
     """When the run with ``once`` began that this life is a part of, by ClickHouse's clock; infinite where unknown."""
@@ -95,12 +95,12 @@ class Settings:
     after: int = 0
     """The epoch of this process's life before, 0 when this is its first."""
     on_lost_position: Literal["resnapshot", "stop"] = "stop"
-    diversion: DiversionLimits = field(default_factory=DiversionLimits)
+    diversion: DeadLetterLimits = field(default_factory=DeadLetterLimits)
     stream_delay_seconds: float = STREAM_DELAY_SECONDS
     watermark_interval_seconds: float = INTERVAL_SECONDS
 
 
-async def replicate(
+async def run_session(
     streams: Sequence[StreamTask],
     snapshots: Sequence[SnapshotTask],
     destination: Destination,
@@ -108,7 +108,7 @@ async def replicate(
     *,
     draining: asyncio.Event,
     metrics: Metrics,
-    progress: Progress,
+    progress: TaskHealth,
     clock: Callable[[], float],
     on_claimed: Callable[[int], Awaitable[None]] | None = None,
     on_ready: Callable[[int], None] = lambda _: None,
@@ -121,17 +121,17 @@ async def replicate(
     DestinationChangedError when another life could go on), with ``once`` also what made a snapshot fail.
     """
     tables = {table for stream in streams for table in stream.tables}
-    life = _Life(destination, settings, tables, draining=draining, metrics=metrics, progress=progress, clock=clock)
+    life = _Session(destination, settings, tables, draining=draining, metrics=metrics, progress=progress, clock=clock)
     try:
         await life.run(streams, snapshots, on_claimed, on_ready)
     except BaseExceptionGroup as group:
-        error = first_error(group)
+        error = root_cause(group)
         if isinstance(error, LimitReached) and not error.again:
             await life.keep(error.halt)
         raise error from group
 
 
-class _Life:
+class _Session:
     """The parts of one life and the order in which they end."""
 
     def __init__(
@@ -142,7 +142,7 @@ class _Life:
         *,
         draining: asyncio.Event,
         metrics: Metrics,
-        progress: Progress,
+        progress: TaskHealth,
         clock: Callable[[], float],
     ) -> None:
         self._destination = destination
@@ -152,8 +152,8 @@ class _Life:
         self._progress = progress
         self._clock = clock
         self._budget = ByteBudget(settings.budget_bytes)
-        self._diversion = Diversion(settings.diversion)
-        self._mended: asyncio.Queue[Halt] = asyncio.Queue()
+        self._diversion = DeadLetterLimiter(settings.diversion)
+        self._mended: asyncio.Queue[LimitStop] = asyncio.Queue()
         self._checkpointer = Checkpointer(
             destination.checkpoints,
             interval_seconds=settings.checkpoint_interval_seconds,
@@ -233,7 +233,7 @@ class _Life:
 
     async def _begin(self, on_claimed: Callable[[int], Awaitable[None]] | None) -> None:
         """Wait until nobody else is at work, load what was saved, take an epoch, and be a member."""
-        await self._membership.alone()
+        await self._membership.wait_until_alone()
         there, settings = self._destination, self._settings
         before = Predecessor(settings.division, there.members, there.sessions, settings.succession, self._progress)
         with self._progress.task("start") as task:
@@ -252,28 +252,28 @@ class _Life:
     async def _load(self) -> None:
         await self._checkpointer.load()
         halts = self._destination.halts
-        found = await halts.open_halts() if halts is not None else ()
-        self._diversion = Diversion(self._settings.diversion, found, on_mended=self._mended.put_nowait)
+        found = await halts.open_limit_stops() if halts is not None else ()
+        self._diversion = DeadLetterLimiter(self._settings.diversion, found, on_mended=self._mended.put_nowait)
         for halt in found:
             if not halt.stands(self._settings.diversion):
                 self._mended.put_nowait(halt)
 
-    async def keep(self, halt: Halt) -> None:
+    async def keep(self, halt: LimitStop) -> None:
         """Let the next life stop where this one did. Gives up after a while: it would then stop a little later."""
         halts = self._destination.halts
         if halts is None:
             return
         with suppress(TimeoutError, FatalError):  # what stops the life is worth saying, this is not
             async with asyncio.timeout(KEEP_SECONDS):
-                await self._retry_checkpoints("keeping why this life stops", lambda: halts.save_halt(halt))
+                await self._retry_checkpoints("keeping why this life stops", lambda: halts.save_limit_stop(halt))
 
     async def _close_mended(self) -> None:
         """Forget what earlier lives have stopped at and this one has passed."""
         halts = self._destination.halts
         while halts is not None:
             halt = await self._mended.get()
-            self._progress.tell("dead-letter limit left behind", limit=halt.limit, table=halt.table)
-            await self._retry_checkpoints("closing a halt", partial(halts.close_halt, halt))
+            self._progress.log_info("dead-letter limit left behind", limit=halt.limit, table=halt.table)
+            await self._retry_checkpoints("closing a halt", partial(halts.close_limit_stop, halt))
 
     def _limit(self, deadline: asyncio.Timeout) -> None:
         """Let the time begin in which readers leave, the writer drains and the last checkpoints are saved."""
@@ -302,7 +302,7 @@ class _Life:
             store=self._destination.snapshots,
             decoders=self._destination.decoders,
             checkpointer=self._checkpointer,
-            engine=Engine(
+            engine=Instruments(
                 self._budget,
                 writer,
                 self._metrics,
@@ -325,11 +325,11 @@ class _Life:
     async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._metrics.retry("checkpoint", error)
-            self._progress.report("checkpointer", error, pause_seconds)
+            self._progress.log_retry("checkpointer", error, pause_seconds)
 
         with self._progress.task("checkpointer") as task:
             task.waiting_for(what)
-            await retry_for_ever(operation, backoff=Backoff(), on_retry=on_retry)
+            await retry_forever(operation, backoff=Backoff(), on_retry=on_retry)
 
 
 async def _unless(

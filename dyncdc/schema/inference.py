@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from dyncdc.schema.types.dynamodb_values import canonical_number, elements, entries, unpack
-from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.reject_reasons import UndecodableRecord
 
 from .naming import RESERVED_NAMES, column_name
 from .table_spec import AttributeType, ColumnSpec, Encoding, KeyAttribute
@@ -34,7 +34,7 @@ class _Seen:
 
     tags: Counter[str] = field(default_factory=Counter)
     empty: Counter[str] = field(default_factory=Counter)
-    """Of these, the lists and maps with nothing inside: they tell no type yet, as ``Newcomers`` sees it."""
+    """Of these, the lists and maps with nothing inside: they tell no type yet, as ``UnmappedAttributes`` sees it."""
     numbers: _Numbers = field(default_factory=lambda: _Numbers())
     elements: _Seen | None = None
     children: dict[str, _Seen] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class _Seen:
         try:
             tag, payload = unpack(value)
             self._look(tag, payload, depth)
-        except Undecodable:
+        except UndecodableRecord:
             return
         self.tags[tag] += 1
         self.empty[tag] += tag in ("L", "M") and not payload

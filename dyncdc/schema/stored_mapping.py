@@ -15,7 +15,7 @@ FIXED: Final[frozenset[By]] = frozenset(("comment", "sample"))
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredColumn:
     """One row: what a column was when it was noted. ``default``: the expression over the spill that dyncdc gave it."""
 
     role: Role

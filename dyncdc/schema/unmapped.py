@@ -24,7 +24,7 @@ class _Place:
     below: dict[str, _Place] = field(default_factory=dict)
 
 
-class Newcomers:
+class UnmappedAttributes:
     """Takes note of what one table's items hold outside of its columns.
 
     ``on_news`` is called, on the loop, whenever there is something to decide about. An attribute that tells no type
@@ -45,7 +45,7 @@ class Newcomers:
     def _fresh(self) -> Sample:
         return Sample(nested=self._nested, flatten_depth=self._flatten_depth)
 
-    def settle(self, columns: tuple[ColumnSpec, ...]) -> None:
+    def set_columns(self, columns: tuple[ColumnSpec, ...]) -> None:
         """The table has these columns now."""
         self._root = {}
         for column in columns:
@@ -55,12 +55,12 @@ class Newcomers:
             place.filled = True
         self.closed = False
 
-    def take(self) -> Sample:
+    def drain(self) -> Sample:
         """Return what was noted since the last time."""
         taken, self._sample = self._sample, self._fresh()
         return taken
 
-    def look(self, spilled: Mapping[str, object]) -> None:
+    def observe(self, spilled: Mapping[str, object]) -> None:
         """Take note of what has no column among the attributes of an item that went to the spill."""
         if self.closed:
             return

@@ -19,7 +19,7 @@ from dyncdc.sinks.client.error_codes import SchemaChangedError, TableGoneError
 from dyncdc.sinks.client.query_settings import Settings
 from dyncdc.sinks.state.rows import until_made_again
 from dyncdc.sinks.state.tables import DEAD_LETTERS
-from dyncdc.sinks.tables.schema_check import ColumnWatch
+from dyncdc.sinks.tables.schema_check import SchemaCheck
 
 INSERT_COPIES: Final = 0.25
 """Memory that one insert takes while it is sent, beside its block, as a multiple of the statement: an upper bound.
@@ -49,7 +49,7 @@ TOO_MANY_PARTS: Final = 252
 class ClickHouseSink:
     """Implements ``ports.Sink``."""
 
-    def __init__(self, clickhouse: ClickHouse, watch: ColumnWatch | None = None) -> None:
+    def __init__(self, clickhouse: ClickHouse, watch: SchemaCheck | None = None) -> None:
         """``watch``: tells whether the destinations are still what their rows are made for."""
         self._clickhouse = clickhouse
         self._watch = watch

@@ -18,7 +18,7 @@ from dyncdc.sources.kinesis.get_records import decode_get_records
 from .aws_errors import aws_call
 from .credentials import is_loopback, of_session
 from .item_json import decode_items
-from .raw_answers import keep_whole_answer
+from .raw_answers import keep_raw_answer
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0
@@ -73,11 +73,11 @@ async def open_clients(
         connections = max(POOL_MIN_CONNECTIONS, shards)
         kinesis = await _client(session, stack, "kinesis", endpoint_url, connections, READ_ATTEMPTS)
         kinesis.meta.events.register("before-parse.kinesis.GetRecords", decode_get_records)
-        kinesis.meta.events.register("before-parse.kinesis.DescribeStreamSummary", keep_whole_answer)
+        kinesis.meta.events.register("before-parse.kinesis.DescribeStreamSummary", keep_raw_answer)
         dynamodb = await _client(session, stack, "dynamodb", endpoint_url, POOL_MIN_CONNECTIONS, ATTEMPTS)
         for operation in ("Scan", "BatchGetItem"):
             dynamodb.meta.events.register(f"before-parse.dynamodb.{operation}", decode_items)
-        dynamodb.meta.events.register("before-parse.dynamodb.DescribeExport", keep_whole_answer)
+        dynamodb.meta.events.register("before-parse.dynamodb.DescribeExport", keep_raw_answer)
         s3 = await _client(session, stack, "s3", endpoint_url, POOL_MIN_CONNECTIONS, ATTEMPTS)
         for client in (kinesis, dynamodb, s3):
             client.meta.events.register("after-call", credentials.look_at_answer)

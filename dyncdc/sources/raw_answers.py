@@ -16,7 +16,7 @@ WHOLE = "DyncdcWholeAnswer"
 _read = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def keep_whole_answer(
+def keep_raw_answer(
     response_dict: MutableMapping[str, Any], customized_response_dict: MutableMapping[str, Any], **_: object
 ) -> None:
     """Handle ``before-parse`` of an operation whose answers have fields to be looked at. Errors are left to botocore.
@@ -27,7 +27,7 @@ def keep_whole_answer(
         customized_response_dict[WHOLE] = _read(response_dict["body"])
 
 
-def whole_answer(response: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def raw_answer(response: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The object called ``name`` in an answer, with every field that was sent. Raises LookupError, as if unreadable."""
     found: Mapping[str, Any] = response[WHOLE][name]
     return found

@@ -10,7 +10,7 @@ LOOKS = 4
 """How often the alarm is set again within its time."""
 
 
-async def watch_loop(seconds: float) -> None:
+async def watch_event_loop(seconds: float) -> None:
     """Write the stack of every thread to stderr, once, when the loop has not turned for ``seconds``. Until cancelled.
 
     File, line and function of each frame, never a value. Whoever kills a process that hangs finds there why it hung.

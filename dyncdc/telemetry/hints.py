@@ -35,6 +35,6 @@ ADVICE: Final[Mapping[str, str]] = {
 """Kind of a task, which its name begins with, to what to do."""
 
 
-def what_to_do(task: str) -> str:
+def hint_for(task: str) -> str:
     """Return the advice for a task of this name, "" for one of a kind that has none."""
     return ADVICE.get(task.partition(":")[0], "")

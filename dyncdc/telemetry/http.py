@@ -13,10 +13,10 @@ from aiohttp import web
 
 from dyncdc.errors import ConfigError
 
-from .http_guard import Connection, Connections, Kept, guard, hosts_of
+from .http_guard import CachedAnswer, Connection, Connections, guard, hosts_of
 from .metrics import Metrics
-from .status_page import Document, Overview, add_page
-from .task_health import Progress
+from .status_page import Document, StatusBuilder, add_page
+from .task_health import TaskHealth
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -51,12 +51,12 @@ class Readiness:
 class HttpPages:
     """The answers. All handlers are plain reads of what the rest of the process keeps up to date."""
 
-    def __init__(self, metrics: Metrics, progress: Progress, readiness: Readiness, overview: Overview) -> None:
+    def __init__(self, metrics: Metrics, progress: TaskHealth, readiness: Readiness, overview: StatusBuilder) -> None:
         self._metrics = metrics
         self._overview = overview
         self._progress = progress
         self._readiness = readiness
-        self._kept = Kept(self._render)
+        self._kept = CachedAnswer(self._render)
 
     def application(self) -> web.Application:
         """Return the routes."""

@@ -146,7 +146,7 @@ class Turns:
             await asyncio.sleep(self._last - now)
 
 
-class Kept:
+class CachedAnswer:
     """A page that is made once for all who ask for it at the same time, and a little longer."""
 
     def __init__(self, make: Callable[[], Awaitable[bytes]]) -> None:

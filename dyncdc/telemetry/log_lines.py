@@ -26,7 +26,7 @@ def lost_lines() -> int:
     return _Lost.lines
 
 
-class Lines:
+class LogLines:
     """A stream to write whole lines to, as ``structlog`` and ``logging`` want one.
 
     The disk under stderr may be full, its reader gone or frozen: none of that may end or stop what is logged about.

@@ -15,7 +15,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from .log_lines import Lines
+from .log_lines import LogLines
 from .repeat_limiter import RepeatLimiter
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -41,7 +41,7 @@ def configure_logging(
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_dumps)]
     )
-    lines = Lines(stream)
+    lines = LogLines(stream)
     structlog.configure(
         processors=[*first, LimitRepeats(limiter), stamp, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -113,7 +113,7 @@ def _add_repeats(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-class _ForeignHandler(logging.StreamHandler[Lines]):  # all that it does with it is to write
+class _ForeignHandler(logging.StreamHandler[LogLines]):  # all that it does with it is to write
     def handleError(self, record: logging.LogRecord) -> None:
         """Say that a library's record cannot be shown; the standard library would write a traceback, with values."""
         self.stream.write(f"dyncdc: a warning of {record.name} cannot be shown\n")

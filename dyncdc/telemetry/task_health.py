@@ -13,9 +13,9 @@ from pathlib import Path
 import structlog
 
 from dyncdc.errors import AccessDeniedError
-from dyncdc.model import Buried
+from dyncdc.model import DeadLetter
 
-from .hints import what_to_do
+from .hints import hint_for
 from .repeat_limiter import RepeatLimiter
 
 BUDGET = "budget"
@@ -43,7 +43,7 @@ class TaskProgress:
     failure: str = ""
     runner: asyncio.Task[object] | None = None
     """What runs it: whoever asks where it hangs looks at its stack."""
-    told: bool = False
+    logged: bool = False
     trouble: Exception | None = None
     """Why it tries again, while it does."""
     troubled_at: float = 0.0
@@ -51,7 +51,7 @@ class TaskProgress:
     plan: str = ""
     """What it waits for on purpose; "" while it does not."""
     plan_ends_at: float | None = None
-    """When that will be over, by the clock of ``Progress``; None where nobody knows."""
+    """When that will be over, by the clock of ``TaskHealth``; None where nobody knows."""
     _rests: bool = False
     """Whether it is in a planned pause that began right after it had moved."""
 
@@ -142,7 +142,7 @@ class PlannedWait:
 
 
 @dataclass(slots=True)
-class Progress:
+class TaskHealth:
     """All live tasks. ``clock`` is monotonic seconds."""
 
     stuck_after_seconds: float = 60.0
@@ -168,7 +168,7 @@ class Progress:
         try:
             with structlog.contextvars.bound_contextvars(task=name):
                 yield task
-            if task.told:
+            if task.logged:
                 _log.info(MOVED_AGAIN, task=name)  # by ending
         finally:
             del self._tasks[id(task)]
@@ -225,28 +225,28 @@ class Progress:
         stuck = {found.name: found for found in self.stuck()}
         for task in self._tasks.values():
             found = stuck.get(task.name)
-            if found is not None and not task.told:
+            if found is not None and not task.logged:
                 _log.error(
                     STUCK,
                     task=task.name,
                     seconds=round(found.seconds),
                     reason=found.reason,
-                    hint=what_to_do(task.name),
+                    hint=hint_for(task.name),
                     hangs_in=stack_of(task.runner),  # not "stack": what writes for a terminal takes that for text
                 )
-            elif found is None and task.told:
+            elif found is None and task.logged:
                 _log.info(MOVED_AGAIN, task=task.name)
-            task.told = found is not None
+            task.logged = found is not None
 
-    def tell(self, event: str, **keys: object) -> None:
+    def log_info(self, event: str, **keys: object) -> None:
         """Log what an operator should know of: the start or the end of something, never anything per record."""
         _log.info(event, **keys)
 
-    def alarm(self, event: str, **keys: object) -> None:
+    def log_error(self, event: str, **keys: object) -> None:
         """Log what needs a person, or is at risk, though no task has failed."""
         _log.error(event, **keys)
 
-    def diverted(self, letters: Iterable[Buried]) -> None:
+    def diverted(self, letters: Iterable[DeadLetter]) -> None:
         """Warn of dead letters: of each table, reason and column once per interval, with how many there were since.
 
         Never what they hold.
@@ -265,7 +265,7 @@ class Progress:
                     repeats=0,
                 )
 
-    def report(self, task: str, error: Exception, pause_seconds: float | None) -> None:
+    def log_retry(self, task: str, error: Exception, pause_seconds: float | None) -> None:
         """Log a task's trouble, at most once per interval. ``pause_seconds``: None when there is no next try."""
         live = self._named.get(task)
         if live is not None:

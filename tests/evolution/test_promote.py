@@ -9,7 +9,7 @@ import pytest
 from e2e.harness import Ended
 from traps.stage import Stage, change, now, until
 
-from dyncdc.app.context import open_world
+from dyncdc.app.context import open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import load_config
 from dyncdc.errors import ConfigError
@@ -98,7 +98,7 @@ def test_what_would_blur_or_cannot_be_is_refused_and_changes_nothing(stage: Stag
         config = load_config(stage.configure("promote"))
         told = []
         with limited(config, "promote") as patience:
-            async with open_world(config, patience) as world:
+            async with open_context(config, patience) as world:
                 for attribute, kind, _ in REFUSED:
                     with pytest.raises(ConfigError) as refused:
                         await run_promote(world, table, attribute, kind)

@@ -10,11 +10,11 @@ import pytest
 from traps.stage import LIFE_SECONDS, Stage, until
 
 from dyncdc.app import run_daemon
-from dyncdc.app.assembly.live_schema import LiveColumns
+from dyncdc.app.assembly.live_schema import LiveSchema
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import load_config
 from dyncdc.operations.check.checker import Checker
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.schema.table_spec import ColumnSpec
 
@@ -382,15 +382,15 @@ async def test_a_column_that_is_narrowed_while_others_come_is_loaded_anew(
 ) -> None:
     stage.options = {"kinesis": {"stream": stage.stream()}}
     table = stage.table(items=[item(0) | {"size": {"N": "300"}}], snapshot=SCAN)
-    add = LiveColumns.add
+    add = LiveSchema.add
 
-    async def narrow_first(columns: LiveColumns, name: str, new: Sequence[ColumnSpec]) -> None:
+    async def narrow_first(columns: LiveSchema, name: str, new: Sequence[ColumnSpec]) -> None:
         stage.clickhouse.run("ALTER TABLE orders MODIFY COLUMN size Nullable(Int8)")
         await add(columns, name, new)
 
     async with stage.living():
         await until(lambda: stage.count() == 1)
-        monkeypatch.setattr(LiveColumns, "add", narrow_first)
+        monkeypatch.setattr(LiveSchema, "add", narrow_first)
         put(stage, table, item(1, plan="gold"))
         await until(lambda: stage.rows(columns="size")[:1] == [[None]], what="the table is loaded anew")
     assert len(gap_reasons(stage)) == 1
@@ -414,7 +414,7 @@ def test_a_setting_that_several_members_find_changed_is_one_gap(stage: Stage) ->
     async def live() -> None:
         async with asyncio.timeout(LIFE_SECONDS):
             configs = [load_config(stage.configure(f"member{number}")) for number in range(2)]
-            lives = [run_daemon(one, once=True, division=Division(n, 2)) for n, one in enumerate(configs)]
+            lives = [run_daemon(one, once=True, division=Assignment(n, 2)) for n, one in enumerate(configs)]
             assert await asyncio.gather(*lives) == [0, 0]
 
     stage.options = {"kinesis": {"stream": stage.stream(2)}}

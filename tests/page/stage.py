@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import Overview, TableFacts
+from dyncdc.telemetry.status_page import StatusBuilder, TableFacts
 from dyncdc.telemetry.status_page.document import GapPart, LettersPart, StoredPart
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 START = 1_790_000_000.0
 HOUR = 3600.0
@@ -38,9 +38,9 @@ class Stage:
     url: str
     clock: Clock
     metrics: Metrics
-    progress: Progress
+    progress: TaskHealth
     readiness: Readiness
-    overview: Overview
+    overview: StatusBuilder
 
     def live(self, steps: int = 72) -> None:
         """Let six minutes pass in which all is well, but for one table that is being loaded."""
@@ -114,8 +114,8 @@ class Stage:
 async def on_stage(*more: TableFacts) -> AsyncIterator[Stage]:
     """Serve the page while the block runs. ``more``: tables beside those that are always there."""
     clock, metrics, readiness = Clock(), Metrics(), Readiness()
-    progress = Progress(60.0, clock)
-    overview = Overview("shop", "0/1", [*FACTS, *more], metrics, progress, lambda: readiness.missing, clock)
+    progress = TaskHealth(60.0, clock)
+    overview = StatusBuilder("shop", "0/1", [*FACTS, *more], metrics, progress, lambda: readiness.missing, clock)
     pages = HttpPages(metrics, progress, readiness, overview).application()
     async with serve_http(("127.0.0.1", 0), pages) as port:
         yield Stage(f"http://127.0.0.1:{port}/", clock, metrics, progress, readiness, overview)

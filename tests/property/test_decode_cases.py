@@ -13,7 +13,7 @@ from dyncdc.errors import ConfigError
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.schema.types.codecs import compile_type, default_takes
 from dyncdc.schema.types.dynamodb_values import canonical
-from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.reject_reasons import UndecodableRecord
 from dyncdc.schema.types.scalars import Inexact
 
 ID = ColumnSpec("id", "String", ("id",), ("S",), key=True)
@@ -59,7 +59,7 @@ def test_blurred_values_are_in_the_column_and_in_the_spill(kind: str, value: dic
 
 @pytest.mark.parametrize(("kind", "value"), BLURRED)
 def test_blurred_values_are_refused_where_nothing_else_keeps_them(kind: str, value: dict[str, Any]) -> None:
-    with pytest.raises((Undecodable, ConfigError), match=r"lossy = true|blurs"):
+    with pytest.raises((UndecodableRecord, ConfigError), match=r"lossy = true|blurs"):
         upsert(kind, value, takes_of(kind, value), spill="")
 
 
@@ -102,7 +102,7 @@ def test_the_moment_of_a_text_with_an_offset_is_that_of_its_instant() -> None:
 
 @pytest.mark.parametrize(("kind", "value"), [case for case in MISFITS if not case[0].startswith("JSON")])
 def test_t2_a_misfit_without_a_spill_names_the_column_and_not_the_value(kind: str, value: dict[str, Any]) -> None:
-    with pytest.raises(Undecodable) as failure:
+    with pytest.raises(UndecodableRecord) as failure:
         upsert(kind, value, takes_of(kind, value), spill="")
     assert (failure.value.reason, failure.value.column) == ("misfit", "x")
     payload = next(iter(value.values()))

@@ -18,7 +18,7 @@ from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.sql.row_reader import RowRenderer
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.schema.types.dynamodb_values import canonical, canonical_item, same_value
-from dyncdc.schema.types.reject_reasons import MISFIT, REASONS, Undecodable
+from dyncdc.schema.types.reject_reasons import MISFIT, REASONS, UndecodableRecord
 
 quick = settings(deadline=None, max_examples=100)
 
@@ -217,5 +217,5 @@ def test_a_lossy_column_is_ambiguous_and_not_in_the_spill() -> None:
 def test_undecodable_is_raised_for_items_that_dynamodb_cannot_have() -> None:
     try:
         RowRenderer(WIDE).differences({"a": {"X": 1}}, [None] * len(WIDE.columns), "")
-    except Undecodable as failure:
+    except UndecodableRecord as failure:
         assert failure.reason in REASONS

@@ -22,7 +22,7 @@ from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.model import Decoded, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.table_spec import TableSpec
-from dyncdc.schema.unmapped import Newcomers
+from dyncdc.schema.unmapped import UnmappedAttributes
 
 FIRST_SEED = int(os.environ.get("DYNCDC_FUZZ_FIRST_SEED", "0"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("DYNCDC_FUZZ_SEEDS", "60")))
@@ -41,13 +41,13 @@ def plans_of(*specs: TableSpec) -> dict[str, TablePlan]:
 def told(decoder: StreamDecoder | SnapshotDecoder, plans: dict[str, TablePlan], found: RawChunk, noted: bool) -> Any:
     """All that a decoder says about a chunk, new attributes included; which table comes first means nothing."""
     for plan in plans.values():
-        plan.newcomers = Newcomers(nested="flatten", flatten_depth=1, on_news=lambda: None) if noted else None
+        plan.newcomers = UnmappedAttributes(nested="flatten", flatten_depth=1, on_news=lambda: None) if noted else None
         if plan.newcomers is not None:
-            plan.newcomers.settle(plan.spec.columns)
+            plan.newcomers.set_columns(plan.spec.columns)
     decoded: list[Decoded] = list(decoder.decode(found))
     for each in decoded:
         each.blocks.sort(key=lambda block: block.table)
-    news = [(infer_columns((), each.take()), each.maps) for plan in plans.values() if (each := plan.newcomers)]
+    news = [(infer_columns((), each.drain()), each.maps) for plan in plans.values() if (each := plan.newcomers)]
     return decoded, news
 
 

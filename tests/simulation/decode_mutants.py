@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dyncdc.decode import envelope
-from dyncdc.decode.decoder import Batch, StreamDecoder
+from dyncdc.decode.decoder import StreamDecoder, SubBatch
 from dyncdc.decode.envelope import Change
 from dyncdc.decode.table_plan import TablePlan
 
@@ -20,7 +20,7 @@ def version_from_the_clock(patch: pytest.MonkeyPatch) -> None:
 
 def decode_error_swallowed(patch: pytest.MonkeyPatch) -> None:
     """A record that cannot be decoded is counted and skipped."""
-    patch.setattr(Batch, "bury", lambda self, table, failure, position, raw: None)
+    patch.setattr(SubBatch, "reject", lambda self, table, failure, position, raw: None)
 
 
 def unit_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def deletes_skipped(patch: pytest.MonkeyPatch) -> None:
     """A REMOVE has no image, so it has no row."""
     original = StreamDecoder._add_change
 
-    def add_change(self: StreamDecoder, plan: TablePlan, change: Change, position: Any, batch: Batch) -> None:
+    def add_change(self: StreamDecoder, plan: TablePlan, change: Change, position: Any, batch: SubBatch) -> None:
         if change.event_name != "REMOVE":
             original(self, plan, change, position, batch)
 
@@ -58,7 +58,7 @@ def first_error_ends_the_chunk(patch: pytest.MonkeyPatch) -> None:
     """What comes behind a record that cannot be decoded is skipped with it."""
     original = StreamDecoder._decode_record
 
-    def decode_record(self: StreamDecoder, record: bytes, position: Any, batch: Batch) -> None:
+    def decode_record(self: StreamDecoder, record: bytes, position: Any, batch: SubBatch) -> None:
         if not batch.decoded.dead:
             original(self, record, position, batch)
 

@@ -8,49 +8,49 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.model import RawChunk
-from dyncdc.pipeline.reading.retention_edge import Edge, Hole, Kept
-from dyncdc.pipeline.reading.shard_reader import Pump
+from dyncdc.pipeline.reading.retention_edge import Hole, ObservedRetention, RetentionEdge
+from dyncdc.pipeline.reading.shard_reader import ShardReader
 
 
 def expired_while_reading_ignored(patch: pytest.MonkeyPatch) -> None:
     """Only who begins to read, or has stopped, looks whether something has expired."""
-    patch.setattr(Edge, "hole", lambda self, chunk, kept: None)
+    patch.setattr(RetentionEdge, "hole", lambda self, chunk, kept: None)
 
 
 def gap_begins_too_late(patch: pytest.MonkeyPatch) -> None:
     """The gap begins where reading goes on."""
-    hole = Edge.hole
+    hole = RetentionEdge.hole
 
-    def late(self: Edge, chunk: RawChunk, kept: Kept) -> Hole | None:
+    def late(self: RetentionEdge, chunk: RawChunk, kept: ObservedRetention) -> Hole | None:
         found = hole(self, chunk, kept)
         return found and replace(found, begin=max(found.begin, chunk.first_arrived))
 
-    patch.setattr(Edge, "hole", late)
+    patch.setattr(RetentionEdge, "hole", late)
 
 
 def gap_ends_too_early(patch: pytest.MonkeyPatch) -> None:
     """The gap ends where the horizon was when the position was read."""
-    hole = Edge.hole
+    hole = RetentionEdge.hole
 
-    def early(self: Edge, chunk: RawChunk, kept: Kept) -> Hole | None:
+    def early(self: RetentionEdge, chunk: RawChunk, kept: ObservedRetention) -> Hole | None:
         found = hole(self, chunk, kept)
         return found and replace(found, end=found.begin)
 
-    patch.setattr(Edge, "hole", early)
+    patch.setattr(RetentionEdge, "hole", early)
 
 
 def retention_believed(patch: pytest.MonkeyPatch) -> None:
     """The retention is what the last list said, whatever the records say."""
 
-    async def looked_again(self: Pump, chunk: RawChunk, hole: Hole | None) -> bool:
+    async def looked_again(self: ShardReader, chunk: RawChunk, hole: Hole | None) -> bool:
         return False
 
-    patch.setattr(Pump, "_looked_again", looked_again)
+    patch.setattr(ShardReader, "_looked_again", looked_again)
 
 
 def increase_brings_records_back(patch: pytest.MonkeyPatch) -> None:
     """What had expired before the retention was increased is taken for kept."""
-    patch.setattr(Kept, "seen", lambda self, seconds, now: Kept(seconds, 0.0, self.looks + 1))
+    patch.setattr(ObservedRetention, "seen", lambda self, seconds, now: ObservedRetention(seconds, 0.0, self.looks + 1))
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]

@@ -29,12 +29,12 @@ from virtual_time import run as run_virtual
 from dyncdc.model import HORIZON, Block, Checkpoint, Decoded, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading import retention_edge
-from dyncdc.pipeline.reading.reader_pool import Readers
-from dyncdc.pipeline.reading.shard_reader import Engine
-from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamFollower
+from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .life import Violation
 
@@ -77,7 +77,7 @@ class EdgeStream:
     def __init__(self, shards: dict[str, Trimmed], rng: random.Random) -> None:
         self.shards = shards
         self._rng = rng
-        self.kept = retention_edge.Kept(self._retention())
+        self.kept = retention_edge.ObservedRetention(self._retention())
         self.slow_seconds = 0.0
 
     def _retention(self) -> float:
@@ -210,15 +210,15 @@ async def _live(seed: int, counted: Counter[str]) -> None:
         for number in range(rng.randint(1, 3))
     }
     source, gaps = EdgeStream(shards, rng), MemoryRecovery()
-    store, budget, metrics, progress = JudgedCheckpoints(shards, gaps), ByteBudget(10**7), Metrics(), Progress()
+    store, budget, metrics, progress = JudgedCheckpoints(shards, gaps), ByteBudget(10**7), Metrics(), TaskHealth()
     writer, checkpointer = writer_of(GettingSink(shards, rng), budget), checkpointer_of(store, interval_seconds=0.5)
     recovery = Recovery(gaps, Policy("resnapshot", {SOURCE: [TABLE]}), metrics, progress, sole_member())
     await checkpointer.load()
-    engine = Engine(budget, writer, metrics, progress, lambda: source.now)
+    engine = Instruments(budget, writer, metrics, progress, lambda: source.now)
     async with asyncio.TaskGroup() as tasks:
-        readers = Readers(engine, checkpointer, tasks)
+        readers = ReaderPool(engine, checkpointer, tasks)
         await recovery.begin([source], NoSnapshots(), checkpointer)
-        follower = StreamFollower(source, OneRowForEach(), readers, checkpointer, engine, recovery, sole_member())
+        follower = StreamReader(source, OneRowForEach(), readers, checkpointer, engine, recovery, sole_member())
         running = [tasks.create_task(each) for each in (writer.run(), checkpointer.run(), follower.run())]
         await _disturb(source, shards, rng)
         source.slow_seconds = 0.0

@@ -14,8 +14,8 @@ import orjson
 from dyncdc.errors import RefusedError, RejectedRowsError, RetryableError
 from dyncdc.model import (
     Block,
-    Buried,
     Checkpoint,
+    DeadLetter,
     Past,
     PastMark,
     Proof,
@@ -26,7 +26,7 @@ from dyncdc.model import (
     SourceId,
     Watermark,
 )
-from dyncdc.pipeline.writing.rejected_rows import RefusedRow
+from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 
 from .life import Life, server_time
 from .world import EPOCH, POISON, Change, World
@@ -148,10 +148,10 @@ def refused_id(table: str, key: str, number: int) -> str:
 class Bury:
     """Makes the dead letters of refused rows."""
 
-    def name(self, row: RefusedRow) -> Buried:
-        return Buried(0, row.position, row.block.table, "refused")
+    def name(self, row: RejectedRow) -> DeadLetter:
+        return DeadLetter(0, row.position, row.block.table, "refused")
 
-    def __call__(self, row: RefusedRow, record: bytes | None) -> Block:
+    def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
         ((key, number, *_),) = rows_of(row.block)
         return letter(refused_id(row.block.table, key, number))
 

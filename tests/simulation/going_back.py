@@ -17,15 +17,15 @@ from typing import Any, Literal
 import pytest
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Block, Checkpoint, Followed, Gap, Proof
+from dyncdc.model import Block, Checkpoint, Gap, Proof, TableSource
 from dyncdc.pipeline.checkpoint import checkpointer
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.recovery import rewind
-from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from . import simulate
 from .fake_aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
@@ -57,7 +57,7 @@ class Copy:
     lists: dict[str, Any]
     gaps: dict[tuple[str, str, str, int], Gap]
     recovered: dict[tuple[str, str, str, int], float]
-    followed: dict[str, Followed]
+    followed: dict[str, TableSource]
 
 
 @dataclass(slots=True)
@@ -416,7 +416,7 @@ async def _session(
         for script in scripts
         for table in script.tables
     ]
-    await replicate(
+    await run_session(
         [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in scripts],
         snapshots,
         Destination(
@@ -442,6 +442,6 @@ async def _session(
         ),
         draining=draining,
         metrics=metrics,
-        progress=Progress(clock=asyncio.get_running_loop().time),
+        progress=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )

@@ -14,7 +14,7 @@ from dyncdc.pipeline.checkpoint.watermarks import Watermarks
 from dyncdc.pipeline.reading import stream_reader
 from dyncdc.pipeline.recovery import rewind
 from dyncdc.pipeline.recovery.rewind import Rewind
-from dyncdc.pipeline.snapshot.load import Loading
+from dyncdc.pipeline.snapshot.load import SnapshotLoad
 
 from .going_back import MortalCheckpoints
 
@@ -80,10 +80,10 @@ READ_AGAIN: set[str] = set()
 def snapshots_stay_complete(patch: pytest.MonkeyPatch) -> None:
     """A snapshot that was complete is complete, whatever became of its files and of what it has swept."""
 
-    def believed(self: Loading, snapshot: Snapshot) -> Snapshot:
+    def believed(self: SnapshotLoad, snapshot: Snapshot) -> Snapshot:
         return snapshot
 
-    patch.setattr(Loading, "checked", believed)
+    patch.setattr(SnapshotLoad, "checked", believed)
 
 
 def watermarks_stay(patch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ from dyncdc.errors import FatalError
 from dyncdc.model import Process
 from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.members.succession import Succession
-from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from . import simulate
 from .fake_aws import FakeSnapshotDecoders, StreamDecoder
@@ -192,7 +192,7 @@ async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) 
     keeper = KeptClient(kept, life)
     mark = f"{'here' if here else 'there'} {len(kept.processes)}"
     kept.processes[mark] = one
-    await replicate(
+    await run_session(
         [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in world.streams],
         (),
         Destination(
@@ -220,7 +220,7 @@ async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) 
         ),
         draining=one.draining,
         metrics=Metrics(),
-        progress=Progress(clock=asyncio.get_running_loop().time),
+        progress=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
         on_ready=lambda epoch: _ready(kept, one, epoch),
     )

@@ -11,7 +11,7 @@ from dyncdc.model import Member, Session
 from dyncdc.pipeline.members.liveness import Sightings
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor
-from dyncdc.pipeline.session import _Life
+from dyncdc.pipeline.session import _Session
 from dyncdc.pipeline.writing.writer import Writer
 
 from .fake_sessions import KeptClient
@@ -48,16 +48,16 @@ def equal_epochs_go_on(patch: pytest.MonkeyPatch) -> None:
 
 def tokens_of_an_epoch(patch: pytest.MonkeyPatch) -> None:
     """A deduplication token is made of the epoch alone: rows of two lives of one epoch look like repeats."""
-    make = _Life._writer
+    make = _Session._writer
 
-    def writer(self: _Life) -> Writer:
+    def writer(self: _Session) -> Writer:
         session, self._claim.session = self._claim.session, replace(self._claim.session, id="")
         try:
             return make(self)
         finally:
             self._claim.session = session
 
-    patch.setattr(_Life, "_writer", writer)
+    patch.setattr(_Session, "_writer", writer)
 
 
 def nobody_waited_for(patch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def run(seed: int) -> Counter[str]:
     """Run one seed. Raises Violation."""
     rng = random.Random(f"left out of {seed}")
     counted: Counter[str] = Counter()
-    live, process, replicate = simulate._live, simulate._process, session.replicate
+    live, process, replicate = simulate._live, simulate._process, session.run_session
     unusable: set[str] = set()
 
     async def leave_out(simulation: Simulation, end: str) -> None:

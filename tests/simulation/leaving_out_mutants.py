@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.reading.stream_reader import StreamFollower
+from dyncdc.pipeline.reading.stream_reader import StreamReader
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -25,12 +25,12 @@ def positions_move_past_what_was_left_out(patch: pytest.MonkeyPatch) -> None:
 
 def nobody_is_told_what_is_left_out(patch: pytest.MonkeyPatch) -> None:
     """The decoder leaves tables out and the readers do not know."""
-    original = StreamFollower.__init__
+    original = StreamReader.__init__
 
-    def blind(self: StreamFollower, *arguments: Any, **options: Any) -> None:
+    def blind(self: StreamReader, *arguments: Any, **options: Any) -> None:
         original(self, *arguments, **options | {"unusable": ()})
 
-    patch.setattr(StreamFollower, "__init__", blind)
+    patch.setattr(StreamReader, "__init__", blind)
 
 
 def chunk_without_rows_is_whole(patch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from dyncdc.errors import PositionLostError, RetryableError
-from dyncdc.model import Checkpoint, Followed, Gap, Position, RawChunk, Request, Shard, SourceId
+from dyncdc.model import Checkpoint, Gap, Position, RawChunk, Request, Shard, SourceId, TableSource
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.recovery.recovery import SourceLostError
-from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from . import simulate
 from .fake_aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
@@ -57,7 +57,7 @@ class Losses:
     open: dict[tuple[str, str, str, int], Gap] = field(default_factory=dict)
     recovered: dict[tuple[str, str, str, int], float] = field(default_factory=dict)
     """Up to when each was."""
-    followed: dict[str, Followed] = field(default_factory=dict)
+    followed: dict[str, TableSource] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
 
     def present(self, script: StreamScript) -> StreamScript | None:
@@ -178,11 +178,11 @@ class RecoveryClient:
         for request in requests:
             self._losses.requests.pop(request.id, None)
 
-    async def followed(self) -> Sequence[Followed]:
+    async def followed(self) -> Sequence[TableSource]:
         await self._call()
         return list(self._losses.followed.values())
 
-    async def save_followed(self, tables: Sequence[Followed]) -> None:
+    async def save_followed(self, tables: Sequence[TableSource]) -> None:
         await self._call()
         self._losses.followed.update((row.table, row) for row in tables)
         await self._life.reach("followed saved")
@@ -327,7 +327,7 @@ async def _life(
         for script in scripts
         for table in script.tables
     ]
-    await replicate(
+    await run_session(
         [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in scripts],
         snapshots,
         Destination(
@@ -342,7 +342,7 @@ async def _life(
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once, on_lost_position="resnapshot"),
         draining=draining,
         metrics=metrics,
-        progress=Progress(clock=asyncio.get_running_loop().time),
+        progress=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )
 

@@ -9,8 +9,8 @@ import pytest
 
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.ports import Swept
-from dyncdc.pipeline.reading.retention_edge import Edge
-from dyncdc.pipeline.reading.stream_reader import StreamFollower
+from dyncdc.pipeline.reading.retention_edge import RetentionEdge
+from dyncdc.pipeline.reading.stream_reader import StreamReader
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.snapshot import next_snapshot
 
@@ -19,8 +19,8 @@ from .losing import LossyGhosts
 
 def lost_positions_read_on(patch: pytest.MonkeyPatch) -> None:
     """Nobody looks whether a position can still be read; Kinesis goes on at the horizon without a word."""
-    patch.setattr(StreamFollower, "_expired", lambda self, marks, present: [])
-    patch.setattr(Edge, "hole", lambda self, chunk, kept: None)
+    patch.setattr(StreamReader, "_expired", lambda self, marks, present: [])
+    patch.setattr(RetentionEdge, "hole", lambda self, chunk, kept: None)
 
 
 def any_snapshot_closes_a_gap(patch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def stream_never_followed_before(patch: pytest.MonkeyPatch) -> None:
     original = Recovery.begin
 
     async def begin(self: Recovery, *arguments: Any) -> None:
-        followed = self._store.followed
+        followed = self._store.table_sources
 
         async def nothing() -> list[Any]:
             await followed()

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from dyncdc.model import Checkpoint, Member, Proof, Shard, ShardId, SourceId
-from dyncdc.pipeline.members.membership import Division, Membership
+from dyncdc.pipeline.members.membership import Assignment, Membership
 from dyncdc.pipeline.reading import stream_reader
 from dyncdc.pipeline.reading.lineage import ready
-from dyncdc.pipeline.reading.stream_reader import StreamFollower
-from dyncdc.pipeline.snapshot.load import Loaded, Loading
+from dyncdc.pipeline.reading.stream_reader import StreamReader
+from dyncdc.pipeline.snapshot.load import Loaded, SnapshotLoad
 
 from .fake_clickhouse import CheckpointClient
 from .mutants import Plant
@@ -21,9 +21,9 @@ from .mutants import Plant
 
 def child_before_another_members_parent(patch: pytest.MonkeyPatch) -> None:
     """Only parents that this member reads itself are waited for."""
-    release = StreamFollower._release
+    release = StreamReader._release
 
-    def released(self: StreamFollower) -> None:
+    def released(self: StreamReader) -> None:
         def own_parents_only(listed: Any, finished: Any, running: Any, *, complete: bool) -> list[Shard]:
             others = {shard.id for shard in listed.values() if not self._owns(shard)}
             return [shard for shard in ready(listed, {*finished, *others}, running, complete=complete)]
@@ -32,29 +32,29 @@ def child_before_another_members_parent(patch: pytest.MonkeyPatch) -> None:
             inner.setattr(stream_reader, "ready", own_parents_only)
             release(self)
 
-    patch.setattr(StreamFollower, "_release", released)
+    patch.setattr(StreamReader, "_release", released)
 
 
 def complete_before_another_members_last_file(patch: pytest.MonkeyPatch) -> None:
     """A snapshot is taken for complete, and swept, when member 0 has read its own files."""
 
-    def loaded(self: Loading, source: SourceId, files: dict[ShardId, Shard], mine: list[Shard]) -> Loaded:
+    def loaded(self: SnapshotLoad, source: SourceId, files: dict[ShardId, Shard], mine: list[Shard]) -> Loaded:
         done = self._checkpointer.finished(source)
         finished = sum(1 for shard in mine if shard.id in done)
         return Loaded(finished + len(files) - len(mine), len(files), len(mine) - finished, ())
 
-    patch.setattr(Loading, "_loaded", loaded)
+    patch.setattr(SnapshotLoad, "_loaded", loaded)
 
 
 def divided_by_the_order_of_the_list(patch: pytest.MonkeyPatch) -> None:
     """A shard belongs to whom its place in the list falls to, as each process first saw it."""
     places: dict[int, dict[str, int]] = {}
 
-    def owner(self: Division, source: SourceId, shard: ShardId) -> int:
+    def owner(self: Assignment, source: SourceId, shard: ShardId) -> int:
         seen = places.setdefault(id(self), {})
         return seen.setdefault(shard, len(seen)) % self.members
 
-    patch.setattr(Division, "owner", owner)
+    patch.setattr(Assignment, "owner", owner)
 
 
 def every_epoch_counts(patch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def strays_welcome(patch: pytest.MonkeyPatch) -> None:
 
 def covered_by_one_member(patch: pytest.MonkeyPatch) -> None:
     """An export is asked for as soon as member 0 has a position in each shard of its own."""
-    patch.setattr(StreamFollower, "_held_elsewhere", lambda self: True)
+    patch.setattr(StreamReader, "_held_elsewhere", lambda self: True)
 
 
 ALL: tuple[Plant, ...] = (

@@ -17,14 +17,14 @@ import structlog
 import virtual_time
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Followed, Gap, Member, Position, RawChunk, Shard
+from dyncdc.model import Gap, Member, Position, RawChunk, Shard, TableSource
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Succession
-from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from . import simulate
 from .fake_aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
@@ -58,7 +58,7 @@ class Shared:
 class Process:
     """One life of one member."""
 
-    division: Division
+    division: Assignment
     life: Life
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     may_say: str = ""
@@ -134,7 +134,7 @@ class NothingLost(RecoveryClient):
         if gaps:
             raise self._life.violated(f"a loss that was none: {gaps[0].reason}")
 
-    async def save_followed(self, tables: Sequence[Followed]) -> None:
+    async def save_followed(self, tables: Sequence[TableSource]) -> None:
         await self._call()
         for row in tables:
             before = self._losses.followed.get(row.table)
@@ -165,7 +165,7 @@ async def _simulate(simulation: Simulation, shared: Shared) -> Counter[str]:
     divided = rng.randint(2, 4)
     await asyncio.sleep(max(0.0, simulation.world.ends_at + 1.0 - asyncio.get_running_loop().time()))
     once = rng.random() < 0.5
-    last = [_start(simulation, shared, rng, Division(number, divided), once=once) for number in range(divided)]
+    last = [_start(simulation, shared, rng, Assignment(number, divided), once=once) for number in range(divided)]
     loop = asyncio.get_running_loop()
     end = loop.time() + LONGEST_LIFE_SECONDS
     equal_since = loop.time()
@@ -186,7 +186,7 @@ async def _simulate(simulation: Simulation, shared: Shared) -> Counter[str]:
 async def _term(simulation: Simulation, shared: Shared, rng: random.Random, divided: int) -> None:
     """One division, until all of it has ended: members are killed and come back, or are replaced while they live."""
     simulation.counted[f"members: {divided}"] += 1
-    present = [_start(simulation, shared, rng, Division(number, divided)) for number in range(divided)]
+    present = [_start(simulation, shared, rng, Assignment(number, divided)) for number in range(divided)]
     gone: list[Process] = []
     for _ in range(rng.randint(0, 4)):
         await asyncio.sleep(rng.uniform(0.2, 3.0))
@@ -226,7 +226,7 @@ async def _stray(
     """A member of another division, where a whole one has been working."""
     if not any(one.division.members == divided and _joined(shared, one) for one in present):
         return
-    stray = _start(simulation, shared, rng, Division(0, divided + 1), stray=True)
+    stray = _start(simulation, shared, rng, Assignment(0, divided + 1), stray=True)
     await asyncio.wait({stray.task}, timeout=60.0)
     if not stray.task.done() or STRAY not in str(stray.task.exception()):
         raise Violation(f"a stray member was not refused: {stray.task}")
@@ -270,7 +270,7 @@ def _start(
     simulation: Simulation,
     shared: Shared,
     rng: random.Random,
-    division: Division,
+    division: Assignment,
     *,
     once: bool = False,
     stray: bool = False,
@@ -294,7 +294,7 @@ async def _process(simulation: Simulation, shared: Shared, process: Process, *, 
                 needed = SETTLE_SECONDS + (MARGIN_SECONDS if plan.had_rows else 0.0)
                 origin = FakeOrigin(simulation.exports[table], life, settle_seconds=needed)
                 snapshots.append(SnapshotTask(plan, origin, streams[script.id]))
-    await replicate(
+    await run_session(
         [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in world.streams],
         snapshots,
         Destination(
@@ -318,6 +318,6 @@ async def _process(simulation: Simulation, shared: Shared, process: Process, *, 
         ),
         draining=process.draining,
         metrics=Metrics(),
-        progress=Progress(clock=asyncio.get_running_loop().time),
+        progress=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )

@@ -16,15 +16,15 @@ import pytest
 from dyncdc.errors import CorruptSnapshotError, RetryableError
 from dyncdc.model import Block, SourceId
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.destinations.bindings import Binding, Partition, Standing, Target
+from dyncdc.pipeline.destinations.bindings import Binding, DestinationState, Partition, Target
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.pipeline.ports import Swept
 from dyncdc.pipeline.recovery.recovery import SourceLostError
-from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot import sweep
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from . import simulate
 from .fake_aws import FakeSnapshotDecoders, StreamDecoder
@@ -168,13 +168,13 @@ class DestinationsClient:
         if rows:
             await self._life.reach("bindings saved")
 
-    async def look(self, destinations: Collection[str]) -> Mapping[str, Standing]:
+    async def look(self, destinations: Collection[str]) -> Mapping[str, DestinationState]:
         await self._call()
         found = {}
         for name in destinations:
             stored = self._moves.now_stands(self._server, name)
             parts = {"all": Partition(stored.first, stored.last, len(stored.rows))} if stored.rows else {}
-            found[name] = Standing(stored.uuid, server_time(), parts)
+            found[name] = DestinationState(stored.uuid, server_time(), parts)
         return found
 
     async def caught_up(self, destination: str) -> bool:
@@ -310,7 +310,7 @@ async def _life(
         for script in scripts
         for table in script.tables
     ]
-    await replicate(
+    await run_session(
         [
             StreamTask(
                 streams[script.id],
@@ -334,6 +334,6 @@ async def _life(
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once, on_lost_position="resnapshot"),
         draining=draining,
         metrics=metrics,
-        progress=Progress(clock=asyncio.get_running_loop().time),
+        progress=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )

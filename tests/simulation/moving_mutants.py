@@ -9,8 +9,8 @@ import pytest
 
 from dyncdc.model import Gap
 from dyncdc.pipeline.destinations import binding_changes, destination_monitor
-from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch
-from dyncdc.pipeline.snapshot.sweep import Sweeping
+from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor
+from dyncdc.pipeline.snapshot.sweep import SnapshotSweep
 
 
 def _missed_by_nothing(patch: pytest.MonkeyPatch, reason: str) -> None:
@@ -33,12 +33,12 @@ def table_made_anew_is_the_same(patch: pytest.MonkeyPatch) -> None:
 
 def table_made_anew_waits_for_a_restart(patch: pytest.MonkeyPatch) -> None:
     """A running life does not look which table it is."""
-    original = DestinationWatch.__init__
+    original = StreamingMonitor.__init__
 
-    def blind(self: DestinationWatch, *arguments: Any, **options: Any) -> None:
+    def blind(self: StreamingMonitor, *arguments: Any, **options: Any) -> None:
         original(self, *arguments, **options | {"table_id": ""})
 
-    patch.setattr(DestinationWatch, "__init__", blind)
+    patch.setattr(StreamingMonitor, "__init__", blind)
 
 
 def emptied_destination_is_full(patch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def nobody_is_asked(patch: pytest.MonkeyPatch) -> None:
     async def allowed(*_: Any) -> bool:
         return True
 
-    patch.setattr(Sweeping, "_allowed", allowed)
+    patch.setattr(SnapshotSweep, "_allowed", allowed)
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]

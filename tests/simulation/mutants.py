@@ -21,13 +21,13 @@ from dyncdc.pipeline.checkpoint.ledger import Receipt, ShardLedger
 from dyncdc.pipeline.coordinator import Coordinator
 from dyncdc.pipeline.ports import Swept
 from dyncdc.pipeline.reading import stream_reader as follower
-from dyncdc.pipeline.reading.reader_pool import Readers
-from dyncdc.pipeline.reading.shard_reader import Pump
-from dyncdc.pipeline.reading.stream_reader import StreamFollower
-from dyncdc.pipeline.snapshot.export import Exporting
-from dyncdc.pipeline.snapshot.load import Loading
+from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_reader import ShardReader
+from dyncdc.pipeline.reading.stream_reader import StreamReader
+from dyncdc.pipeline.snapshot.export import SnapshotExport
+from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader
-from dyncdc.pipeline.snapshot.sweep import Sweeping
+from dyncdc.pipeline.snapshot.sweep import SnapshotSweep
 from dyncdc.pipeline.writing import batch, writer
 from dyncdc.pipeline.writing.writer import Writer
 
@@ -59,12 +59,12 @@ def highest_acknowledged(patch: pytest.MonkeyPatch) -> None:
 
 def last_answer_dropped(patch: pytest.MonkeyPatch) -> None:
     """The records that come with the end of a shard are thrown away."""
-    original = Pump._hand_over
+    original = ShardReader._hand_over
 
-    def hand_over(self: Pump, chunk: RawChunk, blocks: list[Block], reservation: Reservation) -> None:
+    def hand_over(self: ShardReader, chunk: RawChunk, blocks: list[Block], reservation: Reservation) -> None:
         original(self, chunk, [] if chunk.closed else blocks, reservation)
 
-    patch.setattr(Pump, "_hand_over", hand_over)
+    patch.setattr(ShardReader, "_hand_over", hand_over)
 
 
 def checkpoint_at_read_time(patch: pytest.MonkeyPatch) -> None:
@@ -81,13 +81,13 @@ def checkpoint_at_read_time(patch: pytest.MonkeyPatch) -> None:
 
 def children_at_latest(patch: pytest.MonkeyPatch) -> None:
     """Children are read from the moment at which somebody gets to them."""
-    original = Readers.follow
+    original = ReaderPool.follow
 
-    def follow(self: Readers, shard: Shard, start: Mark) -> None:
+    def follow(self: ReaderPool, shard: Shard, start: Mark) -> None:
         late = bool(shard.parents) and start.position == "TRIM_HORIZON"
         original(self, shard, replace(start, position=Position("LATEST")) if late else start)
 
-    patch.setattr(Readers, "follow", follow)
+    patch.setattr(ReaderPool, "follow", follow)
 
 
 def closed_shards_never_listed(patch: pytest.MonkeyPatch) -> None:
@@ -193,29 +193,29 @@ def one_merge_parent_awaited(patch: pytest.MonkeyPatch) -> None:
 def old_list_counts_for_ever(patch: pytest.MonkeyPatch) -> None:
     """A parent that was not there when the list was made counts as expired."""
 
-    def complete(self: StreamFollower) -> bool:
+    def complete(self: StreamReader) -> bool:
         return bool(vars(self).get("once_complete"))
 
-    def set_complete(self: StreamFollower, value: bool) -> None:
+    def set_complete(self: StreamReader, value: bool) -> None:
         vars(self)["once_complete"] = value or complete(self)
 
-    def name_child(self: StreamFollower, child: Shard, read_until: float) -> None:
+    def name_child(self: StreamReader, child: Shard, read_until: float) -> None:
         self._listed.setdefault(child.id, child)
         self._readers.follow(child, Mark(HORIZON, read_until))
 
-    patch.setattr(StreamFollower, "_complete", property(complete, set_complete), raising=False)
-    patch.setattr(StreamFollower, "_name_child", name_child)
+    patch.setattr(StreamReader, "_complete", property(complete, set_complete), raising=False)
+    patch.setattr(StreamReader, "_name_child", name_child)
 
 
 def ended_shard_read_again(patch: pytest.MonkeyPatch) -> None:
     """A shard that was read to its end starts anew until that is persisted."""
-    original = StreamFollower._ended
+    original = StreamReader._ended
 
-    def ended(self: StreamFollower, last: RawChunk | None) -> None:
+    def ended(self: StreamReader, last: RawChunk | None) -> None:
         original(self, last)
         self._read.clear()
 
-    patch.setattr(StreamFollower, "_ended", ended)
+    patch.setattr(StreamReader, "_ended", ended)
 
 
 def acknowledged_after_the_first_block(patch: pytest.MonkeyPatch) -> None:
@@ -263,13 +263,13 @@ def saved_before_the_insert(patch: pytest.MonkeyPatch) -> None:
 
 def snapshot_at_export_time(patch: pytest.MonkeyPatch) -> None:
     """Snapshot rows carry the export's time, which is fuzzy, without the margin."""
-    original = Exporting.__init__
+    original = SnapshotExport.__init__
 
-    def init(self: Exporting, *arguments: Any) -> None:
+    def init(self: SnapshotExport, *arguments: Any) -> None:
         original(self, *arguments)
         self._plan = replace(self._plan, margin_seconds=0.0)
 
-    patch.setattr(Exporting, "__init__", init)
+    patch.setattr(SnapshotExport, "__init__", init)
 
 
 def ties_turned(patch: pytest.MonkeyPatch) -> None:
@@ -293,14 +293,14 @@ def ties_turned(patch: pytest.MonkeyPatch) -> None:
 
 def complete_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
     """A snapshot ends when all its files but one are durable."""
-    original = Loading._files
+    original = SnapshotLoad._files
 
-    async def files(self: Loading, source: Any) -> dict[ShardId, Shard]:
+    async def files(self: SnapshotLoad, source: Any) -> dict[ShardId, Shard]:
         found = await original(self, source)
         found.popitem()
         return found
 
-    patch.setattr(Loading, "_files", files)
+    patch.setattr(SnapshotLoad, "_files", files)
 
 
 def finished_not_sticky(patch: pytest.MonkeyPatch) -> None:
@@ -385,10 +385,10 @@ def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
 def ghosts_left(patch: pytest.MonkeyPatch) -> None:
     """A later snapshot ends without a look at what it does not hold."""
 
-    async def run(self: Sweeping, snapshot: Any, task: Any) -> None:
+    async def run(self: SnapshotSweep, snapshot: Any, task: Any) -> None:
         return
 
-    patch.setattr(Sweeping, "run", run)
+    patch.setattr(SnapshotSweep, "run", run)
 
 
 def swept_one_range_only(patch: pytest.MonkeyPatch) -> None:
@@ -426,17 +426,17 @@ def finished_during_a_save_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def nobody_hurries(patch: pytest.MonkeyPatch) -> None:
     """The last records of a shard wait until their batch is old."""
-    patch.setattr(Writer, "hurry", lambda self, tables: None)
+    patch.setattr(Writer, "flush_soon", lambda self, tables: None)
 
 
 def children_found_by_lists_only(patch: pytest.MonkeyPatch) -> None:
     """The children that a shard's last answer names are left for the next list."""
-    original = StreamFollower._ended
+    original = StreamReader._ended
 
-    def ended(self: StreamFollower, last: RawChunk | None) -> None:
+    def ended(self: StreamReader, last: RawChunk | None) -> None:
         original(self, None if last is None else replace(last, children=()))
 
-    patch.setattr(StreamFollower, "_ended", ended)
+    patch.setattr(StreamReader, "_ended", ended)
 
 
 PAUSES: tuple[Plant, ...] = (finished_during_a_save_forgotten, nobody_hurries, children_found_by_lists_only)
@@ -446,13 +446,13 @@ PAUSES: tuple[Plant, ...] = (finished_during_a_save_forgotten, nobody_hurries, c
 def unread_child_ignored(patch: pytest.MonkeyPatch) -> None:
     """A watermark is the least over the shards that say something: a child that nobody has read yet says nothing."""
 
-    def complete_until(self: StreamFollower) -> float | None:
+    def complete_until(self: StreamReader) -> float | None:
         if not self.held.is_set() or self.listed_at < self._unnamed_at:
             return None
         bounds = [self._durable_until(shard) for shard in self._listed.values() if not self._done(shard.id)]
         return min(filter(None, bounds), default=None)
 
-    patch.setattr(StreamFollower, "complete_until", complete_until)
+    patch.setattr(StreamReader, "complete_until", complete_until)
 
 
 def open_letters_complete(patch: pytest.MonkeyPatch) -> None:
@@ -467,11 +467,11 @@ def open_letters_complete(patch: pytest.MonkeyPatch) -> None:
 def watermark_from_what_was_read(patch: pytest.MonkeyPatch) -> None:
     """A watermark says how far the shards are read, durable or not."""
 
-    def durable_until(self: StreamFollower, shard: Shard) -> float | None:
+    def durable_until(self: StreamReader, shard: Shard) -> float | None:
         pump = self._readers.pumps.get((shard.source, shard.id))
         return pump.put_until or None if pump is not None else None
 
-    patch.setattr(StreamFollower, "_durable_until", durable_until)
+    patch.setattr(StreamReader, "_durable_until", durable_until)
 
 
 ALL: tuple[Plant, ...] = (

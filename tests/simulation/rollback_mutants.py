@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from dyncdc.model import Rollback
-from dyncdc.pipeline.checkpoint.proof import Proving
+from dyncdc.pipeline.checkpoint.proof import DurabilityProof
 
 from .fake_clickhouse import CheckpointClient
 
@@ -15,10 +15,10 @@ from .fake_clickhouse import CheckpointClient
 def rollback_known_to_its_process_alone(patch: pytest.MonkeyPatch) -> None:
     """That ClickHouse went back is in the memory of the process that noticed, and ends with it."""
 
-    async def noticed(self: Proving) -> None:
+    async def noticed(self: DurabilityProof) -> None:
         raise self._noticed("rolled_back", "it went back")
 
-    patch.setattr(Proving, "_rolled_back", noticed)
+    patch.setattr(DurabilityProof, "_rolled_back", noticed)
 
 
 def rollback_done_with_after_one_start(patch: pytest.MonkeyPatch) -> None:

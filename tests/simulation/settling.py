@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 from dyncdc.config.tables import SnapshotConfig, TableConfig
 from dyncdc.pipeline.destinations import row_settings
-from dyncdc.pipeline.destinations.row_settings import Noted, RowSettings
+from dyncdc.pipeline.destinations.row_settings import RecordedSettings, RowSettings
 from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.sql.column_comments import column_comment, joined_comment
-from dyncdc.schema.stored_mapping import Kept
+from dyncdc.schema.stored_mapping import StoredColumn
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute
 from dyncdc.sinks.state import mappings
 
@@ -34,8 +34,8 @@ class _World:
 
     random: random.Random
     table: ExistingTable
-    kept: dict[str, Kept] = field(default_factory=dict)
-    past: list[Noted] = field(default_factory=list)
+    kept: dict[str, StoredColumn] = field(default_factory=dict)
+    past: list[RecordedSettings] = field(default_factory=list)
     rows: dict[str, dict[int, RowSettings]] = field(default_factory=dict)
     source: set[int] = field(default_factory=lambda: set(range(ITEMS)))
     told: bool = False
@@ -79,7 +79,7 @@ def _start(world: _World, settings: RowSettings, at: float) -> None:
     """Notice what is to be noticed, and load anew what a snapshot makes right."""
     uuid = settings.destination
     found = row_settings.effects(world.past, uuid, settings)
-    world.past.append(Noted(uuid, settings, at))
+    world.past.append(RecordedSettings(uuid, settings, at))
     rows = world.rows.setdefault(uuid, {})
     if not rows or any(effect.mends == "snapshot" for effect in found):
         rows.clear()

@@ -14,11 +14,11 @@ import virtual_time
 from dyncdc.errors import CorruptSnapshotError, FatalError
 from dyncdc.model import HORIZON
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .fake_aws import Exports, FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder, garbage_id
 from .fake_clickhouse import (
@@ -284,7 +284,7 @@ async def _process(
                 needed = SETTLE_SECONDS + (MARGIN_SECONDS if plan.had_rows else 0.0)
                 origin = FakeOrigin(simulation.exports[table], life, settle_seconds=needed)
                 snapshots.append(SnapshotTask(plan, origin, streams[stream.id]))
-    await replicate(
+    await run_session(
         [
             StreamTask(streams[stream.id], StreamDecoder(stream.tables, life), stream.tables)
             for stream in simulation.world.streams
@@ -310,7 +310,7 @@ async def _process(
         ),
         draining=draining,
         metrics=metrics,
-        progress=Progress(clock=asyncio.get_running_loop().time),
+        progress=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )
 

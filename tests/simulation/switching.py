@@ -16,13 +16,13 @@ from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run as run_virtual
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Checkpoint, Followed, Gap, Mark, Position, ShardId, Snapshot
+from dyncdc.model import Checkpoint, Gap, Mark, Position, ShardId, Snapshot, TableSource
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .life import Violation
 
@@ -130,17 +130,17 @@ async def _one_life(
     switch: Switch, source: Stream, store: MemoryRecovery, lives: list[Life], seconds: float, until: float
 ) -> None:
     """Watch until somebody kills it."""
-    progress, budget = Progress(clock=lambda: asyncio.get_running_loop().time()), ByteBudget(1)
-    engine = Engine(budget, writer_of(MemorySink(), budget), Metrics(), progress, now)
+    progress, budget = TaskHealth(clock=lambda: asyncio.get_running_loop().time()), ByteBudget(1)
+    engine = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), progress, now)
     policy = Policy("resnapshot", {source.id: [TABLE]}, destinations={TABLE: "uuid"})
     recovery = Recovery(store, policy, engine.metrics, progress, sole_member())
     if lives:
-        store.tables[TABLE] = Followed(TABLE, source.id, 1, EPOCH - 50.0, held=True)
+        store.tables[TABLE] = TableSource(TABLE, source.id, 1, EPOCH - 50.0, held=True)
         mark = Mark(Position("1"), lives[-1].end)
         checkpointer = checkpointer_of(MemoryCheckpoints([Checkpoint(source.id, ShardId("shard-0"), mark, 1)]))
         await checkpointer.load()
         await recovery.begin([source], LoadedBefore(), checkpointer)
-    watch = DestinationWatch(TABLE, source, switch, recovery, engine, table_id="one")  # type: ignore[arg-type]
+    watch = StreamingMonitor(TABLE, source, switch, recovery, engine, table_id="one")  # type: ignore[arg-type]
     task = asyncio.create_task(watch.run())
     await asyncio.sleep(min(seconds, max(0.0, until - now())))
     task.cancel()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch
+from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor
 from dyncdc.pipeline.recovery.recovery import Recovery
 
 from .mutants import Plant
@@ -15,57 +15,57 @@ from .mutants import Plant
 
 def off_within_a_minute_ignored(patch: pytest.MonkeyPatch) -> None:
     """Only a destination that stays off for a minute was switched off; else it was a hiccup of AWS."""
-    switched_off = DestinationWatch._switched_off
-    look = DestinationWatch._look
+    switched_off = StreamingMonitor._switched_off
+    look = StreamingMonitor._look
     since: dict[int, float] = {}
 
-    async def patient(self: DestinationWatch) -> None:
+    async def patient(self: StreamingMonitor) -> None:
         now = asyncio.get_running_loop().time()
         if now - since.setdefault(id(self), now) >= 60.0:
             await switched_off(self)
 
-    async def looked(self: DestinationWatch, task: Any) -> None:
+    async def looked(self: StreamingMonitor, task: Any) -> None:
         before = self._active_at
         await look(self, task)
         if self._active_at != before:
             since.pop(id(self), None)
 
-    patch.setattr(DestinationWatch, "_switched_off", patient)
-    patch.setattr(DestinationWatch, "_look", looked)
+    patch.setattr(StreamingMonitor, "_switched_off", patient)
+    patch.setattr(StreamingMonitor, "_look", looked)
 
 
 def looked_at_once_a_minute(patch: pytest.MonkeyPatch) -> None:
     """The destination is looked at once a minute."""
-    begin = DestinationWatch.__init__
+    begin = StreamingMonitor.__init__
 
-    def init(self: DestinationWatch, *arguments: Any, **named: Any) -> None:
+    def init(self: StreamingMonitor, *arguments: Any, **named: Any) -> None:
         begin(self, *arguments, **named | {"pause_seconds": 60.0})
 
-    patch.setattr(DestinationWatch, "__init__", init)
+    patch.setattr(StreamingMonitor, "__init__", init)
 
 
 def gap_only_once_it_is_on_again(patch: pytest.MonkeyPatch) -> None:
     """The gap is written when its end is known: who is killed before takes it along."""
 
-    async def switched_off(self: DestinationWatch) -> None:
+    async def switched_off(self: StreamingMonitor) -> None:
         self._active_at = self._active_at or self._recovery.covered(self._table)
         self._off = bool(self._active_at)
 
-    patch.setattr(DestinationWatch, "_switched_off", switched_off)
+    patch.setattr(StreamingMonitor, "_switched_off", switched_off)
 
 
 def gap_begins_when_it_was_seen_off(patch: pytest.MonkeyPatch) -> None:
     """What was missed before somebody looked is in no gap."""
-    missed = DestinationWatch._missed_until
+    missed = StreamingMonitor._missed_until
 
-    async def late(self: DestinationWatch, instant: float) -> None:
+    async def late(self: StreamingMonitor, instant: float) -> None:
         if not self._seen_off:  # type: ignore[attr-defined]
             self._active_at = self._source.server_time
             self._seen_off = True  # type: ignore[attr-defined]
         await missed(self, max(instant, self._active_at + 1.0))
 
-    patch.setattr(DestinationWatch, "_seen_off", False, raising=False)
-    patch.setattr(DestinationWatch, "_missed_until", late)
+    patch.setattr(StreamingMonitor, "_seen_off", False, raising=False)
+    patch.setattr(StreamingMonitor, "_missed_until", late)
 
 
 def off_at_a_start_was_never_on(patch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ from virtual_time import run
 from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.reading.shard_reader import IDLE_CALLS_PER_SECOND_AT_MOST, Engine, Pump
+from dyncdc.pipeline.reading.shard_reader import IDLE_CALLS_PER_SECOND_AT_MOST, Instruments, ShardReader
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 class Crowd:
@@ -27,22 +27,24 @@ class Crowd:
         self.source = ScriptedSource()
         self.budget = ByteBudget(capacity_bytes)
         self.writer = writer_of(sink or MemorySink(), self.budget, BatchLimits(10**6, 2**20, 0.5))
-        progress = Progress(clock=lambda: asyncio.get_running_loop().time())
-        self.engine = Engine(self.budget, self.writer, Metrics(), progress, lambda: 1_000.0)
+        progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.engine = Instruments(self.budget, self.writer, Metrics(), progress, lambda: 1_000.0)
 
     async def live(self, shards: list[Shard], seconds: float) -> None:
         """Read them all for so long."""
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self.writer.run(), name="writer")]
             for each in shards:
-                pump = Pump(self.engine, self.source, OneRowEach(), ShardLedger(each, Mark(HORIZON), persisted=None))
+                pump = ShardReader(
+                    self.engine, self.source, OneRowEach(), ShardLedger(each, Mark(HORIZON), persisted=None)
+                )
                 running.append(tasks.create_task(self._read(pump), name=pump.name))
             await asyncio.sleep(seconds)
             assert not self.engine.progress.stuck()
             for task in running:
                 task.cancel()
 
-    async def _read(self, pump: Pump) -> None:
+    async def _read(self, pump: ShardReader) -> None:
         await pump.run()
 
 

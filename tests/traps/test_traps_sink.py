@@ -92,7 +92,7 @@ async def test_c2_an_insert_whose_answer_is_lost_is_sent_again_and_counts_once(s
                 proxy.latency_seconds = 30.0 if lost else 0.0
                 rows = [(f"{number}/{row}", 1, "v") for row in range(100)]
                 writer.put(block("t", *rows), ledger.track(mark(number), 1, lambda: None))
-                writer.hurry(["t"])
+                writer.flush_soon(["t"])
                 if lost:
                     expected = len(attempts) + 2
                     await until(lambda wanted=expected: len(attempts) >= wanted, 10, "it tries again")

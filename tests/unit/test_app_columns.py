@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dyncdc.app.assembly import live_schema as app_columns
-from dyncdc.app.assembly.live_schema import LiveColumns
+from dyncdc.app.assembly.live_schema import LiveSchema
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
 
 
@@ -18,14 +18,14 @@ async def test_a_missing_grant_to_add_columns_is_told_and_not_waited_for(monkeyp
     async def refuse(*_: object) -> None:
         raise AccessDeniedError("adding columns to orders: ClickHouse answered 497", hint="GRANT ALTER")
 
-    async def look_again(_: LiveColumns, table: str) -> None:
+    async def look_again(_: LiveSchema, table: str) -> None:
         looked.append(table)
 
     monkeypatch.setattr(app_columns, "run_add_columns", refuse)
-    monkeypatch.setattr(LiveColumns, "look_again", look_again)
+    monkeypatch.setattr(LiveSchema, "refresh", look_again)
     spec: Any = SimpleNamespace(spec=SimpleNamespace(destination="orders", spill_column="_spill"))
     nothing: Any = None
     with pytest.raises(FatalError, match="answered 497") as caught:
-        await LiveColumns(nothing, None, nothing, {"orders": spec}).add("orders", ())
+        await LiveSchema(nothing, None, nothing, {"orders": spec}).add("orders", ())
     assert not isinstance(caught.value, RetryableError)
     assert (caught.value.hint, looked) == ("GRANT ALTER", ["orders"])

@@ -10,14 +10,14 @@ from virtual_time import run
 
 from dyncdc.app import daemon
 from dyncdc.app.assembly.assembly import Assembly
-from dyncdc.app.context import World
+from dyncdc.app.context import AppContext
 from dyncdc.app.process.signals import Stop
-from dyncdc.app.reload import Change
-from dyncdc.app.startup_retry import Patience
+from dyncdc.app.reload import ConfigChange
+from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError
 from dyncdc.pipeline.checkpoint.proof import WentBackError
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.sinks.client.error_codes import TableGoneError
 
 BEGIN_SECONDS = 2.0
@@ -37,11 +37,11 @@ class _Lives(daemon._Daemon):
             }
         )
         read = lambda: config  # noqa: E731
-        super().__init__(config, stop, Division(), None, float("inf"), once=False, read=read, take_over=False)
+        super().__init__(config, stop, Assignment(), None, float("inf"), once=False, read=read, take_over=False)
         self.epochs: list[int] = []
         self.ended_beginning = 0
 
-    async def _replicate(self, world: World, assembly: Assembly) -> None:
+    async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
         try:
             await asyncio.sleep(BEGIN_SECONDS)
         except asyncio.CancelledError:
@@ -55,8 +55,8 @@ class _Lives(daemon._Daemon):
 def test_a_reload_that_is_asked_for_while_a_life_begins_waits_until_it_has_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def changed(current: Config, *_: object) -> Change:
-        return Change(current, ("batch.max_rows",), ())
+    async def changed(current: Config, *_: object) -> ConfigChange:
+        return ConfigChange(current, ("batch.max_rows",), ())
 
     monkeypatch.setattr(daemon, "reload", changed)
     monkeypatch.setattr(daemon, "notify", lambda _: None)
@@ -64,7 +64,7 @@ def test_a_reload_that_is_asked_for_while_a_life_begins_waits_until_it_has_begun
     async def scenario() -> None:
         stop = Stop()
         lives = _Lives(stop)
-        world, assembly = cast(World, type("W", (), {"config": None})()), NOTHING
+        world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
         for number in range(1, 4):
             life = asyncio.create_task(lives._live(world, assembly))
             await asyncio.sleep(BEGIN_SECONDS / 2)
@@ -84,7 +84,7 @@ def test_that_clickhouse_went_back_is_known_until_a_life_has_begun_since(
     monkeypatch.setattr(daemon, "notify", lambda _: None)
 
     class Ends(_Lives):
-        async def _replicate(self, world: World, assembly: Assembly) -> None:
+        async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
             if not self.epochs:
                 self.epochs.append(1)
                 self._ready(1)
@@ -95,7 +95,7 @@ def test_that_clickhouse_went_back_is_known_until_a_life_has_begun_since(
 
     async def scenario() -> None:
         lives = Ends(Stop())
-        world, assembly = cast(World, type("W", (), {"config": None})()), NOTHING
+        world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
         assert await lives._live(world, assembly) is False and lives._went_back
         assert await lives._live(world, assembly) is False and lives._went_back is not begun
 
@@ -113,13 +113,13 @@ def test_a_reload_is_heard_while_a_life_waits_for_what_its_configuration_names(m
         }
     )
 
-    async def assemble(world: World, *, strict: bool) -> Assembly:
+    async def assemble(world: AppContext, *, strict: bool) -> Assembly:
         if world.config is not mended:
             raise ConfigError("opening stream s: it does not exist")
         return cast(Assembly, "assembled")
 
-    async def changed(current: Config, *_: object) -> Change:
-        return Change(mended, ("kinesis.stream",), ())
+    async def changed(current: Config, *_: object) -> ConfigChange:
+        return ConfigChange(mended, ("kinesis.stream",), ())
 
     monkeypatch.setattr(daemon, "assemble", assemble)
     monkeypatch.setattr(daemon, "reload", changed)
@@ -128,8 +128,8 @@ def test_a_reload_is_heard_while_a_life_waits_for_what_its_configuration_names(m
         stop = Stop()
         lives = _Lives(stop)
         with lives._progress.task("start") as task:
-            patience = Patience(None, lives._progress, task)
-            world = cast(World, type("W", (), {"config": lives._config, "patience": patience})())
+            patience = StartupRetry(None, lives._progress, task)
+            world = cast(AppContext, type("W", (), {"config": lives._config, "patience": patience})())
             assembling = asyncio.create_task(lives._assemble_again(world))
             await asyncio.sleep(10 * daemon.REOPEN_SECONDS)
             assert not assembling.done()
@@ -146,13 +146,13 @@ def test_lives_that_end_at_once_do_not_follow_each_other_without_a_pause(monkeyp
     monkeypatch.setattr(daemon, "notify", lambda _: None)
 
     class Ends(_Lives):
-        async def _replicate(self, world: World, assembly: Assembly) -> None:
+        async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
             self._ready(1)
             raise TableGoneError("saving 1 checkpoints: there is no such table")
 
     async def scenario() -> None:
         lives = Ends(Stop())
-        world, assembly = cast(World, type("W", (), {"config": None})()), NOTHING
+        world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
         begun_at = asyncio.get_running_loop().time()
         for _ in range(5):
             assert await lives._live(world, assembly) is False
@@ -165,7 +165,7 @@ def test_a_table_of_its_own_that_is_dropped_while_a_process_starts_does_not_end_
     class Starts(_Lives):
         looks = 0
 
-        async def _alone(self, world: World, assembly: Assembly) -> Assembly:
+        async def _alone(self, world: AppContext, assembly: Assembly) -> Assembly:
             self.looks += 1
             if self.looks == 1:
                 raise TableGoneError("looking for members: there is no such table")
@@ -177,7 +177,7 @@ def test_a_table_of_its_own_that_is_dropped_while_a_process_starts_does_not_end_
     async def scenario() -> None:
         lives = Starts(Stop())
         with lives._progress.task("start") as task:
-            world = cast(World, type("W", (), {"patience": Patience(None, lives._progress, task)})())
+            world = cast(AppContext, type("W", (), {"patience": StartupRetry(None, lives._progress, task)})())
             assert await lives._begin_with(world, assemble) == "assembled"
         assert lives.looks == 2
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from dyncdc.app.assembly import table_plans
-from dyncdc.app.assembly.table_plans import Planned
-from dyncdc.app.context import World
+from dyncdc.app.assembly.table_plans import TablePlanned
+from dyncdc.app.context import AppContext
 from dyncdc.sinks.client.error_codes import TableGoneError
 
 
@@ -24,7 +24,7 @@ def test_a_destination_that_is_gone_as_soon_as_it_was_made_is_made_again(monkeyp
         return None
 
     monkeypatch.setattr(table_plans, "read_destination", nothing)
-    world = cast(World, SimpleNamespace(clickhouse=None, patience=_call))
-    plan = cast(Planned, SimpleNamespace(config=SimpleNamespace(destination="orders")))
+    world = cast(AppContext, SimpleNamespace(clickhouse=None, patience=_call))
+    plan = cast(TablePlanned, SimpleNamespace(config=SimpleNamespace(destination="orders")))
     with pytest.raises(TableGoneError, match="creating orders"):  # which the daemon answers by beginning over
         asyncio.run(table_plans._prepared(world, plan))

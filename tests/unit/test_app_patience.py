@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from dyncdc.app.startup_retry import Patience
+from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 async def test_a_call_that_nothing_answers_is_named_and_an_error_says_more() -> None:
     now = 0.0
-    progress = Progress(60.0, lambda: now)
+    progress = TaskHealth(60.0, lambda: now)
     failing = False
 
     async def call() -> None:
@@ -22,7 +22,7 @@ async def test_a_call_that_nothing_answers_is_named_and_an_error_says_more() -> 
         await asyncio.sleep(60)
 
     with progress.task("start") as task:
-        patience = Patience(0.05, progress, task)
+        patience = StartupRetry(0.05, progress, task)
         now = 61.0
         assert progress.stuck()[0].reason == "waiting for ClickHouse or AWS to answer"
         with pytest.raises(FatalError):
@@ -35,7 +35,7 @@ async def test_a_call_that_nothing_answers_is_named_and_an_error_says_more() -> 
 
 
 async def test_the_daemon_asks_for_ever_what_it_is_denied_and_a_command_says_so_at_once() -> None:
-    progress = Progress()
+    progress = TaskHealth()
     asked = 0
 
     async def call() -> str:
@@ -47,7 +47,7 @@ async def test_the_daemon_asks_for_ever_what_it_is_denied_and_a_command_says_so_
 
     with progress.task("start") as task:
         with pytest.raises(FatalError, match="answered 516") as caught:
-            await Patience(60.0, progress, task)(call)
+            await StartupRetry(60.0, progress, task)(call)
         assert (asked, caught.value.hint) == (1, "check the password")
-        assert await Patience(None, progress, task)(call) == "done"
+        assert await StartupRetry(None, progress, task)(call) == "done"
         assert asked == 4

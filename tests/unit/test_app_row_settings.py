@@ -14,12 +14,12 @@ import pytest
 from dyncdc.app.assembly.row_settings import _Noting, begin_of, of_member, row_settings
 from dyncdc.config.tables import SnapshotConfig, TableConfig
 from dyncdc.model import Gap, Snapshot
-from dyncdc.pipeline.destinations.row_settings import Effect, Noted, RowSettings
+from dyncdc.pipeline.destinations.row_settings import RecordedSettings, RowSettings, SettingChange
 from dyncdc.pipeline.recovery.gaps import closes
 from dyncdc.schema.mapping import new_table_spec
 from dyncdc.schema.table_spec import KeyAttribute
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 ITEMS = [{"id": {"S": "a"}, "address": {"M": {"city": {"S": "Bonn"}}}}]
 
@@ -41,7 +41,10 @@ def test_of_the_key_of_mask_a_digest_is_noted_and_never_the_key() -> None:
 
 
 def test_a_member_compares_with_what_it_noted_itself_or_with_all_when_it_is_new() -> None:
-    past = [Noted("u", RowSettings(), 1.0, member=0), Noted("u", RowSettings(deletes="ignore"), 2.0, member=1)]
+    past = [
+        RecordedSettings("u", RowSettings(), 1.0, member=0),
+        RecordedSettings("u", RowSettings(deletes="ignore"), 2.0, member=1),
+    ]
     assert of_member(past, 0) == past[:1]
     assert of_member(past, 1) == past[1:]
     assert of_member(past, 2) == past
@@ -53,8 +56,8 @@ def test_a_gap_of_settings_ends_by_the_streams_clock_and_begins_as_long_before_a
     now, covered_from = 1_000_000.0, 900_000.0
     saved: list[Gap] = []
     world, table = _world(saved, clickhouse_time=now + ahead, covered_from=covered_from)
-    noting = _Noting(world, table, 1, Metrics(), Progress())
-    effect = Effect("exclude", "rows still hold a", "snapshot", since=now + ahead - 50.0)
+    noting = _Noting(world, table, 1, Metrics(), TaskHealth())
+    effect = SettingChange("exclude", "rows still hold a", "snapshot", since=now + ahead - 50.0)
     asyncio.run(noting._tell([effect], "stream", now))
     (gap,) = saved
     assert (gap.begin, gap.end) == (now - 50.0, now)
@@ -63,8 +66,10 @@ def test_a_gap_of_settings_ends_by_the_streams_clock_and_begins_as_long_before_a
 def test_a_gap_of_settings_is_not_closed_by_the_snapshot_that_was_begun_under_the_other_ones() -> None:
     saved: list[Gap] = []
     world, table = _world(saved, clickhouse_time=1_000.0, covered_from=1_000.9)
-    noting = _Noting(world, table, 1, Metrics(), Progress())
-    asyncio.run(noting._tell([Effect("exclude", "rows still hold a", "snapshot", since=990.0)], "stream", 1_000.0))
+    noting = _Noting(world, table, 1, Metrics(), TaskHealth())
+    asyncio.run(
+        noting._tell([SettingChange("exclude", "rows still hold a", "snapshot", since=990.0)], "stream", 1_000.0)
+    )
     begun = Snapshot("id", "orders", "complete", "uuid", covered_from=1_000.9, had_rows=True)
     assert not closes(begun, saved[0])
     assert closes(replace(begun, covered_from=1_001.0), saved[0])

@@ -7,15 +7,15 @@ import asyncio
 import pytest
 from virtual_time import run
 
-from dyncdc.app.process.cancellation import LOOK_SECONDS, PATIENCE_SECONDS, cancel_stragglers
+from dyncdc.app.process.cancellation import LOOK_SECONDS, PATIENCE_SECONDS, cancel_remaining_tasks
 from dyncdc.errors import FatalError
-from dyncdc.pipeline.coordinator import first_error
+from dyncdc.pipeline.coordinator import root_cause
 
 
 async def beside_stragglers(work: asyncio.Task[None]) -> None:
     """As the daemon does it: until ``work`` ends."""
     async with asyncio.TaskGroup() as tasks:
-        watch = tasks.create_task(cancel_stragglers(work), name="stragglers")
+        watch = tasks.create_task(cancel_remaining_tasks(work), name="stragglers")
         work.add_done_callback(lambda _: watch.cancel())
         await asyncio.wait({work})
 
@@ -44,7 +44,7 @@ def test_c7_a_daemon_that_was_replaced_ends_and_says_so_though_a_task_has_swallo
         living = asyncio.create_task(life(), name="daemon")
         await beside_stragglers(living)
         error = living.exception()
-        assert error is not None and "took over" in str(first_error(error))
+        assert error is not None and "took over" in str(root_cause(error))
         assert asyncio.get_running_loop().time() < 3.0 + PATIENCE_SECONDS + 2 * LOOK_SECONDS
 
     run(work())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from virtual_time import run
 
-from dyncdc.app.context import World
-from dyncdc.app.startup_retry import Patience
+from dyncdc.app.context import AppContext
+from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.app.unusable_tables import Unusable, UsableAgainError, first_of, or_unusable, watch_unusable
 from dyncdc.config.tables import SnapshotConfig, TableConfig
 from dyncdc.errors import (
@@ -21,7 +21,7 @@ from dyncdc.errors import (
 from dyncdc.sinks.client.error_codes import LoginRefused
 from dyncdc.sinks.state.destinations import DetachedError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
 CONFIG = TableConfig(dynamodb="orders", snapshot=SnapshotConfig(method="none"))
 
@@ -34,17 +34,17 @@ def answered(error: DyncdcError) -> DyncdcError:
 
 async def tried(error: DyncdcError) -> object:
     """What comes of an error the first time; after that all is well."""
-    progress, errors = Progress(), [error]
+    progress, errors = TaskHealth(), [error]
     with progress.task("start") as task:
-        world = World(None, None, None, Patience(None, progress, task))  # type: ignore[arg-type]
+        world = AppContext(None, None, None, StartupRetry(None, progress, task))  # type: ignore[arg-type]
 
         async def once() -> str:
             if errors:
                 raise errors.pop()
             return "used"
 
-        async def operation(careful: World, config: TableConfig) -> str:
-            return await careful.patience(once)
+        async def operation(careful: AppContext, config: TableConfig) -> str:
+            return await careful.retry(once)
 
         return await or_unusable(world, CONFIG, operation)
 
@@ -85,7 +85,7 @@ def test_where_no_table_can_be_used_what_passes_by_itself_is_waited_for() -> Non
 
 
 def test_a_table_that_is_left_out_is_looked_at_until_it_can_be_used_and_red_all_the_while() -> None:
-    progress, metrics, looks = Progress(), Metrics(), list[str]()
+    progress, metrics, looks = TaskHealth(), Metrics(), list[str]()
 
     async def look(task: TaskProgress, before: DyncdcError) -> DyncdcError | None:
         task.moved()  # a look that is answered is no repair

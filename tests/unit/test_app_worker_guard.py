@@ -11,7 +11,7 @@ from aiohttp import web
 
 from dyncdc.app.workers import watchdog
 from dyncdc.app.workers.http import Answers
-from dyncdc.app.workers.watchdog import await_silence
+from dyncdc.app.workers.watchdog import kill_unresponsive
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ async def answer_once(worker: Worker, answers: Answers) -> None:
 async def test_a_worker_that_answered_somebody_else_is_silent_when_it_answers_no_more(tmp_path: Path) -> None:
     worker = Worker(tmp_path / "socket")
     answers = Answers([worker])
-    guard = asyncio.create_task(await_silence(answers, worker, 0.1))
+    guard = asyncio.create_task(kill_unresponsive(answers, worker, 0.1))
     await asyncio.sleep(0.2)
     assert not guard.done(), "it is still loading its modules"
     await answer_once(worker, answers)
@@ -57,7 +57,7 @@ async def test_what_the_process_before_answered_tells_nothing_of_the_next(tmp_pa
     worker = Worker(tmp_path / "socket")
     answers = Answers([worker])
     await answer_once(worker, answers)
-    guard = asyncio.create_task(await_silence(answers, worker, 0.1))
+    guard = asyncio.create_task(kill_unresponsive(answers, worker, 0.1))
     await asyncio.sleep(1.0)
     assert not guard.done(), "it is still loading its modules"
     guard.cancel()

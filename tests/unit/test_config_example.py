@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dyncdc.config import Config, load_config
-from dyncdc.config.unsupported import UNAVAILABLE, wholly_unavailable
+from dyncdc.config.unsupported import UNAVAILABLE, wholly_unsupported
 from dyncdc.config.validation_errors import model_in
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -24,7 +24,7 @@ KEY = re.compile(r"(# )?([a-z_]+ = .+)")
 def keys_in_code(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         path = prefix + (field.alias or name)
-        if wholly_unavailable(path):
+        if wholly_unsupported(path):
             continue
         inner = model_in(field.annotation)
         if inner is None or path == "tables.columns":

@@ -8,7 +8,7 @@ import orjson
 
 from dyncdc.decode.decoder import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Buried, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model import DeadLetter, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 USERS = compile_table(
@@ -44,9 +44,9 @@ def test_records_of_other_tables_are_no_part_of_what_is_judged() -> None:
     records = [change("1"), change("1", "stranger"), change("300"), b'{"tableName":"stranger"}', b"junk", change("2")]
     [decoded] = StreamDecoder({"users": USERS}, pipeline="p").decode(chunk(*records))
     assert decoded.judged == 4
-    assert decoded.buried == [
-        Buried(1, Position("3"), "users", "misfit", "age"),
-        Buried(2, Position("5"), "", "not_json"),
+    assert decoded.dead_letters == [
+        DeadLetter(1, Position("3"), "users", "misfit", "age"),
+        DeadLetter(2, Position("5"), "", "not_json"),
     ]
 
 
@@ -60,6 +60,6 @@ def test_every_row_keeps_the_position_of_its_own_record_and_letters_have_none() 
 def test_ordinals_of_a_snapshot_count_within_each_sub_batch() -> None:
     lines = [json.dumps({"Item": item("1")}).encode()] * SUB_BATCH_ROWS + [b"{}", b"{"]
     first, second = SnapshotDecoder(USERS, 5, pipeline="p").decode(chunk(*lines))
-    assert (first.judged, first.buried, second.judged) == (SUB_BATCH_ROWS, [], 2)
-    assert [(letter.ordinal, letter.position) for letter in second.buried] == [(0, "251"), (1, "252")]
+    assert (first.judged, first.dead_letters, second.judged) == (SUB_BATCH_ROWS, [], 2)
+    assert [(letter.ordinal, letter.position) for letter in second.dead_letters] == [(0, "251"), (1, "252")]
     assert first.blocks[0].positions.startswith(b'"1","2",')

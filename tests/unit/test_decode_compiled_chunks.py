@@ -14,7 +14,7 @@ from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec
-from dyncdc.schema.unmapped import MOST_NAMES, Newcomers
+from dyncdc.schema.unmapped import MOST_NAMES, UnmappedAttributes
 
 
 def chunk(found: list[bytes], positions: list[str] | None = None) -> RawChunk:
@@ -81,16 +81,16 @@ def test_new_attributes_are_told_of_in_the_order_of_their_records() -> None:
             plan = _plan_with_room(room)
             assert plan.newcomers is not None
             list(kind({"t": plan}, pipeline="p").decode(chunk(found)))
-            names.append({name for name in plan.newcomers.take().root.children if not name.startswith(" ")})
+            names.append({name for name in plan.newcomers.drain().root.children if not name.startswith(" ")})
         assert names[0] == names[1]
         assert len(names[0]) == min(room, 3)
 
 
 def _plan_with_room(room: int) -> TablePlan:
     plan = compile_table(SPEC)
-    plan.newcomers = Newcomers(nested="flatten", flatten_depth=1, on_news=lambda: None)
-    plan.newcomers.settle(SPEC.columns)
-    plan.newcomers.look({f" {number:04}": {"S": "x"} for number in range(MOST_NAMES - room)})
+    plan.newcomers = UnmappedAttributes(nested="flatten", flatten_depth=1, on_news=lambda: None)
+    plan.newcomers.set_columns(SPEC.columns)
+    plan.newcomers.observe({f" {number:04}": {"S": "x"} for number in range(MOST_NAMES - room)})
     return plan
 
 

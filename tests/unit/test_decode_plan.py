@@ -12,7 +12,7 @@ from dyncdc.decode.table_plan import Row, TablePlan, compile_table
 from dyncdc.errors import ConfigError
 from dyncdc.schema.sql.row_reader import RowRenderer
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.reject_reasons import UndecodableRecord
 
 ID = ColumnSpec("id", "String", ("id",), ("S",), key=True)
 CUSTOMER = TableSpec(
@@ -74,7 +74,7 @@ def test_a_map_of_which_only_parts_sit_in_columns_is_kept_whole(whole: Any, colu
 def test_without_a_spill_parts_without_a_column_are_counted_and_misfits_refused() -> None:
     found = upsert(STRICT, customer=customer(city={"S": "x"}, zip={"S": "1"}, street={"S": "y"}), other={"S": "z"})
     assert (found.outside, found.spilled) == (3, 0)
-    with pytest.raises(Undecodable) as failure:
+    with pytest.raises(UndecodableRecord) as failure:
         upsert(STRICT, customer=customer(age={"N": "300"}))
     assert failure.value.column == "customer_age"
 

@@ -19,7 +19,7 @@ from dyncdc.errors import ConfigError
 from dyncdc.model import Decoded, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.redaction import Redaction
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.reject_reasons import UndecodableRecord
 
 KEY = b"a key of more than sixteen bytes"
 HIDDEN = Redaction((("notes",), ("card", "cvc")), (("email",), ("card", "number"), ("people", "name")), KEY)
@@ -160,7 +160,7 @@ def test_masking_again_is_for_newly_masked_paths_only() -> None:
 
 
 def test_a_masked_value_that_is_none_is_a_dead_letter() -> None:
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableRecord):
         HIDDEN.apply({"email": {"X": 1}})
 
 

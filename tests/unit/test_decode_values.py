@@ -12,7 +12,7 @@ from dyncdc.schema.naming import MAX_NAME_LENGTH, column_name
 from dyncdc.schema.sql.readback import readback_expression
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.schema.types.dynamodb_values import canonical, canonical_number, plain_text, same_value
-from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.reject_reasons import UndecodableRecord
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_t1_a_number_has_one_canonical_text(given: str, expected: str) -> None:
     ],
 )
 def test_t1_what_is_no_number_of_dynamodb_is_refused(given: Any) -> None:
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableRecord):
         canonical_number(given)
 
 
@@ -82,7 +82,7 @@ def test_t3_the_five_kinds_of_nothing_differ() -> None:
 
 @pytest.mark.parametrize("given", ["A", "AA", "AA=", "AA==AA==", "A A=", "AA==\n", "A-_=", "é"])
 def test_t5_binary_must_be_padded_base64(given: str) -> None:
-    with pytest.raises(Undecodable):
+    with pytest.raises(UndecodableRecord):
         canonical({"B": given})
 
 

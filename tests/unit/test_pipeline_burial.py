@@ -14,7 +14,7 @@ from virtual_time import run
 from dyncdc.errors import FatalError, PositionLostError, RejectedRowsError, RetryableError
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.writing.dead_letter_limits import Diversion, DiversionLimits, LimitReached
+from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached
 from dyncdc.pipeline.writing.rejected_rows import BYTES_AT_ONCE, REREAD_SECONDS, ROWS_AT_ONCE
 from dyncdc.pipeline.writing.writer import Writer
 
@@ -41,7 +41,7 @@ class Records:
 class Bench:
     """A writer whose sink refuses rows with the value "bad"."""
 
-    def __init__(self, diversion: Diversion | None = None) -> None:
+    def __init__(self, diversion: DeadLetterLimiter | None = None) -> None:
         self.sink = MemorySink(self._refuse)
         self.bury = BuryInMemory()
         self.records = Records()
@@ -173,7 +173,7 @@ def test_c4_a_table_that_refuses_everything_does_not_stop_the_other() -> None:
 
 def test_past_the_limit_no_letter_of_the_statement_is_written_and_nothing_is_acknowledged() -> None:
     async def work() -> None:
-        bench = Bench(Diversion(DiversionLimits(max_run=20)))
+        bench = Bench(DeadLetterLimiter(DeadLetterLimits(max_consecutive=20)))
         with pytest.raises(ExceptionGroup) as caught:
             async with running(bench):
                 bench.put("good", *["bad"] * 5_000)

@@ -152,9 +152,9 @@ def test_a_loaded_shard_counts_as_persisted_and_a_finished_one_stays_finished() 
         assert checkpointer.saved(SOURCE) == {"s": mark(5), "f": mark(9, finished=True)}
         assert checkpointer.finished(SOURCE) == {"f"}
         assert checkpointer.open(shard(), mark(5)).persisted == mark(5)
-        assert checkpointer.held(SOURCE)
+        assert checkpointer.checkpointed(SOURCE)
         checkpointer.open(shard("new"), Mark(HORIZON))
-        assert not checkpointer.held(SOURCE)
+        assert not checkpointer.checkpointed(SOURCE)
 
     run(work())
 
@@ -335,11 +335,11 @@ def test_after_a_restart_of_the_server_a_finished_shard_is_reopened_and_read_aga
         await after.load()
         assert after.saved(SOURCE) == {"s": Mark(HORIZON)} and not after.finished(SOURCE)
         ledger = after.open(shard(), after.saved(SOURCE)[ShardId("s")])
-        assert not after.held(SOURCE), "another process would not read it again yet"
-        await after.look([SOURCE])
+        assert not after.checkpointed(SOURCE), "another process would not read it again yet"
+        await after.refresh([SOURCE])
         assert not after.finished(SOURCE), "the row of before still says so"
         await after.save()
-        assert (store.rows[-1].reopened, store.rows[-1].mark.position) == (True, HORIZON) and after.held(SOURCE)
+        assert (store.rows[-1].reopened, store.rows[-1].mark.position) == (True, HORIZON) and after.checkpointed(SOURCE)
         ledger.track(mark(7, finished=True), 0, nothing)
         await after.save()
         assert not store.rows[-1].reopened and after.finished(SOURCE) == {"s"}
@@ -417,7 +417,7 @@ def test_whoever_starts_after_a_session_that_saw_clickhouse_go_back_reads_again_
         store = MemoryCheckpoints()
         before = await saved_and_lost(store)
         with pytest.raises(WentBackError):
-            await before.still_ours(())
+            await before.check_ownership(())
         store.now = 1_500.0
         for _ in range(2):  # each is killed before its first save
             after = checkpointer_of(store, replay_seconds=300.0)
@@ -440,10 +440,10 @@ def test_while_it_cannot_be_written_down_that_clickhouse_went_back_nothing_is_sa
         before = await saved_and_lost(store)
         store.note_answer = RetryableError("noting: no answer")
         with pytest.raises(RetryableError):
-            await before.still_ours(())
+            await before.check_ownership(())
         store.note_answer = None
         with pytest.raises(WentBackError):
-            await before.still_ours(())
+            await before.check_ownership(())
         assert [one.noticed_at for one in store.noted] == [1_200.0]
 
     run(work())
@@ -455,7 +455,7 @@ def test_where_the_table_for_it_is_gone_too_the_next_session_writes_down_that_cl
         before = await saved_and_lost(store)
         store.note_answer = FatalError("noting: no such table")
         with pytest.raises(WentBackError):
-            await before.still_ours(())
+            await before.check_ownership(())
         store.note_answer = None
         await checkpointer_of(store, replay_seconds=300.0, went_back=True).load()
         killed = checkpointer_of(store, replay_seconds=300.0)
@@ -469,7 +469,7 @@ def test_what_one_member_saw_lost_takes_nothing_back_of_another() -> None:
     async def work() -> None:
         store = MemoryCheckpoints()
         with pytest.raises(WentBackError):
-            await (await saved_and_lost(store)).still_ours(())
+            await (await saved_and_lost(store)).check_ownership(())
         store.noted = [replace(store.noted[0], member=1)]
         after = checkpointer_of(store, replay_seconds=300.0)
         await after.load()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dyncdc.model import SourceId
-from dyncdc.pipeline.reading.arrival_delays import AGE_SECONDS, Delays
+from dyncdc.pipeline.reading.arrival_delays import AGE_SECONDS, ArrivalDelays
 
 A, B = SourceId("a"), SourceId("b")
 
 
 def test_the_longest_delay_of_late_counts_for_its_own_stream() -> None:
-    delays = Delays()
+    delays = ArrivalDelays()
     assert delays.longest(A, 5.0) == 0.0
     for at, seconds in ((1_000.0, 2.0), (1_001.0, 90.0), (1_002.0, 3.0)):
         delays.saw(A, seconds, at)
@@ -18,7 +18,7 @@ def test_the_longest_delay_of_late_counts_for_its_own_stream() -> None:
 
 
 def test_one_record_an_hour_late_does_not_hold_the_watermarks_for_ever() -> None:
-    delays = Delays()
+    delays = ArrivalDelays()
     delays.saw(A, 3_600.0, 1_000.0)
     held = []
     for at in range(1_001, 1_001 + int(3 * AGE_SECONDS)):
@@ -28,13 +28,13 @@ def test_one_record_an_hour_late_does_not_hold_the_watermarks_for_ever() -> None
 
 
 def test_a_delay_ages_while_nothing_comes() -> None:
-    delays = Delays()
+    delays = ArrivalDelays()
     delays.saw(A, 3_600.0, 1_000.0)
     assert delays.longest(A, 1_000.0 + 2 * AGE_SECONDS) == 0.0
 
 
 def test_a_stream_that_stays_late_stays_late() -> None:
-    delays = Delays()
+    delays = ArrivalDelays()
     for at in range(0, 10_000, 50):
         delays.saw(A, 300.0, float(at))
         assert delays.longest(A, float(at) + 49.0) == 300.0

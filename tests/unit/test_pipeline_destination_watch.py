@@ -18,13 +18,13 @@ from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
-from dyncdc.model import Checkpoint, Followed, Mark, Position, ShardId, Snapshot, SourceId
+from dyncdc.model import Checkpoint, Mark, Position, ShardId, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.destinations.streaming_monitor import DestinationWatch, watch_seconds
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, monitor_seconds
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 AWAY = RetryableError("describing the destination: timed out")
 
@@ -66,19 +66,19 @@ async def watched(
 
     ``former``: a life before this one has loaded the table, and has read the stream up to 900 s.
     """
-    store, progress = MemoryRecovery(), Progress(clock=lambda: asyncio.get_running_loop().time())
+    store, progress = MemoryRecovery(), TaskHealth(clock=lambda: asyncio.get_running_loop().time())
     budget = ByteBudget(1)
-    engine = Engine(budget, writer_of(MemorySink(), budget), Metrics(), progress, now)
+    engine = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), progress, now)
     policy = Policy("resnapshot", {SourceId(SOURCE): ["orders"]}, destinations={"orders": "uuid"})
     recovery = Recovery(store, policy, engine.metrics, progress, sole_member())
     source = ScriptedSource()
     if former:
-        store.tables["orders"] = Followed("orders", source.id, 1, 500.0, held=True)
+        store.tables["orders"] = TableSource("orders", source.id, 1, 500.0, held=True)
         saved = Checkpoint(source.id, ShardId("shard-0"), Mark(Position("1"), 900.0), 1)
         checkpointer = checkpointer_of(MemoryCheckpoints([saved]))
         await checkpointer.load()
         await recovery.begin([source], LoadedBefore(), checkpointer)
-    watch = DestinationWatch("orders", source, switch, recovery, engine, table_id=table_id)  # type: ignore[arg-type]
+    watch = StreamingMonitor("orders", source, switch, recovery, engine, table_id=table_id)  # type: ignore[arg-type]
     stuck: list[list[str]] = []
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(watch.run())
@@ -159,4 +159,4 @@ def test_a_destination_off_for_ten_seconds_is_seen_off() -> None:
 
 @pytest.mark.parametrize(("tables", "seconds"), [(1, 5.0), (50, 5.0), (1_000, 100.0)])
 def test_all_tables_together_keep_to_a_rate(tables: int, seconds: float) -> None:
-    assert watch_seconds(tables) == seconds
+    assert monitor_seconds(tables) == seconds

@@ -7,32 +7,38 @@ import random
 import pytest
 from pipeline_parts import shard
 
-from dyncdc.model import Buried, Position, Shard
-from dyncdc.pipeline.writing.dead_letter_limits import WINDOW_RECORDS, Diversion, DiversionLimits, Halt, LimitReached
+from dyncdc.model import DeadLetter, Position, Shard
+from dyncdc.pipeline.writing.dead_letter_limits import (
+    WINDOW_RECORDS,
+    DeadLetterLimiter,
+    DeadLetterLimits,
+    LimitReached,
+    LimitStop,
+)
 
 
-def letters(*ordinals: int, first: int = 0) -> list[Buried]:
+def letters(*ordinals: int, first: int = 0) -> list[DeadLetter]:
     """Letters of a chunk whose records have the positions ``first``, ``first + 1``, ..."""
-    return [Buried(ordinal, Position(str(first + ordinal)), "orders", "misfit", "age") for ordinal in ordinals]
+    return [DeadLetter(ordinal, Position(str(first + ordinal)), "orders", "misfit", "age") for ordinal in ordinals]
 
 
 def positions(count: int, first: int = 0) -> list[Position]:
     return [Position(str(number)) for number in range(first, first + count)]
 
 
-def admit(diversion: Diversion, count: int, *dead: int, first: int = 0, of: Shard | None = None) -> None:
+def admit(diversion: DeadLetterLimiter, count: int, *dead: int, first: int = 0, of: Shard | None = None) -> None:
     """One chunk of ``count`` records, some of them dead."""
-    diversion.admit(of or shard(), count, letters(*dead, first=first), positions(count, first))
+    diversion.count_decoded(of or shard(), count, letters(*dead, first=first), positions(count, first))
 
 
-def stopped(diversion: Diversion, count: int, *dead: int, first: int = 0) -> LimitReached:
+def stopped(diversion: DeadLetterLimiter, count: int, *dead: int, first: int = 0) -> LimitReached:
     with pytest.raises(LimitReached) as caught:
         admit(diversion, count, *dead, first=first)
     return caught.value
 
 
 def test_as_many_in_a_row_as_allowed_pass_and_one_more_does_not() -> None:
-    diversion = Diversion(DiversionLimits(max_run=3))
+    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3))
     admit(diversion, 3, 0, 1, 2)
     admit(diversion, 2, 1)
     admit(diversion, 2, 0, 1)
@@ -43,7 +49,7 @@ def test_as_many_in_a_row_as_allowed_pass_and_one_more_does_not() -> None:
 
 
 def test_a_run_is_of_one_shard_and_an_empty_answer_does_not_end_it() -> None:
-    diversion = Diversion(DiversionLimits(max_run=2))
+    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2))
     admit(diversion, 2, 0, 1)
     admit(diversion, 5, of=shard("other"))
     admit(diversion, 0)
@@ -51,7 +57,7 @@ def test_a_run_is_of_one_shard_and_an_empty_answer_does_not_end_it() -> None:
 
 
 def test_the_ratio_counts_only_once_there_were_so_many_records() -> None:
-    diversion = Diversion(DiversionLimits(max_ratio=0.05))
+    diversion = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.05))
     admit(diversion, WINDOW_RECORDS - 1, *range(0, 4_000, 2))
     error = stopped(diversion, 1, 0, first=7)
     assert (error.halt.limit, error.halt.position) == ("max_ratio", "7")
@@ -59,7 +65,7 @@ def test_the_ratio_counts_only_once_there_were_so_many_records() -> None:
 
 
 def test_the_ratio_forgets_what_lies_further_back() -> None:
-    diversion = Diversion(DiversionLimits(max_ratio=0.05))
+    diversion = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.05))
     admit(diversion, 500, *range(500))
     for _ in range(20):
         admit(diversion, 500)
@@ -71,7 +77,7 @@ def test_the_ratio_forgets_what_lies_further_back() -> None:
 def test_the_window_counts_as_a_list_of_all_records_would(seed: int) -> None:
     chance = random.Random(seed)
     limit = chance.choice([0.01, 0.05, 0.3])
-    diversion, history = Diversion(DiversionLimits(max_ratio=limit)), bytearray()
+    diversion, history = DeadLetterLimiter(DeadLetterLimits(max_ratio=limit)), bytearray()
     while len(history) < 60_000:
         count = chance.choice([0, 1, 7, 900, 9_999, 10_000, 10_001, 25_000])
         rate = chance.choice([0.0, 0.0, limit, 2 * limit])
@@ -88,25 +94,25 @@ def test_the_window_counts_as_a_list_of_all_records_would(seed: int) -> None:
 
 
 def test_the_position_kept_is_the_first_of_the_chunk_that_is_not_handed_over() -> None:
-    diversion = Diversion(DiversionLimits(max_run=3))
+    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3))
     assert stopped(diversion, 100, 5, *range(20, 60), first=1_000).halt.position == "1005"
 
 
 def test_the_next_life_stops_at_the_same_record_with_the_same_words_whatever_the_size_of_its_chunks() -> None:
-    error = stopped(Diversion(DiversionLimits(max_run=3)), 100, 5, *range(20, 60), first=1_000)
-    again = Diversion(DiversionLimits(max_run=3), [error.halt])
+    error = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 100, 5, *range(20, 60), first=1_000)
+    again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3), [error.halt])
     admit(again, 5, first=1_000)
     second = stopped(again, 1, 0, first=1_005)
     assert (str(second), second.hint, second.again) == (str(error), error.hint, True)
 
 
 def test_raising_the_limit_or_mending_the_cause_lets_the_next_life_go_on() -> None:
-    halt = stopped(Diversion(DiversionLimits(max_run=3)), 4, 0, 1, 2, 3).halt
-    raised = Diversion(DiversionLimits(max_run=4), [halt])
+    halt = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 4, 0, 1, 2, 3).halt
+    raised = DeadLetterLimiter(DeadLetterLimits(max_consecutive=4), [halt])
     assert raised.halts == {}
     admit(raised, 4, 0, 1, 2, 3)
-    mended: list[Halt] = []
-    diversion = Diversion(DiversionLimits(max_run=3), [halt], on_mended=mended.append)
+    mended: list[LimitStop] = []
+    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3), [halt], on_mended=mended.append)
     admit(diversion, 4, 2, of=shard("other"))
     assert mended == []
     admit(diversion, 4, 2)
@@ -114,20 +120,20 @@ def test_raising_the_limit_or_mending_the_cause_lets_the_next_life_go_on() -> No
 
 
 def test_another_limit_that_was_raised_does_not_help() -> None:
-    halt = stopped(Diversion(DiversionLimits(max_run=3)), 4, 0, 1, 2, 3).halt
-    assert stopped(Diversion(DiversionLimits(max_ratio=1.0, max_run=3), [halt]), 4, 0).again
+    halt = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 4, 0, 1, 2, 3).halt
+    assert stopped(DeadLetterLimiter(DeadLetterLimits(max_ratio=1.0, max_consecutive=3), [halt]), 4, 0).again
 
 
-def refuse(diversion: Diversion, position: str, first: str) -> None:
-    letter = Buried(0, Position(position), "orders", "refused_by_clickhouse", "age")
-    diversion.refuse("orders_ch", shard(), letter, (shard(), Position(first)))
+def refuse(diversion: DeadLetterLimiter, position: str, first: str) -> None:
+    letter = DeadLetter(0, Position(position), "orders", "refused_by_clickhouse", "age")
+    diversion.count_rejected("orders_ch", shard(), letter, (shard(), Position(first)))
 
 
 def test_rows_that_clickhouse_refuses_count_into_the_same_limits() -> None:
-    diversion = Diversion(DiversionLimits(max_run=2))
+    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2))
     refuse(diversion, "1", "1")
     refuse(diversion, "2", "1")
-    diversion.accept("orders_ch", [])
+    diversion.count_accepted("orders_ch", [])
     refuse(diversion, "3", "3")
     refuse(diversion, "4", "3")
     with pytest.raises(LimitReached, match="in column age") as caught:
@@ -135,7 +141,7 @@ def test_rows_that_clickhouse_refuses_count_into_the_same_limits() -> None:
     halt = caught.value.halt
     assert (halt.position, halt.refused) == ("3", True), "no letter of the statement is written yet"
 
-    again = Diversion(DiversionLimits(max_run=2), [halt])
+    again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2), [halt])
     admit(again, 9, 3)  # that the record at 3 decodes, or does not, is not what stopped the life before
     with pytest.raises(LimitReached) as caught:
         refuse(again, "3", "3")
@@ -143,23 +149,23 @@ def test_rows_that_clickhouse_refuses_count_into_the_same_limits() -> None:
 
 
 def test_refused_rows_turn_records_that_had_passed_into_letters() -> None:
-    diversion = Diversion(DiversionLimits(max_ratio=0.001))
+    diversion = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.001))
     admit(diversion, WINDOW_RECORDS)
     for number in range(10):
         refuse(diversion, str(number), "0")
-        diversion.accept("orders_ch", [])
+        diversion.count_accepted("orders_ch", [])
     with pytest.raises(LimitReached, match=r"0\.001 of the last"):
         refuse(diversion, "10", "10")
 
 
 def test_a_refused_row_that_clickhouse_takes_at_last_is_forgiven() -> None:
-    diversion = Diversion(DiversionLimits(max_run=1))
+    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=1))
     refuse(diversion, "3", "3")
     with pytest.raises(LimitReached) as caught:
         refuse(diversion, "4", "3")
-    mended: list[Halt] = []
-    again = Diversion(DiversionLimits(max_run=1), [caught.value.halt], on_mended=mended.append)
-    again.accept("orders_ch", [(shard(), b'"33","13"'), (shard("other"), b'"3"')])
+    mended: list[LimitStop] = []
+    again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=1), [caught.value.halt], on_mended=mended.append)
+    again.count_accepted("orders_ch", [(shard(), b'"33","13"'), (shard("other"), b'"3"')])
     assert mended == []
-    again.accept("orders_ch", [(shard(), b'"2","3"')])
+    again.count_accepted("orders_ch", [(shard(), b'"2","3"')])
     assert mended == [caught.value.halt]

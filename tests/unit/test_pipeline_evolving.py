@@ -13,28 +13,28 @@ from dyncdc.errors import FatalError, RetryableError
 from dyncdc.pipeline.destinations.schema_evolution import (
     REFUSED_PAUSE_SECONDS,
     DestinationChangedError,
-    Evolved,
-    Evolving,
+    EvolvingTable,
+    SchemaEvolution,
     decide,
 )
 from dyncdc.schema.table_spec import ColumnSpec
-from dyncdc.schema.unmapped import Newcomers
+from dyncdc.schema.unmapped import UnmappedAttributes
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 
-def evolved(*columns: ColumnSpec, max_columns: int = 1000, flatten_depth: int = 1) -> Evolved:
+def evolved(*columns: ColumnSpec, max_columns: int = 1000, flatten_depth: int = 1) -> EvolvingTable:
     """A table with these columns."""
-    newcomers = Newcomers(nested="flatten", flatten_depth=flatten_depth, on_news=lambda: None)
-    newcomers.settle(columns)
-    return Evolved(newcomers, max_columns, columns, [column.name for column in columns])
+    newcomers = UnmappedAttributes(nested="flatten", flatten_depth=flatten_depth, on_news=lambda: None)
+    newcomers.set_columns(columns)
+    return EvolvingTable(newcomers, max_columns, columns, [column.name for column in columns])
 
 
-def decided(table: Evolved, *items: dict[str, Any]) -> dict[str, str]:
+def decided(table: EvolvingTable, *items: dict[str, Any]) -> dict[str, str]:
     """Types by name of what becomes a column once these items were spilled."""
     for item in items:
-        table.newcomers.look(item)
-    return {column.name: column.type for column in decide(table.newcomers.take(), table).columns}
+        table.unmapped.observe(item)
+    return {column.name: column.type for column in decide(table.unmapped.drain(), table).columns}
 
 
 def column(name: str, *path: str) -> ColumnSpec:
@@ -77,15 +77,15 @@ def test_a_map_that_grows_keys_for_ever_becomes_one_column() -> None:
 
 def test_a_full_table_gets_no_more_columns() -> None:
     table = evolved(column("a"), max_columns=3)
-    table.newcomers.look({name: {"S": "x"} for name in "bcdef"})
-    decision = decide(table.newcomers.take(), table)
+    table.unmapped.observe({name: {"S": "x"} for name in "bcdef"})
+    decision = decide(table.unmapped.drain(), table)
     assert (len(decision.columns), decision.full) == (2, True)
 
 
 class Recorded:
     """Columns that fail as they are told to, then work."""
 
-    def __init__(self, table: Evolved, *failures: Exception) -> None:
+    def __init__(self, table: EvolvingTable, *failures: Exception) -> None:
         self.table = table
         self.failures = list(failures)
         self.added: list[tuple[float, list[str]]] = []
@@ -96,33 +96,33 @@ class Recorded:
             raise self.failures.pop(0)
         self.added.append((asyncio.get_running_loop().time(), [column.name for column in columns]))
         self.table.columns += tuple(columns)
-        self.table.newcomers.settle(self.table.columns)
+        self.table.unmapped.set_columns(self.table.columns)
 
     async def look_again(self, table: str) -> None:
         self.looked.append(table)
 
 
-async def run_for(evolving: Evolving, seconds: float) -> None:
+async def run_for(evolving: SchemaEvolution, seconds: float) -> None:
     """Run the task for some seconds, then stop it as the end of a life does."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(evolving.run(Metrics(), Progress(clock=asyncio.get_running_loop().time)), name="columns")
+        tasks.create_task(evolving.run(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time)), name="columns")
         await asyncio.sleep(seconds)
         evolving.stop()
 
 
-def started(*failures: Exception) -> tuple[Evolving, Evolved, Recorded]:
+def started(*failures: Exception) -> tuple[SchemaEvolution, EvolvingTable, Recorded]:
     table = evolved()
     columns = Recorded(table, *failures)
-    evolving = Evolving(columns, {"t": table})
-    table.newcomers._on_news = evolving.note
+    evolving = SchemaEvolution(columns, {"t": table})
+    table.unmapped._on_news = evolving.note
     return evolving, table, columns
 
 
 def test_columns_that_may_not_be_added_are_tried_again_with_what_came_meanwhile() -> None:
     async def live() -> None:
         evolving, table, columns = started(FatalError("missing grant"))
-        table.newcomers.look({"a": {"S": "x"}})
-        asyncio.get_running_loop().call_later(5, lambda: table.newcomers.look({"b": {"S": "x"}}))
+        table.unmapped.observe({"a": {"S": "x"}})
+        asyncio.get_running_loop().call_later(5, lambda: table.unmapped.observe({"b": {"S": "x"}}))
         await run_for(evolving, REFUSED_PAUSE_SECONDS + 5)
         assert [names for _, names in columns.added] == [["a", "b"]]
 
@@ -132,7 +132,7 @@ def test_columns_that_may_not_be_added_are_tried_again_with_what_came_meanwhile(
 def test_a_life_that_ends_adds_what_is_left_once_and_does_not_wait_for_clickhouse() -> None:
     async def live() -> None:
         evolving, table, columns = started(RetryableError("away"))
-        asyncio.get_running_loop().call_later(5, lambda: table.newcomers.look({"a": {"S": "x"}}))
+        asyncio.get_running_loop().call_later(5, lambda: table.unmapped.observe({"a": {"S": "x"}}))
         await run_for(evolving, 5.1)
         assert columns.added == []
 
@@ -152,7 +152,7 @@ def test_a_table_that_others_have_changed_is_looked_at_again() -> None:
 def test_a_table_that_is_another_one_now_ends_the_life() -> None:
     async def live() -> None:
         evolving, table, _ = started(DestinationChangedError("gone"))
-        table.newcomers.look({"a": {"S": "x"}})
+        table.unmapped.observe({"a": {"S": "x"}})
         await run_for(evolving, 2)
 
     with pytest.raises(ExceptionGroup) as group:

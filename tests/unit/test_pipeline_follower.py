@@ -27,14 +27,14 @@ from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
 from dyncdc.errors import FatalError, PositionLostError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Followed, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model import HORIZON, Checkpoint, Position, RawChunk, Shard, ShardId, SourceId, TableSource
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.reading.reader_pool import Readers
-from dyncdc.pipeline.reading.shard_reader import Engine
-from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamFollower
+from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 class Bench:
@@ -48,7 +48,7 @@ class Bench:
     ) -> None:
         self.on_lost_position = on_lost_position
         self.metrics = Metrics()
-        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
+        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
         self.recovery = MemoryRecovery()
         self.source = ScriptedSource(pages)
         self.source.answer = self._answer
@@ -75,16 +75,16 @@ class Bench:
 
 
 @asynccontextmanager
-async def following(bench: Bench) -> AsyncIterator[StreamFollower]:
+async def following(bench: Bench) -> AsyncIterator[StreamReader]:
     await bench.checkpointer.load()
-    engine = Engine(bench.budget, bench.writer, bench.metrics, bench.progress, lambda: 1_000.0)
+    engine = Instruments(bench.budget, bench.writer, bench.metrics, bench.progress, lambda: 1_000.0)
     try:
         async with asyncio.TaskGroup() as tasks:
-            readers = Readers(engine, bench.checkpointer, tasks)
+            readers = ReaderPool(engine, bench.checkpointer, tasks)
             policy = Policy(bench.on_lost_position, {SOURCE: ["orders", "accounts"]})
-            recovery = Recovery(bench.recovery, policy, bench.metrics, Progress(), sole_member())
+            recovery = Recovery(bench.recovery, policy, bench.metrics, TaskHealth(), sole_member())
             await recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
-            follower = StreamFollower(
+            follower = StreamReader(
                 bench.source, OneRowEach(), readers, bench.checkpointer, engine, recovery, sole_member()
             )
             running = [
@@ -457,7 +457,7 @@ def test_k3_a_shard_that_came_and_went_between_two_lives_is_a_loss_once_all_was_
     async def work() -> None:
         bench = Bench([shard("new", "lost"), shard("b")], saved=(row("old", 5, finished=True), row("b", 5)))
         for table in ("orders", "accounts"):
-            bench.recovery.tables[table] = Followed(table, SOURCE, 1, 900.0, held)
+            bench.recovery.tables[table] = TableSource(table, SOURCE, 1, 900.0, held)
 
         async def kept() -> None:
             assert "new" not in {each.shard for each in bench.store.rows}, "else nothing would tell of it any more"
@@ -487,8 +487,8 @@ def test_k3_a_child_that_is_found_long_after_its_parent_ended_has_lost_its_first
     run(work())
 
 
-@pytest.mark.parametrize("before", [Followed("orders", SourceId("stream@0"), 1, 900.0), None])
-def test_k13_a_source_that_took_the_place_of_another_is_read_from_its_horizon(before: Followed | None) -> None:
+@pytest.mark.parametrize("before", [TableSource("orders", SourceId("stream@0"), 1, 900.0), None])
+def test_k13_a_source_that_took_the_place_of_another_is_read_from_its_horizon(before: TableSource | None) -> None:
     async def work() -> None:
         bench = Bench([shard("a")])
         bench.source.start = Position("AT_TIMESTAMP:1000.0")

@@ -11,11 +11,11 @@ import pytest
 from virtual_time import run
 
 from dyncdc.errors import RetryableError
-from dyncdc.pipeline.destinations.bindings import Partition, Standing
-from dyncdc.pipeline.destinations.history_monitor import EMPTIED_HISTORY, OTHER_TABLE, HistoryWatch, KeptHistory
+from dyncdc.pipeline.destinations.bindings import DestinationState, Partition
+from dyncdc.pipeline.destinations.history_monitor import EMPTIED_HISTORY, OTHER_TABLE, HistoryMonitor, KeptHistory
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 TWO = {"2025": Partition(1, 10, 100), "2026": Partition(1, 5, 50)}
 
@@ -39,15 +39,15 @@ class MemoryHistories:
             raise self.answer
         self.rows += rows
 
-    async def look(self, histories: Collection[str]) -> Mapping[str, Standing]:
+    async def look(self, histories: Collection[str]) -> Mapping[str, DestinationState]:
         at = asyncio.get_running_loop().time()
-        return {name: Standing(self.uuid, at, self.partitions, blind=self.blind) for name in histories}
+        return {name: DestinationState(self.uuid, at, self.partitions, blind=self.blind) for name in histories}
 
     async def caught_up(self, history: str) -> bool:
         return not self.lagging
 
 
-class Told(Progress):
+class Told(TaskHealth):
     """What was told."""
 
     def __init__(self) -> None:
@@ -58,9 +58,9 @@ class Told(Progress):
         self.alarms.append(keys["reason"])
 
 
-async def looked(store: MemoryHistories, told: Told, seconds: float = 11.0) -> HistoryWatch:
+async def looked(store: MemoryHistories, told: Told, seconds: float = 11.0) -> HistoryMonitor:
     """Begin a session and let it look once or twice."""
-    watch = HistoryWatch({"orders": "h"}, store, Metrics(), told)
+    watch = HistoryMonitor({"orders": "h"}, store, Metrics(), told)
     await watch.begin()
     try:
         async with asyncio.timeout(seconds):
@@ -87,7 +87,7 @@ def test_all_rows_taken_out_are_told_once_and_kept_with_their_time() -> None:
 def test_rows_taken_out_under_the_session_are_told_too() -> None:
     async def work() -> None:
         store, told = MemoryHistories(), Told()
-        watch = HistoryWatch({"orders": "h"}, store, Metrics(), told)
+        watch = HistoryMonitor({"orders": "h"}, store, Metrics(), told)
         await watch.begin()
         running = asyncio.create_task(watch.run())
         store.partitions = {"2026": Partition(20, 21, 1)}
@@ -165,7 +165,7 @@ def test_a_watch_that_believes_its_name_and_not_its_uuid_is_noticed(monkeypatch:
         await looked(store, told)
         look = store.look
 
-        async def believed(histories: Collection[str]) -> Mapping[str, Standing]:
+        async def believed(histories: Collection[str]) -> Mapping[str, DestinationState]:
             return {name: replace(standing, uuid="u") for name, standing in (await look(histories)).items()}
 
         monkeypatch.setattr(store, "look", believed)

@@ -25,11 +25,11 @@ from dyncdc.errors import RefusedError, RejectedRowsError, RetryableError, TooLa
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.reading.shard_reader import Engine, Pump
+from dyncdc.pipeline.reading.shard_reader import Instruments, ShardReader
 from dyncdc.pipeline.writing import writer
-from dyncdc.pipeline.writing.insert_slots import SLOW_SECONDS, SLOW_SLOTS, Slots
+from dyncdc.pipeline.writing.insert_slots import SLOW_SECONDS, SLOW_SLOTS, InsertSlots
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 DIVIDED_BY_ZERO = RefusedError("ClickHouse answered 153")
 
@@ -61,7 +61,7 @@ class Bench:
     def __init__(self, refuse: Callable[[list[str]], Exception | None]) -> None:
         self.sink = Sink(refuse)
         self.bury = BuryInMemory()
-        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
+        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
         self.writer = writer_of(self.sink, ByteBudget(10**8), WIDE, bury=self.bury)
         self.writer._progress = self.progress
         self.ledger = ledger_of()
@@ -253,7 +253,7 @@ def test_a_healthy_table_waits_for_slow_ones_no_longer_than_an_insert_may_take_u
 
 
 def test_the_healthy_table_that_waits_behind_slow_ones_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Slots, "_turn_slow", lambda self, table, held: None)
+    monkeypatch.setattr(InsertSlots, "_turn_slow", lambda self, table, held: None)
     assert run(delay_of_a_healthy_table(2)) > 15.0
 
 
@@ -263,7 +263,7 @@ def test_more_slow_tables_than_slots_delay_a_healthy_one_only_when_they_turn_slo
 
 def test_a_slow_table_that_is_quick_again_leaves_the_slots_of_the_slow() -> None:
     async def work() -> None:
-        found = Slots(1)
+        found = InsertSlots(1)
         async with found.hold("t"):
             await asyncio.sleep(SLOW_SECONDS + 1)
             async with asyncio.timeout(1), found.hold("u"):
@@ -314,14 +314,14 @@ async def read_beside(
 
     sink, budget = MemorySink(answer), ByteBudget(capacity_bytes)
     work = writer_of(sink, budget)
-    engine = Engine(budget, work, Metrics(), Progress(), clock=lambda: 1_000.0, fetch_ceiling_bytes=2_000)
+    engine = Instruments(budget, work, Metrics(), TaskHealth(), clock=lambda: 1_000.0, fetch_ceiling_bytes=2_000)
     sources = {name: Endless(name) for name in streams}
     ledgers: list[ShardLedger] = []
     async with asyncio.TaskGroup() as tasks:
         started = [tasks.create_task(work.run(), name="writer")]
         for name, source in sources.items():
             ledgers.append(ledger_of(name))
-            pump = Pump(engine, source, Mixed(*streams[name]), ledgers[-1])
+            pump = ShardReader(engine, source, Mixed(*streams[name]), ledgers[-1])
             started.append(tasks.create_task(pump.run(), name=name))  # type: ignore[arg-type]
         await asyncio.sleep(seconds)
         for task in started:

@@ -11,15 +11,15 @@ from pipeline_parts import WIDE, MemoryCheckpoints, MemorySink, ScriptedSource, 
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Block, Buried, Decoded, Position, RawChunk, Shard, Snapshot
+from dyncdc.model import HORIZON, Block, DeadLetter, Decoded, Position, RawChunk, Shard, Snapshot
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.ports import Decoder
-from dyncdc.pipeline.reading.shard_reader import Engine, Pump
-from dyncdc.pipeline.session import Destination, Settings, replicate
-from dyncdc.pipeline.writing.dead_letter_limits import Diversion, DiversionLimits, Halt, LimitReached
+from dyncdc.pipeline.reading.shard_reader import Instruments, ShardReader
+from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached, LimitStop
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 RECORDS = 3_000
 
@@ -28,8 +28,8 @@ class Halts:
     """Keeps them, as the dead-letter table does. ``failures``: how many calls fail first."""
 
     def __init__(self) -> None:
-        self.open: list[Halt] = []
-        self.closed: list[Halt] = []
+        self.open: list[LimitStop] = []
+        self.closed: list[LimitStop] = []
         self.failures = 0
 
     async def _answer(self) -> None:
@@ -38,15 +38,15 @@ class Halts:
             self.failures -= 1
             raise RetryableError("no answer")
 
-    async def open_halts(self) -> Sequence[Halt]:
+    async def open_halts(self) -> Sequence[LimitStop]:
         await self._answer()
         return list(self.open)
 
-    async def save_halt(self, halt: Halt) -> None:
+    async def save_halt(self, halt: LimitStop) -> None:
         await self._answer()
         self.open.append(halt)
 
-    async def close_halt(self, halt: Halt) -> None:
+    async def close_halt(self, halt: LimitStop) -> None:
         await self._answer()
         self.open.remove(halt)
         self.closed.append(halt)
@@ -83,8 +83,8 @@ class SomeDead:
             good = [(str(position), 1, "x") for record, position in some if self._good(record)]
             dead = [position for record, position in some if not self._good(record)]
             decoded = Decoded([block("t", *good)] if good else [], judged=len(some))
-            decoded.buried = [
-                Buried(ordinal, position, "orders", "misfit")
+            decoded.dead_letters = [
+                DeadLetter(ordinal, position, "orders", "misfit")
                 for ordinal, (record, position) in enumerate(some)
                 if not self._good(record)
             ]
@@ -99,7 +99,7 @@ class SomeDead:
 class Setup:
     """What outlives a life: the stream, the tables, the configuration."""
 
-    def __init__(self, bad: range, limits: DiversionLimits) -> None:
+    def __init__(self, bad: range, limits: DeadLetterLimits) -> None:
         self.bad = bad
         self.limits = limits
         self.decoder = SomeDead()
@@ -125,14 +125,14 @@ class Setup:
         source, draining = ScriptedSource([[shard()]]), asyncio.Event()
         source.answer = self._answer
         asyncio.get_running_loop().call_later(seconds, draining.set)
-        await replicate(
+        await run_session(
             [StreamTask(source, self.decoder)],
             [],
             Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.halts),
             Settings("p", WIDE, 10**7, checkpoint_interval_seconds=0.05, diversion=self.limits),
             draining=draining,
             metrics=Metrics(),
-            progress=Progress(clock=asyncio.get_running_loop().time),
+            progress=TaskHealth(clock=asyncio.get_running_loop().time),
             clock=lambda: 1_000.0,
         )
 
@@ -153,7 +153,7 @@ class Setup:
 
 def test_past_the_limit_nothing_more_is_diverted_or_checkpointed_and_every_restart_stops_at_once() -> None:
     async def work() -> None:
-        setup = Setup(range(1_200, RECORDS), DiversionLimits(max_run=100))
+        setup = Setup(range(1_200, RECORDS), DeadLetterLimits(max_consecutive=100))
         said = await setup.stopped()
         assert "100 in a row" in said and "position 1201" in said
         letters, saved = setup.letters(), setup.saved()
@@ -171,9 +171,9 @@ def test_past_the_limit_nothing_more_is_diverted_or_checkpointed_and_every_resta
 
 def test_raising_the_limit_lets_it_go_on() -> None:
     async def work() -> None:
-        setup = Setup(range(1_200, 1_500), DiversionLimits(max_run=100))
+        setup = Setup(range(1_200, 1_500), DeadLetterLimits(max_consecutive=100))
         await setup.stopped()
-        setup.limits = DiversionLimits(max_run=300)
+        setup.limits = DeadLetterLimits(max_consecutive=300)
         await setup.life()
         assert setup.saved() == RECORDS and len(setup.letters()) == 300
         assert setup.halts.open == [] and len(setup.halts.closed) == 1
@@ -183,7 +183,7 @@ def test_raising_the_limit_lets_it_go_on() -> None:
 
 def test_mending_the_cause_lets_it_go_on() -> None:
     async def work() -> None:
-        setup = Setup(range(1_200, 1_500), DiversionLimits(max_run=100))
+        setup = Setup(range(1_200, 1_500), DeadLetterLimits(max_consecutive=100))
         await setup.stopped()
         setup.decoder.mended = True
         setup.halts.failures = 3
@@ -196,10 +196,10 @@ def test_mending_the_cause_lets_it_go_on() -> None:
 
 def test_a_life_that_cannot_keep_why_it_stops_still_says_so() -> None:
     async def work() -> None:
-        setup = Setup(range(1_200, RECORDS), DiversionLimits(max_run=100))
+        setup = Setup(range(1_200, RECORDS), DeadLetterLimits(max_consecutive=100))
         setup.store.rows.clear()
 
-        async def gone(halt: Halt) -> None:
+        async def gone(halt: LimitStop) -> None:
             raise FatalError("no such table")
 
         setup.halts.save_halt = gone  # type: ignore[method-assign]
@@ -212,15 +212,15 @@ def test_a_life_that_cannot_keep_why_it_stops_still_says_so() -> None:
 
 def test_a_chunk_past_the_limit_gives_its_bytes_back() -> None:
     async def work() -> None:
-        setup = Setup(range(0, RECORDS), DiversionLimits())
+        setup = Setup(range(0, RECORDS), DeadLetterLimits())
         source, budget = ScriptedSource(), ByteBudget(10**7)
         source.answer = setup._answer
         writer = writer_of(MemorySink(), budget)
-        diversion = Diversion(DiversionLimits(max_run=100))
-        engine = Engine(budget, writer, Metrics(), Progress(), lambda: 1_000.0, diversion=diversion)
+        diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=100))
+        engine = Instruments(budget, writer, Metrics(), TaskHealth(), lambda: 1_000.0, diversion=diversion)
         ledger = ledger_of()
         with pytest.raises(LimitReached):
-            await Pump(engine, source, setup.decoder, ledger).run()
+            await ShardReader(engine, source, setup.decoder, ledger).run()
         assert budget.held_bytes == 0 and writer.fetching == 0 and ledger.in_flight == 0
 
     run(work())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dyncdc.model import Followed, Mark, Position, ShardId, SourceId
+from dyncdc.model import Mark, Position, ShardId, SourceId, TableSource
 from dyncdc.pipeline.recovery.gaps import missed_since
 
 STREAM = SourceId("arn:stream/s@1")
-BEFORE = Followed("orders", STREAM, epoch=5, at=100.0)
+BEFORE = TableSource("orders", STREAM, epoch=5, at=100.0)
 MARKS = {ShardId("shard-0"): Mark(Position("12"), 90.0)}
 
 

@@ -13,9 +13,9 @@ from virtual_time import run
 from dyncdc.errors import ConfigError, FatalError
 from dyncdc.model import Member, Shard, ShardId, SourceId
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
-from dyncdc.pipeline.members.membership import Division, Membership
+from dyncdc.pipeline.members.membership import Assignment, Membership
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 STREAM = SourceId("arn:aws:kinesis:eu-west-1:1:stream/orders@1")
 
@@ -40,32 +40,32 @@ class MemoryMembers:
 
 
 def membership(store: MemoryMembers, member: str = "0/3", since: float = float("inf"), after: int = 0) -> Membership:
-    return Membership(Division.parse(member), store, ["orders"], Metrics(), Progress(), since=since, after=after)
+    return Membership(Assignment.parse(member), store, ["orders"], Metrics(), TaskHealth(), since=since, after=after)
 
 
 def test_every_shard_has_one_owner_and_shards_in_a_row_spread_evenly() -> None:
     for members in (1, 2, 3, 4, 7):
         shards = [Shard(STREAM, ShardId(f"shardId-{number:012}")) for number in range(28)]
-        owned = [[shard for shard in shards if Division(member, members).owns(shard)] for member in range(members)]
+        owned = [[shard for shard in shards if Assignment(member, members).owns(shard)] for member in range(members)]
         assert Counter(shard for part in owned for shard in part) == Counter(shards)
         assert {len(part) for part in owned} == {28 // members} or members == 3
         files = [ShardId(f"exports/data/{number * 7919 % 101:x}.json.gz") for number in range(28)]
-        owners = Division(0, members).owners(SourceId("snapshot"), reversed(files))
-        assert owners == Division(members - 1, members).owners(SourceId("snapshot"), files)
+        owners = Assignment(0, members).owners(SourceId("snapshot"), reversed(files))
+        assert owners == Assignment(members - 1, members).owners(SourceId("snapshot"), files)
         counts = Counter(owners.values())
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
 def test_the_owner_of_an_id_is_the_same_in_every_process_and_version() -> None:
     ids = [ShardId("shardId-000000000007"), ShardId("shardId-000000000008"), ShardId("odd"), ShardId("")]
-    assert [Division(0, 5).owner(STREAM, shard) for shard in ids] == [1, 2, 4, 4]
+    assert [Assignment(0, 5).owner(STREAM, shard) for shard in ids] == [1, 2, 4, 4]
 
 
 @pytest.mark.parametrize("text", ["3/3", "1", "a/2", "-1/2", "0/0", "1/2/3", " 0/2"])
 def test_a_member_that_cannot_be_is_a_mistake_of_use(text: str) -> None:
     with pytest.raises(ConfigError, match="from 0 to n - 1"):
-        Division.parse(text)
-    assert str(Division.parse("2/3").part(1, 2)) == "5/6"
+        Assignment.parse(text)
+    assert str(Assignment.parse("2/3").part(1, 2)) == "5/6"
 
 
 def test_a_member_of_another_division_is_refused_while_one_is_alive_and_names_it() -> None:
@@ -74,7 +74,7 @@ def test_a_member_of_another_division_is_refused_while_one_is_alive_and_names_it
         store.add(Member(1, 4, 5))
         beating = asyncio.create_task(beat(store, Member(1, 4, 5)))
         with pytest.raises(FatalError, match="another division are alive: 1/4"):
-            await membership(store).alone()
+            await membership(store).wait_until_alone()
         beating.cancel()
 
     async def beat(store: MemoryMembers, member: Member) -> None:
@@ -89,10 +89,10 @@ def test_members_that_were_killed_are_waited_for_and_those_that_left_are_not() -
     async def work() -> None:
         store, loop = MemoryMembers(), asyncio.get_running_loop()
         store.add(Member(1, 4, 5, left=True))
-        await membership(store).alone()
+        await membership(store).wait_until_alone()
         assert loop.time() < 1.0
         store.add(Member(2, 4, 6))
-        await membership(store).alone()
+        await membership(store).wait_until_alone()
         assert LIVE_SECONDS <= loop.time() < LIVE_SECONDS + 2.0
 
     run(work())
@@ -102,7 +102,7 @@ def test_of_two_divisions_that_begin_together_the_older_stays() -> None:
     async def work() -> None:
         store = MemoryMembers()
         older, younger = membership(store, "0/3"), membership(store, "0/4")
-        await asyncio.gather(older.alone(), younger.alone())
+        await asyncio.gather(older.wait_until_alone(), younger.wait_until_alone())
         await older.join(7)
         with pytest.raises(FatalError, match="alive: 0/3"):
             await younger.join(8)
@@ -134,13 +134,13 @@ def test_c7_one_whose_life_has_ended_otherwise_does_not_take_the_place_back_from
     async def work() -> None:
         store = MemoryMembers()
         await membership(store, "1/3").join(2)
-        await membership(store, "1/3", after=2).alone()
+        await membership(store, "1/3", after=2).wait_until_alone()
         store.add(Member(0, 3, 9))
-        await membership(store, "1/3", after=2).alone()
+        await membership(store, "1/3", after=2).wait_until_alone()
         store.add(Member(1, 3, 3))
         with pytest.raises(FatalError, match=r"took over \(its epoch 3, ours 2\)"):
-            await membership(store, "1/3", after=2).alone()
-        await membership(store, "1/3").alone()  # a process that starts is meant to
+            await membership(store, "1/3", after=2).wait_until_alone()
+        await membership(store, "1/3").wait_until_alone()  # a process that starts is meant to
 
     run(work())
 
@@ -189,5 +189,5 @@ def test_once_who_takes_the_place_of_a_dead_member_counts_on_those_that_have_don
 
 
 def owned_by(member: int) -> ShardId:
-    division = Division(0, 3)
+    division = Assignment(0, 3)
     return next(shard for n in range(3) if division.owner(STREAM, shard := ShardId(f"shardId-{n}")) == member)

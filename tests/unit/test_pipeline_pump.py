@@ -16,10 +16,17 @@ from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Decoded, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.reading.shard_reader import DECODE_COST, FETCH_COST, Engine, FetchSize, Pace, Pump
+from dyncdc.pipeline.reading.shard_reader import (
+    DECODE_COST,
+    FETCH_COST,
+    FetchSize,
+    Instruments,
+    PollInterval,
+    ShardReader,
+)
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 FIRST_FETCH_BYTES = 32 * 1024
 
@@ -34,8 +41,8 @@ class Bench:
         self.sink = sink or MemorySink()
         self.budget = ByteBudget(capacity_bytes)
         self.writer = writer_of(self.sink, self.budget, BatchLimits(10**6, 2**30, 0.5))
-        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
-        self.engine = Engine(
+        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.engine = Instruments(
             self.budget, self.writer, Metrics(), self.progress, lambda: 1_000.0, fetch_ceiling_bytes=fetch_ceiling_bytes
         )
         self.ledger = ledger_of()
@@ -45,8 +52,8 @@ class Bench:
         batches = [*self.writer._open.values(), *self.writer._flushing.values()]
         return sum(batch.rows for batch in batches), sum(batch.nbytes for batch in batches)
 
-    def pump(self, ledger: ShardLedger | None = None) -> Pump:
-        return Pump(self.engine, self.source, OneRowEach(), ledger or self.ledger)
+    def pump(self, ledger: ShardLedger | None = None) -> ShardReader:
+        return ShardReader(self.engine, self.source, OneRowEach(), ledger or self.ledger)
 
 
 def counting(bench: Bench, *, records: int, last: int, size: int = 100) -> list[str]:
@@ -398,7 +405,7 @@ def test_a_small_ceiling_bounds_the_first_fetch_too() -> None:
 
 
 def test_k16_an_idle_shard_is_asked_less_and_less_often_and_a_busy_one_at_once_again() -> None:
-    pace, empty = Pace(0.25), chunk(shard(), [], "1")
+    pace, empty = PollInterval(0.25), chunk(shard(), [], "1")
     pauses = [pace.after(empty) for _ in range(6)]
     assert pauses == sorted(pauses) and pauses[0] == pytest.approx(0.375) and pauses[-1] == 1.0
     assert pace.after(chunk(shard(), [b"x"], "2")) == 0.25

@@ -12,12 +12,12 @@ from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Checkpoint, Followed, Gap, Request, ShardId, Snapshot, SourceId
+from dyncdc.model import Checkpoint, Gap, Request, ShardId, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.reading.lineage import LostPosition
 from dyncdc.pipeline.recovery.recovery import REQUEST_POLL_SECONDS, Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 LOST = [LostPosition(ShardId("s"), mark(7, read_until=900.0), "expired")]
 GAP = Gap("orders", SOURCE, "s", 900.0, 1_000.0, "7", "expired", noticed_at=5.0)
@@ -35,7 +35,7 @@ class Bench:
         self.metrics = Metrics()
         self.checkpointer = checkpointer_of(MemoryCheckpoints(saved))
         policy = Policy(on_lost_position, {SOURCE: ["orders"]}, unrepeatable or {})
-        self.recovery = Recovery(self.store, policy, self.metrics, Progress(), sole_member())
+        self.recovery = Recovery(self.store, policy, self.metrics, TaskHealth(), sole_member())
 
     async def begin(self) -> Recovery:
         await self.checkpointer.load()
@@ -200,7 +200,7 @@ def test_k13_what_was_lost_between_two_lives_is_found_before_anything_is_read() 
     async def work() -> None:
         old = SourceId("stream@0")
         bench = Bench(saved=(Checkpoint(old, ShardId("s"), mark(7, read_until=900.0), 1, 1),))
-        bench.store.tables["orders"] = Followed("orders", old, 1, 800.0)
+        bench.store.tables["orders"] = TableSource("orders", old, 1, 800.0)
         recovery = await bench.begin()
         (gap,) = bench.store.gaps.values()
         assert (gap.source, gap.shard, gap.position, gap.begin, gap.end) == (old, "s", "7", 900.0, 1_000.0)
@@ -214,7 +214,7 @@ def test_k13_what_was_lost_between_two_lives_is_found_before_anything_is_read() 
 def test_k13_under_stop_the_next_start_finds_it_again() -> None:
     async def work() -> None:
         bench = Bench("stop")
-        bench.store.tables["orders"] = Followed("orders", SourceId("stream@0"), 1, 800.0)
+        bench.store.tables["orders"] = TableSource("orders", SourceId("stream@0"), 1, 800.0)
         for _ in range(2):
             with pytest.raises(FatalError, match="created anew"):
                 await bench.begin()
@@ -226,7 +226,7 @@ def test_k13_under_stop_the_next_start_finds_it_again() -> None:
 def test_c6_a_known_source_without_checkpoints_is_a_loss_and_never_a_fresh_start() -> None:
     async def work() -> None:
         bench = Bench()
-        bench.store.tables["orders"] = Followed("orders", SOURCE, 1, 800.0, held=True)
+        bench.store.tables["orders"] = TableSource("orders", SOURCE, 1, 800.0, held=True)
         recovery = await bench.begin()
         (gap,) = bench.store.gaps.values()
         assert "checkpoints" in gap.reason and recovery.recovering(SOURCE)
@@ -238,7 +238,7 @@ def test_c7_a_life_that_was_frozen_and_replaced_while_it_began_takes_nothing_for
     async def work() -> None:
         bench = Bench()
         await bench.checkpointer.load()  # before the successor had saved anything
-        bench.store.tables["orders"] = Followed("orders", SOURCE, bench.checkpointer.epoch + 1, 800.0, held=True)
+        bench.store.tables["orders"] = TableSource("orders", SOURCE, bench.checkpointer.epoch + 1, 800.0, held=True)
         await bench.recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
         assert not bench.store.gaps
 

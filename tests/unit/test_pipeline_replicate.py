@@ -14,10 +14,10 @@ from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Session, Shard, Snapshot
 from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.ports import Decoder, SessionStore
-from dyncdc.pipeline.recovery.no_recovery import NothingKept
-from dyncdc.pipeline.session import Destination, Settings, replicate
+from dyncdc.pipeline.recovery.no_recovery import NoRecovery
+from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 class NoSnapshots:
@@ -48,10 +48,10 @@ class Bench:
         self.metrics = Metrics()
         self.ready: list[int] = []
         self.epochs: list[int] = []
-        self.members = NothingKept()
-        self.recovery = NothingKept()
-        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
-        self.sessions: SessionStore = NothingKept()
+        self.members = NoRecovery()
+        self.recovery = NoRecovery()
+        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.sessions: SessionStore = NoRecovery()
         self.on_claimed: Callable[[int], Awaitable[None]] | None = None
         self.settings = Settings("p", WIDE, 10**6, drain_seconds=drain_seconds, once=once)
 
@@ -60,7 +60,7 @@ class Bench:
         return chunk(of, [b"x"] * 10, "10") if after == HORIZON else chunk(of, [], after)
 
     async def life(self) -> None:
-        await replicate(
+        await run_session(
             [StreamTask(self.source, OneRowEach())],
             [],
             Destination(
@@ -322,7 +322,7 @@ def test_once_ends_under_a_load_that_never_lets_it_reach_the_tip() -> None:
     run(work())
 
 
-class Sessions(NothingKept):
+class Sessions(NoRecovery):
     """Sessions that last."""
 
     def __init__(self) -> None:

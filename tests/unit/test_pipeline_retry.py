@@ -9,7 +9,7 @@ import pytest
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.pipeline.runtime import Backoff, retry_for_ever
+from dyncdc.pipeline.runtime import Backoff, retry_forever
 
 
 def test_the_pause_is_drawn_below_a_ceiling_that_doubles_up_to_a_limit() -> None:
@@ -45,7 +45,7 @@ def test_a_retryable_error_is_tried_again_and_reported_each_time() -> None:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             seen.append(str(error))
 
-        assert await retry_for_ever(operation, backoff=Backoff(), on_retry=on_retry) == 7
+        assert await retry_forever(operation, backoff=Backoff(), on_retry=on_retry) == 7
         assert len(seen) == 50
 
     run(work())
@@ -57,7 +57,7 @@ def test_every_other_error_passes_through_at_once() -> None:
             raise FatalError("denied")
 
         with pytest.raises(FatalError):
-            await retry_for_ever(operation, backoff=Backoff(), on_retry=lambda error, pause_seconds: None)
+            await retry_forever(operation, backoff=Backoff(), on_retry=lambda error, pause_seconds: None)
 
     run(work())
 
@@ -69,6 +69,6 @@ def test_a_pause_can_be_cancelled() -> None:
 
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(5):
-                await retry_for_ever(operation, backoff=Backoff(), on_retry=lambda error, pause_seconds: None)
+                await retry_forever(operation, backoff=Backoff(), on_retry=lambda error, pause_seconds: None)
 
     run(work())

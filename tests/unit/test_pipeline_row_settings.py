@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.pipeline.destinations.row_settings import Noted, RowSettings, effects
+from dyncdc.pipeline.destinations.row_settings import RecordedSettings, RowSettings, effects
 
 BASE = RowSettings("orders", spill="_spill", deleted="_deleted", history="orders_history")
 ONE_KEY, OTHER_KEY = (replace(BASE, mask=("a",), mask_key=key) for key in ("1", "2"))
@@ -17,18 +17,20 @@ KEEP = replace(BASE, ttl_deletes="keep")
 
 
 def found(*past: RowSettings, now: RowSettings = BASE, shown: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    noted = [Noted("u", settings, float(at)) for at, settings in enumerate(past)]
+    noted = [RecordedSettings("u", settings, float(at)) for at, settings in enumerate(past)]
     return [(effect.setting, effect.mends) for effect in effects(noted, "u", now, shown)]
 
 
 def test_a_destination_that_was_never_noted_has_nothing_to_compare() -> None:
     assert effects([], "u", BASE) == []
-    assert effects([Noted("another", replace(BASE, deletes="ignore"), 1.0)], "u", BASE) == []
+    assert effects([RecordedSettings("another", replace(BASE, deletes="ignore"), 1.0)], "u", BASE) == []
 
 
 def test_tables_without_uuids_are_told_apart_by_their_names() -> None:
     none = "00000000-0000-0000-0000-000000000000"
-    past = [Noted(none, each, float(at)) for at, each in enumerate((BASE, replace(BASE, destination="other")))]
+    past = [
+        RecordedSettings(none, each, float(at)) for at, each in enumerate((BASE, replace(BASE, destination="other")))
+    ]
     assert [effect.setting for effect in effects(past, none, BASE)] == ["clickhouse"]
 
 
@@ -86,36 +88,46 @@ def test_a_column_that_somebody_added_beside_the_list_needs_no_snapshot_and_one_
     assert found(more, now=replace(more, beside=())) == [], "it is in the list now, and filled as before"
 
 
-def gaps_begin(past: list[Noted], now: RowSettings) -> set[float]:
+def gaps_begin(past: list[RecordedSettings], now: RowSettings) -> set[float]:
     """When the gaps begin that the members find, one after the other, each after the former ones have noted ``now``."""
     begins, notes = set(), list(past)
     for member in sorted({noted.member for noted in past}):
         own = [noted for noted in notes if noted.member == member]
         begins |= {effect.since for effect in effects(own, "u", now, (), notes) if effect.mends == "snapshot"}
-        notes.append(Noted("u", now, 100.0 + member, member))
+        notes.append(RecordedSettings("u", now, 100.0 + member, member))
     return begins
 
 
 def test_a_change_that_several_members_note_has_one_begin() -> None:
     one, other = replace(BASE, exclude=("a",)), replace(BASE, exclude=("b",))
-    assert gaps_begin([Noted("u", BASE, float(member), member) for member in (1, 2, 3)], one) == {1.0}
-    later = [Noted("u", BASE, 1.0, 1), Noted("u", BASE, 2.0, 2), Noted("u", one, 11.0, 1), Noted("u", one, 12.0, 2)]
+    assert gaps_begin([RecordedSettings("u", BASE, float(member), member) for member in (1, 2, 3)], one) == {1.0}
+    later = [
+        RecordedSettings("u", BASE, 1.0, 1),
+        RecordedSettings("u", BASE, 2.0, 2),
+        RecordedSettings("u", one, 11.0, 1),
+        RecordedSettings("u", one, 12.0, 2),
+    ]
     assert gaps_begin(later, other) == {11.0}
-    swapped = [Noted("u", BASE, 2.0, 1, number=1), Noted("u", BASE, 1.0, 2, number=2)]
+    swapped = [RecordedSettings("u", BASE, 2.0, 1, number=1), RecordedSettings("u", BASE, 1.0, 2, number=2)]
     assert gaps_begin(swapped, one) == {1.0}, "what began later has noted earlier"
     assert gaps_begin(later, BASE) == {11.0}
 
 
 def test_a_change_begins_with_the_settings_and_not_with_the_last_column_that_came() -> None:
-    notes = [Noted("u", BASE, 1.0, 1), Noted("u", replace(BASE, columns=(CITY,)), 2.0, 2)]
+    notes = [RecordedSettings("u", BASE, 1.0, 1), RecordedSettings("u", replace(BASE, columns=(CITY,)), 2.0, 2)]
     assert gaps_begin(notes, replace(BASE, exclude=("a",))) == {1.0}
-    ignored = [Noted("u", BASE, 1.0, 1), Noted("u", replace(BASE, deletes="ignore"), 5.0, 1)]
+    ignored = [RecordedSettings("u", BASE, 1.0, 1), RecordedSettings("u", replace(BASE, deletes="ignore"), 5.0, 1)]
     assert gaps_begin(ignored, BASE) == {5.0}, "before that deletes were marked"
 
 
 def test_rows_that_several_members_sent_elsewhere_are_one_gap() -> None:
     there = replace(BASE, destination="other")
-    past = [Noted("u", BASE, 1.0, 1), Noted("u", BASE, 2.0, 2), Noted("v", there, 11.0, 1), Noted("v", there, 12.0, 2)]
+    past = [
+        RecordedSettings("u", BASE, 1.0, 1),
+        RecordedSettings("u", BASE, 2.0, 2),
+        RecordedSettings("v", there, 11.0, 1),
+        RecordedSettings("v", there, 12.0, 2),
+    ]
     assert gaps_begin(past, BASE) == {11.0}
 
 
@@ -125,7 +137,7 @@ def test_what_was_used_before_and_left_out_for_a_while_has_a_hole() -> None:
 
 
 def test_rows_that_went_to_another_destination_are_missing_since_then() -> None:
-    past = [Noted("u", BASE, 1.0), Noted("v", replace(BASE, destination="other"), 2.0)]
+    past = [RecordedSettings("u", BASE, 1.0), RecordedSettings("v", replace(BASE, destination="other"), 2.0)]
     ((effect),) = effects(past, "u", BASE)
     assert (effect.setting, effect.mends, effect.since) == ("clickhouse", "snapshot", 2.0)
     assert "other" in effect.words

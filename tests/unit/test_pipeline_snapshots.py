@@ -38,14 +38,14 @@ from dyncdc.model import (
     SourceId,
 )
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.reading.reader_pool import Readers
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
-from dyncdc.pipeline.snapshot.load import Loading
+from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader, SnapshotPlan
 from dyncdc.pipeline.snapshot.plan import Journal, SnapshotsStanding
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 PLAN = SnapshotPlan("orders", "uuid", had_rows=False, margin_seconds=300.0, settle_seconds=60.0)
 BEGUN = 1_000_000.0
@@ -145,7 +145,7 @@ class Bench:
         """Up to which instant the stream has been read."""
         self.versions: list[int] = []
         self.replay_seconds = 0.0
-        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
+        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
 
     def for_snapshot(self, table: str, version: int) -> OneRowEach:
         self.versions.append(version)
@@ -165,16 +165,16 @@ async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[Snapsh
     writer = writer_of(bench.sink, budget)
     checkpointer = checkpointer_of(bench.checkpoints, replay_seconds=bench.replay_seconds)
     await checkpointer.load()
-    engine = Engine(budget, writer, Metrics(), bench.progress, now)
+    engine = Instruments(budget, writer, Metrics(), bench.progress, now)
     try:
         async with asyncio.TaskGroup() as tasks:
-            readers = Readers(engine, checkpointer, tasks)
+            readers = ReaderPool(engine, checkpointer, tasks)
             policy = Policy(bench.on_lost_position, {SourceId("stream@1"): ["orders"]})
             recovery = Recovery(bench.recovery, policy, Metrics(), bench.progress, sole_member())
             await recovery.begin([bench.stream], bench.store, checkpointer)
             journal = Journal(bench.store, engine, bench.plan.task, epoch=checkpointer.epoch, patient=patient)
             alone = sole_member()
-            files = Loading(
+            files = SnapshotLoad(
                 "orders", bench.origin, journal, bench, readers, checkpointer, engine, alone, patient=patient
             )
             loader = SnapshotLoader(

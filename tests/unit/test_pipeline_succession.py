@@ -12,10 +12,10 @@ from virtual_time import run
 from dyncdc.errors import FatalError
 from dyncdc.model import Member, Process, Session
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor, Succession
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 @dataclass
@@ -50,10 +50,10 @@ async def waited(kept: Kept, how: Succession, *, after: int = 0) -> float:
     """For how long a process waits for its predecessor."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    progress = Progress(clock=loop.time)
+    progress = TaskHealth(clock=loop.time)
     with progress.task("start") as task:
         async with asyncio.timeout(300):
-            await Predecessor(Division(), kept, kept, how, progress).wait(after, task)
+            await Predecessor(Assignment(), kept, kept, how, progress).wait(after, task)
     return loop.time() - begun
 
 
@@ -125,7 +125,7 @@ def test_who_has_no_patience_is_told_who_works_where_and_since_when() -> None:
         kept = Kept()
         await at_work(kept)
         with pytest.raises(FatalError, match=r"is at work \(on db1 since 1970-01-01 00:16:40 UTC, seen 0 s ago\)") as e:
-            await waited(kept, Succession(patient=False))
+            await waited(kept, Succession(waits=False))
         assert "--take-over" in e.value.hint
 
     run(scenario())
@@ -135,7 +135,7 @@ def test_of_two_that_take_one_epoch_the_greater_id_goes_on_with_a_greater_epoch_
     async def scenario() -> None:
         kept = Kept()
         claims = sorted(
-            (SessionClaim(Division(), kept, kept, Process(host)) for host in "ab"), key=lambda c: c.session.id
+            (SessionClaim(Assignment(), kept, kept, Process(host)) for host in "ab"), key=lambda c: c.session.id
         )
         low, high = claims
         for claim in claims:  # both have looked before either wrote
@@ -153,10 +153,10 @@ def test_an_epoch_is_above_every_one_that_is_known_and_durable_when_it_is_return
     async def scenario() -> None:
         kept = Kept()
         await at_work(kept, epoch=90)
-        claim = SessionClaim(Division(), kept, kept, Process())
+        claim = SessionClaim(Assignment(), kept, kept, Process())
         assert await claim.take(7) == 91
         assert kept.sessions[-1] == claim.session
-        later = SessionClaim(Division(), kept, kept, Process())
+        later = SessionClaim(Assignment(), kept, kept, Process())
         assert await later.take(7) == 92 and later.session.id != claim.session.id
 
     run(scenario())

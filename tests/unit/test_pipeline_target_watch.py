@@ -22,16 +22,16 @@ from virtual_time import run
 from dyncdc.model import Gap, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.destinations.binding_changes import EMPTIED, WAS_ELSEWHERE
-from dyncdc.pipeline.destinations.bindings import Binding, Held, Partition, Standing, Target
-from dyncdc.pipeline.destinations.destination_monitor import TargetWatch
+from dyncdc.pipeline.destinations.bindings import Binding, DestinationContents, DestinationState, Partition, Target
+from dyncdc.pipeline.destinations.destination_monitor import DestinationMonitor
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 HERE = Target("orders", "o", "u", "arn", "one")
-NOTHING = Held()
+NOTHING = DestinationContents()
 FULL = {"all": Partition(1, 10, 100)}
 
 
@@ -58,8 +58,10 @@ class MemoryDestinations:
         self.rows += rows
         self.diary += [f"{row.target.uuid} {row.held.blocks}" for row in rows]
 
-    async def look(self, destinations: Collection[str]) -> Mapping[str, Standing]:
-        return {name: Standing(self.uuid, now(), self.partitions, False, self.detached) for name in destinations}
+    async def look(self, destinations: Collection[str]) -> Mapping[str, DestinationState]:
+        return {
+            name: DestinationState(self.uuid, now(), self.partitions, False, self.detached) for name in destinations
+        }
 
     async def caught_up(self, destination: str) -> bool:
         return not self.lagging
@@ -74,13 +76,15 @@ class Bench:
     def __init__(self, *rows: Binding) -> None:
         self.store = MemoryDestinations(*rows)
         self.gaps = MemoryRecovery()
-        self.progress = Progress(clock=lambda: asyncio.get_running_loop().time())
+        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
         budget = ByteBudget(1)
-        engine = Engine(budget, writer_of(MemorySink(), budget), Metrics(), self.progress, now)
+        engine = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), self.progress, now)
         policy = Policy("resnapshot", {SourceId(SOURCE): ["orders"]})
         recovery = Recovery(self.gaps, policy, engine.metrics, self.progress, sole_member())
         source = ScriptedSource()
-        self.watch = TargetWatch("p", {"orders": HERE}, {"orders": source}, self.store, NoSnapshots(), recovery, engine)
+        self.watch = DestinationMonitor(
+            "p", {"orders": HERE}, {"orders": source}, self.store, NoSnapshots(), recovery, engine
+        )
         self.gaps.answer = self._noted
 
     async def _noted(self) -> None:
@@ -94,7 +98,7 @@ class Bench:
         return list(self.gaps.gaps.values())
 
 
-def bound(uuid: str = "u", number: int = 1, held: Held = NOTHING) -> Binding:
+def bound(uuid: str = "u", number: int = 1, held: DestinationContents = NOTHING) -> Binding:
     return Binding("p", Target("orders", "o", uuid, "arn", "one"), number, 500.0 + number, held, saved_at=900.0)
 
 
@@ -130,7 +134,7 @@ def test_what_a_destination_holds_is_written_down_once_and_for_every_new_partiti
 def test_rows_taken_away_are_a_gap_at_once_while_running_and_at_the_next_start() -> None:
     async def work() -> None:
         for running in (True, False):
-            bench = Bench(bound(held=Held({"all": 10}, 100, live=True)))
+            bench = Bench(bound(held=DestinationContents({"all": 10}, 100, live=True)))
             if running:
                 await bench.begin()
             bench.store.partitions = {"all": Partition(12, 12, 1)}
@@ -148,7 +152,7 @@ def test_rows_taken_away_are_a_gap_at_once_while_running_and_at_the_next_start()
 
 def test_a_replica_that_lags_is_waited_for_before_anything_counts_as_gone() -> None:
     async def work() -> None:
-        bench = Bench(bound(held=Held({"all": 10}, 100, live=True)))
+        bench = Bench(bound(held=DestinationContents({"all": 10}, 100, live=True)))
         bench.store.partitions, bench.store.lagging = {}, True
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(bench.begin())

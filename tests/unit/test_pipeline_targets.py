@@ -10,14 +10,14 @@ from dyncdc.model import Mark, Position, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.destinations.binding_changes import (
     MADE_ANEW,
     WAS_ELSEWHERE,
-    Former,
+    EarlierBindings,
     blocks_of,
     is_bound,
     is_emptied,
     missed_by,
     proven_until,
 )
-from dyncdc.pipeline.destinations.bindings import Binding, Held, Partition, Standing, Target
+from dyncdc.pipeline.destinations.bindings import Binding, DestinationContents, DestinationState, Partition, Target
 
 SOURCE = SourceId("stream@1")
 
@@ -35,7 +35,7 @@ def snapshot(uuid: str) -> Snapshot:
 
 
 def missed(now: Target, bindings: Sequence[Binding], snapshots: Sequence[Snapshot] = ()) -> tuple[float, str] | None:
-    gap = missed_by(now, Former(bindings, snapshots), SOURCE, 900.0)
+    gap = missed_by(now, EarlierBindings(bindings, snapshots), SOURCE, 900.0)
     assert gap is None or gap.end == 900.0
     return None if gap is None else (gap.begin, gap.reason)
 
@@ -91,12 +91,12 @@ def test_a_destination_surely_has_all_that_every_shard_was_read_up_to() -> None:
     assert proven_until({}, 900.0) == 900.0
 
 
-def standing(partitions: Mapping[str, tuple[int, int, int]], *, cleaned: bool = False) -> Standing:
-    return Standing("u", 1.0, {id_: Partition(*numbers) for id_, numbers in partitions.items()}, cleaned)
+def standing(partitions: Mapping[str, tuple[int, int, int]], *, cleaned: bool = False) -> DestinationState:
+    return DestinationState("u", 1.0, {id_: Partition(*numbers) for id_, numbers in partitions.items()}, cleaned)
 
 
 BEFORE = standing({"a": (1, 10, 100), "b": (3, 12, 50)})
-HELD = Held(blocks_of(BEFORE), 150, live=True)
+HELD = DestinationContents(blocks_of(BEFORE), 150, live=True)
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_a_destination_without_anything_of_before_is_emptied(now: dict[str, tupl
 
 
 def test_nothing_but_tombstones_may_go() -> None:
-    assert not is_emptied(Held(HELD.blocks, HELD.rows, live=False), standing({}))
-    assert not is_emptied(Held(), standing({}))
+    assert not is_emptied(DestinationContents(HELD.blocks, HELD.rows, live=False), standing({}))
+    assert not is_emptied(DestinationContents(), standing({}))
 
 
 @pytest.mark.parametrize(

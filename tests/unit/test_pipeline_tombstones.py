@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from pipeline_parts import ScriptedSource
 
-from dyncdc.model import Checkpoint, Followed, Gap, Mark, Position, ShardId, Snapshot, SourceId
+from dyncdc.model import Checkpoint, Gap, Mark, Position, ShardId, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.checkpoint.proof import WentBackError
-from dyncdc.pipeline.checkpoint.tombstone_cleanup import Cleaned, Durable, TombstoneCleaner, clean_before
-from dyncdc.pipeline.recovery.no_recovery import NothingKept
+from dyncdc.pipeline.checkpoint.tombstone_cleanup import DurableState, TableToClean, TombstoneCleaner, clean_before
+from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.snapshot.plan import SnapshotsStanding
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 DAY = 86_400.0
 NOW = 1_700_000_000.0
@@ -32,7 +32,7 @@ class Stream(ScriptedSource):
 
 
 STREAM = Stream()
-ORDERS = Cleaned("orders", STREAM, "uuid")
+ORDERS = TableToClean("orders", STREAM, "uuid")
 
 
 def row(read_until: float, *, finished: bool = False, shard: str = "s", source: SourceId = STREAM.id) -> Checkpoint:
@@ -43,7 +43,7 @@ def snapshot(state: Any, version: float = 0.0, **options: Any) -> Snapshot:
     return replace(Snapshot("id", "orders", state, "uuid", version=int(version * SECOND)), **options)
 
 
-QUIET = Durable(rows=[row(NOW)], snapshots=[], held=True, letters=0, gaps=0, at=NOW)
+QUIET = DurableState(rows=[row(NOW)], snapshots=[], checkpointed=True, dead_letters=0, gaps=0, at=NOW)
 
 
 def limit(**changes: Any) -> float | None:
@@ -94,7 +94,7 @@ def test_o6_a_snapshot_counts_for_as_long_as_a_restart_of_clickhouse_makes_its_f
 
 
 @dataclass
-class Kept(NothingKept):
+class Kept(NoRecovery):
     """All stores at once. What ``appears`` is there from the first promise on."""
 
     letters: int = 0
@@ -105,8 +105,8 @@ class Kept(NothingKept):
     async def load(self) -> Sequence[Any]:
         return [row(NOW)] if self is not None else []
 
-    async def followed(self) -> Sequence[Followed]:
-        return [Followed("orders", STREAM.id, 1, NOW, held=True)]
+    async def followed(self) -> Sequence[TableSource]:
+        return [TableSource("orders", STREAM.id, 1, NOW, held=True)]
 
     async def open_gaps(self) -> Sequence[Gap]:
         return [Gap("orders", STREAM.id, "s", 1.0, 2.0, accepted=True), Gap("users", STREAM.id, "s", 1.0, 2.0)]
@@ -142,7 +142,7 @@ def cleaner(rows: Rows) -> TombstoneCleaner:
     kept: Any = Kept()
     none: Any = NoSnapshots()
     return TombstoneCleaner(
-        [ORDERS], checkpoints=kept, snapshots=none, recovery=kept, tombstones=rows, progress=Progress()
+        [ORDERS], checkpoints=kept, snapshots=none, recovery=kept, tombstones=rows, progress=TaskHealth()
     )
 
 

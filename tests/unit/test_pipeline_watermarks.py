@@ -9,13 +9,13 @@ from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
 from dyncdc.model import Server, SourceId, Watermark
-from dyncdc.pipeline.checkpoint.watermarks import Obstacles, Watched, Watermarks, complete_until, least
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.checkpoint.watermarks import Obstacles, WatchedTable, Watermarks, complete_until, least
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.recovery.rewind import Rewind
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
-CLEAR = Obstacles(loaded=True, open_letters=False, open_gaps=False)
+CLEAR = Obstacles(loaded=True, open_dead_letters=False, open_gaps=False)
 
 
 def row(member: int, members: int, at: float | None, table: str = "orders") -> Watermark:
@@ -27,7 +27,9 @@ def test_a_table_is_complete_until_the_stream_delay_before_what_was_read() -> No
 
 
 def test_nothing_is_said_before_the_first_snapshot_is_complete() -> None:
-    assert complete_until(1000.0, 900.0, Obstacles(loaded=False, open_letters=False, open_gaps=False), 60.0) is None
+    assert (
+        complete_until(1000.0, 900.0, Obstacles(loaded=False, open_dead_letters=False, open_gaps=False), 60.0) is None
+    )
 
 
 @pytest.mark.parametrize("obstacles", [Obstacles(True, True, False), Obstacles(True, False, True)])
@@ -74,8 +76,8 @@ def test_a_watermark_is_taken_back_where_what_it_names_may_be_lost_though_no_pos
 ) -> None:
     """Catches: rows that were acknowledged, and told of, just before a restart, and just before their position."""
     store = _Store(Watermark("orders", 0, 1, 900.0, saved_at))
-    watched = Watched("orders", SourceId("s"), lambda: None, lambda: 0.0, None)
-    watermarks = Watermarks([watched], Division(), store, NoSnapshots(), MemoryRecovery(), Metrics(), Progress())
+    watched = WatchedTable("orders", SourceId("s"), lambda: None, lambda: 0.0, None)
+    watermarks = Watermarks([watched], Assignment(), store, NoSnapshots(), MemoryRecovery(), Metrics(), TaskHealth())
     rewound = Rewind({}, Server("a", 1_000.0), durable_until=700.0)
     run(watermarks.take_back(rewound))
     assert least(store.rows) == {"orders": None if taken_back else 900.0}

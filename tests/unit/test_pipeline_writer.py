@@ -199,7 +199,7 @@ def test_the_end_of_a_shard_hurries_the_tables_that_it_may_have_filled() -> None
     async def work() -> None:
         async with running(Bench(limits(max_age_seconds=60.0))) as bench:
             bench.put(block("t"), block("other"))
-            bench.writer.hurry(["t", "absent"])
+            bench.writer.flush_soon(["t", "absent"])
             await asyncio.sleep(0.01)
             assert [found.table for found in bench.sink.inserted] == ["t"]
 
@@ -356,12 +356,14 @@ def test_a_refused_table_stops_its_readers_at_half_the_budget_and_lets_them_go_o
             bench.put(block("t", size=4_000))
             await asyncio.sleep(0.5)
             async with asyncio.timeout(1):
-                await bench.writer.room(["t"])  # less than half
+                await bench.writer.wait_for_capacity(["t"])  # less than half
             bench.put(block("t", size=4_000))
             await asyncio.sleep(0.1)
             async with asyncio.timeout(1):
-                await bench.writer.room(["other"])
-            blocked = [asyncio.create_task(bench.writer.room(["t", "other"]), name="reader") for _ in range(3)]
+                await bench.writer.wait_for_capacity(["other"])
+            blocked = [
+                asyncio.create_task(bench.writer.wait_for_capacity(["t", "other"]), name="reader") for _ in range(3)
+            ]
             await asyncio.sleep(30)
             assert not any(task.done() for task in blocked)
             if cancelled:

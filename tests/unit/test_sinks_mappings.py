@@ -11,7 +11,7 @@ from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.sql.column_comments import Origin, column_comment, joined_comment, read_comment
 from dyncdc.schema.sql.quoting import mentions
-from dyncdc.schema.stored_mapping import Kept
+from dyncdc.schema.stored_mapping import StoredColumn
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute
 from dyncdc.schema.types.widening import holds_all_of
 from dyncdc.sinks.state.mappings import MappingNews, mapping_news, with_kept
@@ -35,7 +35,7 @@ def news(found: ExistingTable) -> MappingNews:
     return mapping_news(found, existing_table_spec(CONFIG, (KeyAttribute("id", "S"),), found))
 
 
-def kept_of(*columns: ExistingColumn) -> dict[str, Kept]:
+def kept_of(*columns: ExistingColumn) -> dict[str, StoredColumn]:
     return dict(news(table(*columns)).rows)
 
 

@@ -14,7 +14,7 @@ from dyncdc.config.tables import TableConfig
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from dyncdc.errors import AccessDeniedError, ConfigError, RejectedRowsError, RetryableError
 from dyncdc.model import Block
-from dyncdc.schema.existing.compatibility import refusals
+from dyncdc.schema.existing.compatibility import incompatibilities
 from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.mapping import existing_table_spec, new_table_spec
 from dyncdc.schema.sql.column_comments import Origin, column_comment, read_comment
@@ -157,7 +157,7 @@ def test_the_sorting_key_is_columns_or_something_else(sorting_key: str, columns:
 def test_replicated_and_shared_tables_are_safe(engine: str) -> None:
     columns = (ExistingColumn("pk", "String"), ExistingColumn("sk", "Int64"), ExistingColumn("v", "Int64"))
     found = table(engine, *columns)
-    assert refusals(found, existing_table_spec(config(deletes="ignore"), KEYS, found)) == []
+    assert incompatibilities(found, existing_table_spec(config(deletes="ignore"), KEYS, found)) == []
 
 
 @pytest.mark.parametrize(("engine", "words"), [("ReplacingMergeTree(v)", ["only one server"]), ("Replicated", [])])
@@ -166,7 +166,7 @@ def test_of_a_cluster_every_server_must_have_the_rows(engine: str, words: list[s
     columns = (ExistingColumn("pk", "String"), ExistingColumn("sk", "Int64"), ExistingColumn("v", "Int64"))
     found = table(full, *columns)
     spec = existing_table_spec(config(deletes="ignore"), KEYS, found)
-    reasons = [refusal.reason for refusal in refusals(found, spec, "main")]
+    reasons = [refusal.reason for refusal in incompatibilities(found, spec, "main")]
     assert len(reasons) == len(words)
     assert all(word in reason for word, reason in zip(words, reasons, strict=True))
 
@@ -214,7 +214,7 @@ def test_of_two_columns_for_a_key_the_sorted_one_is_the_key_column() -> None:
     found = table("ReplacingMergeTree(v)", *columns, ExistingColumn("v", "Int64"))
     spec = existing_table_spec(config(deletes="ignore"), KEYS, found)
     assert {column.name: column.key for column in spec.columns} == {"pk": True, "sk": True, "copy": False}
-    assert refusals(found, spec) == []
+    assert incompatibilities(found, spec) == []
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_wider_version_columns_hold_microseconds_too(column_type: str, version_t
     columns = (ExistingColumn("pk", "String"), ExistingColumn("sk", "Int64"), ExistingColumn("v", column_type))
     found = table("ReplacingMergeTree(v)", *columns)
     spec = existing_table_spec(config(deletes="ignore"), KEYS, found)
-    assert (spec.version_type, refusals(found, spec)) == (version_type, [])
+    assert (spec.version_type, incompatibilities(found, spec)) == (version_type, [])
 
 
 def test_a_statement_is_sent_in_small_pieces_that_are_the_whole() -> None:

@@ -24,7 +24,7 @@ from dyncdc.sources.kinesis.record_limit import (
     ANSWER_MAX_BYTES,
     LIMIT_MAX_RECORDS,
     SHARD_BYTES_PER_SECOND,
-    Pace,
+    RecordLimit,
     may_be_cut,
 )
 from dyncdc.sources.kinesis.stream_source import iterator_request, start_from
@@ -218,13 +218,13 @@ def test_a_body_that_is_no_answer_is_retried(body: bytes) -> None:
 
 
 def test_a_new_shard_starts_small_whatever_is_wanted() -> None:
-    assert Pace().limit(50 * 2**20) == 256
-    assert Pace().limit(32 * 1024) == 2  # what a shard begins with; each may be 1 MiB
-    assert Pace().limit(1) == 1
+    assert RecordLimit().limit(50 * 2**20) == 256
+    assert RecordLimit().limit(32 * 1024) == 2  # what a shard begins with; each may be 1 MiB
+    assert RecordLimit().limit(1) == 1
 
 
 def test_the_limit_follows_the_size_of_records_seen() -> None:
-    pace = Pace()
+    pace = RecordLimit()
     pace.answered(10, 10_000)
     assert pace.limit(100_000) == 100
     assert pace.limit(2**40) == min(LIMIT_MAX_RECORDS, ANSWER_MAX_BYTES // 1000)
@@ -233,7 +233,7 @@ def test_the_limit_follows_the_size_of_records_seen() -> None:
 
 
 def test_k12_a_throttled_shard_asks_for_no_more_than_it_may_give() -> None:
-    pace = Pace()
+    pace = RecordLimit()
     pace.answered(1000, 1_000_000)
     for _ in range(20):
         pace.throttled(pause_seconds=0.25)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dyncdc.model import HORIZON, Position, ShardId
-from dyncdc.sources.scan.page_index import PagesRead
+from dyncdc.sources.scan.page_index import PageIndex
 
 SEGMENT = ShardId("segment-0")
 
@@ -13,7 +13,7 @@ def positions(first: int, number: int) -> list[Position]:
 
 
 def test_the_pages_of_items_are_found_in_the_order_of_reading_and_by_segment() -> None:
-    pages = PagesRead()
+    pages = PageIndex()
     pages.add(SEGMENT, HORIZON, 10, positions(0, 10))
     pages.add(ShardId("segment-1"), HORIZON, 10, positions(0, 10))
     pages.add(SEGMENT, Position("k9"), 20, positions(10, 10))
@@ -23,7 +23,7 @@ def test_the_pages_of_items_are_found_in_the_order_of_reading_and_by_segment() -
 
 
 def test_the_oldest_pages_are_forgotten_first() -> None:
-    pages = PagesRead(items_kept=25)
+    pages = PageIndex(items_kept=25)
     for number in range(100):
         pages.add(SEGMENT, Position(f"k{number}"), 10, positions(number * 10, 10))
     assert not list(pages.holding(SEGMENT, positions(970, 10)))

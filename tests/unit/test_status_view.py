@@ -7,10 +7,10 @@ import io
 from rich.console import Console
 
 from dyncdc.cli.status_view import WORST_SHARDS, draw
-from dyncdc.operations.status.status import LettersStatus, ShardStatus, Status, TableStatus
+from dyncdc.operations.status.status import DeadLettersStatus, ShardStatus, Status, TableStatus
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import Document, Overview, TableFacts
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.status_page import Document, StatusBuilder, TableFacts
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 def shown(found: Status) -> str:
@@ -23,7 +23,7 @@ def shown(found: Status) -> str:
 def live() -> Document:
     metrics = Metrics()
     facts = TableFacts("orders", "orders", "changes", "scan")
-    overview = Overview("shop", "0/1", [facts], metrics, Progress(), list)
+    overview = StatusBuilder("shop", "0/1", [facts], metrics, TaskHealth(), list)
     metrics.snapshot_progress("orders", 0.25)
     overview.troubles.add({"event": "task failed", "level": "error", "error": "no", "hint": "grant it"})
     document = overview.document()
@@ -62,7 +62,7 @@ def test_without_clickhouse_the_daemon_s_own_tables_are_shown() -> None:
 
 def test_names_are_never_markup() -> None:
     name = "[red]orders[/red]"
-    found = Status("[b]p[/b]", "healthy", tables=[table(name)], letters=[LettersStatus(name, name, name, 2, 0.0)])
+    found = Status("[b]p[/b]", "healthy", tables=[table(name)], letters=[DeadLettersStatus(name, name, name, 2, 0.0)])
     found.shards = [ShardStatus(name, name, "1", 0.0, None)]
     text = shown(found)
     assert text.count(name) == 7 and "[b]p[/b]" in text

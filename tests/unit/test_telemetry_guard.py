@@ -15,7 +15,15 @@ from virtual_time import run
 
 from dyncdc.telemetry import http_guard
 from dyncdc.telemetry.http import serve_http
-from dyncdc.telemetry.http_guard import ANSWERS_PER_SECOND, BURST_ANSWERS, Connections, Kept, Turns, hosts_of, is_for
+from dyncdc.telemetry.http_guard import (
+    ANSWERS_PER_SECOND,
+    BURST_ANSWERS,
+    CachedAnswer,
+    Connections,
+    Turns,
+    hosts_of,
+    is_for,
+)
 from dyncdc.telemetry.logging import configure_logging
 
 MOST = 8
@@ -184,7 +192,7 @@ async def test_a_page_is_made_once_for_all_who_ask_at_once_and_again_after_an_er
             raise RuntimeError("once")
         return b"%d" % made
 
-    kept = Kept(make)
+    kept = CachedAnswer(make)
     with pytest.raises(RuntimeError):
         await kept.get()
     assert await asyncio.gather(*(kept.get() for _ in range(50))) == [b"2"] * 50

@@ -12,8 +12,8 @@ from aiohttp import web
 from dyncdc.errors import ConfigError
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import Overview
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.status_page import StatusBuilder
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Site:
     session: aiohttp.ClientSession
     port: int
     metrics: Metrics
-    progress: Progress
+    progress: TaskHealth
     readiness: Readiness
     now: float = 0.0
 
@@ -30,15 +30,15 @@ class Site:
             return answer.status, await answer.text()
 
 
-def pages_of(metrics: Metrics, progress: Progress, readiness: Readiness) -> web.Application:
-    overview = Overview("p", "0/1", [], metrics, progress, lambda: readiness.missing)
+def pages_of(metrics: Metrics, progress: TaskHealth, readiness: Readiness) -> web.Application:
+    overview = StatusBuilder("p", "0/1", [], metrics, progress, lambda: readiness.missing)
     return HttpPages(metrics, progress, readiness, overview).application()
 
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     metrics, readiness = Metrics(), Readiness.of(["checkpoints loaded", "destinations checked"])
-    progress = Progress(60.0, lambda: there.now)
+    progress = TaskHealth(60.0, lambda: there.now)
     metrics.watch_stuck(lambda: [task.name for task in progress.stuck()])
     async with (
         aiohttp.ClientSession() as session,

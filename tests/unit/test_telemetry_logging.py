@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import structlog
 
-from dyncdc.telemetry.log_lines import Lines, lost_lines
+from dyncdc.telemetry.log_lines import LogLines, lost_lines
 from dyncdc.telemetry.logging import configure_logging
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.repeat_limiter import RepeatLimiter
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_a_repeated_warning_is_written_once_with_its_count() -> None:
 def test_logs_written_inside_a_task_carry_its_name() -> None:
     stream = io.StringIO()
     configure_logging(stream=stream)
-    with Progress().task("shard:orders:1"):
+    with TaskHealth().task("shard:orders:1"):
         structlog.get_logger().info("shard started")
     structlog.get_logger().info("done")
     assert [entry.get("task") for entry in lines(stream)] == ["shard:orders:1", None]
@@ -170,7 +170,7 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_is_whole_lines_again_after
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     with os.fdopen(reader, "rb", 0) as reading, os.fdopen(writer, "w") as stream:
-        lines = Lines(stream)
+        lines = LogLines(stream)
         before = lost_lines()
         for number in range(100):
             lines.write(f"{number} {'x' * 10_000}\n")
@@ -185,5 +185,5 @@ def test_a_pipe_whose_reader_is_gone_is_counted() -> None:
     os.close(reader)
     with os.fdopen(writer, "w") as stream:
         before = lost_lines()
-        Lines(stream).write("shard finished\n")
+        LogLines(stream).write("shard finished\n")
     assert lost_lines() - before == 1

@@ -6,12 +6,12 @@ import msgspec
 import structlog
 
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import Activity, Document, Overview, TableFacts, Troubles, merge_documents
+from dyncdc.telemetry.status_page import Document, RecentErrors, StatusBuilder, TableFacts, Throughput, merge_documents
 from dyncdc.telemetry.status_page.document import WORST_SHARDS, GapPart, LettersPart, Plot, StoredPart, decode, encode
 from dyncdc.telemetry.status_page.recent_errors import LONGEST
 from dyncdc.telemetry.status_page.routes import page
 from dyncdc.telemetry.status_page.throughput import STEP_SECONDS, STEPS, sum_plots
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 HOUR = 3600.0
 
@@ -30,10 +30,10 @@ class Process:
     def __init__(self, member: str = "0/1") -> None:
         self.clock = Clock()
         self.metrics = Metrics()
-        self.progress = Progress(60.0, self.clock)
+        self.progress = TaskHealth(60.0, self.clock)
         self.missing: list[str] = []
         tables = [TableFacts(name, f"{name}_in_ch", "changes", "scan") for name in ("orders", "carts")]
-        self.overview = Overview(
+        self.overview = StatusBuilder(
             "shop", member, tables, self.metrics, self.progress, lambda: self.missing, clock=self.clock
         )
 
@@ -124,7 +124,7 @@ def test_nothing_is_asked_of_clickhouse_while_nobody_looks() -> None:
 
 def test_a_plot_shows_rates_of_the_last_steps_and_never_more() -> None:
     clock, totals = Clock(0.0), {"orders": (0.0, 0.0)}
-    activity = Activity(["orders"], lambda: totals, clock)
+    activity = Throughput(["orders"], lambda: totals, clock)
     for step in range(1, 2 * STEPS):
         clock.now = step * STEP_SECONDS
         totals["orders"] = (step * 50.0, step * 25.0)
@@ -144,7 +144,7 @@ def test_plots_of_workers_add_up_step_by_step() -> None:
 
 def test_troubles_are_kept_once_with_their_count_and_are_bounded() -> None:
     clock = Clock()
-    troubles = Troubles(most=3, clock=clock)
+    troubles = RecentErrors(most=3, clock=clock)
     for repeats in (0, 4):
         troubles.add(
             {
@@ -165,7 +165,7 @@ def test_troubles_are_kept_once_with_their_count_and_are_bounded() -> None:
 
 
 def test_troubles_hear_warnings_and_errors_of_the_log_and_nothing_else() -> None:
-    before, troubles = structlog.get_config(), Troubles()
+    before, troubles = structlog.get_config(), RecentErrors()
     try:
         structlog.configure(processors=[structlog.processors.add_log_level, lambda *_: _drop()])
         troubles.listen()
@@ -179,7 +179,7 @@ def test_troubles_hear_warnings_and_errors_of_the_log_and_nothing_else() -> None
 
 
 def test_a_task_that_moves_again_is_no_error_any_more() -> None:
-    troubles = Troubles()
+    troubles = RecentErrors()
     stuck = {"level": "error", "reason": "waiting for ClickHouse", "hint": "mend it", "hangs_in": ["a.py:1 run"]}
     for task in ("insert:orders", "insert:carts"):
         troubles.add({"event": "task stuck", "task": task, "seconds": 61, **stuck})

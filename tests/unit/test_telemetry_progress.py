@@ -8,11 +8,11 @@ import io
 import structlog
 
 from dyncdc.errors import AccessDeniedError, RetryableError
-from dyncdc.model import Buried, Position
-from dyncdc.telemetry.hints import what_to_do
+from dyncdc.model import DeadLetter, Position
+from dyncdc.telemetry.hints import hint_for
 from dyncdc.telemetry.logging import configure_logging
 from dyncdc.telemetry.repeat_limiter import RepeatLimiter
-from dyncdc.telemetry.task_health import BUDGET, Progress
+from dyncdc.telemetry.task_health import BUDGET, TaskHealth
 
 
 class Clock:
@@ -25,7 +25,7 @@ class Clock:
 
 def test_a_task_is_stuck_only_after_its_time_and_until_it_moves() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     with progress.task("shard:orders:1") as task:
         task.waiting_for("the source")
         clock.now += 60.0
@@ -41,7 +41,7 @@ def test_a_task_is_stuck_only_after_its_time_and_until_it_moves() -> None:
 
 def test_a_planned_pause_does_not_count() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     with progress.task("list") as task:
         task.waiting_for("the next list", for_seconds=300.0)
         clock.now += 350.0
@@ -52,7 +52,7 @@ def test_a_planned_pause_does_not_count() -> None:
 
 def test_what_follows_a_planned_pause_has_all_its_time_again() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     with progress.task("tombstones") as task:
         task.moved()
         task.waiting_for("the next look", for_seconds=3600.0)
@@ -66,7 +66,7 @@ def test_what_follows_a_planned_pause_has_all_its_time_again() -> None:
 
 def test_a_task_that_only_fails_and_rests_is_stuck() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     with progress.task("watermarks") as task:
         for _ in range(13):
             task.waiting_for("ClickHouse")
@@ -78,7 +78,7 @@ def test_a_task_that_only_fails_and_rests_is_stuck() -> None:
 
 def test_a_cause_is_named_rather_than_those_who_wait_for_its_memory() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     with progress.task("insert:orders") as insert, progress.task("shard:orders:1") as shard:
         insert.waiting_for("ClickHouse")
         shard.waiting_for(BUDGET)
@@ -88,7 +88,7 @@ def test_a_cause_is_named_rather_than_those_who_wait_for_its_memory() -> None:
 
 def test_budget_that_nobody_gives_back_is_not_healthy() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     with progress.task("insert:orders") as insert, progress.task("shard:orders:1") as shard:
         shard.waiting_for(BUDGET)
         clock.now += 61.0
@@ -97,7 +97,7 @@ def test_budget_that_nobody_gives_back_is_not_healthy() -> None:
 
 
 def test_a_task_that_gave_up_is_stuck_at_once_with_its_reason() -> None:
-    progress = Progress(60.0, Clock())
+    progress = TaskHealth(60.0, Clock())
     with progress.task("snapshot:orders") as task:
         task.failed("reading the manifest: wrong checksum")
         assert progress.stuck()[0].reason == "reading the manifest: wrong checksum"
@@ -105,10 +105,10 @@ def test_a_task_that_gave_up_is_stuck_at_once_with_its_reason() -> None:
 
 def test_trouble_is_reported_once_per_interval_with_its_repeats() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     with structlog.testing.capture_logs() as logs:
         for _ in range(25):
-            progress.report("insert:orders", RetryableError("inserting 5 rows into orders", hint="wait"), 0.1)
+            progress.log_retry("insert:orders", RetryableError("inserting 5 rows into orders", hint="wait"), 0.1)
             clock.now += 1.0
     assert [entry["repeats"] for entry in logs] == [0, 9, 9]
     assert {entry["event"] for entry in logs} == {"task retried"}
@@ -117,10 +117,10 @@ def test_trouble_is_reported_once_per_interval_with_its_repeats() -> None:
 
 def test_dead_letters_are_warned_of_once_per_kind_and_interval_with_their_number_and_the_command() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
 
-    def letter(column: str) -> Buried:
-        return Buried(0, Position("secret"), "orders", "misfit", column)
+    def letter(column: str) -> DeadLetter:
+        return DeadLetter(0, Position("secret"), "orders", "misfit", column)
 
     with structlog.testing.capture_logs() as logs:
         progress.diverted([])
@@ -136,10 +136,10 @@ def test_dead_letters_are_warned_of_once_per_kind_and_interval_with_their_number
 
 
 def test_a_final_failure_is_always_reported() -> None:
-    progress = Progress(60.0, Clock())
+    progress = TaskHealth(60.0, Clock())
     with structlog.testing.capture_logs() as logs:
-        progress.report("snapshot:orders", RetryableError("x"), 1.0)
-        progress.report("snapshot:orders", RetryableError("x"), None)
+        progress.log_retry("snapshot:orders", RetryableError("x"), 1.0)
+        progress.log_retry("snapshot:orders", RetryableError("x"), None)
     assert [entry["log_level"] for entry in logs] == ["warning", "error"]
 
 
@@ -153,7 +153,7 @@ def test_repeats_take_bounded_memory() -> None:
 
 async def test_a_task_that_gets_stuck_is_logged_once_with_where_it_hangs_and_again_when_it_moves() -> None:
     now = 0.0
-    progress = Progress(stuck_after_seconds=10.0, clock=lambda: now)
+    progress = TaskHealth(stuck_after_seconds=10.0, clock=lambda: now)
     moving, ending = asyncio.Event(), asyncio.Event()
 
     async def hang() -> None:
@@ -180,18 +180,18 @@ async def test_a_task_that_gets_stuck_is_logged_once_with_where_it_hangs_and_aga
 
 def test_a_stuck_task_that_ends_well_has_moved_again() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     with structlog.testing.capture_logs() as logs:
         with progress.task("insert:orders"):
             clock.now += 61.0
             progress.look()
     assert [log["event"] for log in logs] == ["task stuck", "task moved again"]
-    assert logs[0]["hint"] == what_to_do("insert:orders") != ""
+    assert logs[0]["hint"] == hint_for("insert:orders") != ""
 
 
 async def test_a_stuck_task_can_be_told_of_on_a_terminal_and_as_json() -> None:
     now = 0.0
-    progress = Progress(stuck_after_seconds=1.0, clock=lambda: now)
+    progress = TaskHealth(stuck_after_seconds=1.0, clock=lambda: now)
     try:
         for format in ("console", "json"):
             stream = io.StringIO()
@@ -206,10 +206,10 @@ async def test_a_stuck_task_can_be_told_of_on_a_terminal_and_as_json() -> None:
 
 def test_a_stuck_task_names_what_it_is_refused() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     with progress.task("insert:orders") as task:
         task.waiting_for("ClickHouse")
-        progress.report("insert:orders", RetryableError("inserting 5 rows: ClickHouse answered 252"), 1.0)
+        progress.log_retry("insert:orders", RetryableError("inserting 5 rows: ClickHouse answered 252"), 1.0)
         clock.now += 61.0
         (stuck,) = progress.stuck()
         assert stuck.reason == "waiting for ClickHouse (inserting 5 rows: ClickHouse answered 252)"
@@ -221,15 +221,15 @@ def test_a_stuck_task_names_what_it_is_refused() -> None:
 
 def test_what_is_denied_counts_from_its_first_refusal_until_the_task_moves() -> None:
     clock = Clock()
-    progress = Progress(60.0, clock)
+    progress = TaskHealth(60.0, clock)
     denied = AccessDeniedError("reading shard 1: AccessDeniedException")
     with progress.task("shard:orders:1") as task, progress.task("shard:orders:2"):
-        progress.report("shard:orders:1", RetryableError("reading shard 1: timed out"), 1.0)
+        progress.log_retry("shard:orders:1", RetryableError("reading shard 1: timed out"), 1.0)
         assert progress.denied() is None
         clock.now += 10.0
-        progress.report("shard:orders:1", denied, 1.0)
+        progress.log_retry("shard:orders:1", denied, 1.0)
         clock.now += 5.0
-        progress.report("shard:orders:1", denied, 1.0)
+        progress.log_retry("shard:orders:1", denied, 1.0)
         assert progress.denied() == (5.0, denied)
         task.moved()
         assert progress.denied() is None

@@ -9,20 +9,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dyncdc.app.context import World
+from dyncdc.app.context import AppContext
 from dyncdc.app.unusable_tables import Unusable, first_of, or_unusable
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError, DyncdcError, FatalError
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
-from dyncdc.pipeline.runtime import may_be_mended
+from dyncdc.pipeline.runtime import is_recoverable
 from dyncdc.sources.export.origin import ExportOrigin
 from dyncdc.sources.kinesis.stream_source import KinesisSource
 from dyncdc.sources.scan.origin import ScanOrigin
 
-from .decoder_registry import Decoders
-from .live_schema import LiveColumns
+from .decoder_registry import DecoderRegistry
+from .live_schema import LiveSchema
 from .streams import NotDelivered, is_named, open_stream_of, snapshot_origin, snapshot_plan
-from .table_plans import Planned, Prepared, check_clickhouse, make_own_tables, plan_table, prepare
+from .table_plans import PreparedTable, TablePlanned, check_clickhouse, make_own_tables, plan_table, prepare
 
 T = TypeVar("T")
 
@@ -31,11 +31,11 @@ T = TypeVar("T")
 class Assembly:
     """What the coordinator is given. ``unusable``: tables that are left out, though nothing may move past them."""
 
-    tables: Sequence[Prepared]
+    tables: Sequence[PreparedTable]
     streams: Sequence[StreamTask]
     snapshots: Sequence[SnapshotTask]
-    decoders: Decoders
-    columns: LiveColumns
+    decoders: DecoderRegistry
+    columns: LiveSchema
     unusable: Sequence[Unusable] = ()
 
 
@@ -43,28 +43,28 @@ class Assembly:
 class Checked:
     """A table that can be used, before anything is made for it."""
 
-    plan: Planned
+    plan: TablePlanned
     source: KinesisSource
     origin: ExportOrigin | ScanOrigin | None
 
 
 async def check_table(
-    world: World, config: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
+    world: AppContext, config: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
 ) -> Checked:
     """Check all that concerns one table; see ``open_stream_of``. Raises ConfigError, FatalError."""
     source = await open_stream_of(world, config, sources, known_off=known_off)
     planned = await plan_table(world, config)
-    refusal = planned.refusal()
+    refusal = planned.incompatibility()
     if refusal is not None:
         raise refusal
     origin = None
     if config.snapshot.method != "none":
-        origin = snapshot_origin(world.aws, config, source, world.division)
-        await world.patience(origin.validate)
+        origin = snapshot_origin(world.aws, config, source, world.assignment)
+        await world.retry(origin.validate)
     return Checked(planned, source, origin)
 
 
-async def assemble(world: World, *, strict: bool = False, tolerated: Collection[str] = ()) -> Assembly:
+async def assemble(world: AppContext, *, strict: bool = False, tolerated: Collection[str] = ()) -> Assembly:
     """Check all that the configuration names, then create what is missing. Raises ConfigError, FatalError.
 
     A table that can not be used is left out, as long as there is another. With ``strict`` nothing but what is
@@ -75,7 +75,7 @@ async def assemble(world: World, *, strict: bool = False, tolerated: Collection[
     unusable: list[Unusable] = []
 
     async def each(
-        configs: Iterable[TableConfig], operation: Callable[[World, TableConfig], Awaitable[T]]
+        configs: Iterable[TableConfig], operation: Callable[[AppContext, TableConfig], Awaitable[T]]
     ) -> AsyncIterator[T]:
         for config in configs:
             if strict and config.dynamodb not in tolerated:
@@ -87,7 +87,7 @@ async def assemble(world: World, *, strict: bool = False, tolerated: Collection[
             else:
                 yield found
 
-    async def check(careful: World, config: TableConfig) -> Checked:
+    async def check(careful: AppContext, config: TableConfig) -> Checked:
         return await check_table(careful, config, sources)
 
     checked = {found.plan.config.dynamodb: found async for found in each(world.config.tables, check)}
@@ -95,27 +95,27 @@ async def assemble(world: World, *, strict: bool = False, tolerated: Collection[
         raise first_of(unusable)
     await make_own_tables(world)
 
-    async def make(careful: World, config: TableConfig) -> Prepared:
+    async def make(careful: AppContext, config: TableConfig) -> PreparedTable:
         return await prepare(careful, checked[config.dynamodb].plan)
 
     prepared = [table async for table in each([found.plan.config for found in checked.values()], make)]
     if unusable and not prepared:
         raise first_of(unusable)
-    decoders = Decoders.of(world.config.pipeline, prepared)
+    decoders = DecoderRegistry.of(world.config.pipeline, prepared)
     snapshots = [
         SnapshotTask(snapshot_plan(table, world.clickhouse), found.origin, found.source)
         for table in prepared
         if (found := checked[table.config.dynamodb]).origin is not None
     ]
-    columns = LiveColumns.of(world, prepared, decoders)
+    columns = LiveSchema.of(world, prepared, decoders)
     read = [(table, checked[table.config.dynamodb].source) for table in prepared]
     return Assembly(prepared, _streams(world, read, unusable, decoders), snapshots, decoders, columns, unusable)
 
 
-async def look_again(world: World, one: Unusable, before: DyncdcError) -> DyncdcError | None:
+async def look_again(world: AppContext, one: Unusable, before: DyncdcError) -> DyncdcError | None:
     """Return why a table still can not be used, None when it can; everything that it needs is made by then."""
 
-    async def look(careful: World, config: TableConfig) -> Prepared:
+    async def look(careful: AppContext, config: TableConfig) -> PreparedTable:
         await make_own_tables(careful)  # one may have been dropped since
         checked = await check_table(careful, config, {}, known_off=isinstance(before, NotDelivered))
         return await prepare(careful, checked.plan)
@@ -127,7 +127,7 @@ async def look_again(world: World, one: Unusable, before: DyncdcError) -> Dyncdc
     return found.error if isinstance(found, Unusable) else None
 
 
-async def assemble_first(world: World, *, once: bool) -> Assembly:
+async def assemble_first(world: AppContext, *, once: bool) -> Assembly:
     """The same at the start of a process: exit 2, after which nobody starts it again, is for the configuration alone.
 
     What AWS answers, and whether a table's changes are delivered, is another tomorrow. Raises ConfigError, FatalError,
@@ -136,13 +136,16 @@ async def assemble_first(world: World, *, once: bool) -> Assembly:
     try:
         return await assemble(world, strict=once)
     except ConfigError as error:
-        if once or not (may_be_mended(error) or isinstance(error, NotDelivered)):
+        if once or not (is_recoverable(error) or isinstance(error, NotDelivered)):
             raise
         raise FatalError(str(error), hint=error.hint) from error
 
 
 def _streams(
-    world: World, read: Sequence[tuple[Prepared, KinesisSource]], unusable: Sequence[Unusable], decoders: Decoders
+    world: AppContext,
+    read: Sequence[tuple[PreparedTable, KinesisSource]],
+    unusable: Sequence[Unusable],
+    decoders: DecoderRegistry,
 ) -> list[StreamTask]:
     """One task per stream that a usable table is on; the same stream named by name and by ARN is read once."""
     unique = {source.id: source for _, source in read}
@@ -158,7 +161,7 @@ def _streams(
 
 
 def _stream(
-    source: KinesisSource, tables: Sequence[Prepared], unusable: Sequence[str], decoders: Decoders
+    source: KinesisSource, tables: Sequence[PreparedTable], unusable: Sequence[str], decoders: DecoderRegistry
 ) -> StreamTask:
     names = [table.spec.source_table for table in tables]
     return StreamTask(

@@ -11,11 +11,11 @@ from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.pipeline.ports import Decoder
 
-from .table_plans import Prepared
+from .table_plans import PreparedTable
 
 
 @dataclass(frozen=True, slots=True)
-class Decoders:
+class DecoderRegistry:
     """Compiled plans by DynamoDB table, and the decoders that work by them."""
 
     pipeline: str
@@ -24,11 +24,11 @@ class Decoders:
     _snapshots: WeakSet[SnapshotDecoder] = field(default_factory=WeakSet)
 
     @classmethod
-    def of(cls, pipeline: str, prepared: Iterable[Prepared]) -> Decoders:
+    def of(cls, pipeline: str, prepared: Iterable[PreparedTable]) -> DecoderRegistry:
         """Compile every table once. Raises ConfigError."""
         return cls(pipeline, {table.spec.source_table: compile_table(table.spec) for table in prepared})
 
-    def for_stream(self, tables: Iterable[Prepared]) -> Decoder:
+    def for_stream(self, tables: Iterable[PreparedTable]) -> Decoder:
         """The decoder of a stream that carries these tables."""
         plans = {table.spec.source_table: self.plans[table.spec.source_table] for table in tables}
         self._streams.append(plans)

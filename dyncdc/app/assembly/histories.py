@@ -6,26 +6,28 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dyncdc.app.context import World
-from dyncdc.pipeline.coordinator import first_error
-from dyncdc.pipeline.destinations.history_monitor import HistoryWatch
+from dyncdc.app.context import AppContext
+from dyncdc.pipeline.coordinator import root_cause
+from dyncdc.pipeline.destinations.history_monitor import HistoryMonitor
 from dyncdc.sinks.state.histories import ClickHouseHistories
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .assembly import Assembly
 
 
-def history_watch(world: World, assembly: Assembly, metrics: Metrics, progress: Progress) -> HistoryWatch | None:
+def history_watch(
+    world: AppContext, assembly: Assembly, metrics: Metrics, progress: TaskHealth
+) -> HistoryMonitor | None:
     """Return the watch of the member that leads, None where there is nothing to watch."""
     histories = {table.spec.source_table: table.spec.history for table in assembly.tables if table.spec.history}
-    if not histories or not world.division.leads:
+    if not histories or not world.assignment.is_leader:
         return None
-    return HistoryWatch(histories, ClickHouseHistories(world.clickhouse, world.config.pipeline), metrics, progress)
+    return HistoryMonitor(histories, ClickHouseHistories(world.clickhouse, world.config.pipeline), metrics, progress)
 
 
 @asynccontextmanager
-async def watching(watch: HistoryWatch | None) -> AsyncIterator[None]:
+async def watching(watch: HistoryMonitor | None) -> AsyncIterator[None]:
     """Watch while the block runs. Raises DestinationChangedError, which ends the block."""
     if watch is None:
         yield
@@ -36,4 +38,4 @@ async def watching(watch: HistoryWatch | None) -> AsyncIterator[None]:
             yield
             task.cancel()
     except BaseExceptionGroup as group:
-        raise first_error(group) from group
+        raise root_cause(group) from group

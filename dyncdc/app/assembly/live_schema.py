@@ -5,60 +5,60 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dyncdc.app.context import World
+from dyncdc.app.context import AppContext
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import AccessDeniedError, ConfigError, FatalError
-from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError, Evolved, Evolving
-from dyncdc.schema.existing.compatibility import refusals
+from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError, EvolvingTable, SchemaEvolution
+from dyncdc.schema.existing.compatibility import incompatibilities
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import existing_table_spec
-from dyncdc.schema.stored_mapping import Kept
+from dyncdc.schema.stored_mapping import StoredColumn
 from dyncdc.schema.table_spec import ColumnSpec, TableSpec
-from dyncdc.schema.unmapped import Newcomers
+from dyncdc.schema.unmapped import UnmappedAttributes
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import TableGoneError
 from dyncdc.sinks.state.mappings import mapping_news, read_destination
 from dyncdc.sinks.tables.evolution import refresh_view, run_add_columns
-from dyncdc.sinks.tables.schema_check import ColumnWatch
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.sinks.tables.schema_check import SchemaCheck
+from dyncdc.telemetry.task_health import TaskHealth
 
-from .decoder_registry import Decoders
+from .decoder_registry import DecoderRegistry
 from .mappings import keep_mapping, kept_now
-from .table_plans import Prepared
+from .table_plans import PreparedTable
 
 
 @dataclass(slots=True)
-class LiveColumns:
+class LiveSchema:
     """Implements ``evolving.Columns`` over ClickHouse. Of one life."""
 
     clickhouse: ClickHouse
     cluster: str | None
-    decoders: Decoders
-    prepared: dict[str, Prepared]
+    decoders: DecoderRegistry
+    prepared: dict[str, PreparedTable]
     pipeline: str = ""
-    progress: Progress = field(default_factory=Progress)
-    evolved: dict[str, Evolved] = field(default_factory=dict)
-    kept: dict[str, Mapping[str, Kept]] = field(default_factory=dict)
+    progress: TaskHealth = field(default_factory=TaskHealth)
+    evolving: dict[str, EvolvingTable] = field(default_factory=dict)
+    kept: dict[str, Mapping[str, StoredColumn]] = field(default_factory=dict)
     """What is kept of each mapping since this life began to change it."""
-    watch: ColumnWatch = field(init=False)
-    evolving: Evolving = field(init=False)
+    watch: SchemaCheck = field(init=False)
+    evolution: SchemaEvolution = field(init=False)
 
     @classmethod
-    def of(cls, world: World, prepared: Sequence[Prepared], decoders: Decoders) -> LiveColumns:
+    def of(cls, world: AppContext, prepared: Sequence[PreparedTable], decoders: DecoderRegistry) -> LiveSchema:
         """Watch every table, and evolve those that are to get columns."""
         known = {table.spec.source_table: table for table in prepared}
-        columns = cls(world.clickhouse, world.cluster, decoders, known, world.config.pipeline, world.patience.progress)
-        columns.evolving = Evolving(columns, columns.evolved)
+        columns = cls(world.clickhouse, world.cluster, decoders, known, world.config.pipeline, world.retry.progress)
+        columns.evolution = SchemaEvolution(columns, columns.evolving)
         names = {table.spec.destination: table.spec.source_table for table in prepared}
-        columns.watch = ColumnWatch(world.clickhouse, lambda destination: columns.evolving.changed(names[destination]))
+        columns.watch = SchemaCheck(world.clickhouse, lambda destination: columns.evolution.changed(names[destination]))
         for table in prepared:
             if table.config.evolve == "add_columns" and table.spec.spill_column:
-                newcomers = Newcomers(
+                newcomers = UnmappedAttributes(
                     nested=table.config.nested,
                     flatten_depth=table.config.flatten_depth,
-                    on_news=columns.evolving.note,
+                    on_news=columns.evolution.note,
                 )
-                columns.evolved[table.spec.source_table] = Evolved(newcomers, table.config.max_columns)
+                columns.evolving[table.spec.source_table] = EvolvingTable(newcomers, table.config.max_columns)
             columns._settle(table.spec, table.table)
         return columns
 
@@ -70,23 +70,23 @@ class LiveColumns:
         except TableGoneError as error:
             raise DestinationChangedError(str(error), hint=error.hint) from None
         except FatalError:
-            await self.look_again(table)  # some of them may be there
+            await self.refresh(table)  # some of them may be there
             raise
         except AccessDeniedError as error:  # the attributes are in the spill: it is told, and tried now and then
-            await self.look_again(table)
+            await self.refresh(table)
             raise FatalError(str(error), hint=error.hint) from error
-        await self.look_again(table)
+        await self.refresh(table)
 
-    async def look_again(self, table: str) -> None:
+    async def refresh(self, table: str) -> None:
         """See ``evolving.Columns``."""
         prepared = self.prepared[table]
         destination = prepared.spec.destination
-        known = self.kept.get(table) or prepared.table.kept
+        known = self.kept.get(table) or prepared.table.stored
         existing = await read_destination(self.clickhouse, destination, known)
         if existing is None or existing.uuid != prepared.uuid:
             raise DestinationChangedError(f"reading the columns of {destination}: it is gone, or was made anew")
         spec = existing_table_spec(prepared.config, prepared.spec.keys, existing)
-        refused = refusals(existing, spec, self.cluster)
+        refused = incompatibilities(existing, spec, self.cluster)
         if refused:
             raise DestinationChangedError(f"reading the columns of {destination}: {refused[0].reason}")
         if spec.spill_column != prepared.spec.spill_column:  # former rows were written without it
@@ -97,7 +97,7 @@ class LiveColumns:
         self._exchange(spec, existing)
         await refresh_view(self.clickhouse, spec, self.cluster)
         news = await keep_mapping(self.clickhouse, self.pipeline, spec, existing, self.progress, self.cluster)
-        self.kept[table] = kept_now(existing, news).kept
+        self.kept[table] = kept_now(existing, news).stored
 
     def _exchange(self, spec: TableSpec, table: ExistingTable) -> None:
         """Rows are made by the new mapping from now on: only after its columns have been seen to be there."""
@@ -111,9 +111,9 @@ class LiveColumns:
     def _settle(self, spec: TableSpec, table: ExistingTable) -> None:
         types = {column.name: column.type for column in table.columns if not column.computed}
         self.watch.expect(spec.destination, table.uuid, types)
-        evolved = self.evolved.get(spec.source_table)
+        evolved = self.evolving.get(spec.source_table)
         if evolved is not None:
             evolved.columns = spec.columns
             evolved.taken = {column.name for column in table.columns} | self.prepared[spec.source_table].virtual
-            evolved.newcomers.settle(spec.columns)
-            self.decoders.plans[spec.source_table].newcomers = evolved.newcomers
+            evolved.unmapped.set_columns(spec.columns)
+            self.decoders.plans[spec.source_table].newcomers = evolved.unmapped

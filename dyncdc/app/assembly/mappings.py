@@ -13,7 +13,7 @@ from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.mappings import MappingNews, mapping_news, save_mapping
 from dyncdc.sinks.state.rows import until_made_again
 from dyncdc.sinks.tables.evolution import alter
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 async def keep_mapping(
@@ -21,7 +21,7 @@ async def keep_mapping(
     pipeline: str,
     spec: TableSpec,
     table: ExistingTable,
-    progress: Progress,
+    progress: TaskHealth,
     cluster: str | None = None,
 ) -> MappingNews:
     """Keep what is new of a mapping and return how the destination differs from what was kept.
@@ -37,7 +37,7 @@ async def keep_mapping(
         )
     for name in news.dropped:
         hint = f"values that only it held are gone: `dyncdc snapshot {spec.source_table}` brings them again"
-        progress.alarm("column dropped", table=spec.source_table, column=name, hint=hint)
+        progress.log_error("column dropped", table=spec.source_table, column=name, hint=hint)
     with until_made_again():
         await save_mapping(clickhouse, pipeline, table, news.rows)
     return news
@@ -46,7 +46,7 @@ async def keep_mapping(
 def kept_now(table: ExistingTable, news: MappingNews) -> ExistingTable:
     """Return the table with what is kept of it by now."""
     rows = {name: replace(row, number=row.number + 1) for name, row in news.rows.items()}
-    return replace(table, kept={**table.kept, **rows})
+    return replace(table, stored={**table.stored, **rows})
 
 
 def _comment(column: ExistingColumn) -> tuple[str, str]:
@@ -59,7 +59,7 @@ def _comment(column: ExistingColumn) -> tuple[str, str]:
 
 
 async def _restore(
-    clickhouse: ClickHouse, table: ExistingTable, change: tuple[str, str], progress: Progress, cluster: str | None
+    clickhouse: ClickHouse, table: ExistingTable, change: tuple[str, str], progress: TaskHealth, cluster: str | None
 ) -> None:
     """Put back what the rows do without. What keeps it from being done is told, and keeps nothing else waiting."""
     name, action = change
@@ -67,8 +67,8 @@ async def _restore(
     try:
         await alter(clickhouse, table.name, f"ALTER TABLE {qualified(table.name)}{on_cluster(cluster)} {action}")
     except DyncdcError as error:
-        progress.alarm(f"{what} not restored", table=table.name, column=name, error=str(error), hint=error.hint)
+        progress.log_error(f"{what} not restored", table=table.name, column=name, error=str(error), hint=error.hint)
     else:
-        progress.alarm(
+        progress.log_error(
             f"{what} restored", table=table.name, column=name, hint="somebody had taken it away; rows are right"
         )

@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dyncdc.app.context import World
+from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError
 from dyncdc.model import Snapshot
 from dyncdc.pipeline.destinations.bindings import Binding, Target
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
-from dyncdc.schema.existing.compatibility import Refusal
+from dyncdc.schema.existing.compatibility import Incompatibility
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.cluster import present_tables
@@ -25,23 +25,23 @@ from dyncdc.sinks.state.tables import DESTINATIONS, MEMBERS, SNAPSHOTS
 from dyncdc.sinks.tables.introspection import read_table
 
 if TYPE_CHECKING:
-    from .table_plans import Planned
+    from .table_plans import TablePlanned
 
 
-async def with_owner(world: World, planned: Planned, table: ExistingTable) -> Planned:
+async def with_owner(world: AppContext, planned: TablePlanned, table: ExistingTable) -> TablePlanned:
     """Refuse a destination that holds the rows of another table, or that another pipeline writes now.
 
     Says what the first load does to rows that nobody of us has written.
     """
     clickhouse, pipeline = world.clickhouse, world.config.pipeline
-    present = await world.patience(lambda: present_tables(clickhouse, [DESTINATIONS, MEMBERS, SNAPSHOTS]))
-    bindings = await world.patience(partial(read_bindings, clickhouse)) if DESTINATIONS in present else []
+    present = await world.retry(lambda: present_tables(clickhouse, [DESTINATIONS, MEMBERS, SNAPSHOTS]))
+    bindings = await world.retry(partial(read_bindings, clickhouse)) if DESTINATIONS in present else []
     owner = owner_of(table.uuid, bindings)
     if owner is not None:
         refusal = await _refusal(world, planned, owner)
         return replace(planned, refused=(*planned.refused, refusal)) if refusal is not None else planned
-    loaded = await world.patience(ClickHouseSnapshots(clickhouse, pipeline).load) if SNAPSHOTS in present else ()
-    rows = await world.patience(lambda: count_rows(clickhouse, table.name))
+    loaded = await world.retry(ClickHouseSnapshots(clickhouse, pipeline).load) if SNAPSHOTS in present else ()
+    rows = await world.retry(lambda: count_rows(clickhouse, table.name))
     if rows and _sweeps(planned) and not _is_loaded(table.uuid, loaded):
         planned.notes.append(
             f"{rows:,} rows are in it that dyncdc has not written: the first load marks those as deleted that"
@@ -50,13 +50,13 @@ async def with_owner(world: World, planned: Planned, table: ExistingTable) -> Pl
     return planned
 
 
-async def claim(world: World, config: TableConfig) -> None:
+async def claim(world: AppContext, config: TableConfig) -> None:
     """Make a destination the table's own, which may hold the rows of another. Raises ConfigError."""
-    table = await world.patience(lambda: read_table(world.clickhouse, config.destination))
+    table = await world.retry(lambda: read_table(world.clickhouse, config.destination))
     if table is None:
         return
-    source = await world.patience(lambda: world.tables.describe(config.dynamodb))
-    bindings = await world.patience(partial(read_bindings, world.clickhouse))
+    source = await world.retry(lambda: world.tables.describe(config.dynamodb))
+    bindings = await world.retry(partial(read_bindings, world.clickhouse))
     owner = owner_of(table.uuid, bindings)
     if owner is None or _is_of(config.dynamodb, source.arn, owner):
         return
@@ -67,7 +67,7 @@ async def claim(world: World, config: TableConfig) -> None:
         )
     target = Target(config.dynamodb, config.destination, table.uuid, source.arn, source.id)
     row = Binding(world.config.pipeline, target, max(row.number for row in bindings) + 1, time.time())
-    await world.patience(lambda: write_bindings(world.clickhouse, [row]))
+    await world.retry(lambda: write_bindings(world.clickhouse, [row]))
 
 
 def owner_of(uuid: str, bindings: Sequence[Binding]) -> Binding | None:
@@ -86,22 +86,22 @@ async def is_alive(clickhouse: ClickHouse, pipeline: str) -> bool:
     return any(not one.left and abs(one.age_seconds) <= LIVE_SECONDS for one in members)
 
 
-async def _refusal(world: World, planned: Planned, owner: Binding) -> Refusal | None:
+async def _refusal(world: AppContext, planned: TablePlanned, owner: Binding) -> Incompatibility | None:
     name, other, theirs = planned.config.dynamodb, owner.pipeline, owner.target.arn or owner.target.table
     if not _is_of(name, planned.source.arn if planned.source is not None else "", owner):
-        return Refusal(
+        return Incompatibility(
             f"it holds the rows of DynamoDB table {theirs}, written by pipeline {other}",
             "give tables.clickhouse another name; or, if this table is to take its place, and all rows that it does not"
             f" hold are to be marked as deleted, run: dyncdc snapshot {name} --accept-deletes",
         )
-    if other != world.config.pipeline and await world.patience(lambda: is_alive(world.clickhouse, other)):
-        return Refusal(
+    if other != world.config.pipeline and await world.retry(lambda: is_alive(world.clickhouse, other)):
+        return Incompatibility(
             f"pipeline {other} writes it now", f"stop pipeline {other} first, or give tables.clickhouse another name"
         )
     return None
 
 
-def _sweeps(planned: Planned) -> bool:
+def _sweeps(planned: TablePlanned) -> bool:
     return planned.config.snapshot.method != "none" and planned.spec.deletes != "ignore"
 
 

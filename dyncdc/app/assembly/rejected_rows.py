@@ -9,9 +9,9 @@ from typing import Final
 
 import orjson
 
-from dyncdc.decode.dead_letter_rows import DeadLetters
-from dyncdc.model import Block, Buried
-from dyncdc.pipeline.writing.rejected_rows import RefusedRow
+from dyncdc.decode.dead_letter_rows import DeadLetterRows
+from dyncdc.model import Block, DeadLetter
+from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 from dyncdc.schema.types.encodings import load_cells
 
 REFUSED: Final = "refused_by_clickhouse"
@@ -25,7 +25,7 @@ Values that are no text at all (raw bytes) stand in base64 in a further member, 
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedRows:
+class RejectedRowRecords:
     """Makes letters for the writer. ``tables``: DynamoDB's name by destination; ``count`` gets it with the reason."""
 
     pipeline: str
@@ -34,15 +34,15 @@ class RefusedRows:
     keepable: Callable[[str, bytes], bytes] = field(default=lambda _table, record: record)
     """What a letter may keep of a record of a table: not what is masked or left out."""
 
-    def name(self, row: RefusedRow) -> Buried:
+    def name(self, row: RejectedRow) -> DeadLetter:
         """What the letter will say."""
         table = self.tables.get(row.block.table, row.block.table)
-        return Buried(0, row.position, table, REFUSED, row.error.column)
+        return DeadLetter(0, row.position, table, REFUSED, row.error.column)
 
-    def __call__(self, row: RefusedRow, record: bytes | None) -> Block:
+    def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
         """Return the letter; its id is that of any letter of this record."""
         letter = self.name(row)
-        letters = DeadLetters(self.pipeline, row.shard.source, row.shard.id)
+        letters = DeadLetterRows(self.pipeline, row.shard.source, row.shard.id)
         letters.add(
             table=letter.table,
             reason=letter.reason,

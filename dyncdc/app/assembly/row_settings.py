@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
-from dyncdc.app.context import World
+from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig
 from dyncdc.config.attribute_paths import format_attribute_path
 from dyncdc.model import Gap, Snapshot
-from dyncdc.pipeline.destinations.row_settings import Effect, Noted, RowSettings, effects, first_noted
+from dyncdc.pipeline.destinations.row_settings import RecordedSettings, RowSettings, SettingChange, effects, first_noted
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import beside_list
 from dyncdc.schema.sql.quoting import mentions
@@ -25,11 +25,11 @@ from dyncdc.sinks.state.mappings import MappingNews, mapping_news
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.row_settings import ClickHouseRowSettings
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .assembly import Assembly
 from .mappings import keep_mapping
-from .table_plans import Prepared
+from .table_plans import PreparedTable
 
 _DIGESTED = b"dyncdc: which key"
 
@@ -65,7 +65,7 @@ def unrepeatable(config: TableConfig) -> str:
 
 
 async def note_settings(
-    world: World, assembly: Assembly, epoch: int, metrics: Metrics, progress: Progress
+    world: AppContext, assembly: Assembly, epoch: int, metrics: Metrics, progress: TaskHealth
 ) -> dict[str, str]:
     """Note the settings and mappings of the life of this epoch, and make durable what former rows need.
 
@@ -86,7 +86,9 @@ async def note_settings(
 class _Noting:
     """One table's start."""
 
-    def __init__(self, world: World, table: Prepared, epoch: int, metrics: Metrics, progress: Progress) -> None:
+    def __init__(
+        self, world: AppContext, table: PreparedTable, epoch: int, metrics: Metrics, progress: TaskHealth
+    ) -> None:
         self._world = world
         self._table = table
         self._epoch = epoch
@@ -98,71 +100,77 @@ class _Noting:
     async def run(self, source: str, now: float) -> str:
         """Note everything; return what the destination cannot hold any more, "" for nothing."""
         world, table = self._world, self._table
-        past = await world.patience(lambda: self._store.load(self._name))
-        mine = of_member(past, world.division.member)
+        past = await world.retry(lambda: self._store.load(self._name))
+        mine = of_member(past, world.assignment.member)
         settings = row_settings(table.config, table.spec)
         found = effects(mine, table.uuid, settings, shown_columns(table.table, table.spec), past)
         narrowed = mapping_news(table.table, table.spec).narrowed
         since = first_noted(past, table.uuid, settings)  # ALTER changes values of any age
-        found += [Effect("column", f"{words}: ALTER may have changed values", "snapshot", since) for words in narrowed]
+        found += [
+            SettingChange("column", f"{words}: ALTER may have changed values", "snapshot", since) for words in narrowed
+        ]
         await self._tell(found, source, now)
         # only now: what is noted is not found again
-        news = await world.patience(
+        news = await world.retry(
             lambda: keep_mapping(
                 world.clickhouse, world.config.pipeline, table.spec, table.table, self._progress, world.cluster
             )
         )
         last = mine[-1] if mine else None
-        if last is None or (last.uuid, last.settings) != (table.uuid, settings) or last.member != world.division.member:
+        if (
+            last is None
+            or (last.uuid, last.settings) != (table.uuid, settings)
+            or last.member != world.assignment.member
+        ):
             # In the order of the sessions: what a process that gave way notes late is not the newest.
-            noted = Noted(table.uuid, settings, now, world.division.member, self._epoch)
-            await world.patience(lambda: self._store.save(self._name, noted))
+            noted = RecordedSettings(table.uuid, settings, now, world.assignment.member, self._epoch)
+            await world.retry(lambda: self._store.save(self._name, noted))
         return self._lost(news)
 
-    async def _tell(self, found: Sequence[Effect], source: str, now: float) -> None:
+    async def _tell(self, found: Sequence[SettingChange], source: str, now: float) -> None:
         """Make a gap of what a snapshot makes right, once rows were loaded; say the rest."""
         why_not = unrepeatable(self._table.config)
         mended = [effect for effect in found if effect.mends == "snapshot" and not why_not]
         for effect in found:
             if effect not in mended:
                 hint = why_not if effect.mends == "snapshot" else "no snapshot changes that"
-                self._progress.alarm(
+                self._progress.log_error(
                     "settings changed", table=self._name, setting=effect.setting, stays=effect.words, hint=hint
                 )
         loaded = await self._loaded() if mended else []
         if loaded:
             await self._gaps(mended, source, now, max(snapshot.covered_from for snapshot in loaded))
 
-    async def _gaps(self, mended: Sequence[Effect], source: str, now: float, covered_from: float) -> None:
+    async def _gaps(self, mended: Sequence[SettingChange], source: str, now: float, covered_from: float) -> None:
         recovery = ClickHouseRecovery(self._world.clickhouse, self._world.config.pipeline)
-        noticed_at = await self._world.patience(recovery.server_time)
-        told = {gap.key for gap in await self._world.patience(recovery.open_gaps)}  # by another member
+        noticed_at = await self._world.retry(recovery.server_time)
+        told = {gap.key for gap in await self._world.retry(recovery.open_gaps)}  # by another member
         end = max(now, covered_from + 0.001)  # what covers from before now on was begun under the other settings
         gaps = []
         for since in sorted({effect.since for effect in mended}):
             reason = "; ".join(effect.words for effect in mended if effect.since == since)
             begin = begin_of(since, clickhouse_now=noticed_at, stream_now=now, end=end)
             gaps.append(Gap(self._name, source, "", begin, end, reason=reason, noticed_at=noticed_at))
-        await self._world.patience(partial(recovery.save_gaps, gaps))
+        await self._world.retry(partial(recovery.save_gaps, gaps))
         for gap in gaps:
             if gap.key in told:
                 continue
             self._metrics.gaps.labels(self._name).inc()
             hint = "a fresh snapshot makes the rows right"
-            self._progress.alarm("settings changed", table=self._name, gap=gap.reason, hint=hint)
+            self._progress.log_error("settings changed", table=self._name, gap=gap.reason, hint=hint)
 
     async def _loaded(self) -> list[Snapshot]:
         """The snapshots of this destination that were begun; where there is none, all of it is still to come."""
         world = self._world
         snapshots = ClickHouseSnapshots(world.clickhouse, world.config.pipeline)
-        known = await world.patience(snapshots.load)
+        known = await world.retry(snapshots.load)
         return [each for each in known if (each.table, each.destination_uuid) == (self._name, self._table.uuid)]
 
     def _lost(self, news: MappingNews) -> str:
         if not news.spill or self._table.config.metadata.spill == "":
             return ""
         name = self._table.spec.destination
-        self._progress.alarm("spill column gone", table=self._name, destination=name, column=news.spill)
+        self._progress.log_error("spill column gone", table=self._name, destination=name, column=news.spill)
         return (
             f"{name} has lost its spill column {news.spill}: attributes without a column are left out, misfits become"
             f' dead letters; run ALTER TABLE {name} ADD COLUMN {news.spill} String, or set metadata.spill = ""'
@@ -179,13 +187,13 @@ def begin_of(since: float, *, clickhouse_now: float, stream_now: float, end: flo
     return min(since - ahead if since else end, end - 1.0)
 
 
-def name_troubles(progress: Progress, troubles: Mapping[str, str], tasks: AsyncExitStack) -> None:
+def name_troubles(progress: TaskHealth, troubles: Mapping[str, str], tasks: AsyncExitStack) -> None:
     """Let health name these troubles, by table, until ``tasks`` is closed."""
     for table, why in troubles.items():
         tasks.enter_context(progress.task(f"mapping:{table}")).failed(why)
 
 
-def of_member(past: Sequence[Noted], member: int) -> Sequence[Noted]:
+def of_member(past: Sequence[RecordedSettings], member: int) -> Sequence[RecordedSettings]:
     """What one member noted, or, before it has noted anything, what all did."""
     own = [noted for noted in past if noted.member == member]
     return own or past

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from dyncdc.app.context import World
+from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig
 from dyncdc.errors import UnusableTableError
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.tables.tombstones import cleaned_before
@@ -17,8 +17,8 @@ from dyncdc.sources.export.origin import ExportOrigin
 from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream
 from dyncdc.sources.scan.origin import ScanOrigin
 
-from .disabled_streaming import note_switched_off
-from .table_plans import Prepared
+from .disabled_streaming import record_disabled_streaming
+from .table_plans import PreparedTable
 
 
 class NotDelivered(UnusableTableError):
@@ -26,7 +26,7 @@ class NotDelivered(UnusableTableError):
 
 
 async def open_stream_of(
-    world: World, table: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
+    world: AppContext, table: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
 ) -> KinesisSource:
     """Open a table's stream, unless it is in ``sources``, by the name that the table has for it.
 
@@ -42,7 +42,7 @@ async def open_stream_of(
             start=config.kinesis.start,
             poll_interval_seconds=config.kinesis.poll_interval_seconds,
         )
-        sources[name] = await world.patience(opening)
+        sources[name] = await world.retry(opening)
     await _check_destination(world, table, sources[name], known_off=known_off)
     return sources[name]
 
@@ -58,13 +58,13 @@ async def destination_states(aws: AwsClients, table: str, source: KinesisSource)
     return [found for found in destinations if found.stream_arn == source.arn]
 
 
-async def _check_destination(world: World, table: TableConfig, source: KinesisSource, *, known_off: bool) -> None:
+async def _check_destination(world: AppContext, table: TableConfig, source: KinesisSource, *, known_off: bool) -> None:
     """Refuse a table whose changes never reach the stream. Raises ConfigError."""
     name = table.dynamodb
-    states = [found.status for found in await world.patience(lambda: destination_states(world.aws, name, source))]
+    states = [found.status for found in await world.retry(lambda: destination_states(world.aws, name, source))]
     if not any(state in ("ACTIVE", "ENABLING", "UPDATING") for state in states):
         if not known_off:
-            await note_switched_off(world, table, source)
+            await record_disabled_streaming(world, table, source)
         raise NotDelivered(
             f"reading {name}: its changes do not go to stream {source.label}"
             + (f" (the destination is {states[0]})" if states else ""),
@@ -81,7 +81,7 @@ def enable_destination_command(table: str, stream_arn: str) -> str:
 
 
 def snapshot_origin(
-    aws: AwsClients, table: TableConfig, source: KinesisSource, division: Division | None = None
+    aws: AwsClients, table: TableConfig, source: KinesisSource, division: Assignment | None = None
 ) -> ExportOrigin | ScanOrigin:
     """The AWS side of a table's snapshot (not ``none``); ``validate`` it before the first use.
 
@@ -95,7 +95,7 @@ def snapshot_origin(
             stream_arn=source.arn,
             segments=options.segments,
             read_capacity_units=options.read_capacity_units,
-            division=division or Division(),
+            division=division or Assignment(),
         )
     return ExportOrigin(
         aws,
@@ -109,7 +109,7 @@ def snapshot_origin(
     )
 
 
-def snapshot_plan(table: Prepared, clickhouse: ClickHouse) -> SnapshotPlan:
+def snapshot_plan(table: PreparedTable, clickhouse: ClickHouse) -> SnapshotPlan:
     """The rules by which a table is loaded."""
     options = table.config.snapshot
     return SnapshotPlan(

@@ -10,19 +10,19 @@ from functools import partial
 
 import structlog
 
-from dyncdc.app.context import World
-from dyncdc.app.startup_retry import Patience
+from dyncdc.app.context import AppContext
+from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.config import TableConfig
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError, UnusableTableError
 from dyncdc.pipeline.destinations.bindings import Target
-from dyncdc.schema.existing.compatibility import DELETED_COLUMN, Refusal, refusals
+from dyncdc.schema.existing.compatibility import DELETED_COLUMN, Incompatibility, incompatibilities
 from dyncdc.schema.existing.nested_columns import Seen, doubtful_columns, nested_arrays, seen_places
 from dyncdc.schema.existing.table import ExistingTable, is_replicated
 from dyncdc.schema.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
 from dyncdc.schema.naming import VIRTUAL_NAMES
 from dyncdc.schema.sql.ddl import add_mark_column, create_table, create_view
-from dyncdc.schema.sql.history import create_history, history_refusals
+from dyncdc.schema.sql.history import create_history, history_incompatibilities
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.schema.table_spec import KeyAttribute, TableSpec
 from dyncdc.sinks.client.client import ClickHouse
@@ -36,7 +36,7 @@ from dyncdc.sinks.tables.disk_space import require_space
 from dyncdc.sinks.tables.introspection import has_rows, read_table
 from dyncdc.sinks.tables.name_length import refuse_long_names
 from dyncdc.sinks.tables.server_types import virtual_names, with_server_types
-from dyncdc.sinks.tables.versions import implausible, is_foreign, read_versions
+from dyncdc.sinks.tables.versions import incompatible_versions, made_by_others, read_versions
 from dyncdc.sinks.tables.views import view_name, view_state
 from dyncdc.sources.dynamodb import TableDescription
 
@@ -49,7 +49,7 @@ SAMPLE_ITEMS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class TablePlanned:
     """What would be done for one table. ``statements`` make what is missing, ``offers`` are up to the user."""
 
     config: TableConfig
@@ -58,14 +58,14 @@ class Planned:
     statements: list[str] = field(default_factory=list)
     offers: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    refused: tuple[Refusal, ...] = ()
+    refused: tuple[Incompatibility, ...] = ()
     """Why an existing table would lose rows; empty when it is safe."""
     source: TableDescription | None = None
     """The table that it mirrors, as DynamoDB describes it."""
     seen: Seen = field(default_factory=dict)
     """What a sample of items holds, where it was needed."""
 
-    def refusal(self) -> ConfigError | None:
+    def incompatibility(self) -> ConfigError | None:
         """The error that says so, None when it is safe."""
         if not self.refused:
             return None
@@ -82,7 +82,7 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedTable:
     """A destination that is there and safe. ``had_rows``: it was not empty when this process started.
 
     ``source``: the table that it mirrors, as DynamoDB describes it.
@@ -113,22 +113,22 @@ class Prepared:
         return self.table.uuid
 
 
-async def check_clickhouse(world: World) -> None:
+async def check_clickhouse(world: AppContext) -> None:
     """Look at what concerns all destinations: the cluster, when one is named. Raises ConfigError."""
     cluster = world.cluster
     if cluster:
-        await world.patience(lambda: check_cluster(world.clickhouse, cluster))
+        await world.retry(lambda: check_cluster(world.clickhouse, cluster))
 
 
-async def plan_table(world: World, config: TableConfig) -> Planned:
+async def plan_table(world: AppContext, config: TableConfig) -> TablePlanned:
     """Find the mapping of one table; changes nothing.
 
     Raises ConfigError for a table that does not exist in DynamoDB, or a mapping that cannot be.
     """
-    description = await world.patience(lambda: world.tables.describe(config.dynamodb))
+    description = await world.retry(lambda: world.tables.describe(config.dynamodb))
     _check_names(config)
     config = await with_types(world, config)
-    existing = await world.patience(lambda: _attached(world.clickhouse, config.destination))
+    existing = await world.retry(lambda: _attached(world.clickhouse, config.destination))
     if existing is not None:
         seen = await _seen(world, config, description.keys, existing)
         planned = _existing(config, description.keys, existing, world.cluster, seen)
@@ -140,7 +140,7 @@ async def plan_table(world: World, config: TableConfig) -> Planned:
     spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
     compile_table(spec)
     notes = list(_name_notes(config, None))
-    planned = Planned(config, spec, None, [create_table(spec, world.cluster)], notes=notes, source=description)
+    planned = TablePlanned(config, spec, None, [create_table(spec, world.cluster)], notes=notes, source=description)
     planned = await _with_view(world, await _with_history(world, planned))
     return await _with_lengths(world, planned)
 
@@ -161,45 +161,45 @@ def _check_names(config: TableConfig) -> None:
         )
 
 
-async def with_types(world: World, config: TableConfig) -> TableConfig:
+async def with_types(world: AppContext, config: TableConfig) -> TableConfig:
     """The configuration with every type as the server spells it: one type is one text from here on."""
-    return await world.patience(lambda: with_server_types(world.clickhouse, config))
+    return await world.retry(lambda: with_server_types(world.clickhouse, config))
 
 
-async def _seen(world: World, config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> Seen:
+async def _seen(world: AppContext, config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> Seen:
     """What items hold, where the name of a column alone does not tell its attribute."""
     if config.column_list or not doubtful_columns(config, keys, table):
         return {}
     return seen_places(await _sample(world, config))
 
 
-async def _with_versions(world: World, planned: Planned, table: ExistingTable) -> Planned:
+async def _with_versions(world: AppContext, planned: TablePlanned, table: ExistingTable) -> TablePlanned:
     """Look at the versions that somebody else wrote: what is greater than ours can never be replaced."""
-    if planned.refused or not is_foreign(table):
+    if planned.refused or not made_by_others(table):
         return planned
-    versions = await world.patience(lambda: read_versions(world.clickhouse, table))
-    found = implausible(planned.spec, versions) if versions is not None else ()
+    versions = await world.retry(lambda: read_versions(world.clickhouse, table))
+    found = incompatible_versions(planned.spec, versions) if versions is not None else ()
     return replace(planned, refused=tuple(found))
 
 
-async def _with_history(world: World, planned: Planned) -> Planned:
+async def _with_history(world: AppContext, planned: TablePlanned) -> TablePlanned:
     """Add the history where it is missing; one that exists must be safe."""
     spec = planned.spec
     if not spec.history:
         return planned
-    existing = await world.patience(lambda: read_table(world.clickhouse, spec.history))
+    existing = await world.retry(lambda: read_table(world.clickhouse, spec.history))
     if existing is None:
         planned.statements.append(create_history(spec, world.cluster))
         return planned
-    return replace(planned, refused=(*planned.refused, *history_refusals(existing, spec)))
+    return replace(planned, refused=(*planned.refused, *history_incompatibilities(existing, spec)))
 
 
-async def _with_view(world: World, planned: Planned) -> Planned:
+async def _with_view(world: AppContext, planned: TablePlanned) -> TablePlanned:
     """Add the view where it is missing or out of date; what is not ours under its name is never replaced."""
     spec = planned.spec
-    state = await world.patience(lambda: view_state(world.clickhouse, spec, planned.existing))
+    state = await world.retry(lambda: view_state(world.clickhouse, spec, planned.existing))
     if state == "foreign":
-        taken = Refusal(
+        taken = Incompatibility(
             f"{view_name(spec)} exists and is not its view", "rename it, or give tables.clickhouse another name"
         )
         return replace(planned, refused=(*planned.refused, taken))
@@ -208,40 +208,40 @@ async def _with_view(world: World, planned: Planned) -> Planned:
     return planned
 
 
-async def _with_lengths(world: World, planned: Planned) -> Planned:
+async def _with_lengths(world: AppContext, planned: TablePlanned) -> TablePlanned:
     """Refuse names that are too long for what would be made."""
     spec = planned.spec
     keys = {spec.destination: "tables.clickhouse", spec.history: "tables.history", view_name(spec): "tables.clickhouse"}
     made = {_made_by(statement) for statement in planned.statements}
     names = {name: key for name, key in keys.items() if quote_name(name) in made}
-    found = await world.patience(lambda: refuse_long_names(world.clickhouse, names))
+    found = await world.retry(lambda: refuse_long_names(world.clickhouse, names))
     return replace(planned, refused=(*planned.refused, *found))
 
 
-async def _version_type(world: World, config: TableConfig) -> str:
+async def _version_type(world: AppContext, config: TableConfig) -> str:
     """Milliseconds tie: then the version also holds the sequence number, so that the order is total."""
     stream = world.config.stream_of(config)
-    destinations, _ = await world.patience(lambda: world.tables.destinations(config.dynamodb))
+    destinations, _ = await world.retry(lambda: world.tables.destinations(config.dynamodb))
     mine = [found for found in destinations if stream in (found.stream_arn, found.stream_arn.rpartition("/")[2])]
     return "UInt256" if any(found.precision != "MICROSECOND" for found in mine) else "Int64"
 
 
-async def _sample(world: World, config: TableConfig) -> Sequence[Mapping[str, object]]:
+async def _sample(world: AppContext, config: TableConfig) -> Sequence[Mapping[str, object]]:
     if config.column_list:
         return ()
-    return await world.patience(lambda: world.tables.sample(config.dynamodb, SAMPLE_ITEMS))
+    return await world.retry(lambda: world.tables.sample(config.dynamodb, SAMPLE_ITEMS))
 
 
-def _of_evolve(config: TableConfig, spec: TableSpec) -> Sequence[Refusal]:
+def _of_evolve(config: TableConfig, spec: TableSpec) -> Sequence[Incompatibility]:
     if config.evolve == "spill" or spec.spill_column or "evolve" not in config.model_fields_set:
         return ()
     todo = f'set evolve = "spill", or give it a column {config.metadata.spill or "_spill"} String'
-    return [Refusal('it has no spill column, from which evolve = "add_columns" reads older rows', todo)]
+    return [Incompatibility('it has no spill column, from which evolve = "add_columns" reads older rows', todo)]
 
 
 def _existing(
     config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, cluster: str | None, seen: Seen
-) -> Planned:
+) -> TablePlanned:
     spec = _spec_of(config, keys, table, seen)
     offers = offered_statements(config, table, spec, cluster)
     notes = []
@@ -263,11 +263,11 @@ def _existing(
         names = ", ".join(table.hazards.constraints)
         notes.append(f"its constraints ({names}) hold for rows of deletes too: what violates one becomes a dead letter")
     notes += _name_notes(config, table)
-    found = (*refusals(table, spec, cluster), *_of_evolve(config, spec))
+    found = (*incompatibilities(table, spec, cluster), *_of_evolve(config, spec))
     if not found:
         with _as_it_stands():
             compile_table(spec)
-    return Planned(config, spec, table, [], offers, notes, found, seen=seen)
+    return TablePlanned(config, spec, table, [], offers, notes, found, seen=seen)
 
 
 def _spec_of(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, seen: Seen) -> TableSpec:
@@ -293,13 +293,13 @@ def _name_notes(config: TableConfig, table: ExistingTable | None) -> Iterator[st
             yield f"its column {column.name} has the name of a virtual one of ClickHouse, which may end it: rename it"
 
 
-async def make_own_tables(world: World) -> None:
+async def make_own_tables(world: AppContext) -> None:
     """Make those of dyncdc's own tables that are missing."""
-    own = await own_tables_to_make(world.clickhouse, world.patience, world.cluster)
+    own = await own_tables_to_make(world.clickhouse, world.retry, world.cluster)
     await run_statements(world, as_configured(world, own))
 
 
-async def prepare(world: World, plan: Planned) -> Prepared:
+async def prepare(world: AppContext, plan: TablePlanned) -> PreparedTable:
     """Make what is missing of one destination and return it, ready to be written."""
     for text in _name_notes(plan.config, plan.existing):
         _log.warning("name of a destination", table=plan.config.dynamodb, said=text)
@@ -307,12 +307,12 @@ async def prepare(world: World, plan: Planned) -> Prepared:
     return await _prepared(world, plan)
 
 
-def as_configured(world: World, statements: Sequence[str]) -> list[str]:
+def as_configured(world: AppContext, statements: Sequence[str]) -> list[str]:
     """Statements that make tables, with the settings that the configuration asks for."""
     return with_fsync(statements) if world.config.clickhouse.insert_fsync else list(statements)
 
 
-async def own_tables_to_make(clickhouse: ClickHouse, patience: Patience, cluster: str | None) -> list[str]:
+async def own_tables_to_make(clickhouse: ClickHouse, patience: StartupRetry, cluster: str | None) -> list[str]:
     """Statements for dyncdc's own tables if one is missing here. Raises ConfigError.
 
     A statement for every server of a cluster waits for each: one that is down must not keep the others from starting.
@@ -328,12 +328,12 @@ async def own_tables_to_make(clickhouse: ClickHouse, patience: Patience, cluster
     return [] if len(present) == len(own_tables()) else own_statements(cluster)
 
 
-async def run_statements(world: World, statements: Sequence[str]) -> None:
+async def run_statements(world: AppContext, statements: Sequence[str]) -> None:
     """Run DDL, one statement after the other; each is harmless when repeated. Raises NoSpaceError before an ALTER."""
     for statement in statements:
         if statement.startswith("ALTER "):
-            await world.patience(partial(require_space, world.clickhouse, f"altering {_made_by(statement)}"))
-        await world.patience(partial(world.clickhouse.define, statement, doing=f"creating {_made_by(statement)}"))
+            await world.retry(partial(require_space, world.clickhouse, f"altering {_made_by(statement)}"))
+        await world.retry(partial(world.clickhouse.define, statement, doing=f"creating {_made_by(statement)}"))
 
 
 def _made_by(statement: str) -> str:
@@ -342,8 +342,8 @@ def _made_by(statement: str) -> str:
     return found[1] if found is not None else "tables"
 
 
-async def _prepared(world: World, plan: Planned) -> Prepared:
-    table = await world.patience(lambda: read_destination(world.clickhouse, plan.config.destination))
+async def _prepared(world: AppContext, plan: TablePlanned) -> PreparedTable:
+    table = await world.retry(lambda: read_destination(world.clickhouse, plan.config.destination))
     if table is None:
         # dropped by somebody, or ClickHouse went back just now: beginning over makes it again
         raise TableGoneError(
@@ -351,6 +351,6 @@ async def _prepared(world: World, plan: Planned) -> Prepared:
         )
     # Read back, so that what is inserted fits the table as it is, whoever made it.
     spec = _spec_of(plan.config, plan.spec.keys, table, plan.seen)
-    rows = await world.patience(lambda: has_rows(world.clickhouse, plan.config.destination))
-    virtual = await world.patience(lambda: virtual_names(world.clickhouse, plan.config.destination))
-    return Prepared(plan.config, spec, table, rows, plan.source, virtual)
+    rows = await world.retry(lambda: has_rows(world.clickhouse, plan.config.destination))
+    virtual = await world.retry(lambda: virtual_names(world.clickhouse, plan.config.destination))
+    return PreparedTable(plan.config, spec, table, rows, plan.source, virtual)

@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dyncdc.app.context import World
-from dyncdc.pipeline.checkpoint.tombstone_cleanup import Cleaned, TombstoneCleaner
-from dyncdc.pipeline.coordinator import first_error
+from dyncdc.app.context import AppContext
+from dyncdc.pipeline.checkpoint.tombstone_cleanup import TableToClean, TombstoneCleaner
+from dyncdc.pipeline.coordinator import root_cause
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables.tombstones import CleanedTable, ClickHouseTombstones
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .assembly import Assembly
 
 
 @asynccontextmanager
-async def cleaning(world: World, assembly: Assembly, progress: Progress) -> AsyncIterator[None]:
+async def cleaning(world: AppContext, assembly: Assembly, progress: TaskHealth) -> AsyncIterator[None]:
     """Clean up while the block runs, as the member that leads; it never ends the block.
 
     It asks ClickHouse for all that it knows, so that what other members read and write counts as well.
@@ -33,18 +33,18 @@ async def cleaning(world: World, assembly: Assembly, progress: Progress) -> Asyn
             yield
             task.cancel()
     except BaseExceptionGroup as group:
-        raise first_error(group) from group
+        raise root_cause(group) from group
 
 
-def _cleaner(world: World, assembly: Assembly, progress: Progress) -> TombstoneCleaner | None:
+def _cleaner(world: AppContext, assembly: Assembly, progress: TaskHealth) -> TombstoneCleaner | None:
     tables = {table.spec.source_table: table for table in assembly.tables if table.config.clean_tombstones}
-    if not tables or not world.division.leads:
+    if not tables or not world.assignment.is_leader:
         return None
     pipeline = world.config.pipeline
     standing = {task.plan.table: task.plan.standing for task in assembly.snapshots}
     return TombstoneCleaner(
         [
-            Cleaned(name, stream.source, tables[name].uuid, standing.get(name))
+            TableToClean(name, stream.source, tables[name].uuid, standing.get(name))
             for stream in assembly.streams
             for name in stream.tables
             if name in tables

@@ -23,7 +23,7 @@ LARGEST_OPTION = 2**31 - 1
 """``mallopt`` takes an int: of more than that it would see what is left of it, which may be nothing."""
 
 
-def settle_memory(budget_bytes: int) -> None:
+def tune_allocator(budget_bytes: int) -> None:
     """Leave alone what the start has made, and do not give back to the system what the next answer will take again.
 
     The C library gives large buffers back at once, and the kernel clears every page of the next one: a fifteenth of the

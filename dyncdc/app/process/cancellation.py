@@ -19,7 +19,7 @@ LOOK_SECONDS = 2.0
 _log = structlog.get_logger("dyncdc")
 
 
-async def cancel_stragglers(main: asyncio.Task[None]) -> None:
+async def cancel_remaining_tasks(main: asyncio.Task[None]) -> None:
     """Cancel again, until cancelled, who was cancelled and is still there.
 
     ``main`` is left alone: it waits for the others, and what it does after that is not to be cut short.

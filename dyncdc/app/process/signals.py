@@ -16,7 +16,7 @@ class Stop:
     """What a supervisor or a person has asked for. Handlers only set events."""
 
     draining: asyncio.Event = field(default_factory=asyncio.Event)
-    cut: asyncio.Event = field(default_factory=asyncio.Event)
+    aborting: asyncio.Event = field(default_factory=asyncio.Event)
     reload: asyncio.Event = field(default_factory=asyncio.Event)
     signal_number: int = 0
 
@@ -39,8 +39,8 @@ class Stop:
     def _cut_short(self, number: int) -> None:
         self.signal_number = number
         self.draining.set()
-        self.cut.set()
+        self.aborting.set()
 
     def _received(self, number: int) -> None:
         self.signal_number = number
-        (self.cut if self.draining.is_set() else self.draining).set()
+        (self.aborting if self.draining.is_set() else self.draining).set()

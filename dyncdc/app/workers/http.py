@@ -11,10 +11,10 @@ import aiohttp
 from aiohttp import web
 
 from dyncdc.telemetry.http import METRICS_TYPE
-from dyncdc.telemetry.http_guard import Kept
-from dyncdc.telemetry.status_page import Document, Overview, add_page, merge_documents
+from dyncdc.telemetry.http_guard import CachedAnswer
+from dyncdc.telemetry.status_page import Document, StatusBuilder, add_page, merge_documents
 from dyncdc.telemetry.status_page.document import decode
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 from dyncdc.telemetry.worker_metrics import MergedMetrics
 
 ASK_SECONDS = 2.0
@@ -69,15 +69,15 @@ class Answers:
 class WorkerPages:
     """The combined pages of all workers."""
 
-    def __init__(self, answers: Answers, merged: MergedMetrics, overview: Overview) -> None:
+    def __init__(self, answers: Answers, merged: MergedMetrics, overview: StatusBuilder) -> None:
         self._answers = answers
         self._overview = overview
         self._merged = merged
-        self._starting: Progress | None = None
-        self._kept = Kept(self._render)
+        self._starting: TaskHealth | None = None
+        self._kept = CachedAnswer(self._render)
         self.restarts = 0
 
-    def watch_start(self, progress: Progress) -> None:
+    def watch_start(self, progress: TaskHealth) -> None:
         """Answer with what the supervisor itself does first."""
         self._starting = progress
 

@@ -23,26 +23,26 @@ import structlog
 
 from dyncdc import __version__
 from dyncdc.app.assembly.assembly import assemble_first
-from dyncdc.app.context import World, open_world
+from dyncdc.app.context import AppContext, open_context
 from dyncdc.app.process.signals import Stop
 from dyncdc.app.reload import reload, try_out
-from dyncdc.app.startup_retry import Patience
-from dyncdc.app.status_feed import asking_clickhouse, make_overview, table_facts
+from dyncdc.app.startup_retry import StartupRetry
+from dyncdc.app.status_feed import asking_clickhouse, make_status_builder, table_facts
 from dyncdc.config import Config
 from dyncdc.config.sections import MINIMUM_MEMORY_BYTES
 from dyncdc.errors import ConfigError, FatalError, RetryableError
-from dyncdc.pipeline.coordinator import first_error
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.coordinator import root_cause
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.runtime import Backoff
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
 from dyncdc.telemetry.http import serve_http
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 from dyncdc.telemetry.worker_metrics import MergedMetrics
 
 from .http import Answers, WorkerPages
-from .watchdog import await_silence
+from .watchdog import kill_unresponsive
 
 _log = structlog.get_logger("dyncdc")
 
@@ -88,7 +88,7 @@ class _Worker:
     """One worker, as often as it is started."""
 
     number: int
-    division: Division
+    assignment: Assignment
     socket: Path
     process: asyncio.subprocess.Process | None = None
     absence: str = "not started yet"
@@ -102,7 +102,7 @@ class _Worker:
 
 async def run_workers(
     config: Config,
-    division: Division,
+    division: Assignment,
     arguments: Sequence[str],
     *,
     once: bool,
@@ -131,7 +131,7 @@ async def run_workers(
         try:
             return await supervisor.run()
         except BaseExceptionGroup as group:
-            raise first_error(group) from group
+            raise root_cause(group) from group
 
 
 class _Supervisor:
@@ -140,7 +140,7 @@ class _Supervisor:
     def __init__(
         self,
         config: Config,
-        division: Division,
+        division: Assignment,
         arguments: Sequence[str],
         stop: Stop,
         directory: Path,
@@ -158,9 +158,9 @@ class _Supervisor:
             _Worker(number, division.part(number, count), directory / f"{number}.sock") for number in range(count)
         ]
         self._merged = MergedMetrics()
-        self._progress = Progress(stuck_after_seconds=config.run.stuck_after_seconds)
+        self._progress = TaskHealth(stuck_after_seconds=config.run.stuck_after_seconds)
         self._missing = [DESTINATIONS_CHECKED]
-        self._overview = make_overview(config, division, Metrics(), self._progress, self._missing)
+        self._overview = make_status_builder(config, division, Metrics(), self._progress, self._missing)
         self._answers = Answers(self._workers)
         self._pages = WorkerPages(self._answers, self._merged, self._overview)
         self.take_over = False
@@ -191,16 +191,16 @@ class _Supervisor:
                 ]
                 work.add_done_callback(lambda _: [helper.cancel() for helper in helpers])
         _log.info("stopped")
-        return SIGNAL_BASE + self._stop.signal_number if self._stop.cut.is_set() else self._code
+        return SIGNAL_BASE + self._stop.signal_number if self._stop.aborting.is_set() else self._code
 
     async def _work(self) -> None:
         progress = self._progress
         with ExitStack() as starting:
             task = starting.enter_context(progress.task("start"))
-            patience = Patience(self._config.run.startup_timeout_seconds if self._once else None, progress, task)
+            patience = StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, progress, task)
             self._pages.watch_start(progress)
             # Held for as long as workers run: a local ClickHouse is ours, and theirs to use.
-            async with open_world(self._config, patience, own=True) as world:
+            async with open_context(self._config, patience, own=True) as world:
                 await self._assemble(world)
                 if self._once:  # who takes the place of a dead worker must know who has done its part before
                     checkpoints = ClickHouseCheckpoints(world.clickhouse, self._config.pipeline)
@@ -212,7 +212,7 @@ class _Supervisor:
                 async with asking_clickhouse(world.clickhouse, lambda: self._config, self._overview.stored):
                     await self._supervise(world)
 
-    async def _assemble(self, world: World) -> None:
+    async def _assemble(self, world: AppContext) -> None:
         """See that workers can begin, and make what they need; wait while no table at all can be used."""
         while True:
             try:
@@ -220,13 +220,13 @@ class _Supervisor:
             except RetryableError as error:
                 if self._once:
                     raise
-                world.patience.task.failed(str(error))
-                self._progress.report("start", error, REASSEMBLE_SECONDS)
+                world.retry.task.failed(str(error))
+                self._progress.log_retry("start", error, REASSEMBLE_SECONDS)
                 await asyncio.sleep(REASSEMBLE_SECONDS)
             else:
                 return
 
-    async def _supervise(self, world: World) -> None:
+    async def _supervise(self, world: AppContext) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
@@ -249,7 +249,7 @@ class _Supervisor:
         notify(READY)
         _log.info("ready")
 
-    async def _reload(self, world: World) -> None:
+    async def _reload(self, world: AppContext) -> None:
         """At each SIGHUP read the configuration, and let the workers do so when it is right."""
         while self._read is not None:
             await self._stop.reload.wait()
@@ -257,7 +257,7 @@ class _Supervisor:
             change = await reload(self._config, self._read, partial(try_out, world, self._progress))
             if change is not None and change.taken:
                 self._config = world.config = change.config
-                self._overview.tell_of(table_facts(change.config))
+                self._overview.set_planned(table_facts(change.config))
                 for worker in self._workers:
                     worker.send(signal.SIGHUP)
 
@@ -298,7 +298,7 @@ class _Supervisor:
             environment[RUN_BEGAN] = repr(self._began)
         worker.socket.unlink(missing_ok=True)
         arguments = [*self._arguments, *(("--take-over",) if self.take_over and worker.process is None else ())]
-        division = str(worker.division)
+        division = str(worker.assignment)
         # A session of its own: Ctrl-C on the terminal is for us, and we pass it on.
         process = worker.process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -319,7 +319,7 @@ class _Supervisor:
 
     async def _guard(self, worker: _Worker) -> None:
         """Kill a worker whose loop stands still: it cannot even drain. What it had not saved is read again."""
-        await await_silence(self._answers, worker, self._config.run.stuck_after_seconds)
+        await kill_unresponsive(self._answers, worker, self._config.run.stuck_after_seconds)
         if not self._ending.is_set():  # who ends has a deadline of its own
             worker.send(signal.SIGKILL)
 
@@ -332,7 +332,7 @@ class _Supervisor:
             work.cancel()
             return
         self._end(signal.SIGTERM)
-        await self._stop.cut.wait()
+        await self._stop.aborting.wait()
         self._end(signal.SIGQUIT)
         await asyncio.sleep(CUT_SECONDS)
         self._end(signal.SIGKILL)

@@ -25,7 +25,7 @@ POLL_SECONDS = 1.0
 _log = structlog.get_logger("dyncdc")
 
 
-async def await_silence(answers: Answers, worker: WorkerState, stuck_after_seconds: float) -> None:
+async def kill_unresponsive(answers: Answers, worker: WorkerState, stuck_after_seconds: float) -> None:
     """Return when the worker's loop has not answered for so long that only a new process can help."""
     loop = asyncio.get_running_loop()
     limit_seconds = max(stuck_after_seconds, LEAST_SILENCE_SECONDS) + DUMP_SECONDS

@@ -11,14 +11,14 @@ from operator import itemgetter
 
 import orjson
 
-from dyncdc.decode.decoder import SUB_BATCH_ROWS, Batch, SnapshotDecoder, StreamDecoder
+from dyncdc.decode.decoder import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder, SubBatch
 from dyncdc.decode.envelope import MAX_VERSION
 from dyncdc.decode.history_rows import HistoryPlan, is_sequence_number
 from dyncdc.decode.table_plan import SEQUENCE_BITS, TablePlan
 from dyncdc.model import Block, Decoded, Position, RawChunk
 from dyncdc.native._rows import Reader
 
-from .fallback import OddValues, Single, Singles
+from .fallback import Fallback, ReferenceRecord, ReferenceRecords
 from .layout import CompiledTable, Told
 
 
@@ -35,20 +35,22 @@ class Compiled:
         """Whether it was made for exactly these plans."""
         return len(plans) == len(self.plans) and all(map(lambda one, other: one is other, plans, self.plans))
 
-    def read(self, records: list[bytes], version: int, singles: Singles, others: dict[str, list[int]]) -> list[Told]:
+    def read(
+        self, records: list[bytes], version: int, singles: ReferenceRecords, others: dict[str, list[int]]
+    ) -> list[Told]:
         """Read a sub-batch. ``version``: microseconds of a snapshot's rows; 0 for change records."""
-        odd = OddValues(self.tables, levels=2 if version else 1)
+        odd = Fallback(self.tables, levels=2 if version else 1)
         opens = tuple(table.open for table in self.tables)
 
         def exact(number: int) -> tuple[int, list[bytes], bytes, int] | None:
-            odd.tell(refused=number)
+            odd.report(refused=number)
             single = singles(number)
             if single.row is None or single.table not in self.index:
                 return None
             return self.index[single.table], list(map(bytes, single.row.cells)), single.row.key, single.microseconds
 
         found = self.reader.read(records, version, opens, odd, exact, others)
-        odd.tell()
+        odd.report()
         return found
 
 
@@ -63,7 +65,7 @@ def compile_table(plan: TablePlan) -> CompiledTable | None:
 class _SubBatch:
     """One sub-batch on its way into blocks."""
 
-    def __init__(self, batch: Batch, positions: Sequence[Position], singles: Singles) -> None:
+    def __init__(self, batch: SubBatch, positions: Sequence[Position], singles: ReferenceRecords) -> None:
         self.batch = batch
         self._positions = positions
         self._singles = singles
@@ -156,12 +158,12 @@ class CompiledStreamDecoder(StreamDecoder):
         if not self._compiled.is_of(plans):
             self._compiled = Compiled(plans)
         compiled = self._compiled
-        batch = Batch(self._pipeline, chunk)
+        batch = SubBatch(self._pipeline, chunk)
         if not _positions_suit(plans, positions):
             for number, record in enumerate(records):
                 self._decode_record(record, positions[number], batch)
             return batch.close()
-        singles = Singles(
+        singles = ReferenceRecords(
             lambda number, single: self._decode_record(records[number], positions[number], single),
             self._pipeline,
             chunk,
@@ -176,7 +178,7 @@ class CompiledStreamDecoder(StreamDecoder):
         self._bury(batch, len(records), others, singles)
         return sub_batch.close()
 
-    def _exactly(self, others: Mapping[str, list[int]], singles: Singles, batch: Batch) -> None:
+    def _exactly(self, others: Mapping[str, list[int]], singles: ReferenceRecords, batch: SubBatch) -> None:
         """Send the records of tables that the reader does not know down the exact path, in their order."""
         slow = [number for table, numbers in others.items() if table in self._plans for number in numbers]
         index = self._compiled.index
@@ -185,7 +187,7 @@ class CompiledStreamDecoder(StreamDecoder):
             singles(number).hand_over(batch)
 
     def _count_others(
-        self, sub_batch: _SubBatch, read: Sequence[Told], others: Mapping[str, list[int]], singles: Singles
+        self, sub_batch: _SubBatch, read: Sequence[Told], others: Mapping[str, list[int]], singles: ReferenceRecords
     ) -> None:
         counted = {number for told in read for number in told[4]} if singles.found else set()
         for table, numbers in others.items():
@@ -193,7 +195,7 @@ class CompiledStreamDecoder(StreamDecoder):
                 sub_batch.batch.decoded.records[table] = len(numbers)
         sub_batch.count_without_row(counted)
 
-    def _bury(self, batch: Batch, records: int, others: Mapping[str, list[int]], singles: Singles) -> None:
+    def _bury(self, batch: SubBatch, records: int, others: Mapping[str, list[int]], singles: ReferenceRecords) -> None:
         """Hand over the dead letters, each with its place among the records that had to become rows."""
         strangers = [number for table, numbers in others.items() if table not in self._plans for number in numbers]
         strangers += [n for n, one in singles.found.items() if one.table and one.table not in self._plans]
@@ -217,13 +219,13 @@ class CompiledSnapshotDecoder(SnapshotDecoder):
         if not self._compiled.is_of((self.plan,)):
             self._compiled = Compiled((self.plan,))
         compiled = self._compiled
-        batch = Batch(self._pipeline, chunk)
+        batch = SubBatch(self._pipeline, chunk)
         batch.decoded.snapshot = True
         if not compiled.tables or not 0 < self._microseconds < MAX_VERSION:
             for number, line in enumerate(lines):
                 self._decode_line(line, positions[number], batch)
             return batch.close()
-        singles = Singles(
+        singles = ReferenceRecords(
             lambda number, single: self._decode_line(lines[number], positions[number], single), self._pipeline, chunk
         )
         sub_batch, counted = _SubBatch(batch, positions, singles), set[int]()
@@ -247,9 +249,9 @@ def _is_sequence_number(position: Position) -> bool:
     return is_sequence_number(position) and int(position) >> SEQUENCE_BITS == 0
 
 
-def _bury(batch: Batch, records: int, strangers: Sequence[int], singles: Mapping[int, Single]) -> None:
+def _bury(batch: SubBatch, records: int, strangers: Sequence[int], singles: Mapping[int, ReferenceRecord]) -> None:
     for number, single in sorted(singles.items()) if singles else ():
         if single.buried is not None:
             batch.decoded.judged = number + 1 - sum(other <= number for other in strangers)
-            batch.bury(*single.buried)
+            batch.reject(*single.buried)
     batch.decoded.judged = records - len(strangers)

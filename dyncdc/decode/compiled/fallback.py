@@ -7,16 +7,16 @@ from typing import cast
 
 import orjson
 
-from dyncdc.decode.decoder import Batch
+from dyncdc.decode.decoder import SubBatch
 from dyncdc.decode.history_rows import HistoryPlan, image_cell
 from dyncdc.decode.table_plan import Row, TablePlan
 from dyncdc.model import Position, RawChunk
-from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.reject_reasons import UndecodableRecord
 
 from .layout import CompiledTable
 
 
-class Single(Batch):
+class ReferenceRecord(SubBatch):
     """Takes down what the exact decoder makes of one record."""
 
     def __init__(self, pipeline: str, chunk: RawChunk) -> None:
@@ -26,8 +26,8 @@ class Single(Batch):
         self.microseconds = 0
         self.change: tuple[HistoryPlan, list[bytes], Position] | None = None
         """Its row of a history, until it is handed over."""
-        self.buried: tuple[str, Undecodable, Position, bytes] | None = None
-        self._calls: list[Callable[[Batch], None]] = []
+        self.buried: tuple[str, UndecodableRecord, Position, bytes] | None = None
+        self._calls: list[Callable[[SubBatch], None]] = []
 
     def count(self, table: str) -> None:
         """Take down the record's table."""
@@ -48,38 +48,38 @@ class Single(Batch):
         self.microseconds = microseconds
         self._calls.append(lambda batch: batch.stamp(plan, microseconds))
 
-    def bury(self, table: str, failure: Undecodable, position: Position, raw: bytes) -> None:
+    def reject(self, table: str, failure: UndecodableRecord, position: Position, raw: bytes) -> None:
         """Take down that it is a dead letter."""
         # A copy was never raised: the one that was holds frames, and so, in a cycle, the whole chunk.
-        said = Undecodable(failure.reason, failure.detail, column=failure.column)
+        said = UndecodableRecord(failure.reason, failure.detail, column=failure.column)
         self.buried = (table, said, position, raw)
 
-    def hand_over(self, batch: Batch) -> None:
+    def hand_over(self, batch: SubBatch) -> None:
         """Do to a batch what was done to this one, dead letters apart."""
         for call in self._calls:
             call(batch)
         self.change = None
 
 
-class Singles:
+class ReferenceRecords:
     """The records of a sub-batch that took the exact path, by their number in it."""
 
-    def __init__(self, decode: Callable[[int, Single], None], pipeline: str, chunk: RawChunk) -> None:
+    def __init__(self, decode: Callable[[int, ReferenceRecord], None], pipeline: str, chunk: RawChunk) -> None:
         self._decode = decode
         self._pipeline = pipeline
         self._chunk = chunk
-        self.found: dict[int, Single] = {}
+        self.found: dict[int, ReferenceRecord] = {}
 
-    def __call__(self, number: int) -> Single:
+    def __call__(self, number: int) -> ReferenceRecord:
         """Decode a record, once."""
         found = self.found.get(number)
         if found is None:
-            found = self.found[number] = Single(self._pipeline, self._chunk)
+            found = self.found[number] = ReferenceRecord(self._pipeline, self._chunk)
             self._decode(number, found)
         return found
 
 
-class OddValues:
+class Fallback:
     """Values that the compiled reader does not know how to take, each down the exact path alone.
 
     ``levels``: how deep inside a document the exact path meets the values of an item.
@@ -104,7 +104,7 @@ class OddValues:
         try:
             left = plan.redact({name: parsed(raw, self._levels)})
             kept = plan.fill_attribute(name, left[name], row) if name in left else None
-        except (Undecodable, RecursionError, orjson.JSONDecodeError):
+        except (UndecodableRecord, RecursionError, orjson.JSONDecodeError):
             return None
         cells = [(index, bytes(row.cells[index])) for index in indexes]
         if kept is None:
@@ -117,10 +117,10 @@ class OddValues:
         try:
             image = parsed(raw, self._levels - 1)
             return b"%b" % image_cell(plan.redact(image)) if isinstance(image, dict) else None
-        except (Undecodable, RecursionError, orjson.JSONDecodeError):
+        except (UndecodableRecord, RecursionError, orjson.JSONDecodeError):
             return None
 
-    def tell(self, refused: int = -1) -> None:
+    def report(self, refused: int = -1) -> None:
         """Tell of attributes without a column, in the order of their records: to those that come late fewer listen.
 
         ``refused``: the record that takes the exact path after all, which tells of it itself, right after this.
@@ -128,7 +128,7 @@ class OddValues:
         for (table, number), kept in self._news.items():
             newcomers = self._tables[table].plan.newcomers
             if newcomers is not None and number != refused:
-                newcomers.look(kept)
+                newcomers.observe(kept)
         self._news.clear()
 
 

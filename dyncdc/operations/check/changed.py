@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dyncdc.app.assembly.row_settings import of_member, row_settings, shown_columns, unrepeatable
-from dyncdc.app.assembly.table_plans import Planned
-from dyncdc.app.context import World
-from dyncdc.pipeline.destinations.row_settings import Effect, Noted, effects
+from dyncdc.app.assembly.table_plans import TablePlanned
+from dyncdc.app.context import AppContext
+from dyncdc.pipeline.destinations.row_settings import RecordedSettings, SettingChange, effects
 from dyncdc.pipeline.recovery.gaps import instant
 from dyncdc.sinks.state.mappings import mapping_news
 from dyncdc.sinks.state.row_settings import ClickHouseRowSettings
@@ -15,16 +15,16 @@ from dyncdc.sinks.state.row_settings import ClickHouseRowSettings
 from .findings import Finding
 
 
-async def changed_findings(world: World, planned: Planned) -> list[Finding]:
+async def changed_findings(world: AppContext, planned: TablePlanned) -> list[Finding]:
     """Return a finding for each thing that a destination holds otherwise than its configuration says."""
     if planned.existing is None:
         return []
     store = ClickHouseRowSettings(world.clickhouse, world.config.pipeline)
-    past = await world.patience(lambda: store.load(planned.spec.source_table))
-    return [*_of_columns(planned), *_of_settings(planned, of_member(past, world.division.member))]
+    past = await world.retry(lambda: store.load(planned.spec.source_table))
+    return [*_of_columns(planned), *_of_settings(planned, of_member(past, world.assignment.member))]
 
 
-def _of_columns(planned: Planned) -> Iterator[Finding]:
+def _of_columns(planned: TablePlanned) -> Iterator[Finding]:
     table, spec = planned.existing, planned.spec
     if table is None:
         return
@@ -42,7 +42,7 @@ def _of_columns(planned: Planned) -> Iterator[Finding]:
         yield Finding("warning", subject, f"somebody took the comment of its column {column.name}", todo)
 
 
-def _of_settings(planned: Planned, past: Sequence[Noted]) -> Iterator[Finding]:
+def _of_settings(planned: TablePlanned, past: Sequence[RecordedSettings]) -> Iterator[Finding]:
     table, spec = planned.existing, planned.spec
     if table is None:
         return
@@ -60,5 +60,5 @@ def _of_settings(planned: Planned, past: Sequence[Noted]) -> Iterator[Finding]:
                 yield _finding(planned, effect, words, why_not if effect.mends == "snapshot" else "")
 
 
-def _finding(planned: Planned, effect: Effect, words: str, todo: str) -> Finding:
+def _finding(planned: TablePlanned, effect: SettingChange, words: str, todo: str) -> Finding:
     return Finding("warning", f"table {planned.spec.source_table} {effect.setting}", words, todo)

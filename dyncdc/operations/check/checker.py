@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from dyncdc.app.assembly.streams import destination_states, enable_destination_command, snapshot_origin
-from dyncdc.app.assembly.table_plans import SAMPLE_ITEMS, Planned, plan_table
-from dyncdc.app.context import World, open_aws, open_clickhouse
-from dyncdc.app.startup_retry import Patience
+from dyncdc.app.assembly.table_plans import SAMPLE_ITEMS, TablePlanned, plan_table
+from dyncdc.app.context import AppContext, open_aws, open_clickhouse
+from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import DyncdcError
 from dyncdc.operations.ddl import unsynced_tables
@@ -59,7 +59,7 @@ TABLE_STATES: Mapping[str, tuple[Level, str]] = {
 class Checker:
     """Collects findings; a failure is one more finding and ends only what depends on it."""
 
-    def __init__(self, config: Config, patience: Patience) -> None:
+    def __init__(self, config: Config, patience: StartupRetry) -> None:
         self._config = config
         self._patience = patience
         self.findings: list[Finding] = [Finding("ok", "config", f"valid, {len(config.tables)} tables")]
@@ -107,8 +107,8 @@ class Checker:
         try:
             async with open_aws(self._config) as aws:
                 sources: dict[str, KinesisSource | None] = {}
-                planned: list[Planned] = []
-                world = World(self._config, aws, clickhouse, self._patience) if clickhouse is not None else None
+                planned: list[TablePlanned] = []
+                world = AppContext(self._config, aws, clickhouse, self._patience) if clickhouse is not None else None
                 for table in self._config.tables:
                     name = self._config.stream_of(table)
                     if name not in sources:
@@ -135,7 +135,7 @@ class Checker:
             await self._try(f"stream {name}", lambda: self._valid(lambda: _read_one_shard(reading)))
         return source
 
-    async def _grants(self, world: World, planned: list[Planned]) -> None:
+    async def _grants(self, world: AppContext, planned: list[TablePlanned]) -> None:
         """What the user may not do. What only makes tables is no error where all are there."""
         answers = await self._try("grants", lambda: can_tell(world))
         if answers is None:
@@ -152,7 +152,7 @@ class Checker:
         if not lacking:
             self._say("ok", "grants", "all that `dyncdc ddl` lists are there")
 
-    async def _fsync(self, world: World, planned: list[Planned]) -> None:
+    async def _fsync(self, world: AppContext, planned: list[TablePlanned]) -> None:
         lacking = await self._try("clickhouse", lambda: unsynced_tables(world, planned))
         if lacking:
             text = f"insert_fsync = true, and without its settings are {', '.join(lacking)}"
@@ -213,12 +213,12 @@ class Checker:
         else:
             self._say("ok", subject, "ACTIVE with MICROSECOND stamps")
 
-    async def _mapping(self, world: World, table: TableConfig) -> Planned | None:
+    async def _mapping(self, world: AppContext, table: TableConfig) -> TablePlanned | None:
         subject = f"destination {table.destination}"
         planned = await self._try(subject, lambda: plan_table(world, table))
         if planned is None:
             return None
-        refusal = planned.refusal()
+        refusal = planned.incompatibility()
         if refusal is not None:
             self._failed(subject, refusal)
         elif planned.exists:
@@ -231,11 +231,11 @@ class Checker:
             self._say("warning", subject, text)
         if refusal is None:
             await self._sample(world, table, planned)
-        found: Planned = planned
+        found: TablePlanned = planned
         self.findings += await self._try(subject, lambda: changed_findings(world, found)) or []
         return planned
 
-    async def _sample(self, world: World, table: TableConfig, planned: Planned) -> None:
+    async def _sample(self, world: AppContext, table: TableConfig, planned: TablePlanned) -> None:
         """Try some items on the mapping. Needs dynamodb:Scan, which not every daemon needs."""
         try:
             items = await self._patience(lambda: world.tables.sample(table.dynamodb, SAMPLE_ITEMS))

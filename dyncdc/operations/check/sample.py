@@ -14,7 +14,7 @@ from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 from dyncdc.schema.types.codecs import Codec, compile_type
 from dyncdc.schema.types.datetimes import epoch_unit
 from dyncdc.schema.types.dynamodb_values import Item
-from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.reject_reasons import UndecodableRecord
 from dyncdc.schema.types.scalars import Inexact
 
 from .findings import Finding
@@ -62,7 +62,7 @@ def _fits(column: ColumnSpec, value: Mapping[str, object], *, spill: bool) -> bo
         return False
     try:
         cell = codec.encode(value)
-    except Undecodable:
+    except UndecodableRecord:
         return True  # no DynamoDB value, whatever the column
     if cell is None:
         return "NULL" in value and spill and not column.key
@@ -97,7 +97,7 @@ def _todo(column: ColumnSpec, values: Values) -> str:
 def _cell(column: ColumnSpec, value: Mapping[str, object]) -> bytes | None:
     try:
         return compile_type(column.type, column.encoding).encode(value)
-    except Undecodable:
+    except UndecodableRecord:
         return None
 
 

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from dyncdc.app.context import open_clickhouse
-from dyncdc.app.startup_retry import Patience, limited
+from dyncdc.app.startup_retry import StartupRetry, limited
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, Letter
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, StoredDeadLetter
 
 SHORT_ID = 12
 """Digits of an id that a list shows. Any beginning that only one letter has will do where an id is wanted."""
@@ -20,14 +20,14 @@ SHORT_ID = 12
 class Listed:
     """Some letters, newest first, without their records; ``open`` is how many are open in all."""
 
-    letters: Sequence[Letter]
+    dead_letters: Sequence[StoredDeadLetter]
     open: int
 
 
-class LetterBox:
+class DeadLetterReader:
     """The letters of one pipeline, for one command."""
 
-    def __init__(self, store: ClickHouseDeadLetters, patience: Patience) -> None:
+    def __init__(self, store: ClickHouseDeadLetters, patience: StartupRetry) -> None:
         self._store = store
         self._patience = patience
 
@@ -36,11 +36,11 @@ class LetterBox:
         letters = await self._patience(lambda: self._store.find(table=table, only_open=not closed, limit=limit))
         return Listed(letters, await self._patience(lambda: self._store.count_open(table=table)))
 
-    async def show(self, given: str) -> Letter:
+    async def show(self, given: str) -> StoredDeadLetter:
         """One letter with its record. Raises ConfigError when no letter, or more than one, begins with ``given``."""
         return await self._one(given, with_raw=True)
 
-    async def select(self, given: Sequence[str], *, table: str | None) -> Sequence[Letter]:
+    async def select(self, given: Sequence[str], *, table: str | None) -> Sequence[StoredDeadLetter]:
         """The letters meant by ids, or all open ones, or those of one table. Raises ConfigError."""
         if given:
             found = {letter.id: letter for letter in [await self._one(each) for each in given]}
@@ -50,7 +50,7 @@ class LetterBox:
             return list(found.values())
         return await self._patience(lambda: self._store.find(table=table))
 
-    async def drop(self, letters: Sequence[Letter]) -> int:
+    async def drop(self, letters: Sequence[StoredDeadLetter]) -> int:
         """Close letters for good, unreplayed; return how many of them were open."""
         ids = [letter.id for letter in letters if letter.replayed_at is None]
         await self._patience(lambda: self._store.close(ids, dropped=True))
@@ -60,7 +60,7 @@ class LetterBox:
         """Delete letters that were closed more than so many days ago; return how many."""
         return await self._patience(lambda: self._store.forget_closed(days))
 
-    async def _one(self, given: str, *, with_raw: bool = False) -> Letter:
+    async def _one(self, given: str, *, with_raw: bool = False) -> StoredDeadLetter:
         if not given:
             raise ConfigError("finding a dead letter: its id is empty", hint="`dyncdc dead-letters list` shows ids")
         found = await self._patience(
@@ -77,8 +77,8 @@ class LetterBox:
 
 
 @asynccontextmanager
-async def open_letters(config: Config) -> AsyncIterator[LetterBox]:
+async def open_dead_letters(config: Config) -> AsyncIterator[DeadLetterReader]:
     """The letters of the configured pipeline. Raises ConfigError, FatalError."""
     with limited(config, "dead-letters") as patience:
         async with open_clickhouse(config, patience) as clickhouse:
-            yield LetterBox(ClickHouseDeadLetters(clickhouse, config.pipeline), patience)
+            yield DeadLetterReader(ClickHouseDeadLetters(clickhouse, config.pipeline), patience)

@@ -16,7 +16,7 @@ import orjson
 
 from dyncdc.app.assembly.rejected_rows import ROW, row_of_raw
 from dyncdc.app.assembly.table_plans import plan_table, run_statements
-from dyncdc.app.context import World
+from dyncdc.app.context import AppContext
 from dyncdc.config import Config
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder, block_of, tables_of
@@ -30,10 +30,10 @@ from dyncdc.pipeline.writing.batch import join
 from dyncdc.schema.redaction import Path
 from dyncdc.schema.types.dynamodb_values import Item, canonical
 from dyncdc.schema.types.encodings import dump_cells
-from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.reject_reasons import UndecodableRecord
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
-from dyncdc.sinks.state.dead_letters import HALT, ClickHouseDeadLetters, Letter
+from dyncdc.sinks.state.dead_letters import HALT, ClickHouseDeadLetters, StoredDeadLetter
 from dyncdc.sinks.tables.tombstones import cleaned_before
 
 from .version_ties import tied_rows
@@ -58,7 +58,7 @@ class _CannotReplay(Exception):
 class _Pending:
     """A letter that decodes now. ``block`` has its one row, or is None where there is nothing to write."""
 
-    letter: Letter
+    letter: StoredDeadLetter
     plan: TablePlan
     block: Block | None
     key: Item | None
@@ -73,7 +73,7 @@ _Row = tuple[_Pending, Block]
 """A letter, and a block of one row that it becomes."""
 
 
-async def replay_letters(world: World, letters: Sequence[Letter]) -> Replayed:
+async def replay_dead_letters(world: AppContext, letters: Sequence[StoredDeadLetter]) -> Replayed:
     """Replay letters in the order in which their records were delivered. Raises ConfigError, FatalError."""
     replay = await _Replay.prepare(world)
     ordered = sorted(letters, key=lambda letter: (letter.source, letter.shard, len(letter.position), letter.position))
@@ -85,7 +85,7 @@ async def replay_letters(world: World, letters: Sequence[Letter]) -> Replayed:
 class _Replay:
     def __init__(
         self,
-        world: World,
+        world: AppContext,
         plans: Mapping[str, TablePlan],
         snapshots: Mapping[str, Snapshot],
         cleaned: Mapping[str, int],
@@ -102,28 +102,28 @@ class _Replay:
         self.result = Replayed()
 
     @classmethod
-    async def prepare(cls, world: World) -> _Replay:
+    async def prepare(cls, world: AppContext) -> _Replay:
         """Read the present mapping of every table, and every snapshot's version. Raises ConfigError."""
         plans: dict[str, TablePlan] = {}
         cleaned: dict[str, int] = {}
         for table in world.config.tables:
             planned = await plan_table(world, table)
-            refusal = planned.refusal()
+            refusal = planned.incompatibility()
             if refusal is not None:
                 raise refusal
             if planned.existing is not None:
-                before = await world.patience(partial(cleaned_before, world.clickhouse, planned.existing.uuid))
+                before = await world.retry(partial(cleaned_before, world.clickhouse, planned.existing.uuid))
                 if before or table.clean_tombstones:
                     cleaned[table.dynamodb] = before
                 # A view that is older than an ALTER would show what is replayed wrapped into the old types.
                 await run_statements(world, planned.statements)
                 plans[table.dynamodb] = compile_table(planned.spec)
-        snapshots = await world.patience(ClickHouseSnapshots(world.clickhouse, world.config.pipeline).load)
+        snapshots = await world.retry(ClickHouseSnapshots(world.clickhouse, world.config.pipeline).load)
         return cls(world, plans, {snapshot.id: snapshot for snapshot in snapshots}, cleaned)
 
     async def some(self, ids: Sequence[str]) -> None:
         """Replay some letters: first the rows are durable, then their letters are closed."""
-        letters = await self._world.patience(lambda: self._store.find(ids=ids, only_open=False, with_raw=True))
+        letters = await self._world.retry(lambda: self._store.find(ids=ids, only_open=False, with_raw=True))
         by_id = {letter.id: letter for letter in letters}
         pending = []
         for letter in (by_id[each] for each in ids if each in by_id):
@@ -137,10 +137,10 @@ class _Replay:
         for group in _by_statement(rows):
             await self._insert(group)
         done = [each.letter.id for each in written if each.letter.id not in self.result.failed]
-        await self._world.patience(lambda: self._store.close(done))
+        await self._world.retry(lambda: self._store.close(done))
         self.result.done += done
 
-    def _decode(self, letter: Letter) -> _Pending:
+    def _decode(self, letter: StoredDeadLetter) -> _Pending:
         raw = letter.raw or b""
         if letter.reason == HALT:
             raise _CannotReplay("it stands for the daemon's stop: mend the cause, raise the limit, or drop it")
@@ -156,7 +156,10 @@ class _Replay:
         (decoded,) = decoder.decode(RawChunk(shard, [raw], [position], position, len(raw), 0.0))
         blocks = {block.table: block for block in decoded.blocks}
         if DEAD_LETTER_TABLE in blocks:
-            buried, errors = decoded.buried[0], blocks[DEAD_LETTER_TABLE].cells[DEAD_LETTER_COLUMNS.index("error")]
+            buried, errors = (
+                decoded.dead_letters[0],
+                blocks[DEAD_LETTER_TABLE].cells[DEAD_LETTER_COLUMNS.index("error")],
+            )
             column = f" in column {buried.column}" if buried.column else ""
             raise _CannotReplay(f"{buried.reason}{column}: {orjson.loads(errors)}")
         (table,) = decoded.records
@@ -169,7 +172,7 @@ class _Replay:
         kept = plan.keeps_expired and change is not None and change.event_name == "REMOVE" and change.by_ttl
         return _Pending(letter, plan, blocks.get(plan.destination), key, blocks.get(plan.spec.history), kept)
 
-    def _decoder(self, letter: Letter, masked: Sequence[Path]) -> tuple[Decoder, bool]:
+    def _decoder(self, letter: StoredDeadLetter, masked: Sequence[Path]) -> tuple[Decoder, bool]:
         """The decoder of a letter's source, and whether that was a snapshot. ``masked``: in the letter already."""
         plans = {table: plan.of_masked(masked) for table, plan in self._plans.items()} if masked else self._plans
         pipeline = self._world.config.pipeline
@@ -183,7 +186,7 @@ class _Replay:
             raise _CannotReplay(f"the configuration has no table {snapshot.table}, or ClickHouse not its destination")
         return SnapshotDecoder(plan, snapshot.version, pipeline=pipeline), True
 
-    def _kept_row(self, letter: Letter, raw: bytes) -> _Pending:
+    def _kept_row(self, letter: StoredDeadLetter, raw: bytes) -> _Pending:
         """A row that was kept instead of its record: it goes where it was to go, as it was."""
         destination, columns = row_of_raw(raw)
         plan = self._plans.get(letter.table)
@@ -202,7 +205,7 @@ class _Replay:
         for plan in {id(each.plan): each.plan for each in pending}.values():
             mine = [each for each in pending if each.plan is plan and each.block is not None]
             blocks = [each.block for each in mine if each.block is not None and not plan.wide_version]
-            tied = await self._world.patience(lambda: tied_rows(self._world.clickhouse, plan.spec, blocks))  # noqa: B023
+            tied = await self._world.retry(lambda: tied_rows(self._world.clickhouse, plan.spec, blocks))  # noqa: B023
             settled = {number: "a row of the same version stands already" for number in tied}
             for number, each in enumerate(mine):
                 if self._outdated(each):
@@ -226,7 +229,7 @@ class _Replay:
             return
         plan = tied[0].plan
         keys = {_text(each.key): each.key for each in tied if each.key is not None}
-        found = await self._world.patience(lambda: self._world.tables.get_items(plan.source_table, list(keys.values())))
+        found = await self._world.retry(lambda: self._world.tables.get_items(plan.source_table, list(keys.values())))
         items: dict[bytes, Item] = {}
         for item in found:
             items[_text({name.name: canonical(item[name.name]) for name in plan.spec.keys})] = item
@@ -239,7 +242,7 @@ class _Replay:
                     each.block = block_of(plan, [plan.upsert(now, version)])
                 elif not each.kept:
                     each.block = block_of(plan, [plan.tombstone(each.key, version)]) if plan.keeps_deletes else None
-            except Undecodable as why:
+            except UndecodableRecord as why:
                 self.result.failed[each.letter.id] = f"the item, read again because of a tie: {why.detail}"
 
     async def _insert(self, group: Sequence[_Row]) -> None:
@@ -255,7 +258,7 @@ class _Replay:
                 raise RejectedRowsError(str(error), hint=error.hint) from error
 
         try:
-            await self._world.patience(insert)
+            await self._world.retry(insert)
         except RejectedRowsError as error:
             if len(group) == 1:
                 self.result.failed[group[0][0].letter.id] = str(error)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .document import comment_lines
-from .propose import Asked, Proposal, propose
+from .propose import InitRequest, Proposal, propose
 
-__all__ = ["Asked", "Proposal", "comment_lines", "propose"]
+__all__ = ["InitRequest", "Proposal", "comment_lines", "propose"]

@@ -15,7 +15,7 @@ from dyncdc.schema.sql.quoting import qualified
 from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.tables.introspection import read_columns
-from dyncdc.sinks.tables.versions import UNITS, Versions, is_foreign, read_versions, unit_of
+from dyncdc.sinks.tables.versions import UNITS, Versions, made_by_others, read_versions, unit_of
 
 ERRORS_SUFFIX = "_clickpipes_error"
 
@@ -38,18 +38,18 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True)
-class Adoption:
+class ClickPipesTable:
     """What is known of a foreign destination. ``versions`` None: it has no usable version column."""
 
     versions: Versions | None
     leftovers: tuple[Leftover, ...] = ()
 
 
-async def look_at_adoption(clickhouse: ClickHouse, table: ExistingTable) -> Adoption | None:
+async def look_at_adoption(clickhouse: ClickHouse, table: ExistingTable) -> ClickPipesTable | None:
     """Look at a destination's rows and surroundings; None for one that dyncdc has made."""
-    if not is_foreign(table):
+    if not made_by_others(table):
         return None
-    return Adoption(await read_versions(clickhouse, table), await _leftovers(clickhouse, table.name))
+    return ClickPipesTable(await read_versions(clickhouse, table), await _leftovers(clickhouse, table.name))
 
 
 async def _leftovers(clickhouse: ClickHouse, destination: str) -> tuple[Leftover, ...]:
@@ -83,7 +83,7 @@ def _unquoted(name: str) -> str:
     return re.sub(r"\\(.)", r"\1", name[1:-1]) if name.startswith("`") else name
 
 
-def adoption_notes(adoption: Adoption, spec: TableSpec, snapshot: str) -> list[str]:
+def adoption_notes(adoption: ClickPipesTable, spec: TableSpec, snapshot: str) -> list[str]:
     """Say, for people, what the rows are, how they are healed, and what may be dropped. Holds no item values."""
     return [*_rows(adoption.versions, spec, snapshot), *_dropping(adoption.leftovers)]
 

@@ -15,7 +15,7 @@ from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.schema.types.codecs import Codec, compile_type
 from dyncdc.schema.types.datetimes import epoch_unit
-from dyncdc.schema.types.reject_reasons import Undecodable
+from dyncdc.schema.types.reject_reasons import UndecodableRecord
 from dyncdc.schema.types.scalars import Inexact
 
 _MOMENTS: Final = ("DateTime", "DateTime64")
@@ -187,6 +187,6 @@ def _fits(codec: Codec, column: ColumnSpec, value: object) -> bool:
         return False
     try:
         cell = codec.encode(value)
-    except Undecodable:
+    except UndecodableRecord:
         return False
     return cell is not None and (column.lossy or not isinstance(cell, Inexact))

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dyncdc.config import Config, TableConfig
-from dyncdc.schema.existing.compatibility import Refusal, refusals
+from dyncdc.schema.existing.compatibility import Incompatibility, incompatibilities
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.inference import Inference, Observation, infer
 from dyncdc.schema.mapping import new_table_spec
 from dyncdc.schema.naming import RESERVED_NAMES
 from dyncdc.schema.sql.quoting import qualified, quote_name
 from dyncdc.schema.table_spec import TableSpec
-from dyncdc.sinks.tables.versions import implausible
+from dyncdc.sinks.tables.versions import incompatible_versions
 
 from .clickpipes import adoption_notes
 from .column_matching import Match, Matched, match_columns
 from .document import ColumnLine, Draft, frequency
-from .introspect import Source, Standing
+from .introspect import ExistingDestination, Source
 
 STREAM_PLACEHOLDER = "NAME-OF-THE-STREAM"
 NEW_SUFFIX = "_dyncdc"
@@ -34,7 +34,9 @@ class _Mapping:
     existing: bool = False
 
 
-def make_draft(first: Config, source: Source, standing: Standing, region: str, snapshot: tuple[str, str]) -> Draft:
+def make_draft(
+    first: Config, source: Source, standing: ExistingDestination, region: str, snapshot: tuple[str, str]
+) -> Draft:
     """Decide what is written. ``snapshot``: its line, and the comment above."""
     table = first.tables[0]
     inference = _infer(table, source)
@@ -101,7 +103,7 @@ def _new(table: TableConfig, source: Source, inference: Inference, notes: tuple[
 
 
 def _existing(
-    table: TableConfig, source: Source, standing: Standing, there: ExistingTable, inference: Inference
+    table: TableConfig, source: Source, standing: ExistingDestination, there: ExistingTable, inference: Inference
 ) -> _Mapping:
     keys, items = source.table.keys, source.items
     match = match_columns(table, keys, there, inference, items)
@@ -109,7 +111,10 @@ def _existing(
         table = table.model_copy(update={"deletes": "ignore"})
         match = match_columns(table, keys, there, inference, items)
     versions = standing.adoption.versions if standing.adoption is not None else None
-    refused = [*refusals(there, match.spec), *(implausible(match.spec, versions) if versions is not None else ())]
+    refused = [
+        *incompatibilities(there, match.spec),
+        *(incompatible_versions(match.spec, versions) if versions is not None else ()),
+    ]
     if refused:
         return _beside(table, source, inference, there, refused)
     notes = [f"{there.name} is there already: this maps onto its columns as they are", *_match_notes(match, there)]
@@ -120,7 +125,7 @@ def _existing(
 
 
 def _beside(
-    table: TableConfig, source: Source, inference: Inference, there: ExistingTable, refused: list[Refusal]
+    table: TableConfig, source: Source, inference: Inference, there: ExistingTable, refused: list[Incompatibility]
 ) -> _Mapping:
     name = there.name + NEW_SUFFIX
     notes = [f"{there.name} is there already and cannot be used: {each.reason}; {each.todo}" for each in refused]

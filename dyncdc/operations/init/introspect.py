@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dyncdc.app.assembly.streams import enable_destination_command
 from dyncdc.app.context import open_clickhouse
-from dyncdc.app.startup_retry import Patience
+from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError, DyncdcError
 from dyncdc.operations.check.checker import PRECISION_COMMAND
@@ -18,9 +18,9 @@ from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Destination, TableDescription, Tables
 from dyncdc.sources.export.origin import enable_recovery_command
 from dyncdc.sources.item_json import Item
-from dyncdc.sources.kinesis.stream_description import StreamFacts, read_stream_facts
+from dyncdc.sources.kinesis.stream_description import StreamDescription, describe_stream
 
-from .clickpipes import Adoption, look_at_adoption
+from .clickpipes import ClickPipesTable, look_at_adoption
 
 FOLLOWED = ("ACTIVE", "ENABLING", "UPDATING")
 """States of a streaming destination that carries changes, or soon will."""
@@ -31,7 +31,7 @@ class Source:
     """DynamoDB's side. ``stream`` None: nothing carries the table's changes yet. ``todo``: what is to be done there."""
 
     table: TableDescription
-    stream: StreamFacts | None
+    stream: StreamDescription | None
     items: Sequence[Item]
     version_type: str
     """Of a new destination: UInt256 where the stream stamps milliseconds, so that changes of one item never tie."""
@@ -39,16 +39,16 @@ class Source:
 
 
 @dataclass(slots=True)
-class Standing:
+class ExistingDestination:
     """ClickHouse's side. ``unseen``: why nothing could be looked at, "" when it could."""
 
     table: ExistingTable | None = None
-    adoption: Adoption | None = None
+    adoption: ClickPipesTable | None = None
     unseen: str = ""
 
 
 async def look_at_source(
-    aws: AwsClients, patience: Patience, table: str, stream: str, items: int, bucket: str
+    aws: AwsClients, patience: StartupRetry, table: str, stream: str, items: int, bucket: str
 ) -> Source:
     """Read the description, the stream ("" finds it) and up to ``items`` items. Raises ConfigError, FatalError."""
     tables = Tables(aws.dynamodb)
@@ -56,7 +56,7 @@ async def look_at_source(
     destinations, _ = await patience(lambda: tables.destinations(table))
     live = [found for found in destinations if found.status in FOLLOWED]
     name = stream or _best(live)
-    facts = await patience(lambda: read_stream_facts(aws.kinesis, name)) if name else None
+    facts = await patience(lambda: describe_stream(aws.kinesis, name)) if name else None
     sample = await patience(lambda: tables.sample(table, items))
     mine = [found for found in live if facts is not None and found.stream_arn == facts.arn]
     fine = all(found.precision == "MICROSECOND" for found in mine)
@@ -73,7 +73,7 @@ def _best(live: Sequence[Destination]) -> str:
     return ordered[0].stream_arn if ordered else ""
 
 
-def _stream_todo(table: str, facts: StreamFacts | None, mine: Sequence[Destination]) -> list[str]:
+def _stream_todo(table: str, facts: StreamDescription | None, mine: Sequence[Destination]) -> list[str]:
     if facts is None:
         command = enable_destination_command(table, "STREAM_ARN")
         return [
@@ -94,19 +94,19 @@ def _exists(directory: str) -> bool:
     return Path(directory).exists()
 
 
-async def look_at_clickhouse(config: Config, patience: Patience) -> Standing:
+async def look_at_clickhouse(config: Config, patience: StartupRetry) -> ExistingDestination:
     """Read what stands under the destination's name. What cannot be reached or read is said, not raised."""
     url, name = config.clickhouse.url, config.tables[0].destination
     if url.kind == "local" and not _exists(url.directory):
-        return Standing(unseen=f"{url} does not exist yet")
+        return ExistingDestination(unseen=f"{url} does not exist yet")
     try:
         async with open_clickhouse(config, patience) as clickhouse:
             table = await patience(lambda: read_destination(clickhouse, name))
             adoption = None
             if table is not None:
                 adoption = await patience(lambda: look_at_adoption(clickhouse, table))
-            return Standing(table, adoption)
+            return ExistingDestination(table, adoption)
     except ConfigError as error:
-        return Standing(unseen=f"{error}{f'; {error.hint}' if error.hint else ''}")
+        return ExistingDestination(unseen=f"{error}{f'; {error.hint}' if error.hint else ''}")
     except DyncdcError as error:
-        return Standing(unseen=str(error))
+        return ExistingDestination(unseen=str(error))

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dyncdc.app.assembly.table_plans import Planned, plan_table
-from dyncdc.app.context import World, open_aws, open_clickhouse
-from dyncdc.app.startup_retry import Patience, limited
+from dyncdc.app.assembly.table_plans import TablePlanned, plan_table
+from dyncdc.app.context import AppContext, open_aws, open_clickhouse
+from dyncdc.app.startup_retry import StartupRetry, limited
 from dyncdc.config import ClickHouseUrl, Config, parse_config
 from dyncdc.emulator.clickhouse import DEFAULT_DATABASE
 from dyncdc.errors import DyncdcError
@@ -23,7 +23,7 @@ from dyncdc.sources.scan.read_capacity import UNIT_BYTES
 
 from .document import PASSWORD_VARIABLE, Draft, config_text, toml_text, url_text
 from .draft import STREAM_PLACEHOLDER, make_draft
-from .introspect import Source, Standing, look_at_clickhouse, look_at_source
+from .introspect import ExistingDestination, Source, look_at_clickhouse, look_at_source
 
 CLICKHOUSE_PATIENCE_SECONDS = 5.0
 """ClickHouse need not be there; AWS must."""
@@ -36,7 +36,7 @@ _UNFIT_FOR_PIPELINE = re.compile(r"[^a-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class InitRequest:
     """What the user gave; "" and None where nothing was given. ``items``: how many to look at, at most."""
 
     table: str
@@ -64,7 +64,7 @@ class Proposal:
     config: Config = field(repr=False)
 
 
-async def propose(asked: Asked, environ: Mapping[str, str]) -> Proposal:
+async def propose(asked: InitRequest, environ: Mapping[str, str]) -> Proposal:
     """Look at everything and propose. Changes nothing.
 
     Raises ConfigError (no such table, refused credentials), FatalError (AWS does not answer).
@@ -84,7 +84,7 @@ async def propose(asked: Asked, environ: Mapping[str, str]) -> Proposal:
     return Proposal(text, planned.statements, planned.offers, planned.grants, tuple(policy), draft.todo, notes, config)
 
 
-def _first_config(asked: Asked, environ: Mapping[str, str]) -> tuple[Config, Mapping[str, str]]:
+def _first_config(asked: InitRequest, environ: Mapping[str, str]) -> tuple[Config, Mapping[str, str]]:
     """The options as a configuration, checked like any other, and the environment for what is written later."""
     environ = dict(environ)
     if asked.url is not None:
@@ -107,7 +107,7 @@ def _pipeline(table: str) -> str:
     return _UNFIT_FOR_PIPELINE.sub("-", table.lower()).strip("-")[:64] or "dyncdc"
 
 
-def _snapshot_text(asked: Asked, *, settle: bool) -> str:
+def _snapshot_text(asked: InitRequest, *, settle: bool) -> str:
     if not asked.snapshot:
         return '{ method = "none" }'
     if asked.bucket:
@@ -117,7 +117,7 @@ def _snapshot_text(asked: Asked, *, settle: bool) -> str:
     return f"{{ {keys}{f', {LOCAL_TIMES}' if settle else ''} }}"
 
 
-def local_snapshot(asked: Asked, config: Config, source: Source) -> tuple[str, str]:
+def local_snapshot(asked: InitRequest, config: Config, source: Source) -> tuple[str, str]:
     """The snapshot's line and its comment."""
     text = _snapshot_text(asked, settle=config.aws.local and asked.snapshot)
     table = source.table
@@ -141,17 +141,17 @@ class _Planned:
 
 
 async def _statements(
-    config: Config, aws: AwsClients, source: Source, standing: Standing, patience: Patience
+    config: Config, aws: AwsClients, source: Source, standing: ExistingDestination, patience: StartupRetry
 ) -> _Planned:
     """What ``dyncdc ddl`` will say of the written configuration."""
     table, cluster = config.tables[0], config.clickhouse.cluster
     if standing.unseen:
         spec = new_table_spec(table, source.table.keys, (), version_type=source.version_type)
         statements = (*own_statements(cluster), create_table(spec, cluster), create_view(spec, cluster))
-        return _Planned(statements, grants=_grants(config, Planned(table, spec, None)))
+        return _Planned(statements, grants=_grants(config, TablePlanned(table, spec, None)))
     try:
         async with open_clickhouse(config, patience) as clickhouse:
-            plan = await plan_table(World(config, aws, clickhouse, patience), table)
+            plan = await plan_table(AppContext(config, aws, clickhouse, patience), table)
     except DyncdcError as error:
         return _Planned(notes=(f"`dyncdc ddl` cannot do it as it stands: {error}; {error.hint}",))
     refused = tuple(f"{each.reason}; {each.todo}" for each in plan.refused)
@@ -159,7 +159,7 @@ async def _statements(
     return _Planned(statements, tuple(plan.offers), _grants(config, plan), refused)
 
 
-def _grants(config: Config, plan: Planned) -> tuple[str, ...]:
+def _grants(config: Config, plan: TablePlanned) -> tuple[str, ...]:
     url = config.clickhouse.url
     database = DEFAULT_DATABASE if url.kind == "local" else url.database
     return tuple(grant_statements(url.user, database, [granted_table(plan)], cluster=config.clickhouse.cluster))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from dyncdc.app.assembly.table_plans import Planned
-from dyncdc.app.context import World
+from dyncdc.app.assembly.table_plans import TablePlanned
+from dyncdc.app.context import AppContext
 from dyncdc.errors import FatalError
 from dyncdc.operations.ddl import needed_for
 from dyncdc.sinks.client.cluster import present_tables
@@ -16,7 +16,7 @@ MAKING: Final = frozenset(("CREATE TABLE", "CREATE VIEW", "TABLE ENGINE"))
 """Needed when something has to be made. All others are for what comes later: new columns, cleaning up."""
 
 
-async def can_tell(world: World) -> bool:
+async def can_tell(world: AppContext) -> bool:
     """Whether the server can be asked: `CHECK GRANT` came in 2024. Raises what asking ClickHouse raises."""
     try:
         await _granted(world, "system.one", "SELECT")
@@ -25,12 +25,12 @@ async def can_tell(world: World) -> bool:
     return True
 
 
-async def missing_grants(world: World, planned: list[Planned]) -> list[tuple[str, str, bool]]:
+async def missing_grants(world: AppContext, planned: list[TablePlanned]) -> list[tuple[str, str, bool]]:
     """Return (place, privilege, whether ``run`` fails without it now) of each missing grant.
 
     Only for a server that ``can_tell``. Raises what asking ClickHouse raises.
     """
-    present = await world.patience(lambda: present_tables(world.clickhouse, own_tables()))
+    present = await world.retry(lambda: present_tables(world.clickhouse, own_tables()))
     making = len(present) < len(own_tables()) or any(plan.statements for plan in planned)
     needed_now = ALWAYS | MAKING if making else ALWAYS
     lacking = [each for each in await needed_for(world, planned) if not await _granted(world, *each)]
@@ -42,8 +42,8 @@ async def missing_grants(world: World, planned: list[Planned]) -> list[tuple[str
     ]
 
 
-async def _granted(world: World, place: str, privileges: str) -> bool:
-    rows = await world.patience(
+async def _granted(world: AppContext, place: str, privileges: str) -> bool:
+    rows = await world.retry(
         lambda: world.clickhouse.fetch(f"CHECK GRANT {privileges} ON {place}", doing="looking at grants")
     )
     return bool(rows[0][0])

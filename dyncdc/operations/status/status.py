@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dyncdc.app.context import World
+from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig
 from dyncdc.errors import DyncdcError
 from dyncdc.model import Checkpoint, Gap, Shard, Snapshot, SourceId
@@ -79,7 +79,7 @@ class GapStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class LettersStatus:
+class DeadLettersStatus:
     """Open dead letters of one table, reason and column. ``newest_at``: seconds since the epoch."""
 
     table: str
@@ -112,28 +112,28 @@ class Status:
     """Tables for which somebody has asked for a snapshot that is not complete yet."""
     members: list[MemberStatus] = field(default_factory=list)
     """Those of the newest division; of others only who is alive."""
-    letters: list[LettersStatus] = field(default_factory=list)
+    letters: list[DeadLettersStatus] = field(default_factory=list)
     """Open ones, most first."""
     live: Document | None = None
     """What the daemon on this machine says of itself, as its ``/status.json`` does; None when it does not answer."""
 
 
-async def read_status(world: World, daemon: str, live: Document | None = None) -> Status:
+async def read_status(world: AppContext, daemon: str, live: Document | None = None) -> Status:
     """Collect everything. Raises FatalError when ClickHouse does not answer; AWS may be away, then lags are unknown."""
     config = world.config
     status = Status(config.pipeline, daemon, live=live)
-    if await world.patience(lambda: read_table(world.clickhouse, CHECKPOINTS)) is None:
+    if await world.retry(lambda: read_table(world.clickhouse, CHECKPOINTS)) is None:
         status.notes.append("never started: this database holds nothing of dyncdc yet; start it with `dyncdc run`")
         return status
-    checkpoints = await world.patience(ClickHouseCheckpoints(world.clickhouse, config.pipeline).load)
-    snapshots = await world.patience(ClickHouseSnapshots(world.clickhouse, config.pipeline).load)
+    checkpoints = await world.retry(ClickHouseCheckpoints(world.clickhouse, config.pipeline).load)
+    snapshots = await world.retry(ClickHouseSnapshots(world.clickhouse, config.pipeline).load)
     recovery = ClickHouseRecovery(world.clickhouse, config.pipeline)
-    gaps = await world.patience(recovery.open_gaps)
+    gaps = await world.retry(recovery.open_gaps)
     status.gaps = [_gap(gap) for gap in gaps]
-    status.requested = sorted({request.table for request in await world.patience(recovery.open_requests)})
+    status.requested = sorted({request.table for request in await world.retry(recovery.open_requests)})
     status.members = await _members(world)
-    letters = await world.patience(ClickHouseDeadLetters(world.clickhouse, config.pipeline).count_by_reason)
-    status.letters = [LettersStatus(*found) for found in letters]
+    letters = await world.retry(ClickHouseDeadLetters(world.clickhouse, config.pipeline).count_by_reason)
+    status.letters = [DeadLettersStatus(*found) for found in letters]
     streams: dict[str, tuple[KinesisSource | None, list[Checkpoint]]] = {}
     for name in dict.fromkeys(map(config.stream_of, config.tables)):
         source = await _source(world, name, status)
@@ -149,10 +149,10 @@ async def read_status(world: World, daemon: str, live: Document | None = None) -
     return status
 
 
-async def _members(world: World) -> list[MemberStatus]:
-    if await world.patience(lambda: read_table(world.clickhouse, MEMBERS)) is None:
+async def _members(world: AppContext) -> list[MemberStatus]:
+    if await world.retry(lambda: read_table(world.clickhouse, MEMBERS)) is None:
         return []
-    found = await world.patience(ClickHouseMembers(world.clickhouse, world.config.pipeline).members)
+    found = await world.retry(ClickHouseMembers(world.clickhouse, world.config.pipeline).members)
     newest = max((one.epoch, one.members) for one in found)[1] if found else 0
     living = alive(found)
     return [
@@ -166,9 +166,9 @@ def _gap(gap: Gap) -> GapStatus:
     return GapStatus(gap.table, gap.source, gap.shard, gap.begin, gap.end, gap.noticed_at, gap.accepted, in_words(gap))
 
 
-async def _source(world: World, name: str, status: Status) -> KinesisSource | None:
+async def _source(world: AppContext, name: str, status: Status) -> KinesisSource | None:
     try:
-        return await world.patience(lambda: open_stream(world.aws, name))
+        return await world.retry(lambda: open_stream(world.aws, name))
     except DyncdcError as error:
         status.notes.append(f"stream {name}: {error}")
         return None
@@ -218,7 +218,7 @@ def _lag(row: Checkpoint, source: KinesisSource | None) -> float | None:
 
 
 async def _table(
-    world: World,
+    world: AppContext,
     table: TableConfig,
     rows: Sequence[Checkpoint],
     source: KinesisSource | None,
@@ -238,10 +238,10 @@ async def _table(
         if found.table == table.dynamodb
     )
     letters = ClickHouseDeadLetters(world.clickhouse, world.config.pipeline)
-    buried = await world.patience(lambda: letters.count_open(table=table.dynamodb))
+    buried = await world.retry(lambda: letters.count_open(table=table.dynamodb))
     # A record that does not name its table may be of any on the stream.
     stream = source.id if source is not None else ""
-    stray = await world.patience(lambda: letters.count_open(table="", source=stream))
+    stray = await world.retry(lambda: letters.count_open(table="", source=stream))
     # An open gap or letter holds it back: something before now is known to be missing.
     whole = loaded and not buried and not stray and all(gap.table != table.dynamodb for gap in gaps)
     by_rows = min(read_until) - STREAM_DELAY_SECONDS if whole and read_until and all(read_until) else None
@@ -270,23 +270,23 @@ def _complete_until(table: str, marks: Mapping[str, float | None], by_rows: floa
     return mark if mark is None or by_rows is None else max(mark, by_rows)
 
 
-async def _marks(world: World) -> dict[str, float | None]:
-    if await world.patience(lambda: read_table(world.clickhouse, WATERMARKS)) is None:
+async def _marks(world: AppContext) -> dict[str, float | None]:
+    if await world.retry(lambda: read_table(world.clickhouse, WATERMARKS)) is None:
         return {}  # as a version left it that had none
-    return least(await world.patience(ClickHouseWatermarks(world.clickhouse, world.config.pipeline).load))
+    return least(await world.retry(ClickHouseWatermarks(world.clickhouse, world.config.pipeline).load))
 
 
-async def _tombstones(world: World, table: TableConfig) -> tuple[int | None, float | None]:
+async def _tombstones(world: AppContext, table: TableConfig) -> tuple[int | None, float | None]:
     """How many there are of a table in which they are cleaned up, and up to when (seconds) that was done."""
-    existing = await world.patience(lambda: read_destination(world.clickhouse, table.destination))
+    existing = await world.retry(lambda: read_destination(world.clickhouse, table.destination))
     if existing is None or not table.clean_tombstones:
         return None, None
     spec = existing_table_spec(table, (), existing)
-    before = await world.patience(lambda: cleaned_before(world.clickhouse, existing.uuid))
-    count = await world.patience(lambda: count_tombstones(world.clickhouse, spec))
+    before = await world.retry(lambda: cleaned_before(world.clickhouse, existing.uuid))
+    count = await world.retry(lambda: count_tombstones(world.clickhouse, spec))
     return count, before / 1_000_000 if before else None
 
 
-async def _count(world: World, sql: str) -> int | None:
-    rows = await world.patience(lambda: world.clickhouse.fetch(sql))
+async def _count(world: AppContext, sql: str) -> int | None:
+    rows = await world.retry(lambda: world.clickhouse.fetch(sql))
     return None if not rows or rows[0][0] is None else int(rows[0][0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dyncdc.app.assembly.table_plans import plan_table
-from dyncdc.app.context import World, open_world
+from dyncdc.app.context import AppContext, open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import ConfigError
@@ -18,12 +18,12 @@ from .result import Verification
 class _PatientQueries:
     """Queries that outlast a short absence of ClickHouse."""
 
-    def __init__(self, world: World, doing: str) -> None:
+    def __init__(self, world: AppContext, doing: str) -> None:
         self._world = world
         self._doing = doing
 
     async def fetch(self, query: str) -> Sequence[Sequence[object]]:
-        return await self._world.patience(lambda: self._world.clickhouse.fetch(query, doing=self._doing))
+        return await self._world.retry(lambda: self._world.clickhouse.fetch(query, doing=self._doing))
 
 
 async def verify_table(config: Config, table: str, *, pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> Verification:
@@ -33,7 +33,7 @@ async def verify_table(config: Config, table: str, *, pauses_seconds: Sequence[f
     """
     chosen = _configured(config, table)
     with limited(config, "verify") as patience:
-        async with open_world(config, patience) as world:
+        async with open_context(config, patience) as world:
             planned = await plan_table(world, chosen)
             if not planned.exists:
                 raise ConfigError(
@@ -47,7 +47,7 @@ async def verify_table(config: Config, table: str, *, pauses_seconds: Sequence[f
                 destination,
                 result,
                 finds_extra_rows=planned.spec.deletes != "ignore",
-                patience=world.patience,
+                patience=world.retry,
                 pauses_seconds=pauses_seconds,
             )
             return result

@@ -11,10 +11,10 @@ from dyncdc.model import Checkpoint, Mark, Shard, ShardId, SourceId
 from dyncdc.pipeline.ports import CheckpointStore
 from dyncdc.pipeline.recovery.rewind import Key, PastMarks, Rewind, history_rows, rewind, together
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .ledger import ShardLedger
-from .proof import Proving
+from .proof import DurabilityProof
 
 HEARTBEAT_SECONDS = 60.0
 """An idle shard gets a row this often: ``read_until`` is what tells a quiet shard from a lost position."""
@@ -33,7 +33,7 @@ class Checkpointer:
         *,
         interval_seconds: float,
         metrics: Metrics,
-        progress: Progress,
+        progress: TaskHealth,
         clock: Callable[[], float],
         member: int = 0,
         replay_seconds: float = 0.0,
@@ -42,7 +42,7 @@ class Checkpointer:
         self._store = store
         self._replay_seconds = replay_seconds
         self._went_back = went_back
-        self._proving = Proving(store, metrics, progress, member)
+        self._proving = DurabilityProof(store, metrics, progress, member)
         self._past = PastMarks()
         self.rewind = Rewind()
         """What is read again, for the server may have lost what came of it."""
@@ -89,7 +89,7 @@ class Checkpointer:
                 self._reopened.add((row.source, row.shard))
         if shards := len(self.rewind.marks):
             self._metrics.rewound(shards)
-            self._progress.tell(
+            self._progress.log_info(
                 "reading again what ClickHouse may have lost", shards=shards, seconds=self._replay_seconds
             )
         seen = max((row.epoch for row in rows), default=0)
@@ -111,10 +111,10 @@ class Checkpointer:
             found.append(rewind(theirs, await self._store.past(then, history_rows(seconds)), then, seconds))
         return together(found)
 
-    async def look(self, sources: Collection[SourceId]) -> None:
+    async def refresh(self, sources: Collection[SourceId]) -> None:
         """Take up what other members have saved of these sources. Raises RetryableError, FatalError."""
         begun = asyncio.get_running_loop().time()
-        self._take(await self._store.look(sources))
+        self._take(await self._store.refresh(sources))
         self.looked_at = begun
 
     async def load_again(self) -> None:
@@ -173,7 +173,7 @@ class Checkpointer:
         """Call ``callback`` after every save that wrote something: shards may have been persisted as finished."""
         self._on_saved.append(callback)
 
-    def held(self, source: SourceId) -> bool:
+    def checkpointed(self, source: SourceId) -> bool:
         """Whether every shard that is followed has a row: from here on nothing of the source can be forgotten."""
         return all(ledger.persisted is not None for ledger in self.ledgers.values() if ledger.shard.source == source)
 
@@ -231,9 +231,9 @@ class Checkpointer:
         now = asyncio.get_running_loop().time()
         dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._is_dirty(ledger, now)]
         if not dirty:
-            await self.still_there()
+            await self.check_durable()
             return
-        await self.still_ours({(ledger.shard.source, ledger.shard.id) for ledger, _ in dirty})
+        await self.check_ownership({(ledger.shard.source, ledger.shard.id) for ledger, _ in dirty})
         self._due.clear()
         self._ordinal += 1
         past = self._past.due((ledger for ledger, _ in dirty), self.epoch, self._ordinal, now)
@@ -249,7 +249,7 @@ class Checkpointer:
             callback()
         self._metrics.checkpointed(self._clock())
 
-    async def still_ours(self, shards: Collection[tuple[SourceId, ShardId]]) -> None:
+    async def check_ownership(self, shards: Collection[tuple[SourceId, ShardId]]) -> None:
         """Raise FatalError when another process has taken any of these shards over: what we believe of them is old.
 
         Also WentBackError, when what was saved last may be gone. Raises RetryableError.
@@ -257,7 +257,7 @@ class Checkpointer:
         await self.still_alone()
         await self._proving.prove(shards, self.epoch)
 
-    async def still_there(self) -> None:
+    async def check_durable(self) -> None:
         """As ``still_ours``, of nothing but what was saved last; asks only after a new connection."""
         await self._proving.prove_connection(self.epoch)
 
@@ -313,7 +313,7 @@ class Checkpointer:
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("checkpoint", error)
-                    self._progress.report("checkpointer", error, self._interval_seconds)
+                    self._progress.log_retry("checkpointer", error, self._interval_seconds)
                     await asyncio.sleep(min(self._interval_seconds, 1.0))
 
     def stop(self) -> None:

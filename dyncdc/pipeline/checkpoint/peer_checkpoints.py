@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dyncdc.errors import RetryableError
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.shard_reader import Instruments
 
 from .checkpointer import Checkpointer
 
@@ -16,10 +16,10 @@ LOOK_SHARE = 0.05
 """At most this share of the time goes into looking: with very many rows the pauses grow."""
 
 
-class Others:
+class PeerCheckpoints:
     """One task, over whatever the checkpointer watches."""
 
-    def __init__(self, checkpointer: Checkpointer, engine: Engine) -> None:
+    def __init__(self, checkpointer: Checkpointer, engine: Instruments) -> None:
         self._checkpointer = checkpointer
         self._engine = engine
 
@@ -31,11 +31,11 @@ class Others:
                 begun = loop.time()
                 task.waiting_for("ClickHouse to show the other members' checkpoints")
                 try:
-                    await self._checkpointer.look(tuple(self._checkpointer.watched))
+                    await self._checkpointer.refresh(tuple(self._checkpointer.watched))
                     task.moved()
                 except RetryableError as error:
                     self._engine.metrics.retry("others", error)
-                    self._engine.progress.report("others", error, LOOK_SECONDS)
+                    self._engine.progress.log_retry("others", error, LOOK_SECONDS)
                 pause_seconds = max(LOOK_SECONDS, (loop.time() - begun) / LOOK_SHARE)
                 task.waiting_for("the next look at the other members", for_seconds=pause_seconds)
                 await asyncio.sleep(pause_seconds)

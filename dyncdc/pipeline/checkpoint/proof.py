@@ -12,17 +12,17 @@ from dyncdc.model import Checkpoint, Server, ShardId, SourceId
 from dyncdc.pipeline.ports import CheckpointStore
 from dyncdc.pipeline.recovery.rewind import is_restarted
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 
 class WentBackError(FatalError):
     """ClickHouse may have lost what it had acknowledged. Another session reads on from what it has now."""
 
 
-class Proving:
+class DurabilityProof:
     """What one session knows of the server that holds its checkpoints."""
 
-    def __init__(self, store: CheckpointStore, metrics: Metrics, progress: Progress, member: int = 0) -> None:
+    def __init__(self, store: CheckpointStore, metrics: Metrics, progress: TaskHealth, member: int = 0) -> None:
         self._store = store
         self._member = member
         self._metrics = metrics
@@ -78,7 +78,7 @@ class Proving:
     def _noticed(self, reason: str, what: str) -> WentBackError:
         self._metrics.went_back(reason)
         if reason == "rolled_back":
-            self._progress.alarm("ClickHouse went back", reason=what)
+            self._progress.log_error("ClickHouse went back", reason=what)
         return WentBackError(
             f"using ClickHouse: {what}", hint="reading goes on from what it has now; nothing is to be done"
         )

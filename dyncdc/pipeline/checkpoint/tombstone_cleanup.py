@@ -15,7 +15,7 @@ from dyncdc.errors import DyncdcError
 from dyncdc.model import Checkpoint, Snapshot
 from dyncdc.pipeline.ports import CheckpointStore, RecoveryStore, SnapshotStore, Source, Tombstones
 from dyncdc.pipeline.snapshot.plan import SnapshotsStanding
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
 MARGIN_SECONDS: Final = 3600.0
 """How much older than anything that could be replayed a tombstone must be: records come late, clocks differ."""
@@ -26,7 +26,7 @@ FIRST_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class TableToClean:
     """A table whose tombstones are cleaned up. ``table`` is DynamoDB's name, ``source`` the stream of its changes.
 
     ``standing``: whether the saved states of its snapshots may be believed; None where the session loads none.
@@ -39,14 +39,14 @@ class Cleaned:
 
 
 @dataclass(frozen=True, slots=True)
-class Durable:
+class DurableState:
     """What ClickHouse knows of a table at one time: all that could still write an old row."""
 
     rows: Sequence[Checkpoint]
     snapshots: Sequence[Snapshot]
-    held: bool
+    checkpointed: bool
     """Every shard of the table's stream has, or had, a durable position."""
-    letters: int
+    dead_letters: int
     """Open dead letters of the table, and those that do not name theirs."""
     gaps: int
     """Open ones: a snapshot is to come."""
@@ -55,7 +55,7 @@ class Durable:
 
 
 def clean_before(
-    cleaned: Cleaned, durable: Durable, *, now: float, margin_seconds: float, replay_seconds: float = 0.0
+    cleaned: TableToClean, durable: DurableState, *, now: float, margin_seconds: float, replay_seconds: float = 0.0
 ) -> int | None:
     """Return the version (microseconds) below which tombstones may go, None where none may. ``now``: the stream's time.
 
@@ -65,7 +65,7 @@ def clean_before(
     """
     retention_seconds = cleaned.source.retention_seconds
     marks = [row.mark for row in durable.rows if row.source == cleaned.source.id and not row.mark.finished]
-    if retention_seconds is None or not durable.held or durable.letters or durable.gaps or not marks:
+    if retention_seconds is None or not durable.checkpointed or durable.dead_letters or durable.gaps or not marks:
         return None
     bounds = [now - retention_seconds, *(mark.read_until for mark in marks)]
     for snapshot in unfinished(durable.snapshots, cleaned, durable.at - replay_seconds - margin_seconds):
@@ -75,7 +75,7 @@ def clean_before(
     return int((min(bounds) - margin_seconds) * 1_000_000)
 
 
-def unfinished(snapshots: Sequence[Snapshot], cleaned: Cleaned, since: float) -> list[Snapshot]:
+def unfinished(snapshots: Sequence[Snapshot], cleaned: TableToClean, since: float) -> list[Snapshot]:
     """Return the snapshots of a destination that may still write, the oldest first: all since the last complete one.
 
     One that has failed counts as long as no other is complete: its last rows may be on their way. One that is complete
@@ -95,13 +95,13 @@ class TombstoneCleaner:
 
     def __init__(
         self,
-        tables: Sequence[Cleaned],
+        tables: Sequence[TableToClean],
         *,
         checkpoints: CheckpointStore,
         snapshots: SnapshotStore,
         recovery: RecoveryStore,
         tombstones: Tombstones,
-        progress: Progress,
+        progress: TaskHealth,
         interval_seconds: float = INTERVAL_SECONDS,
         margin_seconds: float = MARGIN_SECONDS,
         replay_seconds: float = 300.0,
@@ -127,11 +127,11 @@ class TombstoneCleaner:
                     try:
                         looked = await self.clean(cleaned) and looked
                     except DyncdcError as error:
-                        self._progress.report(f"tombstones:{cleaned.table}", error, self._interval_seconds)
+                        self._progress.log_retry(f"tombstones:{cleaned.table}", error, self._interval_seconds)
                     task.moved()
                 await self._rest(self._interval_seconds if looked else FIRST_SECONDS, task)
 
-    async def clean(self, cleaned: Cleaned) -> bool:
+    async def clean(self, cleaned: TableToClean) -> bool:
         """Clean up one table, as far as that is safe; return whether one could look: its stream is held, its snapshots
         are judged.
 
@@ -147,20 +147,20 @@ class TombstoneCleaner:
         again = await self._before(cleaned)
         if again is not None and again >= before:
             keys = await self._tombstones.clean(cleaned.table, before)
-            self._progress.tell("tombstones cleaned up", table=cleaned.table, keys=keys, before=before)
+            self._progress.log_info("tombstones cleaned up", table=cleaned.table, keys=keys, before=before)
         return True
 
-    async def _before(self, cleaned: Cleaned) -> int | None:
+    async def _before(self, cleaned: TableToClean) -> int | None:
         if cleaned.standing is not None and not await cleaned.standing.holds():
             return None
         at = await self._recovery.server_time()
-        followed = {row.table: row for row in await self._recovery.followed()}.get(cleaned.table)
+        followed = {row.table: row for row in await self._recovery.table_sources()}.get(cleaned.table)
         gaps = [gap for gap in await self._recovery.open_gaps() if gap.table == cleaned.table and not gap.accepted]
-        durable = Durable(
+        durable = DurableState(
             rows=await self._checkpoints.load(),
             snapshots=await self._snapshots.load(),
-            held=followed is not None and followed.source == cleaned.source.id and followed.held,
-            letters=await self._tombstones.open_letters(cleaned.table),
+            checkpointed=followed is not None and followed.source == cleaned.source.id and followed.held,
+            dead_letters=await self._tombstones.open_dead_letters(cleaned.table),
             gaps=len(gaps),
             at=at,
         )

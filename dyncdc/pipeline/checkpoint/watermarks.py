@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from dyncdc.errors import RetryableError
 from dyncdc.model import Snapshot, SourceId, Watermark
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.ports import RecoveryStore, SnapshotStore, WatermarkStore
 from dyncdc.pipeline.recovery.rewind import Rewind
-from dyncdc.pipeline.runtime import Backoff, retry_for_ever
+from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 INTERVAL_SECONDS = 5.0
 STREAM_DELAY_SECONDS = 60.0
@@ -29,7 +29,7 @@ LAST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedTable:
     """One table. ``complete_until``: of its stream, as the follower says; ``delay``: seconds into that, as seen.
 
     ``destination_uuid``: what a snapshot must have been made for; None where there is no snapshot to wait for.
@@ -48,7 +48,7 @@ class Obstacles:
 
     loaded: bool
     """Whether a first snapshot is complete, or there is none to wait for."""
-    open_letters: bool
+    open_dead_letters: bool
     open_gaps: bool
 
 
@@ -60,7 +60,7 @@ def complete_until(read_until: float | None, last: float | None, obstacles: Obst
     """
     if not obstacles.loaded:
         return None
-    if obstacles.open_letters or obstacles.open_gaps or read_until is None:
+    if obstacles.open_dead_letters or obstacles.open_gaps or read_until is None:
         return last
     return max(read_until - delay, last or 0.0)
 
@@ -91,13 +91,13 @@ class Watermarks:
 
     def __init__(
         self,
-        tables: Sequence[Watched],
-        division: Division,
+        tables: Sequence[WatchedTable],
+        division: Assignment,
         store: WatermarkStore,
         snapshots: SnapshotStore,
         recovery: RecoveryStore,
         metrics: Metrics,
-        progress: Progress,
+        progress: TaskHealth,
         *,
         before_look: Callable[[], None] = lambda: None,
         still_there: Callable[[], Awaitable[None]] = _nothing,
@@ -127,7 +127,7 @@ class Watermarks:
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("watermarks", error)
-                    self._progress.report("watermarks", error, self._interval_seconds)
+                    self._progress.log_retry("watermarks", error, self._interval_seconds)
                 task.waiting_for("the next watermarks", for_seconds=self._interval_seconds)
                 self._before_look()
                 await asyncio.sleep(self._interval_seconds)
@@ -143,14 +143,14 @@ class Watermarks:
         if self._last is None:
             self._last = await self._before()
         read_until = {each.table: each.complete_until() for each in self._tables}  # before everything else: see above
-        letters = await self._store.open_letters()
+        letters = await self._store.open_dead_letters()
         gaps = {gap.table for gap in await self._recovery.open_gaps()}
         snapshots = await self._snapshots.load()
         found = {}
         for each in self._tables:
             obstacles = Obstacles(
                 loaded=_loaded(each, snapshots),
-                open_letters=any(
+                open_dead_letters=any(
                     table == each.table or (not table and source == each.source) for table, source in letters
                 ),
                 open_gaps=each.table in gaps,
@@ -169,14 +169,14 @@ class Watermarks:
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._metrics.retry("watermarks", error)
-            self._progress.report("watermarks", error, pause_seconds)
+            self._progress.log_retry("watermarks", error, pause_seconds)
 
         nothing: dict[str, float | None] = {each.table: None for each in self._tables}
         with self._progress.task("watermarks") as task:
             task.waiting_for("ClickHouse to take back the watermarks")
-            known = await retry_for_ever(self._store.load, backoff=Backoff(), on_retry=on_retry)
+            known = await retry_forever(self._store.load, backoff=Backoff(), on_retry=on_retry)
             if rewind.marks or any(rewind.acknowledged_before(row.saved_at) for row in known):
-                await retry_for_ever(lambda: self._say(nothing), backoff=Backoff(), on_retry=on_retry)
+                await retry_forever(lambda: self._say(nothing), backoff=Backoff(), on_retry=on_retry)
 
     async def _say(self, found: dict[str, float | None]) -> None:
         await self._still_there()
@@ -194,7 +194,7 @@ class Watermarks:
         return {table: at for table, at in known.items() if table in tables}
 
 
-def _loaded(each: Watched, snapshots: Sequence[Snapshot]) -> bool:
+def _loaded(each: WatchedTable, snapshots: Sequence[Snapshot]) -> bool:
     """While a table is loaded again it is as complete as it was."""
     return each.destination_uuid is None or any(
         (found.table, found.destination_uuid, found.state) == (each.table, each.destination_uuid, "complete")

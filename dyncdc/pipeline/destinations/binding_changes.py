@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dyncdc.model import Gap, Mark, ShardId, Snapshot, SourceId
 
-from .bindings import Binding, Held, Standing, Target
+from .bindings import Binding, DestinationContents, DestinationState, Target
 
 WAS_ELSEWHERE = "its changes went to another table of that name meanwhile"
 MADE_ANEW = "the table was deleted and created anew"
@@ -19,7 +19,7 @@ EMPTIED = "rows were taken out of the destination (TRUNCATE, DROP PARTITION or D
 
 
 @dataclass(frozen=True, slots=True)
-class Former:
+class EarlierBindings:
     """What is known of a table from former lives: its bindings in this pipeline and its snapshots, the oldest first."""
 
     bindings: Sequence[Binding]
@@ -46,7 +46,7 @@ class Former:
         return min(later, default=0.0)
 
 
-def missed_by(target: Target, former: Former, source: SourceId, now: float) -> Gap | None:
+def missed_by(target: Target, former: EarlierBindings, source: SourceId, now: float) -> Gap | None:
     """Return what a table's destination misses as a life begins; None when it is what it was at the last one's end."""
     if former.last_uuid != target.uuid and former.knows(target.uuid):
         return Gap(target.table, source, "", former.left_at(target.uuid), now, reason=WAS_ELSEWHERE)
@@ -76,7 +76,7 @@ def proven_until(marks: Mapping[ShardId, Mark], now: float) -> float:
     return min((mark.read_until for mark in marks.values() if not mark.finished), default=now)
 
 
-def is_emptied(held: Held, standing: Standing) -> bool:
+def is_emptied(held: DestinationContents, standing: DestinationState) -> bool:
     """Whether rows were taken away since a destination held so much.
 
     A merge, a mutation or a restart keeps the range of a part: whatever was there is in a part that begins at or below
@@ -96,6 +96,6 @@ def is_emptied(held: Held, standing: Standing) -> bool:
     return gone > 0 or (counts_anew and 2 * rows < held.rows)
 
 
-def blocks_of(standing: Standing) -> dict[str, int]:
+def blocks_of(standing: DestinationState) -> dict[str, int]:
     """The greatest block number of each partition."""
     return {id_: partition.last for id_, partition in standing.partitions.items()}

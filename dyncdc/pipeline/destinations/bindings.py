@@ -24,7 +24,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class DestinationContents:
     """What a destination held at some time: the greatest block number of each partition, how many rows in all.
 
     ``live``: a reader found an item, and not nothing or tombstones alone.
@@ -46,7 +46,7 @@ class Binding:
     target: Target
     number: int
     since: float
-    held: Held = Held()
+    held: DestinationContents = DestinationContents()
     revision: int = 0
     saved_at: float = 0.0
 
@@ -61,7 +61,7 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DestinationState:
     """A destination as ClickHouse shows it ``at`` a time (seconds, its own clock). ``uuid`` "": there is none now.
 
     ``cleaned``: tombstones of it have been cleaned up. ``detached``: it is there, and waits for ATTACH TABLE.
@@ -87,7 +87,7 @@ class DestinationStore(Protocol):
     async def save_bindings(self, rows: Sequence[Binding]) -> None:
         """Append rows; ``saved_at`` is the store's own."""
 
-    async def look(self, destinations: Collection[str]) -> Mapping[str, Standing]:
+    async def read_state(self, destinations: Collection[str]) -> Mapping[str, DestinationState]:
         """How each destination, by ClickHouse's name, is now."""
 
     async def caught_up(self, destination: str) -> bool:

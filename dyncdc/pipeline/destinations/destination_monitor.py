@@ -16,13 +16,13 @@ from dyncdc.errors import RetryableError
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.ports import SnapshotStore, Source
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Recovery
-from dyncdc.pipeline.runtime import Backoff, retry_for_ever
+from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.task_health import TaskProgress
 
-from .binding_changes import EMPTIED, Former, blocks_of, is_bound, is_emptied, missed_by, proven_until
-from .bindings import Binding, DestinationStore, Held, Standing, Target
+from .binding_changes import EMPTIED, EarlierBindings, blocks_of, is_bound, is_emptied, missed_by, proven_until
+from .bindings import Binding, DestinationContents, DestinationState, DestinationStore, Target
 from .schema_evolution import DestinationChangedError
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ MISSING_LOOKS = 2
 """A table renamed and another renamed into its place: for a moment there is none."""
 
 
-class TargetWatch:
+class DestinationMonitor:
     """All destinations of one pipeline. ``sources``: the stream of each table, by DynamoDB's name, as ``targets``."""
 
     def __init__(
@@ -49,7 +49,7 @@ class TargetWatch:
         store: DestinationStore,
         snapshots: SnapshotStore,
         recovery: Recovery,
-        engine: Engine,
+        engine: Instruments,
     ) -> None:
         self._pipeline = pipeline
         self._targets = targets
@@ -59,7 +59,7 @@ class TargetWatch:
         self._recovery = recovery
         self._engine = engine
         self._bound: dict[str, Binding] = {}
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, DestinationContents] = {}
         self._held_at: dict[str, float] = {}
         self._live_until: dict[str, float] = {}
         self._missing: dict[str, int] = {}
@@ -88,7 +88,7 @@ class TargetWatch:
             mine = [row for row in everybody if (row.pipeline, row.target.table) == (self._pipeline, table)]
             theirs = [one for one in snapshots if one.table == table]
             end = self._instant(table, theirs)
-            gap = missed_by(target, Former(mine, theirs), self._sources[table].id, end)
+            gap = missed_by(target, EarlierBindings(mine, theirs), self._sources[table].id, end)
             if gap is not None and all(known.end < end for known in self._recovery.gaps(table)):
                 gaps.append(gap)
             if is_bound(target, mine, everybody):
@@ -127,10 +127,10 @@ class TargetWatch:
                     task.moved()
                 except RetryableError as error:
                     self._engine.metrics.retry("destinations", error)
-                    self._engine.progress.report(self.name, error, LOOK_SECONDS)
+                    self._engine.progress.log_retry(self.name, error, LOOK_SECONDS)
 
-    async def _all(self) -> Mapping[str, Standing]:
-        return await self._store.look([target.destination for target in self._targets.values()])
+    async def _all(self) -> Mapping[str, DestinationState]:
+        return await self._store.read_state([target.destination for target in self._targets.values()])
 
     async def _look(self, task: TaskProgress) -> None:
         # first, so that rows taken away meanwhile show as missing and not as never there
@@ -154,9 +154,9 @@ class TargetWatch:
         if not self._told_blind:
             self._told_blind = True
             hint = "grant SELECT ON system.parts to the user; `dyncdc ddl` prints all grants"
-            self._engine.progress.alarm("rows taken out of a destination would not be noticed", hint=hint)
+            self._engine.progress.log_error("rows taken out of a destination would not be noticed", hint=hint)
 
-    def _demand(self, standings: Mapping[str, Standing], task: TaskProgress) -> None:
+    def _demand(self, standings: Mapping[str, DestinationState], task: TaskProgress) -> None:
         """Raise DestinationChangedError for a table that is another one or gone; a detached one is waited for."""
         troubles = []
         for table, target in self._targets.items():
@@ -172,12 +172,12 @@ class TargetWatch:
                 raise DestinationChangedError(f"looking at {name}: {how}", hint="what stands there now is loaded")
         task.failed("; ".join(troubles))
 
-    def _suspects(self, standings: Mapping[str, Standing]) -> list[str]:
+    def _suspects(self, standings: Mapping[str, DestinationState]) -> list[str]:
         return [
             table
             for table, target in self._targets.items()
             if standings[target.destination].uuid == target.uuid
-            and is_emptied(self._held.get(table, Held()), standings[target.destination])
+            and is_emptied(self._held.get(table, DestinationContents()), standings[target.destination])
         ]
 
     async def _convict(self, table: str) -> None:
@@ -197,7 +197,7 @@ class TargetWatch:
 
     async def _is_live(self, table: str) -> bool:
         """Whether there is an item in the destination, as far as one has to know. Unknown counts as yes."""
-        held, loop = self._held.get(table, Held()), asyncio.get_running_loop()
+        held, loop = self._held.get(table, DestinationContents()), asyncio.get_running_loop()
         began = loop.time()
         if began < self._live_until.get(table, 0.0):
             return held.live
@@ -205,20 +205,20 @@ class TargetWatch:
             live = await self._store.any_live(self._targets[table].destination)
         except RetryableError as error:
             self._engine.metrics.retry("destinations", error)
-            self._engine.progress.report(self.name, error, LOOK_SECONDS)
+            self._engine.progress.log_retry(self.name, error, LOOK_SECONDS)
             return True
         # to find none among many tombstones takes time
         self._live_until[table] = loop.time() + (SAVE_SECONDS if live else LIVE_PAUSE * (loop.time() - began))
         return live
 
-    def _keep(self, table: str, standing: Standing, live: bool, *, anew: bool = False) -> Binding | None:
+    def _keep(self, table: str, standing: DestinationState, live: bool, *, anew: bool = False) -> Binding | None:
         """Remember what a destination holds; return the row to write down, now and then and for other partitions.
 
         ``anew``: nothing of what is written down is there any more.
         """
         bound = self._bound[table]
         rows = sum(partition.rows for partition in standing.partitions.values())
-        held = Held(blocks_of(standing), rows, live)
+        held = DestinationContents(blocks_of(standing), rows, live)
         self._held[table], self._held_at[table] = held, standing.at
         same = held.blocks.keys() == bound.held.blocks.keys() and held.live == bound.held.live
         if same and not anew and standing.at < bound.saved_at + SAVE_SECONDS:
@@ -232,6 +232,6 @@ class TargetWatch:
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._engine.metrics.retry("destinations", error)
-            self._engine.progress.report(self.name, error, pause_seconds)
+            self._engine.progress.log_retry(self.name, error, pause_seconds)
 
-        return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+        return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

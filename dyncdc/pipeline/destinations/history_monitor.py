@@ -12,10 +12,10 @@ from typing import Protocol
 
 from dyncdc.errors import RetryableError
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
 from .binding_changes import blocks_of, is_emptied
-from .bindings import Held, Standing
+from .bindings import DestinationContents, DestinationState
 from .destination_monitor import LOOK_SECONDS, MISSING_LOOKS, SAVE_SECONDS
 from .schema_evolution import DestinationChangedError
 
@@ -36,7 +36,7 @@ class KeptHistory:
     number: int
     since: float
     reason: str = ""
-    held: Held = field(default_factory=Held)
+    held: DestinationContents = field(default_factory=DestinationContents)
     revision: int = 0
     saved_at: float = 0.0
 
@@ -50,17 +50,19 @@ class HistoryStore(Protocol):
     async def keep(self, rows: Sequence[KeptHistory]) -> None:
         """Append rows."""
 
-    async def look(self, histories: Collection[str]) -> Mapping[str, Standing]:
+    async def look(self, histories: Collection[str]) -> Mapping[str, DestinationState]:
         """How each history, by ClickHouse's name, is now."""
 
     async def caught_up(self, history: str) -> bool:
         """Whether the server that answers has all rows that any replica has acknowledged."""
 
 
-class HistoryWatch:
+class HistoryMonitor:
     """All histories of one pipeline, in its leading member. ``histories``: ClickHouse's name by DynamoDB's."""
 
-    def __init__(self, histories: Mapping[str, str], store: HistoryStore, metrics: Metrics, progress: Progress) -> None:
+    def __init__(
+        self, histories: Mapping[str, str], store: HistoryStore, metrics: Metrics, progress: TaskHealth
+    ) -> None:
         self._histories = histories
         self._store = store
         self._metrics = metrics
@@ -104,9 +106,9 @@ class HistoryWatch:
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("histories", error)
-                    self._progress.report("histories", error, LOOK_SECONDS)
+                    self._progress.log_retry("histories", error, LOOK_SECONDS)
 
-    def _demand(self, standings: Mapping[str, Standing], task: TaskProgress) -> None:
+    def _demand(self, standings: Mapping[str, DestinationState], task: TaskProgress) -> None:
         detached = []
         for table, history in self._histories.items():
             standing = standings[history]
@@ -119,7 +121,7 @@ class HistoryWatch:
                 raise DestinationChangedError(f"looking at {history}: {how}", hint="it is checked, and made if need be")
         task.failed("; ".join(detached))
 
-    async def _judge(self, standings: Mapping[str, Standing]) -> None:
+    async def _judge(self, standings: Mapping[str, DestinationState]) -> None:
         """Write down what the histories hold, and tell of those that hold nothing any more of what they held."""
         for table, history in self._histories.items():
             standing, kept = standings[history], self._kept[table]
@@ -133,14 +135,14 @@ class HistoryWatch:
                 if again.uuid == kept.uuid and is_emptied(kept.held, replace(again, cleaned=True)):
                     await self._lost(kept, again, EMPTIED_HISTORY)
 
-    async def _hold(self, kept: KeptHistory, standing: Standing) -> None:
+    async def _hold(self, kept: KeptHistory, standing: DestinationState) -> None:
         same = kept.held.blocks.keys() == standing.partitions.keys()
         if not same or standing.at >= kept.saved_at + SAVE_SECONDS:
             await self._save(self._row(replace(kept, revision=kept.revision + 1), standing))
 
-    async def _lost(self, before: KeptHistory, standing: Standing, reason: str) -> None:
+    async def _lost(self, before: KeptHistory, standing: DestinationState, reason: str) -> None:
         row = KeptHistory(before.table, before.history, standing.uuid, before.number + 1, standing.at, reason)
-        self._progress.alarm(
+        self._progress.log_error(
             "history lost changes",
             table=before.table,
             history=before.history,
@@ -150,9 +152,9 @@ class HistoryWatch:
         await self._save(self._row(row, standing))  # only now: whoever is killed in between tells of it again
 
     @staticmethod
-    def _row(kept: KeptHistory, standing: Standing) -> KeptHistory:
+    def _row(kept: KeptHistory, standing: DestinationState) -> KeptHistory:
         rows = sum(partition.rows for partition in standing.partitions.values())
-        return replace(kept, held=Held(blocks_of(standing), rows, live=True), saved_at=standing.at)
+        return replace(kept, held=DestinationContents(blocks_of(standing), rows, live=True), saved_at=standing.at)
 
     async def _save(self, row: KeptHistory) -> None:
         await self._store.keep([row])

@@ -51,7 +51,7 @@ class RowSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class RecordedSettings:
     """Settings as a life noted them. ``uuid``: of the destination; ``at``: in seconds since the epoch."""
 
     uuid: str
@@ -62,7 +62,7 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class SettingChange:
     """What a change of ``setting`` did to rows that are there: ``words``.
 
     ``mends``: "snapshot" makes them right; "nothing" does, and it is only to be known. ``since``: when what they are
@@ -81,12 +81,12 @@ def tells_apart(uuid: str) -> bool:
 
 
 def effects(
-    past: Sequence[Noted],
+    past: Sequence[RecordedSettings],
     uuid: str,
     now: RowSettings,
     shown: Collection[str] = (),
-    everybody: Sequence[Noted] | None = None,
-) -> list[Effect]:
+    everybody: Sequence[RecordedSettings] | None = None,
+) -> list[SettingChange]:
     """Return what rows of the destination ``uuid`` are under other settings than ``now``.
 
     ``past``: what lives of the table have noted, the oldest first. ``shown``: columns whose DEFAULT reads the spill, so
@@ -102,7 +102,7 @@ def effects(
     changed = list(_changed([past[index].settings for index in own], now, shown))
     if changed:
 
-        def same(noted: Noted) -> bool:
+        def same(noted: RecordedSettings) -> bool:
             rows_differ = _loads(noted.settings, now, shown)
             return _is_of(noted, uuid, now) and rows_differ and not _loads(noted.settings, last.settings, shown)
 
@@ -111,16 +111,18 @@ def effects(
     return found
 
 
-def first_noted(everybody: Sequence[Noted], uuid: str, now: RowSettings) -> float:
+def first_noted(everybody: Sequence[RecordedSettings], uuid: str, now: RowSettings) -> float:
     """Since when there are rows of the destination ``uuid``, as far as was noted; 0 if nothing was."""
     return min((noted.at for noted in everybody if _is_of(noted, uuid, now)), default=0.0)
 
 
-def _is_of(noted: Noted, uuid: str, now: RowSettings) -> bool:
+def _is_of(noted: RecordedSettings, uuid: str, now: RowSettings) -> bool:
     return noted.uuid == uuid and (tells_apart(uuid) or noted.settings.destination == now.destination)
 
 
-def _began(everybody: Sequence[Noted], last: Noted, same: Callable[[Noted], bool]) -> float:
+def _began(
+    everybody: Sequence[RecordedSettings], last: RecordedSettings, same: Callable[[RecordedSettings], bool]
+) -> float:
     """Return when what ``last`` stands for was noted first: by whichever member, and without others in between.
 
     In the order of time: members that begin at once may note in another order than that of their sessions.
@@ -134,12 +136,14 @@ def _began(everybody: Sequence[Noted], last: Noted, same: Callable[[Noted], bool
     return at
 
 
-def _elsewhere(later: Sequence[Noted], uuid: str, now: RowSettings, everybody: Sequence[Noted]) -> Iterator[Effect]:
+def _elsewhere(
+    later: Sequence[RecordedSettings], uuid: str, now: RowSettings, everybody: Sequence[RecordedSettings]
+) -> Iterator[SettingChange]:
     others = [noted for noted in later if noted.settings.destination != now.destination]
     if others:
         words = f"its rows went to {others[-1].settings.destination} for a while, and not to {now.destination}"
         since = _began(everybody, others[0], lambda noted: not _is_of(noted, uuid, now))
-        yield Effect("clickhouse", words, "snapshot", since)
+        yield SettingChange("clickhouse", words, "snapshot", since)
 
 
 def _loads(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:
@@ -147,52 +151,52 @@ def _loads(before: RowSettings, now: RowSettings, shown: Collection[str]) -> boo
     return any(effect.mends == "snapshot" for effect in _changed([before], now, shown))
 
 
-def _changed(past: Sequence[RowSettings], now: RowSettings, shown: Collection[str]) -> Iterator[Effect]:
+def _changed(past: Sequence[RowSettings], now: RowSettings, shown: Collection[str]) -> Iterator[SettingChange]:
     before = past[-1]
     yield from _of_deletes(past, now)
     yield from _of_hidden(before, now)
     if (before.listed or now.listed) and not _only_more(before, now, shown):
         words = "its list of columns was another: attributes are in other columns, or in none"
-        yield Effect("columns", words, "snapshot")
+        yield SettingChange("columns", words, "snapshot")
     if before.spill != now.spill:
         if now.spill:
             which = "another" if before.spill else "no"
             words = f"there was {which} spill column: what had no fitting column is not in {now.spill}"
-            yield Effect("metadata.spill", words, "snapshot")
+            yield SettingChange("metadata.spill", words, "snapshot")
         else:
-            yield Effect("metadata.spill", f"what was in the spill column {before.spill} is gone", "nothing")
+            yield SettingChange("metadata.spill", f"what was in the spill column {before.spill} is gone", "nothing")
     if now.history and before.history != now.history and any(each.history == now.history for each in past):
-        yield Effect("history", f"the history {now.history} has no changes of the time without it", "nothing")
+        yield SettingChange("history", f"the history {now.history} has no changes of the time without it", "nothing")
 
 
-def _of_deletes(past: Sequence[RowSettings], now: RowSettings) -> Iterator[Effect]:
+def _of_deletes(past: Sequence[RowSettings], now: RowSettings) -> Iterator[SettingChange]:
     before = past[-1]
     if now.deletes == "tombstone" and (before.deletes == "ignore" or before.deleted not in ("", now.deleted)):
         words = "deletes were ignored" if before.deletes == "ignore" else f"deletes were marked in {before.deleted}"
-        yield Effect("deletes", f"{words}: items that DynamoDB has no more are still there", "snapshot")
+        yield SettingChange("deletes", f"{words}: items that DynamoDB has no more are still there", "snapshot")
     if before.ttl_deletes == now.ttl_deletes:
         return
     if now.ttl_deletes == "delete":
         words = "items that expired were kept: they stay, marked as expired"
-        yield Effect("ttl_deletes", words, "nothing")
+        yield SettingChange("ttl_deletes", words, "nothing")
     elif any(each.ttl_deletes == "keep" for each in past):
         words = "items that expired were deleted for a while, and are not kept"
-        yield Effect("ttl_deletes", words, "nothing")
+        yield SettingChange("ttl_deletes", words, "nothing")
 
 
-def _of_hidden(before: RowSettings, now: RowSettings) -> Iterator[Effect]:
+def _of_hidden(before: RowSettings, now: RowSettings) -> Iterator[SettingChange]:
     for setting, old, new in (("exclude", before.exclude, now.exclude), ("mask", before.mask, now.mask)):
         if old == new:
             continue
         more, less = ", ".join(sorted({*new} - {*old})), ", ".join(sorted({*old} - {*new}))
         shows = f"rows still hold {more} as DynamoDB does" if more else ""
         hides = f"rows do not hold {less} as DynamoDB does" if less else ""
-        yield Effect(setting, "; ".join(filter(None, (shows, hides))), "snapshot")
+        yield SettingChange(setting, "; ".join(filter(None, (shows, hides))), "snapshot")
         if now.history:
             words = f"the history {now.history} keeps its images as they were made"
-            yield Effect(setting, words, "nothing")
+            yield SettingChange(setting, words, "nothing")
     if before.mask and now.mask and before.mask_key != now.mask_key:
-        yield Effect("mask_key_env", "the key of mask is another: equal values have other hashes", "snapshot")
+        yield SettingChange("mask_key_env", "the key of mask is another: equal values have other hashes", "snapshot")
 
 
 def _only_more(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:

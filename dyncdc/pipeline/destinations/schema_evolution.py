@@ -13,13 +13,13 @@ from functools import partial
 from typing import Final, Protocol
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.pipeline.runtime import Backoff, retry_for_ever
+from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.schema.inference import Sample, infer_columns
 from dyncdc.schema.naming import RESERVED_NAMES, column_name
 from dyncdc.schema.table_spec import ColumnSpec
-from dyncdc.schema.unmapped import Newcomers
+from dyncdc.schema.unmapped import UnmappedAttributes
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
 GATHER_SECONDS: Final = 0.5
 """From the first news to the decision: attributes that appear together become columns in one statement."""
@@ -47,15 +47,15 @@ class Columns(Protocol):
         Raises RetryableError, FatalError (not allowed), DestinationChangedError.
         """
 
-    async def look_again(self, table: str) -> None:
+    async def refresh(self, table: str) -> None:
         """Somebody has added columns: let the decoders go on with what is there. Raises as ``add``."""
 
 
 @dataclass(slots=True)
-class Evolved:
+class EvolvingTable:
     """One table that may get columns. ``columns`` and ``taken`` (names) are kept up by who reads them back."""
 
-    newcomers: Newcomers
+    unmapped: UnmappedAttributes
     max_columns: int
     columns: tuple[ColumnSpec, ...] = ()
     taken: Collection[str] = ()
@@ -70,7 +70,7 @@ class Decision:
     full: bool
 
 
-def decide(sample: Sample, evolved: Evolved) -> Decision:
+def decide(sample: Sample, evolved: EvolvingTable) -> Decision:
     """Return the columns for what a sample holds, by the rules of inference; pure."""
     room = max(0, evolved.max_columns - len(evolved.columns))
     taken = RESERVED_NAMES | set(evolved.taken)
@@ -82,14 +82,14 @@ def decide(sample: Sample, evolved: Evolved) -> Decision:
 
 
 def _whole_dictionaries(
-    found: tuple[ColumnSpec, ...], evolved: Evolved, taken: Collection[str]
+    found: tuple[ColumnSpec, ...], evolved: EvolvingTable, taken: Collection[str]
 ) -> tuple[ColumnSpec, ...]:
     """A map that grows keys for ever gets one column for all of it instead of one for each key."""
     inside: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for column in (*evolved.columns, *found):
         if len(column.path) > 1:
             inside.setdefault(column.path[:-1], set()).add(column.path)
-    largest = evolved.newcomers.maps
+    largest = evolved.unmapped.maps
     whole = {
         path
         for path, paths in inside.items()
@@ -105,11 +105,11 @@ def _whole_dictionaries(
 
 
 @dataclass(slots=True)
-class Evolving:
+class SchemaEvolution:
     """One task for all tables. ``note`` and ``changed`` may be called by anybody on the loop; they never wait."""
 
     columns: Columns
-    tables: Mapping[str, Evolved]
+    tables: Mapping[str, EvolvingTable]
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: set[str] = field(default_factory=set)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -132,7 +132,7 @@ class Evolving:
         self._stopping.set()
         self._news.set()
 
-    async def run(self, metrics: Metrics, progress: Progress) -> None:
+    async def run(self, metrics: Metrics, progress: TaskHealth) -> None:
         """Add columns until stopped. Raises DestinationChangedError."""
         loop = asyncio.get_running_loop()
         while True:
@@ -161,16 +161,23 @@ class Evolving:
         except TimeoutError:
             return
 
-    async def _look_again(self, metrics: Metrics, progress: Progress, task: TaskProgress, *, last: bool) -> None:
+    async def _look_again(self, metrics: Metrics, progress: TaskHealth, task: TaskProgress, *, last: bool) -> None:
         while self._changed and not last:
             table = self._changed.pop()
             task.waiting_for(f"the columns of {table}")
-            await self._retried(partial(self.columns.look_again, table), metrics, progress, task)
+            await self._retried(partial(self.columns.refresh, table), metrics, progress, task)
 
     async def _evolve(
-        self, table: str, evolved: Evolved, metrics: Metrics, progress: Progress, task: TaskProgress, *, last: bool
+        self,
+        table: str,
+        evolved: EvolvingTable,
+        metrics: Metrics,
+        progress: TaskHealth,
+        task: TaskProgress,
+        *,
+        last: bool,
     ) -> None:
-        decision = decide(evolved.newcomers.take(), evolved)
+        decision = decide(evolved.unmapped.drain(), evolved)
         if decision.full:
             self._tell_full(table, evolved, progress)
         waiting = {column.path: column for column in (*self._pending.pop(table, ()), *decision.columns)}
@@ -189,7 +196,7 @@ class Evolving:
             self._refused(table, columns, error, metrics, progress)
         else:
             self._said.pop(table, None)
-            progress.tell("columns added", table=table, columns=[column.name for column in columns][:20])
+            progress.log_info("columns added", table=table, columns=[column.name for column in columns][:20])
 
     def _refused(
         self,
@@ -197,7 +204,7 @@ class Evolving:
         columns: tuple[ColumnSpec, ...],
         error: RetryableError | FatalError,
         metrics: Metrics,
-        progress: Progress,
+        progress: TaskHealth,
     ) -> None:
         """Keep the columns for another try; their attributes are in the spill meanwhile."""
         self._pending[table] = columns
@@ -206,21 +213,21 @@ class Evolving:
         if self._said.get(table) != str(error):
             self._said[table] = str(error)
             hint = error.hint or 'or set evolve = "spill"'
-            progress.alarm("columns not added", table=table, error=str(error), hint=hint)
+            progress.log_error("columns not added", table=table, error=str(error), hint=hint)
 
-    def _tell_full(self, table: str, evolved: Evolved, progress: Progress) -> None:
-        evolved.newcomers.closed = True
+    def _tell_full(self, table: str, evolved: EvolvingTable, progress: TaskHealth) -> None:
+        evolved.unmapped.closed = True
         if table not in self._told:
             self._told.add(table)
             hint = "new attributes stay in the spill; raise tables.max_columns, or `dyncdc promote` the ones you need"
-            progress.alarm("max_columns reached", table=table, max_columns=evolved.max_columns, hint=hint)
+            progress.log_error("max_columns reached", table=table, max_columns=evolved.max_columns, hint=hint)
 
     async def _retried(
-        self, operation: Callable[[], Awaitable[None]], metrics: Metrics, progress: Progress, task: TaskProgress
+        self, operation: Callable[[], Awaitable[None]], metrics: Metrics, progress: TaskHealth, task: TaskProgress
     ) -> None:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             metrics.retry("evolve", error)
-            progress.report("columns", error, pause_seconds)
+            progress.log_retry("columns", error, pause_seconds)
 
-        await retry_for_ever(operation, backoff=Backoff(), on_retry=on_retry)
+        await retry_forever(operation, backoff=Backoff(), on_retry=on_retry)
         task.moved()

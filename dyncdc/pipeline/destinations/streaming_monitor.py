@@ -10,7 +10,7 @@ import asyncio
 from dyncdc.errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.model import Gap
 from dyncdc.pipeline.ports import Origin, Source
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
 from dyncdc.telemetry.task_health import TaskProgress
 
@@ -25,12 +25,12 @@ OFF = "its changes do not reach the stream: the streaming destination is not ACT
 WAS_OFF = "its streaming destination was off"
 
 
-def watch_seconds(tables: int) -> float:
+def monitor_seconds(tables: int) -> float:
     """The pause between two looks at a table, so that those at all tables keep to the rate."""
     return max(LOOK_SECONDS, tables / LOOKS_PER_SECOND)
 
 
-class DestinationWatch:
+class StreamingMonitor:
     """One table's identity, and its streaming destination from when it was first seen ACTIVE, by whichever life.
 
     The gap is durable as soon as the destination is seen off: whoever is restarted meanwhile finds it ACTIVE again, and
@@ -43,7 +43,7 @@ class DestinationWatch:
         source: Source,
         origin: Origin,
         recovery: Recovery,
-        engine: Engine,
+        engine: Instruments,
         *,
         table_id: str = "",
         pause_seconds: float = LOOK_SECONDS,
@@ -87,13 +87,13 @@ class DestinationWatch:
             return
         except RetryableError as error:  # nor does it when AWS is away; everything else goes on
             self._engine.metrics.retry("destination", error)
-            self._engine.progress.report(self.name, error, self._pause_seconds)
+            self._engine.progress.log_retry(self.name, error, self._pause_seconds)
             return
         except ConfigError as error:  # the table is gone, and its destination with it
             seen, found, failure = None, "", self._trouble(error)
         task.moved()
         if found not in ("", self._table_id):
-            self._engine.progress.alarm("table made anew", table=self._table)
+            self._engine.progress.log_error("table made anew", table=self._table)
             raise SourceLostError(f"watching table {self._table}: it was deleted and created anew")
         if seen is None:
             await self._switched_off()
@@ -109,7 +109,7 @@ class DestinationWatch:
         self._active_at = self._active_at or self._recovery.covered(self._table)
         if self._active_at and not self._off:
             self._off = True
-            self._engine.progress.alarm("destination off", table=self._table)
+            self._engine.progress.log_error("destination off", table=self._table)
             # It was switched off after it was last seen: coverage that began before does not close this gap.
             await self._missed_until(max(self._source.server_time, self._active_at + 1.0))
 
@@ -118,5 +118,5 @@ class DestinationWatch:
 
     def _trouble(self, error: DyncdcError) -> str:
         self._engine.metrics.error("destination", error)
-        self._engine.progress.report(self.name, error, self._pause_seconds)
+        self._engine.progress.log_retry(self.name, error, self._pause_seconds)
         return str(error)

@@ -16,9 +16,9 @@ from typing import TypeVar
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Member, Shard, ShardId, SourceId
 from dyncdc.pipeline.ports import MemberStore
-from dyncdc.pipeline.runtime import Backoff, retry_for_ever
+from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .liveness import LIVE_SECONDS, Sightings
 
@@ -37,7 +37,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
+class Assignment:
     """Member ``member`` of ``members``, counted from 0, and what is its own."""
 
     member: int = 0
@@ -47,7 +47,7 @@ class Division:
         return f"{self.member}/{self.members}"
 
     @classmethod
-    def parse(cls, text: str) -> Division:
+    def parse(cls, text: str) -> Assignment:
         """Read ``i/n``. Raises ConfigError."""
         found = _MEMBER.fullmatch(text)
         if found is None or not int(found[1]) < int(found[2]):
@@ -56,9 +56,9 @@ class Division:
             )
         return cls(int(found[1]), int(found[2]))
 
-    def part(self, number: int, parts: int) -> Division:
+    def part(self, number: int, parts: int) -> Assignment:
         """One of ``parts`` processes that share this member's part."""
-        return Division(self.member * parts + number, self.members * parts)
+        return Assignment(self.member * parts + number, self.members * parts)
 
     @property
     def shared(self) -> bool:
@@ -66,7 +66,7 @@ class Division:
         return self.members > 1
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this member begins snapshots, sweeps what they do not hold, and answers requests and gaps."""
         return self.member == 0
 
@@ -90,7 +90,7 @@ def _stable(shard: ShardId) -> int:
     return int(number.group()) if number else zlib.crc32(shard.encode())
 
 
-def replaced(division: Division, newer: int, epoch: int) -> FatalError:
+def replaced(division: Assignment, newer: int, epoch: int) -> FatalError:
     """Say that another process is this member now."""
     return FatalError(
         f"being member {division}: another dyncdc process with this pipeline name took over"
@@ -109,11 +109,11 @@ class Membership:
 
     def __init__(
         self,
-        division: Division,
+        division: Assignment,
         store: MemberStore,
         tables: Collection[str],
         metrics: Metrics,
-        progress: Progress,
+        progress: TaskHealth,
         *,
         since: float = float("inf"),
         after: int = 0,
@@ -178,14 +178,14 @@ class Membership:
             self._trouble.pop(snapshot, None)
         self._due.set()
 
-    def troubles(self, snapshot: SourceId) -> Mapping[int, str]:
+    def errors(self, snapshot: SourceId) -> Mapping[int, str]:
         """Which other members cannot finish their part of a snapshot, and why."""
         mine = self.division.member
         return {
-            one.member: one.trouble[snapshot] for one in self.live() if one.member != mine and snapshot in one.trouble
+            one.member: one.errors[snapshot] for one in self.live() if one.member != mine and snapshot in one.errors
         }
 
-    async def alone(self) -> None:
+    async def wait_until_alone(self) -> None:
         """Return when no member of another division is alive; what they had to save is saved by then.
 
         Raises FatalError when one is. Who was killed cannot say that it has left: its row is watched until it is old.
@@ -233,7 +233,7 @@ class Membership:
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("members", error)
-                    self._progress.report("members", error, BEAT_SECONDS)
+                    self._progress.log_retry("members", error, BEAT_SECONDS)
 
     async def leave(self) -> None:
         """Say that this process reads and writes nothing more. Raises RetryableError, FatalError."""
@@ -289,14 +289,14 @@ class Membership:
             self.division.members,
             self._epoch,
             tables=self._tables,
-            trouble=dict(self._trouble),
+            errors=dict(self._trouble),
         )
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._metrics.retry("members", error)
-            self._progress.report("members", error, pause_seconds)
+            self._progress.log_retry("members", error, pause_seconds)
 
         with self._progress.task("members") as task:
             task.waiting_for(SHOWN)
-            return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+            return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

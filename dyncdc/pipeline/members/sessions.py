@@ -13,7 +13,7 @@ from dyncdc.errors import FatalError
 from dyncdc.model import Member, Process, Session
 from dyncdc.pipeline.ports import MemberStore, SessionStore
 
-from .membership import Division
+from .membership import Assignment
 
 ID_BYTES = 12
 """Random ones; what a session inserts carries them, so that no row looks like a retry of another life's."""
@@ -22,7 +22,7 @@ ID_BYTES = 12
 class SessionClaim:
     """The session of one life."""
 
-    def __init__(self, division: Division, store: SessionStore, members: MemberStore, process: Process) -> None:
+    def __init__(self, division: Assignment, store: SessionStore, members: MemberStore, process: Process) -> None:
         self._store = store
         self._members = members
         self.session = Session(division.member, division.members, 0, secrets.token_hex(ID_BYTES), process)
@@ -57,7 +57,7 @@ class SessionClaim:
 def took_over(later: Session, ours: Session) -> FatalError:
     """Say that another process has taken the place of this one."""
     return FatalError(
-        f"being member {Division(ours.member, ours.members)}: another dyncdc process with this pipeline name took over"
+        f"being member {Assignment(ours.member, ours.members)}: another dyncdc process with this pipeline name took over"
         f" (on {later.process.host or 'an unknown host'}, its epoch {later.epoch}, ours {ours.epoch})",
         hint="run one process per member of a pipeline, or give this one another `pipeline` name",
     )

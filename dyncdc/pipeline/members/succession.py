@@ -11,11 +11,11 @@ from typing import TypeVar
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Member, Process, Session
 from dyncdc.pipeline.ports import MemberStore, SessionStore
-from dyncdc.pipeline.runtime import Backoff, retry_for_ever
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.pipeline.runtime import Backoff, retry_forever
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
 from .liveness import LIVE_SECONDS, Sightings
-from .membership import Division, replaced
+from .membership import Assignment, replaced
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Succession:
     process: Process = field(default_factory=Process)
     is_gone: Callable[[str], bool] = lambda mark: False
     take_over: bool = False
-    patient: bool = True
+    waits: bool = True
 
     def in_the_way(self, member: Member, sessions: Iterable[Session]) -> Session | None:
         """The session of a member that is alive, unless its process has certainly ended or is this one."""
@@ -64,7 +64,7 @@ class Predecessor:
     """Whoever is at work as the member that this process is to be."""
 
     def __init__(
-        self, division: Division, members: MemberStore, sessions: SessionStore, how: Succession, progress: Progress
+        self, division: Assignment, members: MemberStore, sessions: SessionStore, how: Succession, progress: TaskHealth
     ) -> None:
         self._division = division
         self._members = members
@@ -85,13 +85,13 @@ class Predecessor:
         while not self._how.take_over and (found := await self._find(after)):
             if after:
                 raise replaced(self._division, found[0][0].epoch, after)
-            if not self._how.patient:
+            if not self._how.waits:
                 raise self._how.refused(*found[0])
             what = at_work(*found[0])
             task.moved()
             task.planned(f"another dyncdc process with this pipeline name and member number is at work: {what}")
             if not waited:
-                self._progress.tell("waiting for another process to end", other=what)
+                self._progress.log_info("waiting for another process to end", other=what)
             waited = True
             await asyncio.sleep(POLL_SECONDS)
         task.planned("")
@@ -112,6 +112,6 @@ class Predecessor:
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._progress.report("start", error, pause_seconds)
+            self._progress.log_retry("start", error, pause_seconds)
 
-        return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+        return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

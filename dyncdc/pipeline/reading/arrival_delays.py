@@ -27,7 +27,7 @@ class _Longest:
 
 
 @dataclass(slots=True)
-class Delays:
+class ArrivalDelays:
     """Of each source the longest delay of late, in seconds. Times are loop times."""
 
     _sources: defaultdict[SourceId, _Longest] = field(default_factory=lambda: defaultdict(_Longest))

@@ -11,18 +11,18 @@ from dyncdc.model import Mark, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.ports import Decoder, Source
 
-from .shard_reader import Engine, OnHole, Pump
+from .shard_reader import Instruments, OnHole, ShardReader
 
 
-class Readers:
+class ReaderPool:
     """All running pumps, stream and snapshot alike. Lives inside the task group of the coordinator."""
 
-    def __init__(self, engine: Engine, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, engine: Instruments, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
         self._engine = engine
         self._checkpointer = checkpointer
         self._tasks = tasks
         self._running: dict[tuple[SourceId, ShardId], asyncio.Task[None]] = {}
-        self.pumps: dict[tuple[SourceId, ShardId], Pump] = {}
+        self.pumps: dict[tuple[SourceId, ShardId], ShardReader] = {}
         self.failed: dict[tuple[SourceId, ShardId], CorruptSnapshotError] = {}
 
     def running(self, source: SourceId) -> set[ShardId]:
@@ -54,11 +54,11 @@ class Readers:
         """
         key = shard.source, shard.id
         ledger = self._checkpointer.ledgers[key]
-        pump = Pump(self._engine, source, decoder, ledger, patient=patient, on_hole=on_hole, unusable=unusable)
+        pump = ShardReader(self._engine, source, decoder, ledger, patient=patient, on_hole=on_hole, unusable=unusable)
         self.pumps[key] = pump
         task = self._tasks.create_task(self._run(pump, shard, on_end, on_lost), name=pump.name)
         self._running[key] = task
-        self._engine.progress.tell("shard started", source=source.label, shard=shard.id)
+        self._engine.progress.log_info("shard started", source=source.label, shard=shard.id)
         task.add_done_callback(partial(self._left, key))
 
     def _left(self, key: tuple[SourceId, ShardId], task: asyncio.Task[None]) -> None:
@@ -89,7 +89,7 @@ class Readers:
 
     async def _run(
         self,
-        pump: Pump,
+        pump: ShardReader,
         shard: Shard,
         on_end: Callable[[RawChunk | None], None],
         on_lost: Callable[[ShardId, PositionLostError], None] | None,
@@ -97,11 +97,11 @@ class Readers:
         last: RawChunk | None = None
         try:
             last = await pump.run()
-            self._engine.progress.tell("shard finished", source=pump.label, shard=shard.id)
+            self._engine.progress.log_info("shard finished", source=pump.label, shard=shard.id)
         except CorruptSnapshotError as error:
             self.failed[shard.source, shard.id] = error
             self._engine.metrics.error("fetch", error)
-            self._engine.progress.report(pump.name, error, None)
+            self._engine.progress.log_retry(pump.name, error, None)
         except PositionLostError as error:
             if on_lost is None:
                 raise FatalError(str(error), hint=error.hint) from error

@@ -29,7 +29,7 @@ class Hole:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ObservedRetention:
     """What is known of how long a stream keeps its records.
 
     ``expired_until``: what had arrived by then may have expired before the retention was increased. ``looks``: how
@@ -40,13 +40,13 @@ class Kept:
     expired_until: float = 0.0
     looks: int = 0
 
-    def seen(self, seconds: float, now: float) -> Kept:
+    def seen(self, seconds: float, now: float) -> ObservedRetention:
         """Return what is known after another look at the retention."""
         expired_until = now + CLOCK_GRAIN_SECONDS - min(self.seconds, seconds)
-        return Kept(seconds, max(self.expired_until, expired_until), self.looks + 1)
+        return ObservedRetention(seconds, max(self.expired_until, expired_until), self.looks + 1)
 
 
-class Edge:
+class RetentionEdge:
     """How far one shard was read, and up to when it is proven that nothing of it had expired before it was read.
 
     The two differ while the lag is longer than the least retention that there is: what the retention is was known by a
@@ -66,14 +66,14 @@ class Edge:
         An empty one at the tip does, too: all that lay before it may have expired.
         """
         jumped = (chunk.first_arrived or chunk.read_until) - self.read_until > JUMP_SECONDS
-        return self.says(chunk) and jumped and self._age(chunk) > LEAST_RETENTION_SECONDS
+        return self.describe(chunk) and jumped and self._age(chunk) > LEAST_RETENTION_SECONDS
 
-    def hole(self, chunk: RawChunk, kept: Kept) -> Hole | None:
+    def hole(self, chunk: RawChunk, kept: ObservedRetention) -> Hole | None:
         """Return what had expired before this answer, if anything had.
 
         Changes nothing that asking again with the same answer would not.
         """
-        if not self.says(chunk):
+        if not self.describe(chunk):
             return None
         if kept.looks != self._looks:
             self._looks = kept.looks
@@ -88,7 +88,7 @@ class Edge:
 
     def passed(self, chunk: RawChunk, hole: Hole | None) -> None:
         """Go on behind an answer. Only once its hole is durable."""
-        if not self.says(chunk):
+        if not self.describe(chunk):
             return
         age = self._age(chunk)
         self.read_until = chunk.read_until
@@ -100,6 +100,6 @@ class Edge:
         known = self.read_until > 0 and chunk.answered > 0
         return chunk.answered + CLOCK_GRAIN_SECONDS - self.read_until if known else 0.0
 
-    def says(self, chunk: RawChunk) -> bool:
+    def describe(self, chunk: RawChunk) -> bool:
         """Whether an answer moves on in time. An empty one behind the tip says nothing, whatever it claims."""
         return bool(chunk.records) or chunk.at_tip

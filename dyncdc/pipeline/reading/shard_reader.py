@@ -8,18 +8,18 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from dyncdc.errors import ConfigError, FatalError, RetryableError
-from dyncdc.model import Block, Buried, Mark, Position, RawChunk, Shard
+from dyncdc.model import Block, DeadLetter, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget, Reservation
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.ports import Decoder, Expiring, LargeAnswers, Rereading, Source
-from dyncdc.pipeline.runtime import Backoff, may_be_mended
-from dyncdc.pipeline.writing.dead_letter_limits import Diversion
+from dyncdc.pipeline.runtime import Backoff, is_recoverable
+from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
-from .arrival_delays import Delays
-from .retention_edge import Edge, Hole, Kept
+from .arrival_delays import ArrivalDelays
+from .retention_edge import Hole, ObservedRetention, RetentionEdge
 
 FETCH_COST = 4
 """Bytes of memory that a fetch takes for each byte of records while it is under way: the response as it arrives, the
@@ -83,7 +83,7 @@ class FetchSize:
 
 
 @dataclass(slots=True)
-class Pace:
+class PollInterval:
     """How long a shard rests between two fetches: the source's shortest pause, growing while the shard stays empty."""
 
     shortest_seconds: float
@@ -102,7 +102,7 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Crowd:
+class IdlePollLimiter:
     """How many shards are read at the same time. Pumps count themselves in and out."""
 
     shards: int = 0
@@ -115,28 +115,28 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class Instruments:
     """What every pump shares."""
 
     budget: ByteBudget
     writer: Writer
     metrics: Metrics
-    progress: Progress
+    progress: TaskHealth
     clock: Callable[[], float]
     fetch_ceiling_bytes: int = 2 * 2**20
-    diversion: Diversion = field(default_factory=Diversion)
-    crowd: Crowd = field(default_factory=Crowd)
-    delays: Delays = field(default_factory=Delays)
+    diversion: DeadLetterLimiter = field(default_factory=DeadLetterLimiter)
+    crowd: IdlePollLimiter = field(default_factory=IdlePollLimiter)
+    delays: ArrivalDelays = field(default_factory=ArrivalDelays)
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one fetch that may need more than its share of the budget."""
 
 
-class Pump:
+class ShardReader:
     """Reads one shard to its end. Cancel it to stop it: it gives back what it holds and tracks nothing half-read."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Instruments,
         source: Source,
         decoder: Decoder,
         ledger: ShardLedger,
@@ -157,11 +157,11 @@ class Pump:
         self._expiring = source if isinstance(source, Expiring) else None
         self._large = source if isinstance(source, LargeAnswers) else None
         self._looked_at = float("-inf")
-        self._edge = Edge(ledger.frontier.read_until)
+        self._edge = RetentionEdge(ledger.frontier.read_until)
         if isinstance(source, Rereading):
             engine.writer.sources[source.id] = source
         self._backoff = Backoff(first_seconds=0.2)
-        self._pace = Pace(source.pause_seconds)
+        self._pace = PollInterval(source.pause_seconds)
         self._size = FetchSize(ceiling_bytes=engine.fetch_ceiling_bytes)
         self.tip_seen_at = float("-inf")
         """Loop time at which the last fetch that reached the tip was begun. All of it is with the writer."""
@@ -250,13 +250,13 @@ class Pump:
         engine, tables = self._engine, self._decoder.tables
         share_bytes = int(engine.budget.capacity_bytes * ALONE_SHARE)
         while True:
-            await engine.writer.room(tables)
+            await engine.writer.wait_for_capacity(tables)
             largest_bytes = self._large.largest_answer_bytes if self._large is not None else 0
             nbytes = max(self._size.expected_bytes, largest_bytes) * FETCH_COST
             if nbytes > share_bytes:
                 await alone.enter_async_context(engine.alone)
             reservation = await engine.budget.reserve(min(nbytes, share_bytes))
-            if engine.writer.has_room(tables):
+            if engine.writer.has_capacity(tables):
                 return reservation
             reservation.release()
             await alone.aclose()
@@ -272,7 +272,7 @@ class Pump:
             reservation.resize(chunk.nbytes * DECODE_COST)
             await alone.aclose()
             await self._pass_edge(chunk, after, task)
-            if not self._edge.says(chunk) and self._edge.read_until:  # an empty one proves nothing new
+            if not self._edge.describe(chunk) and self._edge.read_until:  # an empty one proves nothing new
                 chunk = replace(chunk, read_until=min(chunk.read_until, self._edge.read_until))
             self._read_before = self.read_until or self._read_before
             self.read_until = max(self.read_until, chunk.read_until)
@@ -287,7 +287,7 @@ class Pump:
             try:
                 chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
             except (ConfigError, FatalError) as error:
-                if not self._patient or not may_be_mended(error):
+                if not self._patient or not is_recoverable(error):
                     raise
                 task.failed(str(error))
                 raise RetryableError(str(error), hint=error.hint) from error
@@ -320,11 +320,11 @@ class Pump:
         return None if kept is None else self._edge.hole(chunk, kept)
 
     @property
-    def _kept(self) -> Kept | None:
+    def _kept(self) -> ObservedRetention | None:
         if self._expiring is not None:
             return self._expiring.kept
         seconds = self._source.retention_seconds
-        return None if seconds is None else Kept(seconds)
+        return None if seconds is None else ObservedRetention(seconds)
 
     async def _looked_again(self, chunk: RawChunk, hole: Hole | None) -> bool:
         """Look at the retention where it decides: it may have been increased, or decreased, since the last list."""
@@ -357,7 +357,7 @@ class Pump:
         """
         blocks: list[Block] = []
         whole = True
-        judged, buried = 0, list[Buried]()
+        judged, buried = 0, list[DeadLetter]()
         held = chunk.nbytes
         with self._engine.metrics.stage("decode"):
             for decoded in self._decoder.decode(chunk):
@@ -365,13 +365,13 @@ class Pump:
                 held += sum(block.nbytes for block in decoded.blocks)
                 if held > reservation.nbytes:  # a history holds each image once more
                     reservation.resize(held)
-                buried += (replace(letter, ordinal=judged + letter.ordinal) for letter in decoded.buried)
+                buried += (replace(letter, ordinal=judged + letter.ordinal) for letter in decoded.dead_letters)
                 judged += decoded.judged
                 whole = whole and self._unusable.isdisjoint(decoded.records)
                 self._engine.metrics.decoded(decoded)
                 await asyncio.sleep(0)
         self._engine.progress.diverted(buried)
-        self._engine.diversion.admit(self._shard, judged, buried, chunk.positions)
+        self._engine.diversion.count_decoded(self._shard, judged, buried, chunk.positions)
         return blocks, whole
 
     def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool) -> None:
@@ -390,7 +390,7 @@ class Pump:
         if chunk.closed:
             # Behind the data: it cannot overtake what was read before it.
             self._ledger.track(Mark(chunk.end, self._read_before or chunk.read_until, finished=True), 0, lambda: None)
-            self._engine.writer.hurry(self._decoder.tables)
+            self._engine.writer.flush_soon(self._decoder.tables)
 
     def _measure(self, chunk: RawChunk, blocks: Sequence[Block]) -> None:
         """How long the newest change of the chunk took to get into the stream, and from there to us."""
@@ -406,5 +406,5 @@ class Pump:
     async def _rest(self, error: RetryableError) -> None:
         pause_seconds = self._backoff.next_seconds()
         self._engine.metrics.retry("fetch", error)
-        self._engine.progress.report(self.name, error, pause_seconds)
+        self._engine.progress.log_retry(self.name, error, pause_seconds)
         await asyncio.sleep(pause_seconds)

@@ -19,24 +19,24 @@ from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
 from dyncdc.pipeline.runtime import Backoff
 
 from .lineage import LostPosition, lost_positions, ready, unread_parents
-from .reader_pool import Readers
+from .reader_pool import ReaderPool
 from .retention_edge import Hole
-from .shard_reader import Engine, Pump
+from .shard_reader import Instruments, ShardReader
 
 LIST_INTERVAL_SECONDS = 30.0
 """The safety net: children are named by the last answer of their parent, so a list finds only what that missed."""
 
 
-class StreamFollower:
+class StreamReader:
     """One stream. Discovery is incremental: what was listed stands, what failed is listed again."""
 
     def __init__(
         self,
         source: Source,
         decoder: Decoder,
-        readers: Readers,
+        readers: ReaderPool,
         checkpointer: Checkpointer,
-        engine: Engine,
+        engine: Instruments,
         recovery: Recovery,
         membership: Membership,
         tables: Collection[str] = (),
@@ -84,7 +84,7 @@ class StreamFollower:
     def _begins_here(self) -> bool:
         """Whether the source was never read: by this member, where others have begun before it."""
         saved = self._checkpointer.saved(self.source.id)
-        if not self._membership.division.shared or self._recovery.was_held(self.source.id):
+        if not self._membership.division.shared or self._recovery.was_checkpointed(self.source.id):
             return not saved
         return not any(self._owns(Shard(self.source.id, shard)) for shard in saved)
 
@@ -126,11 +126,11 @@ class StreamFollower:
                     except RetryableError as error:
                         pause_seconds = backoff.next_seconds()
                         self._engine.metrics.retry("discovery", error)
-                        self._engine.progress.report(self._name, error, pause_seconds)
+                        self._engine.progress.log_retry(self._name, error, pause_seconds)
                     next_list = loop.time() + pause_seconds
                 self._release()
                 if self.held.is_set():
-                    await self._recovery.held(self.source.id)
+                    await self._recovery.checkpointed(self.source.id)
                 if not backoff.failures:  # who is not told of shards does not move, however often it asks
                     task.moved()
                 task.waiting_for("the next list of shards", for_seconds=pause_seconds)
@@ -143,7 +143,7 @@ class StreamFollower:
     async def _discover(self) -> None:
         begun = asyncio.get_running_loop().time()
         seen: set[ShardId] = set()
-        held_before = self._recovery.was_held(self.source.id)
+        held_before = self._recovery.was_checkpointed(self.source.id)
         known = self._checkpointer.known_shards(self.source.id) if held_before else set()
         self._complete = self._list_now = False
         try:
@@ -198,7 +198,7 @@ class StreamFollower:
         if not lost:
             return
         # One that was frozen and replaced finds everything lost.
-        await self._checkpointer.still_ours({(self.source.id, loss.shard) for loss in lost})
+        await self._checkpointer.check_ownership({(self.source.id, loss.shard) for loss in lost})
         await self._recovery.notice(self.source, lost)
         self.held.clear()
         for loss in lost:
@@ -241,7 +241,7 @@ class StreamFollower:
 
     async def _fell_off(self, shard: Shard, mark: Mark, hole: Hole) -> None:
         """A shard was read so slowly that records of it expired: write that down before it is read on."""
-        await self._checkpointer.still_ours({(self.source.id, shard.id)})
+        await self._checkpointer.check_ownership({(self.source.id, shard.id)})
         reason = "it was read more slowly than it was written, or its retention was decreased, until records expired"
         await self._recovery.notice(self.source, [LostPosition(shard.id, mark, reason)], hole.end)
 
@@ -256,7 +256,7 @@ class StreamFollower:
         """The source is gone: write down what that costs. What has taken its place is for another life to read."""
         marks = self._checkpointer.positions(self.source.id)
         mine = {shard: mark for shard, mark in marks.items() if self._owns(Shard(self.source.id, shard))}
-        await self._checkpointer.still_ours({(self.source.id, shard) for shard in mine})
+        await self._checkpointer.check_ownership({(self.source.id, shard) for shard in mine})
         lost = lost_with_source(mine, str(error))
         await self._recovery.notice(self.source, lost)
         raise SourceLostError(str(error), hint=error.hint) from error
@@ -296,7 +296,7 @@ class StreamFollower:
 
     def _release(self) -> None:
         """Start every shard whose turn has come. Starts beyond the horizon are saved before the first read."""
-        if self._complete and self._checkpointer.held(self.source.id):
+        if self._complete and self._checkpointer.checkpointed(self.source.id):
             self._fresh = False
             if self._held_elsewhere():
                 self.held.set()
@@ -376,7 +376,7 @@ class StreamFollower:
         first = self._claimed.setdefault(shard.id, saved.read_until)
         return saved.read_until if saved.read_until > first else None
 
-    def pumps(self) -> list[Pump]:
+    def pumps(self) -> list[ShardReader]:
         """Pumps of this stream that run now."""
         return [pump for (source, _), pump in self._readers.pumps.items() if source == self.source.id]
 

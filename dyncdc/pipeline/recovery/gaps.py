@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from dyncdc.model import Followed, Gap, Mark, Position, ShardId, Snapshot, SourceId
+from dyncdc.model import Gap, Mark, Position, ShardId, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.reading.lineage import LostPosition
 
 CLOCKS_DIFFER_SECONDS = 60.0
@@ -35,7 +35,7 @@ def lost_with_source(marks: Mapping[ShardId, Mark], reason: str) -> list[LostPos
 
 
 def missed_since(
-    before: Followed,
+    before: TableSource,
     source: SourceId,
     newest_epoch: int,
     marks: Mapping[ShardId, Mark],
@@ -64,7 +64,7 @@ def missed_since(
         yield Gap(before.table, source, "", before.at, now, "", "the stream was read without the table for a while")
 
 
-def last_covered(before: Followed, marks: Mapping[ShardId, Mark]) -> float:
+def last_covered(before: TableSource, marks: Mapping[ShardId, Mark]) -> float:
     """Up to when a table that was covered has surely sent its changes to the stream.
 
     A life notices within seconds that it does not, with very many tables within minutes; ``marks`` say how long the

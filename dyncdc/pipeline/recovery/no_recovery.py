@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyncdc.model import Followed, Gap, Member, Request, Session, SourceId
+from dyncdc.model import Gap, Member, Request, Session, SourceId, TableSource
 from dyncdc.pipeline.ports import Counted, Swept
 
 
-class NothingKept:
-    """Implements ``RecoveryStore``, ``MemberStore``, ``SessionStore`` and ``Ghosts`` by forgetting."""
+class NoRecovery:
+    """Implements ``RecoveryStore``, ``MemberStore``, ``SessionStore`` and ``OrphanRows`` by forgetting."""
 
     async def server_time(self) -> float:
         """No time."""
@@ -29,11 +29,11 @@ class NothingKept:
     async def finish_requests(self, requests: Sequence[Request], done_at: float) -> None:
         """Forget them."""
 
-    async def followed(self) -> Sequence[Followed]:
+    async def table_sources(self) -> Sequence[TableSource]:
         """None."""
         return ()
 
-    async def save_followed(self, tables: Sequence[Followed]) -> None:
+    async def save_table_sources(self, tables: Sequence[TableSource]) -> None:
         """Forget them."""
 
     async def members(self) -> Sequence[Member]:
@@ -53,7 +53,7 @@ class NothingKept:
     async def save_session(self, session: Session) -> None:
         """Forget it."""
 
-    async def open_letters(self, snapshot: SourceId) -> int:
+    async def open_dead_letters(self, snapshot: SourceId) -> int:
         """None."""
         return 0
 

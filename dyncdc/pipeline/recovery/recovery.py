@@ -12,14 +12,14 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Followed, Gap, Request, Snapshot, SourceId
+from dyncdc.model import Gap, Request, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.ports import RecoveryStore, SnapshotStore, Source
 from dyncdc.pipeline.reading.lineage import LostPosition
-from dyncdc.pipeline.runtime import Backoff, retry_for_ever
+from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 from .gaps import closes, gaps_of, in_words, joined, last_covered, missed_since
 
@@ -63,7 +63,7 @@ class Recovery:
         store: RecoveryStore,
         policy: Policy,
         metrics: Metrics,
-        progress: Progress,
+        progress: TaskHealth,
         membership: Membership,
     ) -> None:
         self._membership = membership
@@ -79,7 +79,7 @@ class Recovery:
         """Requests that are done or ignored: a look that was under way may still show them."""
         self._wanted: dict[str, asyncio.Event] = {}
         self._still_there: Callable[[], Awaitable[None]] = _nothing
-        self._followed: dict[str, Followed] = {}
+        self._followed: dict[str, TableSource] = {}
         self._covered: dict[str, float] = {}
 
     async def begin(self, sources: Sequence[Source], snapshots: SnapshotStore, checkpointer: Checkpointer) -> None:
@@ -87,10 +87,10 @@ class Recovery:
 
         Raises FatalError when a loss may not, or cannot, be made good.
         """
-        self._still_there = partial(checkpointer.still_ours, ())
+        self._still_there = partial(checkpointer.check_ownership, ())
         self._gaps = {gap.key: gap for gap in await self._retry(self._store.open_gaps)}
         self._take(await self._retry(self._store.open_requests))
-        before = {row.table: row for row in await self._retry(self._store.followed)}
+        before = {row.table: row for row in await self._retry(self._store.table_sources)}
         if any(not checkpointer.saved(row.source) for row in before.values()):
             # Another process may have begun, saved and said so since we have loaded the checkpoints.
             await self._retry(checkpointer.load_again)
@@ -100,7 +100,7 @@ class Recovery:
         held = {snapshot.table for snapshot in known if snapshot.export_arn}
         loaded = {(snapshot.table, snapshot.destination_uuid) for snapshot in known if snapshot.covered_from}
         gaps: list[Gap] = []
-        followed: list[Followed] = []
+        followed: list[TableSource] = []
         for source in sources:
             for table in self._policy.tables.get(source.id, ()):
                 same = table in before and before[table].source == source.id
@@ -111,7 +111,7 @@ class Recovery:
                 # A row of a later life: we were frozen between two reads and are replaced; what we know is old.
                 stale = table in before and before[table].epoch > checkpointer.epoch
                 empty = self._empty(table, uuid or "", before.get(table))
-                followed.append(Followed(table, source.id, checkpointer.epoch, source.server_time, was_held, empty))
+                followed.append(TableSource(table, source.id, checkpointer.epoch, source.server_time, was_held, empty))
                 if table in before and not stale and (uuid is None or (table, uuid) in begun):
                     newest, marks = checkpointer.newest_epoch(source.id), checkpointer.saved(before[table].source)
                     gaps += missed_since(
@@ -125,14 +125,14 @@ class Recovery:
                     )
         await self._record(gaps)
         self._enforce({row.table for row in followed})
-        await self._retry(lambda: self._store.save_followed(followed))
+        await self._retry(lambda: self._store.save_table_sources(followed))
         self._followed = {row.table: row for row in followed}
 
     def covered(self, table: str) -> float:
         """Up to when, at least, a table sent its changes to the stream in former lives; 0 if that is unknown."""
         return self._covered.get(table, 0.0)
 
-    def _empty(self, table: str, uuid: str, before: Followed | None) -> str:
+    def _empty(self, table: str, uuid: str, before: TableSource | None) -> str:
         """The destination's UUID if it held no rows when somebody first followed the table into it."""
         return uuid if table in self._policy.empty or (before is not None and before.empty == uuid) else ""
 
@@ -141,15 +141,15 @@ class Recovery:
         row = self._followed.get(table)
         return row is not None and row.empty == uuid
 
-    def was_held(self, source: SourceId) -> bool:
+    def was_checkpointed(self, source: SourceId) -> bool:
         """Whether all that a source held has been followed before: what is missing since is a loss."""
         return any(row.held for row in self._followed.values() if row.source == source)
 
-    async def held(self, source: SourceId) -> None:
+    async def checkpointed(self, source: SourceId) -> None:
         """Remember that every shard of a source has a durable position."""
         rows = [replace(row, held=True) for row in self._followed.values() if row.source == source and not row.held]
         if rows:
-            await self._retry(lambda: self._store.save_followed(rows))
+            await self._retry(lambda: self._store.save_table_sources(rows))
             self._followed.update((row.table, row) for row in rows)
 
     async def notice(self, source: Source, lost: Sequence[LostPosition], end: float | None = None) -> None:
@@ -180,7 +180,7 @@ class Recovery:
         for gap in stamped:
             if gap.key not in self._gaps:
                 self._metrics.gaps.labels(gap.table).inc()
-                self._progress.alarm(
+                self._progress.log_error(
                     "position lost", table=gap.table, shard=gap.shard, position=gap.position, gap=in_words(gap)
                 )
             self._gaps[gap.key] = gap
@@ -258,11 +258,11 @@ class Recovery:
             if self._gaps.get(gap.key) != gap:
                 continue  # it has gone on meanwhile: another snapshot has to close the rest
             del self._gaps[gap.key]
-            self._progress.tell("gap recovered", table=gap.table, shard=gap.shard, snapshot=snapshot.id)
+            self._progress.log_info("gap recovered", table=gap.table, shard=gap.shard, snapshot=snapshot.id)
         for request in done:
             del self._requests[request.id]
             self._closed.add(request.id)
-            self._progress.tell("request done", table=request.table, request=request.id, snapshot=snapshot.id)
+            self._progress.log_info("request done", table=request.table, request=request.id, snapshot=snapshot.id)
 
     async def poll(self) -> None:
         """Look for requests, and for the gaps that other members have noticed, until cancelled.
@@ -290,14 +290,14 @@ class Recovery:
             if (mine is None or mine.end < gap.end) and self._recovered.get(gap.key, -1.0) < gap.end:
                 self._gaps[gap.key] = gap
                 self.wanted(gap.table).set()
-        if not self._membership.division.leads:
+        if not self._membership.division.is_leader:
             for key in before - gaps.keys():
                 self._gaps.pop(key, None)
         self._enforce({table for tables in self._policy.tables.values() for table in tables})
 
     def _forget(self, still_open: Collection[str]) -> None:
         """Let go of requests that member 0 has answered."""
-        if not self._membership.division.leads:
+        if not self._membership.division.is_leader:
             for id_ in self._requests.keys() - still_open:
                 del self._requests[id_]
 
@@ -309,17 +309,17 @@ class Recovery:
             why_not = self._policy.unrepeatable.get(request.table)
             if why_not is not None:
                 self._closed.add(request.id)
-                self._progress.tell("request ignored", table=request.table, request=request.id, reason=why_not)
+                self._progress.log_info("request ignored", table=request.table, request=request.id, reason=why_not)
                 continue
             self._requests[request.id] = request
-            self._progress.tell("snapshot requested", table=request.table, request=request.id)
+            self._progress.log_info("snapshot requested", table=request.table, request=request.id)
             self.wanted(request.table).set()
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._metrics.retry("recovery", error)
-            self._progress.report("recovery", error, pause_seconds)
+            self._progress.log_retry("recovery", error, pause_seconds)
 
         with self._progress.task("recovery") as task:  # health sees it, whoever waits for it
             task.waiting_for("ClickHouse to show or take gaps and requests")
-            return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+            return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

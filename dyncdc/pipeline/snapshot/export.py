@@ -31,7 +31,7 @@ COVERING = (
 EXPORTING = "AWS exports the table, which takes minutes, of large tables hours"
 
 
-class Exporting:
+class SnapshotExport:
     """The first two states of a table's snapshots: ``waiting`` and ``exporting``."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Exporting:
         while True:
             snapshot = await self._seen_active(snapshot, task)
             task.waiting_for(DESTINATION)
-            now = await self._journal.ask(self._origin.covered_at, task)
+            now = await self._journal.call_aws(self._origin.covered_at, task)
             gaps = self._recovery.gaps(self._plan.table)
             if now is None or needs_snapshot(snapshot, gaps):  # what was covered has a hole now
                 # Changes that were read before the hole may be younger than an export at the usual distance would say.
@@ -94,7 +94,7 @@ class Exporting:
         while not snapshot.covered_from:
             task.waiting_for("positions in the stream")
             await self._coverage.held.wait()
-            seen = await self._journal.ask(self._origin.covered_at, task)
+            seen = await self._journal.call_aws(self._origin.covered_at, task)
             if seen is None or seen < self._lost_until or not self._coverage.held.is_set():
                 task.waiting_for("the table's streaming destination to become ACTIVE")
                 await asyncio.sleep(1.0)
@@ -114,7 +114,7 @@ class Exporting:
             snapshot = replace(snapshot, state="exporting")
             await self._journal.save(snapshot)
             return snapshot
-        export = await self._journal.ask(lambda: self._origin.describe_export(self._plan.export_arn), task)
+        export = await self._journal.call_aws(lambda: self._origin.describe_export(self._plan.export_arn), task)
         missing = snapshot.covered_from + self._needed_seconds(snapshot) - export.export_time
         if missing > 0:
             if not self._plan.accept_gap:
@@ -145,7 +145,7 @@ class Exporting:
 
     async def _exported(self, snapshot: Snapshot, version_floor: int, task: TaskProgress) -> Snapshot:
         """Wait for AWS to finish the export."""
-        export = await self._journal.ask(
+        export = await self._journal.call_aws(
             (lambda: self._origin.describe_export(snapshot.export_arn))
             if snapshot.export_arn
             else (lambda: self._origin.request_export(snapshot.id)),
@@ -177,7 +177,7 @@ class Exporting:
             await asyncio.sleep(pause_seconds)
             task.waiting_for("AWS to describe the export")
             pause_seconds = min(pause_seconds * 1.5, POLL_CEILING_SECONDS)
-            export = await self._journal.ask(lambda: self._origin.describe_export(snapshot.export_arn), task)
+            export = await self._journal.call_aws(lambda: self._origin.describe_export(snapshot.export_arn), task)
         task.planned("")
         if export.status == "FAILED":
             await self._journal.save(replace(snapshot, state="failed"))

@@ -12,8 +12,8 @@ from dyncdc.model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapsh
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.ports import Origin, SnapshotDecoders, Source
-from dyncdc.pipeline.reading.reader_pool import Readers
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .plan import Journal
@@ -35,7 +35,7 @@ class Loaded:
     broken: tuple[CorruptSnapshotError, ...]
 
 
-class Loading:
+class SnapshotLoad:
     """Reads files of one table's snapshots, as many at once as are worth it. Files are shards without parents."""
 
     def __init__(
@@ -44,9 +44,9 @@ class Loading:
         origin: Origin,
         journal: Journal,
         decoders: SnapshotDecoders,
-        readers: Readers,
+        readers: ReaderPool,
         checkpointer: Checkpointer,
-        engine: Engine,
+        engine: Instruments,
         membership: Membership,
         *,
         patient: bool = True,
@@ -85,7 +85,7 @@ class Loading:
         """
         export = Export(snapshot.export_arn, "COMPLETED", snapshot.export_time)
         # Filed under the snapshot's id: the same export may be loaded again, into a table that was made anew.
-        source = await self._journal.ask(lambda: self._origin.open_export(export, SourceId(snapshot.id)), task)
+        source = await self._journal.call_aws(lambda: self._origin.open_export(export, SourceId(snapshot.id)), task)
         self._checkpointer.watched.add(source.id)
         try:
             files = await self._journal.retry(lambda: self._files(source))

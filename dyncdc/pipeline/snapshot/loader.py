@@ -13,17 +13,17 @@ from dataclasses import replace
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Gap, Request, Snapshot, SourceId
 from dyncdc.pipeline.members.membership import Membership
-from dyncdc.pipeline.ports import Ghosts, Origin
-from dyncdc.pipeline.reading.reader_pool import Readers
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.ports import Origin, OrphanRows
+from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.telemetry.task_health import TaskProgress
 
-from .export import Exporting
-from .load import Loaded, Loading
+from .export import SnapshotExport
+from .load import Loaded, SnapshotLoad
 from .next_snapshot import choose, version_floor
 from .plan import Coverage, Journal, SnapshotPlan
-from .sweep import Sweeping
+from .sweep import SnapshotSweep
 
 __all__ = ["SnapshotLoader", "SnapshotPlan"]
 
@@ -36,12 +36,12 @@ class SnapshotLoader:
         plan: SnapshotPlan,
         origin: Origin,
         journal: Journal,
-        loading: Loading,
-        readers: Readers,
-        engine: Engine,
+        loading: SnapshotLoad,
+        readers: ReaderPool,
+        engine: Instruments,
         coverage: Coverage,
         recovery: Recovery,
-        ghosts: Ghosts,
+        ghosts: OrphanRows,
         membership: Membership,
     ) -> None:
         self._plan = plan
@@ -51,8 +51,8 @@ class SnapshotLoader:
         self._recovery = recovery
         self._membership = membership
         self._journal = journal
-        self._exporting = Exporting(plan, origin, self._journal, coverage, recovery)
-        self._sweeping = Sweeping(ghosts, self._journal, coverage, engine, self._blocked)
+        self._exporting = SnapshotExport(plan, origin, self._journal, coverage, recovery)
+        self._sweeping = SnapshotSweep(ghosts, self._journal, coverage, engine, self._blocked)
         self._version_floor = 0
         self._known_reasons: set[Request | Gap] = set()
         self.ended = asyncio.Event()
@@ -92,7 +92,7 @@ class SnapshotLoader:
     def _fail(self, error: CorruptSnapshotError, task: TaskProgress) -> None:
         self.failure = error
         self._engine.metrics.error("snapshot", error)
-        self._engine.progress.report(self.name, error, None)
+        self._engine.progress.log_retry(self.name, error, None)
         task.failed(str(error))
         self.ended.set()
 
@@ -217,7 +217,7 @@ class SnapshotLoader:
 
     def _given_up(self, snapshot: Snapshot, task: TaskProgress) -> bool:
         """Say what keeps other members from finishing their files; whether there is a reason for another snapshot."""
-        troubles = self._membership.troubles(SourceId(snapshot.id))
+        troubles = self._membership.errors(SourceId(snapshot.id))
         if not troubles:
             self._blocked(None, task)
             return False

@@ -8,12 +8,12 @@ from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Snapshot, SourceId
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
-from dyncdc.pipeline.reading.reader_pool import Readers
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.telemetry.task_health import TaskProgress
 
-from .load import Loaded, Loading
+from .load import Loaded, SnapshotLoad
 from .next_snapshot import choose
 from .plan import Journal, SnapshotPlan
 
@@ -22,7 +22,7 @@ LOOK_SECONDS = 1.0
 """Pause between two looks at the snapshots of a table: one small query."""
 
 
-class SnapshotShare:
+class MemberLoader:
     """What ``SnapshotLoader`` is for member 0, for all others and one table."""
 
     def __init__(
@@ -30,10 +30,10 @@ class SnapshotShare:
         plan: SnapshotPlan,
         stream: SourceId,
         journal: Journal,
-        loading: Loading,
-        readers: Readers,
+        loading: SnapshotLoad,
+        readers: ReaderPool,
         checkpointer: Checkpointer,
-        engine: Engine,
+        engine: Instruments,
         recovery: Recovery,
         membership: Membership,
     ) -> None:
@@ -114,6 +114,6 @@ class SnapshotShare:
             return
         self.failure = error
         self._engine.metrics.error("snapshot", error)
-        self._engine.progress.report(self.name, error, None)
+        self._engine.progress.log_retry(self.name, error, None)
         task.failed(str(error))
         self._membership.report(SourceId(snapshot.id), str(error))

@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Snapshot
 from dyncdc.pipeline.ports import SnapshotStore
-from dyncdc.pipeline.reading.shard_reader import Engine
-from dyncdc.pipeline.runtime import Backoff, may_be_mended, retry_for_ever
+from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.runtime import Backoff, is_recoverable, retry_forever
 from dyncdc.telemetry.task_health import TaskProgress
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Journal:
     def __init__(
         self,
         store: SnapshotStore,
-        engine: Engine,
+        engine: Instruments,
         name: str,
         *,
         epoch: int,
@@ -124,7 +124,7 @@ class Journal:
             await self._store.save(replace(snapshot, epoch=self._epoch))
 
         await self.retry(proven)
-        self._engine.progress.tell("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
+        self._engine.progress.log_info("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
 
     def judged(self, plan: SnapshotPlan) -> None:
         """All that this session thinks of the plan's snapshots is durable."""
@@ -132,13 +132,13 @@ class Journal:
 
     def tell(self, event: str, **keys: object) -> None:
         """Log what an operator should know of."""
-        self._engine.progress.tell(event, **keys)
+        self._engine.progress.log_info(event, **keys)
 
     async def accept_gap(self, table: str, source: str, begin: float, end: float) -> None:
         """Write down a gap that the user takes."""
         await self.retry(lambda: self._store.record_gap(table, source, begin, end))
 
-    async def ask(self, operation: Callable[[], Awaitable[T]], task: TaskProgress) -> T:
+    async def call_aws(self, operation: Callable[[], Awaitable[T]], task: TaskProgress) -> T:
         """Ask AWS, and ask again while it refuses: the bucket or the permission of one table must not end the others.
 
         Health names what is refused. Raises ConfigError and FatalError at once where nobody is patient (``--once``),
@@ -148,10 +148,10 @@ class Journal:
             try:
                 answer = await self.retry(operation)
             except (ConfigError, FatalError) as error:
-                if not self._patient or not may_be_mended(error):
+                if not self._patient or not is_recoverable(error):
                     raise
                 self._engine.metrics.error("snapshot", error)
-                self._engine.progress.report(self._name, error, REFUSED_PAUSE_SECONDS)
+                self._engine.progress.log_retry(self._name, error, REFUSED_PAUSE_SECONDS)
                 task.failed(str(error))
                 await asyncio.sleep(REFUSED_PAUSE_SECONDS)
             else:
@@ -163,6 +163,6 @@ class Journal:
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._engine.metrics.retry("snapshot", error)
-            self._engine.progress.report(self._name, error, pause_seconds)
+            self._engine.progress.log_retry(self._name, error, pause_seconds)
 
-        return await retry_for_ever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+        return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

@@ -8,8 +8,8 @@ from functools import partial
 
 from dyncdc.errors import CorruptSnapshotError
 from dyncdc.model import Snapshot, SourceId
-from dyncdc.pipeline.ports import Ghosts
-from dyncdc.pipeline.reading.shard_reader import Engine
+from dyncdc.pipeline.ports import OrphanRows
+from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .plan import Coverage, Journal
@@ -22,15 +22,15 @@ FEW_ITEMS = 100
 """So many items, or less than half of all, are marked as deleted without asking."""
 
 
-class Sweeping:
+class SnapshotSweep:
     """The state ``sweeping`` of a table's snapshots. ``blocked`` is told why it cannot go on, and None once it can."""
 
     def __init__(
         self,
-        ghosts: Ghosts,
+        ghosts: OrphanRows,
         journal: Journal,
         coverage: Coverage,
-        engine: Engine,
+        engine: Instruments,
         blocked: Callable[[CorruptSnapshotError | None, TaskProgress], None],
     ) -> None:
         self._ghosts = ghosts
@@ -62,7 +62,7 @@ class Sweeping:
             swept = await self._journal.retry(step)
             rows, after = rows + swept.rows, swept.upto
             task.moved()
-        self._engine.progress.tell("deleted items swept", table=snapshot.table, rows=rows, id=snapshot.id)
+        self._engine.progress.log_info("deleted items swept", table=snapshot.table, rows=rows, id=snapshot.id)
         return True
 
     async def _allowed(self, snapshot: Snapshot, task: TaskProgress, superseded: Callable[[], bool]) -> bool:
@@ -95,14 +95,14 @@ class Sweeping:
             task.waiting_for("ClickHouse to count deleted items")
             step = partial(self._ghosts.count, snapshot.table, snapshot.version, after)
             counted = await self._journal.retry(step)
-            live, ghosts, after = live + counted.live, ghosts + counted.ghosts, counted.upto
+            live, ghosts, after = live + counted.live, ghosts + counted.orphans, counted.upto
             task.moved()
         return live, ghosts
 
     async def _no_letters(self, snapshot: Snapshot, task: TaskProgress) -> None:
         """Wait until no item of the snapshot is a dead letter: its key would look deleted."""
         told = False
-        while letters := await self._journal.retry(lambda: self._ghosts.open_letters(SourceId(snapshot.id))):
+        while letters := await self._journal.retry(lambda: self._ghosts.open_dead_letters(SourceId(snapshot.id))):
             if not told:
                 error = CorruptSnapshotError(
                     f"loading {snapshot.table}: {letters:,} items of its snapshot are dead letters, so nothing is"

@@ -1,7 +1,7 @@
 """Diversion: how much may go to the dead letters before that is a fault of the setup and not of the data. Pure.
 
 Asked before anything is handed over, so past a limit nothing more is diverted. What stopped a life is kept, as a
-``Halt``: the next life counts from nothing, but stops at the same record with the same words, until that record becomes
+``LimitStop``: the next life counts from nothing, but stops at the same record with the same words, until that record becomes
 a row (the cause is mended) or the limit is raised.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Buried, Position, Shard, ShardId, SourceId
+from dyncdc.model import DeadLetter, Position, Shard, ShardId, SourceId
 
 WINDOW_RECORDS: Final = 10_000
 """``max_ratio`` is of so many records, the last ones of all shards together. Source: CONTRACT, [dead_letters]."""
@@ -26,15 +26,15 @@ Limit = Literal["max_ratio", "max_run"]
 
 
 @dataclass(frozen=True, slots=True)
-class DiversionLimits:
+class DeadLetterLimits:
     """``max_ratio`` of the last ``WINDOW_RECORDS`` records, and how many in a row, of one shard or into one table."""
 
     max_ratio: float = 1.0
-    max_run: int = sys.maxsize
+    max_consecutive: int = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
-class Halt:
+class LimitStop:
     """Why a life stopped diverting, and at which record. ``value``: the limit that was in force."""
 
     id: str
@@ -54,7 +54,7 @@ class Halt:
         """Where the record is that was not diverted any more."""
         return self.source, self.shard, self.position
 
-    def stands(self, limits: DiversionLimits) -> bool:
+    def stands(self, limits: DeadLetterLimits) -> bool:
         """Whether nobody has raised the limit since."""
         return self.value >= float(getattr(limits, self.limit))
 
@@ -62,7 +62,7 @@ class Halt:
 class LimitReached(FatalError):
     """Too many dead letters. ``halt`` is new unless ``again``, when an earlier life has kept it."""
 
-    def __init__(self, halt: Halt, *, again: bool) -> None:
+    def __init__(self, halt: LimitStop, *, again: bool) -> None:
         hint = f"mend the cause (`dyncdc dead-letters list` shows what was diverted) or raise dead_letters.{halt.limit}"
         super().__init__(halt.message, hint=hint)
         self.halt = halt
@@ -105,24 +105,26 @@ class _Window:
             self.diverted += 1
 
 
-class Diversion:
+class DeadLetterLimiter:
     """The counts of one life. ``halts``: what earlier lives have stopped at and nobody has closed."""
 
     def __init__(
         self,
-        limits: DiversionLimits | None = None,
-        halts: Iterable[Halt] = (),
+        limits: DeadLetterLimits | None = None,
+        halts: Iterable[LimitStop] = (),
         *,
-        on_mended: Callable[[Halt], None] = lambda _: None,
+        on_mended: Callable[[LimitStop], None] = lambda _: None,
     ) -> None:
-        self._limits = limits or DiversionLimits()
+        self._limits = limits or DeadLetterLimits()
         self._on_mended = on_mended
         self._window = _Window()
         self._runs: dict[tuple[SourceId, ShardId] | str, int] = {}
         self.halts = {halt.place: halt for halt in halts if halt.stands(self._limits)}
         """Those that still stand. One whose record has become a row leaves, and ``on_mended`` is told."""
 
-    def admit(self, shard: Shard, judged: int, buried: Sequence[Buried], positions: Sequence[Position]) -> None:
+    def count_decoded(
+        self, shard: Shard, judged: int, buried: Sequence[DeadLetter], positions: Sequence[Position]
+    ) -> None:
         """Count what became of a chunk, before it is handed over. ``positions``: of all its records.
 
         Raises LimitReached; then nothing of the chunk may be handed over.
@@ -137,7 +139,7 @@ class Diversion:
             self._window.divert()
             run = run + 1 if letter.ordinal == expected else 1
             expected = letter.ordinal + 1
-            if run > self._limits.max_run:
+            if run > self._limits.max_consecutive:
                 raise self._reached("max_run", letter, shard, buried[0].position)
         self._window.pass_by(judged - expected)
         self._runs[lane] = run if judged == expected else 0
@@ -147,7 +149,7 @@ class Diversion:
             if halt.position in positions:
                 self._mended(halt)
 
-    def refuse(self, destination: str, shard: Shard, letter: Buried, first: tuple[Shard, Position]) -> None:
+    def count_rejected(self, destination: str, shard: Shard, letter: DeadLetter, first: tuple[Shard, Position]) -> None:
         """Count a row that ClickHouse refuses, before its letter is written. Raises LimitReached.
 
         ``first``: where the first refused row of the same statement was read; no letter of it is written yet either.
@@ -157,12 +159,12 @@ class Diversion:
             raise LimitReached(known, again=True)
         self._window.turn()
         run = self._runs[destination] = self._runs.get(destination, 0) + 1
-        if run > self._limits.max_run:
+        if run > self._limits.max_consecutive:
             raise self._reached("max_run", letter, *first, refused=True)
         if self._too_many():
             raise self._reached("max_ratio", letter, *first, refused=True)
 
-    def accept(self, destination: str, rows: Iterable[tuple[Shard, bytes]]) -> None:
+    def count_accepted(self, destination: str, rows: Iterable[tuple[Shard, bytes]]) -> None:
         """Note that ClickHouse has taken rows. ``rows``: by shard, their positions as JSON texts."""
         self._runs.pop(destination, None)
         waiting = [halt for halt in self.halts.values() if halt.refused]
@@ -172,7 +174,7 @@ class Diversion:
                 if here and b'"%b"' % halt.position.encode() in positions:
                     self._mended(halt)
 
-    def _mended(self, halt: Halt) -> None:
+    def _mended(self, halt: LimitStop) -> None:
         if self.halts.pop(halt.place, None) is not None:
             self._on_mended(halt)
 
@@ -181,7 +183,7 @@ class Diversion:
         return window.seen >= WINDOW_RECORDS and window.diverted > self._limits.max_ratio * WINDOW_RECORDS
 
     def _reached(
-        self, limit: Limit, letter: Buried, shard: Shard, position: Position, *, refused: bool = False
+        self, limit: Limit, letter: DeadLetter, shard: Shard, position: Position, *, refused: bool = False
     ) -> LimitReached:
         value = float(getattr(self._limits, limit))
         much = f"{value:,.0f} in a row" if limit == "max_run" else f"{value:.4g} of the last {WINDOW_RECORDS:,} records"
@@ -190,7 +192,7 @@ class Diversion:
             f" more than {much}, from position {position} of shard {shard.id} on;"
             f" the reason is {letter.reason}{f' in column {letter.column}' if letter.column else ''}"
         )
-        found = Halt(
+        found = LimitStop(
             uuid.uuid4().hex,
             limit,
             value,

@@ -21,7 +21,7 @@ class _Lane(asyncio.Semaphore):
         return free
 
 
-class Slots:
+class InsertSlots:
     """``quick`` inserts of tables that are not slow, and ``SLOW_SLOTS`` of those that are.
 
     An insert that turns out to be slow moves to the slow ones. So it holds a slot of the others for ``SLOW_SECONDS`` at

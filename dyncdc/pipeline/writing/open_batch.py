@@ -26,19 +26,19 @@ class BatchLimits:
 
 
 @dataclass(slots=True)
-class Batch:
+class OpenBatch:
     """The blocks of one table that wait for their insert, in delivery order, each with its receipt."""
 
     table: str
     opened: float
-    ripe_at: float = inf
+    due_at: float = inf
     """Loop time at which it is flushed although it is neither full nor old; infinite until its flush is granted."""
     parts: deque[Part] = field(default_factory=deque)
     rows: int = 0
     nbytes: int = 0
     read_at: float = 0.0
     """Loop time at which the last change in it was read; 0 while it holds none, but a snapshot's items."""
-    hurried: bool = False
+    flush_requested: bool = False
 
     def add(self, block: Block, receipt: Receipt, read_at: float) -> None:
         if block.created:
@@ -50,7 +50,7 @@ class Batch:
     @property
     def granted(self) -> bool:
         """Whether it may be flushed before it is old."""
-        return self.ripe_at < inf
+        return self.due_at < inf
 
     def settle(self, parts: Sequence[Part]) -> None:
         """Acknowledge what is durable."""
@@ -58,7 +58,7 @@ class Batch:
             self.nbytes -= block.nbytes
             receipt.ack(block.nbytes)
 
-    def absorb(self, other: Batch) -> None:
+    def absorb(self, other: OpenBatch) -> None:
         """Add what came after."""
         self.read_at = max(self.read_at, other.read_at)
         self.parts += other.parts

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError, RejectedRowsError, RetryableError
-from dyncdc.model import Block, Buried, Position, Shard, SourceId
+from dyncdc.model import Block, DeadLetter, Position, Shard, SourceId
 from dyncdc.pipeline.ports import Rereading
 from dyncdc.pipeline.runtime import Backoff
 
@@ -25,7 +25,7 @@ BYTES_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedRow:
+class RejectedRow:
     """A row that ClickHouse refuses, alone in its block. ``position``: its record's, or its chunk's end if unknown."""
 
     block: Block
@@ -34,21 +34,21 @@ class RefusedRow:
     error: RejectedRowsError
 
 
-class Bury(Protocol):
+class DeadLetterSource(Protocol):
     """Makes the dead letter of a row that ClickHouse refuses."""
 
-    def name(self, row: RefusedRow) -> Buried:
+    def name(self, row: RejectedRow) -> DeadLetter:
         """Say what the letter will say: of which table it is, and why. The ordinal means nothing."""
 
-    def __call__(self, row: RefusedRow, record: bytes | None) -> Block:
+    def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
         """Return the letter. ``record``: what the row was made of, None where it cannot be had any more."""
 
 
-async def letters_of(
-    rows: Sequence[RefusedRow], sources: Mapping[SourceId, Rereading], bury: Bury
+async def dead_letters_of(
+    rows: Sequence[RejectedRow], sources: Mapping[SourceId, Rereading], bury: DeadLetterSource
 ) -> AsyncGenerator[list[Block], None]:
     """Yield the letters of all rows, one block each, as many at a time as may be in memory."""
-    by_shard: dict[Shard, list[RefusedRow]] = {}
+    by_shard: dict[Shard, list[RejectedRow]] = {}
     for row in rows:
         by_shard.setdefault(row.shard, []).append(row)
     deadline = asyncio.get_running_loop().time() + REREAD_SECONDS
@@ -61,8 +61,8 @@ async def letters_of(
             yield [bury(row, records.get(row.position)) for row in some]
 
 
-def _slices(rows: Sequence[RefusedRow]) -> Iterator[list[RefusedRow]]:
-    some: list[RefusedRow] = []
+def _slices(rows: Sequence[RejectedRow]) -> Iterator[list[RejectedRow]]:
+    some: list[RejectedRow] = []
     nbytes = 0
     for row in rows:
         nbytes += row.block.nbytes

@@ -19,17 +19,17 @@ from dyncdc.model import Block, Position, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import Receipt
 from dyncdc.pipeline.ports import Rereading, Sink
-from dyncdc.pipeline.runtime import Backoff, retry_for_ever
+from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress, TaskProgress
+from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
 from .batch import collapse, join, statement, take
-from .dead_letter_limits import Diversion
-from .flush_rate import Cadences
-from .insert_slots import Slots
+from .dead_letter_limits import DeadLetterLimiter
+from .flush_rate import FlushRates
+from .insert_slots import InsertSlots
 from .isolation import Isolation, Refusal, Row
-from .open_batch import Batch, BatchLimits, Part
-from .rejected_rows import Bury, RefusedRow, letters_of
+from .open_batch import BatchLimits, OpenBatch, Part
+from .rejected_rows import DeadLetterSource, RejectedRow, dead_letters_of
 
 PRESSURE_SHARE = 0.25
 """Somebody waits for the budget and open batches hold this share of it: flush the largest."""
@@ -63,30 +63,30 @@ class Writer:
         limits: BatchLimits,
         *,
         token_prefix: str,
-        bury: Bury,
+        bury: DeadLetterSource,
         metrics: Metrics,
-        progress: Progress,
+        progress: TaskHealth,
         clock: Callable[[], float],
-        diversion: Diversion | None = None,
+        diversion: DeadLetterLimiter | None = None,
     ) -> None:
         self._sink = sink
         self._budget = budget
         self._limits = limits
         self._token_prefix = token_prefix
         self._bury = bury
-        self._diversion = diversion or Diversion()
+        self._diversion = diversion or DeadLetterLimiter()
         self._metrics = metrics
         self._progress = progress
         self._clock = clock
         self._ordinal = 0
-        self._open: dict[str, Batch] = {}
-        self._cadences = Cadences(limits.max_age_seconds)
-        self._flushing: dict[str, Batch] = {}
+        self._open: dict[str, OpenBatch] = {}
+        self._cadences = FlushRates(limits.max_age_seconds)
+        self._flushing: dict[str, OpenBatch] = {}
         self._refused: dict[str, str] = {}
         """Tables that take nothing at present, and what was said of the last try."""
-        self._rejected: dict[str, list[RefusedRow]] = {}
+        self._rejected: dict[str, list[RejectedRow]] = {}
         """Rows of the statement under way that ClickHouse refuses, by table."""
-        self._slots = Slots(limits.inserts_in_flight)
+        self._slots = InsertSlots(limits.inserts_in_flight)
         self._wake = asyncio.Event()
         self._eased = asyncio.Event()
         self._draining = False
@@ -101,18 +101,18 @@ class Writer:
         now = asyncio.get_running_loop().time()
         batch = self._open.get(block.table)
         if batch is None:
-            batch = self._open[block.table] = Batch(block.table, now)
+            batch = self._open[block.table] = OpenBatch(block.table, now)
         if not batch.granted:
             granted_at = self._cadences.grant(block.table, now, len(self._open))
-            batch.ripe_at = batch.ripe_at if granted_at is None else granted_at
+            batch.due_at = batch.due_at if granted_at is None else granted_at
         batch.add(block, receipt, now if read_at is None else read_at)
         self._wake.set()
 
-    def hurry(self, tables: Collection[str]) -> None:
+    def flush_soon(self, tables: Collection[str]) -> None:
         """Flush these tables now: a shard has been read to its end and its children wait for what it held."""
         for table in tables:
             if table in self._open:
-                self._open[table].hurried = True
+                self._open[table].flush_requested = True
         self._wake.set()
 
     def drain(self) -> None:
@@ -120,13 +120,13 @@ class Writer:
         self._draining = True
         self._wake.set()
 
-    async def room(self, tables: Collection[str]) -> None:
+    async def wait_for_capacity(self, tables: Collection[str]) -> None:
         """Wait until ``has_room``."""
-        while not self.has_room(tables):
+        while not self.has_capacity(tables):
             self._eased.clear()
             await self._eased.wait()
 
-    def has_room(self, tables: Collection[str]) -> bool:
+    def has_capacity(self, tables: Collection[str]) -> bool:
         """Whether no table among ``tables`` is being refused, or slow, while those that are hold their share."""
         return not any(self._overdrawn(table) for table in tables)
 
@@ -178,11 +178,11 @@ class Writer:
             due.append(max(free, key=lambda batch: batch.nbytes).table)
         return due
 
-    def _ripe_at(self, batch: Batch) -> float:
+    def _ripe_at(self, batch: OpenBatch) -> float:
         """When a batch is old enough: one age after it was opened, or as soon as its table's cadence allows."""
-        if batch.hurried:
+        if batch.flush_requested:
             return -inf
-        return min(batch.ripe_at, batch.opened + self._cadences.age_seconds(len(self._open)))
+        return min(batch.due_at, batch.opened + self._cadences.age_seconds(len(self._open)))
 
     def _pressed(self, now: float) -> bool:
         since = self._budget.waiting_since()
@@ -200,7 +200,7 @@ class Writer:
             ages.append(PRESSURE_WAIT_SECONDS)
         return max(0.0, min(ages)) if ages else None
 
-    async def _flush(self, batch: Batch) -> None:
+    async def _flush(self, batch: OpenBatch) -> None:
         table = batch.table
         with self._progress.task(f"insert:{table}") as task:
             while batch.parts:
@@ -221,7 +221,7 @@ class Writer:
         self._ordinal += 1
         return f"{self._token_prefix}/{self._ordinal}"
 
-    async def _write(self, batch: Batch, parts: list[Part], token: str, task: TaskProgress) -> None:
+    async def _write(self, batch: OpenBatch, parts: list[Part], token: str, task: TaskProgress) -> None:
         """Make the rows durable, those aside that are refused: they are kept for ``_bury_refused``.
 
         ``parts`` grows when there is nothing to compare refused rows with, by what has come since.
@@ -275,13 +275,13 @@ class Writer:
         return found, [(block, parts[number][1]) for number, block in isolation.left()]
 
     def _accept(self, table: str, parts: Sequence[Part]) -> None:
-        self._diversion.accept(table, ((receipt.shard, block.positions) for block, receipt in parts))
+        self._diversion.count_accepted(table, ((receipt.shard, block.positions) for block, receipt in parts))
 
     async def _rest(self, table: str, error: Refusal, patience_seconds: float) -> None:
         """Pause, since the table takes nothing: for long where no other pause was."""
         backoff = Backoff(patience_seconds, patience_seconds) if isinstance(error, RejectedRowsError) else Backoff()
         pause_seconds = backoff.next_seconds()
-        self._progress.report(f"insert:{table}", error, pause_seconds)
+        self._progress.log_retry(f"insert:{table}", error, pause_seconds)
         await asyncio.sleep(pause_seconds)
 
     def _note(self, table: str, task: TaskProgress, error: Exception) -> None:
@@ -291,7 +291,7 @@ class Writer:
             self._refused[table] += "; what it is read from is not read on, as it holds its share of the memory"
         task.waiting_for(self._refused[table])
 
-    def _widen(self, batch: Batch, parts: list[Part], left: list[Part]) -> bool:
+    def _widen(self, batch: OpenBatch, parts: list[Part], left: list[Part]) -> bool:
         """Let rows that came since join those that wait; return whether any did."""
         since = self._open.pop(batch.table, None)
         if since is not None:
@@ -310,12 +310,12 @@ class Writer:
     def _reject(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> None:
         """Keep a refused row for its burial. Raises LimitReached when there are too many."""
         position = Position(orjson.loads(block.positions)) if block.positions else receipt.mark.position
-        row = RefusedRow(block, receipt.shard, position, error)
+        row = RejectedRow(block, receipt.shard, position, error)
         rejected = self._rejected.setdefault(block.table, [])
         rejected.append(row)
         letter = self._bury.name(row)
         self._progress.diverted([letter])
-        self._diversion.refuse(block.table, row.shard, letter, (rejected[0].shard, rejected[0].position))
+        self._diversion.count_rejected(block.table, row.shard, letter, (rejected[0].shard, rejected[0].position))
 
     async def _bury_refused(self, table: str, token: str, task: TaskProgress) -> None:
         """Make the letters of the statement's refused rows durable."""
@@ -324,7 +324,7 @@ class Writer:
             return
         task.waiting_for("the records of refused rows")
         number = 0
-        async with aclosing(letters_of(rejected, self.sources, self._bury)) as slices:
+        async with aclosing(dead_letters_of(rejected, self.sources, self._bury)) as slices:
             async for letters in slices:
                 pending = deque((letter, None) for letter in letters)
                 while pending:
@@ -364,10 +364,10 @@ class Writer:
             if loop.time() - refused_since >= patience_seconds:
                 raise error
             self._metrics.retry("insert", error)
-            self._progress.report(f"insert:{block.table}", error, pause_seconds)
+            self._progress.log_retry(f"insert:{block.table}", error, pause_seconds)
             self._note(block.table, task, error)
 
-        await retry_for_ever(attempt, backoff=Backoff(), on_retry=on_retry)
+        await retry_forever(attempt, backoff=Backoff(), on_retry=on_retry)
         if not past_views:
             self._refused.pop(block.table, None)
             self._eased.set()

@@ -34,57 +34,61 @@ _CLEANUP: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Incompatibility:
     """Why a table cannot be used, and what to do."""
 
     reason: str
     todo: str
 
 
-def refusals(table: ExistingTable, spec: TableSpec, cluster: str | None = None) -> list[Refusal]:
+def incompatibilities(table: ExistingTable, spec: TableSpec, cluster: str | None = None) -> list[Incompatibility]:
     """Return every reason why a table cannot keep the rows of ``spec`` right; empty when it is safe."""
     if not ENGINE.fullmatch(table.engine):
-        return [Refusal(f"its engine is {table.engine}", _OTHER_ENGINES.get(table.engine, _USE_REPLACING))]
+        return [Incompatibility(f"its engine is {table.engine}", _OTHER_ENGINES.get(table.engine, _USE_REPLACING))]
     found = [*_of_version(table, spec), *_of_keys(table, spec), *_of_deletes(table, spec), *_of_columns(table, spec)]
     found += _of_hazards(table)
     if cluster and not is_replicated(table.engine):
         todo = "use a ReplicatedReplacingMergeTree table, or leave clickhouse.cluster out"
-        found.append(Refusal(f"its engine is {table.engine}: only one server of cluster {cluster} has its rows", todo))
+        found.append(
+            Incompatibility(f"its engine is {table.engine}: only one server of cluster {cluster} has its rows", todo)
+        )
     return found
 
 
-def _of_version(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
+def _of_version(table: ExistingTable, spec: TableSpec) -> Iterator[Incompatibility]:
     if not table.engine_columns:
-        yield Refusal("its ReplacingMergeTree has no version column", _USE_REPLACING)
+        yield Incompatibility("its ReplacingMergeTree has no version column", _USE_REPLACING)
         return
     version = table.engine_columns[0]
     if version != spec.version_column:
-        yield Refusal(f"its version column is {version}", f'set tables.metadata.version = "{version}"')
+        yield Incompatibility(f"its version column is {version}", f'set tables.metadata.version = "{version}"')
         return
     column = table.column(version)
     if column is not None and column.computed:
-        yield Refusal(f"its version column {version} is computed", "it must be a plain column, which dyncdc fills")
+        yield Incompatibility(
+            f"its version column {version} is computed", "it must be a plain column, which dyncdc fills"
+        )
     if column is not None and column.type not in VERSION_TYPES:
-        yield Refusal(f"its version column {version} is {column.type}", _version_todo(table, version))
+        yield Incompatibility(f"its version column {version} is {column.type}", _version_todo(table, version))
 
 
-def _of_keys(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
+def _of_keys(table: ExistingTable, spec: TableSpec) -> Iterator[Incompatibility]:
     taken = {column.path[0] for column in spec.columns if column.key}
     missing = [key.name for key in spec.keys if key.name not in taken]
     if missing:
         todo = "give each key attribute a column of its own, by its name or by [[tables.columns]]"
-        yield Refusal(f"it has no column for the key attribute {', '.join(missing)}", todo)
+        yield Incompatibility(f"it has no column for the key attribute {', '.join(missing)}", todo)
         return
     keys = key_columns(spec)
     if not _sorted_by(table, keys):
         wanted = ", ".join(keys)
-        yield Refusal(
+        yield Incompatibility(
             f"its ORDER BY is ({table.sorting_key}), not exactly the key ({wanted}): different items would replace each"
             " other, or versions of one item never meet",
             f"use a table with ORDER BY ({wanted})",
         )
     if any(column.in_partition_key and column.name not in keys for column in table.columns):
-        yield Refusal(
+        yield Incompatibility(
             f"its PARTITION BY is {table.partition_key}, which is not of the key alone: versions of one item in"
             " different partitions never replace each other",
             "use a table without PARTITION BY, or partitioned by key attributes only",
@@ -106,59 +110,65 @@ def _version_todo(table: ExistingTable, version: str) -> str:
     )
 
 
-def _of_hazards(table: ExistingTable) -> Iterator[Refusal]:
+def _of_hazards(table: ExistingTable) -> Iterator[Incompatibility]:
     found, name = table.hazards, qualified(table.name)
     if found.row_ttl:
-        yield Refusal(
+        yield Incompatibility(
             f"its TTL removes rows ({found.row_ttl}): the newest of an item may go and an older one show again, and a"
             " deleted item come back",
             f"run: ALTER TABLE {name} REMOVE TTL (DynamoDB's own TTL deletes items here too)",
         )
     for column in found.column_ttls:
         todo = f"run: ALTER TABLE {name} MODIFY COLUMN {quote_name(column)} REMOVE TTL"
-        yield Refusal(f"the TTL of its column {column} takes values away", todo)
+        yield Incompatibility(f"the TTL of its column {column} takes values away", todo)
     for projection in found.projections:
         todo = (
             f"run: ALTER TABLE {name} DROP PROJECTION {quote_name(projection)}, or"
             f" ALTER TABLE {name} MODIFY SETTING deduplicate_merge_projection_mode = 'rebuild'"
         )
-        yield Refusal(f"its projection {projection} may show rows that were replaced", todo)
+        yield Incompatibility(f"its projection {projection} may show rows that were replaced", todo)
 
 
-def _of_deletes(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
+def _of_deletes(table: ExistingTable, spec: TableSpec) -> Iterator[Incompatibility]:
     given = table.engine_columns[1] if len(table.engine_columns) > 1 else ""
     if spec.deletes == "tombstone" and not spec.deleted_column:
         statement = add_mark_column(table.name, given or DELETED_COLUMN)
-        yield Refusal("it has no column that marks deleted items", f'set deletes = "ignore", or run: {statement}')
+        yield Incompatibility(
+            "it has no column that marks deleted items", f'set deletes = "ignore", or run: {statement}'
+        )
     elif given and spec.deleted_column not in ("", given):
-        yield Refusal(f"its engine hides rows by {given}", f'set tables.metadata.deleted = "{given}"')
+        yield Incompatibility(f"its engine hides rows by {given}", f'set tables.metadata.deleted = "{given}"')
     if spec.ttl_deletes == "keep" and spec.expired_column and table.column(spec.expired_column) is None:
         statement = add_mark_column(table.name, spec.expired_column)
-        yield Refusal("it has no column that marks expired items", f'set ttl_deletes = "delete", or run: {statement}')
+        yield Incompatibility(
+            "it has no column that marks expired items", f'set ttl_deletes = "delete", or run: {statement}'
+        )
     own = (spec.deleted_column, "UInt8"), (spec.spill_column, "String"), (spec.expired_column, "UInt8")
     for name, wanted in own:
         column = table.column(name) if name else None
         if column is not None and column.computed:
-            yield Refusal(f"its column {name} is computed", "it must be a plain column, which dyncdc fills")
+            yield Incompatibility(f"its column {name} is computed", "it must be a plain column, which dyncdc fills")
         if column is not None and column.type != wanted:
-            yield Refusal(f"its column {name} is {column.type}", f"it must be {wanted}")
+            yield Incompatibility(f"its column {name} is {column.type}", f"it must be {wanted}")
     cleanup = _CLEANUP.search(table.engine_full)
     if cleanup is not None:
         todo = "remove the setting: deleted items come back when an older change is read again after a merge"
-        yield Refusal(f"it is set to {cleanup[0]}", todo)
+        yield Incompatibility(f"it is set to {cleanup[0]}", todo)
 
 
-def _of_columns(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
+def _of_columns(table: ExistingTable, spec: TableSpec) -> Iterator[Incompatibility]:
     for wanted in spec.columns:
         column = table.column(wanted.name)
         if column is None:
             attribute = format_attribute_path(wanted.path)
-            yield Refusal(
+            yield Incompatibility(
                 f"it has no column {wanted.name} for {attribute}",
                 f"run: {add_column(table.name, wanted, spill=spec.spill_column)}",
             )
         elif column.computed:
-            yield Refusal(f"its column {wanted.name} is computed", "map the attribute to another column, or to none")
+            yield Incompatibility(
+                f"its column {wanted.name} is computed", "map the attribute to another column, or to none"
+            )
         elif column.type != wanted.type:
             todo = f'set its type = "{column.type}" in [[tables.columns]]'
-            yield Refusal(f"its column {wanted.name} is {column.type}, not {wanted.type}", todo)
+            yield Incompatibility(f"its column {wanted.name} is {column.type}, not {wanted.type}", todo)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dyncdc.schema.sql.column_comments import Origin, read_comment
-from dyncdc.schema.stored_mapping import Kept
+from dyncdc.schema.stored_mapping import StoredColumn
 
 from .hazards import Hazards, find_hazards
 
@@ -29,13 +29,13 @@ class ExistingColumn:
     in_sorting_key: bool = False
     default: str = ""
     """The expression of its DEFAULT, "" for none."""
-    kept: Origin | None = None
+    stored: Origin | None = None
     """What it was made for, where that is kept and counts for more than its comment."""
 
     @property
     def origin(self) -> Origin | None:
         """The attribute that it was made for; None where only its name can tell."""
-        return self.kept or read_comment(self.comment)
+        return self.stored or read_comment(self.comment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ExistingTable:
     partition_key: str
     columns: tuple[ExistingColumn, ...]
     create_query: str = ""
-    kept: Mapping[str, Kept] = field(default_factory=dict)
+    stored: Mapping[str, StoredColumn] = field(default_factory=dict)
     """What is kept of its mapping by column: see ``mappings``."""
 
     @property

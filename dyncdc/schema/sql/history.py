@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from dyncdc.schema.existing.compatibility import ENGINE, Refusal
+from dyncdc.schema.existing.compatibility import ENGINE, Incompatibility
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.history_columns import HISTORY_COLUMNS, history_keys, history_name
 from dyncdc.schema.table_spec import TableSpec
@@ -45,30 +45,30 @@ def create_history(spec: TableSpec, cluster: str | None = None) -> str:
     )
 
 
-def history_refusals(table: ExistingTable, spec: TableSpec) -> list[Refusal]:
+def history_incompatibilities(table: ExistingTable, spec: TableSpec) -> list[Incompatibility]:
     """Return every reason why an existing table cannot be the history; empty when it is safe."""
     if not ENGINE.fullmatch(table.engine):
         reason = f"its history {table.name} has the engine {table.engine}: what is read again would be there twice"
-        return [Refusal(reason, "move it away: the table that dyncdc makes is in `dyncdc ddl`")]
+        return [Incompatibility(reason, "move it away: the table that dyncdc makes is in `dyncdc ddl`")]
     return list(_refusals(table, spec))
 
 
-def _refusals(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
+def _refusals(table: ExistingTable, spec: TableSpec) -> Iterator[Incompatibility]:
     wanted = identity_columns(spec)
     if table.sorting_columns is None or set(table.sorting_columns) != set(wanted):
         listed = ", ".join(wanted)
-        yield Refusal(
+        yield Incompatibility(
             f"its history {table.name} has ORDER BY ({table.sorting_key}): changes would replace each other, or be"
             " there twice",
             f"use a table with ORDER BY ({listed})",
         )
     if len(table.engine_columns) > 1:
-        yield Refusal(
+        yield Incompatibility(
             f"its history {table.name} hides rows by {table.engine_columns[1]}", "use ReplacingMergeTree without it"
         )
     time = history_name("time", [key.name for key in history_keys(spec)])
     if any(column.in_partition_key and column.name not in (*wanted, time) for column in table.columns):
-        yield Refusal(
+        yield Incompatibility(
             f"its history {table.name} has PARTITION BY {table.partition_key}: a change that is read again might not"
             " meet itself",
             f"partition it by {', '.join((*wanted, time))} only, or not at all",
@@ -78,9 +78,9 @@ def _refusals(table: ExistingTable, spec: TableSpec) -> Iterator[Refusal]:
         if column is None or column.computed:
             state = "no column" if column is None else "a computed column"
             todo = f"run: ALTER TABLE {qualified(table.name)} ADD COLUMN {quote_name(name)} {kind}"
-            yield Refusal(f"its history {table.name} has {state} {name}", todo)
+            yield Incompatibility(f"its history {table.name} has {state} {name}", todo)
         elif _plain(column.type) != _plain(kind):
-            yield Refusal(f"its history {table.name} has {name} {column.type}", f"it must be {kind}")
+            yield Incompatibility(f"its history {table.name} has {name} {column.type}", f"it must be {kind}")
 
 
 def _plain(kind: str) -> str:

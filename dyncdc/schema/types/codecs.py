@@ -147,8 +147,8 @@ def _moment(node: TypeNode, _: str) -> Codec | None:
     digits, limits = _moment_range(node)
     if not 0 <= digits <= 9:
         return None
-    encoders = {"S": datetimes.moment_encoder(digits, limits), "N": datetimes.epoch_encoder(digits, limits)}
-    return Codec(node, datetimes.moment_default(digits), encoders, "S", True)
+    encoders = {"S": datetimes.datetime_encoder(digits, limits), "N": datetimes.epoch_encoder(digits, limits)}
+    return Codec(node, datetimes.datetime_default(digits), encoders, "S", True)
 
 
 def _array(node: TypeNode, text: str) -> Codec | None:

@@ -50,7 +50,7 @@ def date_encoder(limits: tuple[datetime.date, datetime.date]) -> Encoder:
     return encode
 
 
-def moment_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
+def datetime_encoder(digits: int, limits: tuple[int, int]) -> Encoder:
     """S into a DateTime (no digits) or DateTime64: other spellings of the instant, with an offset, say, blur its text.
 
     More digits than the column has are cut off, for those that allow it.
@@ -112,7 +112,7 @@ def epoch_unit(numbers: Iterable[str]) -> Literal["", "epoch_ms", "epoch_us"]:
     return ""
 
 
-def moment_default(digits: int) -> bytes:
+def datetime_default(digits: int) -> bytes:
     """Return the cell of the epoch."""
     return _cell(0, "", digits)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from .reject_reasons import BAD_VALUE, TOO_DEEP, Undecodable
+from .reject_reasons import BAD_VALUE, TOO_DEEP, UndecodableRecord
 
 TypedValue = dict[str, object]
 """One DynamoDB value, such as ``{"S": "a"}``: exactly one type with its payload."""
@@ -36,9 +36,9 @@ _MAX_NUMBER_LENGTH: Final = 400
 """Longest number text looked at: the range's longest plain form has 170 characters, so this bounds the work only."""
 
 
-def bad_value(detail: str) -> Undecodable:
+def bad_value(detail: str) -> UndecodableRecord:
     """Return the failure for something that DynamoDB cannot have meant."""
-    return Undecodable(BAD_VALUE, detail)
+    return UndecodableRecord(BAD_VALUE, detail)
 
 
 def unpack(value: object) -> tuple[str, object]:
@@ -167,7 +167,7 @@ def canonical(value: object, depth: int = 0) -> TypedValue:
     if scalar is not None:
         return {tag: scalar(payload)}
     if depth >= MAX_DEPTH:
-        raise Undecodable(TOO_DEEP, f"maps and lists nest deeper than {MAX_DEPTH} levels")
+        raise UndecodableRecord(TOO_DEEP, f"maps and lists nest deeper than {MAX_DEPTH} levels")
     if tag == "M":
         return {"M": {name: canonical(inner, depth + 1) for name, inner in entries(payload).items()}}
     if tag == "L":
@@ -209,7 +209,7 @@ def _plain(value: object, depth: int, blurs: list[str]) -> object:
         return orjson.Fragment(canonical_number(payload))
     if tag == "M" or tag == "L":
         if depth >= MAX_DEPTH:
-            raise Undecodable(TOO_DEEP, f"maps and lists nest deeper than {MAX_DEPTH} levels")
+            raise UndecodableRecord(TOO_DEEP, f"maps and lists nest deeper than {MAX_DEPTH} levels")
         if tag == "M":
             return {name: _plain(inner, depth + 1, blurs) for name, inner in entries(payload).items()}
         return [_plain(inner, depth + 1, blurs) for inner in elements(payload)]

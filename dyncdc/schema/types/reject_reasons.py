@@ -28,7 +28,7 @@ MISFIT: Final = "misfit"
 REASONS: Final = (NOT_JSON, BAD_ENVELOPE, BAD_VERSION, BAD_VALUE, TOO_DEEP, KEY_DOES_NOT_FIT, MISFIT)
 
 
-class Undecodable(ValueError):
+class UndecodableRecord(ValueError):
     """This record becomes a dead letter. ``detail`` names columns and types, never a value of the item."""
 
     def __init__(self, reason: str, detail: str, *, column: str = "") -> None:

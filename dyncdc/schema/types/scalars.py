@@ -17,7 +17,7 @@ from typing import Final
 import orjson
 
 from .dynamodb_values import boolean, canonical_base64, canonical_number, plain_text, text
-from .reject_reasons import Undecodable
+from .reject_reasons import UndecodableRecord
 
 Encoder = Callable[[object], "bytes | None"]
 """From the payload of one DynamoDB type to a cell, None when it does not fit. Raises Undecodable for a bad payload."""
@@ -197,7 +197,7 @@ def _float_cell(number: str, value: float, shortest: str, digits: int) -> bytes 
     cell = quoted(float_text(value, digits))
     try:
         exact = canonical_number(shortest) == number
-    except Undecodable:  # the rounded value lies outside DynamoDB's range
+    except UndecodableRecord:  # the rounded value lies outside DynamoDB's range
         exact = False
     return cell if exact else Inexact(cell)
 

@@ -16,7 +16,7 @@ from dyncdc.errors import RetryableError
 
 from .asynch_connection import ProtocolConnection, Statement
 from .error_codes import NOT_ENOUGH_SPACE, SettingRefusedError, translate
-from .query_settings import LIMITS, Settings, with_ours
+from .query_settings import LIMITS, Settings, with_required_settings
 from .tls import NO_CERTIFICATES, Certificates
 
 Row = tuple[Any, ...]
@@ -193,4 +193,4 @@ class ClickHouse:
         return made
 
     def _settings(self, sql: str, settings: Settings) -> dict[str, object]:
-        return with_ours(settings, rows=isinstance(sql, Statement), refused=self._refused)
+        return with_required_settings(settings, rows=isinstance(sql, Statement), refused=self._refused)

@@ -108,7 +108,7 @@ _LIMITS_OF_ROWS: Final = (
 _ROWS: Final = {**ALWAYS, **{name: LIMITS[name] for name in _LIMITS_OF_ROWS}}
 
 
-def with_ours(settings: Settings, *, rows: bool, refused: set[str]) -> dict[str, object]:
+def with_required_settings(settings: Settings, *, rows: bool, refused: set[str]) -> dict[str, object]:
     """Return a statement's settings. ``rows``: it inserts rows that it carries; ``refused``: limits not ours to set."""
     ours = _ROWS if rows else {**ALWAYS, **READING, **LIMITS}
     return {**{name: value for name, value in ours.items() if name not in refused}, **settings}

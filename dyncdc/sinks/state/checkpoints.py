@@ -71,7 +71,7 @@ class ClickHouseCheckpoints:
         newest = f"SELECT argMax(id, place) FROM ({begun}) GROUP BY of, into"
         return f"SELECT id FROM {SNAPSHOTS} WHERE pipeline = {quote_text(self._pipeline)} AND id NOT IN ({newest})"
 
-    async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
+    async def refresh(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
         """As ``load``, of some sources, as this replica has them."""
         if not sources:
             return []

@@ -16,7 +16,7 @@ import orjson
 
 from dyncdc.errors import FatalError
 from dyncdc.model import Position, ShardId, SourceId
-from dyncdc.pipeline.writing.dead_letter_limits import Halt, Limit
+from dyncdc.pipeline.writing.dead_letter_limits import Limit, LimitStop
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse, Row
 from dyncdc.sinks.client.query_settings import WAIT_FOR_DELETES
@@ -40,7 +40,7 @@ _FIELDS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class StoredDeadLetter:
     """One dead letter. ``table`` is DynamoDB's; times in seconds since the epoch, ``replayed_at`` None while open."""
 
     id: str
@@ -64,7 +64,7 @@ class Letter:
         return "dropped" if self.error.startswith(DROPPED) else "replayed"
 
 
-class _HaltRaw(msgspec.Struct):
+class _LimitStopRaw(msgspec.Struct):
     limit: Limit
     value: float
     refused: bool
@@ -118,7 +118,7 @@ class ClickHouseDeadLetters:
         only_open: bool = True,
         limit: int | None = None,
         with_raw: bool = False,
-    ) -> list[Letter]:
+    ) -> list[StoredDeadLetter]:
         """Letters, newest first. ``ids`` and ``prefix`` (of an id) narrow them; ``with_raw``: the records too."""
         if ids is not None and len(ids) > IDS_PER_STATEMENT:
             raise ValueError(f"more than {IDS_PER_STATEMENT} ids at a time")
@@ -135,12 +135,12 @@ class ClickHouseDeadLetters:
         )
         return [_letter(row) for row in rows]
 
-    async def open_halts(self) -> Sequence[Halt]:
+    async def open_limit_stops(self) -> Sequence[LimitStop]:
         """What earlier lives have stopped at and nobody has closed."""
         found = await self.find(reason=HALT, with_raw=True)
         return [_halt(letter) for letter in found]
 
-    async def save_halt(self, halt: Halt) -> None:
+    async def save_limit_stop(self, halt: LimitStop) -> None:
         """Keep what a life has stopped at."""
         limit = {"limit": halt.limit, "value": halt.value, "refused": halt.refused}
         row = {
@@ -157,7 +157,7 @@ class ClickHouseDeadLetters:
         }
         await append_rows(self._clickhouse, DEAD_LETTERS, [row], doing="keeping why dyncdc stops")
 
-    async def close_halt(self, halt: Halt) -> None:
+    async def close_limit_stop(self, halt: LimitStop) -> None:
         """Mark one as done with."""
         await self.close([halt.id])
 
@@ -215,22 +215,24 @@ class ClickHouseDeadLetters:
         return " AND ".join(found)
 
 
-def _letter(row: Row) -> Letter:
+def _letter(row: Row) -> StoredDeadLetter:
     id_, table, reason, column, error, source, shard, position, received_at, replayed_at, *rest = row
     closed = replayed_at / 1_000_000 if replayed_at else None
     raw = _decoded(rest[0]) if rest else None
-    return Letter(id_, table, reason, column, error, source, shard, position, received_at / 1_000_000, closed, raw)
+    return StoredDeadLetter(
+        id_, table, reason, column, error, source, shard, position, received_at / 1_000_000, closed, raw
+    )
 
 
-def _halt(letter: Letter) -> Halt:
+def _halt(letter: StoredDeadLetter) -> LimitStop:
     try:
-        limit = msgspec.json.decode(letter.raw or b"", type=_HaltRaw)
+        limit = msgspec.json.decode(letter.raw or b"", type=_LimitStopRaw)
     except msgspec.MsgspecError:
         raise FatalError(
             f"reading dead letter {letter.id}: it says that a limit was reached, and not which",
             hint=f"it was edited; drop it: `dyncdc dead-letters drop {letter.id}`",
         ) from None
-    return Halt(
+    return LimitStop(
         letter.id,
         limit.limit,
         limit.value,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from dyncdc.errors import AccessDeniedError, FatalError, RetryableError
-from dyncdc.pipeline.destinations.bindings import Binding, Held, Partition, Standing, Target
+from dyncdc.pipeline.destinations.bindings import Binding, DestinationContents, DestinationState, Partition, Target
 from dyncdc.schema.existing.compatibility import ENGINE
 from dyncdc.schema.existing.hazards import find_hazards
 from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
@@ -43,7 +43,7 @@ class ClickHouseDestinations:
         with until_made_again():
             await write_bindings(self._clickhouse, rows)
 
-    async def look(self, destinations: Collection[str]) -> Mapping[str, Standing]:
+    async def read_state(self, destinations: Collection[str]) -> Mapping[str, DestinationState]:
         """One query for all. Only parts that hold rows count: TRUNCATE leaves empty ones for a while."""
         names = ", ".join(map(quote_text, sorted(destinations)))
         blind = False
@@ -51,16 +51,16 @@ class ClickHouseDestinations:
             rows = await self._standing(names, _PARTS.format(names=names))
         except AccessDeniedError:  # a user of an earlier version, who was not asked for system.parts
             rows, blind = await self._standing(names, _NO_PARTS), True
-        found: dict[str, Standing] = {}
+        found: dict[str, DestinationState] = {}
         partitions: dict[str, dict[str, Partition]] = {}
         for name, uuid, engine_full, create_query, id_, first, last, size, at, cleaned in rows:
             mine = partitions.setdefault(name, {})
             if size:
                 mine[id_] = Partition(first, last, size)
             hazards = str(find_hazards(engine_full, create_query))
-            found[name] = Standing(uuid, at / MICROSECONDS, mine, bool(cleaned), hazards=hazards, blind=blind)
+            found[name] = DestinationState(uuid, at / MICROSECONDS, mine, bool(cleaned), hazards=hazards, blind=blind)
         for name in set(destinations) - found.keys():
-            found[name] = Standing("", 0.0, detached=await is_detached(self._clickhouse, name))
+            found[name] = DestinationState("", 0.0, detached=await is_detached(self._clickhouse, name))
         return found
 
     async def _standing(self, names: str, parts: str) -> Sequence[tuple[Any, ...]]:
@@ -131,7 +131,7 @@ async def read_bindings(clickhouse: ClickHouse) -> list[Binding]:
             Target(table, destination, uuid, arn, table_id),
             number,
             since / MICROSECONDS,
-            Held(dict(zip(partitions, blocks, strict=True)), held_rows, bool(live)),
+            DestinationContents(dict(zip(partitions, blocks, strict=True)), held_rows, bool(live)),
             revision,
             saved_at / MICROSECONDS,
         )

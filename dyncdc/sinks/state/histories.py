@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from dyncdc.pipeline.destinations.bindings import Held, Standing
+from dyncdc.pipeline.destinations.bindings import DestinationContents, DestinationState
 from dyncdc.pipeline.destinations.history_monitor import KeptHistory
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
@@ -22,9 +22,9 @@ class ClickHouseHistories:
         self._pipeline = pipeline
         self._tables = ClickHouseDestinations(clickhouse, {})
 
-    async def look(self, histories: Collection[str]) -> Mapping[str, Standing]:
+    async def look(self, histories: Collection[str]) -> Mapping[str, DestinationState]:
         """One query for all."""
-        return await self._tables.look(histories)
+        return await self._tables.read_state(histories)
 
     async def caught_up(self, history: str) -> bool:
         """Whether no part is on its way from another replica."""
@@ -48,7 +48,7 @@ class ClickHouseHistories:
                 number,
                 since / MICROSECONDS,
                 reason,
-                Held(dict(zip(partitions, blocks, strict=True)), held_rows, live=True),
+                DestinationContents(dict(zip(partitions, blocks, strict=True)), held_rows, live=True),
                 revision,
                 saved_at / MICROSECONDS,
             )

@@ -14,7 +14,7 @@ from dyncdc.pipeline.destinations.row_settings import tells_apart
 from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.sql.column_comments import Origin, read_comment
 from dyncdc.schema.sql.quoting import mentions, quote_text
-from dyncdc.schema.stored_mapping import FIXED, By, Kept, Role
+from dyncdc.schema.stored_mapping import FIXED, By, Role, StoredColumn
 from dyncdc.schema.table_spec import AttributeType, Encoding, TableSpec
 from dyncdc.schema.types.widening import holds_all_of
 from dyncdc.sinks.client.client import ClickHouse
@@ -34,7 +34,7 @@ class MappingNews:
     column that is gone.
     """
 
-    rows: Mapping[str, Kept]
+    rows: Mapping[str, StoredColumn]
     comments: tuple[ExistingColumn, ...] = ()
     defaults: Mapping[str, str] | None = None
     dropped: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class MappingNews:
 
 
 async def read_destination(
-    clickhouse: ClickHouse, name: str, known: Mapping[str, Kept] | None = None
+    clickhouse: ClickHouse, name: str, known: Mapping[str, StoredColumn] | None = None
 ) -> ExistingTable | None:
     """Read how a destination is now, with what is kept of its mapping; None when there is none.
 
@@ -55,7 +55,7 @@ async def read_destination(
     return with_kept(table, {**(known or {}), **await load_mapping(clickhouse, table.uuid)})
 
 
-async def load_mapping(clickhouse: ClickHouse, uuid: str) -> dict[str, Kept]:
+async def load_mapping(clickhouse: ClickHouse, uuid: str) -> dict[str, StoredColumn]:
     """Return what is kept of a table by column; nothing where no version with that table has run yet.
 
     Nor where the database gives its tables no UUIDs, as one of the engine Ordinary: what tells tables apart there?
@@ -75,7 +75,9 @@ async def load_mapping(clickhouse: ClickHouse, uuid: str) -> dict[str, Kept]:
     return {str(column): _kept(newest, int(number)) for column, newest, number in rows}
 
 
-async def save_mapping(clickhouse: ClickHouse, pipeline: str, table: ExistingTable, rows: Mapping[str, Kept]) -> None:
+async def save_mapping(
+    clickhouse: ClickHouse, pipeline: str, table: ExistingTable, rows: Mapping[str, StoredColumn]
+) -> None:
     """Append rows, each after the one that was loaded."""
     values = [
         {
@@ -99,16 +101,16 @@ async def save_mapping(clickhouse: ClickHouse, pipeline: str, table: ExistingTab
         await append_rows(clickhouse, MAPPINGS, values, f"keeping the mapping of {table.name}")
 
 
-def with_kept(table: ExistingTable, kept: Mapping[str, Kept]) -> ExistingTable:
+def with_kept(table: ExistingTable, kept: Mapping[str, StoredColumn]) -> ExistingTable:
     """Return the table with the attributes that its columns were made for, whatever their comments say now.
 
     A comment of ours that differs is believed only where it came with a column that was renamed.
     """
-    columns = tuple(replace(column, kept=_believed(column, kept)) for column in table.columns)
-    return replace(table, columns=columns, kept=kept)
+    columns = tuple(replace(column, stored=_believed(column, kept)) for column in table.columns)
+    return replace(table, columns=columns, stored=kept)
 
 
-def _believed(column: ExistingColumn, kept: Mapping[str, Kept]) -> Origin | None:
+def _believed(column: ExistingColumn, kept: Mapping[str, StoredColumn]) -> Origin | None:
     mine = kept.get(column.name)
     if mine is None or mine.origin is None or mine.by not in FIXED or mine.role != "attribute":
         return None
@@ -121,7 +123,7 @@ def _believed(column: ExistingColumn, kept: Mapping[str, Kept]) -> Origin | None
 
 def mapping_news(table: ExistingTable, spec: TableSpec) -> MappingNews:
     """Compare a destination, read by ``read_destination``, with what is kept of it; pure."""
-    kept = table.kept
+    kept = table.stored
     now = dict(_rows(table, spec))
     rows = {name: row for name, row in now.items() if row != kept.get(name)}
     there = {column.name: column for column in table.columns}
@@ -152,11 +154,11 @@ def mapping_news(table: ExistingTable, spec: TableSpec) -> MappingNews:
 
 def _renamed(table: ExistingTable) -> set[str]:
     """Names in ``kept`` whose column stands in the table under another name."""
-    said = [read_comment(column.comment) for column in table.columns if column.name not in table.kept]
-    return {name for name, row in table.kept.items() if row.origin is not None and row.origin in said}
+    said = [read_comment(column.comment) for column in table.columns if column.name not in table.stored]
+    return {name for name, row in table.stored.items() if row.origin is not None and row.origin in said}
 
 
-def _rows(table: ExistingTable, spec: TableSpec) -> Iterator[tuple[str, Kept]]:
+def _rows(table: ExistingTable, spec: TableSpec) -> Iterator[tuple[str, StoredColumn]]:
     """What is to be kept of each column, as the table is now."""
     roles: dict[str, Role] = {
         spec.spill_column: "spill",
@@ -166,28 +168,28 @@ def _rows(table: ExistingTable, spec: TableSpec) -> Iterator[tuple[str, Kept]]:
     }
     mapped = {column.name: column for column in spec.columns}
     for column in table.columns:
-        before = table.kept.get(column.name, Kept("gone", ""))
+        before = table.stored.get(column.name, StoredColumn("gone", ""))
         if column.computed:
             continue
         if column.name in roles:
-            yield column.name, Kept(roles[column.name], column.type, number=before.number)
+            yield column.name, StoredColumn(roles[column.name], column.type, number=before.number)
             continue
         origin, own = column.origin, mapped.get(column.name)
         if origin is not None and (before.by == "comment" or read_comment(column.comment) == origin):
             same = before.role == "attribute" and before.type == column.type
             default = before.default if same and not mentions(column.default, spec.spill_column) else column.default
             default = default if mentions(default, spec.spill_column) else ""
-            yield column.name, Kept("attribute", column.type, origin, "comment", default, before.number)
+            yield column.name, StoredColumn("attribute", column.type, origin, "comment", default, before.number)
         elif own is not None:
             found = Origin(own.path, own.takes, own.lossy, own.encoding)
             by: By = "name" if own.path == (column.name,) else "sample"
-            yield column.name, Kept("attribute", column.type, found, by, "", before.number)
+            yield column.name, StoredColumn("attribute", column.type, found, by, "", before.number)
 
 
-def _kept(newest: Sequence[object], number: int) -> Kept:
+def _kept(newest: Sequence[object], number: int) -> StoredColumn:
     role, kind, attribute, takes, lossy, encoding, by, default = newest
     origin = None
     if attribute:
         types = cast("tuple[AttributeType, ...]", tuple(cast("Sequence[str]", takes)))
         origin = Origin(parse_attribute_path(str(attribute)), types, bool(lossy), cast(Encoding, encoding))
-    return Kept(cast(Role, role), str(kind), origin, cast(By, by), str(default), number)
+    return StoredColumn(cast(Role, role), str(kind), origin, cast(By, by), str(default), number)

@@ -57,7 +57,7 @@ class ClickHouseMembers:
             "beat": self._beats,
             "tables": list(member.tables),
             "gone": int(member.left),
-            "trouble": orjson.dumps(dict(member.trouble)).decode() if member.trouble else "",
+            "trouble": orjson.dumps(dict(member.errors)).decode() if member.errors else "",
         }
         doing = f"saving member {member.member}/{member.members}"
         await append_rows(self._clickhouse, MEMBERS, [row], doing)

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
-from dyncdc.model import Followed, Gap, Request, SourceId
+from dyncdc.model import Gap, Request, SourceId, TableSource
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 
@@ -156,7 +156,7 @@ class ClickHouseRecovery:
         ]
         await append_rows(self._clickhouse, REQUESTS, rows, doing=f"finishing {len(rows)} requests")
 
-    async def followed(self) -> Sequence[Followed]:
+    async def table_sources(self) -> Sequence[TableSource]:
         """For each table, the life that followed it last."""
         await catch_up(self._clickhouse, FOLLOWED)
         rows = await self._clickhouse.fetch(
@@ -166,11 +166,11 @@ class ClickHouseRecovery:
             doing="loading which streams the tables were read from",
         )
         return [
-            Followed(table, SourceId(source), epoch, at / MICROSECONDS, bool(held), empty)
+            TableSource(table, SourceId(source), epoch, at / MICROSECONDS, bool(held), empty)
             for table, source, epoch, at, held, empty in rows
         ]
 
-    async def save_followed(self, tables: Sequence[Followed]) -> None:
+    async def save_table_sources(self, tables: Sequence[TableSource]) -> None:
         """Append what this life follows."""
         if not tables:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyncdc.pipeline.destinations.row_settings import Noted, RowSettings
+from dyncdc.pipeline.destinations.row_settings import RecordedSettings, RowSettings
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import TableGoneError
@@ -20,7 +20,7 @@ class ClickHouseRowSettings:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
 
-    async def load(self, table: str) -> Sequence[Noted]:
+    async def load(self, table: str) -> Sequence[RecordedSettings]:
         """Everything that was noted of a table, DynamoDB's name, the oldest first."""
         await catch_up(self._clickhouse, SETTINGS)
         try:
@@ -33,11 +33,11 @@ class ClickHouseRowSettings:
         except TableGoneError:
             return ()  # as a version left it that had none
         return [
-            Noted(str(uuid), RowSettings.of_text(str(settings)), at / MICROSECONDS, int(member), int(number))
+            RecordedSettings(str(uuid), RowSettings.of_text(str(settings)), at / MICROSECONDS, int(member), int(number))
             for uuid, settings, at, member, number in rows
         ]
 
-    async def save(self, table: str, noted: Noted) -> None:
+    async def save(self, table: str, noted: RecordedSettings) -> None:
         """Append what a life goes by, noted now by ClickHouse's clock."""
         row = {
             "pipeline": self._pipeline,

@@ -51,7 +51,7 @@ class ClickHouseWatermarks:
         ]
         await append_rows(self._clickhouse, WATERMARKS, values, "saving watermarks")
 
-    async def open_letters(self) -> Collection[tuple[str, SourceId]]:
+    async def open_dead_letters(self) -> Collection[tuple[str, SourceId]]:
         """Tables and sources with open dead letters; table "" for a record that names none.
 
         Asked every few seconds: letters, closed ones included, are read only where the table has changed since.

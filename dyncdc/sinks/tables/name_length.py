@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from dyncdc.schema.existing.compatibility import Refusal
+from dyncdc.schema.existing.compatibility import Incompatibility
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 
@@ -18,7 +18,7 @@ _LIMIT: Final = "getMaxTableNameLengthForDatabase"
 _PLAIN: Final = re.compile(rb"\w", re.ASCII)
 
 
-async def refuse_long_names(clickhouse: ClickHouse, names: Mapping[str, str]) -> Iterator[Refusal]:
+async def refuse_long_names(clickhouse: ClickHouse, names: Mapping[str, str]) -> Iterator[Incompatibility]:
     """Find names that the server cannot give to a table of our database.
 
     ``names``: each with the key of the configuration that would shorten it.
@@ -30,7 +30,7 @@ async def refuse_long_names(clickhouse: ClickHouse, names: Mapping[str, str]) ->
         return iter(())
     ((limit,),) = await clickhouse.fetch(f"SELECT {_LIMIT}(currentDatabase())", doing=doing)
     return (
-        Refusal(
+        Incompatibility(
             f"{name} would be a file's name of {stored_length(name)} characters, of which ClickHouse takes {limit}",
             f"give {key} a shorter name",
         )

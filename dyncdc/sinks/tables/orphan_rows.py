@@ -42,7 +42,7 @@ class _Key:
     type: str
 
 
-class ClickHouseGhosts:
+class ClickHouseOrphanRows:
     """Implements ``ports.Ghosts``. ``specs``: by DynamoDB's name, as the tables are now."""
 
     def __init__(
@@ -54,7 +54,7 @@ class ClickHouseGhosts:
         self._specs = specs
         self._range_rows = range_rows
 
-    async def open_letters(self, snapshot: SourceId) -> int:
+    async def open_dead_letters(self, snapshot: SourceId) -> int:
         """How many items of a snapshot are dead letters that nobody has dealt with."""
         return await self._letters.count_open(source=snapshot)
 

@@ -22,7 +22,7 @@ class _Known:
     fingerprint: int = 0
 
 
-class ColumnWatch:
+class SchemaCheck:
     """What every destination was when its plan was compiled. ``on_news``: a destination has changed harmlessly."""
 
     def __init__(self, clickhouse: ClickHouse, on_news: Callable[[str], None]) -> None:

@@ -47,7 +47,7 @@ class ClickHouseTombstones:
         self._letters = ClickHouseDeadLetters(clickhouse, pipeline)
         self._tables = tables
 
-    async def open_letters(self, table: str) -> int:
+    async def open_dead_letters(self, table: str) -> int:
         """How many dead letters are open that may be of the table: its own, and those that name no table."""
         return await self._letters.count_open(table=table) + await self._letters.count_open(table="")
 

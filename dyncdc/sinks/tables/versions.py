@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dyncdc.schema.existing.compatibility import VERSION_TYPES, Refusal
+from dyncdc.schema.existing.compatibility import VERSION_TYPES, Incompatibility
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.sql.quoting import qualified, quote_name
 from dyncdc.schema.table_spec import TableSpec
@@ -36,7 +36,7 @@ class Versions:
     now: int
 
 
-def is_foreign(table: ExistingTable) -> bool:
+def made_by_others(table: ExistingTable) -> bool:
     """Whether somebody else made the table: no column of it says what fills it."""
     return all(column.origin is None for column in table.columns)
 
@@ -67,7 +67,7 @@ def unit_of(version: int, now_microseconds: int) -> str:
     return ""
 
 
-def implausible(spec: TableSpec, versions: Versions) -> Sequence[Refusal]:
+def incompatible_versions(spec: TableSpec, versions: Versions) -> Sequence[Incompatibility]:
     """Why ours would not win over the versions that stand; nothing when they would."""
     limit = full_version(spec, versions.now + DAY_MICROSECONDS)
     if not versions.rows or versions.greatest <= limit:
@@ -75,7 +75,7 @@ def implausible(spec: TableSpec, versions: Versions) -> Sequence[Refusal]:
     unit = unit_of(versions.greatest, versions.now)
     what = f"they look like {unit}" if unit else "they are no times up to now"
     return (
-        Refusal(
+        Incompatibility(
             f"its greatest version is {versions.greatest}, beyond tomorrow in microseconds ({what}): no change would"
             " ever win over such a row",
             "use another table, or copy the rows into a new one with versions in microseconds (or 0: the snapshot heals"

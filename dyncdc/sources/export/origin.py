@@ -14,7 +14,7 @@ from dyncdc.model import Export, SourceId
 from dyncdc.sources.aws_errors import CredentialsError, Verdict, aws_call
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import TABLE_UNKNOWN, Tables
-from dyncdc.sources.raw_answers import whole_answer
+from dyncdc.sources.raw_answers import raw_answer
 from dyncdc.sources.scan.origin import is_scan
 
 from . import manifest
@@ -156,7 +156,7 @@ class ExportOrigin:
         async with aws_call(f"describing export {arn}", _EXPORT):
             response = await self._clients.dynamodb.describe_export(ExportArn=arn)
             # Before anything else: an incremental export need not even say its time.
-            manifest.refuse_other_exports(f"describing export {arn}", whole_answer(response, "ExportDescription"))
+            manifest.refuse_other_exports(f"describing export {arn}", raw_answer(response, "ExportDescription"))
             return msgspec.convert(response.get("ExportDescription"), _Description)
 
     async def open_export(self, export: Export, source: SourceId | None = None) -> ExportSource:

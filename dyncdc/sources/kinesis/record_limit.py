@@ -31,7 +31,7 @@ REMEMBER = 0.7
 
 
 @dataclass(slots=True)
-class Pace:
+class RecordLimit:
     """Record size and tolerated answer size of one shard, learned from its answers."""
 
     record_bytes: float = 0.0

@@ -13,7 +13,7 @@ from dyncdc.sources.aws_errors import aws_call
 
 
 @dataclass(frozen=True, slots=True)
-class StreamFacts:
+class StreamDescription:
     """One stream. ``key``: the KMS key of the account's own that encrypts it, "" for none or AWS's."""
 
     name: str
@@ -32,7 +32,7 @@ class _Summary(msgspec.Struct):
     KeyId: str | None = None
 
 
-async def read_stream_facts(kinesis: Any, stream: str) -> StreamFacts:
+async def describe_stream(kinesis: Any, stream: str) -> StreamDescription:
     """Describe a stream, by name or ARN. Raises ConfigError when there is none."""
     by = {"StreamARN": stream} if stream.startswith("arn:") else {"StreamName": stream}
     unknown = (ConfigError, "correct the stream's name and the region; `aws kinesis list-streams` shows what there is")
@@ -42,7 +42,7 @@ async def read_stream_facts(kinesis: Any, stream: str) -> StreamFacts:
     key = found.KeyId or "" if found.EncryptionType == "KMS" else ""
     if key.endswith("alias/aws/kinesis"):
         key = ""
-    return StreamFacts(found.StreamName, found.StreamARN, found.StreamStatus, found.RetentionPeriodHours, key)
+    return StreamDescription(found.StreamName, found.StreamARN, found.StreamStatus, found.RetentionPeriodHours, key)
 
 
 def distribution_of(summary: Mapping[str, Any]) -> str:

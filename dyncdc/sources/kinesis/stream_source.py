@@ -15,13 +15,13 @@ import msgspec
 
 from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
-from dyncdc.pipeline.reading.retention_edge import Kept
+from dyncdc.pipeline.reading.retention_edge import ObservedRetention
 from dyncdc.sources.aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time
 from dyncdc.sources.clients import AwsClients
-from dyncdc.sources.raw_answers import whole_answer
+from dyncdc.sources.raw_answers import raw_answer
 
 from .get_records import DECODED, RecordsBody
-from .record_limit import ANSWER_MAX_BYTES, USUAL_RECORD_BYTES, Pace, may_be_cut
+from .record_limit import ANSWER_MAX_BYTES, USUAL_RECORD_BYTES, RecordLimit, may_be_cut
 from .reread import reread_records
 from .stream_description import distribution_of
 
@@ -94,7 +94,7 @@ class _Reading:
     iterator: str = ""
     position: Position | None = None
     read_until: float = 0.0
-    pace: Pace = field(default_factory=Pace)
+    pace: RecordLimit = field(default_factory=RecordLimit)
 
 
 async def open_stream(
@@ -124,7 +124,7 @@ async def _describe(kinesis: Any, stream: str, special: dict[str, Verdict]) -> t
     async with aws_call(f"describing stream {stream}", special):
         response = await kinesis.describe_stream_summary(**by)
         found = msgspec.convert(response.get("StreamDescriptionSummary"), _Summary)
-        found.RecordDistributionStrategy = distribution_of(whole_answer(response, "StreamDescriptionSummary"))
+        found.RecordDistributionStrategy = distribution_of(raw_answer(response, "StreamDescriptionSummary"))
         return found, server_time(response)
 
 
@@ -191,7 +191,7 @@ class KinesisSource:
         self._id = _identity(summary)
         self.by_key = summary.RecordDistributionStrategy != "AUTO"
         """Whether changes of one item share a shard, and so keep their order: when it was opened."""
-        self._kept = Kept(summary.RetentionPeriodHours * 3600.0)
+        self._kept = ObservedRetention(summary.RetentionPeriodHours * 3600.0)
         self._largest_record_bytes = summary.largest_record_bytes
         self._server_time = server_time
         self._start = start
@@ -220,7 +220,7 @@ class KinesisSource:
         return self._kept.seconds
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> ObservedRetention:
         """What the looks at the retention have shown."""
         return self._kept
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
 from dyncdc.model import Export, SourceId
-from dyncdc.pipeline.members.membership import Division
+from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Tables
 
@@ -46,7 +46,7 @@ class ScanOrigin:
         stream_arn: str,
         segments: int,
         read_capacity_units: float,
-        division: Division | None = None,
+        division: Assignment | None = None,
     ) -> None:
         self._clients = clients
         self._tables = Tables(clients.dynamodb)
@@ -54,7 +54,7 @@ class ScanOrigin:
         self._stream_arn = stream_arn
         self._segments = segments
         self._read_capacity_units = read_capacity_units
-        self._division = division or Division()
+        self._division = division or Assignment()
 
     async def validate(self) -> None:
         """Find out beforehand whether the table can be scanned, by reading one item of it.

@@ -29,7 +29,7 @@ class PageRead:
     digests: array[int]
 
 
-class PagesRead:
+class PageIndex:
     """The pages read last, of all segments of a scan."""
 
     def __init__(self, items_kept: int = ITEMS_KEPT) -> None:

@@ -19,7 +19,7 @@ from dyncdc.sources.aws_errors import ThrottledError, Verdict, aws_call
 from dyncdc.sources.dynamodb import TABLE_UNKNOWN
 from dyncdc.sources.item_json import key_json, raw_items_of, sdk_key
 
-from .page_index import PagesRead
+from .page_index import PageIndex
 from .read_capacity import PageSize, ReadCapacity, units_of
 
 END = Position("END")
@@ -104,7 +104,7 @@ class ScanSource:
         self._segments = {segment: number for number, segment in enumerate(segment_ids(segments))}
         self._capacity = capacity
         self._sizes: dict[ShardId, PageSize] = {}
-        self._pages = PagesRead()
+        self._pages = PageIndex()
 
     @property
     def id(self) -> SourceId:

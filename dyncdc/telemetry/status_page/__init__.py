@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from .builder import Overview
-from .clickhouse_state import Stored
+from .builder import StatusBuilder
+from .clickhouse_state import ClickHouseState
 from .document import Document, TableFacts
-from .recent_errors import Troubles
+from .recent_errors import RecentErrors
 from .routes import add_page
-from .throughput import Activity
+from .throughput import Throughput
 from .worker_documents import merge_documents
 
 __all__ = [
-    "Activity",
+    "ClickHouseState",
     "Document",
-    "Overview",
-    "Stored",
+    "RecentErrors",
+    "StatusBuilder",
     "TableFacts",
-    "Troubles",
+    "Throughput",
     "add_page",
     "merge_documents",
 ]

@@ -10,14 +10,14 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 
 from dyncdc import __version__
-from dyncdc.telemetry.hints import what_to_do
+from dyncdc.telemetry.hints import hint_for
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
-from .clickhouse_state import Stored
+from .clickhouse_state import ClickHouseState
 from .document import MOST_STUCK, WORST_SHARDS, Document, ShardPart, Shards, StuckPart, TableFacts, TablePart, WaitPart
-from .recent_errors import Troubles
-from .throughput import Activity, Totals
+from .recent_errors import RecentErrors
+from .throughput import Throughput, Totals
 
 REST_SECONDS = 15.0
 """A shard that is idle is asked that often at least: silence beyond it counts as lag."""
@@ -32,7 +32,7 @@ KEPT_SECONDS = 1.0
 """However many look at the page, the document is made once in so long."""
 
 
-class Overview:
+class StatusBuilder:
     """Makes the document. All reads, from memory; called on the loop."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Overview:
         member: str,
         tables: Sequence[TableFacts],
         metrics: Metrics,
-        progress: Progress,
+        progress: TaskHealth,
         missing: Callable[[], Sequence[str]],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -54,12 +54,12 @@ class Overview:
         self._clock = clock
         self._started_at = clock()
         self._made: tuple[float, Document] | None = None
-        self.stored = Stored()
+        self.stored = ClickHouseState()
         self.stored.wanted.set()  # so that who looks first sees something
-        self.troubles = Troubles(clock=clock)
-        self.activity = Activity([facts.table for facts in tables], self._totals, clock)
+        self.troubles = RecentErrors(clock=clock)
+        self.activity = Throughput([facts.table for facts in tables], self._totals, clock)
 
-    def tell_of(self, tables: Sequence[TableFacts]) -> None:
+    def set_planned(self, tables: Sequence[TableFacts]) -> None:
         """These are the tables from here on."""
         self._tables = tables
         self._made = None
@@ -85,9 +85,7 @@ class Overview:
             started_at=self._started_at,
             state="stuck" if stuck else "starting" if missing else "healthy",
             missing=missing,
-            stuck=[
-                StuckPart(task.name, task.seconds, task.reason, what_to_do(task.name)) for task in stuck[:MOST_STUCK]
-            ],
+            stuck=[StuckPart(task.name, task.seconds, task.reason, hint_for(task.name)) for task in stuck[:MOST_STUCK]],
             planned=[WaitPart(wait.name, wait.reason, wait.seconds) for wait in self._progress.planned()],
             tables=self._table_parts(shards),
             shards=summarize(shards, by_label(metrics.shards)),
@@ -164,7 +162,7 @@ def _extremes(shards: Iterable[ShardPart]) -> tuple[dict[str, float], dict[str, 
     return lags, lefts
 
 
-def _snapshot_state(facts: TableFacts, ratio: float | None, stored: Stored) -> str:
+def _snapshot_state(facts: TableFacts, ratio: float | None, stored: ClickHouseState) -> str:
     """As this process sees it; ClickHouse's word where it has not begun, or the end is not only its own."""
     if facts.snapshot_method == "none":
         return "none"

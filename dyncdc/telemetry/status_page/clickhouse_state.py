@@ -9,7 +9,7 @@ from .document import GapPart, LettersPart, MemberPart, StoredPart
 
 
 @dataclass(slots=True)
-class Stored:
+class ClickHouseState:
     """Kept while ClickHouse is down. ``wanted``: somebody looks at the page; nothing is asked while nobody does."""
 
     wanted: asyncio.Event = field(default_factory=asyncio.Event)

@@ -26,7 +26,7 @@ _KNOWN = {*_PLACES, "event", "level", "error", "hint", "error_class", "repeats",
 FREE = "task stuck, moves again"
 
 
-class Troubles:
+class RecentErrors:
     """A structlog processor that keeps what it sees and passes everything on."""
 
     def __init__(self, most: int = MOST_TROUBLES, clock: Callable[[], float] = time.time) -> None:

@@ -25,7 +25,7 @@ class _Ring:
     before: tuple[float, float] = (0.0, 0.0)
 
 
-class Activity:
+class Throughput:
     """The rings. Steps end at multiples of their length, so that those of several processes can be added up."""
 
     def __init__(

@@ -152,8 +152,8 @@ async def test_past_marks_come_back_in_their_order_the_newest_of_each_shard(tabl
 async def test_a_look_shows_what_is_saved_of_some_sources(tables: ClickHouse) -> None:
     store = ClickHouseCheckpoints(tables, "p")
     await store.save([row(1), replace(row(2), source=SourceId("y"))])
-    assert [each.source for each in await store.look([SourceId("y"), SourceId("z")])] == ["y"]
-    assert await store.look([]) == []
+    assert [each.source for each in await store.refresh([SourceId("y"), SourceId("z")])] == ["y"]
+    assert await store.refresh([]) == []
 
 
 async def test_a_thousand_shards_are_one_insert(tables: ClickHouse) -> None:
@@ -219,7 +219,7 @@ async def test_files_of_snapshots_that_others_have_followed_are_not_loaded_any_m
     await ClickHouseSnapshots(tables, "q").save(Snapshot("z", "orders", "waiting", "u1", epoch=5))
     await store.save([row(7)])
     assert {each.source for each in await store.load()} == {SOURCE, "b", "c", "d"}
-    assert [each.source for each in await store.look([SourceId("a")])] == ["a"]
+    assert [each.source for each in await store.refresh([SourceId("a")])] == ["a"]
 
 
 async def test_that_clickhouse_went_back_is_kept_for_each_member_of_a_pipeline(tables: ClickHouse) -> None:

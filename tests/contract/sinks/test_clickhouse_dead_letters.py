@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dyncdc.decode.dead_letter_rows import DeadLetters
+from dyncdc.decode.dead_letter_rows import DeadLetterRows
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Position, ShardId, SourceId
-from dyncdc.pipeline.writing.dead_letter_limits import Halt
+from dyncdc.pipeline.writing.dead_letter_limits import LimitStop
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
@@ -35,7 +35,7 @@ async def write(
     table: str = "orders",
     token: str = "",
 ) -> None:
-    letters = DeadLetters(pipeline, source, "shard-1")
+    letters = DeadLetterRows(pipeline, source, "shard-1")
     for position in positions:
         raw = b"\xff" + position.encode()
         letters.add(table=table, reason="misfit", column="age", error="it does", position=position, raw=raw)
@@ -98,30 +98,32 @@ async def test_open_letters_are_counted_once_by_source_and_by_table(tables: Clic
 
 async def test_why_a_life_stopped_is_kept_until_it_is_closed(tables: ClickHouse) -> None:
     store = ClickHouseDeadLetters(tables, "p")
-    halt = Halt("h1", "max_ratio", 0.05, "too many", SourceId("s@1"), ShardId("shard"), Position("9"), "orders", "age")
+    halt = LimitStop(
+        "h1", "max_ratio", 0.05, "too many", SourceId("s@1"), ShardId("shard"), Position("9"), "orders", "age"
+    )
     refused = replace(halt, id="h2", limit="max_run", value=1000.0, column="", refused=True)
-    await store.save_halt(halt)
-    await store.save_halt(refused)
+    await store.save_limit_stop(halt)
+    await store.save_limit_stop(refused)
     await write(tables, "7")
-    assert sorted(await store.open_halts(), key=lambda found: found.id) == [halt, refused]
-    assert await ClickHouseDeadLetters(tables, "another").open_halts() == []
-    await store.close_halt(halt)
-    assert await store.open_halts() == [refused]
+    assert sorted(await store.open_limit_stops(), key=lambda found: found.id) == [halt, refused]
+    assert await ClickHouseDeadLetters(tables, "another").open_limit_stops() == []
+    await store.close_limit_stop(halt)
+    assert await store.open_limit_stops() == [refused]
     await store.close(["h2"], dropped=True)
-    assert await store.open_halts() == [], "dropping it lets the daemon try again"
+    assert await store.open_limit_stops() == [], "dropping it lets the daemon try again"
 
 
 async def test_a_halt_that_somebody_edited_is_refused_with_advice(tables: ClickHouse) -> None:
     await tables.execute(f"INSERT INTO {DEAD_LETTERS} (id, pipeline, reason) VALUES ('h1', 'p', 'limit_reached')")
     with pytest.raises(FatalError, match="dead letter h1") as caught:
-        await ClickHouseDeadLetters(tables, "p").open_halts()
+        await ClickHouseDeadLetters(tables, "p").open_limit_stops()
     assert "dead-letters drop h1" in caught.value.hint
 
 
 async def test_c11_whoever_looks_for_letters_waits_for_a_table_that_was_dropped(tables: ClickHouse) -> None:
     """Catches: the daemon ends because a look at letters met a table that an insert would have waited for."""
     await tables.execute(f"DROP TABLE {DEAD_LETTERS} SYNC")
-    for look in (ClickHouseWatermarks(tables, "p").open_letters, ClickHouseDeadLetters(tables, "p").count_open):
+    for look in (ClickHouseWatermarks(tables, "p").open_dead_letters, ClickHouseDeadLetters(tables, "p").count_open):
         with pytest.raises(RetryableError, match="UNKNOWN_TABLE") as failure:
             await look()
         assert "ddl --apply" in failure.value.hint

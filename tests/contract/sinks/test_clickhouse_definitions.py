@@ -8,7 +8,7 @@ import pytest
 
 from dyncdc.config.tables import ColumnConfig, SnapshotConfig, TableConfig
 from dyncdc.errors import ConfigError, FatalError, RetryableError
-from dyncdc.schema.existing.compatibility import refusals
+from dyncdc.schema.existing.compatibility import incompatibilities
 from dyncdc.schema.existing.nested_columns import nested_arrays, seen_places
 from dyncdc.schema.mapping import existing_table_spec, new_table_spec
 from dyncdc.schema.naming import VIRTUAL_NAMES, column_name
@@ -56,7 +56,7 @@ async def test_a_type_is_the_same_type_in_every_spelling(clickhouse: ClickHouse,
     await clickhouse.execute(create_table(new_table_spec(asked, (ID,), ())))
     table = await read_destination(clickhouse, "orders")
     assert table is not None
-    assert refusals(table, existing_table_spec(asked, (ID,), table)) == []
+    assert incompatibilities(table, existing_table_spec(asked, (ID,), table)) == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ async def test_a_column_that_an_older_version_made_with_a_dot_stays_the_attribut
     assert table is not None
     spec = existing_table_spec(listed, (ID,), table)
     assert [column.name for column in spec.columns] == ["id", "tags.a"]
-    assert refusals(table, spec) == []
+    assert incompatibilities(table, spec) == []
 
 
 async def test_columns_named_after_places_in_maps_take_what_is_there(clickhouse: ClickHouse) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from dyncdc.errors import RetryableError
 from dyncdc.pipeline.destinations.binding_changes import blocks_of, is_emptied
-from dyncdc.pipeline.destinations.bindings import Binding, Held, Standing, Target
+from dyncdc.pipeline.destinations.bindings import Binding, DestinationContents, DestinationState, Target
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.destinations import ClickHouseDestinations, count_rows, refuse_detached
 from dyncdc.sinks.state.tables import DESTINATIONS, own_statements
@@ -28,14 +28,14 @@ async def filled(clickhouse: ClickHouse, partitioned: str = "") -> ClickHouseDes
     return ClickHouseDestinations(clickhouse, {"t": "d"})
 
 
-async def held(store: ClickHouseDestinations) -> Held:
+async def held(store: ClickHouseDestinations) -> DestinationContents:
     standing = await look(store)
     rows = sum(partition.rows for partition in standing.partitions.values())
-    return Held(blocks_of(standing), rows, await store.any_live("t"))
+    return DestinationContents(blocks_of(standing), rows, await store.any_live("t"))
 
 
-async def look(store: ClickHouseDestinations) -> Standing:
-    return (await store.look(["t"]))["t"]
+async def look(store: ClickHouseDestinations) -> DestinationState:
+    return (await store.read_state(["t"]))["t"]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ async def test_an_exchanged_table_shows_by_its_uuid_and_a_detached_one_as_such(t
     await refuse_detached(tables, "t")
     assert (await look(store)).uuid == first and await count_rows(tables, "t") > 0
     await tables.execute("DROP TABLE t SYNC")
-    assert await look(store) == Standing("", 0.0)
+    assert await look(store) == DestinationState("", 0.0)
     await refuse_detached(tables, "t")
 
 
@@ -131,12 +131,12 @@ async def test_bindings_come_back_as_they_were_saved_and_the_newest_word_of_each
     first = Binding("p", target, 1, 1_700_000_000.25)
     other = Binding("another", Target("b", "t", "u-1"), 2, 1_700_000_001.0)
     await store.save_bindings([first, other])
-    later = Binding("p", target, 1, 1_700_000_000.25, Held({"all": 2**40, "it's": 1}, 7, live=True), 1)
+    later = Binding("p", target, 1, 1_700_000_000.25, DestinationContents({"all": 2**40, "it's": 1}, 7, live=True), 1)
     await store.save_bindings([later])
     await tables.execute(f"OPTIMIZE TABLE {DESTINATIONS} FINAL")
     found = await store.bindings()
     assert [(x.pipeline, x.target, x.number, x.since, x.held, x.revision) for x in found] == [
         ("p", target, 1, 1_700_000_000.25, later.held, 1),
-        ("another", other.target, 2, 1_700_000_001.0, Held(), 0),
+        ("another", other.target, 2, 1_700_000_001.0, DestinationContents(), 0),
     ]
     assert all(row.saved_at > 1_700_000_000 for row in found)

@@ -18,7 +18,7 @@ from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.tables.evolution import refresh_view, run_add_columns
 from dyncdc.sinks.tables.introspection import read_table
-from dyncdc.sinks.tables.schema_check import ColumnWatch
+from dyncdc.sinks.tables.schema_check import SchemaCheck
 from dyncdc.sinks.tables.views import view_state
 
 ID = KeyAttribute("id", "S")
@@ -44,7 +44,7 @@ async def watched(clickhouse: ClickHouse) -> tuple[ClickHouseSink, list[str]]:
     """A sink over a fresh table, and the news that its watch tells."""
     await clickhouse.execute(create_table(SPEC))
     news: list[str] = []
-    watch = ColumnWatch(clickhouse, news.append)
+    watch = SchemaCheck(clickhouse, news.append)
     table = await table_of(clickhouse)
     watch.expect("orders", table.uuid, {column.name: column.type for column in table.columns})
     return ClickHouseSink(clickhouse, watch), news

@@ -12,7 +12,7 @@ from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.tables import DEAD_LETTERS, own_statements
-from dyncdc.sinks.tables.orphan_rows import ClickHouseGhosts
+from dyncdc.sinks.tables.orphan_rows import ClickHouseOrphanRows
 
 S = 1_700_000_000_000_000
 TABLE = "src.orders"
@@ -38,7 +38,7 @@ class Shop:
     def __init__(self, clickhouse: ClickHouse, spec: TableSpec, *, range_rows: int) -> None:
         self.clickhouse = clickhouse
         self.spec = spec
-        self.ghosts = ClickHouseGhosts(clickhouse, "p", {TABLE: spec}, range_rows=range_rows)
+        self.ghosts = ClickHouseOrphanRows(clickhouse, "p", {TABLE: spec}, range_rows=range_rows)
         self.steps = 0
 
     async def insert(self, *rows: Row) -> None:
@@ -200,8 +200,8 @@ async def test_s5_open_letters_of_a_snapshot_are_counted(clickhouse: ClickHouse,
     await clickhouse.execute(f"INSERT INTO {DEAD_LETTERS} ({columns}) VALUES ('1', 'p', '{TABLE}', 'snap', NULL)")
     if closed:
         await clickhouse.execute(f"INSERT INTO {DEAD_LETTERS} ({columns}) VALUES ('1', 'p', '{TABLE}', 'snap', now())")
-    assert await shop.ghosts.open_letters(SourceId("snap")) == (0 if closed else 1)
-    assert await shop.ghosts.open_letters(SourceId("other")) == 0
+    assert await shop.ghosts.open_dead_letters(SourceId("snap")) == (0 if closed else 1)
+    assert await shop.ghosts.open_dead_letters(SourceId("other")) == 0
 
 
 async def test_what_a_sweep_would_do_is_counted_in_ranges_and_changes_nothing(clickhouse: ClickHouse) -> None:
@@ -214,7 +214,7 @@ async def test_what_a_sweep_would_do_is_counted_in_ranges_and_changes_nothing(cl
     after: tuple[str, ...] | None = ()
     while after is not None:
         counted = await shop.ghosts.count(TABLE, S, after)
-        live, ghosts, steps, after = live + counted.live, ghosts + counted.ghosts, steps + 1, counted.upto
+        live, ghosts, steps, after = live + counted.live, ghosts + counted.orphans, steps + 1, counted.upto
     assert (live, ghosts) == (20, 14) and steps > 3
     assert len(await shop.alive()) == 20
     assert await shop.sweep() == ghosts

@@ -6,7 +6,7 @@ import pytest
 
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.schema.history_columns import HISTORY_COLUMNS
-from dyncdc.schema.sql.history import create_history, history_columns, history_refusals
+from dyncdc.schema.sql.history import create_history, history_columns, history_incompatibilities
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.tables.introspection import read_table
@@ -27,7 +27,7 @@ def spec_of(hash_key: str = "id") -> TableSpec:
 async def reasons(clickhouse: ClickHouse, spec: TableSpec) -> list[str]:
     found = await read_table(clickhouse, spec.history)
     assert found is not None
-    return [refusal.reason for refusal in history_refusals(found, spec)]
+    return [refusal.reason for refusal in history_incompatibilities(found, spec)]
 
 
 @pytest.mark.parametrize("hash_key", ["id", "event_id", "version"])

@@ -12,7 +12,7 @@ from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.members import ClickHouseMembers
 from dyncdc.sinks.state.tables import MEMBERS, own_statements
 
-ONE = Member(0, 3, 10, tables=("it's", "b"), trouble={"snapshot": 'member "0" 😀'})
+ONE = Member(0, 3, 10, tables=("it's", "b"), errors={"snapshot": 'member "0" 😀'})
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.model import Followed, Gap, SourceId
+from dyncdc.model import Gap, SourceId, TableSource
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
@@ -105,8 +105,8 @@ async def test_a_request_is_later_than_those_before_it_whose_clock_was_ahead(tab
 
 async def test_the_last_life_that_followed_a_table_counts(tables: ClickHouse) -> None:
     store = ClickHouseRecovery(tables, "p")
-    assert await store.followed() == []
-    new = Followed("orders", SourceId("b@2"), 7, 1_700_000_000.5)
-    await store.save_followed([new])
-    await store.save_followed([Followed("orders", SourceId("a@1"), 5, 1_600_000_000.0)])
-    assert await store.followed() == [new]
+    assert await store.table_sources() == []
+    new = TableSource("orders", SourceId("b@2"), 7, 1_700_000_000.5)
+    await store.save_table_sources([new])
+    await store.save_table_sources([TableSource("orders", SourceId("a@1"), 5, 1_600_000_000.0)])
+    assert await store.table_sources() == [new]

@@ -17,15 +17,15 @@ from dyncdc.errors import RefusedError, RetryableError, TooLargeError
 from dyncdc.model import Block
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing import isolation, writer
-from dyncdc.pipeline.writing.rejected_rows import RefusedRow
+from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import TableGoneError, translate
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.tables.introspection import read_table
-from dyncdc.sinks.tables.schema_check import ColumnWatch
+from dyncdc.sinks.tables.schema_check import SchemaCheck
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 TABLE = (
     "CREATE TABLE {} (pk String, v Int64, {}_version Int64, _deleted UInt8)"
@@ -40,7 +40,7 @@ class Bury(BuryInMemory):
         super().__init__()
         self.said: list[tuple[object, str]] = []
 
-    def __call__(self, row: RefusedRow, record: bytes | None) -> Block:
+    def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
         self.said.append((orjson.loads(row.block.cells[1]), str(row.error)))
         return Block("dead", ("pk",), [row.block.cells[0]], 1)
 
@@ -50,9 +50,9 @@ class Bench:
 
     def __init__(self, clickhouse: ClickHouse) -> None:
         self.clickhouse = clickhouse
-        self.watch = ColumnWatch(clickhouse, lambda _: None)
+        self.watch = SchemaCheck(clickhouse, lambda _: None)
         self.bury = Bury()
-        self.progress = Progress(stuck_after_seconds=0.5)
+        self.progress = TaskHealth(stuck_after_seconds=0.5)
         self.sink = ClickHouseSink(clickhouse, self.watch)
         self.writer = Writer(
             self.sink,

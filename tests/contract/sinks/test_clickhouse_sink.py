@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters
+from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
 from dyncdc.model import Block
@@ -226,7 +226,7 @@ async def test_dead_letters_fit_their_table_whatever_their_bytes(clickhouse: Cli
     for statement in own_statements():
         await clickhouse.execute(statement)
         await clickhouse.execute(statement)  # harmless when repeated
-    letters = DeadLetters("p", "arn:stream", "shard-1")
+    letters = DeadLetterRows("p", "arn:stream", "shard-1")
     raw = bytes(range(256))
     letters.add(table="orders", reason="not_json", column="", error="it's broken", position="1", raw=raw)
     block = letters.block()

@@ -8,14 +8,14 @@ import pytest
 
 from dyncdc.config.tables import TableConfig
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.schema.existing.compatibility import refusals
+from dyncdc.schema.existing.compatibility import incompatibilities
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
 from dyncdc.schema.sql.ddl import add_mark_column, create_table, create_view
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.tables.introspection import has_rows, read_table
-from dyncdc.sinks.tables.versions import implausible, is_foreign, read_versions, unit_of
+from dyncdc.sinks.tables.versions import incompatible_versions, made_by_others, read_versions, unit_of
 
 KEYS = (KeyAttribute("id", "S"),)
 GUIDE = (
@@ -39,7 +39,7 @@ async def existing(clickhouse: ClickHouse, *statements: str, table: str = "users
 
 async def reasons(clickhouse: ClickHouse, create: str, **options: Any) -> list[str]:
     table = await existing(clickhouse, create)
-    return [refusal.reason for refusal in refusals(table, existing_table_spec(config(**options), KEYS, table))]
+    return [refusal.reason for refusal in incompatibilities(table, existing_table_spec(config(**options), KEYS, table))]
 
 
 async def test_a_table_that_is_not_there_is_none(clickhouse: ClickHouse) -> None:
@@ -67,7 +67,7 @@ async def test_what_we_create_is_read_back_as_the_same_mapping_and_is_safe(
     table = await existing(clickhouse, create_table(spec), create_table(spec), create_view(spec), table="odd `name`")
     assert table.engine_columns == ("_version", "_deleted")
     assert existing_table_spec(options, keys, table) == spec
-    assert refusals(table, spec) == []
+    assert incompatibilities(table, spec) == []
     assert offered_statements(options, table, spec) == []
     assert unfilled_columns(table, spec) == []
     assert not await has_rows(clickhouse, "odd `name`")
@@ -92,7 +92,7 @@ async def test_the_guides_table_works_unchanged_when_deletes_are_ignored(clickho
     table = await existing(clickhouse, GUIDE)
     options = config(deletes="ignore")
     spec = existing_table_spec(options, KEYS, table)
-    assert refusals(table, spec) == []
+    assert incompatibilities(table, spec) == []
     assert (spec.version_column, spec.deleted_column, spec.spill_column) == ("version", "", "")
     assert [(c.name, c.takes, c.key) for c in spec.columns] == [
         ("id", ("S",), True),
@@ -106,12 +106,12 @@ async def test_the_guides_table_works_unchanged_when_deletes_are_ignored(clickho
 async def test_the_guides_table_with_deletes_is_refused_until_it_has_the_offered_column(clickhouse: ClickHouse) -> None:
     table = await existing(clickhouse, GUIDE)
     spec = existing_table_spec(config(), KEYS, table)
-    (refusal,) = refusals(table, spec)
+    (refusal,) = incompatibilities(table, spec)
     assert add_mark_column("users", "_deleted") in refusal.todo
     assert offered_statements(config(), table, spec) == [add_mark_column("users", "_deleted")]
     table = await existing(clickhouse, *offered_statements(config(), table, spec))
     spec = existing_table_spec(config(), KEYS, table)
-    assert refusals(table, spec) == []
+    assert incompatibilities(table, spec) == []
     assert spec.deleted_column == "_deleted"
     await clickhouse.execute(create_view(spec))
 
@@ -179,7 +179,7 @@ async def test_safe_tables_are_taken_as_they_are(clickhouse: ClickHouse, engine:
     )
     table = await existing(clickhouse, f"CREATE TABLE users ({columns}) ENGINE = {engine}")
     spec = existing_table_spec(config(deletes="ignore"), KEYS, table)
-    assert refusals(table, spec) == []
+    assert incompatibilities(table, spec) == []
     assert "m" not in {column.name for column in spec.columns}
     assert "t" in unfilled_columns(table, spec)
     compile_table(spec)
@@ -229,11 +229,11 @@ async def test_versions_that_ours_would_never_win_over_are_refused(
     clickhouse: ClickHouse, values: str, unit: str, safe: bool
 ) -> None:
     table = await existing(clickhouse, GUIDE, f"INSERT INTO users (id, version) VALUES {values}")
-    assert is_foreign(table)
+    assert made_by_others(table)
     versions = await read_versions(clickhouse, table)
     assert versions is not None
     assert unit_of(versions.greatest, versions.now) == unit
-    found = implausible(existing_table_spec(config(deletes="ignore"), KEYS, table), versions)
+    found = incompatible_versions(existing_table_spec(config(deletes="ignore"), KEYS, table), versions)
     assert len(found) == (not safe)
     assert all(unit in refusal.reason for refusal in found)
 
@@ -246,14 +246,16 @@ async def test_a_wide_version_counts_microseconds_above_the_sequence_number(clic
         )
         versions = await read_versions(clickhouse, table)
         assert versions is not None
-        assert (implausible(existing_table_spec(config(deletes="ignore"), KEYS, table), versions) == ()) == safe
+        assert (
+            incompatible_versions(existing_table_spec(config(deletes="ignore"), KEYS, table), versions) == ()
+        ) == safe
 
 
 async def test_what_is_not_the_table_itself_is_refused_with_where_to_look(clickhouse: ClickHouse) -> None:
     await clickhouse.execute(GUIDE)
     await clickhouse.execute("CREATE VIEW seen AS SELECT * FROM users")
     table = await existing(clickhouse, table="seen")
-    (refusal,) = refusals(table, existing_table_spec(config(deletes="ignore"), KEYS, table))
+    (refusal,) = incompatibilities(table, existing_table_spec(config(deletes="ignore"), KEYS, table))
     assert "name the table that it reads" in refusal.todo
 
 
@@ -263,7 +265,7 @@ async def test_several_key_attributes_may_be_sorted_in_any_order(clickhouse: Cli
     create = f"CREATE TABLE users ({columns}) ENGINE = ReplacingMergeTree(v) ORDER BY (`b \\`x\\``, a)"
     table = await existing(clickhouse, create)
     assert table.sorting_columns == ("b `x`", "a")
-    assert refusals(table, existing_table_spec(config(deletes="ignore"), keys, table)) == []
+    assert incompatibilities(table, existing_table_spec(config(deletes="ignore"), keys, table)) == []
 
 
 async def test_a_key_attribute_without_a_column_is_refused(clickhouse: ClickHouse) -> None:
@@ -281,11 +283,11 @@ async def test_configured_columns_must_be_those_of_the_table(clickhouse: ClickHo
     table = await existing(clickhouse, GUIDE)
     spec = existing_table_spec(options, KEYS, table)
     assert [column.name for column in spec.columns] == ["id", "first_name", "age", "x"]
-    found = [refusal.reason for refusal in refusals(table, spec)]
+    found = [refusal.reason for refusal in incompatibilities(table, spec)]
     assert found == ["its column age is Int8, not Int64", "it has no column x for x"]
     await clickhouse.execute(*offered_statements(options, table, spec))
     table = await existing(clickhouse)
-    assert len(refusals(table, existing_table_spec(options, KEYS, table))) == 1
+    assert len(incompatibilities(table, existing_table_spec(options, KEYS, table))) == 1
 
 
 async def test_a_version_column_that_the_configuration_names_must_be_the_engines(clickhouse: ClickHouse) -> None:

@@ -37,10 +37,10 @@ async def test_a_letter_is_open_until_somebody_has_dealt_with_it(clickhouse: Cli
     store = ClickHouseWatermarks(clickhouse, "p")
     letter = {"id": "1", "pipeline": "p", "table": "orders", "source": "stream"}
     await append_rows(clickhouse, DEAD_LETTERS, [letter, {**letter, "id": "2"}], "")
-    assert await store.open_letters() == {("orders", "stream")}
+    assert await store.open_dead_letters() == {("orders", "stream")}
     for id_ in "12":
         await append_rows(clickhouse, DEAD_LETTERS, [{**letter, "id": id_, "replayed_at": "2026-01-01 00:00:00"}], "")
-    assert await store.open_letters() == set()
+    assert await store.open_dead_letters() == set()
 
 
 async def test_letters_are_read_again_only_when_their_table_has_changed(
@@ -62,9 +62,9 @@ async def test_letters_are_read_again_only_when_their_table_has_changed(
     for number in range(3):
         await append_rows(clickhouse, DEAD_LETTERS, [{**letter, "id": str(number)}], "")
         for _ in range(3):
-            assert await watermarks.open_letters() == {("orders", "stream")}
+            assert await watermarks.open_dead_letters() == {("orders", "stream")}
             assert [found[:4] for found in await letters.count_by_reason()] == [("orders", "r", "", number + 1)]
     assert len([sql for sql in asked if f"FROM {DEAD_LETTERS}" in sql]) == 2 * 3
     await letters.close(["0", "1", "2"])
-    assert await watermarks.open_letters() == set()
+    assert await watermarks.open_dead_letters() == set()
     assert await letters.count_by_reason() == []

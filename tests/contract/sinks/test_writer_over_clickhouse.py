@@ -11,8 +11,8 @@ import orjson
 import pytest
 from pipeline_parts import SOURCE, WIDE, ledger_of, mark
 
-from dyncdc.app.assembly.rejected_rows import REFUSED, RefusedRows, row_as_raw
-from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetters, dead_letter_id
+from dyncdc.app.assembly.rejected_rows import REFUSED, RejectedRowRecords, row_as_raw
+from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows, dead_letter_id
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing.writer import Writer
@@ -20,7 +20,7 @@ from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.tables import own_statements
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import Progress
+from dyncdc.telemetry.task_health import TaskHealth
 
 CHUNK_ROWS = 250
 LETTERS = f'SELECT id, "table", reason, "column", source, shard, position, raw FROM {DEAD_LETTER_TABLE} FINAL'
@@ -40,9 +40,9 @@ class Bench:
     def __init__(self, clickhouse: ClickHouse) -> None:
         self.clickhouse = clickhouse
         self.metrics = Metrics()
-        self.progress = Progress(stuck_after_seconds=0.5)
+        self.progress = TaskHealth(stuck_after_seconds=0.5)
         self.counted: list[tuple[str, str]] = []
-        bury = RefusedRows("p", {"t": "dynamo.t"}, lambda table, why: self.counted.append((table, why)))
+        bury = RejectedRowRecords("p", {"t": "dynamo.t"}, lambda table, why: self.counted.append((table, why)))
         self.writer = Writer(
             ClickHouseSink(clickhouse),
             ByteBudget(10**8),
@@ -141,7 +141,7 @@ async def test_c10_nine_thousand_nine_hundred_and_ninety_nine_rows_of_ten_thousa
 async def test_c10_a_refused_rows_letter_has_the_id_of_any_letter_of_that_record(bench: Bench) -> None:
     bench.put(block("t", 7, ["junk"]))
     await bench.until_durable()
-    letters = DeadLetters("p", SOURCE, "s")
+    letters = DeadLetterRows("p", SOURCE, "s")
     letters.add(table="dynamo.t", reason="misfit", column="value", error="", position="7", raw=b"")
     again = letters.block()
     assert again is not None
