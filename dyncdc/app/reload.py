@@ -95,12 +95,12 @@ async def reload(
             await try_out(change.config)
     except DyncdcError as error:
         # Somebody waits for each answer: with "repeats" none is left out.
-        _log.error("configuration kept", error=str(error), hint=error.hint, repeats=0)
+        _log.error("reload rejected", error=str(error), hint=error.hint, repeats=0)
         return None
     if AT_ONCE in change.taken:
         set_log_level(change.config.log.level)
     if change.restart:
-        _log.warning("restart needed", keys=list(change.restart), repeats=0)
+        _log.warning("restart required", keys=list(change.restart), repeats=0)
     _log.info("configuration reloaded", keys=list(change.taken))
     return change
 

@@ -272,7 +272,7 @@ class _Session:
         halts = self._destination.halts
         while halts is not None:
             halt = await self._mended.get()
-            self._progress.log_info("dead-letter limit left behind", limit=halt.limit, table=halt.table)
+            self._progress.log_info("dead-letter limit passed", limit=halt.limit, table=halt.table)
             await self._retry_checkpoints("closing a halt", partial(halts.close_limit_stop, halt))
 
     def _limit(self, deadline: asyncio.Timeout) -> None:

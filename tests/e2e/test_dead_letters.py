@@ -242,14 +242,19 @@ def test_o3_a_letter_replayed_onto_an_equal_version_reads_the_item_again(users: 
 def test_too_many_in_a_row_stop_the_daemon_and_a_restart_until_somebody_acts(users: Users) -> None:
     place, table = users.place, users.table
     users.enable()
-    config = users.configure(dead_letters={"max_run": 20}, snapshot={"method": "none"})
+    config = users.configure(dead_letters={"max_consecutive": 20}, snapshot={"method": "none"})
     at = time.time_ns() // 1000
     users.send(*(users.change(person(number, "7"), at) for number in range(30)))
     users.send(*(users.change(person(number, "300"), at) for number in range(100, 130)))
     daemon = place.daemon(config).start()
     assert daemon.wait() == FATAL, daemon.tail()
     said = complaint(daemon)
-    assert "20 in a row" in said and table in said and "misfit in column age" in said and "dead_letters.max_run" in said
+    assert (
+        "20 in a row" in said
+        and table in said
+        and "misfit in column age" in said
+        and "dead_letters.max_consecutive" in said
+    )
     letters, position = users.open(), saved_position(place)
     for _ in range(2):
         assert daemon.start().wait() == FATAL, daemon.tail()
@@ -259,7 +264,7 @@ def test_too_many_in_a_row_stop_the_daemon_and_a_restart_until_somebody_acts(use
     assert len(stopped) == 1 and stopped[0]["error"] in said
     assert users.command("replay", stopped[0]["id"]).code == FATAL
 
-    config = users.configure(dead_letters={"max_run": 50}, snapshot={"method": "none"})
+    config = users.configure(dead_letters={"max_consecutive": 50}, snapshot={"method": "none"})
     with running(place.daemon(config)) as again:
         users.wait_for_letters(30, again)
         users.send(users.change(person(500, "5"), at))
@@ -270,7 +275,7 @@ def test_too_many_in_a_row_stop_the_daemon_and_a_restart_until_somebody_acts(use
 def test_mending_the_cause_is_enough_to_go_on_after_the_limit(users: Users) -> None:
     place = users.place
     users.enable()
-    config = users.configure(dead_letters={"max_run": 20}, snapshot={"method": "none"})
+    config = users.configure(dead_letters={"max_consecutive": 20}, snapshot={"method": "none"})
     place.clickhouse.run("ALTER TABLE users ADD CONSTRAINT adult CHECK age < 100")
     at = time.time_ns() // 1000
     users.send(*(users.change(person(number, "101"), at) for number in range(60)))

@@ -209,5 +209,5 @@ def test_a_worker_whose_loop_stands_still_is_killed_and_started_again(place: Pla
         wait_until(lambda: daemon.get("/healthz")[0] == 200, 15, "all is well")
         assert first in workers_of(daemon.pid), "nobody else was touched"
         assert daemon.metric("dyncdc_worker_restarts_total") == 1
-        assert "worker silent" in daemon.log.read_text()
+        assert "worker unresponsive" in daemon.log.read_text()
         assert daemon.terminate() == 0, daemon.tail()

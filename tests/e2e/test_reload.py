@@ -43,12 +43,12 @@ def test_c16_sighup_takes_up_new_tables_and_limits_names_the_rest_and_keeps_all_
 
         config.write_text(right.replace('"batch"', "batch") + "batch = { max_rows = -1 }\n")
         daemon.signal(signal.SIGHUP)
-        wait_until(lambda: len(logged(daemon, "configuration kept")) == 1, 10, "a wrong file is told")
+        wait_until(lambda: len(logged(daemon, "reload rejected")) == 1, 10, "a wrong file is told")
         nowhere = place.entry(f"{place.name}.nowhere", snapshot=UNLOADED)
         place.configure([first, nowhere], limits=limits)
         daemon.signal(signal.SIGHUP)
-        wait_until(lambda: len(logged(daemon, "configuration kept")) == 2, 20, f"so is a table: {daemon.tail()}")
-        assert "nowhere" in logged(daemon, "configuration kept")[1]["error"]
+        wait_until(lambda: len(logged(daemon, "reload rejected")) == 2, 20, f"so is a table: {daemon.tail()}")
+        assert "nowhere" in logged(daemon, "reload rejected")[1]["error"]
 
         place.configure(
             [first, place.entry(two, snapshot=UNLOADED)],
@@ -63,7 +63,7 @@ def test_c16_sighup_takes_up_new_tables_and_limits_names_the_rest_and_keeps_all_
         wait_until(lambda: rows(place, "one") == {"a", "c"}, 20, f"the old table goes on: {daemon.tail()}")
         told = wait_until(lambda: logged(daemon, "configuration reloaded"), 20, f"it is told: {daemon.tail()}")[0]
         assert set(told["keys"]) == {f"tables[{two}]", "log.level", "batch.max_age_seconds"}
-        assert logged(daemon, "restart needed")[0]["keys"] == ["http.listen"]
+        assert logged(daemon, "restart required")[0]["keys"] == ["http.listen"]
         processes = workers if workers > 1 else 0
         wait_until(lambda: len(logged(daemon, "configuration reloaded")) == 1 + processes, 20, "workers follow")
         wait_until(lambda: daemon.get("/readyz")[0] == 200, 20, f"it is ready: {daemon.tail()}")

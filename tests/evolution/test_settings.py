@@ -21,7 +21,7 @@ from dyncdc.schema.table_spec import ColumnSpec
 SCAN = {"method": "scan", "settle_seconds": 0.05, "margin_seconds": 0.1}
 
 NOTE_FIRST_AGAIN = (
-    "INSERT INTO dyncdc_settings SELECT * REPLACE ({number} AS number, now64(6) AS noted_at)"
+    "INSERT INTO dyncdc_settings SELECT * REPLACE ({number} AS number, now64(6) AS recorded_at)"
     " FROM (SELECT * FROM dyncdc_settings ORDER BY number LIMIT 1)"
 )
 
@@ -208,7 +208,7 @@ def test_settings_that_a_clock_ahead_has_dated_leave_a_gap_that_can_be_closed_no
     """Catches: a gap of the future, open and red until ClickHouse's clock was right."""
     table = loaded(stage, deletes="ignore")
     stage.clickhouse.run(
-        "INSERT INTO dyncdc_settings SELECT * REPLACE (number + 1 AS number, now64(6) + INTERVAL 1 HOUR AS noted_at)"
+        "INSERT INTO dyncdc_settings SELECT * REPLACE (number + 1 AS number, now64(6) + INTERVAL 1 HOUR AS recorded_at)"
         " FROM (SELECT * FROM dyncdc_settings ORDER BY number DESC LIMIT 1)"
     )
     delete(stage, table, 1)
@@ -275,7 +275,7 @@ async def test_a_spill_column_that_is_dropped_shows_in_log_health_and_metrics_un
         status, text = await stage.page("/healthz")
         assert status == 503
         assert "has lost its spill column _spill" in text
-        assert "spill column gone" in said(capfd)
+        assert "spill column missing" in said(capfd)
         stage.clickhouse.run("ALTER TABLE orders ADD COLUMN _spill String")
         put(stage, table, item(2, memo="y"))
         await until(lambda: stage.clickhouse.number("SELECT count() FROM orders FINAL WHERE _spill != ''") == 2)

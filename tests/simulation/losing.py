@@ -136,7 +136,7 @@ class LossyCheckpoints(CheckpointClient):
 
 
 class RecoveryClient:
-    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_followed`` as one life sees them."""
+    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_table_sources`` as one life sees them."""
 
     def __init__(self, losses: Losses, life: Life) -> None:
         self._losses = losses

@@ -76,7 +76,7 @@ def _take_up(world: World, *, restart: bool) -> None:
 
 def _noted(world: World, label: str) -> str:
     """The settings that the rows of a table are written under now, as text; "" for none."""
-    sql = f"SELECT argMax(settings, (number, noted_at)) FROM dyncdc_settings WHERE table = '{world.names[label]}'"
+    sql = f"SELECT argMax(settings, (number, recorded_at)) FROM dyncdc_settings WHERE table = '{world.names[label]}'"
     try:
         return str(world.place.clickhouse.value(sql))
     except (AssertionError, IndexError, OSError):
@@ -120,7 +120,7 @@ def offer_partial_export(world: World, spell: Spell) -> int:
         world.config.write_text(_with_entry(world, right, label, {"snapshot": given}))
         if spell.strength < 0.5:
             world.daemon.signal(signal.SIGHUP)
-            wait_until(lambda: "configuration kept" in logged(world.daemon)[at:], 20, "a partial export is refused")
+            wait_until(lambda: "reload rejected" in logged(world.daemon)[at:], 20, "a partial export is refused")
         else:
             terminate(world)
             world.daemon.start()

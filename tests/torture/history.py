@@ -29,7 +29,7 @@ from .world import Abandoned, World, make_world, stamp
 CATCH_UP_SECONDS = 45.0
 """From the end of all faults to equality, at most. It is polled: a history takes as long as it takes, not this long."""
 
-STRAGGLER = "task did not end"
+STRAGGLER = "task ignored cancellation"
 NOT_COMPILED = "compiled decoder missing"
 """What a daemon says of a task that had to be cancelled twice."""
 

@@ -66,7 +66,7 @@ def switch_streaming_off(world: World, spell: Spell) -> int:
 
     def seen() -> bool:
         return not world.daemon.running or any(
-            "destination off" in line and name in line for line in logged(world.daemon)[at:].splitlines()
+            "streaming destination disabled" in line and name in line for line in logged(world.daemon)[at:].splitlines()
         )
 
     with world.streaming:

@@ -91,7 +91,7 @@ def test_o3_among_equal_times_the_last_delivered_wins_over_every_split_and_resta
         stage.put_all(batch)
         stage.once()
     assert stage.rows() == sorted(wanted)
-    stage.clickhouse.run("TRUNCATE TABLE dyncdc_followed")  # or the lost positions would be a loss
+    stage.clickhouse.run("TRUNCATE TABLE dyncdc_table_sources")  # or the lost positions would be a loss
     stage.clickhouse.run("TRUNCATE TABLE dyncdc_checkpoints")  # read all of it again, as after a lost checkpoint
     stage.once(batch={"max_rows": 7})
     assert stage.rows() == sorted(wanted)
@@ -130,7 +130,7 @@ def test_o3_a_table_made_under_milliseconds_has_a_total_order(stage: Stage) -> N
     ]
     stage.put_all(tied)
     stage.once()
-    stage.clickhouse.run("TRUNCATE TABLE dyncdc_followed")  # or the lost positions would be a loss
+    stage.clickhouse.run("TRUNCATE TABLE dyncdc_table_sources")  # or the lost positions would be a loss
     stage.clickhouse.run("TRUNCATE TABLE dyncdc_checkpoints")
     stage.once()
     assert stage.rows() == [["a", "2"]]
@@ -170,7 +170,7 @@ def test_o5_a_delete_that_is_delivered_again_never_beats_a_later_insert(stage: S
     stage.put(delete, change(table, "INSERT", t + 2, item("a", "again")))
     asyncio.run(die_when(stage, lambda: stage.rows() == [["a", "again"]]))
     stage.put(delete)  # an hour later
-    stage.clickhouse.run("TRUNCATE TABLE dyncdc_followed")  # or the lost positions would be a loss
+    stage.clickhouse.run("TRUNCATE TABLE dyncdc_table_sources")  # or the lost positions would be a loss
     stage.clickhouse.run("TRUNCATE TABLE dyncdc_checkpoints")  # and all that was not acknowledged once more
     stage.once()
     assert stage.rows() == [["a", "again"]]
@@ -192,7 +192,7 @@ def test_o6_a_replayed_insert_stays_deleted_even_after_merges(stage: Stage) -> N
     stage.clickhouse.run("OPTIMIZE TABLE orders FINAL")
     assert stage.clickhouse.rows("SELECT id, _deleted FROM orders") == [["a", 1]]
     stage.put(insert)
-    stage.clickhouse.run("TRUNCATE TABLE dyncdc_followed")  # or the lost positions would be a loss
+    stage.clickhouse.run("TRUNCATE TABLE dyncdc_table_sources")  # or the lost positions would be a loss
     stage.clickhouse.run("TRUNCATE TABLE dyncdc_checkpoints")
     stage.once()
     assert stage.rows() == []

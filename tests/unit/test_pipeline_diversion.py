@@ -43,9 +43,14 @@ def test_as_many_in_a_row_as_allowed_pass_and_one_more_does_not() -> None:
     admit(diversion, 2, 1)
     admit(diversion, 2, 0, 1)
     error = stopped(diversion, 1, 0, first=40)
-    assert (error.halt.limit, error.halt.value, error.halt.position, error.again) == ("max_run", 3.0, "40", False)
+    assert (error.halt.limit, error.halt.value, error.halt.position, error.again) == (
+        "max_consecutive",
+        3.0,
+        "40",
+        False,
+    )
     assert "orders" in str(error) and "3 in a row" in str(error) and "position 40 of shard s" in str(error)
-    assert "misfit in column age" in str(error) and "dead_letters.max_run" in error.hint
+    assert "misfit in column age" in str(error) and "dead_letters.max_consecutive" in error.hint
 
 
 def test_a_run_is_of_one_shard_and_an_empty_answer_does_not_end_it() -> None:

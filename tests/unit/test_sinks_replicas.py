@@ -23,7 +23,7 @@ LOADS: dict[str, Load] = {
     "dyncdc_gaps": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").open_gaps(),
     "dyncdc_members": lambda clickhouse: ClickHouseMembers(clickhouse, "p").members(),
     "dyncdc_sessions": lambda clickhouse: ClickHouseSessions(clickhouse, "p").newest_sessions(),
-    "dyncdc_followed": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").table_sources(),
+    "dyncdc_table_sources": lambda clickhouse: ClickHouseRecovery(clickhouse, "p").table_sources(),
     "dyncdc_watermarks": lambda clickhouse: ClickHouseWatermarks(clickhouse, "p").load(),
     "dyncdc_destinations": lambda clickhouse: ClickHouseDestinations(clickhouse, {}).bindings(),
     "dyncdc_dead_letters": lambda clickhouse: ClickHouseWatermarks(clickhouse, "p").open_dead_letters(),

@@ -14,7 +14,7 @@ from dyncdc.pipeline.destinations.streaming_monitor import WAS_OFF
 from dyncdc.pipeline.recovery.gaps import last_covered
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
-from dyncdc.sinks.state.tables import FOLLOWED
+from dyncdc.sinks.state.tables import TABLE_SOURCES
 from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sources.kinesis.stream_source import KinesisSource
 
@@ -22,7 +22,7 @@ from dyncdc.sources.kinesis.stream_source import KinesisSource
 async def record_disabled_streaming(world: AppContext, table: TableConfig, source: KinesisSource) -> None:
     """Write the gap of a table that was loaded and followed on ``source`` before; no other has anything to lose."""
     clickhouse, pipeline = world.clickhouse, world.config.pipeline
-    if await world.retry(lambda: read_table(clickhouse, FOLLOWED)) is None:
+    if await world.retry(lambda: read_table(clickhouse, TABLE_SOURCES)) is None:
         return
     destination = await world.retry(lambda: read_table(clickhouse, table.destination))
     recovery = ClickHouseRecovery(clickhouse, pipeline)

@@ -170,7 +170,7 @@ class _Noting:
         if not news.spill or self._table.config.metadata.spill == "":
             return ""
         name = self._table.spec.destination
-        self._progress.log_error("spill column gone", table=self._name, destination=name, column=news.spill)
+        self._progress.log_error("spill column missing", table=self._name, destination=name, column=news.spill)
         return (
             f"{name} has lost its spill column {news.spill}: attributes without a column are left out, misfits become"
             f' dead letters; run ALTER TABLE {name} ADD COLUMN {news.spill} String, or set metadata.spill = ""'

@@ -38,5 +38,5 @@ async def cancel_remaining_tasks(main: asyncio.Task[None]) -> None:
                 continue
             if task not in told:
                 told.add(task)
-                _log.error("task did not end", task=task.get_name(), hangs_in=stack_of(task))
+                _log.error("task ignored cancellation", task=task.get_name(), hangs_in=stack_of(task))
             task.cancel()

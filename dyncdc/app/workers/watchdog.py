@@ -37,6 +37,6 @@ async def kill_unresponsive(answers: Answers, worker: WorkerState, stuck_after_s
         heard_at = max(started_at, answers.heard_at(worker))
         allowed_seconds = limit_seconds if heard_at > started_at else max(limit_seconds, START_SECONDS)
         if before - heard_at > allowed_seconds:
-            _log.error("worker silent", worker=worker.number, seconds=round(before - heard_at))
+            _log.error("worker unresponsive", worker=worker.number, seconds=round(before - heard_at))
             return
         await asyncio.sleep(POLL_SECONDS)

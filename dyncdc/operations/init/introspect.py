@@ -22,7 +22,7 @@ from dyncdc.sources.kinesis.stream_description import StreamDescription, describ
 
 from .clickpipes import ClickPipesTable, look_at_adoption
 
-FOLLOWED = ("ACTIVE", "ENABLING", "UPDATING")
+TABLE_SOURCES = ("ACTIVE", "ENABLING", "UPDATING")
 """States of a streaming destination that carries changes, or soon will."""
 
 
@@ -54,7 +54,7 @@ async def look_at_source(
     tables = Tables(aws.dynamodb)
     description = await patience(lambda: tables.describe(table))
     destinations, _ = await patience(lambda: tables.destinations(table))
-    live = [found for found in destinations if found.status in FOLLOWED]
+    live = [found for found in destinations if found.status in TABLE_SOURCES]
     name = stream or _best(live)
     facts = await patience(lambda: describe_stream(aws.kinesis, name)) if name else None
     sample = await patience(lambda: tables.sample(table, items))

@@ -93,7 +93,7 @@ class StreamingMonitor:
             seen, found, failure = None, "", self._trouble(error)
         task.moved()
         if found not in ("", self._table_id):
-            self._engine.progress.log_error("table made anew", table=self._table)
+            self._engine.progress.log_error("table recreated", table=self._table)
             raise SourceLostError(f"watching table {self._table}: it was deleted and created anew")
         if seen is None:
             await self._switched_off()
@@ -109,7 +109,7 @@ class StreamingMonitor:
         self._active_at = self._active_at or self._recovery.covered(self._table)
         if self._active_at and not self._off:
             self._off = True
-            self._engine.progress.log_error("destination off", table=self._table)
+            self._engine.progress.log_error("streaming destination disabled", table=self._table)
             # It was switched off after it was last seen: coverage that began before does not close this gap.
             await self._missed_until(max(self._source.server_time, self._active_at + 1.0))
 

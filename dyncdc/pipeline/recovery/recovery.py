@@ -262,7 +262,9 @@ class Recovery:
         for request in done:
             del self._requests[request.id]
             self._closed.add(request.id)
-            self._progress.log_info("request done", table=request.table, request=request.id, snapshot=snapshot.id)
+            self._progress.log_info(
+                "snapshot request done", table=request.table, request=request.id, snapshot=snapshot.id
+            )
 
     async def poll(self) -> None:
         """Look for requests, and for the gaps that other members have noticed, until cancelled.
@@ -309,7 +311,9 @@ class Recovery:
             why_not = self._policy.unrepeatable.get(request.table)
             if why_not is not None:
                 self._closed.add(request.id)
-                self._progress.log_info("request ignored", table=request.table, request=request.id, reason=why_not)
+                self._progress.log_info(
+                    "snapshot request ignored", table=request.table, request=request.id, reason=why_not
+                )
                 continue
             self._requests[request.id] = request
             self._progress.log_info("snapshot requested", table=request.table, request=request.id)

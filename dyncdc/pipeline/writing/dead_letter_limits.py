@@ -22,7 +22,7 @@ WINDOW_RECORDS: Final = 10_000
 Place = tuple[SourceId, ShardId, Position]
 """Where a record is."""
 
-Limit = Literal["max_ratio", "max_run"]
+Limit = Literal["max_ratio", "max_consecutive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class DeadLetterLimiter:
             run = run + 1 if letter.ordinal == expected else 1
             expected = letter.ordinal + 1
             if run > self._limits.max_consecutive:
-                raise self._reached("max_run", letter, shard, buried[0].position)
+                raise self._reached("max_consecutive", letter, shard, buried[0].position)
         self._window.pass_by(judged - expected)
         self._runs[lane] = run if judged == expected else 0
         if buried and self._too_many():
@@ -160,7 +160,7 @@ class DeadLetterLimiter:
         self._window.turn()
         run = self._runs[destination] = self._runs.get(destination, 0) + 1
         if run > self._limits.max_consecutive:
-            raise self._reached("max_run", letter, *first, refused=True)
+            raise self._reached("max_consecutive", letter, *first, refused=True)
         if self._too_many():
             raise self._reached("max_ratio", letter, *first, refused=True)
 
@@ -186,7 +186,11 @@ class DeadLetterLimiter:
         self, limit: Limit, letter: DeadLetter, shard: Shard, position: Position, *, refused: bool = False
     ) -> LimitReached:
         value = float(getattr(self._limits, limit))
-        much = f"{value:,.0f} in a row" if limit == "max_run" else f"{value:.4g} of the last {WINDOW_RECORDS:,} records"
+        much = (
+            f"{value:,.0f} in a row"
+            if limit == "max_consecutive"
+            else f"{value:.4g} of the last {WINDOW_RECORDS:,} records"
+        )
         message = (
             f"diverting records of {letter.table or 'a table that they do not name'} to the dead letters: it would be"
             f" more than {much}, from position {position} of shard {shard.id} on;"

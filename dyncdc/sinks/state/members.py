@@ -20,16 +20,16 @@ class ClickHouseMembers:
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
-        self._beats = 0
+        self._heartbeats = 0
 
     async def members(self) -> Sequence[Member]:
         """The newest row of every member: of its greatest epoch, and of that the one seen last."""
         await catch_up(self._clickhouse, MEMBERS)
         rows = await self._clickhouse.fetch(
-            "SELECT member, n, max(epoch), toUnixTimestamp64Micro(argMax(seen_at, (epoch, seen_at))) AS seen,"
+            "SELECT member, members, max(epoch), toUnixTimestamp64Micro(argMax(seen_at, (epoch, seen_at))) AS seen,"
             " toUnixTimestamp64Micro(now64(6)) - seen, argMax(tables, (epoch, seen_at)),"
-            " argMax(gone, (epoch, seen_at)), argMax(trouble, (epoch, seen_at))"
-            f" FROM {MEMBERS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY member, n ORDER BY n, member",
+            " argMax(`left`, (epoch, seen_at)), argMax(errors, (epoch, seen_at))"
+            f" FROM {MEMBERS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY member, members ORDER BY members, member",
             doing="looking for members",
         )
         return [
@@ -41,23 +41,23 @@ class ClickHouseMembers:
                 age / MICROSECONDS,
                 tuple(tables),
                 bool(left),
-                orjson.loads(trouble) if trouble else {},
+                orjson.loads(errors) if errors else {},
             )
-            for member, members, epoch, seen_at, age, tables, left, trouble in rows
+            for member, members, epoch, seen_at, age, tables, left, errors in rows
         ]
 
     async def save_member(self, member: Member) -> None:
         """Append the row, seen now."""
-        self._beats += 1
+        self._heartbeats += 1
         row = {
             "pipeline": self._pipeline,
             "member": member.member,
-            "n": member.members,
+            "members": member.members,
             "epoch": member.epoch,
-            "beat": self._beats,
+            "heartbeat": self._heartbeats,
             "tables": list(member.tables),
-            "gone": int(member.left),
-            "trouble": orjson.dumps(dict(member.errors)).decode() if member.errors else "",
+            "left": int(member.left),
+            "errors": orjson.dumps(dict(member.errors)).decode() if member.errors else "",
         }
         doing = f"saving member {member.member}/{member.members}"
         await append_rows(self._clickhouse, MEMBERS, [row], doing)

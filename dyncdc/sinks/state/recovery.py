@@ -14,7 +14,7 @@ from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 
 from .rows import MICROSECONDS, append_rows, catch_up, time_text
-from .tables import ACCEPTED, FOLLOWED, GAPS, REQUESTS
+from .tables import ACCEPTED, TABLE_SOURCES, GAPS, REQUESTS
 
 SNAPSHOT: Final = "snapshot"
 """The kind of a request for a snapshot."""
@@ -43,7 +43,7 @@ async def has_request(clickhouse: ClickHouse, pipeline: str, ids: Sequence[str])
 
 
 class ClickHouseRecovery:
-    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_followed`` of one pipeline. Implements ``RecoveryStore``."""
+    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_table_sources`` of one pipeline. Implements ``RecoveryStore``."""
 
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse
@@ -158,11 +158,11 @@ class ClickHouseRecovery:
 
     async def table_sources(self) -> Sequence[TableSource]:
         """For each table, the life that followed it last."""
-        await catch_up(self._clickhouse, FOLLOWED)
+        await catch_up(self._clickhouse, TABLE_SOURCES)
         rows = await self._clickhouse.fetch(
-            f"SELECT `table`, argMax(source, (epoch, held)), max(epoch), {_MICRO}(argMax(followed_at, (epoch, held))),"
-            " argMax(held, (epoch, held)), argMax(empty, (epoch, held))"
-            f" FROM {FOLLOWED} WHERE {self._mine} GROUP BY `table` ORDER BY `table`",
+            f"SELECT `table`, argMax(source, (epoch, checkpointed)), max(epoch), {_MICRO}(argMax(recorded_at, (epoch, checkpointed))),"
+            " argMax(checkpointed, (epoch, checkpointed)), argMax(empty, (epoch, checkpointed))"
+            f" FROM {TABLE_SOURCES} WHERE {self._mine} GROUP BY `table` ORDER BY `table`",
             doing="loading which streams the tables were read from",
         )
         return [
@@ -180,10 +180,10 @@ class ClickHouseRecovery:
                 "table": row.table,
                 "source": row.source,
                 "epoch": row.epoch,
-                "held": int(row.held),
+                "checkpointed": int(row.held),
                 "empty": row.empty,
-                "followed_at": time_text(row.at),
+                "recorded_at": time_text(row.at),
             }
             for row in tables
         ]
-        await append_rows(self._clickhouse, FOLLOWED, rows, doing="saving which streams the tables are read from")
+        await append_rows(self._clickhouse, TABLE_SOURCES, rows, doing="saving which streams the tables are read from")

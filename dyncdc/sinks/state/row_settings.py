@@ -25,9 +25,9 @@ class ClickHouseRowSettings:
         await catch_up(self._clickhouse, SETTINGS)
         try:
             rows = await self._clickhouse.fetch(
-                "SELECT destination_uuid, settings, toUnixTimestamp64Micro(noted_at), member, number"
+                "SELECT destination_uuid, settings, toUnixTimestamp64Micro(recorded_at), member, number"
                 f" FROM {SETTINGS} FINAL WHERE pipeline = {quote_text(self._pipeline)} AND table = {quote_text(table)}"
-                " ORDER BY number, noted_at, member",
+                " ORDER BY number, recorded_at, member",
                 doing="loading the settings of former lives",
             )
         except TableGoneError:

@@ -11,7 +11,7 @@ from dyncdc.sinks.client.client import ClickHouse, Row
 from .rows import MICROSECONDS, append_rows, catch_up
 from .tables import SESSIONS
 
-_FIELDS = "member, n, epoch, id, host, process, toUnixTimestamp64Micro(began_at)"
+_FIELDS = "member, members, epoch, id, host, process, toUnixTimestamp64Micro(began_at)"
 
 
 class ClickHouseSessions:
@@ -26,7 +26,7 @@ class ClickHouseSessions:
         await catch_up(self._clickhouse, SESSIONS)
         rows = await self._clickhouse.fetch(
             f"SELECT {_FIELDS} FROM {SESSIONS} WHERE pipeline = {quote_text(self._pipeline)}"
-            " ORDER BY n, member, epoch DESC, id DESC LIMIT 2 BY n, member",
+            " ORDER BY members, member, epoch DESC, id DESC LIMIT 2 BY members, member",
             doing="looking for sessions",
         )
         return [_session(row) for row in rows]
@@ -35,7 +35,7 @@ class ClickHouseSessions:
         """The one of the greatest rank of the same member, if it is a later one."""
         rows = await self._clickhouse.fetch(
             f"SELECT {_FIELDS} FROM {SESSIONS} WHERE pipeline = {quote_text(self._pipeline)}"
-            f" AND n = {session.members} AND member = {session.member} AND epoch >= {session.epoch}"
+            f" AND members = {session.members} AND member = {session.member} AND epoch >= {session.epoch}"
             f" AND (epoch, id) > ({session.epoch}, {quote_text(session.id)}) ORDER BY epoch DESC, id DESC LIMIT 1",
             doing="looking for a later session",
         )
@@ -46,7 +46,7 @@ class ClickHouseSessions:
         row = {
             "pipeline": self._pipeline,
             "member": session.member,
-            "n": session.members,
+            "members": session.members,
             "epoch": session.epoch,
             "id": session.id,
             "host": session.process.host,

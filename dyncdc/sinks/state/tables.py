@@ -14,7 +14,7 @@ SNAPSHOTS: Final = "dyncdc_snapshots"
 DEAD_LETTERS: Final = "dyncdc_dead_letters"
 GAPS: Final = "dyncdc_gaps"
 REQUESTS: Final = "dyncdc_requests"
-FOLLOWED: Final = "dyncdc_followed"
+TABLE_SOURCES: Final = "dyncdc_table_sources"
 MEMBERS: Final = "dyncdc_members"
 SESSIONS: Final = "dyncdc_sessions"
 CHECKPOINT_HISTORY: Final = "dyncdc_checkpoint_history"
@@ -28,7 +28,19 @@ DESTINATIONS: Final = "dyncdc_destinations"
 HISTORIES: Final = "dyncdc_histories"
 
 SELDOM: Final = frozenset(
-    (SNAPSHOTS, GAPS, REQUESTS, FOLLOWED, SESSIONS, ROLLBACKS, TOMBSTONES, MAPPINGS, SETTINGS, DESTINATIONS, HISTORIES)
+    (
+        SNAPSHOTS,
+        GAPS,
+        REQUESTS,
+        TABLE_SOURCES,
+        SESSIONS,
+        ROLLBACKS,
+        TOMBSTONES,
+        MAPPINGS,
+        SETTINGS,
+        DESTINATIONS,
+        HISTORIES,
+    )
 )
 """What is written seldom, and not written again by what is read again: on disk before it is acknowledged, always."""
 
@@ -72,23 +84,23 @@ _STATEMENTS: Final = (
 ) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(done_at))""",
     # Which stream each table is read from, written by every life before it reads: a table that comes back from another
     # stream, or was left out for a while, has changes that nobody read.
-    f"""CREATE TABLE IF NOT EXISTS {FOLLOWED} (
-  pipeline String, table String, source String, epoch UInt64, held UInt8, empty String,
-  followed_at DateTime64(6, 'UTC')
+    f"""CREATE TABLE IF NOT EXISTS {TABLE_SOURCES} (
+  pipeline String, table String, source String, epoch UInt64, checkpointed UInt8, empty String,
+  recorded_at DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree(epoch) ORDER BY (pipeline, table)""",
     # Who works on a pipeline. A process that was taken for dead and comes back cannot hide the one in its place: the
     # epoch is part of the key.
     f"""CREATE TABLE IF NOT EXISTS {MEMBERS} (
-  pipeline String, member UInt32, n UInt32, epoch UInt64, beat UInt64, tables Array(String), gone UInt8,
-  trouble String, seen_at DateTime64(6, 'UTC') DEFAULT now64(6)
-) ENGINE = ReplacingMergeTree(seen_at) ORDER BY (pipeline, n, member, epoch)
+  pipeline String, member UInt32, members UInt32, epoch UInt64, heartbeat UInt64, tables Array(String), left UInt8,
+  errors String, seen_at DateTime64(6, 'UTC') DEFAULT now64(6)
+) ENGINE = ReplacingMergeTree(seen_at) ORDER BY (pipeline, members, member, epoch)
 TTL toDateTime(seen_at) + INTERVAL 30 DAY""",
     # Which epoch belongs to which life of which process: written before the life does anything, so that no epoch is
     # taken twice, whatever the clocks do. Two that took the same one differ in their id.
     f"""CREATE TABLE IF NOT EXISTS {SESSIONS} (
-  pipeline String, member UInt32, n UInt32, epoch UInt64, id String, host String, process String,
+  pipeline String, member UInt32, members UInt32, epoch UInt64, id String, host String, process String,
   began_at DateTime64(6, 'UTC') DEFAULT now64(6)
-) ENGINE = ReplacingMergeTree ORDER BY (pipeline, n, member, epoch, id)
+) ENGINE = ReplacingMergeTree ORDER BY (pipeline, members, member, epoch, id)
 TTL toDateTime(began_at) + INTERVAL 400 DAY""",
     # Where each shard was about once a minute: after a loss of power what was acknowledged last is read again.
     f"""CREATE TABLE IF NOT EXISTS {CHECKPOINT_HISTORY} (
@@ -118,12 +130,12 @@ TTL toDateTime(noticed_at) + INTERVAL {HISTORY_DAYS} DAY""",
     f"""CREATE TABLE IF NOT EXISTS {MAPPINGS} (
   destination_uuid String, column String, number UInt64, pipeline String, table String, role LowCardinality(String),
   attribute String, takes Array(String), type String, lossy UInt8, encoding LowCardinality(String),
-  by LowCardinality(String), default String, noted_at DateTime64(6, 'UTC') DEFAULT now64(6)
+  by LowCardinality(String), default String, recorded_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree ORDER BY (destination_uuid, column, number)""",
-    # Append-only: the settings that decided the rows of a destination, from noted_at until the next row of the member.
+    # Append-only: the settings that decided the rows of a destination, from recorded_at until the next row of the member.
     f"""CREATE TABLE IF NOT EXISTS {SETTINGS} (
   pipeline String, table String, member UInt32, number UInt64, destination_uuid String, settings String,
-  noted_at DateTime64(6, 'UTC') DEFAULT now64(6)
+  recorded_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree ORDER BY (pipeline, table, member, number)""",
     # Into which ClickHouse table each table's changes went from when on: under a name there can be one after the other.
     # blocks: the greatest block number of each of its partitions, which tells whether its rows were taken away.

@@ -101,7 +101,7 @@ async def test_why_a_life_stopped_is_kept_until_it_is_closed(tables: ClickHouse)
     halt = LimitStop(
         "h1", "max_ratio", 0.05, "too many", SourceId("s@1"), ShardId("shard"), Position("9"), "orders", "age"
     )
-    refused = replace(halt, id="h2", limit="max_run", value=1000.0, column="", refused=True)
+    refused = replace(halt, id="h2", limit="max_consecutive", value=1000.0, column="", refused=True)
     await store.save_limit_stop(halt)
     await store.save_limit_stop(refused)
     await write(tables, "7")
