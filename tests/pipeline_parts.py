@@ -235,7 +235,7 @@ def writer_of(
     sink: MemorySink,
     budget: ByteBudget,
     limits: BatchLimits = WIDE,
-    diversion: DeadLetterLimiter | None = None,
+    dead_letter_limiter: DeadLetterLimiter | None = None,
     bury: BuryInMemory | None = None,
 ) -> Writer:
     """Make a writer."""
@@ -246,9 +246,9 @@ def writer_of(
         token_prefix="p/0/1",
         bury=bury or BuryInMemory(),
         metrics=Metrics(),
-        progress=TaskHealth(),
+        health=TaskHealth(),
         clock=lambda: 1_000.0,
-        diversion=diversion,
+        dead_letter_limiter=dead_letter_limiter,
     )
 
 
@@ -264,7 +264,7 @@ def checkpointer_of(
         store,
         interval_seconds=interval_seconds,
         metrics=Metrics(),
-        progress=TaskHealth(),
+        health=TaskHealth(),
         clock=lambda: 1_000.0,
         replay_seconds=replay_seconds,
         went_back=went_back,

@@ -54,7 +54,7 @@ class MemoryGhosts:
     def __init__(self) -> None:
         self.letters = 0
         self.steps = 3
-        self.live = self.ghosts = 0
+        self.live = self.orphan_rows = 0
         """Of each range."""
         self.accepts: set[str] = set()
         self.swept: list[tuple[str, int, tuple[str, ...]]] = []
@@ -65,7 +65,7 @@ class MemoryGhosts:
 
     async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
         step = int(after[0]) + 1 if after else 1
-        return Counted(self.live, self.ghosts, (str(step),) if step < self.steps else None)
+        return Counted(self.live, self.orphan_rows, (str(step),) if step < self.steps else None)
 
     async def accepted(self, snapshot: SourceId, request: str) -> bool:
         return not self.accepts.isdisjoint((snapshot, request))

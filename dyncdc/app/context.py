@@ -55,7 +55,9 @@ def open_aws(config: Config) -> AbstractAsyncContextManager[AwsClients]:
 
 
 @asynccontextmanager
-async def open_clickhouse(config: Config, patience: StartupRetry, *, own: bool = False) -> AsyncIterator[ClickHouse]:
+async def open_clickhouse(
+    config: Config, startup_retry: StartupRetry, *, own: bool = False
+) -> AsyncIterator[ClickHouse]:
     """Connect, and start a local:// server where none runs. ClickHouse has answered by then.
 
     ``own``: be the one that starts it, so that it does not end with some other command.
@@ -86,7 +88,7 @@ async def open_clickhouse(config: Config, patience: StartupRetry, *, own: bool =
             connections=INSERTS_IN_FLIGHT + SLOW_SLOTS + OTHER_STATEMENTS,
         )
         try:
-            await patience(lambda: clickhouse.fetch("SELECT 1"))
+            await startup_retry(lambda: clickhouse.fetch("SELECT 1"))
             yield clickhouse
         finally:
             await clickhouse.close()
@@ -105,8 +107,8 @@ def _read_again(file: str) -> str:
 
 @asynccontextmanager
 async def open_context(
-    config: Config, patience: StartupRetry, *, own: bool = False, division: Assignment | None = None
+    config: Config, startup_retry: StartupRetry, *, own: bool = False, assignment: Assignment | None = None
 ) -> AsyncIterator[AppContext]:
     """Open both sides; AWS is first asked by whoever needs it. ``own``: see ``open_clickhouse``."""
-    async with open_clickhouse(config, patience, own=own) as clickhouse, open_aws(config) as aws:
-        yield AppContext(config, aws, clickhouse, patience, division or Assignment())
+    async with open_clickhouse(config, startup_retry, own=own) as clickhouse, open_aws(config) as aws:
+        yield AppContext(config, aws, clickhouse, startup_retry, assignment or Assignment())

@@ -74,7 +74,7 @@ async def run_daemon(
     config: Config,
     *,
     once: bool,
-    division: Assignment | None = None,
+    assignment: Assignment | None = None,
     worker: Path | None = None,
     since: float = float("inf"),
     read: Callable[[], Config] | None = None,
@@ -93,7 +93,7 @@ async def run_daemon(
     stop.listen(worker=worker is not None)
     if read is not None:
         stop.listen_for_reload()
-    daemon = _Daemon(config, stop, division or Assignment(), worker, since, once=once, read=read, take_over=take_over)
+    daemon = _Daemon(config, stop, assignment or Assignment(), worker, since, once=once, read=read, take_over=take_over)
     try:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
@@ -141,7 +141,7 @@ class _Daemon:
         self,
         config: Config,
         stop: Stop,
-        division: Assignment,
+        assignment: Assignment,
         worker: Path | None,
         since: float,
         *,
@@ -152,16 +152,16 @@ class _Daemon:
         self._config = config
         self._since = since
         self._stop = stop
-        self._division = division
+        self._assignment = assignment
         self._worker = worker
         self._read = read
         self._once = once
         self._take_over = take_over
         self._metrics = Metrics()
-        self._progress = TaskHealth(stuck_after_seconds=config.run.stuck_after_seconds)
+        self._health = TaskHealth(stuck_after_seconds=config.run.stuck_after_seconds)
         self._readiness = Readiness.of([DESTINATIONS_CHECKED, CHECKPOINTS_LOADED])
-        self._metrics.watch_stuck(lambda: [task.name for task in self._progress.stuck()])
-        self._overview = make_status_builder(config, division, self._metrics, self._progress, self._readiness.missing)
+        self._metrics.watch_stuck(lambda: [task.name for task in self._health.stuck()])
+        self._overview = make_status_builder(config, assignment, self._metrics, self._health, self._readiness.missing)
         self._epoch = 0
         """Of the last life; 0 before the first."""
         self._begun = asyncio.Event()
@@ -177,13 +177,13 @@ class _Daemon:
         """Serve, start, replicate."""
         http = self._config.http
         listen = http.listen
-        pages = HttpPages(self._metrics, self._progress, self._readiness, self._overview).application()
+        pages = HttpPages(self._metrics, self._health, self._readiness, self._overview).application()
         self._overview.troubles.listen()
         where = str(self._worker) if self._worker is not None else (listen.host, listen.port)
         async with serve_http(where, pages, http.allowed_hosts) as port, asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(feed_watchdog(), name="watchdog"),
-                tasks.create_task(self._progress.watch(), name="progress"),
+                tasks.create_task(self._health.watch(), name="progress"),
                 tasks.create_task(watch_event_loop(self._config.run.stuck_after_seconds), name="loop"),
                 tasks.create_task(self._overview.activity.run(), name="activity"),
             ]
@@ -191,7 +191,7 @@ class _Daemon:
                 "started",
                 version=__version__,
                 pipeline=self._config.pipeline,
-                member=str(self._division),
+                member=str(self._assignment),
                 http_port=port,
                 decoder="compiled" if IS_COMPILED else "exact",
             )
@@ -204,16 +204,16 @@ class _Daemon:
 
     async def _work(self) -> None:
         with ExitStack() as starting:
-            async with self._world(starting) as world:
-                assembly = await self._begin_with(world, partial(assemble_first, world, once=self._once))
+            async with self._context(starting) as context:
+                assembly = await self._begin_with(context, partial(assemble_first, context, once=self._once))
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
                 self._declare(assembly)
-                async with asking_clickhouse(world.clickhouse, lambda: self._config, self._overview.stored):
-                    while not await self._live(world, assembly):
+                async with asking_clickhouse(context.clickhouse, lambda: self._config, self._overview.stored):
+                    while not await self._live(context, assembly):
                         with ExitStack() as again:
-                            world.retry = self._patience(again)
-                            assembly = await self._begin_with(world, partial(self._assemble_again, world))
+                            context.retry = self._startup_retry(again)
+                            assembly = await self._begin_with(context, partial(self._assemble_again, context))
                             self._declare(assembly)
 
     def _declare(self, assembly: Assembly) -> None:
@@ -225,64 +225,66 @@ class _Daemon:
         for one in assembly.unusable:
             self._readiness.wait_for(_usable(one.config.dynamodb))
 
-    def _world(self, starting: ExitStack) -> AbstractAsyncContextManager[AppContext]:
+    def _context(self, starting: ExitStack) -> AbstractAsyncContextManager[AppContext]:
         """A local ClickHouse is this process's own; that of workers is their supervisor's."""
         own = self._worker is None
-        return open_context(self._config, self._patience(starting), own=own, division=self._division)
+        return open_context(self._config, self._startup_retry(starting), own=own, assignment=self._assignment)
 
-    def _patience(self, starting: ExitStack) -> StartupRetry:
+    def _startup_retry(self, starting: ExitStack) -> StartupRetry:
         """Health names the start until ``starting`` is closed."""
-        task = starting.enter_context(self._progress.task("start"))
-        return StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, self._progress, task)
+        task = starting.enter_context(self._health.task("start"))
+        return StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, self._health, task)
 
-    async def _alone(self, world: AppContext, assembly: Assembly) -> Assembly:
+    async def _alone(self, context: AppContext, assembly: Assembly) -> Assembly:
         """Wait until nobody else is at work; return what is to be replicated: who was may have changed tables."""
-        members = ClickHouseMembers(world.clickhouse, self._config.pipeline)
-        sessions = ClickHouseSessions(world.clickhouse, self._config.pipeline)
-        before = Predecessor(self._division, members, sessions, self._succession(), self._progress)
-        if await before.wait(self._epoch, world.retry.task):
-            assembly = await self._assemble_again(world)
+        members = ClickHouseMembers(context.clickhouse, self._config.pipeline)
+        sessions = ClickHouseSessions(context.clickhouse, self._config.pipeline)
+        before = Predecessor(self._assignment, members, sessions, self._succession(), self._health)
+        if await before.wait(self._epoch, context.retry.task):
+            assembly = await self._assemble_again(context)
         return assembly
 
-    async def _note(self, world: AppContext, assembly: Assembly, histories: HistoryMonitor | None, epoch: int) -> None:
+    async def _note(
+        self, context: AppContext, assembly: Assembly, histories: HistoryMonitor | None, epoch: int
+    ) -> None:
         """Note what decides the rows of a life, once it has its session and before it writes any."""
         with ExitStack() as noting:
-            world.retry = self._patience(noting)
+            context.retry = self._startup_retry(noting)
             if histories is not None:
-                await world.retry(histories.begin)
-            self._troubles = await note_settings(world, assembly, epoch, self._metrics, self._progress)
+                await context.retry(histories.begin)
+            self._troubles = await note_settings(context, assembly, epoch, self._metrics, self._health)
 
     def _succession(self) -> Succession:
         return Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once)
 
-    async def _begin_with(self, world: AppContext, assemble_now: Callable[[], Awaitable[Assembly]]) -> Assembly:
+    async def _begin_with(self, context: AppContext, assemble_now: Callable[[], Awaitable[Assembly]]) -> Assembly:
         """Assemble, alone; begin over when a table of ours is dropped meanwhile, as assembling makes it.
 
         And while no table at all can be used, which somebody may mend at any time.
         """
         while True:
             try:
-                return await self._alone(world, await assemble_now())
+                return await self._alone(context, await assemble_now())
             except (TableGoneError, RetryableError) as error:
                 if self._once:
                     raise
-                world.retry.task.failed(str(error))
-                self._progress.log_retry("start", error, REOPEN_SECONDS)
+                context.retry.task.failed(str(error))
+                self._health.log_retry("start", error, REOPEN_SECONDS)
                 await asyncio.sleep(REOPEN_SECONDS)
 
-    async def _assemble_again(self, world: AppContext) -> Assembly:
+    async def _assemble_again(self, context: AppContext) -> Assembly:
         """Open what has taken the place of a lost stream, as soon as somebody has set it up."""
         while True:
             try:
-                return await assemble(world, strict=self._once)
+                return await assemble(context, strict=self._once)
             except (ConfigError, RetryableError) as error:
                 if self._once:
                     raise
-                world.retry.task.failed(str(error))  # the looks in between succeed, and hide it
-                self._progress.log_retry("start", error, REOPEN_SECONDS)
-                await self._pause(world)
+                context.retry.task.failed(str(error))  # the looks in between succeed, and hide it
+                self._health.log_retry("start", error, REOPEN_SECONDS)
+                await self._pause(context)
 
-    async def _pause(self, world: AppContext) -> None:
+    async def _pause(self, context: AppContext) -> None:
         """Wait before the next look, or for SIGHUP: what stands in the way may be the configuration."""
         with suppress(TimeoutError):
             async with asyncio.timeout(REOPEN_SECONDS):
@@ -290,11 +292,11 @@ class _Daemon:
         if self._read is None or not self._stop.reload.is_set():
             return
         self._stop.reload.clear()
-        change = await reload(self._config, self._read, partial(try_out, world, self._progress))
+        change = await reload(self._config, self._read, partial(try_out, context, self._health))
         if change is not None:
-            self._follow(world, change.config)
+            self._follow(context, change.config)
 
-    async def _live(self, world: AppContext, assembly: Assembly) -> bool:
+    async def _live(self, context: AppContext, assembly: Assembly) -> bool:
         """Live one life; return whether it was the last.
 
         One that ends with its stream, its configuration, what its rows were made for, or a table of dyncdc's own that
@@ -305,14 +307,14 @@ class _Daemon:
         started_at = loop.time()
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(self._reload(world), name="reload")]
+                beside = [tasks.create_task(self._reload(context), name="reload")]
                 beside += [
-                    tasks.create_task(self._watch_unusable(world, one), name=f"table:{one.config.dynamodb}")
+                    tasks.create_task(self._watch_unusable(context, one), name=f"table:{one.config.dynamodb}")
                     for one in assembly.unusable
                 ]
                 if self._once:
                     beside.append(tasks.create_task(self._end_when_denied(), name="denied"))
-                await self._replicate(world, assembly)
+                await self._replicate(context, assembly)
                 for task in beside:
                     task.cancel()
         except BaseExceptionGroup as group:
@@ -323,31 +325,31 @@ class _Daemon:
             # Until a life has begun on what there is now, nothing that was lost is read again.
             self._went_back = isinstance(error, WentBackError) or (self._went_back and not self._begun.is_set())
             if not isinstance(error, ReloadedError | UsableAgainError):
-                self._progress.log_retry("replicate", error, REOPEN_SECONDS)
+                self._health.log_retry("replicate", error, REOPEN_SECONDS)
                 if loop.time() - started_at < REOPEN_SECONDS and not self._stop.draining.is_set():
                     await asyncio.sleep(REOPEN_SECONDS)  # or one that ends at once would begin without end
             return self._stop.draining.is_set()
         return True
 
-    async def _watch_unusable(self, world: AppContext, one: Unusable) -> None:
+    async def _watch_unusable(self, context: AppContext, one: Unusable) -> None:
         """Raise UsableAgainError as soon as the table can be used; not before the life has begun, as ``_reload``."""
 
         async def look(task: TaskProgress, before: DyncdcError) -> DyncdcError | None:
             await self._begun.wait()
-            return await look_again(replace(world, retry=StartupRetry(None, self._progress, task)), one, before)
+            return await look_again(replace(context, retry=StartupRetry(None, self._health, task)), one, before)
 
-        await watch_unusable(one, look, self._metrics, self._progress)
+        await watch_unusable(one, look, self._metrics, self._health)
 
     async def _end_when_denied(self) -> None:
         """Raise FatalError once something was denied for as long as a start may take: someone waits for this run."""
         patience_seconds = self._config.run.startup_timeout_seconds
         while True:
             await asyncio.sleep(DENIED_POLL_SECONDS)
-            seconds, error = self._progress.denied() or (0.0, None)
+            seconds, error = self._health.denied() or (0.0, None)
             if error is not None and seconds >= patience_seconds:
                 raise FatalError(f"{error} (tried for {seconds:.0f} s)", hint=error.hint) from error
 
-    async def _reload(self, world: AppContext) -> None:
+    async def _reload(self, context: AppContext) -> None:
         """At each SIGHUP read the configuration. Raises ReloadedError when it takes another life to follow it.
 
         Not before the life has begun: a life that ended while it began would look like another process to the next one.
@@ -356,32 +358,32 @@ class _Daemon:
             await self._stop.reload.wait()
             await self._begun.wait()
             self._stop.reload.clear()
-            change = await reload(self._config, self._read, partial(try_out, world, self._progress))
+            change = await reload(self._config, self._read, partial(try_out, context, self._health))
             if change is None or self._stop.draining.is_set():
                 continue
-            self._follow(world, change.config)
+            self._follow(context, change.config)
             if change.needs_new_session:
                 raise ReloadedError("replicating: the configuration has changed")
 
-    def _follow(self, world: AppContext, config: Config) -> None:
+    def _follow(self, context: AppContext, config: Config) -> None:
         kept = {table.dynamodb for table in config.tables}
         for table in self._config.tables:
             if table.dynamodb not in kept:
                 self._readiness.done(_usable(table.dynamodb))
                 self._metrics.forget(table.dynamodb, *filter(None, (table.destination, table.history)))
-        self._config = world.config = config
+        self._config = context.config = config
         self._overview.set_planned(table_facts(config))
 
-    async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
+    async def _replicate(self, context: AppContext, assembly: Assembly) -> None:
         config, pipeline = self._config, self._config.pipeline
         shares = share_memory(config.limits.memory_bytes)
         tables = {table.spec.destination: table.spec.source_table for table in assembly.tables}
         tables |= {table.spec.history: table.spec.source_table for table in assembly.tables if table.spec.history}
-        sink = ClickHouseSink(world.clickhouse, assembly.columns.watch)
+        sink = ClickHouseSink(context.clickhouse, assembly.columns.watch)
         destination = Destination(
             sink=sink,
-            checkpoints=ClickHouseCheckpoints(world.clickhouse, pipeline),
-            snapshots=ClickHouseSnapshots(world.clickhouse, pipeline),
+            checkpoints=ClickHouseCheckpoints(context.clickhouse, pipeline),
+            snapshots=ClickHouseSnapshots(context.clickhouse, pipeline),
             decoders=assembly.decoders,
             bury=RejectedRowRecords(
                 pipeline,
@@ -389,17 +391,17 @@ class _Daemon:
                 lambda table, why: self._metrics.dead_letters.labels(table, why).inc(),
                 assembly.decoders.keepable,
             ),
-            members=ClickHouseMembers(world.clickhouse, pipeline),
-            sessions=ClickHouseSessions(world.clickhouse, pipeline),
-            watermarks=ClickHouseWatermarks(world.clickhouse, pipeline),
-            halts=ClickHouseDeadLetters(world.clickhouse, pipeline),
+            members=ClickHouseMembers(context.clickhouse, pipeline),
+            sessions=ClickHouseSessions(context.clickhouse, pipeline),
+            watermarks=ClickHouseWatermarks(context.clickhouse, pipeline),
+            halts=ClickHouseDeadLetters(context.clickhouse, pipeline),
             evolving=assembly.columns.evolution,
-            recovery=ClickHouseRecovery(world.clickhouse, pipeline),
+            recovery=ClickHouseRecovery(context.clickhouse, pipeline),
             destinations=ClickHouseDestinations(
-                world.clickhouse, {table.spec.destination: table.spec.deleted_column for table in assembly.tables}
+                context.clickhouse, {table.spec.destination: table.spec.deleted_column for table in assembly.tables}
             ),
-            ghosts=ClickHouseOrphanRows(
-                world.clickhouse, pipeline, {table.spec.source_table: table.spec for table in assembly.tables}
+            orphan_rows=ClickHouseOrphanRows(
+                context.clickhouse, pipeline, {table.spec.source_table: table.spec for table in assembly.tables}
             ),
         )
         batch = BatchLimits(
@@ -418,23 +420,23 @@ class _Daemon:
             replay_seconds=config.clickhouse.replay_after_restart_seconds,
             went_back=self._went_back,
             drain_seconds=config.run.shutdown_seconds,
-            division=self._division,
+            assignment=self._assignment,
             once=self._once,
             since=self._since,
             after=self._epoch,
             succession=self._succession(),
             on_lost_position=config.kinesis.on_lost_position,
-            diversion=DeadLetterLimits(config.dead_letters.max_ratio, config.dead_letters.max_consecutive),
+            dead_letter_limiter=DeadLetterLimits(config.dead_letters.max_ratio, config.dead_letters.max_consecutive),
         )
 
         def ready(epoch: int) -> None:
-            name_troubles(self._progress, self._troubles, standing)
+            name_troubles(self._health, self._troubles, standing)
             self._ready(epoch)
 
         tune_allocator(shares.budget_bytes)
         self.replicating = True
-        histories = history_watch(world, assembly, self._metrics, self._progress)
-        async with cleaning(world, assembly, self._progress), watching(histories), AsyncExitStack() as standing:
+        histories = history_watch(context, assembly, self._metrics, self._health)
+        async with cleaning(context, assembly, self._health), watching(histories), AsyncExitStack() as standing:
             await run_session(
                 assembly.streams,
                 assembly.snapshots,
@@ -442,9 +444,9 @@ class _Daemon:
                 settings,
                 draining=self._stop.draining,
                 metrics=self._metrics,
-                progress=self._progress,
+                health=self._health,
                 clock=time.time,
-                on_claimed=partial(self._note, world, assembly, histories),
+                on_claimed=partial(self._note, context, assembly, histories),
                 on_ready=ready,
             )
 

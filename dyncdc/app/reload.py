@@ -105,14 +105,14 @@ async def reload(
     return change
 
 
-async def try_out(world: AppContext, progress: TaskHealth, config: Config) -> None:
+async def try_out(context: AppContext, health: TaskHealth, config: Config) -> None:
     """Check all that a configuration names, and make what is missing, within its time for starting.
 
     A table whose own keys are as they were may be left out, as it would be without the new configuration.
 
     Raises ConfigError, FatalError.
     """
-    with progress.task("reload") as task:
-        patience = StartupRetry(config.run.startup_timeout_seconds, progress, task)
-        same = [table.dynamodb for table in config.tables if table in world.config.tables]
-        await assemble(replace(world, config=config, retry=patience), strict=True, tolerated=same)
+    with health.task("reload") as task:
+        startup_retry = StartupRetry(config.run.startup_timeout_seconds, health, task)
+        same = [table.dynamodb for table in config.tables if table in context.config.tables]
+        await assemble(replace(context, config=config, retry=startup_retry), strict=True, tolerated=same)

@@ -24,7 +24,7 @@ class StartupRetry:
     """``seconds`` None: for ever. What is retried shows in the log and, through the start-up task, in /healthz."""
 
     seconds: float | None
-    progress: TaskHealth
+    health: TaskHealth
     task: TaskProgress
     of_table: Callable[[RetryableError], bool] = field(default=lambda _: False)
     """Whether an error is about one table, which nothing else waits for."""
@@ -56,7 +56,7 @@ class StartupRetry:
             self.task.waiting_for(str(error))
             if self.task.failure:  # by what stood in the way before
                 self.task.failed(str(error))
-            self.progress.log_retry(self.task.name, error, pause_seconds)
+            self.health.log_retry(self.task.name, error, pause_seconds)
 
         try:
             async with asyncio.timeout(self.seconds):
@@ -72,6 +72,6 @@ class StartupRetry:
 @contextmanager
 def limited(config: Config, name: str) -> Iterator[StartupRetry]:
     """The patience of every command but ``run``: ``run.startup_timeout_seconds`` for each call."""
-    progress = TaskHealth()
-    with progress.task(name) as task:
-        yield StartupRetry(config.run.startup_timeout_seconds, progress, task)
+    health = TaskHealth()
+    with health.task(name) as task:
+        yield StartupRetry(config.run.startup_timeout_seconds, health, task)

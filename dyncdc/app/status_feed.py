@@ -29,10 +29,10 @@ PAUSE_SECONDS = 5.0
 
 
 def make_status_builder(
-    config: Config, division: Assignment, metrics: Metrics, progress: TaskHealth, missing: Sequence[str]
+    config: Config, assignment: Assignment, metrics: Metrics, health: TaskHealth, missing: Sequence[str]
 ) -> StatusBuilder:
     """The overview of this process. ``missing``: what has to be done until it is ready, read at each look."""
-    return StatusBuilder(config.pipeline, str(division), table_facts(config), metrics, progress, lambda: missing)
+    return StatusBuilder(config.pipeline, str(assignment), table_facts(config), metrics, health, lambda: missing)
 
 
 def table_facts(config: Config) -> list[TableFacts]:
@@ -91,7 +91,7 @@ async def _read(clickhouse: ClickHouse, config: Config, stored: ClickHouseState,
         doing="counting rows",
     )
     # From here on nothing is awaited: whoever looks sees one answer.
-    stored.letters = [LettersPart(*letters) for letters in open_letters[:MOST_LETTERS]]
+    stored.dead_letters = [LettersPart(*dead_letters) for dead_letters in open_letters[:MOST_LETTERS]]
     stored.letters_by_table = {}
     for table, _, _, count, _ in open_letters:
         stored.letters_by_table[table] = stored.letters_by_table.get(table, 0) + count

@@ -45,11 +45,11 @@ class Unusable:
 
 
 async def or_unusable(
-    world: AppContext, config: TableConfig, operation: Callable[[AppContext, TableConfig], Awaitable[T]]
+    context: AppContext, config: TableConfig, operation: Callable[[AppContext, TableConfig], Awaitable[T]]
 ) -> T | Unusable:
     """Do something for one table. Raises ConfigError for what is not about that table alone."""
     try:
-        return await operation(replace(world, retry=replace(world.retry, of_table=is_of_table)), config)
+        return await operation(replace(context, retry=replace(context.retry, of_table=is_of_table)), config)
     except FatalError as error:
         return Unusable(config, error)
     except ConfigError as error:
@@ -76,7 +76,7 @@ async def watch_unusable(
     one: Unusable,
     look: Callable[[TaskProgress, DyncdcError], Awaitable[DyncdcError | None]],
     metrics: Metrics,
-    progress: TaskHealth,
+    health: TaskHealth,
 ) -> None:
     """Tell of a table that is left out, and look again for ever. Raises UsableAgainError once it can be used.
 
@@ -84,15 +84,15 @@ async def watch_unusable(
     """
     table, error, backoff = one.config.dynamodb, one.error, Backoff(first_seconds=1.0)
     metrics.table_usable.labels(table).set(0)
-    with progress.task(f"table:{table}") as task:
-        progress.log_error("table left out", table=table, error=str(error), hint=error.hint)
+    with health.task(f"table:{table}") as task:
+        health.log_error("table left out", table=table, error=str(error), hint=error.hint)
         while True:
             task.failed(f"{error}; {error.hint}" if error.hint else str(error))
             pause_seconds = backoff.next_seconds()
-            progress.log_retry(task.name, error, pause_seconds)
+            health.log_retry(task.name, error, pause_seconds)
             await asyncio.sleep(pause_seconds)
             found = await look(task, error)
             if found is None:
-                progress.log_info("table usable again", table=table)
+                health.log_info("table usable again", table=table)
                 raise UsableAgainError(f"using {one.config.destination} for {table}: it can be used again")
             error = found

@@ -33,7 +33,7 @@ def check(config_file: str | None, as_json: bool, debug: bool) -> int:
 
 
 async def _check(config: Config) -> list[Finding]:
-    with limited(config, "check") as patience:
-        checker = Checker(config, patience)
+    with limited(config, "check") as startup_retry:
+        checker = Checker(config, startup_retry)
         await checker.run()
     return checker.findings

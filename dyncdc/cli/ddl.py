@@ -38,9 +38,9 @@ def ddl(config_file: str | None, apply_them: bool, as_json: bool, debug: bool) -
 
 
 async def _ddl(config: Config, apply_them: bool) -> Ddl:
-    with limited(config, "ddl") as patience:
-        async with open_context(config, patience) as world:
-            found = await plan_statements(world)
+    with limited(config, "ddl") as startup_retry:
+        async with open_context(config, startup_retry) as context:
+            found = await plan_statements(context)
             if apply_them:
-                await apply_statements(world, found.statements)
+                await apply_statements(context, found.statements)
     return found

@@ -45,8 +45,8 @@ def list_(table: str | None, closed: bool, limit: int, config_file: str | None, 
 
     found = run_async(read(load(config_file)))
     if as_json:
-        letters = [_document(letter) for letter in found.dead_letters]
-        click.echo(orjson.dumps({"dead_letters": letters, "open": found.open}).decode())
+        dead_letters = [_document(dead_letter) for dead_letter in found.dead_letters]
+        click.echo(orjson.dumps({"dead_letters": dead_letters, "open": found.open}).decode())
         return
     for line in _columns([HEADINGS, *map(_fields, found.dead_letters)] if found.dead_letters else []):
         click.echo(line)
@@ -66,13 +66,13 @@ def show(letter_id: str, config_file: str | None, as_json: bool, debug: bool) ->
         async with open_dead_letters(config) as box:
             return await box.show(letter_id)
 
-    letter = run_async(read(load(config_file)))
-    raw = letter.raw or b""
+    dead_letter = run_async(read(load(config_file)))
+    raw = dead_letter.raw or b""
     if as_json:
-        document = {**_document(letter), "raw": _as_text(raw), "raw_base64": base64.b64encode(raw).decode()}
+        document = {**_document(dead_letter), "raw": _as_text(raw), "raw_base64": base64.b64encode(raw).decode()}
         click.echo(orjson.dumps(document).decode())
         return
-    for name, value in _document(letter).items():
+    for name, value in _document(dead_letter).items():
         click.echo(f"{name + ':':<13}{'' if value is None else value}")
     text = _as_text(raw)
     click.echo(f"raw, {len(raw):,} bytes{' as hex' if text is None else ''}:")
@@ -105,10 +105,10 @@ def replay(ids: tuple[str, ...], table: str | None, config_file: str | None, as_
 
 async def _replay(config: Config, ids: Sequence[str], table: str | None) -> Replayed:
     check_table(config, table)
-    with limited(config, "replaying dead letters") as patience:
-        async with open_context(config, patience) as world:
-            box = DeadLetterReader(ClickHouseDeadLetters(world.clickhouse, config.pipeline), patience)
-            return await replay_dead_letters(world, await box.select(ids, table=table))
+    with limited(config, "replaying dead letters") as startup_retry:
+        async with open_context(config, startup_retry) as context:
+            box = DeadLetterReader(ClickHouseDeadLetters(context.clickhouse, config.pipeline), startup_retry)
+            return await replay_dead_letters(context, await box.select(ids, table=table))
 
 
 @dead_letters.command()
@@ -145,33 +145,37 @@ def clean(days: int, config_file: str | None, as_json: bool, debug: bool) -> Non
     click.echo(orjson.dumps({"deleted": deleted}).decode() if as_json else f"{deleted:,} deleted")
 
 
-def _document(letter: StoredDeadLetter) -> dict[str, object]:
+def _document(dead_letter: StoredDeadLetter) -> dict[str, object]:
     return {
-        "id": letter.id,
-        "state": letter.state,
-        "table": letter.table,
-        "reason": letter.reason,
-        "column": letter.column,
-        "error": letter.error,
-        "source": letter.source,
-        "shard": letter.shard,
-        "position": letter.position,
-        "received_at": _instant(letter.received_at),
-        "replayed_at": None if letter.replayed_at is None else _instant(letter.replayed_at),
+        "id": dead_letter.id,
+        "state": dead_letter.state,
+        "table": dead_letter.table,
+        "reason": dead_letter.reason,
+        "column": dead_letter.column,
+        "error": dead_letter.error,
+        "source": dead_letter.source,
+        "shard": dead_letter.shard,
+        "position": dead_letter.position,
+        "received_at": _instant(dead_letter.received_at),
+        "replayed_at": None if dead_letter.replayed_at is None else _instant(dead_letter.replayed_at),
     }
 
 
-def _fields(letter: StoredDeadLetter) -> tuple[str, ...]:
-    state = letter.state if letter.replayed_at is None else f"{letter.state} {_instant(letter.replayed_at)}"
+def _fields(dead_letter: StoredDeadLetter) -> tuple[str, ...]:
+    state = (
+        dead_letter.state
+        if dead_letter.replayed_at is None
+        else f"{dead_letter.state} {_instant(dead_letter.replayed_at)}"
+    )
     return (
-        letter.id[:SHORT_ID],
-        letter.table or "-",
-        letter.reason,
-        letter.column or "-",
-        letter.source.rpartition(":stream/")[2].partition("@")[0],
-        letter.shard,
-        letter.position,
-        _instant(letter.received_at),
+        dead_letter.id[:SHORT_ID],
+        dead_letter.table or "-",
+        dead_letter.reason,
+        dead_letter.column or "-",
+        dead_letter.source.rpartition(":stream/")[2].partition("@")[0],
+        dead_letter.shard,
+        dead_letter.position,
+        _instant(dead_letter.received_at),
         state,
     )
 

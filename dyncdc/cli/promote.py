@@ -36,6 +36,6 @@ def promote(
 
 
 async def _promote(config: Config, table: str, attribute: str, kind: str, keep_misfits: bool) -> Promoted:
-    with limited(config, "promote") as patience:
-        async with open_context(config, patience) as world:
-            return await run_promote(world, table, attribute, kind, keep_misfits=keep_misfits)
+    with limited(config, "promote") as startup_retry:
+        async with open_context(config, startup_retry) as context:
+            return await run_promote(context, table, attribute, kind, keep_misfits=keep_misfits)

@@ -42,7 +42,7 @@ def run(
 ) -> int:
     """Replicate until told to stop (SIGTERM drains)."""
     faulthandler.enable()  # systemd's watchdog ends who hangs by SIGABRT: let it say where
-    division = Assignment.parse(member) if member else Assignment()
+    assignment = Assignment.parse(member) if member else Assignment()
     since = be_worker() if worker is not None else float("inf")
     config = load(config_file)
 
@@ -51,9 +51,9 @@ def run(
         return found.model_copy(update={"log": config.log}) if debug else found
 
     configure_logging("debug" if debug else config.log.level, "json" if as_json else config.log.format)
-    if division.shared:
-        structlog.contextvars.bind_contextvars(member=str(division))
-    start = partial(run_daemon, config, once=once, division=division, read=read, take_over=take_over)
+    if assignment.shared:
+        structlog.contextvars.bind_contextvars(member=str(assignment))
+    start = partial(run_daemon, config, once=once, assignment=assignment, read=read, take_over=take_over)
     if worker is not None:
         return run_async(start(worker=Path(worker), since=since))
     if config.limits.workers > 1:
@@ -63,5 +63,5 @@ def run(
             *(("--json",) if as_json else ()),
             *(("--debug",) if debug else ()),
         ]
-        return run_async(run_workers(config, division, arguments, once=once, read=read, take_over=take_over))
+        return run_async(run_workers(config, assignment, arguments, once=once, read=read, take_over=take_over))
     return run_async(start())

@@ -66,9 +66,9 @@ async def _once(config: Config, show: Show) -> None:
     """Show it once. What the daemon alone knows is shown before ClickHouse's or AWS's error is raised."""
     daemon, live = await _ask_daemon(config)
     try:
-        with limited(config, "status") as patience:
-            async with open_context(config, patience) as world:
-                found = await read_status(world, daemon, live)
+        with limited(config, "status") as startup_retry:
+            async with open_context(config, startup_retry) as context:
+                found = await read_status(context, daemon, live)
     except DyncdcError as error:
         if live is not None:
             show(Status(config.pipeline, daemon, notes=[str(error)], live=live))
@@ -88,11 +88,11 @@ async def _for_ever(config: Config, interval_seconds: float, show: Show) -> None
     """Connections are kept while all goes well, and made anew after an error, which is shown and not raised."""
     while True:
         try:
-            with limited(config, "status") as patience:
-                async with open_context(config, patience) as world:
+            with limited(config, "status") as startup_retry:
+                async with open_context(config, startup_retry) as context:
                     while True:
                         daemon, live = await _ask_daemon(config)
-                        show(await read_status(world, daemon, live))
+                        show(await read_status(context, daemon, live))
                         await asyncio.sleep(interval_seconds)
         except DyncdcError as error:
             daemon, live = await _ask_daemon(config)

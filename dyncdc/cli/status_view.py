@@ -33,8 +33,8 @@ def draw(found: Status) -> RenderableType:
     elif found.live:
         parts.append(_live_tables(found.live))
     parts += _shards(found.shards)
-    if found.letters:
-        parts.append(_letters(found))
+    if found.dead_letters:
+        parts.append(_dead_letters(found))
     parts += _troubles(found.live)
     return Group(*parts)
 
@@ -139,15 +139,15 @@ def _badness(shard: ShardStatus) -> tuple[float, float, str, str]:
     return left, -(shard.lag_seconds or 0.0), shard.stream, shard.shard
 
 
-def _letters(found: Status) -> Table:
+def _dead_letters(found: Status) -> Table:
     grid = _grid("dead letters of", "reason", "column", "open", "newest")
-    for letters in found.letters[:MOST_LINES]:
+    for dead_letters in found.dead_letters[:MOST_LINES]:
         grid.add_row(
-            Text(letters.table or "(names no table)"),
-            Text(letters.reason),
-            Text(letters.column or "-"),
-            f"{letters.count:,}",
-            _instant(letters.newest_at),
+            Text(dead_letters.table or "(names no table)"),
+            Text(dead_letters.reason),
+            Text(dead_letters.column or "-"),
+            f"{dead_letters.count:,}",
+            _instant(dead_letters.newest_at),
         )
     return grid
 

@@ -90,9 +90,9 @@ class SubBatch:
             block = Block(history.table, history.columns, cells, len(changes))
             block.positions = orjson.dumps(positions)[1:-1]
             decoded.blocks.append(block)
-        letters = self.dead.block()
-        if letters is not None:
-            decoded.blocks.append(letters)
+        dead_letters = self.dead.block()
+        if dead_letters is not None:
+            decoded.blocks.append(dead_letters)
         return decoded
 
 

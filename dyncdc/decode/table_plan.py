@@ -60,7 +60,7 @@ class TablePlan:
         self.wide_version = spec.version_type == "UInt256"
         self._redaction = spec.redaction
         self.history = HistoryPlan(spec, [key.index for key in keys]) if spec.history else None
-        self.newcomers: UnmappedAttributes | None = None
+        self.unmapped: UnmappedAttributes | None = None
         """Who is told of attributes without a column, where they may become columns."""
         self._keys = keys
         self._key_names = frozenset(key.attribute for key in keys)
@@ -144,8 +144,8 @@ class TablePlan:
         if rest and self._spill is not None:
             cells[self._spill] = orjson.dumps(spill_text(rest))
             row.spilled = len(rest)
-            if self.newcomers is not None:
-                self.newcomers.observe(rest)
+            if self.unmapped is not None:
+                self.unmapped.observe(rest)
         self._stamp(cells, version, b"0")
         return row
 

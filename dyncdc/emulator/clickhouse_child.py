@@ -1,7 +1,7 @@
 """The ClickHouse child process: ``clickhouse-local`` of the chdb-core wheel, serving like any server.
 
-``python -m dyncdc.emulator.clickhouse_child DIRECTORY TCP_PORT HTTP_PORT``, where DIRECTORY holds config.xml. It uses an
-undocumented entry point of the wheel, which is therefore pinned. Started by ``dyncdc.emulator.clickhouse`` only.
+``python -m dyncdc.emulator.clickhouse_child DIRECTORY TCP_PORT HTTP_PORT``, where DIRECTORY holds config.xml. It uses
+an undocumented entry point of the wheel, which is therefore pinned. Started by ``dyncdc.emulator.clickhouse`` only.
 """
 
 from __future__ import annotations

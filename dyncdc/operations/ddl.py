@@ -26,39 +26,39 @@ class Ddl:
     grants: list[str]
 
 
-async def plan_statements(world: AppContext) -> Ddl:
+async def plan_statements(context: AppContext) -> Ddl:
     """Statements for dyncdc's own tables and for every destination that is missing or incomplete, in order.
 
     What would complete an existing table comes last; running it is up to the user. Raises ConfigError.
     """
-    await check_clickhouse(world)
-    planned = [await plan_table(world, table) for table in world.config.tables]
+    await check_clickhouse(context)
+    planned = [await plan_table(context, table) for table in context.config.tables]
     offers = [text for plan in planned for text in plan.offers]
-    made = [*own_statements(world.cluster), *(text for plan in planned for text in plan.statements)]
-    settings = [set_fsync(table, world.cluster) for table in await unsynced_tables(world, planned)]
-    statements = [*as_configured(world, made), *offers, *settings]
-    user = quote_name(world.clickhouse.url.user)
-    needed = await needed_for(world, planned)
+    made = [*own_statements(context.cluster), *(text for plan in planned for text in plan.statements)]
+    settings = [set_fsync(table, context.cluster) for table in await unsynced_tables(context, planned)]
+    statements = [*as_configured(context, made), *offers, *settings]
+    user = quote_name(context.clickhouse.url.user)
+    needed = await needed_for(context, planned)
     return Ddl(statements, [f"GRANT {privileges} ON {place} TO {user}" for place, privileges in needed])
 
 
-async def unsynced_tables(world: AppContext, planned: list[TablePlanned]) -> list[str]:
+async def unsynced_tables(context: AppContext, planned: list[TablePlanned]) -> list[str]:
     """Tables that are there and were made without ``clickhouse.insert_fsync``; none while it is not set."""
-    if not world.config.clickhouse.insert_fsync:
+    if not context.config.clickhouse.insert_fsync:
         return []
     ours = [name for plan in planned for name in (plan.spec.destination, plan.spec.history) if name]
-    return await world.retry(lambda: without_fsync(world.clickhouse, [*own_tables(), *ours]))
+    return await context.retry(lambda: without_fsync(context.clickhouse, [*own_tables(), *ours]))
 
 
-async def needed_for(world: AppContext, planned: list[TablePlanned]) -> list[tuple[str, str]]:
+async def needed_for(context: AppContext, planned: list[TablePlanned]) -> list[tuple[str, str]]:
     """What the user of ``clickhouse.url`` needs, as (place, privileges with commas between)."""
-    engines = await world.retry(lambda: present_tables(world.clickhouse, own_tables()))
-    version = await world.retry(lambda: world.clickhouse.fetch("SELECT version()"))
-    url: ClickHouseUrl = world.clickhouse.url
+    engines = await context.retry(lambda: present_tables(context.clickhouse, own_tables()))
+    version = await context.retry(lambda: context.clickhouse.fetch("SELECT version()"))
+    url: ClickHouseUrl = context.clickhouse.url
     return needed_grants(
         url.database,
         [granted_table(plan) for plan in planned],
-        cluster=world.cluster,
+        cluster=context.cluster,
         replicated=any(map(is_replicated, engines.values())),
         engines=int(str(version[0][0]).partition(".")[0]) >= ENGINE_GRANTS_SINCE,
     )
@@ -71,6 +71,6 @@ def granted_table(plan: TablePlanned) -> GrantedTable:
     return GrantedTable(spec.destination, not plan.exists, grows, spec.history, cleaned)
 
 
-async def apply_statements(world: AppContext, statements: list[str]) -> None:
+async def apply_statements(context: AppContext, statements: list[str]) -> None:
     """Run what ``plan_statements`` has found."""
-    await run_statements(world, statements)
+    await run_statements(context, statements)

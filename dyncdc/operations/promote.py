@@ -50,7 +50,9 @@ class Promoted:
         return f"{now}; {self.values:,} values came from the spill{left}"
 
 
-async def promote(world: AppContext, table: str, attribute: str, kind: str, *, keep_misfits: bool = False) -> Promoted:
+async def promote(
+    context: AppContext, table: str, attribute: str, kind: str, *, keep_misfits: bool = False
+) -> Promoted:
     """Give an attribute of a table (DynamoDB's names) a column of a type.
 
     ``keep_misfits``: go on where some values do not fit, or are not in the spill but in the column of a map around the
@@ -59,56 +61,56 @@ async def promote(world: AppContext, table: str, attribute: str, kind: str, *, k
     Raises ConfigError for whatever would blur a value or cannot be, FatalError, RetryableError.
     """
     doing = f"promoting {attribute} of {table}"
-    config = _configured(world, table, doing)
-    planned = await plan_table(world, config)
+    config = _configured(context, table, doing)
+    planned = await plan_table(context, config)
     refusal = planned.incompatibility()
     if refusal is not None:
         raise refusal
     if planned.existing is None:
         raise ConfigError(f"{doing}: its destination is not there yet", hint="`dyncdc ddl --apply`, or `run`, makes it")
     spec, path = planned.spec, _path(attribute, planned.spec, doing)
-    kind = await world.retry(lambda: server_type(world.clickhouse, kind, doing))
+    kind = await context.retry(lambda: server_type(context.clickhouse, kind, doing))
     codec = compile_type(kind)
     there = [column for column in spec.columns if column.path == path]
     for column in there:
         if compile_type(column.type).node == codec.node and column.encoding in ("", *UNIT_PLACES):
             return Promoted(table, attribute, column.name, column.type, False, 0, 0)
-    world.clickhouse.timeout_seconds = max(world.clickhouse.timeout_seconds, LOOK_SECONDS)
-    found = await spilled_types(world.clickhouse, spec, path)
+    context.clickhouse.timeout_seconds = max(context.clickhouse.timeout_seconds, LOOK_SECONDS)
+    found = await spilled_types(context.clickhouse, spec, path)
     there = _of_same_values(there, codec, found)
     takes = _takes(found, codec, there, doing)
     taken = RESERVED_NAMES | {column.name for column in planned.existing.columns}
-    taken |= await world.retry(lambda: virtual_names(world.clickhouse, spec.destination))
+    taken |= await context.retry(lambda: virtual_names(context.clickhouse, spec.destination))
     column = ColumnSpec(column_name(path, taken), kind, path, (takes,))
     if takes == "N" and codec.node.name in ("DateTime", "DateTime64") and not there:
-        column = replace(column, encoding=await _unit(world, spec, path))
+        column = replace(column, encoding=await _unit(context, spec, path))
     beside = there[0] if there else None
     if default_expression(column, spec.spill_column, beside) is None:
         what = f"of what column {beside.name} {beside.type} holds" if beside else "of the spill"
         raise ConfigError(f"{doing}: no exact expression makes {kind} {what}", hint="give it another type")
     left = sum(count for tag, count in found.items() if tag not in (takes, "NULL"))
-    misfit = await misfits(world.clickhouse, spec, column, beside)
+    misfit = await misfits(context.clickhouse, spec, column, beside)
     if misfit + left and not keep_misfits:
-        raise await _misfit_error(world, spec, column, misfit + left, doing)
+        raise await _misfit_error(context, spec, column, misfit + left, doing)
     if not keep_misfits:
-        await _check_held_elsewhere(world, spec, path, doing)
-    await run_add_columns(world.clickhouse, spec.destination, [column], spec.spill_column, world.cluster, beside)
-    await _read_back(world, spec, column, doing)
-    await refresh_view(world.clickhouse, spec, world.cluster)
+        await _check_held_elsewhere(context, spec, path, doing)
+    await run_add_columns(context.clickhouse, spec.destination, [column], spec.spill_column, context.cluster, beside)
+    await _read_back(context, spec, column, doing)
+    await refresh_view(context.clickhouse, spec, context.cluster)
     return Promoted(table, attribute, column.name, kind, True, found.get(takes, 0) - misfit, misfit + left)
 
 
-async def _unit(world: AppContext, spec: TableSpec, path: tuple[str, ...]) -> Encoding:
+async def _unit(context: AppContext, spec: TableSpec, path: tuple[str, ...]) -> Encoding:
     """Whether its numbers can only be milliseconds or microseconds."""
-    values = await spilled_sample(world.clickhouse, spec, path)
+    values = await spilled_sample(context.clickhouse, spec, path)
     return epoch_unit(str(value["N"]) for value in values if isinstance(value, dict) and "N" in value)
 
 
-def _configured(world: AppContext, name: str, doing: str) -> TableConfig:
-    for table in world.config.tables:
+def _configured(context: AppContext, name: str, doing: str) -> TableConfig:
+    for table in context.config.tables:
         if table.dynamodb == name:
             return table
-    names = ", ".join(table.dynamodb for table in world.config.tables)
+    names = ", ".join(table.dynamodb for table in context.config.tables)
     raise ConfigError(f"{doing}: the configuration has no such table", hint=f"it has {names}")
 
 
@@ -149,9 +151,9 @@ def _takes(found: Mapping[str, int], codec: Codec, there: list[ColumnSpec], doin
     return tag  # type: ignore[return-value]
 
 
-async def _check_held_elsewhere(world: AppContext, spec: TableSpec, path: tuple[str, ...], doing: str) -> None:
+async def _check_held_elsewhere(context: AppContext, spec: TableSpec, path: tuple[str, ...], doing: str) -> None:
     """Older rows must not show NULL for what another column holds of the same map. Raises ConfigError."""
-    names, count = await held_elsewhere(world.clickhouse, spec, path)
+    names, count = await held_elsewhere(context.clickhouse, spec, path)
     if count:
         raise ConfigError(
             f"{doing}: {count:,} items have it in {', '.join(names[:5])}, and not in the spill",
@@ -159,9 +161,11 @@ async def _check_held_elsewhere(world: AppContext, spec: TableSpec, path: tuple[
         )
 
 
-async def _misfit_error(world: AppContext, spec: TableSpec, column: ColumnSpec, count: int, doing: str) -> ConfigError:
+async def _misfit_error(
+    context: AppContext, spec: TableSpec, column: ColumnSpec, count: int, doing: str
+) -> ConfigError:
     """Say how many values do not fit, and which type would hold more of them."""
-    values = await spilled_sample(world.clickhouse, spec, column.path)
+    values = await spilled_sample(context.clickhouse, spec, column.path)
     better = infer_columns((), [{"a": value} for value in values], nested="json")
     other = f"{better[0].type} is what their values tell; or " if better and better[0].type != column.type else ""
     return ConfigError(
@@ -170,9 +174,9 @@ async def _misfit_error(world: AppContext, spec: TableSpec, column: ColumnSpec, 
     )
 
 
-async def _read_back(world: AppContext, spec: TableSpec, column: ColumnSpec, doing: str) -> None:
+async def _read_back(context: AppContext, spec: TableSpec, column: ColumnSpec, doing: str) -> None:
     """Somebody else may have added a column of that name a moment before."""
-    table = await world.retry(lambda: read_table(world.clickhouse, spec.destination))
+    table = await context.retry(lambda: read_table(context.clickhouse, spec.destination))
     found = table.column(column.name) if table is not None else None
     if table is None or found is None or compile_type(found.type).node != compile_type(column.type).node:
         attribute = format_attribute_path(column.path)

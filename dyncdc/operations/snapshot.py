@@ -33,23 +33,23 @@ async def accept_deletes(config: Config, table: str) -> SnapshotRequest:
     """
     configured = _configured(config, table)
     _refuse(configured)
-    with limited(config, "snapshot") as patience:
-        async with open_context(config, patience) as world:
-            for statement in await own_tables_to_make(world.clickhouse, patience, config.clickhouse.cluster):
-                await patience(partial(world.clickhouse.execute, statement, doing="creating tables"))
-            store = ClickHouseRecovery(world.clickhouse, config.pipeline)
-            await claim(world, configured)
-            waiting = await _waiting(world, configured)
+    with limited(config, "snapshot") as startup_retry:
+        async with open_context(config, startup_retry) as context:
+            for statement in await own_tables_to_make(context.clickhouse, startup_retry, config.clickhouse.cluster):
+                await startup_retry(partial(context.clickhouse.execute, statement, doing="creating tables"))
+            store = ClickHouseRecovery(context.clickhouse, config.pipeline)
+            await claim(context, configured)
+            waiting = await _waiting(context, configured)
             if waiting is None:
-                return SnapshotRequest(await patience(lambda: store.request(table, accept_deletes=True)))
-            await patience(lambda: store.accept_deletes(table, waiting.id))
+                return SnapshotRequest(await startup_retry(lambda: store.request(table, accept_deletes=True)))
+            await startup_retry(lambda: store.accept_deletes(table, waiting.id))
             return SnapshotRequest(waiting.id, going_on=True)
 
 
-async def _waiting(world: AppContext, table: TableConfig) -> Snapshot | None:
+async def _waiting(context: AppContext, table: TableConfig) -> Snapshot | None:
     """The newest snapshot of the destination, if nothing is left of it but to mark what is gone."""
-    existing = await world.retry(lambda: read_table(world.clickhouse, table.destination))
-    known = await world.retry(ClickHouseSnapshots(world.clickhouse, world.config.pipeline).load)
+    existing = await context.retry(lambda: read_table(context.clickhouse, table.destination))
+    known = await context.retry(ClickHouseSnapshots(context.clickhouse, context.config.pipeline).load)
     uuid = existing.uuid if existing is not None else ""
     mine = [one for one in known if (one.table, one.destination_uuid) == (table.dynamodb, uuid)]
     return mine[-1] if mine and mine[-1].state == "sweeping" else None
@@ -61,11 +61,11 @@ async def request_snapshot(config: Config, table: str) -> str:
     Raises ConfigError (not configured, or it cannot be loaded again), FatalError (ClickHouse does not answer).
     """
     _refuse(_configured(config, table))
-    with limited(config, "snapshot") as patience:
-        async with open_clickhouse(config, patience) as clickhouse:
-            for statement in await own_tables_to_make(clickhouse, patience, config.clickhouse.cluster):
-                await patience(partial(clickhouse.execute, statement, doing="creating tables"))
-            return await patience(lambda: ClickHouseRecovery(clickhouse, config.pipeline).request(table))
+    with limited(config, "snapshot") as startup_retry:
+        async with open_clickhouse(config, startup_retry) as clickhouse:
+            for statement in await own_tables_to_make(clickhouse, startup_retry, config.clickhouse.cluster):
+                await startup_retry(partial(clickhouse.execute, statement, doing="creating tables"))
+            return await startup_retry(lambda: ClickHouseRecovery(clickhouse, config.pipeline).request(table))
 
 
 def _configured(config: Config, name: str) -> TableConfig:

@@ -71,9 +71,9 @@ class Coordinator:
         store: SnapshotStore,
         decoders: SnapshotDecoders,
         checkpointer: Checkpointer,
-        engine: Instruments,
+        instruments: Instruments,
         recovery: RecoveryStore,
-        ghosts: OrphanRows,
+        orphan_rows: OrphanRows,
         membership: Membership,
         on_lost_position: Literal["resnapshot", "stop"],
         watermarks: WatermarkStore | None = None,
@@ -92,15 +92,15 @@ class Coordinator:
         self._store = store
         self._decoders = decoders
         self._checkpointer = checkpointer
-        self._engine = engine
-        self._ghosts = ghosts
+        self._instruments = instruments
+        self._orphan_rows = orphan_rows
         self._membership = membership
         policy = self._policy(on_lost_position)
-        self._recovery = Recovery(recovery, policy, engine.metrics, engine.progress, membership)
+        self._recovery = Recovery(recovery, policy, instruments.metrics, instruments.health, membership)
         self._targets = {table: target for stream in streams for table, target in stream.targets.items()}
         by_table = {table: stream.source for stream in streams for table in stream.targets}
         self._target_watch = (
-            DestinationMonitor(pipeline, self._targets, by_table, destinations, store, self._recovery, engine)
+            DestinationMonitor(pipeline, self._targets, by_table, destinations, store, self._recovery, instruments)
             if destinations is not None
             else None
         )
@@ -118,7 +118,7 @@ class Coordinator:
         destinations = {table: plan.destination_uuid for table, plan in plans.items()}
         created = {table: at for stream in self._streams for table, at in stream.created.items()}
         # One process knows what it has written itself; of several, each may find rows of another.
-        shared = self._membership.division.shared
+        shared = self._membership.assignment.shared
         empty = {table for table, plan in plans.items() if shared and not plan.had_rows}
         return Policy(on_lost_position, tables, unrepeatable, destinations, created, empty)
 
@@ -129,49 +129,49 @@ class Coordinator:
         with ``once`` also what made a snapshot fail.
         """
         await self._recovery.begin([stream.source for stream in self._streams], self._store, self._checkpointer)
-        leads = self._membership.division.is_leader
+        leads = self._membership.assignment.is_leader
         if self._target_watch is not None:
             await self._target_watch.begin(self._checkpointer, leads=leads)
         async with asyncio.TaskGroup() as tasks:
-            readers = ReaderPool(self._engine, self._checkpointer, tasks)
-            followers = self._followers(readers)
-            self._watch(readers, followers)
-            loaders = self._loaders(readers, followers, patient=not once)
+            readers = ReaderPool(self._instruments, self._checkpointer, tasks)
+            stream_readers = self._stream_readers(readers)
+            self._watch(readers, stream_readers)
+            loaders = self._loaders(readers, stream_readers, patient=not once)
             watches = self._watches() if leads else []
-            others = PeerCheckpoints(self._checkpointer, self._engine)
-            self.watermarks = self._watermarks(followers)
+            others = PeerCheckpoints(self._checkpointer, self._instruments)
+            self.watermarks = self._watermarks(stream_readers)
             if self.watermarks is not None:  # before a position is saved: who comes next finds nothing to rewind
                 await self.watermarks.take_back(self._checkpointer.rewind)
             running = [
-                *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in followers.values()),
+                *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in stream_readers.values()),
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
                 *(tasks.create_task(watch.run(), name=watch.name) for watch in watches),
                 *([tasks.create_task(self._recovery.poll(), name="requests")] if loaders else ()),
-                *([tasks.create_task(others.run(), name="others")] if self._membership.division.shared else ()),
+                *([tasks.create_task(others.run(), name="others")] if self._membership.assignment.shared else ()),
                 *([tasks.create_task(self.watermarks.run(), name="watermarks")] if self.watermarks else ()),
             ]
             if once:
-                await self._until_done(followers, loaders)
+                await self._until_done(stream_readers, loaders)
                 for task in running:
                     task.cancel()
                 readers.cancel()
 
-    def _watch(self, readers: ReaderPool, followers: Mapping[str, StreamReader]) -> None:
-        watch, ledgers = self._engine.metrics.watch_shards, self._checkpointer.ledgers
-        watch("reading", lambda: len(readers.pumps))
-        watch("waiting", lambda: len(ledgers.keys() - readers.pumps.keys() - readers.failed.keys()))
+    def _watch(self, readers: ReaderPool, stream_readers: Mapping[str, StreamReader]) -> None:
+        watch, ledgers = self._instruments.metrics.watch_shards, self._checkpointer.ledgers
+        watch("reading", lambda: len(readers.shard_readers))
+        watch("waiting", lambda: len(ledgers.keys() - readers.shard_readers.keys() - readers.failed.keys()))
         watch("failed", lambda: len(readers.failed))
         unowned = self._membership.unowned
-        watch("unowned", lambda: sum(unowned(follower.elsewhere()) for follower in followers.values()))
+        watch("unowned", lambda: sum(unowned(stream_reader.elsewhere()) for stream_reader in stream_readers.values()))
 
-    def _followers(self, readers: ReaderPool) -> Mapping[str, StreamReader]:
+    def _stream_readers(self, readers: ReaderPool) -> Mapping[str, StreamReader]:
         return {
             stream.source.id: StreamReader(
                 stream.source,
                 stream.decoder,
                 readers,
                 self._checkpointer,
-                self._engine,
+                self._instruments,
                 self._recovery,
                 self._membership,
                 stream.tables,
@@ -181,18 +181,18 @@ class Coordinator:
         }
 
     def _loaders(
-        self, readers: ReaderPool, followers: Mapping[str, StreamReader], *, patient: bool
+        self, readers: ReaderPool, stream_readers: Mapping[str, StreamReader], *, patient: bool
     ) -> list[SnapshotLoader | MemberLoader]:
-        return [self._loader(task, readers, followers[task.stream.id], patient) for task in self._snapshots]
+        return [self._loader(task, readers, stream_readers[task.stream.id], patient) for task in self._snapshots]
 
     def _loader(
-        self, task: SnapshotTask, readers: ReaderPool, follower: StreamReader, patient: bool
+        self, task: SnapshotTask, readers: ReaderPool, stream_reader: StreamReader, patient: bool
     ) -> SnapshotLoader | MemberLoader:
         """Member 0 begins snapshots and ends them, the others lend it a hand."""
-        plan, engine, recovery, membership = task.plan, self._engine, self._recovery, self._membership
+        plan, instruments, recovery, membership = task.plan, self._instruments, self._recovery, self._membership
         journal = Journal(
             self._store,
-            engine,
+            instruments,
             plan.task,
             epoch=self._checkpointer.epoch,
             patient=patient,
@@ -205,16 +205,25 @@ class Coordinator:
             self._decoders,
             readers,
             self._checkpointer,
-            engine,
+            instruments,
             membership,
             patient=patient,
         )
-        if membership.division.is_leader:
+        if membership.assignment.is_leader:
             return SnapshotLoader(
-                plan, task.origin, journal, loading, readers, engine, follower, recovery, self._ghosts, membership
+                plan,
+                task.origin,
+                journal,
+                loading,
+                readers,
+                instruments,
+                stream_reader,
+                recovery,
+                self._orphan_rows,
+                membership,
             )
         return MemberLoader(
-            plan, task.stream.id, journal, loading, readers, self._checkpointer, engine, recovery, membership
+            plan, task.stream.id, journal, loading, readers, self._checkpointer, instruments, recovery, membership
         )
 
     def _watches(self) -> list[StreamingMonitor | DestinationMonitor]:
@@ -225,7 +234,7 @@ class Coordinator:
                 task.stream,
                 task.origin,
                 self._recovery,
-                self._engine,
+                self._instruments,
                 table_id=self._targets[task.plan.table].table_id if task.plan.table in self._targets else "",
                 pause_seconds=pause_seconds,
             )
@@ -233,7 +242,7 @@ class Coordinator:
         ]
         return [*watches, self._target_watch] if self._target_watch is not None else watches
 
-    def _watermarks(self, followers: Mapping[str, StreamReader]) -> Watermarks | None:
+    def _watermarks(self, stream_readers: Mapping[str, StreamReader]) -> Watermarks | None:
         if self._marks is None or not any(stream.tables for stream in self._streams):
             return None
         destinations = {task.plan.table: task.plan.destination_uuid for task in self._snapshots}
@@ -243,7 +252,7 @@ class Coordinator:
                 WatchedTable(
                     table,
                     stream.source.id,
-                    followers[stream.source.id].complete_until,
+                    stream_readers[stream.source.id].complete_until,
                     partial(self._delay, stream.source.id),
                     destinations.get(table),
                 )
@@ -251,12 +260,12 @@ class Coordinator:
                 for table in stream.tables
                 if table not in stream.unusable
             ],
-            self._membership.division,
+            self._membership.assignment,
             self._marks,
             self._store,
             self._gaps,
-            self._engine.metrics,
-            self._engine.progress,
+            self._instruments.metrics,
+            self._instruments.health,
             before_look=self._heartbeat,
             still_there=self._checkpointer.check_durable,
             delay_seconds=delay_seconds,
@@ -264,48 +273,49 @@ class Coordinator:
         )
 
     def _delay(self, source: SourceId) -> float:
-        return self._engine.delays.longest(source, asyncio.get_running_loop().time())
+        return self._instruments.delays.longest(source, asyncio.get_running_loop().time())
 
     def _heartbeat(self) -> None:
         """Other members' watermarks wait for how far our idle shards are."""
-        if self._membership.division.shared:
+        if self._membership.assignment.shared:
             for stream in self._streams:
                 self._checkpointer.heartbeat(stream.source.id)
 
     async def _until_done(
-        self, followers: Mapping[str, StreamReader], loaders: Sequence[SnapshotLoader | MemberLoader]
+        self, stream_readers: Mapping[str, StreamReader], loaders: Sequence[SnapshotLoader | MemberLoader]
     ) -> None:
         """Return when all that was wanted is loaded and the tip that came after it is reached.
 
         A loss may be noticed at any time until then; it takes both back.
         """
         while True:
-            for follower in followers.values():
-                await follower.held.wait()
+            for stream_reader in stream_readers.values():
+                await stream_reader.held.wait()
             for loader in loaders:
                 await loader.ended.wait()
                 if loader.failure is not None:
                     raise loader.failure
             begun = asyncio.get_running_loop().time()
-            instants = {follower: follower.source.server_time for follower in followers.values()}
-            if self._membership.division.shared:  # what other members' shards have left to us, only a list tells
-                for follower in followers.values():
-                    follower.relist()
+            instants = {stream_reader: stream_reader.source.server_time for stream_reader in stream_readers.values()}
+            if self._membership.assignment.shared:  # what other members' shards have left to us, only a list tells
+                for stream_reader in stream_readers.values():
+                    stream_reader.relist()
             # The tip is a state of many pumps, not an event: look now and then.
-            while not all(self._at_tip(follower, begun, instant) for follower, instant in instants.items()):  # noqa: ASYNC110
+            while not all(self._at_tip(stream_reader, begun, instant) for stream_reader, instant in instants.items()):  # noqa: ASYNC110
                 await asyncio.sleep(TIP_POLL_SECONDS)
             if all(loader.idle for loader in loaders) and all(
-                follower.held.is_set() for follower in followers.values()
+                stream_reader.held.is_set() for stream_reader in stream_readers.values()
             ):
                 return
             await asyncio.sleep(TIP_POLL_SECONDS)
 
-    def _at_tip(self, follower: StreamReader, begun: float, instant: float) -> bool:
+    def _at_tip(self, stream_reader: StreamReader, begun: float, instant: float) -> bool:
         """Whether every shard of a stream was read up to the instant at which the tip was taken."""
-        if self._membership.division.shared and follower.listed_at < begun:
+        if self._membership.assignment.shared and stream_reader.listed_at < begun:
             return False
-        return not follower.pending() and all(
-            pump.tip_seen_at >= begun or pump.put_until >= instant + TIP_MARGIN_SECONDS for pump in follower.pumps()
+        return not stream_reader.pending() and all(
+            shard_reader.tip_seen_at >= begun or shard_reader.put_until >= instant + TIP_MARGIN_SECONDS
+            for shard_reader in stream_reader.shard_readers()
         )
 
 

@@ -225,7 +225,7 @@ class SnapshotStore(Protocol):
 
 
 class RecoveryStore(Protocol):
-    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_table_sources``. Every call raises RetryableError, FatalError."""
+    """``dyncdc_gaps``, ``dyncdc_requests``, ``dyncdc_table_sources``. Every call raises RetryableError, FatalError."""
 
     async def server_time(self) -> float:
         """Seconds since the epoch by the store's own clock."""

@@ -62,7 +62,7 @@ class Destination:
     halts: LimitStopStore | None = None
     """None: what stopped a life is forgotten with it."""
     recovery: RecoveryStore = field(default_factory=NoRecovery)
-    ghosts: OrphanRows = field(default_factory=NoRecovery)
+    orphan_rows: OrphanRows = field(default_factory=NoRecovery)
     evolving: SchemaEvolution | None = None
     """None: no table gets columns."""
     members: MemberStore = field(default_factory=NoRecovery)
@@ -87,7 +87,7 @@ class Settings:
     went_back: bool = False
     """The session before this one ended because ClickHouse went back."""
     drain_seconds: float = 25.0
-    division: Assignment = field(default_factory=Assignment)
+    assignment: Assignment = field(default_factory=Assignment)
     once: bool = False
     since: float = float("inf")
     """When the run with ``once`` began that this life is a part of, by ClickHouse's clock; infinite where unknown."""
@@ -95,7 +95,7 @@ class Settings:
     after: int = 0
     """The epoch of this process's life before, 0 when this is its first."""
     on_lost_position: Literal["resnapshot", "stop"] = "stop"
-    diversion: DeadLetterLimits = field(default_factory=DeadLetterLimits)
+    dead_letter_limiter: DeadLetterLimits = field(default_factory=DeadLetterLimits)
     stream_delay_seconds: float = STREAM_DELAY_SECONDS
     watermark_interval_seconds: float = INTERVAL_SECONDS
 
@@ -108,7 +108,7 @@ async def run_session(
     *,
     draining: asyncio.Event,
     metrics: Metrics,
-    progress: TaskHealth,
+    health: TaskHealth,
     clock: Callable[[], float],
     on_claimed: Callable[[int], Awaitable[None]] | None = None,
     on_ready: Callable[[int], None] = lambda _: None,
@@ -121,7 +121,7 @@ async def run_session(
     DestinationChangedError when another life could go on), with ``once`` also what made a snapshot fail.
     """
     tables = {table for stream in streams for table in stream.tables}
-    life = _Session(destination, settings, tables, draining=draining, metrics=metrics, progress=progress, clock=clock)
+    life = _Session(destination, settings, tables, draining=draining, metrics=metrics, health=health, clock=clock)
     try:
         await life.run(streams, snapshots, on_claimed, on_ready)
     except BaseExceptionGroup as group:
@@ -142,39 +142,39 @@ class _Session:
         *,
         draining: asyncio.Event,
         metrics: Metrics,
-        progress: TaskHealth,
+        health: TaskHealth,
         clock: Callable[[], float],
     ) -> None:
         self._destination = destination
         self._settings = settings
         self._draining = draining
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._clock = clock
         self._budget = ByteBudget(settings.budget_bytes)
-        self._diversion = DeadLetterLimiter(settings.diversion)
+        self._dead_letter_limiter = DeadLetterLimiter(settings.dead_letter_limiter)
         self._mended: asyncio.Queue[LimitStop] = asyncio.Queue()
         self._checkpointer = Checkpointer(
             destination.checkpoints,
             interval_seconds=settings.checkpoint_interval_seconds,
             metrics=metrics,
-            progress=progress,
+            health=health,
             clock=clock,
-            member=settings.division.member,
+            member=settings.assignment.member,
             replay_seconds=settings.replay_seconds,
             went_back=settings.went_back,
         )
         self._membership = Membership(
-            settings.division,
+            settings.assignment,
             destination.members,
             tables,
             metrics,
-            progress,
+            health,
             since=settings.since,
             after=settings.after,
         )
         self._claim = SessionClaim(
-            settings.division, destination.sessions, destination.members, settings.succession.process
+            settings.assignment, destination.sessions, destination.members, settings.succession.process
         )
         self._checkpointer.still_alone = self._claim.check
         metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
@@ -222,7 +222,7 @@ class _Session:
                 writing.create_task(writer.run(), name="writer")
                 evolving = self._destination.evolving
                 if evolving is not None:
-                    writing.create_task(evolving.run(self._metrics, self._progress), name="columns")
+                    writing.create_task(evolving.run(self._metrics, self._health), name="columns")
                 reading = coordinator.run(once=self._settings.once)
                 await _unless(self._draining, reading, name="coordinator", on_end=lambda: self._limit(deadline))
                 writer.drain()
@@ -235,8 +235,8 @@ class _Session:
         """Wait until nobody else is at work, load what was saved, take an epoch, and be a member."""
         await self._membership.wait_until_alone()
         there, settings = self._destination, self._settings
-        before = Predecessor(settings.division, there.members, there.sessions, settings.succession, self._progress)
-        with self._progress.task("start") as task:
+        before = Predecessor(settings.assignment, there.members, there.sessions, settings.succession, self._health)
+        with self._health.task("start") as task:
             await before.wait(settings.after, task)
         await self._retry_checkpoints("loading checkpoints", self._load)
         await self._retry_checkpoints("beginning a session", self._take_epoch)
@@ -253,9 +253,11 @@ class _Session:
         await self._checkpointer.load()
         halts = self._destination.halts
         found = await halts.open_limit_stops() if halts is not None else ()
-        self._diversion = DeadLetterLimiter(self._settings.diversion, found, on_mended=self._mended.put_nowait)
+        self._dead_letter_limiter = DeadLetterLimiter(
+            self._settings.dead_letter_limiter, found, on_mended=self._mended.put_nowait
+        )
         for halt in found:
-            if not halt.stands(self._settings.diversion):
+            if not halt.stands(self._settings.dead_letter_limiter):
                 self._mended.put_nowait(halt)
 
     async def keep(self, halt: LimitStop) -> None:
@@ -272,7 +274,7 @@ class _Session:
         halts = self._destination.halts
         while halts is not None:
             halt = await self._mended.get()
-            self._progress.log_info("dead-letter limit passed", limit=halt.limit, table=halt.table)
+            self._health.log_info("dead-letter limit passed", limit=halt.limit, table=halt.table)
             await self._retry_checkpoints("closing a halt", partial(halts.close_limit_stop, halt))
 
     def _limit(self, deadline: asyncio.Timeout) -> None:
@@ -285,12 +287,12 @@ class _Session:
             self._destination.sink,
             self._budget,
             settings.batch,
-            token_prefix=f"{settings.pipeline}/{settings.division.member}/{checkpointer.epoch}/{self._claim.session.id}",
+            token_prefix=f"{settings.pipeline}/{settings.assignment.member}/{checkpointer.epoch}/{self._claim.session.id}",
             bury=self._destination.bury,
             metrics=self._metrics,
-            progress=self._progress,
+            health=self._health,
             clock=self._clock,
-            diversion=self._diversion,
+            dead_letter_limiter=self._dead_letter_limiter,
         )
 
     def _coordinator(
@@ -302,17 +304,17 @@ class _Session:
             store=self._destination.snapshots,
             decoders=self._destination.decoders,
             checkpointer=self._checkpointer,
-            engine=Instruments(
+            instruments=Instruments(
                 self._budget,
                 writer,
                 self._metrics,
-                self._progress,
+                self._health,
                 self._clock,
                 self._settings.fetch_ceiling_bytes,
-                self._diversion,
+                self._dead_letter_limiter,
             ),
             recovery=self._destination.recovery,
-            ghosts=self._destination.ghosts,
+            orphan_rows=self._destination.orphan_rows,
             membership=self._membership,
             on_lost_position=self._settings.on_lost_position,
             watermarks=self._destination.watermarks,
@@ -325,9 +327,9 @@ class _Session:
     async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._metrics.retry("checkpoint", error)
-            self._progress.log_retry("checkpointer", error, pause_seconds)
+            self._health.log_retry("checkpointer", error, pause_seconds)
 
-        with self._progress.task("checkpointer") as task:
+        with self._health.task("checkpointer") as task:
             task.waiting_for(what)
             await retry_forever(operation, backoff=Backoff(), on_retry=on_retry)
 

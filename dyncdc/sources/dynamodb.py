@@ -179,7 +179,7 @@ class Tables:
         consistent: bool = False,
         segment: int = 0,
         segments: int = 1,
-        patience: Patience = _impatient,
+        startup_retry: Patience = _impatient,
     ) -> AsyncIterator[Sequence[Item]]:
         """Yield pages of the whole table, or of one segment; a page may be empty. The caller sets the pace.
 
@@ -191,7 +191,7 @@ class Tables:
         if segments > 1:
             request |= {"Segment": segment, "TotalSegments": segments}
         while True:
-            response = await patience(lambda: self._scan_page(table, request))
+            response = await startup_retry(lambda: self._scan_page(table, request))
             yield items_of(response)
             if not response.get("LastEvaluatedKey"):
                 return

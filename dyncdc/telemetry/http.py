@@ -51,10 +51,10 @@ class Readiness:
 class HttpPages:
     """The answers. All handlers are plain reads of what the rest of the process keeps up to date."""
 
-    def __init__(self, metrics: Metrics, progress: TaskHealth, readiness: Readiness, overview: StatusBuilder) -> None:
+    def __init__(self, metrics: Metrics, health: TaskHealth, readiness: Readiness, overview: StatusBuilder) -> None:
         self._metrics = metrics
         self._overview = overview
-        self._progress = progress
+        self._health = health
         self._readiness = readiness
         self._kept = CachedAnswer(self._render)
 
@@ -85,7 +85,7 @@ class HttpPages:
         return web.Response(text="live\n")
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        stuck, planned = self._progress.stuck(), self._progress.planned()
+        stuck, planned = self._health.stuck(), self._health.planned()
         status = 503 if stuck else 200
         if "application/json" in request.headers.get("Accept", ""):
             tasks = [{"task": task.name, "seconds": round(task.seconds, 1), "reason": task.reason} for task in stuck]

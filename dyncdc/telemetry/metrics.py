@@ -207,8 +207,8 @@ class Metrics:
                 self.snapshot_rows.labels(table).inc(records)
         for table, values in decoded.spilled.items():
             self.spilled_values.labels(table).inc(values)
-        for (table, reason), letters in decoded.dead.items():
-            self.dead_letters.labels(table, reason).inc(letters)
+        for (table, reason), dead_letters in decoded.dead.items():
+            self.dead_letters.labels(table, reason).inc(dead_letters)
 
     def _bounded(self, table: str) -> str:
         """A label for a table's name as a record has it: what a stream says is not bounded, labels are."""

@@ -151,12 +151,12 @@ class TaskHealth:
     _named: dict[str, TaskProgress] = field(default_factory=dict)
     """The newest of each name: thousands of shards may report trouble at the same time."""
     _repeats: RepeatLimiter = field(init=False)
-    _letters: RepeatLimiter = field(init=False)
+    _dead_letters: RepeatLimiter = field(init=False)
     _untold: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._repeats = RepeatLimiter(clock=self.clock)
-        self._letters = RepeatLimiter(LETTERS_INTERVAL_SECONDS, self.clock)
+        self._dead_letters = RepeatLimiter(LETTERS_INTERVAL_SECONDS, self.clock)
 
     @contextmanager
     def task(self, name: str) -> Iterator[TaskProgress]:
@@ -246,21 +246,23 @@ class TaskHealth:
         """Log what needs a person, or is at risk, though no task has failed."""
         _log.error(event, **keys)
 
-    def diverted(self, letters: Iterable[DeadLetter]) -> None:
+    def diverted(self, dead_letters: Iterable[DeadLetter]) -> None:
         """Warn of dead letters: of each table, reason and column once per interval, with how many there were since.
 
         Never what they hold.
         """
-        for (table, reason, column), count in Counter((one.table, one.reason, one.column) for one in letters).items():
+        for (table, reason, column), count in Counter(
+            (one.table, one.reason, one.column) for one in dead_letters
+        ).items():
             key = table, reason, column
             self._untold[key] += count
-            if self._letters.admit(key) is not None:
+            if self._dead_letters.admit(key) is not None:
                 _log.warning(
                     "dead letters",
                     table=table,
                     reason=reason,
                     column=column,
-                    letters=self._untold.pop(key),
+                    dead_letters=self._untold.pop(key),
                     hint="`dyncdc dead-letters list` and `show ID` say why; once it is mended, `... replay` them",
                     repeats=0,
                 )

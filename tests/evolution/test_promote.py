@@ -97,8 +97,8 @@ def test_what_would_blur_or_cannot_be_is_refused_and_changes_nothing(stage: Stag
     async def try_all() -> list[str]:
         config = load_config(stage.configure("promote"))
         told = []
-        with limited(config, "promote") as patience:
-            async with open_context(config, patience) as world:
+        with limited(config, "promote") as startup_retry:
+            async with open_context(config, startup_retry) as world:
                 for attribute, kind, _ in REFUSED:
                     with pytest.raises(ConfigError) as refused:
                         await run_promote(world, table, attribute, kind)

@@ -338,8 +338,8 @@ def test_check_says_what_is_changed_and_what_stays_wrong(stage: Stage) -> None:
     def checked() -> str:
         async def look() -> str:
             config = load_config(stage.configure())
-            with limited(config, "check") as patience:
-                checker = Checker(config, patience)
+            with limited(config, "check") as startup_retry:
+                checker = Checker(config, startup_retry)
                 await checker.run()
                 return "\n".join(finding.line() for finding in checker.findings)
 
@@ -414,7 +414,7 @@ def test_a_setting_that_several_members_find_changed_is_one_gap(stage: Stage) ->
     async def live() -> None:
         async with asyncio.timeout(LIFE_SECONDS):
             configs = [load_config(stage.configure(f"member{number}")) for number in range(2)]
-            lives = [run_daemon(one, once=True, division=Assignment(n, 2)) for n, one in enumerate(configs)]
+            lives = [run_daemon(one, once=True, assignment=Assignment(n, 2)) for n, one in enumerate(configs)]
             assert await asyncio.gather(*lives) == [0, 0]
 
     stage.options = {"kinesis": {"stream": stage.stream(2)}}

@@ -405,11 +405,11 @@ def test_new_attributes_are_told_alike_on_both_paths() -> None:
     told = []
     for kind in (StreamDecoder, CompiledStreamDecoder):
         plan = compile_table(NARROW)
-        plan.newcomers = UnmappedAttributes(nested="flatten", flatten_depth=1, on_news=lambda: None)
-        plan.newcomers.set_columns(NARROW.columns)
+        plan.unmapped = UnmappedAttributes(nested="flatten", flatten_depth=1, on_news=lambda: None)
+        plan.unmapped.set_columns(NARROW.columns)
         for _ in range(2):
             list(kind({"narrow": plan}, pipeline="p").decode(chunk(found)))
-        told.append(infer_columns((), plan.newcomers.drain()))
+        told.append(infer_columns((), plan.unmapped.drain()))
     assert told[0] == told[1]
     assert {column.path[0] for column in told[0]} == {"new", "list_of", "nested"}
 

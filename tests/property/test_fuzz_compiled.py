@@ -41,13 +41,13 @@ def plans_of(*specs: TableSpec) -> dict[str, TablePlan]:
 def told(decoder: StreamDecoder | SnapshotDecoder, plans: dict[str, TablePlan], found: RawChunk, noted: bool) -> Any:
     """All that a decoder says about a chunk, new attributes included; which table comes first means nothing."""
     for plan in plans.values():
-        plan.newcomers = UnmappedAttributes(nested="flatten", flatten_depth=1, on_news=lambda: None) if noted else None
-        if plan.newcomers is not None:
-            plan.newcomers.set_columns(plan.spec.columns)
+        plan.unmapped = UnmappedAttributes(nested="flatten", flatten_depth=1, on_news=lambda: None) if noted else None
+        if plan.unmapped is not None:
+            plan.unmapped.set_columns(plan.spec.columns)
     decoded: list[Decoded] = list(decoder.decode(found))
     for each in decoded:
         each.blocks.sort(key=lambda block: block.table)
-    news = [(infer_columns((), each.drain()), each.maps) for plan in plans.values() if (each := plan.newcomers)]
+    news = [(infer_columns((), each.drain()), each.maps) for plan in plans.values() if (each := plan.unmapped)]
     return decoded, news
 
 

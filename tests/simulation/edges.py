@@ -210,16 +210,18 @@ async def _live(seed: int, counted: Counter[str]) -> None:
         for number in range(rng.randint(1, 3))
     }
     source, gaps = EdgeStream(shards, rng), MemoryRecovery()
-    store, budget, metrics, progress = JudgedCheckpoints(shards, gaps), ByteBudget(10**7), Metrics(), TaskHealth()
+    store, budget, metrics, health = JudgedCheckpoints(shards, gaps), ByteBudget(10**7), Metrics(), TaskHealth()
     writer, checkpointer = writer_of(GettingSink(shards, rng), budget), checkpointer_of(store, interval_seconds=0.5)
-    recovery = Recovery(gaps, Policy("resnapshot", {SOURCE: [TABLE]}), metrics, progress, sole_member())
+    recovery = Recovery(gaps, Policy("resnapshot", {SOURCE: [TABLE]}), metrics, health, sole_member())
     await checkpointer.load()
-    engine = Instruments(budget, writer, metrics, progress, lambda: source.now)
+    instruments = Instruments(budget, writer, metrics, health, lambda: source.now)
     async with asyncio.TaskGroup() as tasks:
-        readers = ReaderPool(engine, checkpointer, tasks)
+        readers = ReaderPool(instruments, checkpointer, tasks)
         await recovery.begin([source], NoSnapshots(), checkpointer)
-        follower = StreamReader(source, OneRowForEach(), readers, checkpointer, engine, recovery, sole_member())
-        running = [tasks.create_task(each) for each in (writer.run(), checkpointer.run(), follower.run())]
+        stream_reader = StreamReader(
+            source, OneRowForEach(), readers, checkpointer, instruments, recovery, sole_member()
+        )
+        running = [tasks.create_task(each) for each in (writer.run(), checkpointer.run(), stream_reader.run())]
         await _disturb(source, shards, rng)
         source.slow_seconds = 0.0
         await asyncio.sleep(200.0)

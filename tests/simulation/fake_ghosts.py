@@ -44,10 +44,10 @@ class GhostsClient:
             raise RetryableError("sweeping: no answer")
         rows = server.tables.get(table, {})
         keys = sorted(key for key in rows if (key,) > after)[: self.RANGE_KEYS]
-        ghosts = [key for key in keys if rows[key].version < version and not rows[key].deleted]
-        rows.update((key, Row(version - 1, -1, "", True)) for key in ghosts)
+        orphan_rows = [key for key in keys if rows[key].version < version and not rows[key].deleted]
+        rows.update((key, Row(version - 1, -1, "", True)) for key in orphan_rows)
         await life.reach("while sweeping")
-        return Swept(len(ghosts), (keys[-1],) if len(keys) == self.RANGE_KEYS else None)
+        return Swept(len(orphan_rows), (keys[-1],) if len(keys) == self.RANGE_KEYS else None)
 
     def _probe(self, table: str, version: int) -> None:
         server = self._server

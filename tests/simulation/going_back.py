@@ -426,7 +426,7 @@ async def _session(
             FakeSnapshotDecoders(life),
             Bury(),
             recovery=over(RecoveryClient(losses, life)),
-            ghosts=over(LossyGhosts(server, life)),
+            orphan_rows=over(LossyGhosts(server, life)),
             watermarks=over(WatermarksClient(server, life, set(simulation.exports))),
         ),
         Settings(
@@ -442,6 +442,6 @@ async def _session(
         ),
         draining=draining,
         metrics=metrics,
-        progress=TaskHealth(clock=asyncio.get_running_loop().time),
+        health=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )

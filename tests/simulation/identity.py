@@ -202,7 +202,7 @@ async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) 
             FakeSnapshotDecoders(life),
             Bury(),
             recovery=NothingLost(kept.losses, life),
-            ghosts=GhostsClient(server, life),
+            orphan_rows=GhostsClient(server, life),
             members=keeper,
             sessions=keeper,
         ),
@@ -220,7 +220,7 @@ async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) 
         ),
         draining=one.draining,
         metrics=Metrics(),
-        progress=TaskHealth(clock=asyncio.get_running_loop().time),
+        health=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
         on_ready=lambda epoch: _ready(kept, one, epoch),
     )

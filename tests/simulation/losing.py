@@ -337,12 +337,12 @@ async def _life(
             FakeSnapshotDecoders(life),
             Bury(),
             recovery=RecoveryClient(losses, life),
-            ghosts=LossyGhosts(server, life),
+            orphan_rows=LossyGhosts(server, life),
         ),
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once, on_lost_position="resnapshot"),
         draining=draining,
         metrics=metrics,
-        progress=TaskHealth(clock=asyncio.get_running_loop().time),
+        health=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )
 

@@ -58,7 +58,7 @@ class Shared:
 class Process:
     """One life of one member."""
 
-    division: Assignment
+    assignment: Assignment
     life: Life
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     may_say: str = ""
@@ -91,9 +91,9 @@ class MemberStream(FakeStream):
         process, other = self._process, self._shared.reading.get(shard.id)
         if process.stray:
             raise process.life.violated("a stray member reads")
-        same = other is not None and other.division.member == process.division.member
+        same = other is not None and other.assignment.member == process.assignment.member
         if other is not None and not other.life.dead and not other.task.done() and not same:
-            raise process.life.violated(f"{shard.id} is read by members {other.division} and {process.division}")
+            raise process.life.violated(f"{shard.id} is read by members {other.assignment} and {process.assignment}")
         self._shared.reading[shard.id] = process
         try:
             return await super().fetch(shard, after, want_bytes)
@@ -207,7 +207,7 @@ async def _term(simulation: Simulation, shared: Shared, rng: random.Random, divi
             old.may_say = TOOK_OVER
         gone.append(old)
         await asyncio.sleep(0.0 if happening == "replaced" else rng.uniform(0.0, 4.0))
-        present[number] = _start(simulation, shared, rng, old.division, takes_over=happening == "replaced")
+        present[number] = _start(simulation, shared, rng, old.assignment, takes_over=happening == "replaced")
         if happening == "replaced" and server_time() < old.born + BEGIN_SECONDS:
             present[number].may_say = TOOK_OVER  # of two that begin together, either takes the later epoch
     await asyncio.sleep(rng.uniform(0.5, 6.0))
@@ -224,7 +224,7 @@ async def _stray(
     simulation: Simulation, shared: Shared, rng: random.Random, divided: int, present: Sequence[Process]
 ) -> None:
     """A member of another division, where a whole one has been working."""
-    if not any(one.division.members == divided and _joined(shared, one) for one in present):
+    if not any(one.assignment.members == divided and _joined(shared, one) for one in present):
         return
     stray = _start(simulation, shared, rng, Assignment(0, divided + 1), stray=True)
     await asyncio.wait({stray.task}, timeout=60.0)
@@ -236,7 +236,7 @@ def _joined(shared: Shared, process: Process) -> bool:
     rows = [
         row
         for (members, member, _), row in shared.members.items()
-        if (members, member) == (process.division.members, process.division.member) and row.seen_at > process.born
+        if (members, member) == (process.assignment.members, process.assignment.member) and row.seen_at > process.born
     ]
     return not process.life.dead and not process.task.done() and any(not row.left for row in rows[-1:])
 
@@ -263,22 +263,22 @@ def _check(simulation: Simulation, processes: Sequence[Process]) -> None:
             or (str(error).startswith("draining") and bool(simulation.faults.outages))
         )
         if error is not None and not excused:
-            raise Violation(f"member {one.division} ended by {error!r}") from error
+            raise Violation(f"member {one.assignment} ended by {error!r}") from error
 
 
 def _start(
     simulation: Simulation,
     shared: Shared,
     rng: random.Random,
-    division: Assignment,
+    assignment: Assignment,
     *,
     once: bool = False,
     stray: bool = False,
     takes_over: bool = False,
 ) -> Process:
     life = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
-    process = Process(division, life, stray=stray, takes_over=takes_over, may_say=STRAY if stray else "")
-    name = f"member:{division}"
+    process = Process(assignment, life, stray=stray, takes_over=takes_over, may_say=STRAY if stray else "")
+    name = f"member:{assignment}"
     life.task = asyncio.create_task(_process(simulation, shared, process, once=once), name=name)
     return process
 
@@ -304,7 +304,7 @@ async def _process(simulation: Simulation, shared: Shared, process: Process, *, 
             FakeSnapshotDecoders(life),
             Bury(),
             recovery=NothingLost(shared.losses, life),
-            ghosts=GhostsClient(server, life),
+            orphan_rows=GhostsClient(server, life),
             members=MembersClient(shared, life),
         ),
         Settings(
@@ -312,12 +312,12 @@ async def _process(simulation: Simulation, shared: Shared, process: Process, *, 
             simulation.batch,
             simulation.budget_bytes,
             checkpoint_interval_seconds=simulation.checkpoint_seconds,
-            division=process.division,
+            assignment=process.assignment,
             once=once,
             succession=Succession(take_over=process.takes_over or once),
         ),
         draining=process.draining,
         metrics=Metrics(),
-        progress=TaskHealth(clock=asyncio.get_running_loop().time),
+        health=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )

@@ -219,9 +219,9 @@ class AskingGhosts(LossyGhosts):
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
         (id_,) = (x.id for x in self._server.snapshots.values() if (x.table, x.version) == (table, version))
         rows = [row for row in self._server.tables.get(table, {}).values() if not row.deleted]
-        ghosts = sum(row.version < version for row in rows)
+        orphan_rows = sum(row.version < version for row in rows)
         word = self._moves.asked[id_] > ASKED_BEFORE_ACCEPTED
-        if ghosts > FEW_ITEMS and ghosts == len(rows) and not word:
+        if orphan_rows > FEW_ITEMS and orphan_rows == len(rows) and not word:
             raise self._life.violated(f"all of {table} is swept without a word")
         self._moves.done["swept at a word"] += word
         return await super().sweep(table, version, after)
@@ -328,12 +328,12 @@ async def _life(
             FakeSnapshotDecoders(life),
             Bury(),
             recovery=RecoveryClient(moves.losses, life),
-            ghosts=AskingGhosts(server, life, moves),
+            orphan_rows=AskingGhosts(server, life, moves),
             destinations=DestinationsClient(server, moves, life),
         ),
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once, on_lost_position="resnapshot"),
         draining=draining,
         metrics=metrics,
-        progress=TaskHealth(clock=asyncio.get_running_loop().time),
+        health=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )

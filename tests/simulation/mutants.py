@@ -20,7 +20,7 @@ from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import Receipt, ShardLedger
 from dyncdc.pipeline.coordinator import Coordinator
 from dyncdc.pipeline.ports import Swept
-from dyncdc.pipeline.reading import stream_reader as follower
+from dyncdc.pipeline.reading import stream_reader as stream_reader
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.reading.stream_reader import StreamReader
@@ -167,7 +167,7 @@ def children_beside_their_parents(patch: pytest.MonkeyPatch) -> None:
     ) -> list[Shard]:
         return [shard for shard in listed.values() if shard.id not in finished and shard.id not in running]
 
-    patch.setattr(follower, "ready", ready)
+    patch.setattr(stream_reader, "ready", ready)
 
 
 def one_merge_parent_awaited(patch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def one_merge_parent_awaited(patch: pytest.MonkeyPatch) -> None:
             and (not shard.parents or any(map(free, shard.parents)))
         ]
 
-    patch.setattr(follower, "ready", ready)
+    patch.setattr(stream_reader, "ready", ready)
 
 
 def old_list_counts_for_ever(patch: pytest.MonkeyPatch) -> None:
@@ -367,7 +367,7 @@ def refused_rows_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def once_ends_without_the_tip(patch: pytest.MonkeyPatch) -> None:
     """``--once`` does not wait until the shards are read."""
-    patch.setattr(Coordinator, "_at_tip", lambda self, follower, begun, instant: True)
+    patch.setattr(Coordinator, "_at_tip", lambda self, stream_reader, begun, instant: True)
 
 
 def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
@@ -468,8 +468,8 @@ def watermark_from_what_was_read(patch: pytest.MonkeyPatch) -> None:
     """A watermark says how far the shards are read, durable or not."""
 
     def durable_until(self: StreamReader, shard: Shard) -> float | None:
-        pump = self._readers.pumps.get((shard.source, shard.id))
-        return pump.put_until or None if pump is not None else None
+        shard_reader = self._readers.shard_readers.get((shard.source, shard.id))
+        return shard_reader.put_until or None if shard_reader is not None else None
 
     patch.setattr(StreamReader, "_durable_until", durable_until)
 

@@ -296,7 +296,7 @@ async def _process(
             SnapshotClient(server, life),
             FakeSnapshotDecoders(life),
             Bury(),
-            ghosts=GhostsClient(server, life),
+            orphan_rows=GhostsClient(server, life),
             watermarks=WatermarksClient(server, life, set(simulation.exports)),
         ),
         Settings(
@@ -310,7 +310,7 @@ async def _process(
         ),
         draining=draining,
         metrics=metrics,
-        progress=TaskHealth(clock=asyncio.get_running_loop().time),
+        health=TaskHealth(clock=asyncio.get_running_loop().time),
         clock=server_time,
     )
 

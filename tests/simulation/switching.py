@@ -130,17 +130,17 @@ async def _one_life(
     switch: Switch, source: Stream, store: MemoryRecovery, lives: list[Life], seconds: float, until: float
 ) -> None:
     """Watch until somebody kills it."""
-    progress, budget = TaskHealth(clock=lambda: asyncio.get_running_loop().time()), ByteBudget(1)
-    engine = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), progress, now)
+    health, budget = TaskHealth(clock=lambda: asyncio.get_running_loop().time()), ByteBudget(1)
+    instruments = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), health, now)
     policy = Policy("resnapshot", {source.id: [TABLE]}, destinations={TABLE: "uuid"})
-    recovery = Recovery(store, policy, engine.metrics, progress, sole_member())
+    recovery = Recovery(store, policy, instruments.metrics, health, sole_member())
     if lives:
         store.tables[TABLE] = TableSource(TABLE, source.id, 1, EPOCH - 50.0, held=True)
         mark = Mark(Position("1"), lives[-1].end)
         checkpointer = checkpointer_of(MemoryCheckpoints([Checkpoint(source.id, ShardId("shard-0"), mark, 1)]))
         await checkpointer.load()
         await recovery.begin([source], LoadedBefore(), checkpointer)
-    watch = StreamingMonitor(TABLE, source, switch, recovery, engine, table_id="one")  # type: ignore[arg-type]
+    watch = StreamingMonitor(TABLE, source, switch, recovery, instruments, table_id="one")  # type: ignore[arg-type]
     task = asyncio.create_task(watch.run())
     await asyncio.sleep(min(seconds, max(0.0, until - now())))
     task.cancel()

@@ -27,25 +27,25 @@ class Crowd:
         self.source = ScriptedSource()
         self.budget = ByteBudget(capacity_bytes)
         self.writer = writer_of(sink or MemorySink(), self.budget, BatchLimits(10**6, 2**20, 0.5))
-        progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
-        self.engine = Instruments(self.budget, self.writer, Metrics(), progress, lambda: 1_000.0)
+        health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.instruments = Instruments(self.budget, self.writer, Metrics(), health, lambda: 1_000.0)
 
     async def live(self, shards: list[Shard], seconds: float) -> None:
         """Read them all for so long."""
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self.writer.run(), name="writer")]
             for each in shards:
-                pump = ShardReader(
-                    self.engine, self.source, OneRowEach(), ShardLedger(each, Mark(HORIZON), persisted=None)
+                shard_reader = ShardReader(
+                    self.instruments, self.source, OneRowEach(), ShardLedger(each, Mark(HORIZON), persisted=None)
                 )
-                running.append(tasks.create_task(self._read(pump), name=pump.name))
+                running.append(tasks.create_task(self._read(shard_reader), name=shard_reader.name))
             await asyncio.sleep(seconds)
-            assert not self.engine.progress.stuck()
+            assert not self.instruments.health.stuck()
             for task in running:
                 task.cancel()
 
-    async def _read(self, pump: ShardReader) -> None:
-        await pump.run()
+    async def _read(self, shard_reader: ShardReader) -> None:
+        await shard_reader.run()
 
 
 def test_k16_ten_thousand_idle_shards_take_a_bounded_number_of_calls() -> None:
@@ -53,13 +53,13 @@ def test_k16_ten_thousand_idle_shards_take_a_bounded_number_of_calls() -> None:
     shards, seconds = 10_000, 55.0
 
     async def work() -> None:
-        crowd = Crowd(capacity_bytes=64 * 2**20)
-        await crowd.live([shard(f"s{number}") for number in range(shards)], seconds)
-        calls = Counter(name for name, _, _ in crowd.source.fetched)
+        idle_poll_limiter = Crowd(capacity_bytes=64 * 2**20)
+        await idle_poll_limiter.live([shard(f"s{number}") for number in range(shards)], seconds)
+        calls = Counter(name for name, _, _ in idle_poll_limiter.source.fetched)
         assert len(calls) == shards
         assert min(calls.values()) >= 2, "nobody is forgotten"
         assert sum(calls.values()) <= shards + 1.1 * IDLE_CALLS_PER_SECOND_AT_MOST * seconds
-        assert crowd.budget.held_bytes == 0
+        assert idle_poll_limiter.budget.held_bytes == 0
 
     run(work())
 
@@ -68,7 +68,7 @@ def test_k16_one_busy_shard_among_thousands_keeps_its_pace() -> None:
     """Catches: a crowd's pause that slows down the shards that have something to say."""
 
     async def work() -> None:
-        crowd = Crowd(capacity_bytes=64 * 2**20)
+        idle_poll_limiter = Crowd(capacity_bytes=64 * 2**20)
 
         async def answer(of: Shard, after: Position) -> RawChunk:
             await asyncio.sleep(0.01)
@@ -76,9 +76,9 @@ def test_k16_one_busy_shard_among_thousands_keeps_its_pace() -> None:
                 return chunk(of, [], after)
             return chunk(of, [b"x"], "1" if after == HORIZON else str(int(after) + 1))
 
-        crowd.source.answer = answer
-        await crowd.live([shard(f"s{number}") for number in range(3000)] + [shard("busy")], 20.0)
-        assert sum(1 for name, _, _ in crowd.source.fetched if name == "busy") >= 0.8 * 20.0 / 0.26
+        idle_poll_limiter.source.answer = answer
+        await idle_poll_limiter.live([shard(f"s{number}") for number in range(3000)] + [shard("busy")], 20.0)
+        assert sum(1 for name, _, _ in idle_poll_limiter.source.fetched if name == "busy") >= 0.8 * 20.0 / 0.26
 
     run(work())
 
@@ -93,7 +93,7 @@ def test_c15_shards_that_are_always_full_starve_no_other() -> None:
         async def slowly(_: Block) -> None:
             await asyncio.sleep(0.2)
 
-        crowd = Crowd(capacity_bytes=4 * 2**20, sink=MemorySink(slowly))
+        idle_poll_limiter = Crowd(capacity_bytes=4 * 2**20, sink=MemorySink(slowly))
 
         async def answer(of: Shard, after: Position) -> RawChunk:
             await asyncio.sleep(0.01)
@@ -103,11 +103,11 @@ def test_c15_shards_that_are_always_full_starve_no_other() -> None:
             end = "1" if after == HORIZON else str(int(after) + 1)
             return chunk(of, [b"x" * 250_000] * 4, end, behind_seconds=3600.0)
 
-        crowd.source.answer = answer
+        idle_poll_limiter.source.answer = answer
         hot, idle = (
             [shard(f"{kind} {number}") for number in range(count)] for kind, count in (("hot", 8), ("idle", 92))
         )
-        await crowd.live([*hot, *idle], seconds)
+        await idle_poll_limiter.live([*hot, *idle], seconds)
         longest = max(
             after - before
             for name, times in read_at.items()

@@ -213,8 +213,8 @@ async def lived(config: Config) -> int:
 
 
 async def checked(config: Config) -> list[Finding]:
-    with limited(config, "check") as patience:
-        checker = Checker(config, patience)
+    with limited(config, "check") as startup_retry:
+        checker = Checker(config, startup_retry)
         await checker.run()
     return checker.findings
 

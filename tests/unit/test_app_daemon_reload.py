@@ -127,9 +127,9 @@ def test_a_reload_is_heard_while_a_life_waits_for_what_its_configuration_names(m
     async def scenario() -> None:
         stop = Stop()
         lives = _Lives(stop)
-        with lives._progress.task("start") as task:
-            patience = StartupRetry(None, lives._progress, task)
-            world = cast(AppContext, type("W", (), {"config": lives._config, "patience": patience})())
+        with lives._health.task("start") as task:
+            startup_retry = StartupRetry(None, lives._health, task)
+            world = cast(AppContext, type("W", (), {"config": lives._config, "patience": startup_retry})())
             assembling = asyncio.create_task(lives._assemble_again(world))
             await asyncio.sleep(10 * daemon.REOPEN_SECONDS)
             assert not assembling.done()
@@ -176,8 +176,8 @@ def test_a_table_of_its_own_that_is_dropped_while_a_process_starts_does_not_end_
 
     async def scenario() -> None:
         lives = Starts(Stop())
-        with lives._progress.task("start") as task:
-            world = cast(AppContext, type("W", (), {"patience": StartupRetry(None, lives._progress, task)})())
+        with lives._health.task("start") as task:
+            world = cast(AppContext, type("W", (), {"patience": StartupRetry(None, lives._health, task)})())
             assert await lives._begin_with(world, assemble) == "assembled"
         assert lives.looks == 2
 

@@ -13,7 +13,7 @@ from dyncdc.telemetry.task_health import TaskHealth
 
 async def test_a_call_that_nothing_answers_is_named_and_an_error_says_more() -> None:
     now = 0.0
-    progress = TaskHealth(60.0, lambda: now)
+    health = TaskHealth(60.0, lambda: now)
     failing = False
 
     async def call() -> None:
@@ -21,21 +21,21 @@ async def test_a_call_that_nothing_answers_is_named_and_an_error_says_more() -> 
             raise RetryableError("asking ch:9000: connection refused")
         await asyncio.sleep(60)
 
-    with progress.task("start") as task:
-        patience = StartupRetry(0.05, progress, task)
+    with health.task("start") as task:
+        startup_retry = StartupRetry(0.05, health, task)
         now = 61.0
-        assert progress.stuck()[0].reason == "waiting for ClickHouse or AWS to answer"
+        assert health.stuck()[0].reason == "waiting for ClickHouse or AWS to answer"
         with pytest.raises(FatalError):
-            await patience(call)
-        assert progress.stuck()[0].reason == "waiting for ClickHouse or AWS to answer"
+            await startup_retry(call)
+        assert health.stuck()[0].reason == "waiting for ClickHouse or AWS to answer"
         failing = True
         with pytest.raises(FatalError):
-            await patience(call)
-        assert progress.stuck()[0].reason == "waiting for asking ch:9000: connection refused"
+            await startup_retry(call)
+        assert health.stuck()[0].reason == "waiting for asking ch:9000: connection refused"
 
 
 async def test_the_daemon_asks_for_ever_what_it_is_denied_and_a_command_says_so_at_once() -> None:
-    progress = TaskHealth()
+    health = TaskHealth()
     asked = 0
 
     async def call() -> str:
@@ -45,9 +45,9 @@ async def test_the_daemon_asks_for_ever_what_it_is_denied_and_a_command_says_so_
             raise AccessDeniedError("asking ch:9000: ClickHouse answered 516", hint="check the password")
         return "done"
 
-    with progress.task("start") as task:
+    with health.task("start") as task:
         with pytest.raises(FatalError, match="answered 516") as caught:
-            await StartupRetry(60.0, progress, task)(call)
+            await StartupRetry(60.0, health, task)(call)
         assert (asked, caught.value.hint) == (1, "check the password")
-        assert await StartupRetry(None, progress, task)(call) == "done"
+        assert await StartupRetry(None, health, task)(call) == "done"
         assert asked == 4

@@ -104,11 +104,13 @@ def _world(saved: list[Gap], *, clickhouse_time: float, covered_from: float) -> 
                 Gap("orders", "stream", "", begin, end) for begin, end in zip(times[::2], times[1::2], strict=True)
             )
 
-    async def patience(operation: Any) -> Any:
+    async def startup_retry(operation: Any) -> Any:
         return await operation()
 
     config = TableConfig(dynamodb="orders", snapshot=SnapshotConfig(method="scan"))
     spec = new_table_spec(config, (KeyAttribute("id", "S"),), ITEMS)
     table = SimpleNamespace(config=config, spec=spec, uuid="uuid")
-    world = SimpleNamespace(clickhouse=ClickHouseOf(), config=SimpleNamespace(pipeline="p"), patience=patience)
+    world = SimpleNamespace(
+        clickhouse=ClickHouseOf(), config=SimpleNamespace(pipeline="p"), startup_retry=startup_retry
+    )
     return world, table

@@ -34,9 +34,9 @@ def answered(error: DyncdcError) -> DyncdcError:
 
 async def tried(error: DyncdcError) -> object:
     """What comes of an error the first time; after that all is well."""
-    progress, errors = TaskHealth(), [error]
-    with progress.task("start") as task:
-        world = AppContext(None, None, None, StartupRetry(None, progress, task))  # type: ignore[arg-type]
+    health, errors = TaskHealth(), [error]
+    with health.task("start") as task:
+        world = AppContext(None, None, None, StartupRetry(None, health, task))  # type: ignore[arg-type]
 
         async def once() -> str:
             if errors:
@@ -85,16 +85,16 @@ def test_where_no_table_can_be_used_what_passes_by_itself_is_waited_for() -> Non
 
 
 def test_a_table_that_is_left_out_is_looked_at_until_it_can_be_used_and_red_all_the_while() -> None:
-    progress, metrics, looks = TaskHealth(), Metrics(), list[str]()
+    health, metrics, looks = TaskHealth(), Metrics(), list[str]()
 
     async def look(task: TaskProgress, before: DyncdcError) -> DyncdcError | None:
         task.moved()  # a look that is answered is no repair
         looks.append(str(before))
-        assert [(stuck.name, stuck.reason) for stuck in progress.stuck()] == [("table:orders", f"{before}; do this")]
+        assert [(stuck.name, stuck.reason) for stuck in health.stuck()] == [("table:orders", f"{before}; do this")]
         assert metrics.registry.get_sample_value("dyncdc_table_usable", {"table": "orders"}) == 0
         return UnusableTableError(f"look {len(looks)}", hint="do this") if len(looks) < 50 else None
 
     error = UnusableTableError("look 0", hint="do this")
     with pytest.raises(UsableAgainError):
-        run(watch_unusable(Unusable(CONFIG, error), look, metrics, progress))
+        run(watch_unusable(Unusable(CONFIG, error), look, metrics, health))
     assert looks == [f"look {number}" for number in range(50)]

@@ -79,18 +79,18 @@ def test_new_attributes_are_told_of_in_the_order_of_their_records() -> None:
         names = []
         for kind in (StreamDecoder, CompiledStreamDecoder):
             plan = _plan_with_room(room)
-            assert plan.newcomers is not None
+            assert plan.unmapped is not None
             list(kind({"t": plan}, pipeline="p").decode(chunk(found)))
-            names.append({name for name in plan.newcomers.drain().root.children if not name.startswith(" ")})
+            names.append({name for name in plan.unmapped.drain().root.children if not name.startswith(" ")})
         assert names[0] == names[1]
         assert len(names[0]) == min(room, 3)
 
 
 def _plan_with_room(room: int) -> TablePlan:
     plan = compile_table(SPEC)
-    plan.newcomers = UnmappedAttributes(nested="flatten", flatten_depth=1, on_news=lambda: None)
-    plan.newcomers.set_columns(SPEC.columns)
-    plan.newcomers.observe({f" {number:04}": {"S": "x"} for number in range(MOST_NAMES - room)})
+    plan.unmapped = UnmappedAttributes(nested="flatten", flatten_depth=1, on_news=lambda: None)
+    plan.unmapped.set_columns(SPEC.columns)
+    plan.unmapped.observe({f" {number:04}": {"S": "x"} for number in range(MOST_NAMES - room)})
     return plan
 
 

@@ -41,11 +41,11 @@ class Records:
 class Bench:
     """A writer whose sink refuses rows with the value "bad"."""
 
-    def __init__(self, diversion: DeadLetterLimiter | None = None) -> None:
+    def __init__(self, dead_letter_limiter: DeadLetterLimiter | None = None) -> None:
         self.sink = MemorySink(self._refuse)
         self.bury = BuryInMemory()
         self.records = Records()
-        self.writer: Writer = writer_of(self.sink, ByteBudget(10**8), WIDE, diversion, bury=self.bury)
+        self.writer: Writer = writer_of(self.sink, ByteBudget(10**8), WIDE, dead_letter_limiter, bury=self.bury)
         self.writer.sources[SOURCE] = self.records
         self.ledger = ledger_of()
         self.chunks = 0

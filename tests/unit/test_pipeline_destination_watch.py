@@ -66,11 +66,11 @@ async def watched(
 
     ``former``: a life before this one has loaded the table, and has read the stream up to 900 s.
     """
-    store, progress = MemoryRecovery(), TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+    store, health = MemoryRecovery(), TaskHealth(clock=lambda: asyncio.get_running_loop().time())
     budget = ByteBudget(1)
-    engine = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), progress, now)
+    instruments = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), health, now)
     policy = Policy("resnapshot", {SourceId(SOURCE): ["orders"]}, destinations={"orders": "uuid"})
-    recovery = Recovery(store, policy, engine.metrics, progress, sole_member())
+    recovery = Recovery(store, policy, instruments.metrics, health, sole_member())
     source = ScriptedSource()
     if former:
         store.tables["orders"] = TableSource("orders", source.id, 1, 500.0, held=True)
@@ -78,14 +78,14 @@ async def watched(
         checkpointer = checkpointer_of(MemoryCheckpoints([saved]))
         await checkpointer.load()
         await recovery.begin([source], LoadedBefore(), checkpointer)
-    watch = StreamingMonitor("orders", source, switch, recovery, engine, table_id=table_id)  # type: ignore[arg-type]
+    watch = StreamingMonitor("orders", source, switch, recovery, instruments, table_id=table_id)  # type: ignore[arg-type]
     stuck: list[list[str]] = []
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(watch.run())
         for seconds, active in script:
             switch.active = active
             await asyncio.sleep(seconds)
-            stuck.append([found.name for found in progress.stuck()])
+            stuck.append([found.name for found in health.stuck()])
         task.cancel()
     return store, stuck
 

@@ -26,23 +26,25 @@ def positions(count: int, first: int = 0) -> list[Position]:
     return [Position(str(number)) for number in range(first, first + count)]
 
 
-def admit(diversion: DeadLetterLimiter, count: int, *dead: int, first: int = 0, of: Shard | None = None) -> None:
+def admit(
+    dead_letter_limiter: DeadLetterLimiter, count: int, *dead: int, first: int = 0, of: Shard | None = None
+) -> None:
     """One chunk of ``count`` records, some of them dead."""
-    diversion.count_decoded(of or shard(), count, letters(*dead, first=first), positions(count, first))
+    dead_letter_limiter.count_decoded(of or shard(), count, letters(*dead, first=first), positions(count, first))
 
 
-def stopped(diversion: DeadLetterLimiter, count: int, *dead: int, first: int = 0) -> LimitReached:
+def stopped(dead_letter_limiter: DeadLetterLimiter, count: int, *dead: int, first: int = 0) -> LimitReached:
     with pytest.raises(LimitReached) as caught:
-        admit(diversion, count, *dead, first=first)
+        admit(dead_letter_limiter, count, *dead, first=first)
     return caught.value
 
 
 def test_as_many_in_a_row_as_allowed_pass_and_one_more_does_not() -> None:
-    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3))
-    admit(diversion, 3, 0, 1, 2)
-    admit(diversion, 2, 1)
-    admit(diversion, 2, 0, 1)
-    error = stopped(diversion, 1, 0, first=40)
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3))
+    admit(dead_letter_limiter, 3, 0, 1, 2)
+    admit(dead_letter_limiter, 2, 1)
+    admit(dead_letter_limiter, 2, 0, 1)
+    error = stopped(dead_letter_limiter, 1, 0, first=40)
     assert (error.halt.limit, error.halt.value, error.halt.position, error.again) == (
         "max_consecutive",
         3.0,
@@ -54,35 +56,35 @@ def test_as_many_in_a_row_as_allowed_pass_and_one_more_does_not() -> None:
 
 
 def test_a_run_is_of_one_shard_and_an_empty_answer_does_not_end_it() -> None:
-    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2))
-    admit(diversion, 2, 0, 1)
-    admit(diversion, 5, of=shard("other"))
-    admit(diversion, 0)
-    stopped(diversion, 1, 0)
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2))
+    admit(dead_letter_limiter, 2, 0, 1)
+    admit(dead_letter_limiter, 5, of=shard("other"))
+    admit(dead_letter_limiter, 0)
+    stopped(dead_letter_limiter, 1, 0)
 
 
 def test_the_ratio_counts_only_once_there_were_so_many_records() -> None:
-    diversion = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.05))
-    admit(diversion, WINDOW_RECORDS - 1, *range(0, 4_000, 2))
-    error = stopped(diversion, 1, 0, first=7)
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.05))
+    admit(dead_letter_limiter, WINDOW_RECORDS - 1, *range(0, 4_000, 2))
+    error = stopped(dead_letter_limiter, 1, 0, first=7)
     assert (error.halt.limit, error.halt.position) == ("max_ratio", "7")
     assert "0.05 of the last 10,000 records" in str(error)
 
 
 def test_the_ratio_forgets_what_lies_further_back() -> None:
-    diversion = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.05))
-    admit(diversion, 500, *range(500))
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.05))
+    admit(dead_letter_limiter, 500, *range(500))
     for _ in range(20):
-        admit(diversion, 500)
-    admit(diversion, 500, *range(500))
-    stopped(diversion, 1, 0)
+        admit(dead_letter_limiter, 500)
+    admit(dead_letter_limiter, 500, *range(500))
+    stopped(dead_letter_limiter, 1, 0)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_window_counts_as_a_list_of_all_records_would(seed: int) -> None:
     chance = random.Random(seed)
     limit = chance.choice([0.01, 0.05, 0.3])
-    diversion, history = DeadLetterLimiter(DeadLetterLimits(max_ratio=limit)), bytearray()
+    dead_letter_limiter, history = DeadLetterLimiter(DeadLetterLimits(max_ratio=limit)), bytearray()
     while len(history) < 60_000:
         count = chance.choice([0, 1, 7, 900, 9_999, 10_000, 10_001, 25_000])
         rate = chance.choice([0.0, 0.0, limit, 2 * limit])
@@ -93,14 +95,14 @@ def test_the_window_counts_as_a_list_of_all_records_would(seed: int) -> None:
         history += chunk
         too_many = bool(dead) and len(history) >= WINDOW_RECORDS and sum(history[-WINDOW_RECORDS:]) > limit * 10_000
         if too_many:
-            assert stopped(diversion, count, *dead).halt.limit == "max_ratio"
+            assert stopped(dead_letter_limiter, count, *dead).halt.limit == "max_ratio"
             return
-        admit(diversion, count, *dead)
+        admit(dead_letter_limiter, count, *dead)
 
 
 def test_the_position_kept_is_the_first_of_the_chunk_that_is_not_handed_over() -> None:
-    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3))
-    assert stopped(diversion, 100, 5, *range(20, 60), first=1_000).halt.position == "1005"
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3))
+    assert stopped(dead_letter_limiter, 100, 5, *range(20, 60), first=1_000).halt.position == "1005"
 
 
 def test_the_next_life_stops_at_the_same_record_with_the_same_words_whatever_the_size_of_its_chunks() -> None:
@@ -117,11 +119,11 @@ def test_raising_the_limit_or_mending_the_cause_lets_the_next_life_go_on() -> No
     assert raised.halts == {}
     admit(raised, 4, 0, 1, 2, 3)
     mended: list[LimitStop] = []
-    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3), [halt], on_mended=mended.append)
-    admit(diversion, 4, 2, of=shard("other"))
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3), [halt], on_mended=mended.append)
+    admit(dead_letter_limiter, 4, 2, of=shard("other"))
     assert mended == []
-    admit(diversion, 4, 2)
-    assert mended == [halt] and diversion.halts == {}
+    admit(dead_letter_limiter, 4, 2)
+    assert mended == [halt] and dead_letter_limiter.halts == {}
 
 
 def test_another_limit_that_was_raised_does_not_help() -> None:
@@ -129,20 +131,20 @@ def test_another_limit_that_was_raised_does_not_help() -> None:
     assert stopped(DeadLetterLimiter(DeadLetterLimits(max_ratio=1.0, max_consecutive=3), [halt]), 4, 0).again
 
 
-def refuse(diversion: DeadLetterLimiter, position: str, first: str) -> None:
+def refuse(dead_letter_limiter: DeadLetterLimiter, position: str, first: str) -> None:
     letter = DeadLetter(0, Position(position), "orders", "refused_by_clickhouse", "age")
-    diversion.count_rejected("orders_ch", shard(), letter, (shard(), Position(first)))
+    dead_letter_limiter.count_rejected("orders_ch", shard(), letter, (shard(), Position(first)))
 
 
 def test_rows_that_clickhouse_refuses_count_into_the_same_limits() -> None:
-    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2))
-    refuse(diversion, "1", "1")
-    refuse(diversion, "2", "1")
-    diversion.count_accepted("orders_ch", [])
-    refuse(diversion, "3", "3")
-    refuse(diversion, "4", "3")
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2))
+    refuse(dead_letter_limiter, "1", "1")
+    refuse(dead_letter_limiter, "2", "1")
+    dead_letter_limiter.count_accepted("orders_ch", [])
+    refuse(dead_letter_limiter, "3", "3")
+    refuse(dead_letter_limiter, "4", "3")
     with pytest.raises(LimitReached, match="in column age") as caught:
-        refuse(diversion, "5", "3")
+        refuse(dead_letter_limiter, "5", "3")
     halt = caught.value.halt
     assert (halt.position, halt.refused) == ("3", True), "no letter of the statement is written yet"
 
@@ -154,20 +156,20 @@ def test_rows_that_clickhouse_refuses_count_into_the_same_limits() -> None:
 
 
 def test_refused_rows_turn_records_that_had_passed_into_letters() -> None:
-    diversion = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.001))
-    admit(diversion, WINDOW_RECORDS)
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.001))
+    admit(dead_letter_limiter, WINDOW_RECORDS)
     for number in range(10):
-        refuse(diversion, str(number), "0")
-        diversion.count_accepted("orders_ch", [])
+        refuse(dead_letter_limiter, str(number), "0")
+        dead_letter_limiter.count_accepted("orders_ch", [])
     with pytest.raises(LimitReached, match=r"0\.001 of the last"):
-        refuse(diversion, "10", "10")
+        refuse(dead_letter_limiter, "10", "10")
 
 
 def test_a_refused_row_that_clickhouse_takes_at_last_is_forgiven() -> None:
-    diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=1))
-    refuse(diversion, "3", "3")
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=1))
+    refuse(dead_letter_limiter, "3", "3")
     with pytest.raises(LimitReached) as caught:
-        refuse(diversion, "4", "3")
+        refuse(dead_letter_limiter, "4", "3")
     mended: list[LimitStop] = []
     again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=1), [caught.value.halt], on_mended=mended.append)
     again.count_accepted("orders_ch", [(shard(), b'"33","13"'), (shard("other"), b'"3"')])

@@ -25,9 +25,9 @@ from dyncdc.telemetry.task_health import TaskHealth
 
 def evolved(*columns: ColumnSpec, max_columns: int = 1000, flatten_depth: int = 1) -> EvolvingTable:
     """A table with these columns."""
-    newcomers = UnmappedAttributes(nested="flatten", flatten_depth=flatten_depth, on_news=lambda: None)
-    newcomers.set_columns(columns)
-    return EvolvingTable(newcomers, max_columns, columns, [column.name for column in columns])
+    unmapped = UnmappedAttributes(nested="flatten", flatten_depth=flatten_depth, on_news=lambda: None)
+    unmapped.set_columns(columns)
+    return EvolvingTable(unmapped, max_columns, columns, [column.name for column in columns])
 
 
 def decided(table: EvolvingTable, *items: dict[str, Any]) -> dict[str, str]:

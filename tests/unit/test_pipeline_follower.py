@@ -48,7 +48,7 @@ class Bench:
     ) -> None:
         self.on_lost_position = on_lost_position
         self.metrics = Metrics()
-        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
         self.recovery = MemoryRecovery()
         self.source = ScriptedSource(pages)
         self.source.answer = self._answer
@@ -77,22 +77,22 @@ class Bench:
 @asynccontextmanager
 async def following(bench: Bench) -> AsyncIterator[StreamReader]:
     await bench.checkpointer.load()
-    engine = Instruments(bench.budget, bench.writer, bench.metrics, bench.progress, lambda: 1_000.0)
+    instruments = Instruments(bench.budget, bench.writer, bench.metrics, bench.health, lambda: 1_000.0)
     try:
         async with asyncio.TaskGroup() as tasks:
-            readers = ReaderPool(engine, bench.checkpointer, tasks)
+            readers = ReaderPool(instruments, bench.checkpointer, tasks)
             policy = Policy(bench.on_lost_position, {SOURCE: ["orders", "accounts"]})
             recovery = Recovery(bench.recovery, policy, bench.metrics, TaskHealth(), sole_member())
             await recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
-            follower = StreamReader(
-                bench.source, OneRowEach(), readers, bench.checkpointer, engine, recovery, sole_member()
+            stream_reader = StreamReader(
+                bench.source, OneRowEach(), readers, bench.checkpointer, instruments, recovery, sole_member()
             )
             running = [
                 tasks.create_task(bench.writer.run(), name="writer"),
                 tasks.create_task(bench.checkpointer.run(), name="checkpointer"),
-                tasks.create_task(follower.run(), name="follower"),
+                tasks.create_task(stream_reader.run(), name="follower"),
             ]
-            yield follower
+            yield stream_reader
             for task in running:
                 task.cancel()
             readers.cancel()
@@ -127,14 +127,14 @@ def test_a_list_of_shards_that_only_fails_turns_health_red_and_one_that_works_ag
         works, bench.source.list_shards = bench.source.list_shards, never  # type: ignore[method-assign]
         async with following(bench):
             await asyncio.sleep(65)
-            assert [stuck.reason for stuck in bench.progress.stuck()] == [
+            assert [stuck.reason for stuck in bench.health.stuck()] == [
                 "waiting for the list of shards (listing shards: timed out)"
             ]
             bench.source.list_shards = works  # type: ignore[method-assign]
             await asyncio.sleep(65)
-            assert bench.progress.stuck() == []
+            assert bench.health.stuck() == []
             await asyncio.sleep(LIST_INTERVAL_SECONDS * 5)
-            assert bench.progress.stuck() == []
+            assert bench.health.stuck() == []
 
     run(work())
 
@@ -164,12 +164,12 @@ def test_a_child_that_is_finished_stays_so_when_its_parent_is_read_again() -> No
 
     async def work() -> None:
         bench = Bench([shard("p"), shard("c", "p"), shard("d", "c")], saved=(row("p", 5), row("c", 9, finished=True)))
-        async with following(bench) as follower:
+        async with following(bench) as stream_reader:
             await asyncio.sleep(5)
             bench.ends["p"] = (shard("c", "p"),)
             await asyncio.sleep(5)
             assert {name for _, name in bench.checkpointer.ledgers} == {"d"}
-            assert follower.read_past(1.0) and "d" in bench.fetched
+            assert stream_reader.read_past(1.0) and "d" in bench.fetched
 
     run(work())
 
@@ -229,12 +229,12 @@ def test_k11_a_page_that_fails_delays_only_what_it_would_have_shown() -> None:
                 raise RetryableError("limit exceeded")
 
         bench.source.before_page = fails
-        async with following(bench) as follower:
+        async with following(bench) as stream_reader:
             await asyncio.sleep(5)
-            assert bench.fetched == {"a"} and not follower.held.is_set()
+            assert bench.fetched == {"a"} and not stream_reader.held.is_set()
             failing = False
             await asyncio.sleep(LIST_INTERVAL_SECONDS)
-            assert bench.fetched == {"a", "b"} and follower.held.is_set()
+            assert bench.fetched == {"a", "b"} and stream_reader.held.is_set()
 
     run(work())
 
@@ -254,11 +254,11 @@ def test_k4_a_start_at_a_time_is_saved_for_all_shards_before_the_first_read() ->
             order.append(f"saved after {len(bench.source.fetched)} reads")
 
         bench.source.before_page, bench.store.answer = slow, saved
-        async with following(bench) as follower:
+        async with following(bench) as stream_reader:
             await asyncio.sleep(2.5)
-            assert not follower.held.is_set()
+            assert not stream_reader.held.is_set()
             await asyncio.sleep(5)
-            assert follower.held.is_set()
+            assert stream_reader.held.is_set()
         assert order[:3] == ["page 0", "page 1", "saved after 0 reads"]
         assert {x.shard for x in bench.store.saves[0]} == {"a", "b"}
         assert set(bench.first_positions().values()) == {"AT_TIMESTAMP:1000.0"}
@@ -322,12 +322,12 @@ def test_k7_a_lost_position_is_written_down_before_anything_is_read_elsewhere(sa
             order.append("checkpoint")
 
         bench.recovery.answer, bench.store.answer = kept, save
-        async with following(bench) as follower:
+        async with following(bench) as stream_reader:
             await asyncio.sleep(1)
             others = {"a", "b"} - {saved.shard}
-            assert bench.fetched == others and not follower.held.is_set(), "the others go on"
+            assert bench.fetched == others and not stream_reader.held.is_set(), "the others go on"
             await asyncio.sleep(5)
-            assert follower.held.is_set()
+            assert stream_reader.held.is_set()
             assert bench.fetched == {"a", "b", "c"}
             assert bench.first_positions() == {"a": HORIZON, "b": "5", "c": HORIZON}
         assert f"gap after reading {sorted(others)}" in order
@@ -348,7 +348,7 @@ def test_k7_a_lost_position_is_written_down_before_anything_is_read_elsewhere(sa
 def test_k7_a_shard_whose_position_turns_out_lost_while_it_is_read_is_looked_up(listed: bool) -> None:
     async def work() -> None:
         bench = Bench([shard("a"), shard("b")])
-        async with following(bench) as follower:
+        async with following(bench) as stream_reader:
             await asyncio.sleep(5)
             normal, gone = bench.source.answer, 1
 
@@ -364,10 +364,10 @@ def test_k7_a_shard_whose_position_turns_out_lost_while_it_is_read_is_looked_up(
             if not listed:
                 bench.source.pages = [[shard("b")]]
             await asyncio.sleep(5)
-            assert follower.held.is_set()
+            assert stream_reader.held.is_set()
             assert {gap.shard for gap in bench.recovery.gaps.values()} == {"a"}
-            assert ("a" in {pump._shard.id for pump in follower.pumps()}) is listed
-            assert "b" in {pump._shard.id for pump in follower.pumps()}
+            assert ("a" in {shard_reader._shard.id for shard_reader in stream_reader.shard_readers()}) is listed
+            assert "b" in {shard_reader._shard.id for shard_reader in stream_reader.shard_readers()}
         assert [each.mark.finished for each in bench.store.rows if each.shard == "a"][-1] is not listed
 
     run(work())

@@ -61,9 +61,9 @@ class Bench:
     def __init__(self, refuse: Callable[[list[str]], Exception | None]) -> None:
         self.sink = Sink(refuse)
         self.bury = BuryInMemory()
-        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
         self.writer = writer_of(self.sink, ByteBudget(10**8), WIDE, bury=self.bury)
-        self.writer._progress = self.progress
+        self.writer._health = self.health
         self.ledger = ledger_of()
         self.chunks = 0
 
@@ -112,7 +112,7 @@ def test_an_outage_with_a_code_that_nobody_knows_makes_no_letter_and_ends_when_i
             await asyncio.sleep(3_600)
             assert bench.letters == 0 and bench.ledger.in_flight == 1
             assert len(bench.sink.attempts) < 3_600, "it backs off"
-            (stuck,) = bench.progress.stuck()
+            (stuck,) = bench.health.stuck()
             assert stuck.name == "insert:t" and "answered 153" in stuck.reason
             bench.sink.refuse = lambda _: None
             await asyncio.sleep(30)
@@ -169,7 +169,7 @@ def test_a_view_that_refuses_everything_by_a_code_for_rows_makes_no_letters_and_
             await asyncio.sleep(3_600)
             assert bench.letters == 0 and bench.sink.rows("u") == ["1"]
             assert len(bench.sink.attempts) < 10_000
-            assert "pushing to the view" in bench.progress.stuck()[0].reason
+            assert "pushing to the view" in bench.health.stuck()[0].reason
 
     run(work())
 
@@ -314,15 +314,15 @@ async def read_beside(
 
     sink, budget = MemorySink(answer), ByteBudget(capacity_bytes)
     work = writer_of(sink, budget)
-    engine = Instruments(budget, work, Metrics(), TaskHealth(), clock=lambda: 1_000.0, fetch_ceiling_bytes=2_000)
+    instruments = Instruments(budget, work, Metrics(), TaskHealth(), clock=lambda: 1_000.0, fetch_ceiling_bytes=2_000)
     sources = {name: Endless(name) for name in streams}
     ledgers: list[ShardLedger] = []
     async with asyncio.TaskGroup() as tasks:
         started = [tasks.create_task(work.run(), name="writer")]
         for name, source in sources.items():
             ledgers.append(ledger_of(name))
-            pump = ShardReader(engine, source, Mixed(*streams[name]), ledgers[-1])
-            started.append(tasks.create_task(pump.run(), name=name))  # type: ignore[arg-type]
+            shard_reader = ShardReader(instruments, source, Mixed(*streams[name]), ledgers[-1])
+            started.append(tasks.create_task(shard_reader.run(), name=name))  # type: ignore[arg-type]
         await asyncio.sleep(seconds)
         for task in started:
             task.cancel()

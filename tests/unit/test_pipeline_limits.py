@@ -129,10 +129,10 @@ class Setup:
             [StreamTask(source, self.decoder)],
             [],
             Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.halts),
-            Settings("p", WIDE, 10**7, checkpoint_interval_seconds=0.05, diversion=self.limits),
+            Settings("p", WIDE, 10**7, checkpoint_interval_seconds=0.05, dead_letter_limiter=self.limits),
             draining=draining,
             metrics=Metrics(),
-            progress=TaskHealth(clock=asyncio.get_running_loop().time),
+            health=TaskHealth(clock=asyncio.get_running_loop().time),
             clock=lambda: 1_000.0,
         )
 
@@ -216,11 +216,13 @@ def test_a_chunk_past_the_limit_gives_its_bytes_back() -> None:
         source, budget = ScriptedSource(), ByteBudget(10**7)
         source.answer = setup._answer
         writer = writer_of(MemorySink(), budget)
-        diversion = DeadLetterLimiter(DeadLetterLimits(max_consecutive=100))
-        engine = Instruments(budget, writer, Metrics(), TaskHealth(), lambda: 1_000.0, diversion=diversion)
+        dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=100))
+        instruments = Instruments(
+            budget, writer, Metrics(), TaskHealth(), lambda: 1_000.0, dead_letter_limiter=dead_letter_limiter
+        )
         ledger = ledger_of()
         with pytest.raises(LimitReached):
-            await ShardReader(engine, source, setup.decoder, ledger).run()
+            await ShardReader(instruments, source, setup.decoder, ledger).run()
         assert budget.held_bytes == 0 and writer.fetching == 0 and ledger.in_flight == 0
 
     run(work())

@@ -189,5 +189,5 @@ def test_once_who_takes_the_place_of_a_dead_member_counts_on_those_that_have_don
 
 
 def owned_by(member: int) -> ShardId:
-    division = Assignment(0, 3)
-    return next(shard for n in range(3) if division.owner(STREAM, shard := ShardId(f"shardId-{n}")) == member)
+    assignment = Assignment(0, 3)
+    return next(shard for n in range(3) if assignment.owner(STREAM, shard := ShardId(f"shardId-{n}")) == member)

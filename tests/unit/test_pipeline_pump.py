@@ -41,9 +41,9 @@ class Bench:
         self.sink = sink or MemorySink()
         self.budget = ByteBudget(capacity_bytes)
         self.writer = writer_of(self.sink, self.budget, BatchLimits(10**6, 2**30, 0.5))
-        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
-        self.engine = Instruments(
-            self.budget, self.writer, Metrics(), self.progress, lambda: 1_000.0, fetch_ceiling_bytes=fetch_ceiling_bytes
+        self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.instruments = Instruments(
+            self.budget, self.writer, Metrics(), self.health, lambda: 1_000.0, fetch_ceiling_bytes=fetch_ceiling_bytes
         )
         self.ledger = ledger_of()
 
@@ -52,8 +52,8 @@ class Bench:
         batches = [*self.writer._open.values(), *self.writer._flushing.values()]
         return sum(batch.rows for batch in batches), sum(batch.nbytes for batch in batches)
 
-    def pump(self, ledger: ShardLedger | None = None) -> ShardReader:
-        return ShardReader(self.engine, self.source, OneRowEach(), ledger or self.ledger)
+    def shard_reader(self, ledger: ShardLedger | None = None) -> ShardReader:
+        return ShardReader(self.instruments, self.source, OneRowEach(), ledger or self.ledger)
 
 
 def counting(bench: Bench, *, records: int, last: int, size: int = 100) -> list[str]:
@@ -78,7 +78,7 @@ def test_a_shard_is_read_to_its_end_and_its_last_answer_counts() -> None:
         ends = counting(bench, records=10, last=25)
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(bench.writer.run(), name="writer")
-            last = await bench.pump().run()
+            last = await bench.shard_reader().run()
             await asyncio.sleep(1)
             writing.cancel()
         assert ends == ["10", "20", "25"] and last.closed and not last.records
@@ -94,7 +94,7 @@ def test_a_pump_goes_on_from_the_frontier() -> None:
     async def work() -> None:
         bench = Bench()
         counting(bench, records=10, last=25)
-        await bench.pump(ShardLedger(shard(), mark(20), persisted=mark(20))).run()
+        await bench.shard_reader(ShardLedger(shard(), mark(20), persisted=mark(20))).run()
         assert [after for _, after, _ in bench.source.fetched] == ["20"]
 
     run(work())
@@ -105,14 +105,14 @@ def test_a_pump_cancelled_anywhere_holds_nothing_and_has_tracked_all_or_nothing(
     async def work() -> None:
         bench = Bench()
         counting(bench, records=3, last=9)
-        task = asyncio.create_task(bench.pump().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
         for _ in range(steps):
             await asyncio.sleep(0.0 if steps % 2 else 0.004)
         task.cancel()
         await asyncio.wait({task})
         assert bench.budget.held_bytes == bench.put()[1], "what is held is what was handed over"
         assert bench.budget.waiting == 0 and bench.writer.fetching == 0
-        assert bench.progress.tasks() == []
+        assert bench.health.tasks() == []
         assert bench.ledger.frontier == Mark(HORIZON)
 
     run(work())
@@ -123,7 +123,7 @@ def test_a_pump_cancelled_while_it_waits_for_the_budget_takes_nothing(steps: int
     async def work() -> None:
         bench = Bench(capacity_bytes=1_000)
         first = await bench.budget.reserve(1_000)
-        task = asyncio.create_task(bench.pump().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
         await asyncio.sleep(0.1)
         first.release()
         for _ in range(steps):
@@ -144,7 +144,9 @@ def test_c9_with_a_stalled_sink_fetching_stops_by_itself_at_the_budget() -> None
         counting(bench, records=100, last=10**9, size=300)
         async with asyncio.TaskGroup() as tasks:
             running: list[asyncio.Task[Any]] = [tasks.create_task(bench.writer.run(), name="writer")]
-            running += [tasks.create_task(bench.pump(ledger_of(f"s{n}")).run(), name=f"pump-{n}") for n in range(5)]
+            running += [
+                tasks.create_task(bench.shard_reader(ledger_of(f"s{n}")).run(), name=f"pump-{n}") for n in range(5)
+            ]
             await asyncio.sleep(300)
             fetched, held_bytes = len(bench.source.fetched), bench.budget.held_bytes
             await asyncio.sleep(3_000)
@@ -168,7 +170,7 @@ def test_an_answer_beyond_its_estimate_is_counted_and_keeps_others_out() -> None
             return chunk(of, [b"x" * 150_000], "1", behind_seconds=1.0)
 
         bench.source.answer = huge
-        task = asyncio.create_task(bench.pump().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
         await asyncio.sleep(0.05)
         (decoded,) = OneRowEach().decode(await huge(bench.ledger.shard, HORIZON))
         held = 150_000 + decoded.blocks[0].nbytes
@@ -198,7 +200,7 @@ def test_nobody_holds_the_records_while_a_shard_rests() -> None:
 
         bench.source.answer = answer
         bench.source.pause_seconds = 10.0
-        task = asyncio.create_task(bench.pump().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
         await asyncio.sleep(5)
         gc.collect()
         assert len(watched) == 1 and watched[0]() is None
@@ -216,7 +218,7 @@ def test_a_shard_that_rests_after_an_error_holds_no_budget_and_does_not_count_as
             raise RetryableError("throttled")
 
         bench.source.answer = fail
-        task = asyncio.create_task(bench.pump().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
         for _ in range(200):
             await asyncio.sleep(0.05)
             assert bench.budget.held_bytes == 0 and bench.writer.fetching == 0
@@ -236,7 +238,7 @@ def test_a_fatal_error_gives_back_what_was_reserved() -> None:
 
         bench.source.answer = fail
         with pytest.raises(FatalError):
-            await bench.pump().run()
+            await bench.shard_reader().run()
         assert bench.budget.held_bytes == 0 and bench.writer.fetching == 0
 
     run(work())
@@ -246,7 +248,9 @@ def test_k16_hundreds_of_idle_shards_reserve_little_at_a_time() -> None:
     async def work() -> None:
         bench = Bench(capacity_bytes=100 * 2**20)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(bench.pump(ledger_of(f"s{n}")).run(), name=f"pump-{n}") for n in range(300)]
+            running = [
+                tasks.create_task(bench.shard_reader(ledger_of(f"s{n}")).run(), name=f"pump-{n}") for n in range(300)
+            ]
             await asyncio.sleep(20)
             assert bench.budget.peak_bytes <= 300 * FIRST_FETCH_BYTES * FETCH_COST
             assert {want for _, _, want in bench.source.fetched} == {FIRST_FETCH_BYTES}
@@ -296,8 +300,10 @@ def test_shards_of_large_records_are_not_fetched_beside_each_other_beyond_the_bu
         bench.source.answer = answer
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(bench.writer.run(), name="writer")
-            pumps = [tasks.create_task(bench.pump(ledger_of(f"s{number}")).run()) for number in range(6)]
-            await asyncio.wait(pumps)
+            shard_readers = [
+                tasks.create_task(bench.shard_reader(ledger_of(f"s{number}")).run()) for number in range(6)
+            ]
+            await asyncio.wait(shard_readers)
             writing.cancel()
         assert 1 <= most <= 2
 
@@ -333,8 +339,10 @@ def held_while_fetching(bench: Bench, first: int) -> tuple[list[int], int]:
         bench.source.answer = answer
         async with asyncio.TaskGroup() as tasks:
             writing = tasks.create_task(bench.writer.run(), name="writer")
-            pumps = [tasks.create_task(bench.pump(ledger_of(f"s{number}")).run()) for number in range(12)]
-            await asyncio.wait(pumps)
+            shard_readers = [
+                tasks.create_task(bench.shard_reader(ledger_of(f"s{number}")).run()) for number in range(12)
+            ]
+            await asyncio.wait(shard_readers)
             writing.cancel()
 
     run(work())
@@ -350,7 +358,7 @@ def test_answers_that_may_be_large_are_reserved_before_the_first_of_them_and_fet
     assert most == 1
     assert bench.budget.held_bytes == 0
     assert bench.budget.peak_bytes <= 1_000_000 + 100_000 * FETCH_COST
-    assert not bench.engine.alone.locked()
+    assert not bench.instruments.alone.locked()
 
 
 def test_answers_that_may_be_large_are_fetched_beside_each_other_where_there_is_room() -> None:
@@ -368,13 +376,13 @@ def test_a_pump_cancelled_while_it_fetches_alone_lets_others_go_on(steps: int) -
         bench = Bench(capacity_bytes=1_000_000)
         bench.source = LargeSource()
         counting(bench, records=1, last=10**9)
-        running = [asyncio.create_task(bench.pump(ledger_of(f"s{n}")).run()) for n in range(3)]
+        running = [asyncio.create_task(bench.shard_reader(ledger_of(f"s{n}")).run()) for n in range(3)]
         for _ in range(steps):
             await asyncio.sleep(0.001)
         for task in running:
             task.cancel()
         await asyncio.wait(running)
-        assert not bench.engine.alone.locked()
+        assert not bench.instruments.alone.locked()
 
     run(work())
 
@@ -390,10 +398,10 @@ def test_a_shard_that_rests_after_an_error_lets_others_fetch_large_answers() -> 
             return chunk(of, [], "1", closed=True)
 
         bench.source.answer = answer
-        broken = asyncio.create_task(bench.pump(ledger_of("broken")).run())
+        broken = asyncio.create_task(bench.shard_reader(ledger_of("broken")).run())
         await asyncio.sleep(0.001)
-        assert not bench.engine.alone.locked()
-        await bench.pump(ledger_of("other")).run()
+        assert not bench.instruments.alone.locked()
+        await bench.shard_reader(ledger_of("other")).run()
         broken.cancel()
         await asyncio.wait({broken})
 
@@ -422,21 +430,21 @@ def test_the_tip_is_seen_only_when_what_came_with_it_is_with_the_writer() -> Non
             return chunk(of, [b"a"] if after == HORIZON else [], "1")
 
         bench.source.answer = answer
-        pump = bench.pump()
+        shard_reader = bench.shard_reader()
         seen: list[tuple[float, float, int]] = []
 
         class Watched(OneRowEach):
             def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
                 for decoded in super().decode(chunk):
-                    seen.append((pump.tip_seen_at, pump.put_until, bench.put()[0]))
+                    seen.append((shard_reader.tip_seen_at, shard_reader.put_until, bench.put()[0]))
                     yield decoded
 
-        pump._decoder = Watched()
-        running = asyncio.create_task(pump.run())
+        shard_reader._decoder = Watched()
+        running = asyncio.create_task(shard_reader.run())
         await asyncio.sleep(0.1)
         assert seen == [(float("-inf"), 0.0, 0)]
-        assert pump.tip_seen_at >= 0.0
-        assert (pump.put_until, bench.put()[0]) == (1_000.0, 1)
+        assert shard_reader.tip_seen_at >= 0.0
+        assert (shard_reader.put_until, bench.put()[0]) == (1_000.0, 1)
         running.cancel()
 
     run(work())
@@ -447,8 +455,8 @@ def test_headroom_is_that_of_what_was_left_out_and_must_be_read_again() -> None:
     bench = Bench()
     bench.source.server_time = 5_000.0
     ledger = ledger_of()
-    pump = bench.pump(ledger)
+    shard_reader = bench.shard_reader(ledger)
     ledger.track(mark(1, read_until=1_000.0), 0, lambda: None)
-    assert pump._headroom_seconds(chunk(shard(), [], "2")) == 86_400.0
+    assert shard_reader._headroom_seconds(chunk(shard(), [], "2")) == 86_400.0
     ledger.track(mark(2, read_until=2_000.0), 1, lambda: None, incomplete=True).ack()
-    assert pump._headroom_seconds(chunk(shard(), [], "2")) == 86_400.0 - 4_000.0
+    assert shard_reader._headroom_seconds(chunk(shard(), [], "2")) == 86_400.0 - 4_000.0

@@ -50,7 +50,7 @@ class Bench:
         self.epochs: list[int] = []
         self.members = NoRecovery()
         self.recovery = NoRecovery()
-        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
         self.sessions: SessionStore = NoRecovery()
         self.on_claimed: Callable[[int], Awaitable[None]] | None = None
         self.settings = Settings("p", WIDE, 10**6, drain_seconds=drain_seconds, once=once)
@@ -76,7 +76,7 @@ class Bench:
             self.settings,
             draining=self.draining,
             metrics=self.metrics,
-            progress=self.progress,
+            health=self.health,
             clock=lambda: 1_000.0,
             on_claimed=self.on_claimed,
             on_ready=self._ready,
@@ -176,9 +176,9 @@ def test_whatever_clickhouse_refuses_from_the_start_on_is_stuck_within_its_time(
         async with asyncio.TaskGroup() as tasks:
             life = tasks.create_task(bench.life(), name="life")
             await asyncio.sleep(50)
-            assert bench.progress.stuck() == []
+            assert bench.health.stuck() == []
             await asyncio.sleep(30)
-            found = bench.progress.stuck()
+            found = bench.health.stuck()
             assert [stuck.name for stuck in found if "201 QUOTA_EXCEEDED" in stuck.reason] == [task], found
             life.cancel()
 

@@ -139,13 +139,13 @@ class Bench:
         self.held = asyncio.Event()
         self.stream = ScriptedSource()
         self.recovery = MemoryRecovery()
-        self.ghosts = MemoryGhosts()
+        self.orphan_rows = MemoryGhosts()
         self.on_lost_position: Literal["resnapshot", "stop"] = "stop"
         self.past = float("inf")
         """Up to which instant the stream has been read."""
         self.versions: list[int] = []
         self.replay_seconds = 0.0
-        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
 
     def for_snapshot(self, table: str, version: int) -> OneRowEach:
         self.versions.append(version)
@@ -165,20 +165,29 @@ async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[Snapsh
     writer = writer_of(bench.sink, budget)
     checkpointer = checkpointer_of(bench.checkpoints, replay_seconds=bench.replay_seconds)
     await checkpointer.load()
-    engine = Instruments(budget, writer, Metrics(), bench.progress, now)
+    instruments = Instruments(budget, writer, Metrics(), bench.health, now)
     try:
         async with asyncio.TaskGroup() as tasks:
-            readers = ReaderPool(engine, checkpointer, tasks)
+            readers = ReaderPool(instruments, checkpointer, tasks)
             policy = Policy(bench.on_lost_position, {SourceId("stream@1"): ["orders"]})
-            recovery = Recovery(bench.recovery, policy, Metrics(), bench.progress, sole_member())
+            recovery = Recovery(bench.recovery, policy, Metrics(), bench.health, sole_member())
             await recovery.begin([bench.stream], bench.store, checkpointer)
-            journal = Journal(bench.store, engine, bench.plan.task, epoch=checkpointer.epoch, patient=patient)
+            journal = Journal(bench.store, instruments, bench.plan.task, epoch=checkpointer.epoch, patient=patient)
             alone = sole_member()
             files = SnapshotLoad(
-                "orders", bench.origin, journal, bench, readers, checkpointer, engine, alone, patient=patient
+                "orders", bench.origin, journal, bench, readers, checkpointer, instruments, alone, patient=patient
             )
             loader = SnapshotLoader(
-                bench.plan, bench.origin, journal, files, readers, engine, bench, recovery, bench.ghosts, alone
+                bench.plan,
+                bench.origin,
+                journal,
+                files,
+                readers,
+                instruments,
+                bench,
+                recovery,
+                bench.orphan_rows,
+                alone,
             )
             running = [
                 tasks.create_task(writer.run(), name="writer"),
@@ -233,7 +242,7 @@ async def healths(bench: Bench, ended: asyncio.Event) -> list[tuple[float, list[
     seen = []
     while not ended.is_set():
         await asyncio.sleep(1.0)
-        stuck, planned = bench.progress.stuck(), bench.progress.planned()
+        stuck, planned = bench.health.stuck(), bench.health.planned()
         seen.append(
             (asyncio.get_running_loop().time(), [found.name for found in stuck], [str(wait) for wait in planned])
         )
@@ -253,7 +262,7 @@ def test_the_wait_before_a_snapshot_is_told_with_its_end_and_is_never_stuck(had_
         assert covering[0].startswith("snapshot:orders waits as planned: ")
         assert covering[0].endswith(", 359 s still" if had_rows else ", 59 s still")
         assert any("AWS exports" in text for _, _, planned in seen for text in planned)
-        assert bench.progress.planned() == []
+        assert bench.health.planned() == []
 
     run(work())
 
@@ -272,9 +281,9 @@ def test_a_call_that_hangs_in_the_middle_of_a_planned_wait_is_stuck_within_its_t
         bench.origin.covered_at = covered_at  # type: ignore[method-assign]
         async with loading(bench):
             await asyncio.sleep(100.0)
-            assert bench.progress.stuck() == []
+            assert bench.health.stuck() == []
             await asyncio.sleep(70.0)
-            (found,) = bench.progress.stuck()
+            (found,) = bench.health.stuck()
             assert found.reason == "waiting for DynamoDB to show the streaming destination"
 
     run(work())
@@ -346,7 +355,7 @@ def test_a_failed_export_is_named_and_the_next_start_asks_for_another() -> None:
         async with loading(bench) as loader:
             await loader.ended.wait()
             assert "no room" in str(loader.failure)
-            (stuck,) = [task for task in bench.progress.stuck() if task.name == "snapshot:orders"]
+            (stuck,) = [task for task in bench.health.stuck() if task.name == "snapshot:orders"]
             assert "no room" in stuck.reason
         bench.origin.outcome = "COMPLETED"
         assert (await load(bench)).failure is None
@@ -363,10 +372,10 @@ def test_what_aws_refuses_is_named_and_asked_for_again_until_somebody_has_mended
         bench.held.set()
         async with loading(bench) as loader:
             await asyncio.sleep(600)
-            assert any(call in task.reason for task in bench.progress.stuck()) and not loader.ended.is_set()
+            assert any(call in task.reason for task in bench.health.stuck()) and not loader.ended.is_set()
             bench.origin.refuses = ""
             await loader.ended.wait()
-            assert loader.failure is None and not bench.progress.stuck()
+            assert loader.failure is None and not bench.health.stuck()
         assert bench.states[-1] == "complete" and len(bench.origin.tokens) == 1
 
     run(work())
@@ -427,7 +436,7 @@ def test_s6_a_request_has_a_live_table_loaded_again_and_is_done_at_its_end() -> 
         first, second = await bench.store.load()
         assert (second.request, second.had_rows, second.state) == ("r1", True, "complete")
         assert second.version > first.version
-        assert bench.ghosts.swept == [("orders", second.version, after) for after in ((), ("1",), ("2",))]
+        assert bench.orphan_rows.swept == [("orders", second.version, after) for after in ((), ("1",), ("2",))]
 
     run(work())
 
@@ -467,13 +476,13 @@ def test_s5_the_first_load_of_an_empty_destination_sweeps_nothing_and_that_of_an
     async def work() -> None:
         bench = Bench()
         await load(bench)
-        assert bench.ghosts.swept == []
+        assert bench.orphan_rows.swept == []
         adopted = Bench(replace(PLAN, had_rows=True))
         await load(adopted)
-        assert len(adopted.ghosts.swept) == 3
+        assert len(adopted.orphan_rows.swept) == 3
         ignored = Bench(replace(PLAN, had_rows=True, sweeps=False))
         await load(ignored)
-        assert ignored.ghosts.swept == [] and "sweeping" not in ignored.states
+        assert ignored.orphan_rows.swept == [] and "sweeping" not in ignored.states
 
     run(work())
 
@@ -484,7 +493,7 @@ def test_s5_an_unfinished_snapshot_deletes_nothing() -> None:
         bench.origin.corrupt = True
         loader = await load(bench)
         assert loader.failure is not None and bench.states[-1] == "loading"
-        assert bench.ghosts.swept == []
+        assert bench.orphan_rows.swept == []
 
     run(work())
 
@@ -497,9 +506,9 @@ def test_s5_nothing_is_swept_before_the_last_file_is_persisted_as_finished() -> 
             finished = {row.shard for row in bench.checkpoints.rows if row.mark.finished}
             assert len(finished) == 6 and bench.states[-1] == "sweeping"
 
-        bench.ghosts.answer = swept
+        bench.orphan_rows.answer = swept
         await load(bench)
-        assert len(bench.ghosts.swept) == 3
+        assert len(bench.orphan_rows.swept) == 3
 
     run(work())
 
@@ -511,8 +520,8 @@ def test_s5_a_sweep_waits_for_older_changes_that_the_stream_still_holds() -> Non
         bench.past = BEGUN
         async with loading(bench) as loader:
             await asyncio.sleep(1_000)
-            assert bench.states[-1] == "sweeping" and bench.ghosts.swept == []
-            assert bench.progress.stuck() == []
+            assert bench.states[-1] == "sweeping" and bench.orphan_rows.swept == []
+            assert bench.health.stuck() == []
             bench.past = now()
             await asyncio.sleep(5)
             assert loader.ended.is_set() and bench.states[-1] == "complete"
@@ -523,17 +532,17 @@ def test_s5_a_sweep_waits_for_older_changes_that_the_stream_still_holds() -> Non
 def test_s5_nothing_is_swept_while_an_item_of_the_snapshot_is_a_dead_letter() -> None:
     async def work() -> None:
         bench = Bench(replace(PLAN, had_rows=True))
-        bench.ghosts.letters = 2
+        bench.orphan_rows.letters = 2
         bench.held.set()
         async with loading(bench) as loader:
             await loader.ended.wait()
-            assert "2 items" in str(loader.failure) and bench.ghosts.swept == []
-            assert [task.name for task in bench.progress.stuck()] == ["snapshot:orders"]
+            assert "2 items" in str(loader.failure) and bench.orphan_rows.swept == []
+            assert [task.name for task in bench.health.stuck()] == ["snapshot:orders"]
             await asyncio.sleep(100)
-            bench.ghosts.letters = 0
+            bench.orphan_rows.letters = 0
             await asyncio.sleep(10)
             assert loader.failure is None and loader.ended.is_set() and bench.states[-1] == "complete"
-            assert bench.progress.stuck() == []
+            assert bench.health.stuck() == []
 
     run(work())
 
@@ -546,13 +555,13 @@ def test_s5_a_sweep_that_is_cut_short_goes_on_at_the_next_start() -> None:
         async def slow() -> None:
             await asyncio.sleep(20)
 
-        bench.ghosts.answer = slow
+        bench.orphan_rows.answer = slow
         async with loading(bench):
             await asyncio.sleep(410)
-            assert bench.states[-1] == "sweeping" and bench.ghosts.swept
-        bench.ghosts.swept.clear()
+            assert bench.states[-1] == "sweeping" and bench.orphan_rows.swept
+        bench.orphan_rows.swept.clear()
         await load(bench)
-        assert [after for _, _, after in bench.ghosts.swept] == [(), ("1",), ("2",)]
+        assert [after for _, _, after in bench.orphan_rows.swept] == [(), ("1",), ("2",)]
         assert len(bench.origin.tokens) == 1
 
     run(work())
@@ -576,7 +585,7 @@ def test_k8_a_gap_is_recovered_by_a_snapshot_that_was_covered_after_it_and_only_
             await loader.ended.wait()
         assert bench.recovery.recovered == [gap]
         second = (await bench.store.load())[-1]
-        assert second.covered_from >= gap.end and second.had_rows and bench.ghosts.swept
+        assert second.covered_from >= gap.end and second.had_rows and bench.orphan_rows.swept
         assert second.export_time - second.covered_from >= 360.0
 
     run(work())
@@ -657,7 +666,7 @@ def test_k8_a_loss_after_a_snapshot_that_failed_has_another_one_taken() -> None:
 def waiting_for_a_word(bench: Bench) -> None:
     """Load into a destination of which the snapshot holds next to nothing, until somebody has to say so."""
     bench.plan = replace(PLAN, had_rows=True)
-    bench.ghosts.live, bench.ghosts.ghosts = 200, 150
+    bench.orphan_rows.live, bench.orphan_rows.orphan_rows = 200, 150
     bench.held.set()
 
 
@@ -670,10 +679,10 @@ def test_a_sweep_of_most_items_waits_for_a_word_and_holds_over_restarts() -> Non
                 await loader.ended.wait()
                 assert "450 of the 600 items" in str(loader.failure) and "--accept-deletes" in str(loader.failure)
                 await asyncio.sleep(3_600)
-                assert bench.ghosts.swept == [] and bench.states[-1] == "sweeping"
-        bench.ghosts.accepts.add(bench.store.saved[-1].id)
+                assert bench.orphan_rows.swept == [] and bench.states[-1] == "sweeping"
+        bench.orphan_rows.accepts.add(bench.store.saved[-1].id)
         loader = await load(bench)
-        assert loader.failure is None and bench.states[-1] == "complete" and bench.ghosts.swept
+        assert loader.failure is None and bench.states[-1] == "complete" and bench.orphan_rows.swept
 
     run(work())
 
@@ -684,7 +693,7 @@ def test_a_word_about_one_snapshot_is_heard_while_it_waits() -> None:
         waiting_for_a_word(bench)
         async with loading(bench) as loader:
             await loader.ended.wait()
-            bench.ghosts.accepts.add(bench.store.saved[-1].id)
+            bench.orphan_rows.accepts.add(bench.store.saved[-1].id)
             await asyncio.sleep(60)
             assert bench.states[-1] == "complete" and loader.failure is None
 
@@ -697,7 +706,7 @@ def test_a_request_takes_the_place_of_a_snapshot_that_waits_for_a_word() -> None
         waiting_for_a_word(bench)
         async with loading(bench) as loader:
             await loader.ended.wait()
-            bench.ghosts.ghosts = 0  # the table was mended
+            bench.orphan_rows.orphan_rows = 0  # the table was mended
             bench.recovery.requests.append(Request("again", "orders", now()))
             await asyncio.sleep(3_600)
             assert bench.states[-1] == "complete" and len(bench.origin.tokens) == 2
@@ -707,11 +716,11 @@ def test_a_request_takes_the_place_of_a_snapshot_that_waits_for_a_word() -> None
 
 
 @pytest.mark.parametrize(("live", "ghosts"), [(200, 100), (33, 33)])
-def test_half_of_the_items_or_a_few_are_swept_without_a_word(live: int, ghosts: int) -> None:
+def test_half_of_the_items_or_a_few_are_swept_without_a_word(live: int, orphan_rows: int) -> None:
     async def work() -> None:
         bench = Bench()
         waiting_for_a_word(bench)
-        bench.ghosts.live, bench.ghosts.ghosts = live, ghosts
+        bench.orphan_rows.live, bench.orphan_rows.orphan_rows = live, orphan_rows
         loader = await load(bench)
         assert loader.failure is None and bench.states[-1] == "complete"
 

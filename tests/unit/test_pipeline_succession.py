@@ -50,10 +50,10 @@ async def waited(kept: Kept, how: Succession, *, after: int = 0) -> float:
     """For how long a process waits for its predecessor."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    progress = TaskHealth(clock=loop.time)
-    with progress.task("start") as task:
+    health = TaskHealth(clock=loop.time)
+    with health.task("start") as task:
         async with asyncio.timeout(300):
-            await Predecessor(Assignment(), kept, kept, how, progress).wait(after, task)
+            await Predecessor(Assignment(), kept, kept, how, health).wait(after, task)
     return loop.time() - begun
 
 

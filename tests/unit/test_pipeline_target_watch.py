@@ -76,14 +76,14 @@ class Bench:
     def __init__(self, *rows: Binding) -> None:
         self.store = MemoryDestinations(*rows)
         self.gaps = MemoryRecovery()
-        self.progress = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
+        self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
         budget = ByteBudget(1)
-        engine = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), self.progress, now)
+        instruments = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), self.health, now)
         policy = Policy("resnapshot", {SourceId(SOURCE): ["orders"]})
-        recovery = Recovery(self.gaps, policy, engine.metrics, self.progress, sole_member())
+        recovery = Recovery(self.gaps, policy, instruments.metrics, self.health, sole_member())
         source = ScriptedSource()
         self.watch = DestinationMonitor(
-            "p", {"orders": HERE}, {"orders": source}, self.store, NoSnapshots(), recovery, engine
+            "p", {"orders": HERE}, {"orders": source}, self.store, NoSnapshots(), recovery, instruments
         )
         self.gaps.answer = self._noted
 
@@ -158,7 +158,7 @@ def test_a_replica_that_lags_is_waited_for_before_anything_counts_as_gone() -> N
             task = tasks.create_task(bench.begin())
             await asyncio.sleep(100)
             assert not task.done() and bench.found == []
-            assert "replica" in next(task.waits_for for task in bench.progress.tasks() if task.name == "destinations")
+            assert "replica" in next(task.waits_for for task in bench.health.tasks() if task.name == "destinations")
             bench.store.partitions, bench.store.lagging = FULL, False
         assert bench.found == []
 
@@ -173,11 +173,11 @@ def test_a_detached_table_is_named_and_waited_for() -> None:
             task = tasks.create_task(bench.watch.run())
             bench.store.uuid, bench.store.detached = "", True
             await asyncio.sleep(600)
-            (stuck,) = bench.progress.stuck()
+            (stuck,) = bench.health.stuck()
             assert "run ATTACH TABLE o" in str(stuck)
             bench.store.uuid, bench.store.detached = "u", False
             await asyncio.sleep(30)
-            assert bench.progress.stuck() == [] and bench.found == []
+            assert bench.health.stuck() == [] and bench.found == []
             task.cancel()
 
     run(work())

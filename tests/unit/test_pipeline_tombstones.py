@@ -142,7 +142,7 @@ def cleaner(rows: Rows) -> TombstoneCleaner:
     kept: Any = Kept()
     none: Any = NoSnapshots()
     return TombstoneCleaner(
-        [ORDERS], checkpoints=kept, snapshots=none, recovery=kept, tombstones=rows, progress=TaskHealth()
+        [ORDERS], checkpoints=kept, snapshots=none, recovery=kept, tombstones=rows, health=TaskHealth()
     )
 
 

@@ -21,7 +21,7 @@ class Site:
     session: aiohttp.ClientSession
     port: int
     metrics: Metrics
-    progress: TaskHealth
+    health: TaskHealth
     readiness: Readiness
     now: float = 0.0
 
@@ -30,26 +30,26 @@ class Site:
             return answer.status, await answer.text()
 
 
-def pages_of(metrics: Metrics, progress: TaskHealth, readiness: Readiness) -> web.Application:
-    overview = StatusBuilder("p", "0/1", [], metrics, progress, lambda: readiness.missing)
-    return HttpPages(metrics, progress, readiness, overview).application()
+def pages_of(metrics: Metrics, health: TaskHealth, readiness: Readiness) -> web.Application:
+    overview = StatusBuilder("p", "0/1", [], metrics, health, lambda: readiness.missing)
+    return HttpPages(metrics, health, readiness, overview).application()
 
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     metrics, readiness = Metrics(), Readiness.of(["checkpoints loaded", "destinations checked"])
-    progress = TaskHealth(60.0, lambda: there.now)
-    metrics.watch_stuck(lambda: [task.name for task in progress.stuck()])
+    health = TaskHealth(60.0, lambda: there.now)
+    metrics.watch_stuck(lambda: [task.name for task in health.stuck()])
     async with (
         aiohttp.ClientSession() as session,
-        serve_http(("127.0.0.1", 0), pages_of(metrics, progress, readiness)) as port,
+        serve_http(("127.0.0.1", 0), pages_of(metrics, health, readiness)) as port,
     ):
-        there = Site(session, port, metrics, progress, readiness)
+        there = Site(session, port, metrics, health, readiness)
         yield there
 
 
 async def test_healthz_says_what_waits_as_planned_and_for_how_long(site: Site) -> None:
-    with site.progress.task("snapshot:orders") as task:
+    with site.health.task("snapshot:orders") as task:
         task.planned("the stream must cover it", for_seconds=300.0)
         site.now = 50.0
         line = "snapshot:orders waits as planned: the stream must cover it, 250 s still\n"
@@ -62,7 +62,7 @@ async def test_healthz_says_what_waits_as_planned_and_for_how_long(site: Site) -
 
 async def test_healthz_names_what_is_stuck_and_livez_does_not_care(site: Site) -> None:
     assert await site.get("/healthz") == (200, "healthy\n")
-    with site.progress.task("insert:orders") as task:
+    with site.health.task("insert:orders") as task:
         task.waiting_for("ClickHouse")
         site.now = 61.0
         stuck = "insert:orders has not moved for 61 s: waiting for ClickHouse\n"
@@ -92,14 +92,14 @@ async def test_metrics_are_prometheus_text_and_the_front_page_points_to_them(sit
 
 
 async def test_a_port_in_use_is_a_configuration_error(site: Site) -> None:
-    pages = pages_of(site.metrics, site.progress, site.readiness)
+    pages = pages_of(site.metrics, site.health, site.readiness)
     with pytest.raises(ConfigError, match=rf"binding http\.listen 127\.0\.0\.1:{site.port}: the port is in use"):
         async with serve_http(("127.0.0.1", site.port), pages):
             pass
 
 
 async def test_a_foreign_address_is_a_configuration_error(site: Site) -> None:
-    pages = pages_of(site.metrics, site.progress, site.readiness)
+    pages = pages_of(site.metrics, site.health, site.readiness)
     with pytest.raises(ConfigError, match="not an address of this machine"):
         async with serve_http(("192.0.2.1", 0), pages):
             pass

@@ -30,11 +30,11 @@ class Process:
     def __init__(self, member: str = "0/1") -> None:
         self.clock = Clock()
         self.metrics = Metrics()
-        self.progress = TaskHealth(60.0, self.clock)
+        self.health = TaskHealth(60.0, self.clock)
         self.missing: list[str] = []
         tables = [TableFacts(name, f"{name}_in_ch", "changes", "scan") for name in ("orders", "carts")]
         self.overview = StatusBuilder(
-            "shop", member, tables, self.metrics, self.progress, lambda: self.missing, clock=self.clock
+            "shop", member, tables, self.metrics, self.health, lambda: self.missing, clock=self.clock
         )
 
     def document(self) -> Document:
@@ -105,7 +105,7 @@ def test_the_state_is_that_of_healthz() -> None:
     assert process.document().state == "starting"
     process.missing.clear()
     assert process.document().state == "healthy"
-    with process.progress.task("insert:orders") as task:
+    with process.health.task("insert:orders") as task:
         task.waiting_for("ClickHouse")
         process.clock.now += 100
         document = process.document()

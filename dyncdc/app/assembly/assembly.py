@@ -49,28 +49,28 @@ class Checked:
 
 
 async def check_table(
-    world: AppContext, config: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
+    context: AppContext, config: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
 ) -> Checked:
     """Check all that concerns one table; see ``open_stream_of``. Raises ConfigError, FatalError."""
-    source = await open_stream_of(world, config, sources, known_off=known_off)
-    planned = await plan_table(world, config)
+    source = await open_stream_of(context, config, sources, known_off=known_off)
+    planned = await plan_table(context, config)
     refusal = planned.incompatibility()
     if refusal is not None:
         raise refusal
     origin = None
     if config.snapshot.method != "none":
-        origin = snapshot_origin(world.aws, config, source, world.assignment)
-        await world.retry(origin.validate)
+        origin = snapshot_origin(context.aws, config, source, context.assignment)
+        await context.retry(origin.validate)
     return Checked(planned, source, origin)
 
 
-async def assemble(world: AppContext, *, strict: bool = False, tolerated: Collection[str] = ()) -> Assembly:
+async def assemble(context: AppContext, *, strict: bool = False, tolerated: Collection[str] = ()) -> Assembly:
     """Check all that the configuration names, then create what is missing. Raises ConfigError, FatalError.
 
     A table that can not be used is left out, as long as there is another. With ``strict`` nothing but what is
     ``tolerated`` is left out: what stands in the way of any other table is raised.
     """
-    await check_clickhouse(world)
+    await check_clickhouse(context)
     sources: dict[str, KinesisSource] = {}
     unusable: list[Unusable] = []
 
@@ -79,9 +79,9 @@ async def assemble(world: AppContext, *, strict: bool = False, tolerated: Collec
     ) -> AsyncIterator[T]:
         for config in configs:
             if strict and config.dynamodb not in tolerated:
-                yield await operation(world, config)
+                yield await operation(context, config)
                 continue
-            found = await or_unusable(world, config, operation)
+            found = await or_unusable(context, config, operation)
             if isinstance(found, Unusable):
                 unusable.append(found)
             else:
@@ -90,10 +90,10 @@ async def assemble(world: AppContext, *, strict: bool = False, tolerated: Collec
     async def check(careful: AppContext, config: TableConfig) -> Checked:
         return await check_table(careful, config, sources)
 
-    checked = {found.plan.config.dynamodb: found async for found in each(world.config.tables, check)}
+    checked = {found.plan.config.dynamodb: found async for found in each(context.config.tables, check)}
     if unusable and not checked:
         raise first_of(unusable)
-    await make_own_tables(world)
+    await make_own_tables(context)
 
     async def make(careful: AppContext, config: TableConfig) -> PreparedTable:
         return await prepare(careful, checked[config.dynamodb].plan)
@@ -101,18 +101,18 @@ async def assemble(world: AppContext, *, strict: bool = False, tolerated: Collec
     prepared = [table async for table in each([found.plan.config for found in checked.values()], make)]
     if unusable and not prepared:
         raise first_of(unusable)
-    decoders = DecoderRegistry.of(world.config.pipeline, prepared)
+    decoders = DecoderRegistry.of(context.config.pipeline, prepared)
     snapshots = [
-        SnapshotTask(snapshot_plan(table, world.clickhouse), found.origin, found.source)
+        SnapshotTask(snapshot_plan(table, context.clickhouse), found.origin, found.source)
         for table in prepared
         if (found := checked[table.config.dynamodb]).origin is not None
     ]
-    columns = LiveSchema.of(world, prepared, decoders)
+    columns = LiveSchema.of(context, prepared, decoders)
     read = [(table, checked[table.config.dynamodb].source) for table in prepared]
-    return Assembly(prepared, _streams(world, read, unusable, decoders), snapshots, decoders, columns, unusable)
+    return Assembly(prepared, _streams(context, read, unusable, decoders), snapshots, decoders, columns, unusable)
 
 
-async def look_again(world: AppContext, one: Unusable, before: DyncdcError) -> DyncdcError | None:
+async def look_again(context: AppContext, one: Unusable, before: DyncdcError) -> DyncdcError | None:
     """Return why a table still can not be used, None when it can; everything that it needs is made by then."""
 
     async def look(careful: AppContext, config: TableConfig) -> PreparedTable:
@@ -121,20 +121,20 @@ async def look_again(world: AppContext, one: Unusable, before: DyncdcError) -> D
         return await prepare(careful, checked.plan)
 
     try:
-        found = await or_unusable(world, one.config, look)
+        found = await or_unusable(context, one.config, look)
     except DyncdcError as error:  # whoever begins the next session would meet it: this table alone waits
         return error
     return found.error if isinstance(found, Unusable) else None
 
 
-async def assemble_first(world: AppContext, *, once: bool) -> Assembly:
+async def assemble_first(context: AppContext, *, once: bool) -> Assembly:
     """The same at the start of a process: exit 2, after which nobody starts it again, is for the configuration alone.
 
     What AWS answers, and whether a table's changes are delivered, is another tomorrow. Raises ConfigError, FatalError,
     and RetryableError when no table can be used yet. ``once``: somebody waits for all of them.
     """
     try:
-        return await assemble(world, strict=once)
+        return await assemble(context, strict=once)
     except ConfigError as error:
         if once or not (is_recoverable(error) or isinstance(error, NotDelivered)):
             raise
@@ -142,7 +142,7 @@ async def assemble_first(world: AppContext, *, once: bool) -> Assembly:
 
 
 def _streams(
-    world: AppContext,
+    context: AppContext,
     read: Sequence[tuple[PreparedTable, KinesisSource]],
     unusable: Sequence[Unusable],
     decoders: DecoderRegistry,
@@ -153,7 +153,7 @@ def _streams(
         _stream(
             source,
             [table for table, other in read if other.id == id_],
-            [one.config.dynamodb for one in unusable if is_named(source, world.config.stream_of(one.config))],
+            [one.config.dynamodb for one in unusable if is_named(source, context.config.stream_of(one.config))],
             decoders,
         )
         for id_, source in unique.items()

@@ -19,29 +19,29 @@ from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sources.kinesis.stream_source import KinesisSource
 
 
-async def record_disabled_streaming(world: AppContext, table: TableConfig, source: KinesisSource) -> None:
+async def record_disabled_streaming(context: AppContext, table: TableConfig, source: KinesisSource) -> None:
     """Write the gap of a table that was loaded and followed on ``source`` before; no other has anything to lose."""
-    clickhouse, pipeline = world.clickhouse, world.config.pipeline
-    if await world.retry(lambda: read_table(clickhouse, TABLE_SOURCES)) is None:
+    clickhouse, pipeline = context.clickhouse, context.config.pipeline
+    if await context.retry(lambda: read_table(clickhouse, TABLE_SOURCES)) is None:
         return
-    destination = await world.retry(lambda: read_table(clickhouse, table.destination))
+    destination = await context.retry(lambda: read_table(clickhouse, table.destination))
     recovery = ClickHouseRecovery(clickhouse, pipeline)
     followed = [
         row
-        for row in await world.retry(recovery.table_sources)
+        for row in await context.retry(recovery.table_sources)
         if row.table == table.dynamodb and row.source == source.id
     ]
     loaded = [
         snapshot
-        for snapshot in await world.retry(ClickHouseSnapshots(clickhouse, pipeline).load)
+        for snapshot in await context.retry(ClickHouseSnapshots(clickhouse, pipeline).load)
         if snapshot.table == table.dynamodb and snapshot.covered_from
         if destination is not None and snapshot.destination_uuid == destination.uuid
     ]
     if not followed or not loaded:
         return
-    rows = await world.retry(ClickHouseCheckpoints(clickhouse, pipeline).load)
+    rows = await context.retry(ClickHouseCheckpoints(clickhouse, pipeline).load)
     begin = last_covered(followed[0], {row.shard: row.mark for row in rows if row.source == source.id})
-    noticed_at = await world.retry(recovery.server_time)
+    noticed_at = await context.retry(recovery.server_time)
     end = max(source.server_time, begin + 1.0)
     gap = Gap(table.dynamodb, source.id, "", begin, end, reason=WAS_OFF, noticed_at=noticed_at)
-    await world.retry(partial(recovery.save_gaps, [gap]))
+    await context.retry(partial(recovery.save_gaps, [gap]))

@@ -17,13 +17,13 @@ from .assembly import Assembly
 
 
 def history_watch(
-    world: AppContext, assembly: Assembly, metrics: Metrics, progress: TaskHealth
+    context: AppContext, assembly: Assembly, metrics: Metrics, health: TaskHealth
 ) -> HistoryMonitor | None:
     """Return the watch of the member that leads, None where there is nothing to watch."""
     histories = {table.spec.source_table: table.spec.history for table in assembly.tables if table.spec.history}
-    if not histories or not world.assignment.is_leader:
+    if not histories or not context.assignment.is_leader:
         return None
-    return HistoryMonitor(histories, ClickHouseHistories(world.clickhouse, world.config.pipeline), metrics, progress)
+    return HistoryMonitor(histories, ClickHouseHistories(context.clickhouse, context.config.pipeline), metrics, health)
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ class LiveSchema:
     decoders: DecoderRegistry
     prepared: dict[str, PreparedTable]
     pipeline: str = ""
-    progress: TaskHealth = field(default_factory=TaskHealth)
+    health: TaskHealth = field(default_factory=TaskHealth)
     evolving: dict[str, EvolvingTable] = field(default_factory=dict)
     kept: dict[str, Mapping[str, StoredColumn]] = field(default_factory=dict)
     """What is kept of each mapping since this life began to change it."""
@@ -44,21 +44,25 @@ class LiveSchema:
     evolution: SchemaEvolution = field(init=False)
 
     @classmethod
-    def of(cls, world: AppContext, prepared: Sequence[PreparedTable], decoders: DecoderRegistry) -> LiveSchema:
+    def of(cls, context: AppContext, prepared: Sequence[PreparedTable], decoders: DecoderRegistry) -> LiveSchema:
         """Watch every table, and evolve those that are to get columns."""
         known = {table.spec.source_table: table for table in prepared}
-        columns = cls(world.clickhouse, world.cluster, decoders, known, world.config.pipeline, world.retry.progress)
+        columns = cls(
+            context.clickhouse, context.cluster, decoders, known, context.config.pipeline, context.retry.health
+        )
         columns.evolution = SchemaEvolution(columns, columns.evolving)
         names = {table.spec.destination: table.spec.source_table for table in prepared}
-        columns.watch = SchemaCheck(world.clickhouse, lambda destination: columns.evolution.changed(names[destination]))
+        columns.watch = SchemaCheck(
+            context.clickhouse, lambda destination: columns.evolution.changed(names[destination])
+        )
         for table in prepared:
             if table.config.evolve == "add_columns" and table.spec.spill_column:
-                newcomers = UnmappedAttributes(
+                unmapped = UnmappedAttributes(
                     nested=table.config.nested,
                     flatten_depth=table.config.flatten_depth,
                     on_news=columns.evolution.note,
                 )
-                columns.evolving[table.spec.source_table] = EvolvingTable(newcomers, table.config.max_columns)
+                columns.evolving[table.spec.source_table] = EvolvingTable(unmapped, table.config.max_columns)
             columns._settle(table.spec, table.table)
         return columns
 
@@ -96,7 +100,7 @@ class LiveSchema:
             raise DestinationChangedError(f"reading the columns of {destination}: {narrowed[0]}")
         self._exchange(spec, existing)
         await refresh_view(self.clickhouse, spec, self.cluster)
-        news = await keep_mapping(self.clickhouse, self.pipeline, spec, existing, self.progress, self.cluster)
+        news = await keep_mapping(self.clickhouse, self.pipeline, spec, existing, self.health, self.cluster)
         self.kept[table] = kept_now(existing, news).stored
 
     def _exchange(self, spec: TableSpec, table: ExistingTable) -> None:
@@ -116,4 +120,4 @@ class LiveSchema:
             evolved.columns = spec.columns
             evolved.taken = {column.name for column in table.columns} | self.prepared[spec.source_table].virtual
             evolved.unmapped.set_columns(spec.columns)
-            self.decoders.plans[spec.source_table].newcomers = evolved.unmapped
+            self.decoders.plans[spec.source_table].unmapped = evolved.unmapped

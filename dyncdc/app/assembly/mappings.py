@@ -21,7 +21,7 @@ async def keep_mapping(
     pipeline: str,
     spec: TableSpec,
     table: ExistingTable,
-    progress: TaskHealth,
+    health: TaskHealth,
     cluster: str | None = None,
 ) -> MappingNews:
     """Keep what is new of a mapping and return how the destination differs from what was kept.
@@ -30,14 +30,14 @@ async def keep_mapping(
     """
     news = mapping_news(table, spec)
     for column in news.comments:
-        await _restore(clickhouse, table, _comment(column), progress, cluster)
+        await _restore(clickhouse, table, _comment(column), health, cluster)
     for name, default in (news.defaults or {}).items():
         await _restore(
-            clickhouse, table, (name, f"MODIFY COLUMN {quote_name(name)} DEFAULT {default}"), progress, cluster
+            clickhouse, table, (name, f"MODIFY COLUMN {quote_name(name)} DEFAULT {default}"), health, cluster
         )
     for name in news.dropped:
         hint = f"values that only it held are gone: `dyncdc snapshot {spec.source_table}` brings them again"
-        progress.log_error("column dropped", table=spec.source_table, column=name, hint=hint)
+        health.log_error("column dropped", table=spec.source_table, column=name, hint=hint)
     with until_made_again():
         await save_mapping(clickhouse, pipeline, table, news.rows)
     return news
@@ -59,7 +59,7 @@ def _comment(column: ExistingColumn) -> tuple[str, str]:
 
 
 async def _restore(
-    clickhouse: ClickHouse, table: ExistingTable, change: tuple[str, str], progress: TaskHealth, cluster: str | None
+    clickhouse: ClickHouse, table: ExistingTable, change: tuple[str, str], health: TaskHealth, cluster: str | None
 ) -> None:
     """Put back what the rows do without. What keeps it from being done is told, and keeps nothing else waiting."""
     name, action = change
@@ -67,8 +67,8 @@ async def _restore(
     try:
         await alter(clickhouse, table.name, f"ALTER TABLE {qualified(table.name)}{on_cluster(cluster)} {action}")
     except DyncdcError as error:
-        progress.log_error(f"{what} not restored", table=table.name, column=name, error=str(error), hint=error.hint)
+        health.log_error(f"{what} not restored", table=table.name, column=name, error=str(error), hint=error.hint)
     else:
-        progress.log_error(
+        health.log_error(
             f"{what} restored", table=table.name, column=name, hint="somebody had taken it away; rows are right"
         )

@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from .table_plans import TablePlanned
 
 
-async def with_owner(world: AppContext, planned: TablePlanned, table: ExistingTable) -> TablePlanned:
+async def with_owner(context: AppContext, planned: TablePlanned, table: ExistingTable) -> TablePlanned:
     """Refuse a destination that holds the rows of another table, or that another pipeline writes now.
 
     Says what the first load does to rows that nobody of us has written.
     """
-    clickhouse, pipeline = world.clickhouse, world.config.pipeline
-    present = await world.retry(lambda: present_tables(clickhouse, [DESTINATIONS, MEMBERS, SNAPSHOTS]))
-    bindings = await world.retry(partial(read_bindings, clickhouse)) if DESTINATIONS in present else []
+    clickhouse, pipeline = context.clickhouse, context.config.pipeline
+    present = await context.retry(lambda: present_tables(clickhouse, [DESTINATIONS, MEMBERS, SNAPSHOTS]))
+    bindings = await context.retry(partial(read_bindings, clickhouse)) if DESTINATIONS in present else []
     owner = owner_of(table.uuid, bindings)
     if owner is not None:
-        refusal = await _refusal(world, planned, owner)
+        refusal = await _refusal(context, planned, owner)
         return replace(planned, refused=(*planned.refused, refusal)) if refusal is not None else planned
-    loaded = await world.retry(ClickHouseSnapshots(clickhouse, pipeline).load) if SNAPSHOTS in present else ()
-    rows = await world.retry(lambda: count_rows(clickhouse, table.name))
+    loaded = await context.retry(ClickHouseSnapshots(clickhouse, pipeline).load) if SNAPSHOTS in present else ()
+    rows = await context.retry(lambda: count_rows(clickhouse, table.name))
     if rows and _sweeps(planned) and not _is_loaded(table.uuid, loaded):
         planned.notes.append(
             f"{rows:,} rows are in it that dyncdc has not written: the first load marks those as deleted that"
@@ -50,24 +50,24 @@ async def with_owner(world: AppContext, planned: TablePlanned, table: ExistingTa
     return planned
 
 
-async def claim(world: AppContext, config: TableConfig) -> None:
+async def claim(context: AppContext, config: TableConfig) -> None:
     """Make a destination the table's own, which may hold the rows of another. Raises ConfigError."""
-    table = await world.retry(lambda: read_table(world.clickhouse, config.destination))
+    table = await context.retry(lambda: read_table(context.clickhouse, config.destination))
     if table is None:
         return
-    source = await world.retry(lambda: world.tables.describe(config.dynamodb))
-    bindings = await world.retry(partial(read_bindings, world.clickhouse))
+    source = await context.retry(lambda: context.tables.describe(config.dynamodb))
+    bindings = await context.retry(partial(read_bindings, context.clickhouse))
     owner = owner_of(table.uuid, bindings)
     if owner is None or _is_of(config.dynamodb, source.arn, owner):
         return
-    if owner.pipeline != world.config.pipeline and await is_alive(world.clickhouse, owner.pipeline):
+    if owner.pipeline != context.config.pipeline and await is_alive(context.clickhouse, owner.pipeline):
         raise ConfigError(
             f"taking {config.destination} over for {config.dynamodb}: pipeline {owner.pipeline} writes it now",
             hint=f"stop pipeline {owner.pipeline} first",
         )
     target = Target(config.dynamodb, config.destination, table.uuid, source.arn, source.id)
-    row = Binding(world.config.pipeline, target, max(row.number for row in bindings) + 1, time.time())
-    await world.retry(lambda: write_bindings(world.clickhouse, [row]))
+    row = Binding(context.config.pipeline, target, max(row.number for row in bindings) + 1, time.time())
+    await context.retry(lambda: write_bindings(context.clickhouse, [row]))
 
 
 def owner_of(uuid: str, bindings: Sequence[Binding]) -> Binding | None:
@@ -86,7 +86,7 @@ async def is_alive(clickhouse: ClickHouse, pipeline: str) -> bool:
     return any(not one.left and abs(one.age_seconds) <= LIVE_SECONDS for one in members)
 
 
-async def _refusal(world: AppContext, planned: TablePlanned, owner: Binding) -> Incompatibility | None:
+async def _refusal(context: AppContext, planned: TablePlanned, owner: Binding) -> Incompatibility | None:
     name, other, theirs = planned.config.dynamodb, owner.pipeline, owner.target.arn or owner.target.table
     if not _is_of(name, planned.source.arn if planned.source is not None else "", owner):
         return Incompatibility(
@@ -94,7 +94,7 @@ async def _refusal(world: AppContext, planned: TablePlanned, owner: Binding) -> 
             "give tables.clickhouse another name; or, if this table is to take its place, and all rows that it does not"
             f" hold are to be marked as deleted, run: dyncdc snapshot {name} --accept-deletes",
         )
-    if other != world.config.pipeline and await world.retry(lambda: is_alive(world.clickhouse, other)):
+    if other != context.config.pipeline and await context.retry(lambda: is_alive(context.clickhouse, other)):
         return Incompatibility(
             f"pipeline {other} writes it now", f"stop pipeline {other} first, or give tables.clickhouse another name"
         )

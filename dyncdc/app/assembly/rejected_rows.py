@@ -41,18 +41,18 @@ class RejectedRowRecords:
 
     def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
         """Return the letter; its id is that of any letter of this record."""
-        letter = self.name(row)
-        letters = DeadLetterRows(self.pipeline, row.shard.source, row.shard.id)
-        letters.add(
-            table=letter.table,
-            reason=letter.reason,
-            column=letter.column,
+        dead_letter = self.name(row)
+        dead_letters = DeadLetterRows(self.pipeline, row.shard.source, row.shard.id)
+        dead_letters.add(
+            table=dead_letter.table,
+            reason=dead_letter.reason,
+            column=dead_letter.column,
             error=str(row.error),
-            position=letter.position,
-            raw=row_as_raw(row.block) if record is None else self.keepable(letter.table, record),
+            position=dead_letter.position,
+            raw=row_as_raw(row.block) if record is None else self.keepable(dead_letter.table, record),
         )
-        self.count(letter.table, letter.reason)
-        block = letters.block()
+        self.count(dead_letter.table, dead_letter.reason)
+        block = dead_letters.block()
         if block is None:
             raise AssertionError("a letter was added")
         return block

@@ -65,7 +65,7 @@ def unrepeatable(config: TableConfig) -> str:
 
 
 async def note_settings(
-    world: AppContext, assembly: Assembly, epoch: int, metrics: Metrics, progress: TaskHealth
+    context: AppContext, assembly: Assembly, epoch: int, metrics: Metrics, health: TaskHealth
 ) -> dict[str, str]:
     """Note the settings and mappings of the life of this epoch, and make durable what former rows need.
 
@@ -76,7 +76,7 @@ async def note_settings(
     for stream in assembly.streams:
         for table in assembly.tables:
             if table.spec.source_table in stream.tables:
-                noting = _Noting(world, table, epoch, metrics, progress)
+                noting = _Noting(context, table, epoch, metrics, health)
                 trouble = await noting.run(stream.source.id, stream.source.server_time)
                 if trouble:
                     troubles[table.spec.source_table] = trouble
@@ -87,21 +87,21 @@ class _Noting:
     """One table's start."""
 
     def __init__(
-        self, world: AppContext, table: PreparedTable, epoch: int, metrics: Metrics, progress: TaskHealth
+        self, context: AppContext, table: PreparedTable, epoch: int, metrics: Metrics, health: TaskHealth
     ) -> None:
-        self._world = world
+        self._context = context
         self._table = table
         self._epoch = epoch
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._name = table.spec.source_table
-        self._store = ClickHouseRowSettings(world.clickhouse, world.config.pipeline)
+        self._store = ClickHouseRowSettings(context.clickhouse, context.config.pipeline)
 
     async def run(self, source: str, now: float) -> str:
         """Note everything; return what the destination cannot hold any more, "" for nothing."""
-        world, table = self._world, self._table
-        past = await world.retry(lambda: self._store.load(self._name))
-        mine = of_member(past, world.assignment.member)
+        context, table = self._context, self._table
+        past = await context.retry(lambda: self._store.load(self._name))
+        mine = of_member(past, context.assignment.member)
         settings = row_settings(table.config, table.spec)
         found = effects(mine, table.uuid, settings, shown_columns(table.table, table.spec), past)
         narrowed = mapping_news(table.table, table.spec).narrowed
@@ -111,20 +111,20 @@ class _Noting:
         ]
         await self._tell(found, source, now)
         # only now: what is noted is not found again
-        news = await world.retry(
+        news = await context.retry(
             lambda: keep_mapping(
-                world.clickhouse, world.config.pipeline, table.spec, table.table, self._progress, world.cluster
+                context.clickhouse, context.config.pipeline, table.spec, table.table, self._health, context.cluster
             )
         )
         last = mine[-1] if mine else None
         if (
             last is None
             or (last.uuid, last.settings) != (table.uuid, settings)
-            or last.member != world.assignment.member
+            or last.member != context.assignment.member
         ):
             # In the order of the sessions: what a process that gave way notes late is not the newest.
-            noted = RecordedSettings(table.uuid, settings, now, world.assignment.member, self._epoch)
-            await world.retry(lambda: self._store.save(self._name, noted))
+            noted = RecordedSettings(table.uuid, settings, now, context.assignment.member, self._epoch)
+            await context.retry(lambda: self._store.save(self._name, noted))
         return self._lost(news)
 
     async def _tell(self, found: Sequence[SettingChange], source: str, now: float) -> None:
@@ -134,7 +134,7 @@ class _Noting:
         for effect in found:
             if effect not in mended:
                 hint = why_not if effect.mends == "snapshot" else "no snapshot changes that"
-                self._progress.log_error(
+                self._health.log_error(
                     "settings changed", table=self._name, setting=effect.setting, stays=effect.words, hint=hint
                 )
         loaded = await self._loaded() if mended else []
@@ -142,35 +142,35 @@ class _Noting:
             await self._gaps(mended, source, now, max(snapshot.covered_from for snapshot in loaded))
 
     async def _gaps(self, mended: Sequence[SettingChange], source: str, now: float, covered_from: float) -> None:
-        recovery = ClickHouseRecovery(self._world.clickhouse, self._world.config.pipeline)
-        noticed_at = await self._world.retry(recovery.server_time)
-        told = {gap.key for gap in await self._world.retry(recovery.open_gaps)}  # by another member
+        recovery = ClickHouseRecovery(self._context.clickhouse, self._context.config.pipeline)
+        noticed_at = await self._context.retry(recovery.server_time)
+        told = {gap.key for gap in await self._context.retry(recovery.open_gaps)}  # by another member
         end = max(now, covered_from + 0.001)  # what covers from before now on was begun under the other settings
         gaps = []
         for since in sorted({effect.since for effect in mended}):
             reason = "; ".join(effect.words for effect in mended if effect.since == since)
             begin = begin_of(since, clickhouse_now=noticed_at, stream_now=now, end=end)
             gaps.append(Gap(self._name, source, "", begin, end, reason=reason, noticed_at=noticed_at))
-        await self._world.retry(partial(recovery.save_gaps, gaps))
+        await self._context.retry(partial(recovery.save_gaps, gaps))
         for gap in gaps:
             if gap.key in told:
                 continue
             self._metrics.gaps.labels(self._name).inc()
             hint = "a fresh snapshot makes the rows right"
-            self._progress.log_error("settings changed", table=self._name, gap=gap.reason, hint=hint)
+            self._health.log_error("settings changed", table=self._name, gap=gap.reason, hint=hint)
 
     async def _loaded(self) -> list[Snapshot]:
         """The snapshots of this destination that were begun; where there is none, all of it is still to come."""
-        world = self._world
-        snapshots = ClickHouseSnapshots(world.clickhouse, world.config.pipeline)
-        known = await world.retry(snapshots.load)
+        context = self._context
+        snapshots = ClickHouseSnapshots(context.clickhouse, context.config.pipeline)
+        known = await context.retry(snapshots.load)
         return [each for each in known if (each.table, each.destination_uuid) == (self._name, self._table.uuid)]
 
     def _lost(self, news: MappingNews) -> str:
         if not news.spill or self._table.config.metadata.spill == "":
             return ""
         name = self._table.spec.destination
-        self._progress.log_error("spill column missing", table=self._name, destination=name, column=news.spill)
+        self._health.log_error("spill column missing", table=self._name, destination=name, column=news.spill)
         return (
             f"{name} has lost its spill column {news.spill}: attributes without a column are left out, misfits become"
             f' dead letters; run ALTER TABLE {name} ADD COLUMN {news.spill} String, or set metadata.spill = ""'
@@ -187,10 +187,10 @@ def begin_of(since: float, *, clickhouse_now: float, stream_now: float, end: flo
     return min(since - ahead if since else end, end - 1.0)
 
 
-def name_troubles(progress: TaskHealth, troubles: Mapping[str, str], tasks: AsyncExitStack) -> None:
+def name_troubles(health: TaskHealth, troubles: Mapping[str, str], tasks: AsyncExitStack) -> None:
     """Let health name these troubles, by table, until ``tasks`` is closed."""
     for table, why in troubles.items():
-        tasks.enter_context(progress.task(f"mapping:{table}")).failed(why)
+        tasks.enter_context(health.task(f"mapping:{table}")).failed(why)
 
 
 def of_member(past: Sequence[RecordedSettings], member: int) -> Sequence[RecordedSettings]:

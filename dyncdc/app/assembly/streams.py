@@ -26,24 +26,24 @@ class NotDelivered(UnusableTableError):
 
 
 async def open_stream_of(
-    world: AppContext, table: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
+    context: AppContext, table: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
 ) -> KinesisSource:
     """Open a table's stream, unless it is in ``sources``, by the name that the table has for it.
 
     ``known_off``: it was seen before that the table's changes do not go there. Raises ConfigError, FatalError.
     """
-    config = world.config
+    config = context.config
     name = config.stream_of(table)
     if name not in sources:
         opening = partial(
             open_stream,
-            world.aws,
+            context.aws,
             name,
             start=config.kinesis.start,
             poll_interval_seconds=config.kinesis.poll_interval_seconds,
         )
-        sources[name] = await world.retry(opening)
-    await _check_destination(world, table, sources[name], known_off=known_off)
+        sources[name] = await context.retry(opening)
+    await _check_destination(context, table, sources[name], known_off=known_off)
     return sources[name]
 
 
@@ -58,13 +58,15 @@ async def destination_states(aws: AwsClients, table: str, source: KinesisSource)
     return [found for found in destinations if found.stream_arn == source.arn]
 
 
-async def _check_destination(world: AppContext, table: TableConfig, source: KinesisSource, *, known_off: bool) -> None:
+async def _check_destination(
+    context: AppContext, table: TableConfig, source: KinesisSource, *, known_off: bool
+) -> None:
     """Refuse a table whose changes never reach the stream. Raises ConfigError."""
     name = table.dynamodb
-    states = [found.status for found in await world.retry(lambda: destination_states(world.aws, name, source))]
+    states = [found.status for found in await context.retry(lambda: destination_states(context.aws, name, source))]
     if not any(state in ("ACTIVE", "ENABLING", "UPDATING") for state in states):
         if not known_off:
-            await record_disabled_streaming(world, table, source)
+            await record_disabled_streaming(context, table, source)
         raise NotDelivered(
             f"reading {name}: its changes do not go to stream {source.label}"
             + (f" (the destination is {states[0]})" if states else ""),
@@ -81,7 +83,7 @@ def enable_destination_command(table: str, stream_arn: str) -> str:
 
 
 def snapshot_origin(
-    aws: AwsClients, table: TableConfig, source: KinesisSource, division: Assignment | None = None
+    aws: AwsClients, table: TableConfig, source: KinesisSource, assignment: Assignment | None = None
 ) -> ExportOrigin | ScanOrigin:
     """The AWS side of a table's snapshot (not ``none``); ``validate`` it before the first use.
 
@@ -95,7 +97,7 @@ def snapshot_origin(
             stream_arn=source.arn,
             segments=options.segments,
             read_capacity_units=options.read_capacity_units,
-            division=division or Assignment(),
+            assignment=assignment or Assignment(),
         )
     return ExportOrigin(
         aws,

@@ -113,36 +113,36 @@ class PreparedTable:
         return self.table.uuid
 
 
-async def check_clickhouse(world: AppContext) -> None:
+async def check_clickhouse(context: AppContext) -> None:
     """Look at what concerns all destinations: the cluster, when one is named. Raises ConfigError."""
-    cluster = world.cluster
+    cluster = context.cluster
     if cluster:
-        await world.retry(lambda: check_cluster(world.clickhouse, cluster))
+        await context.retry(lambda: check_cluster(context.clickhouse, cluster))
 
 
-async def plan_table(world: AppContext, config: TableConfig) -> TablePlanned:
+async def plan_table(context: AppContext, config: TableConfig) -> TablePlanned:
     """Find the mapping of one table; changes nothing.
 
     Raises ConfigError for a table that does not exist in DynamoDB, or a mapping that cannot be.
     """
-    description = await world.retry(lambda: world.tables.describe(config.dynamodb))
+    description = await context.retry(lambda: context.tables.describe(config.dynamodb))
     _check_names(config)
-    config = await with_types(world, config)
-    existing = await world.retry(lambda: _attached(world.clickhouse, config.destination))
+    config = await with_types(context, config)
+    existing = await context.retry(lambda: _attached(context.clickhouse, config.destination))
     if existing is not None:
-        seen = await _seen(world, config, description.keys, existing)
-        planned = _existing(config, description.keys, existing, world.cluster, seen)
-        planned = await _with_versions(world, replace(planned, source=description), existing)
-        planned = await with_owner(world, planned, existing)
-        planned = await _with_history(world, planned)
-        return await _with_lengths(world, await _with_view(world, planned))
-    version_type = await _version_type(world, config)
-    spec = new_table_spec(config, description.keys, await _sample(world, config), version_type=version_type)
+        seen = await _seen(context, config, description.keys, existing)
+        planned = _existing(config, description.keys, existing, context.cluster, seen)
+        planned = await _with_versions(context, replace(planned, source=description), existing)
+        planned = await with_owner(context, planned, existing)
+        planned = await _with_history(context, planned)
+        return await _with_lengths(context, await _with_view(context, planned))
+    version_type = await _version_type(context, config)
+    spec = new_table_spec(config, description.keys, await _sample(context, config), version_type=version_type)
     compile_table(spec)
     notes = list(_name_notes(config, None))
-    planned = TablePlanned(config, spec, None, [create_table(spec, world.cluster)], notes=notes, source=description)
-    planned = await _with_view(world, await _with_history(world, planned))
-    return await _with_lengths(world, planned)
+    planned = TablePlanned(config, spec, None, [create_table(spec, context.cluster)], notes=notes, source=description)
+    planned = await _with_view(context, await _with_history(context, planned))
+    return await _with_lengths(context, planned)
 
 
 async def _attached(clickhouse: ClickHouse, name: str) -> ExistingTable | None:
@@ -161,75 +161,75 @@ def _check_names(config: TableConfig) -> None:
         )
 
 
-async def with_types(world: AppContext, config: TableConfig) -> TableConfig:
+async def with_types(context: AppContext, config: TableConfig) -> TableConfig:
     """The configuration with every type as the server spells it: one type is one text from here on."""
-    return await world.retry(lambda: with_server_types(world.clickhouse, config))
+    return await context.retry(lambda: with_server_types(context.clickhouse, config))
 
 
-async def _seen(world: AppContext, config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> Seen:
+async def _seen(context: AppContext, config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable) -> Seen:
     """What items hold, where the name of a column alone does not tell its attribute."""
     if config.column_list or not doubtful_columns(config, keys, table):
         return {}
-    return seen_places(await _sample(world, config))
+    return seen_places(await _sample(context, config))
 
 
-async def _with_versions(world: AppContext, planned: TablePlanned, table: ExistingTable) -> TablePlanned:
+async def _with_versions(context: AppContext, planned: TablePlanned, table: ExistingTable) -> TablePlanned:
     """Look at the versions that somebody else wrote: what is greater than ours can never be replaced."""
     if planned.refused or not made_by_others(table):
         return planned
-    versions = await world.retry(lambda: read_versions(world.clickhouse, table))
+    versions = await context.retry(lambda: read_versions(context.clickhouse, table))
     found = incompatible_versions(planned.spec, versions) if versions is not None else ()
     return replace(planned, refused=tuple(found))
 
 
-async def _with_history(world: AppContext, planned: TablePlanned) -> TablePlanned:
+async def _with_history(context: AppContext, planned: TablePlanned) -> TablePlanned:
     """Add the history where it is missing; one that exists must be safe."""
     spec = planned.spec
     if not spec.history:
         return planned
-    existing = await world.retry(lambda: read_table(world.clickhouse, spec.history))
+    existing = await context.retry(lambda: read_table(context.clickhouse, spec.history))
     if existing is None:
-        planned.statements.append(create_history(spec, world.cluster))
+        planned.statements.append(create_history(spec, context.cluster))
         return planned
     return replace(planned, refused=(*planned.refused, *history_incompatibilities(existing, spec)))
 
 
-async def _with_view(world: AppContext, planned: TablePlanned) -> TablePlanned:
+async def _with_view(context: AppContext, planned: TablePlanned) -> TablePlanned:
     """Add the view where it is missing or out of date; what is not ours under its name is never replaced."""
     spec = planned.spec
-    state = await world.retry(lambda: view_state(world.clickhouse, spec, planned.existing))
+    state = await context.retry(lambda: view_state(context.clickhouse, spec, planned.existing))
     if state == "foreign":
         taken = Incompatibility(
             f"{view_name(spec)} exists and is not its view", "rename it, or give tables.clickhouse another name"
         )
         return replace(planned, refused=(*planned.refused, taken))
     if state != "current":
-        planned.statements.append(create_view(spec, world.cluster))
+        planned.statements.append(create_view(spec, context.cluster))
     return planned
 
 
-async def _with_lengths(world: AppContext, planned: TablePlanned) -> TablePlanned:
+async def _with_lengths(context: AppContext, planned: TablePlanned) -> TablePlanned:
     """Refuse names that are too long for what would be made."""
     spec = planned.spec
     keys = {spec.destination: "tables.clickhouse", spec.history: "tables.history", view_name(spec): "tables.clickhouse"}
     made = {_made_by(statement) for statement in planned.statements}
     names = {name: key for name, key in keys.items() if quote_name(name) in made}
-    found = await world.retry(lambda: refuse_long_names(world.clickhouse, names))
+    found = await context.retry(lambda: refuse_long_names(context.clickhouse, names))
     return replace(planned, refused=(*planned.refused, *found))
 
 
-async def _version_type(world: AppContext, config: TableConfig) -> str:
+async def _version_type(context: AppContext, config: TableConfig) -> str:
     """Milliseconds tie: then the version also holds the sequence number, so that the order is total."""
-    stream = world.config.stream_of(config)
-    destinations, _ = await world.retry(lambda: world.tables.destinations(config.dynamodb))
+    stream = context.config.stream_of(config)
+    destinations, _ = await context.retry(lambda: context.tables.destinations(config.dynamodb))
     mine = [found for found in destinations if stream in (found.stream_arn, found.stream_arn.rpartition("/")[2])]
     return "UInt256" if any(found.precision != "MICROSECOND" for found in mine) else "Int64"
 
 
-async def _sample(world: AppContext, config: TableConfig) -> Sequence[Mapping[str, object]]:
+async def _sample(context: AppContext, config: TableConfig) -> Sequence[Mapping[str, object]]:
     if config.column_list:
         return ()
-    return await world.retry(lambda: world.tables.sample(config.dynamodb, SAMPLE_ITEMS))
+    return await context.retry(lambda: context.tables.sample(config.dynamodb, SAMPLE_ITEMS))
 
 
 def _of_evolve(config: TableConfig, spec: TableSpec) -> Sequence[Incompatibility]:
@@ -293,33 +293,33 @@ def _name_notes(config: TableConfig, table: ExistingTable | None) -> Iterator[st
             yield f"its column {column.name} has the name of a virtual one of ClickHouse, which may end it: rename it"
 
 
-async def make_own_tables(world: AppContext) -> None:
+async def make_own_tables(context: AppContext) -> None:
     """Make those of dyncdc's own tables that are missing."""
-    own = await own_tables_to_make(world.clickhouse, world.retry, world.cluster)
-    await run_statements(world, as_configured(world, own))
+    own = await own_tables_to_make(context.clickhouse, context.retry, context.cluster)
+    await run_statements(context, as_configured(context, own))
 
 
-async def prepare(world: AppContext, plan: TablePlanned) -> PreparedTable:
+async def prepare(context: AppContext, plan: TablePlanned) -> PreparedTable:
     """Make what is missing of one destination and return it, ready to be written."""
     for text in _name_notes(plan.config, plan.existing):
         _log.warning("name of a destination", table=plan.config.dynamodb, said=text)
-    await run_statements(world, as_configured(world, plan.statements))
-    return await _prepared(world, plan)
+    await run_statements(context, as_configured(context, plan.statements))
+    return await _prepared(context, plan)
 
 
-def as_configured(world: AppContext, statements: Sequence[str]) -> list[str]:
+def as_configured(context: AppContext, statements: Sequence[str]) -> list[str]:
     """Statements that make tables, with the settings that the configuration asks for."""
-    return with_fsync(statements) if world.config.clickhouse.insert_fsync else list(statements)
+    return with_fsync(statements) if context.config.clickhouse.insert_fsync else list(statements)
 
 
-async def own_tables_to_make(clickhouse: ClickHouse, patience: StartupRetry, cluster: str | None) -> list[str]:
+async def own_tables_to_make(clickhouse: ClickHouse, startup_retry: StartupRetry, cluster: str | None) -> list[str]:
     """Statements for dyncdc's own tables if one is missing here. Raises ConfigError.
 
     A statement for every server of a cluster waits for each: one that is down must not keep the others from starting.
     And where an administrator has made the tables, the user need not be allowed to.
     """
-    present = await patience(lambda: present_tables(clickhouse, own_tables()))
-    alone = [name for name, engine in present.items() if not is_replicated(engine)]
+    present = await startup_retry(lambda: present_tables(clickhouse, own_tables()))
+    alone = [name for name, instruments in present.items() if not is_replicated(instruments)]
     if cluster and alone:
         raise ConfigError(
             f"using clickhouse.cluster {cluster}: {', '.join(alone)} are of one server only",
@@ -328,12 +328,12 @@ async def own_tables_to_make(clickhouse: ClickHouse, patience: StartupRetry, clu
     return [] if len(present) == len(own_tables()) else own_statements(cluster)
 
 
-async def run_statements(world: AppContext, statements: Sequence[str]) -> None:
+async def run_statements(context: AppContext, statements: Sequence[str]) -> None:
     """Run DDL, one statement after the other; each is harmless when repeated. Raises NoSpaceError before an ALTER."""
     for statement in statements:
         if statement.startswith("ALTER "):
-            await world.retry(partial(require_space, world.clickhouse, f"altering {_made_by(statement)}"))
-        await world.retry(partial(world.clickhouse.define, statement, doing=f"creating {_made_by(statement)}"))
+            await context.retry(partial(require_space, context.clickhouse, f"altering {_made_by(statement)}"))
+        await context.retry(partial(context.clickhouse.define, statement, doing=f"creating {_made_by(statement)}"))
 
 
 def _made_by(statement: str) -> str:
@@ -342,8 +342,8 @@ def _made_by(statement: str) -> str:
     return found[1] if found is not None else "tables"
 
 
-async def _prepared(world: AppContext, plan: TablePlanned) -> PreparedTable:
-    table = await world.retry(lambda: read_destination(world.clickhouse, plan.config.destination))
+async def _prepared(context: AppContext, plan: TablePlanned) -> PreparedTable:
+    table = await context.retry(lambda: read_destination(context.clickhouse, plan.config.destination))
     if table is None:
         # dropped by somebody, or ClickHouse went back just now: beginning over makes it again
         raise TableGoneError(
@@ -351,6 +351,6 @@ async def _prepared(world: AppContext, plan: TablePlanned) -> PreparedTable:
         )
     # Read back, so that what is inserted fits the table as it is, whoever made it.
     spec = _spec_of(plan.config, plan.spec.keys, table, plan.seen)
-    rows = await world.retry(lambda: has_rows(world.clickhouse, plan.config.destination))
-    virtual = await world.retry(lambda: virtual_names(world.clickhouse, plan.config.destination))
+    rows = await context.retry(lambda: has_rows(context.clickhouse, plan.config.destination))
+    virtual = await context.retry(lambda: virtual_names(context.clickhouse, plan.config.destination))
     return PreparedTable(plan.config, spec, table, rows, plan.source, virtual)

@@ -18,12 +18,12 @@ from .assembly import Assembly
 
 
 @asynccontextmanager
-async def cleaning(world: AppContext, assembly: Assembly, progress: TaskHealth) -> AsyncIterator[None]:
+async def cleaning(context: AppContext, assembly: Assembly, health: TaskHealth) -> AsyncIterator[None]:
     """Clean up while the block runs, as the member that leads; it never ends the block.
 
     It asks ClickHouse for all that it knows, so that what other members read and write counts as well.
     """
-    cleaner = _cleaner(world, assembly, progress)
+    cleaner = _cleaner(context, assembly, health)
     if cleaner is None:
         yield
         return
@@ -36,11 +36,11 @@ async def cleaning(world: AppContext, assembly: Assembly, progress: TaskHealth) 
         raise root_cause(group) from group
 
 
-def _cleaner(world: AppContext, assembly: Assembly, progress: TaskHealth) -> TombstoneCleaner | None:
+def _cleaner(context: AppContext, assembly: Assembly, health: TaskHealth) -> TombstoneCleaner | None:
     tables = {table.spec.source_table: table for table in assembly.tables if table.config.clean_tombstones}
-    if not tables or not world.assignment.is_leader:
+    if not tables or not context.assignment.is_leader:
         return None
-    pipeline = world.config.pipeline
+    pipeline = context.config.pipeline
     standing = {task.plan.table: task.plan.standing for task in assembly.snapshots}
     return TombstoneCleaner(
         [
@@ -49,12 +49,12 @@ def _cleaner(world: AppContext, assembly: Assembly, progress: TaskHealth) -> Tom
             for name in stream.tables
             if name in tables
         ],
-        checkpoints=ClickHouseCheckpoints(world.clickhouse, pipeline),
-        snapshots=ClickHouseSnapshots(world.clickhouse, pipeline),
-        recovery=ClickHouseRecovery(world.clickhouse, pipeline),
+        checkpoints=ClickHouseCheckpoints(context.clickhouse, pipeline),
+        snapshots=ClickHouseSnapshots(context.clickhouse, pipeline),
+        recovery=ClickHouseRecovery(context.clickhouse, pipeline),
         tombstones=ClickHouseTombstones(
-            world.clickhouse, pipeline, {name: CleanedTable(table.spec, table.uuid) for name, table in tables.items()}
+            context.clickhouse, pipeline, {name: CleanedTable(table.spec, table.uuid) for name, table in tables.items()}
         ),
-        progress=progress,
-        replay_seconds=world.config.clickhouse.replay_after_restart_seconds,
+        health=health,
+        replay_seconds=context.config.clickhouse.replay_after_restart_seconds,
     )

@@ -77,9 +77,9 @@ class WorkerPages:
         self._kept = CachedAnswer(self._render)
         self.restarts = 0
 
-    def watch_start(self, progress: TaskHealth) -> None:
+    def watch_start(self, health: TaskHealth) -> None:
         """Answer with what the supervisor itself does first."""
-        self._starting = progress
+        self._starting = health
 
     def started(self) -> None:
         """Answer with what the workers say from now on."""

@@ -102,7 +102,7 @@ class _Worker:
 
 async def run_workers(
     config: Config,
-    division: Assignment,
+    assignment: Assignment,
     arguments: Sequence[str],
     *,
     once: bool,
@@ -126,7 +126,7 @@ async def run_workers(
     if read is not None:
         stop.listen_for_reload()
     with tempfile.TemporaryDirectory(prefix="dyncdc-") as directory:
-        supervisor = _Supervisor(config, division, arguments, stop, Path(directory), once=once, read=read)
+        supervisor = _Supervisor(config, assignment, arguments, stop, Path(directory), once=once, read=read)
         supervisor.take_over = take_over
         try:
             return await supervisor.run()
@@ -140,7 +140,7 @@ class _Supervisor:
     def __init__(
         self,
         config: Config,
-        division: Assignment,
+        assignment: Assignment,
         arguments: Sequence[str],
         stop: Stop,
         directory: Path,
@@ -155,12 +155,12 @@ class _Supervisor:
         self._once = once
         count = config.limits.workers
         self._workers = [
-            _Worker(number, division.part(number, count), directory / f"{number}.sock") for number in range(count)
+            _Worker(number, assignment.part(number, count), directory / f"{number}.sock") for number in range(count)
         ]
         self._merged = MergedMetrics()
-        self._progress = TaskHealth(stuck_after_seconds=config.run.stuck_after_seconds)
+        self._health = TaskHealth(stuck_after_seconds=config.run.stuck_after_seconds)
         self._missing = [DESTINATIONS_CHECKED]
-        self._overview = make_status_builder(config, division, Metrics(), self._progress, self._missing)
+        self._overview = make_status_builder(config, assignment, Metrics(), self._health, self._missing)
         self._answers = Answers(self._workers)
         self._pages = WorkerPages(self._answers, self._merged, self._overview)
         self.take_over = False
@@ -194,44 +194,44 @@ class _Supervisor:
         return SIGNAL_BASE + self._stop.signal_number if self._stop.aborting.is_set() else self._code
 
     async def _work(self) -> None:
-        progress = self._progress
+        health = self._health
         with ExitStack() as starting:
-            task = starting.enter_context(progress.task("start"))
-            patience = StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, progress, task)
-            self._pages.watch_start(progress)
+            task = starting.enter_context(health.task("start"))
+            startup_retry = StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, health, task)
+            self._pages.watch_start(health)
             # Held for as long as workers run: a local ClickHouse is ours, and theirs to use.
-            async with open_context(self._config, patience, own=True) as world:
-                await self._assemble(world)
+            async with open_context(self._config, startup_retry, own=True) as context:
+                await self._assemble(context)
                 if self._once:  # who takes the place of a dead worker must know who has done its part before
-                    checkpoints = ClickHouseCheckpoints(world.clickhouse, self._config.pipeline)
-                    self._began = await patience(checkpoints.server_time)
+                    checkpoints = ClickHouseCheckpoints(context.clickhouse, self._config.pipeline)
+                    self._began = await startup_retry(checkpoints.server_time)
                 starting.close()
                 self._supervising = True
                 self._missing.clear()
                 self._pages.started()
-                async with asking_clickhouse(world.clickhouse, lambda: self._config, self._overview.stored):
-                    await self._supervise(world)
+                async with asking_clickhouse(context.clickhouse, lambda: self._config, self._overview.stored):
+                    await self._supervise(context)
 
-    async def _assemble(self, world: AppContext) -> None:
+    async def _assemble(self, context: AppContext) -> None:
         """See that workers can begin, and make what they need; wait while no table at all can be used."""
         while True:
             try:
-                await assemble_first(world, once=self._once)
+                await assemble_first(context, once=self._once)
             except RetryableError as error:
                 if self._once:
                     raise
-                world.retry.task.failed(str(error))
-                self._progress.log_retry("start", error, REASSEMBLE_SECONDS)
+                context.retry.task.failed(str(error))
+                self._health.log_retry("start", error, REASSEMBLE_SECONDS)
                 await asyncio.sleep(REASSEMBLE_SECONDS)
             else:
                 return
 
-    async def _supervise(self, world: AppContext) -> None:
+    async def _supervise(self, context: AppContext) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
                     tasks.create_task(self._tell_ready(), name="ready"),
-                    tasks.create_task(self._reload(world), name="reload"),
+                    tasks.create_task(self._reload(context), name="reload"),
                 ]
                 keeping = [
                     tasks.create_task(self._keep(worker), name=f"worker:{worker.number}") for worker in self._workers
@@ -249,14 +249,14 @@ class _Supervisor:
         notify(READY)
         _log.info("ready")
 
-    async def _reload(self, world: AppContext) -> None:
+    async def _reload(self, context: AppContext) -> None:
         """At each SIGHUP read the configuration, and let the workers do so when it is right."""
         while self._read is not None:
             await self._stop.reload.wait()
             self._stop.reload.clear()
-            change = await reload(self._config, self._read, partial(try_out, world, self._progress))
+            change = await reload(self._config, self._read, partial(try_out, context, self._health))
             if change is not None and change.taken:
-                self._config = world.config = change.config
+                self._config = context.config = change.config
                 self._overview.set_planned(table_facts(change.config))
                 for worker in self._workers:
                     worker.send(signal.SIGHUP)
@@ -298,17 +298,17 @@ class _Supervisor:
             environment[RUN_BEGAN] = repr(self._began)
         worker.socket.unlink(missing_ok=True)
         arguments = [*self._arguments, *(("--take-over",) if self.take_over and worker.process is None else ())]
-        division = str(worker.assignment)
+        assignment = str(worker.assignment)
         # A session of its own: Ctrl-C on the terminal is for us, and we pass it on.
         process = worker.process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "dyncdc", "run", "--member", division, "--worker", str(worker.socket), *arguments),
+            *("-m", "dyncdc", "run", "--member", assignment, "--worker", str(worker.socket), *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             env=environment,
             start_new_session=True,
         )
         worker.absence = ""
-        _log.info("worker started", worker=worker.number, member=division, pid=process.pid)
+        _log.info("worker started", worker=worker.number, member=assignment, pid=process.pid)
         if self._ending.is_set():
             worker.send(signal.SIGTERM)
         async with asyncio.TaskGroup() as tasks:

@@ -126,9 +126,9 @@ class Fallback:
         ``refused``: the record that takes the exact path after all, which tells of it itself, right after this.
         """
         for (table, number), kept in self._news.items():
-            newcomers = self._tables[table].plan.newcomers
-            if newcomers is not None and number != refused:
-                newcomers.observe(kept)
+            unmapped = self._tables[table].plan.unmapped
+            if unmapped is not None and number != refused:
+                unmapped.observe(kept)
         self._news.clear()
 
 

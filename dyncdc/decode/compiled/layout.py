@@ -113,8 +113,8 @@ class CompiledTable:
     @property
     def open(self) -> bool:
         """Whether attributes without a column must be taken note of, which only the exact path does."""
-        newcomers = self.plan.newcomers
-        return self.has_spill and newcomers is not None and not newcomers.closed
+        unmapped = self.plan.unmapped
+        return self.has_spill and unmapped is not None and not unmapped.closed
 
     def _key(self, index: int, column: ColumnSpec) -> tuple[object, ...]:
         kind = kind_of(column)

@@ -15,13 +15,13 @@ from dyncdc.sinks.state.row_settings import ClickHouseRowSettings
 from .findings import Finding
 
 
-async def changed_findings(world: AppContext, planned: TablePlanned) -> list[Finding]:
+async def changed_findings(context: AppContext, planned: TablePlanned) -> list[Finding]:
     """Return a finding for each thing that a destination holds otherwise than its configuration says."""
     if planned.existing is None:
         return []
-    store = ClickHouseRowSettings(world.clickhouse, world.config.pipeline)
-    past = await world.retry(lambda: store.load(planned.spec.source_table))
-    return [*_of_columns(planned), *_of_settings(planned, of_member(past, world.assignment.member))]
+    store = ClickHouseRowSettings(context.clickhouse, context.config.pipeline)
+    past = await context.retry(lambda: store.load(planned.spec.source_table))
+    return [*_of_columns(planned), *_of_settings(planned, of_member(past, context.assignment.member))]
 
 
 def _of_columns(planned: TablePlanned) -> Iterator[Finding]:

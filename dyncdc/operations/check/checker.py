@@ -59,15 +59,15 @@ TABLE_STATES: Mapping[str, tuple[Level, str]] = {
 class Checker:
     """Collects findings; a failure is one more finding and ends only what depends on it."""
 
-    def __init__(self, config: Config, patience: StartupRetry) -> None:
+    def __init__(self, config: Config, startup_retry: StartupRetry) -> None:
         self._config = config
-        self._patience = patience
+        self._startup_retry = startup_retry
         self.findings: list[Finding] = [Finding("ok", "config", f"valid, {len(config.tables)} tables")]
 
     async def run(self) -> None:
         """Look at ClickHouse, the streams and every table."""
         try:
-            async with open_clickhouse(self._config, self._patience) as clickhouse:
+            async with open_clickhouse(self._config, self._startup_retry) as clickhouse:
                 await self._server(clickhouse)
                 await self._aws(clickhouse)
         except DyncdcError as error:
@@ -83,7 +83,7 @@ class Checker:
     async def _try(self, subject: str, operation: Callable[[], Awaitable[T]]) -> T | None:
         """Run one look; None, and a finding, when it fails."""
         try:
-            return await self._patience(operation)
+            return await self._startup_retry(operation)
         except DyncdcError as error:
             self._failed(subject, error)
             return None
@@ -108,17 +108,19 @@ class Checker:
             async with open_aws(self._config) as aws:
                 sources: dict[str, KinesisSource | None] = {}
                 planned: list[TablePlanned] = []
-                world = AppContext(self._config, aws, clickhouse, self._patience) if clickhouse is not None else None
+                context = (
+                    AppContext(self._config, aws, clickhouse, self._startup_retry) if clickhouse is not None else None
+                )
                 for table in self._config.tables:
                     name = self._config.stream_of(table)
                     if name not in sources:
                         sources[name] = await self._stream(aws, name)
                     await self._table(aws, table, sources[name])
-                    if world is not None and (plan := await self._mapping(world, table)) is not None:
+                    if context is not None and (plan := await self._mapping(context, table)) is not None:
                         planned.append(plan)
-                if world is not None and planned:
-                    await self._grants(world, planned)
-                    await self._fsync(world, planned)
+                if context is not None and planned:
+                    await self._grants(context, planned)
+                    await self._fsync(context, planned)
         except DyncdcError as error:
             self._failed("aws", error)
 
@@ -135,25 +137,25 @@ class Checker:
             await self._try(f"stream {name}", lambda: self._valid(lambda: _read_one_shard(reading)))
         return source
 
-    async def _grants(self, world: AppContext, planned: list[TablePlanned]) -> None:
+    async def _grants(self, context: AppContext, planned: list[TablePlanned]) -> None:
         """What the user may not do. What only makes tables is no error where all are there."""
-        answers = await self._try("grants", lambda: can_tell(world))
+        answers = await self._try("grants", lambda: can_tell(context))
         if answers is None:
             return
         if not answers:
             self._say("warning", "grants", "this server cannot be asked", "compare them with what `dyncdc ddl` lists")
             return
-        lacking = await self._try("grants", lambda: missing_grants(world, planned))
+        lacking = await self._try("grants", lambda: missing_grants(context, planned))
         if lacking is None:
             return
         for place, privilege, needed_now in lacking:
-            todo = f"run as an administrator: GRANT {privilege} ON {place} TO {quote_name(world.clickhouse.url.user)}"
+            todo = f"run as an administrator: GRANT {privilege} ON {place} TO {quote_name(context.clickhouse.url.user)}"
             self._say("error" if needed_now else "warning", "grants", f"{privilege} ON {place} is missing", todo)
         if not lacking:
             self._say("ok", "grants", "all that `dyncdc ddl` lists are there")
 
-    async def _fsync(self, world: AppContext, planned: list[TablePlanned]) -> None:
-        lacking = await self._try("clickhouse", lambda: unsynced_tables(world, planned))
+    async def _fsync(self, context: AppContext, planned: list[TablePlanned]) -> None:
+        lacking = await self._try("clickhouse", lambda: unsynced_tables(context, planned))
         if lacking:
             text = f"insert_fsync = true, and without its settings are {', '.join(lacking)}"
             self._say("warning", "clickhouse", text, "run `dyncdc ddl --apply` as a user with ALTER SETTINGS")
@@ -213,9 +215,9 @@ class Checker:
         else:
             self._say("ok", subject, "ACTIVE with MICROSECOND stamps")
 
-    async def _mapping(self, world: AppContext, table: TableConfig) -> TablePlanned | None:
+    async def _mapping(self, context: AppContext, table: TableConfig) -> TablePlanned | None:
         subject = f"destination {table.destination}"
-        planned = await self._try(subject, lambda: plan_table(world, table))
+        planned = await self._try(subject, lambda: plan_table(context, table))
         if planned is None:
             return None
         refusal = planned.incompatibility()
@@ -230,15 +232,15 @@ class Checker:
         for text in planned.notes:
             self._say("warning", subject, text)
         if refusal is None:
-            await self._sample(world, table, planned)
+            await self._sample(context, table, planned)
         found: TablePlanned = planned
-        self.findings += await self._try(subject, lambda: changed_findings(world, found)) or []
+        self.findings += await self._try(subject, lambda: changed_findings(context, found)) or []
         return planned
 
-    async def _sample(self, world: AppContext, table: TableConfig, planned: TablePlanned) -> None:
+    async def _sample(self, context: AppContext, table: TableConfig, planned: TablePlanned) -> None:
         """Try some items on the mapping. Needs dynamodb:Scan, which not every daemon needs."""
         try:
-            items = await self._patience(lambda: world.tables.sample(table.dynamodb, SAMPLE_ITEMS))
+            items = await self._startup_retry(lambda: context.tables.sample(table.dynamodb, SAMPLE_ITEMS))
         except DyncdcError as error:
             text = f"no items were looked at, so neither names nor values of the mapping are checked: {error}"
             self._say("warning", f"table {table.dynamodb}", text, error.hint)

@@ -27,14 +27,16 @@ class Listed:
 class DeadLetterReader:
     """The letters of one pipeline, for one command."""
 
-    def __init__(self, store: ClickHouseDeadLetters, patience: StartupRetry) -> None:
+    def __init__(self, store: ClickHouseDeadLetters, startup_retry: StartupRetry) -> None:
         self._store = store
-        self._patience = patience
+        self._startup_retry = startup_retry
 
     async def list(self, *, table: str | None, closed: bool, limit: int) -> Listed:
         """List letters; with ``closed`` those too that were replayed or dropped."""
-        letters = await self._patience(lambda: self._store.find(table=table, only_open=not closed, limit=limit))
-        return Listed(letters, await self._patience(lambda: self._store.count_open(table=table)))
+        dead_letters = await self._startup_retry(
+            lambda: self._store.find(table=table, only_open=not closed, limit=limit)
+        )
+        return Listed(dead_letters, await self._startup_retry(lambda: self._store.count_open(table=table)))
 
     async def show(self, given: str) -> StoredDeadLetter:
         """One letter with its record. Raises ConfigError when no letter, or more than one, begins with ``given``."""
@@ -43,27 +45,29 @@ class DeadLetterReader:
     async def select(self, given: Sequence[str], *, table: str | None) -> Sequence[StoredDeadLetter]:
         """The letters meant by ids, or all open ones, or those of one table. Raises ConfigError."""
         if given:
-            found = {letter.id: letter for letter in [await self._one(each) for each in given]}
-            strangers = [letter.id for letter in found.values() if table is not None and letter.table != table]
+            found = {dead_letter.id: dead_letter for dead_letter in [await self._one(each) for each in given]}
+            strangers = [
+                dead_letter.id for dead_letter in found.values() if table is not None and dead_letter.table != table
+            ]
             if strangers:
                 raise ConfigError(f"finding dead letter {strangers[0]}: it is not of table {table}")
             return list(found.values())
-        return await self._patience(lambda: self._store.find(table=table))
+        return await self._startup_retry(lambda: self._store.find(table=table))
 
-    async def drop(self, letters: Sequence[StoredDeadLetter]) -> int:
+    async def drop(self, dead_letters: Sequence[StoredDeadLetter]) -> int:
         """Close letters for good, unreplayed; return how many of them were open."""
-        ids = [letter.id for letter in letters if letter.replayed_at is None]
-        await self._patience(lambda: self._store.close(ids, dropped=True))
+        ids = [dead_letter.id for dead_letter in dead_letters if dead_letter.replayed_at is None]
+        await self._startup_retry(lambda: self._store.close(ids, dropped=True))
         return len(ids)
 
     async def forget(self, days: int) -> int:
         """Delete letters that were closed more than so many days ago; return how many."""
-        return await self._patience(lambda: self._store.forget_closed(days))
+        return await self._startup_retry(lambda: self._store.forget_closed(days))
 
     async def _one(self, given: str, *, with_raw: bool = False) -> StoredDeadLetter:
         if not given:
             raise ConfigError("finding a dead letter: its id is empty", hint="`dyncdc dead-letters list` shows ids")
-        found = await self._patience(
+        found = await self._startup_retry(
             lambda: self._store.find(prefix=given, only_open=False, limit=2, with_raw=with_raw)
         )
         if not found:
@@ -79,6 +83,6 @@ class DeadLetterReader:
 @asynccontextmanager
 async def open_dead_letters(config: Config) -> AsyncIterator[DeadLetterReader]:
     """The letters of the configured pipeline. Raises ConfigError, FatalError."""
-    with limited(config, "dead-letters") as patience:
-        async with open_clickhouse(config, patience) as clickhouse:
-            yield DeadLetterReader(ClickHouseDeadLetters(clickhouse, config.pipeline), patience)
+    with limited(config, "dead-letters") as startup_retry:
+        async with open_clickhouse(config, startup_retry) as clickhouse:
+            yield DeadLetterReader(ClickHouseDeadLetters(clickhouse, config.pipeline), startup_retry)

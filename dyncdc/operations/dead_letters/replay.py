@@ -58,7 +58,7 @@ class _CannotReplay(Exception):
 class _Pending:
     """A letter that decodes now. ``block`` has its one row, or is None where there is nothing to write."""
 
-    letter: StoredDeadLetter
+    dead_letter: StoredDeadLetter
     plan: TablePlan
     block: Block | None
     key: Item | None
@@ -73,86 +73,94 @@ _Row = tuple[_Pending, Block]
 """A letter, and a block of one row that it becomes."""
 
 
-async def replay_dead_letters(world: AppContext, letters: Sequence[StoredDeadLetter]) -> Replayed:
+async def replay_dead_letters(context: AppContext, dead_letters: Sequence[StoredDeadLetter]) -> Replayed:
     """Replay letters in the order in which their records were delivered. Raises ConfigError, FatalError."""
-    replay = await _Replay.prepare(world)
-    ordered = sorted(letters, key=lambda letter: (letter.source, letter.shard, len(letter.position), letter.position))
+    replay = await _Replay.prepare(context)
+    ordered = sorted(
+        dead_letters,
+        key=lambda dead_letter: (
+            dead_letter.source,
+            dead_letter.shard,
+            len(dead_letter.position),
+            dead_letter.position,
+        ),
+    )
     for first in range(0, len(ordered), LETTERS_AT_ONCE):
-        await replay.some([letter.id for letter in ordered[first : first + LETTERS_AT_ONCE]])
+        await replay.some([dead_letter.id for dead_letter in ordered[first : first + LETTERS_AT_ONCE]])
     return replay.result
 
 
 class _Replay:
     def __init__(
         self,
-        world: AppContext,
+        context: AppContext,
         plans: Mapping[str, TablePlan],
         snapshots: Mapping[str, Snapshot],
         cleaned: Mapping[str, int],
     ) -> None:
-        self._world = world
+        self._context = context
         self._plans = plans
         self._snapshots = snapshots
-        self._store = ClickHouseDeadLetters(world.clickhouse, world.config.pipeline)
-        self._sink = ClickHouseSink(world.clickhouse)
-        self._token = f"{world.config.pipeline}/replay/{uuid.uuid4().hex}"
+        self._store = ClickHouseDeadLetters(context.clickhouse, context.config.pipeline)
+        self._sink = ClickHouseSink(context.clickhouse)
+        self._token = f"{context.config.pipeline}/replay/{uuid.uuid4().hex}"
         self._cleaned = cleaned
         """Below which version tables have no tombstones any more; those whose tombstones stay are not in it."""
         self._statements = 0
         self.result = Replayed()
 
     @classmethod
-    async def prepare(cls, world: AppContext) -> _Replay:
+    async def prepare(cls, context: AppContext) -> _Replay:
         """Read the present mapping of every table, and every snapshot's version. Raises ConfigError."""
         plans: dict[str, TablePlan] = {}
         cleaned: dict[str, int] = {}
-        for table in world.config.tables:
-            planned = await plan_table(world, table)
+        for table in context.config.tables:
+            planned = await plan_table(context, table)
             refusal = planned.incompatibility()
             if refusal is not None:
                 raise refusal
             if planned.existing is not None:
-                before = await world.retry(partial(cleaned_before, world.clickhouse, planned.existing.uuid))
+                before = await context.retry(partial(cleaned_before, context.clickhouse, planned.existing.uuid))
                 if before or table.clean_tombstones:
                     cleaned[table.dynamodb] = before
                 # A view that is older than an ALTER would show what is replayed wrapped into the old types.
-                await run_statements(world, planned.statements)
+                await run_statements(context, planned.statements)
                 plans[table.dynamodb] = compile_table(planned.spec)
-        snapshots = await world.retry(ClickHouseSnapshots(world.clickhouse, world.config.pipeline).load)
-        return cls(world, plans, {snapshot.id: snapshot for snapshot in snapshots}, cleaned)
+        snapshots = await context.retry(ClickHouseSnapshots(context.clickhouse, context.config.pipeline).load)
+        return cls(context, plans, {snapshot.id: snapshot for snapshot in snapshots}, cleaned)
 
     async def some(self, ids: Sequence[str]) -> None:
         """Replay some letters: first the rows are durable, then their letters are closed."""
-        letters = await self._world.retry(lambda: self._store.find(ids=ids, only_open=False, with_raw=True))
-        by_id = {letter.id: letter for letter in letters}
+        dead_letters = await self._context.retry(lambda: self._store.find(ids=ids, only_open=False, with_raw=True))
+        by_id = {dead_letter.id: dead_letter for dead_letter in dead_letters}
         pending = []
-        for letter in (by_id[each] for each in ids if each in by_id):
+        for dead_letter in (by_id[each] for each in ids if each in by_id):
             try:
-                pending.append(self._decode(letter))
+                pending.append(self._decode(dead_letter))
             except _CannotReplay as why:
-                self.result.failed[letter.id] = str(why)
+                self.result.failed[dead_letter.id] = str(why)
         await self._settle_ties(pending)
-        written = [each for each in pending if each.letter.id not in self.result.failed]
+        written = [each for each in pending if each.dead_letter.id not in self.result.failed]
         rows = [(each, block) for each in written for block in (each.block, each.history) if block is not None]
         for group in _by_statement(rows):
             await self._insert(group)
-        done = [each.letter.id for each in written if each.letter.id not in self.result.failed]
-        await self._world.retry(lambda: self._store.close(done))
+        done = [each.dead_letter.id for each in written if each.dead_letter.id not in self.result.failed]
+        await self._context.retry(lambda: self._store.close(done))
         self.result.done += done
 
-    def _decode(self, letter: StoredDeadLetter) -> _Pending:
-        raw = letter.raw or b""
-        if letter.reason == HALT:
+    def _decode(self, dead_letter: StoredDeadLetter) -> _Pending:
+        raw = dead_letter.raw or b""
+        if dead_letter.reason == HALT:
             raise _CannotReplay("it stands for the daemon's stop: mend the cause, raise the limit, or drop it")
-        if letter.reason.startswith("refused") and raw.startswith(b'{"%b":' % ROW.encode()):
-            return self._kept_row(letter, raw)
+        if dead_letter.reason.startswith("refused") and raw.startswith(b'{"%b":' % ROW.encode()):
+            return self._kept_row(dead_letter, raw)
         if is_withheld(raw):
             raise _CannotReplay(
                 "its record was not kept, as what its table leaves out or masks could not be found in it"
             )
-        decoder, is_snapshot = self._decoder(letter, masked_paths(raw))
-        shard = Shard(SourceId(letter.source), ShardId(letter.shard))
-        position = Position(letter.position)
+        decoder, is_snapshot = self._decoder(dead_letter, masked_paths(raw))
+        shard = Shard(SourceId(dead_letter.source), ShardId(dead_letter.shard))
+        position = Position(dead_letter.position)
         (decoded,) = decoder.decode(RawChunk(shard, [raw], [position], position, len(raw), 0.0))
         blocks = {block.table: block for block in decoded.blocks}
         if DEAD_LETTER_TABLE in blocks:
@@ -170,15 +178,15 @@ class _Replay:
         image = read_export_line(raw) if change is None else change.keys
         key = {name.name: canonical(image[name.name]) for name in plan.spec.keys}
         kept = plan.keeps_expired and change is not None and change.event_name == "REMOVE" and change.by_ttl
-        return _Pending(letter, plan, blocks.get(plan.destination), key, blocks.get(plan.spec.history), kept)
+        return _Pending(dead_letter, plan, blocks.get(plan.destination), key, blocks.get(plan.spec.history), kept)
 
-    def _decoder(self, letter: StoredDeadLetter, masked: Sequence[Path]) -> tuple[Decoder, bool]:
+    def _decoder(self, dead_letter: StoredDeadLetter, masked: Sequence[Path]) -> tuple[Decoder, bool]:
         """The decoder of a letter's source, and whether that was a snapshot. ``masked``: in the letter already."""
         plans = {table: plan.of_masked(masked) for table, plan in self._plans.items()} if masked else self._plans
-        pipeline = self._world.config.pipeline
-        snapshot = self._snapshots.get(letter.source)
+        pipeline = self._context.config.pipeline
+        snapshot = self._snapshots.get(dead_letter.source)
         if snapshot is None:
-            if not letter.source.startswith("arn:"):
+            if not dead_letter.source.startswith("arn:"):
                 raise _CannotReplay("its snapshot is not known any more, and with it the version")
             return StreamDecoder(plans, pipeline=pipeline), False
         plan = plans.get(snapshot.table)
@@ -186,26 +194,26 @@ class _Replay:
             raise _CannotReplay(f"the configuration has no table {snapshot.table}, or ClickHouse not its destination")
         return SnapshotDecoder(plan, snapshot.version, pipeline=pipeline), True
 
-    def _kept_row(self, letter: StoredDeadLetter, raw: bytes) -> _Pending:
+    def _kept_row(self, dead_letter: StoredDeadLetter, raw: bytes) -> _Pending:
         """A row that was kept instead of its record: it goes where it was to go, as it was."""
         destination, columns = row_of_raw(raw)
-        plan = self._plans.get(letter.table)
+        plan = self._plans.get(dead_letter.table)
         if plan is None or destination not in tables_of(plan):
             raise _CannotReplay(f"the row is for {destination}, which is no destination of the configuration any more")
         cells = [dump_cells([value]) for value in columns.values()]
         if destination == plan.spec.history:
-            return _Pending(letter, plan, None, None, Block(destination, tuple(columns), cells, 1))
+            return _Pending(dead_letter, plan, None, None, Block(destination, tuple(columns), cells, 1))
         version = int(str(columns[plan.spec.version_column]))
         optional = tuple(name for name in plan.optional if name in columns)
         block = Block(plan.destination, tuple(columns), cells, 1, versions=[version], optional=optional)
-        return _Pending(letter, plan, block, None)
+        return _Pending(dead_letter, plan, block, None)
 
     async def _settle_ties(self, pending: Sequence[_Pending]) -> None:
         """Write the item as it is now where a row of the same version stands, or where the delete of it may be gone."""
         for plan in {id(each.plan): each.plan for each in pending}.values():
             mine = [each for each in pending if each.plan is plan and each.block is not None]
             blocks = [each.block for each in mine if each.block is not None and not plan.wide_version]
-            tied = await self._world.retry(lambda: tied_rows(self._world.clickhouse, plan.spec, blocks))  # noqa: B023
+            tied = await self._context.retry(lambda: tied_rows(self._context.clickhouse, plan.spec, blocks))  # noqa: B023
             settled = {number: "a row of the same version stands already" for number in tied}
             for number, each in enumerate(mine):
                 if self._outdated(each):
@@ -213,7 +221,7 @@ class _Replay:
             for number, why in settled.items():
                 if mine[number].key is None:
                     verify = "`dyncdc verify` tells whether the item differs"
-                    self.result.failed[mine[number].letter.id] = f"{why}, and the record is gone: {verify}"
+                    self.result.failed[mine[number].dead_letter.id] = f"{why}, and the record is gone: {verify}"
             await self._read_items([mine[number] for number in sorted(settled) if mine[number].key is not None])
 
     def _outdated(self, each: _Pending) -> bool:
@@ -222,14 +230,16 @@ class _Replay:
         if cleaned is None or each.block is None:
             return False
         version = each.block.versions[0] >> (SEQUENCE_BITS if each.plan.wide_version else 0)
-        return version < cleaned or each.letter.replayed_at is not None
+        return version < cleaned or each.dead_letter.replayed_at is not None
 
     async def _read_items(self, tied: Sequence[_Pending]) -> None:
         if not tied:
             return
         plan = tied[0].plan
         keys = {_text(each.key): each.key for each in tied if each.key is not None}
-        found = await self._world.retry(lambda: self._world.tables.get_items(plan.source_table, list(keys.values())))
+        found = await self._context.retry(
+            lambda: self._context.tables.get_items(plan.source_table, list(keys.values()))
+        )
         items: dict[bytes, Item] = {}
         for item in found:
             items[_text({name.name: canonical(item[name.name]) for name in plan.spec.keys})] = item
@@ -243,7 +253,7 @@ class _Replay:
                 elif not each.kept:
                     each.block = block_of(plan, [plan.tombstone(each.key, version)]) if plan.keeps_deletes else None
             except UndecodableRecord as why:
-                self.result.failed[each.letter.id] = f"the item, read again because of a tie: {why.detail}"
+                self.result.failed[each.dead_letter.id] = f"the item, read again because of a tie: {why.detail}"
 
     async def _insert(self, group: Sequence[_Row]) -> None:
         """Insert rows of one table, halving until those that are refused stand alone."""
@@ -258,10 +268,10 @@ class _Replay:
                 raise RejectedRowsError(str(error), hint=error.hint) from error
 
         try:
-            await self._world.retry(insert)
+            await self._context.retry(insert)
         except RejectedRowsError as error:
             if len(group) == 1:
-                self.result.failed[group[0][0].letter.id] = str(error)
+                self.result.failed[group[0][0].dead_letter.id] = str(error)
                 return
             middle = len(group) // 2
             await self._insert(group[:middle])

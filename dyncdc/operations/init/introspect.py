@@ -48,21 +48,21 @@ class ExistingDestination:
 
 
 async def look_at_source(
-    aws: AwsClients, patience: StartupRetry, table: str, stream: str, items: int, bucket: str
+    aws: AwsClients, startup_retry: StartupRetry, table: str, stream: str, items: int, bucket: str
 ) -> Source:
     """Read the description, the stream ("" finds it) and up to ``items`` items. Raises ConfigError, FatalError."""
     tables = Tables(aws.dynamodb)
-    description = await patience(lambda: tables.describe(table))
-    destinations, _ = await patience(lambda: tables.destinations(table))
+    description = await startup_retry(lambda: tables.describe(table))
+    destinations, _ = await startup_retry(lambda: tables.destinations(table))
     live = [found for found in destinations if found.status in TABLE_SOURCES]
     name = stream or _best(live)
-    facts = await patience(lambda: describe_stream(aws.kinesis, name)) if name else None
-    sample = await patience(lambda: tables.sample(table, items))
+    facts = await startup_retry(lambda: describe_stream(aws.kinesis, name)) if name else None
+    sample = await startup_retry(lambda: tables.sample(table, items))
     mine = [found for found in live if facts is not None and found.stream_arn == facts.arn]
     fine = all(found.precision == "MICROSECOND" for found in mine)
     source = Source(description, facts, sample, "Int64" if fine else "UInt256")
     source.todo += _stream_todo(table, facts, mine)
-    if bucket and not await patience(lambda: tables.point_in_time_recovery(table)):
+    if bucket and not await startup_retry(lambda: tables.point_in_time_recovery(table)):
         source.todo.append(f"exports need point-in-time recovery, which is off; {enable_recovery_command(table)}")
     return source
 
@@ -94,17 +94,17 @@ def _exists(directory: str) -> bool:
     return Path(directory).exists()
 
 
-async def look_at_clickhouse(config: Config, patience: StartupRetry) -> ExistingDestination:
+async def look_at_clickhouse(config: Config, startup_retry: StartupRetry) -> ExistingDestination:
     """Read what stands under the destination's name. What cannot be reached or read is said, not raised."""
     url, name = config.clickhouse.url, config.tables[0].destination
     if url.kind == "local" and not _exists(url.directory):
         return ExistingDestination(unseen=f"{url} does not exist yet")
     try:
-        async with open_clickhouse(config, patience) as clickhouse:
-            table = await patience(lambda: read_destination(clickhouse, name))
+        async with open_clickhouse(config, startup_retry) as clickhouse:
+            table = await startup_retry(lambda: read_destination(clickhouse, name))
             adoption = None
             if table is not None:
-                adoption = await patience(lambda: look_at_adoption(clickhouse, table))
+                adoption = await startup_retry(lambda: look_at_adoption(clickhouse, table))
             return ExistingDestination(table, adoption)
     except ConfigError as error:
         return ExistingDestination(unseen=f"{error}{f'; {error.hint}' if error.hint else ''}")

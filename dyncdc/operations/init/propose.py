@@ -70,10 +70,10 @@ async def propose(asked: InitRequest, environ: Mapping[str, str]) -> Proposal:
     Raises ConfigError (no such table, refused credentials), FatalError (AWS does not answer).
     """
     first, environ = _first_config(asked, environ)
-    with limited(first, "init") as patience, limited(first, "init") as short:
+    with limited(first, "init") as startup_retry, limited(first, "init") as short:
         short.seconds = CLICKHOUSE_PATIENCE_SECONDS
         async with open_aws(first) as aws:
-            source = await look_at_source(aws, patience, asked.table, asked.stream, asked.items, asked.bucket)
+            source = await look_at_source(aws, startup_retry, asked.table, asked.stream, asked.items, asked.bucket)
             standing = await look_at_clickhouse(first, short)
             draft = make_draft(first, source, standing, aws.region, local_snapshot(asked, first, source))
             text = config_text(draft)
@@ -141,7 +141,7 @@ class _Planned:
 
 
 async def _statements(
-    config: Config, aws: AwsClients, source: Source, standing: ExistingDestination, patience: StartupRetry
+    config: Config, aws: AwsClients, source: Source, standing: ExistingDestination, startup_retry: StartupRetry
 ) -> _Planned:
     """What ``dyncdc ddl`` will say of the written configuration."""
     table, cluster = config.tables[0], config.clickhouse.cluster
@@ -150,8 +150,8 @@ async def _statements(
         statements = (*own_statements(cluster), create_table(spec, cluster), create_view(spec, cluster))
         return _Planned(statements, grants=_grants(config, TablePlanned(table, spec, None)))
     try:
-        async with open_clickhouse(config, patience) as clickhouse:
-            plan = await plan_table(AppContext(config, aws, clickhouse, patience), table)
+        async with open_clickhouse(config, startup_retry) as clickhouse:
+            plan = await plan_table(AppContext(config, aws, clickhouse, startup_retry), table)
     except DyncdcError as error:
         return _Planned(notes=(f"`dyncdc ddl` cannot do it as it stands: {error}; {error.hint}",))
     refused = tuple(f"{each.reason}; {each.todo}" for each in plan.refused)

@@ -112,47 +112,47 @@ class Status:
     """Tables for which somebody has asked for a snapshot that is not complete yet."""
     members: list[MemberStatus] = field(default_factory=list)
     """Those of the newest division; of others only who is alive."""
-    letters: list[DeadLettersStatus] = field(default_factory=list)
+    dead_letters: list[DeadLettersStatus] = field(default_factory=list)
     """Open ones, most first."""
     live: Document | None = None
     """What the daemon on this machine says of itself, as its ``/status.json`` does; None when it does not answer."""
 
 
-async def read_status(world: AppContext, daemon: str, live: Document | None = None) -> Status:
+async def read_status(context: AppContext, daemon: str, live: Document | None = None) -> Status:
     """Collect everything. Raises FatalError when ClickHouse does not answer; AWS may be away, then lags are unknown."""
-    config = world.config
+    config = context.config
     status = Status(config.pipeline, daemon, live=live)
-    if await world.retry(lambda: read_table(world.clickhouse, CHECKPOINTS)) is None:
+    if await context.retry(lambda: read_table(context.clickhouse, CHECKPOINTS)) is None:
         status.notes.append("never started: this database holds nothing of dyncdc yet; start it with `dyncdc run`")
         return status
-    checkpoints = await world.retry(ClickHouseCheckpoints(world.clickhouse, config.pipeline).load)
-    snapshots = await world.retry(ClickHouseSnapshots(world.clickhouse, config.pipeline).load)
-    recovery = ClickHouseRecovery(world.clickhouse, config.pipeline)
-    gaps = await world.retry(recovery.open_gaps)
+    checkpoints = await context.retry(ClickHouseCheckpoints(context.clickhouse, config.pipeline).load)
+    snapshots = await context.retry(ClickHouseSnapshots(context.clickhouse, config.pipeline).load)
+    recovery = ClickHouseRecovery(context.clickhouse, config.pipeline)
+    gaps = await context.retry(recovery.open_gaps)
     status.gaps = [_gap(gap) for gap in gaps]
-    status.requested = sorted({request.table for request in await world.retry(recovery.open_requests)})
-    status.members = await _members(world)
-    letters = await world.retry(ClickHouseDeadLetters(world.clickhouse, config.pipeline).count_by_reason)
-    status.letters = [DeadLettersStatus(*found) for found in letters]
+    status.requested = sorted({request.table for request in await context.retry(recovery.open_requests)})
+    status.members = await _members(context)
+    dead_letters = await context.retry(ClickHouseDeadLetters(context.clickhouse, config.pipeline).count_by_reason)
+    status.dead_letters = [DeadLettersStatus(*found) for found in dead_letters]
     streams: dict[str, tuple[KinesisSource | None, list[Checkpoint]]] = {}
     for name in dict.fromkeys(map(config.stream_of, config.tables)):
-        source = await _source(world, name, status)
+        source = await _source(context, name, status)
         rows = [row for row in checkpoints if source is not None and row.source == source.id]
         if source is not None:
             rows = await _brought_up_to_date(source, rows)
         streams[name] = source, rows
         status.shards += _shards(name, source, rows)
-    marks = await _marks(world)
+    marks = await _marks(context)
     for table in config.tables:
         source, rows = streams[config.stream_of(table)]
-        status.tables.append(await _table(world, table, rows, source, checkpoints, snapshots, gaps, marks))
+        status.tables.append(await _table(context, table, rows, source, checkpoints, snapshots, gaps, marks))
     return status
 
 
-async def _members(world: AppContext) -> list[MemberStatus]:
-    if await world.retry(lambda: read_table(world.clickhouse, MEMBERS)) is None:
+async def _members(context: AppContext) -> list[MemberStatus]:
+    if await context.retry(lambda: read_table(context.clickhouse, MEMBERS)) is None:
         return []
-    found = await world.retry(ClickHouseMembers(world.clickhouse, world.config.pipeline).members)
+    found = await context.retry(ClickHouseMembers(context.clickhouse, context.config.pipeline).members)
     newest = max((one.epoch, one.members) for one in found)[1] if found else 0
     living = alive(found)
     return [
@@ -166,9 +166,9 @@ def _gap(gap: Gap) -> GapStatus:
     return GapStatus(gap.table, gap.source, gap.shard, gap.begin, gap.end, gap.noticed_at, gap.accepted, in_words(gap))
 
 
-async def _source(world: AppContext, name: str, status: Status) -> KinesisSource | None:
+async def _source(context: AppContext, name: str, status: Status) -> KinesisSource | None:
     try:
-        return await world.retry(lambda: open_stream(world.aws, name))
+        return await context.retry(lambda: open_stream(context.aws, name))
     except DyncdcError as error:
         status.notes.append(f"stream {name}: {error}")
         return None
@@ -218,7 +218,7 @@ def _lag(row: Checkpoint, source: KinesisSource | None) -> float | None:
 
 
 async def _table(
-    world: AppContext,
+    context: AppContext,
     table: TableConfig,
     rows: Sequence[Checkpoint],
     source: KinesisSource | None,
@@ -237,11 +237,11 @@ async def _table(
         for found in snapshots
         if found.table == table.dynamodb
     )
-    letters = ClickHouseDeadLetters(world.clickhouse, world.config.pipeline)
-    buried = await world.retry(lambda: letters.count_open(table=table.dynamodb))
+    dead_letters = ClickHouseDeadLetters(context.clickhouse, context.config.pipeline)
+    buried = await context.retry(lambda: dead_letters.count_open(table=table.dynamodb))
     # A record that does not name its table may be of any on the stream.
     stream = source.id if source is not None else ""
-    stray = await world.retry(lambda: letters.count_open(table="", source=stream))
+    stray = await context.retry(lambda: dead_letters.count_open(table="", source=stream))
     # An open gap or letter holds it back: something before now is known to be missing.
     whole = loaded and not buried and not stray and all(gap.table != table.dynamodb for gap in gaps)
     by_rows = min(read_until) - STREAM_DELAY_SECONDS if whole and read_until and all(read_until) else None
@@ -253,14 +253,14 @@ async def _table(
         sum(row.mark.finished for row in files),
         len(files),
         await _count(
-            world,
+            context,
             "SELECT total_rows FROM system.tables WHERE database = currentDatabase()"
             f" AND name = {quote_text(table.destination)}",
         ),
         buried,
         max(lags, default=None),
         complete_until,
-        *await _tombstones(world, table),
+        *await _tombstones(context, table),
     )
 
 
@@ -270,23 +270,23 @@ def _complete_until(table: str, marks: Mapping[str, float | None], by_rows: floa
     return mark if mark is None or by_rows is None else max(mark, by_rows)
 
 
-async def _marks(world: AppContext) -> dict[str, float | None]:
-    if await world.retry(lambda: read_table(world.clickhouse, WATERMARKS)) is None:
+async def _marks(context: AppContext) -> dict[str, float | None]:
+    if await context.retry(lambda: read_table(context.clickhouse, WATERMARKS)) is None:
         return {}  # as a version left it that had none
-    return least(await world.retry(ClickHouseWatermarks(world.clickhouse, world.config.pipeline).load))
+    return least(await context.retry(ClickHouseWatermarks(context.clickhouse, context.config.pipeline).load))
 
 
-async def _tombstones(world: AppContext, table: TableConfig) -> tuple[int | None, float | None]:
+async def _tombstones(context: AppContext, table: TableConfig) -> tuple[int | None, float | None]:
     """How many there are of a table in which they are cleaned up, and up to when (seconds) that was done."""
-    existing = await world.retry(lambda: read_destination(world.clickhouse, table.destination))
+    existing = await context.retry(lambda: read_destination(context.clickhouse, table.destination))
     if existing is None or not table.clean_tombstones:
         return None, None
     spec = existing_table_spec(table, (), existing)
-    before = await world.retry(lambda: cleaned_before(world.clickhouse, existing.uuid))
-    count = await world.retry(lambda: count_tombstones(world.clickhouse, spec))
+    before = await context.retry(lambda: cleaned_before(context.clickhouse, existing.uuid))
+    count = await context.retry(lambda: count_tombstones(context.clickhouse, spec))
     return count, before / 1_000_000 if before else None
 
 
-async def _count(world: AppContext, sql: str) -> int | None:
-    rows = await world.retry(lambda: world.clickhouse.fetch(sql))
+async def _count(context: AppContext, sql: str) -> int | None:
+    rows = await context.retry(lambda: context.clickhouse.fetch(sql))
     return None if not rows or rows[0][0] is None else int(rows[0][0])

@@ -46,9 +46,9 @@ Suspect = tuple[Difference, Item]
 
 
 class _Comparison:
-    def __init__(self, tables: Tables, destination: Destination, result: Verification, patience: Patience) -> None:
+    def __init__(self, tables: Tables, destination: Destination, result: Verification, startup_retry: Patience) -> None:
         self._tables = tables
-        self._patience = patience
+        self._startup_retry = startup_retry
         self._destination = destination
         self._result = result
         self._shown = array("Q", bytes(8 * BUCKETS))
@@ -56,7 +56,7 @@ class _Comparison:
 
     async def scan(self) -> None:
         """Compare everything that DynamoDB shows."""
-        pages = self._tables.scan(self._result.table, consistent=True, patience=self._patience)
+        pages = self._tables.scan(self._result.table, consistent=True, startup_retry=self._startup_retry)
         page = await anext(pages, None)
         while page is not None:
             async with asyncio.TaskGroup() as group:  # the next page comes while this one is compared
@@ -111,7 +111,7 @@ class _Comparison:
     async def _differences(self, keys: Sequence[Item]) -> list[Suspect]:
         """Compare some keys, both sides read now."""
         rows = await self._destination.rows(keys)
-        found = await self._patience(lambda: self._tables.get_items(self._result.table, keys))
+        found = await self._startup_retry(lambda: self._tables.get_items(self._result.table, keys))
         items = {key_text(self._destination.key_of(item)): item for item in found}
         differences = []
         for key in keys:
@@ -145,11 +145,11 @@ async def compare_table(
     result: Verification,
     *,
     finds_extra_rows: bool,
-    patience: Patience = once,
+    startup_retry: Patience = once,
     pauses_seconds: Sequence[float] = PAUSES_SECONDS,
 ) -> None:
     """Compare one table into ``result``. Raises RetryableError, ConfigError, FatalError from either side."""
-    comparison = _Comparison(tables, destination, result, patience)
+    comparison = _Comparison(tables, destination, result, startup_retry)
     await comparison.scan()
     if finds_extra_rows:
         await comparison.find_extra_rows()

@@ -18,12 +18,12 @@ from .result import Verification
 class _PatientQueries:
     """Queries that outlast a short absence of ClickHouse."""
 
-    def __init__(self, world: AppContext, doing: str) -> None:
-        self._world = world
+    def __init__(self, context: AppContext, doing: str) -> None:
+        self._context = context
         self._doing = doing
 
     async def fetch(self, query: str) -> Sequence[Sequence[object]]:
-        return await self._world.retry(lambda: self._world.clickhouse.fetch(query, doing=self._doing))
+        return await self._context.retry(lambda: self._context.clickhouse.fetch(query, doing=self._doing))
 
 
 async def verify_table(config: Config, table: str, *, pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> Verification:
@@ -32,22 +32,24 @@ async def verify_table(config: Config, table: str, *, pauses_seconds: Sequence[f
     Raises ConfigError (not configured, or no destination yet), FatalError (an endpoint does not answer).
     """
     chosen = _configured(config, table)
-    with limited(config, "verify") as patience:
-        async with open_context(config, patience) as world:
-            planned = await plan_table(world, chosen)
+    with limited(config, "verify") as startup_retry:
+        async with open_context(config, startup_retry) as context:
+            planned = await plan_table(context, chosen)
             if not planned.exists:
                 raise ConfigError(
                     f"verifying {table}: ClickHouse has no table {chosen.destination}",
                     hint="start `dyncdc run` first, or name the right database in clickhouse.url",
                 )
-            destination = Destination(_PatientQueries(world, f"reading the rows of {chosen.destination}"), planned.spec)
+            destination = Destination(
+                _PatientQueries(context, f"reading the rows of {chosen.destination}"), planned.spec
+            )
             result = Verification(table, chosen.destination, not_compared=destination.not_compared)
             await compare_table(
-                world.tables,
+                context.tables,
                 destination,
                 result,
                 finds_extra_rows=planned.spec.deletes != "ignore",
-                patience=world.retry,
+                startup_retry=context.retry,
                 pauses_seconds=pauses_seconds,
             )
             return result

@@ -33,7 +33,7 @@ class Checkpointer:
         *,
         interval_seconds: float,
         metrics: Metrics,
-        progress: TaskHealth,
+        health: TaskHealth,
         clock: Callable[[], float],
         member: int = 0,
         replay_seconds: float = 0.0,
@@ -42,7 +42,7 @@ class Checkpointer:
         self._store = store
         self._replay_seconds = replay_seconds
         self._went_back = went_back
-        self._proving = DurabilityProof(store, metrics, progress, member)
+        self._proving = DurabilityProof(store, metrics, health, member)
         self._past = PastMarks()
         self.rewind = Rewind()
         """What is read again, for the server may have lost what came of it."""
@@ -50,7 +50,7 @@ class Checkpointer:
         """Shards that are read again and saved as finished."""
         self._interval_seconds = interval_seconds
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._clock = clock
         self._member = member
         self._ordinal = 0
@@ -89,7 +89,7 @@ class Checkpointer:
                 self._reopened.add((row.source, row.shard))
         if shards := len(self.rewind.marks):
             self._metrics.rewound(shards)
-            self._progress.log_info(
+            self._health.log_info(
                 "reading again what ClickHouse may have lost", shards=shards, seconds=self._replay_seconds
             )
         seen = max((row.epoch for row in rows), default=0)
@@ -297,7 +297,7 @@ class Checkpointer:
 
     async def run(self) -> None:
         """Save at every interval until stopped. Failed saves are repeated; the frontier waits in the ledgers."""
-        with self._progress.task("checkpointer") as task:
+        with self._health.task("checkpointer") as task:
             while not self._stopping.is_set():
                 task.waiting_for("the next interval", for_seconds=self._interval_seconds)
                 try:
@@ -313,7 +313,7 @@ class Checkpointer:
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("checkpoint", error)
-                    self._progress.log_retry("checkpointer", error, self._interval_seconds)
+                    self._health.log_retry("checkpointer", error, self._interval_seconds)
                     await asyncio.sleep(min(self._interval_seconds, 1.0))
 
     def stop(self) -> None:

@@ -19,14 +19,14 @@ LOOK_SHARE = 0.05
 class PeerCheckpoints:
     """One task, over whatever the checkpointer watches."""
 
-    def __init__(self, checkpointer: Checkpointer, engine: Instruments) -> None:
+    def __init__(self, checkpointer: Checkpointer, instruments: Instruments) -> None:
         self._checkpointer = checkpointer
-        self._engine = engine
+        self._instruments = instruments
 
     async def run(self) -> None:
         """Look until cancelled."""
         loop = asyncio.get_running_loop()
-        with self._engine.progress.task("others") as task:
+        with self._instruments.health.task("others") as task:
             while True:
                 begun = loop.time()
                 task.waiting_for("ClickHouse to show the other members' checkpoints")
@@ -34,8 +34,8 @@ class PeerCheckpoints:
                     await self._checkpointer.refresh(tuple(self._checkpointer.watched))
                     task.moved()
                 except RetryableError as error:
-                    self._engine.metrics.retry("others", error)
-                    self._engine.progress.log_retry("others", error, LOOK_SECONDS)
+                    self._instruments.metrics.retry("others", error)
+                    self._instruments.health.log_retry("others", error, LOOK_SECONDS)
                 pause_seconds = max(LOOK_SECONDS, (loop.time() - begun) / LOOK_SHARE)
                 task.waiting_for("the next look at the other members", for_seconds=pause_seconds)
                 await asyncio.sleep(pause_seconds)

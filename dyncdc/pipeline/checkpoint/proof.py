@@ -22,11 +22,11 @@ class WentBackError(FatalError):
 class DurabilityProof:
     """What one session knows of the server that holds its checkpoints."""
 
-    def __init__(self, store: CheckpointStore, metrics: Metrics, progress: TaskHealth, member: int = 0) -> None:
+    def __init__(self, store: CheckpointStore, metrics: Metrics, health: TaskHealth, member: int = 0) -> None:
         self._store = store
         self._member = member
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._proven_over = -1
         """How many connections there had been at the last proof."""
         self.server = Server()
@@ -78,7 +78,7 @@ class DurabilityProof:
     def _noticed(self, reason: str, what: str) -> WentBackError:
         self._metrics.went_back(reason)
         if reason == "rolled_back":
-            self._progress.log_error("ClickHouse went back", reason=what)
+            self._health.log_error("ClickHouse went back", reason=what)
         return WentBackError(
             f"using ClickHouse: {what}", hint="reading goes on from what it has now; nothing is to be done"
         )

@@ -101,7 +101,7 @@ class TombstoneCleaner:
         snapshots: SnapshotStore,
         recovery: RecoveryStore,
         tombstones: Tombstones,
-        progress: TaskHealth,
+        health: TaskHealth,
         interval_seconds: float = INTERVAL_SECONDS,
         margin_seconds: float = MARGIN_SECONDS,
         replay_seconds: float = 300.0,
@@ -111,14 +111,14 @@ class TombstoneCleaner:
         self._snapshots = snapshots
         self._recovery = recovery
         self._tombstones = tombstones
-        self._progress = progress
+        self._health = health
         self._interval_seconds = interval_seconds
         self._margin_seconds = margin_seconds
         self._replay_seconds = replay_seconds
 
     async def run(self) -> None:
         """Look for ever, until cancelled; raises nothing that a later look could mend."""
-        with self._progress.task("tombstones") as task:
+        with self._health.task("tombstones") as task:
             await self._rest(FIRST_SECONDS, task)
             while True:
                 looked = True
@@ -127,7 +127,7 @@ class TombstoneCleaner:
                     try:
                         looked = await self.clean(cleaned) and looked
                     except DyncdcError as error:
-                        self._progress.log_retry(f"tombstones:{cleaned.table}", error, self._interval_seconds)
+                        self._health.log_retry(f"tombstones:{cleaned.table}", error, self._interval_seconds)
                     task.moved()
                 await self._rest(self._interval_seconds if looked else FIRST_SECONDS, task)
 
@@ -147,7 +147,7 @@ class TombstoneCleaner:
         again = await self._before(cleaned)
         if again is not None and again >= before:
             keys = await self._tombstones.clean(cleaned.table, before)
-            self._progress.log_info("tombstones cleaned up", table=cleaned.table, keys=keys, before=before)
+            self._health.log_info("tombstones cleaned up", table=cleaned.table, keys=keys, before=before)
         return True
 
     async def _before(self, cleaned: TableToClean) -> int | None:

@@ -67,14 +67,14 @@ def complete_until(read_until: float | None, last: float | None, obstacles: Obst
 
 def least(rows: Iterable[Watermark]) -> dict[str, float | None]:
     """Return for each table the least over all members; None while one of them is missing. ``rows``: newest last."""
-    divisions: dict[str, dict[int, Watermark]] = {}
+    assignments: dict[str, dict[int, Watermark]] = {}
     for row in rows:
-        members = divisions.setdefault(row.table, {})
+        members = assignments.setdefault(row.table, {})
         if any(other.members != row.members for other in members.values()):
             members.clear()  # another division came after that one
         members[row.member] = row
     found: dict[str, float | None] = {}
-    for table, members in divisions.items():
+    for table, members in assignments.items():
         marks = [row.complete_until for row in members.values()]
         known = [mark for mark in marks if mark is not None]
         whole = all(len(members) >= row.members for row in members.values()) and len(known) == len(marks)
@@ -92,12 +92,12 @@ class Watermarks:
     def __init__(
         self,
         tables: Sequence[WatchedTable],
-        division: Assignment,
+        assignment: Assignment,
         store: WatermarkStore,
         snapshots: SnapshotStore,
         recovery: RecoveryStore,
         metrics: Metrics,
-        progress: TaskHealth,
+        health: TaskHealth,
         *,
         before_look: Callable[[], None] = lambda: None,
         still_there: Callable[[], Awaitable[None]] = _nothing,
@@ -105,12 +105,12 @@ class Watermarks:
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         self._tables = tables
-        self._division = division
+        self._assignment = assignment
         self._store = store
         self._snapshots = snapshots
         self._recovery = recovery
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._before_look = before_look
         self._still_there = still_there
         self._delay_seconds = delay_seconds
@@ -119,7 +119,7 @@ class Watermarks:
 
     async def run(self) -> None:
         """Look, and say so, until cancelled. Raises FatalError."""
-        with self._progress.task("watermarks") as task:
+        with self._health.task("watermarks") as task:
             while True:
                 task.waiting_for("ClickHouse to take the watermarks")
                 try:
@@ -127,7 +127,7 @@ class Watermarks:
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("watermarks", error)
-                    self._progress.log_retry("watermarks", error, self._interval_seconds)
+                    self._health.log_retry("watermarks", error, self._interval_seconds)
                 task.waiting_for("the next watermarks", for_seconds=self._interval_seconds)
                 self._before_look()
                 await asyncio.sleep(self._interval_seconds)
@@ -143,7 +143,7 @@ class Watermarks:
         if self._last is None:
             self._last = await self._before()
         read_until = {each.table: each.complete_until() for each in self._tables}  # before everything else: see above
-        letters = await self._store.open_dead_letters()
+        dead_letters = await self._store.open_dead_letters()
         gaps = {gap.table for gap in await self._recovery.open_gaps()}
         snapshots = await self._snapshots.load()
         found = {}
@@ -151,7 +151,7 @@ class Watermarks:
             obstacles = Obstacles(
                 loaded=_loaded(each, snapshots),
                 open_dead_letters=any(
-                    table == each.table or (not table and source == each.source) for table, source in letters
+                    table == each.table or (not table and source == each.source) for table, source in dead_letters
                 ),
                 open_gaps=each.table in gaps,
             )
@@ -169,10 +169,10 @@ class Watermarks:
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._metrics.retry("watermarks", error)
-            self._progress.log_retry("watermarks", error, pause_seconds)
+            self._health.log_retry("watermarks", error, pause_seconds)
 
         nothing: dict[str, float | None] = {each.table: None for each in self._tables}
-        with self._progress.task("watermarks") as task:
+        with self._health.task("watermarks") as task:
             task.waiting_for("ClickHouse to take back the watermarks")
             known = await retry_forever(self._store.load, backoff=Backoff(), on_retry=on_retry)
             if rewind.marks or any(rewind.acknowledged_before(row.saved_at) for row in known):
@@ -181,7 +181,7 @@ class Watermarks:
     async def _say(self, found: dict[str, float | None]) -> None:
         await self._still_there()
         await self._store.save(
-            [Watermark(table, self._division.member, self._division.members, at) for table, at in found.items()]
+            [Watermark(table, self._assignment.member, self._assignment.members, at) for table, at in found.items()]
         )
         self._last = found
         for table, at in found.items():

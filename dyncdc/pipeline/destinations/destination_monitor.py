@@ -49,7 +49,7 @@ class DestinationMonitor:
         store: DestinationStore,
         snapshots: SnapshotStore,
         recovery: Recovery,
-        engine: Instruments,
+        instruments: Instruments,
     ) -> None:
         self._pipeline = pipeline
         self._targets = targets
@@ -57,7 +57,7 @@ class DestinationMonitor:
         self._store = store
         self._snapshots = snapshots
         self._recovery = recovery
-        self._engine = engine
+        self._instruments = instruments
         self._bound: dict[str, Binding] = {}
         self._held: dict[str, DestinationContents] = {}
         self._held_at: dict[str, float] = {}
@@ -103,7 +103,7 @@ class DestinationMonitor:
         await self._recovery.missed(gaps)
         await self._retry(lambda: self._store.save_bindings(new))
         if leads:
-            with self._engine.progress.task("destinations") as task:
+            with self._instruments.health.task("destinations") as task:
                 task.waiting_for("ClickHouse to show the destinations, from a replica that has all parts")
                 await self._retry(partial(self._look, task))
                 while not self._told_blind and self._suspects(await self._retry(self._all)):
@@ -117,7 +117,7 @@ class DestinationMonitor:
 
     async def run(self) -> None:
         """Look for ever. Raises DestinationChangedError, and FatalError for a gap that may not be made good."""
-        with self._engine.progress.task("destinations") as task:
+        with self._instruments.health.task("destinations") as task:
             while True:
                 task.waiting_for("the next look at the destinations", for_seconds=LOOK_SECONDS)
                 await asyncio.sleep(LOOK_SECONDS)
@@ -126,8 +126,8 @@ class DestinationMonitor:
                     await self._look(task)
                     task.moved()
                 except RetryableError as error:
-                    self._engine.metrics.retry("destinations", error)
-                    self._engine.progress.log_retry(self.name, error, LOOK_SECONDS)
+                    self._instruments.metrics.retry("destinations", error)
+                    self._instruments.health.log_retry(self.name, error, LOOK_SECONDS)
 
     async def _all(self) -> Mapping[str, DestinationState]:
         return await self._store.read_state([target.destination for target in self._targets.values()])
@@ -154,7 +154,7 @@ class DestinationMonitor:
         if not self._told_blind:
             self._told_blind = True
             hint = "grant SELECT ON system.parts to the user; `dyncdc ddl` prints all grants"
-            self._engine.progress.log_error("rows taken out of a destination would not be noticed", hint=hint)
+            self._instruments.health.log_error("rows taken out of a destination would not be noticed", hint=hint)
 
     def _demand(self, standings: Mapping[str, DestinationState], task: TaskProgress) -> None:
         """Raise DestinationChangedError for a table that is another one or gone; a detached one is waited for."""
@@ -204,8 +204,8 @@ class DestinationMonitor:
         try:
             live = await self._store.any_live(self._targets[table].destination)
         except RetryableError as error:
-            self._engine.metrics.retry("destinations", error)
-            self._engine.progress.log_retry(self.name, error, LOOK_SECONDS)
+            self._instruments.metrics.retry("destinations", error)
+            self._instruments.health.log_retry(self.name, error, LOOK_SECONDS)
             return True
         # to find none among many tombstones takes time
         self._live_until[table] = loop.time() + (SAVE_SECONDS if live else LIVE_PAUSE * (loop.time() - began))
@@ -231,7 +231,7 @@ class DestinationMonitor:
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._engine.metrics.retry("destinations", error)
-            self._engine.progress.log_retry(self.name, error, pause_seconds)
+            self._instruments.metrics.retry("destinations", error)
+            self._instruments.health.log_retry(self.name, error, pause_seconds)
 
         return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

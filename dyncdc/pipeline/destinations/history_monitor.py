@@ -60,13 +60,11 @@ class HistoryStore(Protocol):
 class HistoryMonitor:
     """All histories of one pipeline, in its leading member. ``histories``: ClickHouse's name by DynamoDB's."""
 
-    def __init__(
-        self, histories: Mapping[str, str], store: HistoryStore, metrics: Metrics, progress: TaskHealth
-    ) -> None:
+    def __init__(self, histories: Mapping[str, str], store: HistoryStore, metrics: Metrics, health: TaskHealth) -> None:
         self._histories = histories
         self._store = store
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._kept: dict[str, KeptHistory] = {}
         self._missing: dict[str, int] = {}
         self._begun = asyncio.Event()
@@ -94,7 +92,7 @@ class HistoryMonitor:
     async def run(self) -> None:
         """Look for ever, once begun. Raises DestinationChangedError when a history is another table, or gone."""
         await self._begun.wait()
-        with self._progress.task("histories") as task:
+        with self._health.task("histories") as task:
             while True:
                 task.waiting_for("the next look at the histories", for_seconds=LOOK_SECONDS)
                 await asyncio.sleep(LOOK_SECONDS)
@@ -106,7 +104,7 @@ class HistoryMonitor:
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("histories", error)
-                    self._progress.log_retry("histories", error, LOOK_SECONDS)
+                    self._health.log_retry("histories", error, LOOK_SECONDS)
 
     def _demand(self, standings: Mapping[str, DestinationState], task: TaskProgress) -> None:
         detached = []
@@ -142,7 +140,7 @@ class HistoryMonitor:
 
     async def _lost(self, before: KeptHistory, standing: DestinationState, reason: str) -> None:
         row = KeptHistory(before.table, before.history, standing.uuid, before.number + 1, standing.at, reason)
-        self._progress.log_error(
+        self._health.log_error(
             "history lost changes",
             table=before.table,
             history=before.history,

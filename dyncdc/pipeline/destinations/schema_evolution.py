@@ -132,18 +132,18 @@ class SchemaEvolution:
         self._stopping.set()
         self._news.set()
 
-    async def run(self, metrics: Metrics, progress: TaskHealth) -> None:
+    async def run(self, metrics: Metrics, health: TaskHealth) -> None:
         """Add columns until stopped. Raises DestinationChangedError."""
         loop = asyncio.get_running_loop()
         while True:
             await self._next_news(loop.time)
-            with progress.task("columns") as task:
+            with health.task("columns") as task:
                 last = self._stopping.is_set()
                 self._news.clear()
-                await self._look_again(metrics, progress, task, last=last)
+                await self._look_again(metrics, health, task, last=last)
                 for table, evolved in self.tables.items():
                     if last or loop.time() >= evolved.retry_at:
-                        await self._evolve(table, evolved, metrics, progress, task, last=last)
+                        await self._evolve(table, evolved, metrics, health, task, last=last)
             if last:
                 return
 
@@ -161,25 +161,25 @@ class SchemaEvolution:
         except TimeoutError:
             return
 
-    async def _look_again(self, metrics: Metrics, progress: TaskHealth, task: TaskProgress, *, last: bool) -> None:
+    async def _look_again(self, metrics: Metrics, health: TaskHealth, task: TaskProgress, *, last: bool) -> None:
         while self._changed and not last:
             table = self._changed.pop()
             task.waiting_for(f"the columns of {table}")
-            await self._retried(partial(self.columns.refresh, table), metrics, progress, task)
+            await self._retried(partial(self.columns.refresh, table), metrics, health, task)
 
     async def _evolve(
         self,
         table: str,
         evolved: EvolvingTable,
         metrics: Metrics,
-        progress: TaskHealth,
+        health: TaskHealth,
         task: TaskProgress,
         *,
         last: bool,
     ) -> None:
         decision = decide(evolved.unmapped.drain(), evolved)
         if decision.full:
-            self._tell_full(table, evolved, progress)
+            self._tell_full(table, evolved, health)
         waiting = {column.path: column for column in (*self._pending.pop(table, ()), *decision.columns)}
         if not waiting:
             return
@@ -189,14 +189,14 @@ class SchemaEvolution:
             if last:
                 await self.columns.add(table, columns)
             else:
-                await self._retried(partial(self.columns.add, table, columns), metrics, progress, task)
+                await self._retried(partial(self.columns.add, table, columns), metrics, health, task)
         except DestinationChangedError:
             raise
         except (RetryableError, FatalError) as error:
-            self._refused(table, columns, error, metrics, progress)
+            self._refused(table, columns, error, metrics, health)
         else:
             self._said.pop(table, None)
-            progress.log_info("columns added", table=table, columns=[column.name for column in columns][:20])
+            health.log_info("columns added", table=table, columns=[column.name for column in columns][:20])
 
     def _refused(
         self,
@@ -204,7 +204,7 @@ class SchemaEvolution:
         columns: tuple[ColumnSpec, ...],
         error: RetryableError | FatalError,
         metrics: Metrics,
-        progress: TaskHealth,
+        health: TaskHealth,
     ) -> None:
         """Keep the columns for another try; their attributes are in the spill meanwhile."""
         self._pending[table] = columns
@@ -213,21 +213,21 @@ class SchemaEvolution:
         if self._said.get(table) != str(error):
             self._said[table] = str(error)
             hint = error.hint or 'or set evolve = "spill"'
-            progress.log_error("columns not added", table=table, error=str(error), hint=hint)
+            health.log_error("columns not added", table=table, error=str(error), hint=hint)
 
-    def _tell_full(self, table: str, evolved: EvolvingTable, progress: TaskHealth) -> None:
+    def _tell_full(self, table: str, evolved: EvolvingTable, health: TaskHealth) -> None:
         evolved.unmapped.closed = True
         if table not in self._told:
             self._told.add(table)
             hint = "new attributes stay in the spill; raise tables.max_columns, or `dyncdc promote` the ones you need"
-            progress.log_error("max_columns reached", table=table, max_columns=evolved.max_columns, hint=hint)
+            health.log_error("max_columns reached", table=table, max_columns=evolved.max_columns, hint=hint)
 
     async def _retried(
-        self, operation: Callable[[], Awaitable[None]], metrics: Metrics, progress: TaskHealth, task: TaskProgress
+        self, operation: Callable[[], Awaitable[None]], metrics: Metrics, health: TaskHealth, task: TaskProgress
     ) -> None:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             metrics.retry("evolve", error)
-            progress.log_retry("columns", error, pause_seconds)
+            health.log_retry("columns", error, pause_seconds)
 
         await retry_forever(operation, backoff=Backoff(), on_retry=on_retry)
         task.moved()

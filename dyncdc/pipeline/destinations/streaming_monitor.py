@@ -43,7 +43,7 @@ class StreamingMonitor:
         source: Source,
         origin: Origin,
         recovery: Recovery,
-        engine: Instruments,
+        instruments: Instruments,
         *,
         table_id: str = "",
         pause_seconds: float = LOOK_SECONDS,
@@ -55,7 +55,7 @@ class StreamingMonitor:
         self._source = source
         self._origin = origin
         self._recovery = recovery
-        self._engine = engine
+        self._instruments = instruments
         self._active_at = 0.0
         self._off = False
 
@@ -70,7 +70,7 @@ class StreamingMonitor:
         SourceLostError when the table is another one: the next life writes down what was missed, and may find that the
         destination does not fit its key.
         """
-        with self._engine.progress.task(self.name) as task:
+        with self._instruments.health.task(self.name) as task:
             while True:
                 task.waiting_for("DynamoDB to show the streaming destination")
                 await self._look(task)
@@ -86,14 +86,14 @@ class StreamingMonitor:
             task.failed(self._trouble(error))
             return
         except RetryableError as error:  # nor does it when AWS is away; everything else goes on
-            self._engine.metrics.retry("destination", error)
-            self._engine.progress.log_retry(self.name, error, self._pause_seconds)
+            self._instruments.metrics.retry("destination", error)
+            self._instruments.health.log_retry(self.name, error, self._pause_seconds)
             return
         except ConfigError as error:  # the table is gone, and its destination with it
             seen, found, failure = None, "", self._trouble(error)
         task.moved()
         if found not in ("", self._table_id):
-            self._engine.progress.log_error("table recreated", table=self._table)
+            self._instruments.health.log_error("table recreated", table=self._table)
             raise SourceLostError(f"watching table {self._table}: it was deleted and created anew")
         if seen is None:
             await self._switched_off()
@@ -109,7 +109,7 @@ class StreamingMonitor:
         self._active_at = self._active_at or self._recovery.covered(self._table)
         if self._active_at and not self._off:
             self._off = True
-            self._engine.progress.log_error("streaming destination disabled", table=self._table)
+            self._instruments.health.log_error("streaming destination disabled", table=self._table)
             # It was switched off after it was last seen: coverage that began before does not close this gap.
             await self._missed_until(max(self._source.server_time, self._active_at + 1.0))
 
@@ -117,6 +117,6 @@ class StreamingMonitor:
         await self._recovery.missed([Gap(self._table, self._source.id, "", self._active_at, instant, reason=WAS_OFF)])
 
     def _trouble(self, error: DyncdcError) -> str:
-        self._engine.metrics.error("destination", error)
-        self._engine.progress.log_retry(self.name, error, self._pause_seconds)
+        self._instruments.metrics.error("destination", error)
+        self._instruments.health.log_retry(self.name, error, self._pause_seconds)
         return str(error)

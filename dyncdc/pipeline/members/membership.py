@@ -90,10 +90,10 @@ def _stable(shard: ShardId) -> int:
     return int(number.group()) if number else zlib.crc32(shard.encode())
 
 
-def replaced(division: Assignment, newer: int, epoch: int) -> FatalError:
+def replaced(assignment: Assignment, newer: int, epoch: int) -> FatalError:
     """Say that another process is this member now."""
     return FatalError(
-        f"being member {division}: another dyncdc process with this pipeline name took over"
+        f"being member {assignment}: another dyncdc process with this pipeline name took over"
         f" (its epoch {newer}, ours {epoch})",
         hint="run one process per member, or give this one another `pipeline` name",
     )
@@ -109,22 +109,22 @@ class Membership:
 
     def __init__(
         self,
-        division: Assignment,
+        assignment: Assignment,
         store: MemberStore,
         tables: Collection[str],
         metrics: Metrics,
-        progress: TaskHealth,
+        health: TaskHealth,
         *,
         since: float = float("inf"),
         after: int = 0,
     ) -> None:
-        self.division = division
+        self.assignment = assignment
         self._since = since
         self._after = after
         self._store = store
         self._tables = tuple(sorted(tables))
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._epoch = 0
         self._trouble: dict[str, str] = {}
         self._seen: Sequence[Member] = ()
@@ -149,26 +149,28 @@ class Membership:
 
         One that has done its part (``--once``) and left since this process joined, or its run began, is as good.
         """
-        if not self.division.shared:
+        if not self.assignment.shared:
             return True
         seen = [*self.live(), *(one for one in self._seen if self._left_lately(one))]
-        there = {one.member for one in seen if one.members == self.division.members and one.follows(tables)}
-        return there | {self.division.member} >= set(range(self.division.members))
+        there = {one.member for one in seen if one.members == self.assignment.members and one.follows(tables)}
+        return there | {self.assignment.member} >= set(range(self.assignment.members))
 
     def _left_lately(self, one: Member) -> bool:
         return one.left and one.seen_at >= self._joined_at
 
     def owner_left(self, source: SourceId, shard: ShardId) -> bool:
         """Whether a shard's owner has ended in order, since this process joined: it reads nothing more."""
-        owner = self.division.owner(source, shard)
+        owner = self.assignment.owner(source, shard)
         return any(
-            self._left_lately(one) for one in self._seen if (one.member, one.members) == (owner, self.division.members)
+            self._left_lately(one)
+            for one in self._seen
+            if (one.member, one.members) == (owner, self.assignment.members)
         )
 
     def unowned(self, shards: Iterable[Shard]) -> int:
         """How many of these shards belong to a member that is not alive."""
-        there = {one.member for one in self.live() if one.members == self.division.members} | {self.division.member}
-        return sum(1 for shard in shards if self.division.owner(shard.source, shard.id) not in there)
+        there = {one.member for one in self.live() if one.members == self.assignment.members} | {self.assignment.member}
+        return sum(1 for shard in shards if self.assignment.owner(shard.source, shard.id) not in there)
 
     def report(self, snapshot: SourceId, trouble: str) -> None:
         """Let the others know why this member cannot finish its part of a snapshot; "" once it can."""
@@ -180,7 +182,7 @@ class Membership:
 
     def errors(self, snapshot: SourceId) -> Mapping[int, str]:
         """Which other members cannot finish their part of a snapshot, and why."""
-        mine = self.division.member
+        mine = self.assignment.member
         return {
             one.member: one.errors[snapshot] for one in self.live() if one.member != mine and snapshot in one.errors
         }
@@ -195,7 +197,7 @@ class Membership:
         seen = await self._retry(self._members)
         if self._after:
             self._refuse_replaced(seen, self._after)
-        with self._progress.task("start") as task:
+        with self._health.task("start") as task:
             task.planned("members of another division may still be alive", for_seconds=LIVE_SECONDS)
             while strangers := self._strangers(seen):
                 for one in strangers:
@@ -217,7 +219,7 @@ class Membership:
 
     async def run(self) -> None:
         """Be seen, and look at the others, until cancelled. Raises FatalError when this process must not go on."""
-        with self._progress.task("members") as task:
+        with self._health.task("members") as task:
             while True:
                 pause_seconds = BEAT_SECONDS if self.all_follow(()) else GATHERING_SECONDS
                 task.waiting_for("the next look at the members", for_seconds=pause_seconds)
@@ -233,7 +235,7 @@ class Membership:
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("members", error)
-                    self._progress.log_retry("members", error, BEAT_SECONDS)
+                    self._health.log_retry("members", error, BEAT_SECONDS)
 
     async def leave(self) -> None:
         """Say that this process reads and writes nothing more. Raises RetryableError, FatalError."""
@@ -255,7 +257,7 @@ class Membership:
         """Decide whether this process may go on. Of two divisions the older stays, unless it was taken for dead."""
         self._refuse_replaced(seen, self._epoch)
         strangers = self._strangers(seen)
-        mine = self._epoch, self.division.members, self.division.member
+        mine = self._epoch, self.assignment.members, self.assignment.member
         older = [one for one in strangers if (one.epoch, one.members, one.member) < mine]
         if older or (strangers and lapsed):
             raise self._refused(strangers)
@@ -266,27 +268,27 @@ class Membership:
 
     def _refuse_replaced(self, seen: Sequence[Member], epoch: int) -> None:
         for one in seen:
-            if (one.member, one.members) == (self.division.member, self.division.members) and one.epoch > epoch:
-                raise replaced(self.division, one.epoch, epoch)
+            if (one.member, one.members) == (self.assignment.member, self.assignment.members) and one.epoch > epoch:
+                raise replaced(self.assignment, one.epoch, epoch)
 
     def _strangers(self, seen: Sequence[Member]) -> list[Member]:
-        return [one for one in self._sightings.alive(seen) if one.members != self.division.members]
+        return [one for one in self._sightings.alive(seen) if one.members != self.assignment.members]
 
     def _refused(self, strangers: Sequence[Member]) -> FatalError:
         names = ", ".join(sorted(f"{one.member}/{one.members}" for one in strangers))
         return FatalError(
-            f"being member {self.division}: members of another division are alive: {names}",
+            f"being member {self.assignment}: members of another division are alive: {names}",
             hint="to change how many members there are, stop all, then start all with the new number",
         )
 
     def _is_me(self, one: Member) -> bool:
-        mine = (self.division.member, self.division.members, self._epoch)
+        mine = (self.assignment.member, self.assignment.members, self._epoch)
         return (one.member, one.members, one.epoch) == mine
 
     def _row(self) -> Member:
         return Member(
-            self.division.member,
-            self.division.members,
+            self.assignment.member,
+            self.assignment.members,
             self._epoch,
             tables=self._tables,
             errors=dict(self._trouble),
@@ -295,8 +297,8 @@ class Membership:
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._metrics.retry("members", error)
-            self._progress.log_retry("members", error, pause_seconds)
+            self._health.log_retry("members", error, pause_seconds)
 
-        with self._progress.task("members") as task:
+        with self._health.task("members") as task:
             task.waiting_for(SHOWN)
             return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

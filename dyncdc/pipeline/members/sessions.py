@@ -22,10 +22,10 @@ ID_BYTES = 12
 class SessionClaim:
     """The session of one life."""
 
-    def __init__(self, division: Assignment, store: SessionStore, members: MemberStore, process: Process) -> None:
+    def __init__(self, assignment: Assignment, store: SessionStore, members: MemberStore, process: Process) -> None:
         self._store = store
         self._members = members
-        self.session = Session(division.member, division.members, 0, secrets.token_hex(ID_BYTES), process)
+        self.session = Session(assignment.member, assignment.members, 0, secrets.token_hex(ID_BYTES), process)
 
     async def take(self, epoch: int) -> int:
         """Begin the session under this epoch or a later one, and return which. Raises RetryableError.
@@ -57,7 +57,7 @@ class SessionClaim:
 def took_over(later: Session, ours: Session) -> FatalError:
     """Say that another process has taken the place of this one."""
     return FatalError(
-        f"being member {Assignment(ours.member, ours.members)}: another dyncdc process with this pipeline name took over"
-        f" (on {later.process.host or 'an unknown host'}, its epoch {later.epoch}, ours {ours.epoch})",
+        f"being member {Assignment(ours.member, ours.members)}: another dyncdc process with this pipeline name took"
+        f" over (on {later.process.host or 'an unknown host'}, its epoch {later.epoch}, ours {ours.epoch})",
         hint="run one process per member of a pipeline, or give this one another `pipeline` name",
     )

@@ -64,13 +64,13 @@ class Predecessor:
     """Whoever is at work as the member that this process is to be."""
 
     def __init__(
-        self, division: Assignment, members: MemberStore, sessions: SessionStore, how: Succession, progress: TaskHealth
+        self, assignment: Assignment, members: MemberStore, sessions: SessionStore, how: Succession, health: TaskHealth
     ) -> None:
-        self._division = division
+        self._assignment = assignment
         self._members = members
         self._sessions = sessions
         self._how = how
-        self._progress = progress
+        self._health = health
         self._sightings = Sightings()
 
     async def wait(self, after: int, task: TaskProgress) -> bool:
@@ -84,14 +84,14 @@ class Predecessor:
         waited = False
         while not self._how.take_over and (found := await self._find(after)):
             if after:
-                raise replaced(self._division, found[0][0].epoch, after)
+                raise replaced(self._assignment, found[0][0].epoch, after)
             if not self._how.waits:
                 raise self._how.refused(*found[0])
             what = at_work(*found[0])
             task.moved()
             task.planned(f"another dyncdc process with this pipeline name and member number is at work: {what}")
             if not waited:
-                self._progress.log_info("waiting for another process to end", other=what)
+                self._health.log_info("waiting for another process to end", other=what)
             waited = True
             await asyncio.sleep(POLL_SECONDS)
         task.planned("")
@@ -100,7 +100,7 @@ class Predecessor:
     async def _find(self, after: int) -> list[tuple[Member, Session]]:
         seen = await self._retry(self._members.members)
         self._sightings.look(seen)
-        mine = self._division.member, self._division.members
+        mine = self._assignment.member, self._assignment.members
         there = [
             one
             for one in self._sightings.alive(seen)
@@ -112,6 +112,6 @@ class Predecessor:
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._progress.log_retry("start", error, pause_seconds)
+            self._health.log_retry("start", error, pause_seconds)
 
         return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

@@ -17,17 +17,17 @@ from .shard_reader import Instruments, OnHole, ShardReader
 class ReaderPool:
     """All running pumps, stream and snapshot alike. Lives inside the task group of the coordinator."""
 
-    def __init__(self, engine: Instruments, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
-        self._engine = engine
+    def __init__(self, instruments: Instruments, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
+        self._instruments = instruments
         self._checkpointer = checkpointer
         self._tasks = tasks
         self._running: dict[tuple[SourceId, ShardId], asyncio.Task[None]] = {}
-        self.pumps: dict[tuple[SourceId, ShardId], ShardReader] = {}
+        self.shard_readers: dict[tuple[SourceId, ShardId], ShardReader] = {}
         self.failed: dict[tuple[SourceId, ShardId], CorruptSnapshotError] = {}
 
     def running(self, source: SourceId) -> set[ShardId]:
         """Shards of ``source`` that are being read, or were given up after a failure."""
-        return {shard for owner, shard in (*self.pumps, *self.failed) if owner == source}
+        return {shard for owner, shard in (*self.shard_readers, *self.failed) if owner == source}
 
     def follow(self, shard: Shard, start: Mark) -> None:
         """Give the shard a row in the checkpoints; reading may begin later, once its parents are finished."""
@@ -54,11 +54,13 @@ class ReaderPool:
         """
         key = shard.source, shard.id
         ledger = self._checkpointer.ledgers[key]
-        pump = ShardReader(self._engine, source, decoder, ledger, patient=patient, on_hole=on_hole, unusable=unusable)
-        self.pumps[key] = pump
-        task = self._tasks.create_task(self._run(pump, shard, on_end, on_lost), name=pump.name)
+        shard_reader = ShardReader(
+            self._instruments, source, decoder, ledger, patient=patient, on_hole=on_hole, unusable=unusable
+        )
+        self.shard_readers[key] = shard_reader
+        task = self._tasks.create_task(self._run(shard_reader, shard, on_end, on_lost), name=shard_reader.name)
         self._running[key] = task
-        self._engine.progress.log_info("shard started", source=source.label, shard=shard.id)
+        self._instruments.health.log_info("shard started", source=source.label, shard=shard.id)
         task.add_done_callback(partial(self._left, key))
 
     def _left(self, key: tuple[SourceId, ShardId], task: asyncio.Task[None]) -> None:
@@ -89,26 +91,26 @@ class ReaderPool:
 
     async def _run(
         self,
-        pump: ShardReader,
+        shard_reader: ShardReader,
         shard: Shard,
         on_end: Callable[[RawChunk | None], None],
         on_lost: Callable[[ShardId, PositionLostError], None] | None,
     ) -> None:
         last: RawChunk | None = None
         try:
-            last = await pump.run()
-            self._engine.progress.log_info("shard finished", source=pump.label, shard=shard.id)
+            last = await shard_reader.run()
+            self._instruments.health.log_info("shard finished", source=shard_reader.label, shard=shard.id)
         except CorruptSnapshotError as error:
             self.failed[shard.source, shard.id] = error
-            self._engine.metrics.error("fetch", error)
-            self._engine.progress.log_retry(pump.name, error, None)
+            self._instruments.metrics.error("fetch", error)
+            self._instruments.health.log_retry(shard_reader.name, error, None)
         except PositionLostError as error:
             if on_lost is None:
                 raise FatalError(str(error), hint=error.hint) from error
-            self._engine.metrics.error("fetch", error)
+            self._instruments.metrics.error("fetch", error)
             on_lost(shard.id, error)
             return
         finally:
-            del self.pumps[shard.source, shard.id]
-            self._engine.metrics.shard_ended(pump.label, shard.id)
+            del self.shard_readers[shard.source, shard.id]
+            self._instruments.metrics.shard_ended(shard_reader.label, shard.id)
         on_end(last)

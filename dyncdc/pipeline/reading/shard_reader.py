@@ -121,11 +121,11 @@ class Instruments:
     budget: ByteBudget
     writer: Writer
     metrics: Metrics
-    progress: TaskHealth
+    health: TaskHealth
     clock: Callable[[], float]
     fetch_ceiling_bytes: int = 2 * 2**20
-    diversion: DeadLetterLimiter = field(default_factory=DeadLetterLimiter)
-    crowd: IdlePollLimiter = field(default_factory=IdlePollLimiter)
+    dead_letter_limiter: DeadLetterLimiter = field(default_factory=DeadLetterLimiter)
+    idle_poll_limiter: IdlePollLimiter = field(default_factory=IdlePollLimiter)
     delays: ArrivalDelays = field(default_factory=ArrivalDelays)
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one fetch that may need more than its share of the budget."""
@@ -136,7 +136,7 @@ class ShardReader:
 
     def __init__(
         self,
-        engine: Instruments,
+        instruments: Instruments,
         source: Source,
         decoder: Decoder,
         ledger: ShardLedger,
@@ -147,7 +147,7 @@ class ShardReader:
     ) -> None:
         """``unusable``: DynamoDB tables whose records are left out here, so that the position must not pass them."""
         self._unusable = frozenset(unusable)
-        self._engine = engine
+        self._instruments = instruments
         self._source = source
         self._decoder = decoder
         self._ledger = ledger
@@ -159,10 +159,10 @@ class ShardReader:
         self._looked_at = float("-inf")
         self._edge = RetentionEdge(ledger.frontier.read_until)
         if isinstance(source, Rereading):
-            engine.writer.sources[source.id] = source
+            instruments.writer.sources[source.id] = source
         self._backoff = Backoff(first_seconds=0.2)
         self._pace = PollInterval(source.pause_seconds)
-        self._size = FetchSize(ceiling_bytes=engine.fetch_ceiling_bytes)
+        self._size = FetchSize(ceiling_bytes=instruments.fetch_ceiling_bytes)
         self.tip_seen_at = float("-inf")
         """Loop time at which the last fetch that reached the tip was begun. All of it is with the writer."""
         self.put_until = 0.0
@@ -194,9 +194,9 @@ class ShardReader:
         Raises PositionLostError, CorruptSnapshotError, FatalError. Everything that was put stays valid.
         """
         after = self._ledger.frontier.position
-        crowd = self._engine.crowd
-        crowd.shards += 1
-        with self._engine.progress.task(self.name) as task:
+        idle_poll_limiter = self._instruments.idle_poll_limiter
+        idle_poll_limiter.shards += 1
+        with self._instruments.health.task(self.name) as task:
             try:
                 while True:
                     chunk = await self._turn(after, task)
@@ -205,13 +205,13 @@ class ShardReader:
                     after = chunk.end
                     if chunk.closed:
                         return replace(chunk, read_until=self._read_before or chunk.read_until)
-                    pause_seconds = self._pace.after(chunk, least_idle_seconds=crowd.least_idle_seconds)
+                    pause_seconds = self._pace.after(chunk, least_idle_seconds=idle_poll_limiter.least_idle_seconds)
                     if pause_seconds > 0.0:
                         task.waiting_for("new records", for_seconds=pause_seconds)
-                        with self._engine.metrics.stage("idle"):
+                        with self._instruments.metrics.stage("idle"):
                             await asyncio.sleep(pause_seconds)
             finally:
-                crowd.shards -= 1
+                idle_poll_limiter.shards -= 1
                 self._source.forget(self._shard)
 
     async def _turn(self, after: Position, task: TaskProgress) -> RawChunk | None:
@@ -219,10 +219,10 @@ class ShardReader:
 
         The answer has lost its records: nobody may hold them while the shard rests.
         """
-        engine = self._engine
+        instruments = self._instruments
         task.waiting_for("budget")
         async with AsyncExitStack() as alone:
-            with engine.metrics.stage("budget_wait"):
+            with instruments.metrics.stage("budget_wait"):
                 reservation = await self._reserve(alone)
             try:
                 chunk, blocks, whole = await self._read(after, reservation, alone, task)
@@ -247,16 +247,16 @@ class ShardReader:
 
         ``alone`` is closed once the answer is there, or the fetch has failed.
         """
-        engine, tables = self._engine, self._decoder.tables
-        share_bytes = int(engine.budget.capacity_bytes * ALONE_SHARE)
+        instruments, tables = self._instruments, self._decoder.tables
+        share_bytes = int(instruments.budget.capacity_bytes * ALONE_SHARE)
         while True:
-            await engine.writer.wait_for_capacity(tables)
+            await instruments.writer.wait_for_capacity(tables)
             largest_bytes = self._large.largest_answer_bytes if self._large is not None else 0
             nbytes = max(self._size.expected_bytes, largest_bytes) * FETCH_COST
             if nbytes > share_bytes:
-                await alone.enter_async_context(engine.alone)
-            reservation = await engine.budget.reserve(min(nbytes, share_bytes))
-            if engine.writer.has_capacity(tables):
+                await alone.enter_async_context(instruments.alone)
+            reservation = await instruments.budget.reserve(min(nbytes, share_bytes))
+            if instruments.writer.has_capacity(tables):
                 return reservation
             reservation.release()
             await alone.aclose()
@@ -265,7 +265,7 @@ class ShardReader:
         self, after: Position, reservation: Reservation, alone: AsyncExitStack, task: TaskProgress
     ) -> tuple[RawChunk, list[Block], bool]:
         """Fetch and decode, counted as under way: the writer does not hurry for bytes that are about to come free."""
-        self._engine.writer.fetching += 1
+        self._instruments.writer.fetching += 1
         try:
             task.waiting_for("the source")
             chunk = await self._fetch(after, task)
@@ -279,11 +279,11 @@ class ShardReader:
             task.moved()
             return chunk, *await self._decode(chunk, reservation)
         finally:
-            self._engine.writer.fetching -= 1
+            self._instruments.writer.fetching -= 1
 
     async def _fetch(self, after: Position, task: TaskProgress) -> RawChunk:
         begun = asyncio.get_running_loop().time()
-        with self._engine.metrics.stage("fetch"):
+        with self._instruments.metrics.stage("fetch"):
             try:
                 chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
             except (ConfigError, FatalError) as error:
@@ -293,13 +293,13 @@ class ShardReader:
                 raise RetryableError(str(error), hint=error.hint) from error
         task.failed("")
         self._read_at = begun
-        self._answered_at, self._answered_by_clock = asyncio.get_running_loop().time(), self._engine.clock()
+        self._answered_at, self._answered_by_clock = asyncio.get_running_loop().time(), self._instruments.clock()
         self._backoff.reset()
         self._size.learn(chunk.nbytes, len(chunk.records))
-        self._engine.metrics.fetched(
+        self._instruments.metrics.fetched(
             self._source.label,
             self._shard.id,
-            self._engine.clock(),
+            self._instruments.clock(),
             chunk.behind_seconds,
             self._headroom_seconds(chunk),
         )
@@ -359,19 +359,21 @@ class ShardReader:
         whole = True
         judged, buried = 0, list[DeadLetter]()
         held = chunk.nbytes
-        with self._engine.metrics.stage("decode"):
+        with self._instruments.metrics.stage("decode"):
             for decoded in self._decoder.decode(chunk):
                 blocks += decoded.blocks
                 held += sum(block.nbytes for block in decoded.blocks)
                 if held > reservation.nbytes:  # a history holds each image once more
                     reservation.resize(held)
-                buried += (replace(letter, ordinal=judged + letter.ordinal) for letter in decoded.dead_letters)
+                buried += (
+                    replace(dead_letter, ordinal=judged + dead_letter.ordinal) for dead_letter in decoded.dead_letters
+                )
                 judged += decoded.judged
                 whole = whole and self._unusable.isdisjoint(decoded.records)
-                self._engine.metrics.decoded(decoded)
+                self._instruments.metrics.decoded(decoded)
                 await asyncio.sleep(0)
-        self._engine.progress.diverted(buried)
-        self._engine.diversion.count_decoded(self._shard, judged, buried, chunk.positions)
+        self._instruments.health.diverted(buried)
+        self._instruments.dead_letter_limiter.count_decoded(self._shard, judged, buried, chunk.positions)
         return blocks, whole
 
     def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool) -> None:
@@ -386,25 +388,25 @@ class ShardReader:
             incomplete=not whole,
         )
         for block in blocks:
-            self._engine.writer.put(block, receipt, self._answered_at)
+            self._instruments.writer.put(block, receipt, self._answered_at)
         if chunk.closed:
             # Behind the data: it cannot overtake what was read before it.
             self._ledger.track(Mark(chunk.end, self._read_before or chunk.read_until, finished=True), 0, lambda: None)
-            self._engine.writer.flush_soon(self._decoder.tables)
+            self._instruments.writer.flush_soon(self._decoder.tables)
 
     def _measure(self, chunk: RawChunk, blocks: Sequence[Block]) -> None:
         """How long the newest change of the chunk took to get into the stream, and from there to us."""
         created = max((block.created for block in blocks), default=0.0)
         if not chunk.arrived:
             return
-        self._engine.metrics.passed("stream_to_read", self._answered_by_clock - chunk.arrived)
+        self._instruments.metrics.passed("stream_to_read", self._answered_by_clock - chunk.arrived)
         if created:
             delay_seconds = chunk.arrived - created
-            self._engine.metrics.passed("source_to_stream", delay_seconds)
-            self._engine.delays.saw(chunk.shard.source, delay_seconds, self._answered_at)
+            self._instruments.metrics.passed("source_to_stream", delay_seconds)
+            self._instruments.delays.saw(chunk.shard.source, delay_seconds, self._answered_at)
 
     async def _rest(self, error: RetryableError) -> None:
         pause_seconds = self._backoff.next_seconds()
-        self._engine.metrics.retry("fetch", error)
-        self._engine.progress.log_retry(self.name, error, pause_seconds)
+        self._instruments.metrics.retry("fetch", error)
+        self._instruments.health.log_retry(self.name, error, pause_seconds)
         await asyncio.sleep(pause_seconds)

@@ -36,7 +36,7 @@ class StreamReader:
         decoder: Decoder,
         readers: ReaderPool,
         checkpointer: Checkpointer,
-        engine: Instruments,
+        instruments: Instruments,
         recovery: Recovery,
         membership: Membership,
         tables: Collection[str] = (),
@@ -48,7 +48,7 @@ class StreamReader:
         self._decoder = decoder
         self._readers = readers
         self._checkpointer = checkpointer
-        self._engine = engine
+        self._instruments = instruments
         self._recovery = recovery
         self._membership = membership
         self._tables = tables
@@ -84,12 +84,12 @@ class StreamReader:
     def _begins_here(self) -> bool:
         """Whether the source was never read: by this member, where others have begun before it."""
         saved = self._checkpointer.saved(self.source.id)
-        if not self._membership.division.shared or self._recovery.was_checkpointed(self.source.id):
+        if not self._membership.assignment.shared or self._recovery.was_checkpointed(self.source.id):
             return not saved
         return not any(self._owns(Shard(self.source.id, shard)) for shard in saved)
 
     def _owns(self, shard: Shard) -> bool:
-        return self._membership.division.owns(shard)
+        return self._membership.assignment.owns(shard)
 
     def _ended_elsewhere(self, sources: Collection[SourceId]) -> None:
         """Only the list tells which children other members' shards have left to us."""
@@ -114,7 +114,7 @@ class StreamReader:
         backoff = Backoff(first_seconds=0.2)
         next_list = loop.time()  # the first list is due
         pause_seconds = 0.0
-        with self._engine.progress.task(self._name) as task:
+        with self._instruments.health.task(self._name) as task:
             while True:
                 self._wake.clear()
                 if self._list_now or loop.time() >= next_list:
@@ -125,8 +125,8 @@ class StreamReader:
                         pause_seconds = self._list_interval_seconds
                     except RetryableError as error:
                         pause_seconds = backoff.next_seconds()
-                        self._engine.metrics.retry("discovery", error)
-                        self._engine.progress.log_retry(self._name, error, pause_seconds)
+                        self._instruments.metrics.retry("discovery", error)
+                        self._instruments.health.log_retry(self._name, error, pause_seconds)
                     next_list = loop.time() + pause_seconds
                 self._release()
                 if self.held.is_set():
@@ -232,11 +232,11 @@ class StreamReader:
 
     def _read_so_far(self, shard: ShardId, frontier: Mark) -> Mark:
         """What has been read and waits for ClickHouse cannot expire any more; who reads on notices what does."""
-        pump = self._readers.pumps.get((self.source.id, shard))
-        if pump is None:
+        shard_reader = self._readers.shard_readers.get((self.source.id, shard))
+        if shard_reader is None:
             return frontier
-        reading = pump.is_reading(asyncio.get_running_loop().time())
-        until = self.source.server_time if reading else pump.put_until
+        reading = shard_reader.is_reading(asyncio.get_running_loop().time())
+        until = self.source.server_time if reading else shard_reader.put_until
         return replace(frontier, read_until=max(frontier.read_until, until))
 
     async def _fell_off(self, shard: Shard, mark: Mark, hole: Hole) -> None:
@@ -376,9 +376,13 @@ class StreamReader:
         first = self._claimed.setdefault(shard.id, saved.read_until)
         return saved.read_until if saved.read_until > first else None
 
-    def pumps(self) -> list[ShardReader]:
+    def shard_readers(self) -> list[ShardReader]:
         """Pumps of this stream that run now."""
-        return [pump for (source, _), pump in self._readers.pumps.items() if source == self.source.id]
+        return [
+            shard_reader
+            for (source, _), shard_reader in self._readers.shard_readers.items()
+            if source == self.source.id
+        ]
 
     def pending(self) -> bool:
         """Whether a listed shard of this member is neither finished nor being read, or others wait for its end."""
@@ -399,7 +403,7 @@ class StreamReader:
         """
         finished = self._checkpointer.finished(self.source.id)
         return self._checkpointer.looked_at > self._membership.looked_at and any(
-            not self._membership.division.owns(Shard(self.source.id, parent))
+            not self._membership.assignment.owns(Shard(self.source.id, parent))
             and self._membership.owner_left(self.source.id, parent)
             for parent in shard.parents - set(finished)
         )

@@ -63,14 +63,14 @@ class Recovery:
         store: RecoveryStore,
         policy: Policy,
         metrics: Metrics,
-        progress: TaskHealth,
+        health: TaskHealth,
         membership: Membership,
     ) -> None:
         self._membership = membership
         self._store = store
         self._policy = policy
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._gaps: dict[tuple[str, str, str, int], Gap] = {}
         self._recovered: dict[tuple[str, str, str, int], float] = {}
         """Gaps that this life has closed, and where they ended: a look that was under way may still show them."""
@@ -180,7 +180,7 @@ class Recovery:
         for gap in stamped:
             if gap.key not in self._gaps:
                 self._metrics.gaps.labels(gap.table).inc()
-                self._progress.log_error(
+                self._health.log_error(
                     "position lost", table=gap.table, shard=gap.shard, position=gap.position, gap=in_words(gap)
                 )
             self._gaps[gap.key] = gap
@@ -258,11 +258,11 @@ class Recovery:
             if self._gaps.get(gap.key) != gap:
                 continue  # it has gone on meanwhile: another snapshot has to close the rest
             del self._gaps[gap.key]
-            self._progress.log_info("gap recovered", table=gap.table, shard=gap.shard, snapshot=snapshot.id)
+            self._health.log_info("gap recovered", table=gap.table, shard=gap.shard, snapshot=snapshot.id)
         for request in done:
             del self._requests[request.id]
             self._closed.add(request.id)
-            self._progress.log_info(
+            self._health.log_info(
                 "snapshot request done", table=request.table, request=request.id, snapshot=snapshot.id
             )
 
@@ -271,14 +271,14 @@ class Recovery:
 
         Raises FatalError for a gap that may not, or cannot, be made good.
         """
-        with self._progress.task("requests") as task:
+        with self._health.task("requests") as task:
             while True:
                 task.waiting_for("the next look at requests", for_seconds=REQUEST_POLL_SECONDS)
                 await asyncio.sleep(REQUEST_POLL_SECONDS)
                 task.waiting_for("ClickHouse to show the requests")
                 requests = await self._retry(self._store.open_requests)
                 self._take(requests)
-                if self._membership.division.shared:
+                if self._membership.assignment.shared:
                     self._forget({request.id for request in requests})
                     await self._adopt()
                 task.moved()
@@ -292,14 +292,14 @@ class Recovery:
             if (mine is None or mine.end < gap.end) and self._recovered.get(gap.key, -1.0) < gap.end:
                 self._gaps[gap.key] = gap
                 self.wanted(gap.table).set()
-        if not self._membership.division.is_leader:
+        if not self._membership.assignment.is_leader:
             for key in before - gaps.keys():
                 self._gaps.pop(key, None)
         self._enforce({table for tables in self._policy.tables.values() for table in tables})
 
     def _forget(self, still_open: Collection[str]) -> None:
         """Let go of requests that member 0 has answered."""
-        if not self._membership.division.is_leader:
+        if not self._membership.assignment.is_leader:
             for id_ in self._requests.keys() - still_open:
                 del self._requests[id_]
 
@@ -311,19 +311,19 @@ class Recovery:
             why_not = self._policy.unrepeatable.get(request.table)
             if why_not is not None:
                 self._closed.add(request.id)
-                self._progress.log_info(
+                self._health.log_info(
                     "snapshot request ignored", table=request.table, request=request.id, reason=why_not
                 )
                 continue
             self._requests[request.id] = request
-            self._progress.log_info("snapshot requested", table=request.table, request=request.id)
+            self._health.log_info("snapshot requested", table=request.table, request=request.id)
             self.wanted(request.table).set()
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
             self._metrics.retry("recovery", error)
-            self._progress.log_retry("recovery", error, pause_seconds)
+            self._health.log_retry("recovery", error, pause_seconds)
 
-        with self._progress.task("recovery") as task:  # health sees it, whoever waits for it
+        with self._health.task("recovery") as task:  # health sees it, whoever waits for it
             task.waiting_for("ClickHouse to show or take gaps and requests")
             return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

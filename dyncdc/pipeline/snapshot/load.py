@@ -46,7 +46,7 @@ class SnapshotLoad:
         decoders: SnapshotDecoders,
         readers: ReaderPool,
         checkpointer: Checkpointer,
-        engine: Instruments,
+        instruments: Instruments,
         membership: Membership,
         *,
         patient: bool = True,
@@ -58,7 +58,7 @@ class SnapshotLoad:
         self._decoders = decoders
         self._readers = readers
         self._checkpointer = checkpointer
-        self._engine = engine
+        self._instruments = instruments
         self._membership = membership
         self._wake = asyncio.Event()
         checkpointer.on_saved(self._wake.set)
@@ -109,9 +109,9 @@ class SnapshotLoad:
     ) -> None:
         decoder = self._decoders.for_snapshot(self._table, snapshot.version)
         saved, finished = self._checkpointer.saved(source.id), self._checkpointer.finished
-        division = self._membership.division
-        owners = division.owners(source.id, files)
-        mine = [shard for shard in files.values() if owners[shard.id] == division.member]
+        assignment = self._membership.assignment
+        owners = assignment.owners(source.id, files)
+        mine = [shard for shard in files.values() if owners[shard.id] == assignment.member]
         todo = [shard for shard in mine if shard.id not in finished(source.id)]
         for shard in todo:
             self._readers.follow(shard, saved.get(shard.id, Mark(HORIZON)))
@@ -122,17 +122,17 @@ class SnapshotLoad:
         while True:
             self._wake.clear()
             loaded = self._loaded(source.id, files, mine)
-            self._engine.metrics.snapshot_progress(self._table, loaded.done / loaded.files if files else 1.0)
+            self._instruments.metrics.snapshot_progress(self._table, loaded.done / loaded.files if files else 1.0)
             task.moved()
             if await over(loaded):
                 return
-            free = FILES_AT_ONCE - sum(1 for owner, _ in self._readers.pumps if owner == source.id)
+            free = FILES_AT_ONCE - sum(1 for owner, _ in self._readers.shard_readers if owner == source.id)
             for shard in todo[: max(0, free)]:
                 self._readers.start(source, shard, decoder, ended, patient=self._patient)
             del todo[: max(0, free)]
-            task.waiting_for("its files", for_seconds=OTHERS_SECONDS if division.shared else 0.0)
+            task.waiting_for("its files", for_seconds=OTHERS_SECONDS if assignment.shared else 0.0)
             with suppress(TimeoutError):  # the others may have changed their minds without a file
-                async with asyncio.timeout(OTHERS_SECONDS if division.shared else None):
+                async with asyncio.timeout(OTHERS_SECONDS if assignment.shared else None):
                     await self._wake.wait()
 
     def _loaded(self, source: SourceId, files: dict[ShardId, Shard], mine: list[Shard]) -> Loaded:

@@ -38,21 +38,21 @@ class SnapshotLoader:
         journal: Journal,
         loading: SnapshotLoad,
         readers: ReaderPool,
-        engine: Instruments,
+        instruments: Instruments,
         coverage: Coverage,
         recovery: Recovery,
-        ghosts: OrphanRows,
+        orphan_rows: OrphanRows,
         membership: Membership,
     ) -> None:
         self._plan = plan
         self._loading = loading
         self._readers = readers
-        self._engine = engine
+        self._instruments = instruments
         self._recovery = recovery
         self._membership = membership
         self._journal = journal
         self._exporting = SnapshotExport(plan, origin, self._journal, coverage, recovery)
-        self._sweeping = SnapshotSweep(ghosts, self._journal, coverage, engine, self._blocked)
+        self._sweeping = SnapshotSweep(orphan_rows, self._journal, coverage, instruments, self._blocked)
         self._version_floor = 0
         self._known_reasons: set[Request | Gap] = set()
         self.ended = asyncio.Event()
@@ -78,7 +78,7 @@ class SnapshotLoader:
         wanted = self._recovery.wanted(self._plan.table)
         while True:
             wanted.clear()
-            with self._engine.progress.task(self.name) as task:
+            with self._instruments.health.task(self.name) as task:
                 try:
                     await self._serve(task)
                 except CorruptSnapshotError as error:
@@ -91,8 +91,8 @@ class SnapshotLoader:
 
     def _fail(self, error: CorruptSnapshotError, task: TaskProgress) -> None:
         self.failure = error
-        self._engine.metrics.error("snapshot", error)
-        self._engine.progress.log_retry(self.name, error, None)
+        self._instruments.metrics.error("snapshot", error)
+        self._instruments.health.log_retry(self.name, error, None)
         task.failed(str(error))
         self.ended.set()
 
@@ -129,7 +129,7 @@ class SnapshotLoader:
         while True:
             snapshot = await self._next()
             if snapshot is None:
-                self._engine.metrics.snapshot_progress(self._plan.table, 1.0)
+                self._instruments.metrics.snapshot_progress(self._plan.table, 1.0)
                 return
             brought = await self._bring_to_end(snapshot, task)
             if brought is not None:
@@ -223,7 +223,7 @@ class SnapshotLoader:
             return False
         if self.failure is None:
             self._known_reasons = self._reasons()
-            who = self._membership.division.members
+            who = self._membership.assignment.members
             words = "; ".join(f"member {member}/{who}: {trouble}" for member, trouble in sorted(troubles.items()))
             self._blocked(CorruptSnapshotError(words), task)
         return not self._reasons() <= self._known_reasons

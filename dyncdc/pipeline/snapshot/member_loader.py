@@ -33,7 +33,7 @@ class MemberLoader:
         loading: SnapshotLoad,
         readers: ReaderPool,
         checkpointer: Checkpointer,
-        engine: Instruments,
+        instruments: Instruments,
         recovery: Recovery,
         membership: Membership,
     ) -> None:
@@ -43,7 +43,7 @@ class MemberLoader:
         self._loading = loading
         self._readers = readers
         self._checkpointer = checkpointer
-        self._engine = engine
+        self._instruments = instruments
         self._recovery = recovery
         self._membership = membership
         self.ended = asyncio.Event()
@@ -62,7 +62,7 @@ class MemberLoader:
 
     async def run(self) -> None:
         """Load this member's files of one snapshot after the other, until cancelled."""
-        with self._engine.progress.task(self.name) as task:
+        with self._instruments.health.task(self.name) as task:
             while True:
                 task.waiting_for("ClickHouse to show the snapshots")
                 newest = await self._look()
@@ -79,7 +79,7 @@ class MemberLoader:
         known = await self._journal.load(self._plan)
         choice = choose(known, self._recovery.gaps(self._plan.table), self._recovery.request(self._plan.table))
         if choice.done:
-            self._engine.metrics.snapshot_progress(self._plan.table, 1.0)
+            self._instruments.metrics.snapshot_progress(self._plan.table, 1.0)
             self.ended.set()
         else:
             self.ended.clear()
@@ -113,7 +113,7 @@ class MemberLoader:
         if self.failure is not None:
             return
         self.failure = error
-        self._engine.metrics.error("snapshot", error)
-        self._engine.progress.log_retry(self.name, error, None)
+        self._instruments.metrics.error("snapshot", error)
+        self._instruments.health.log_retry(self.name, error, None)
         task.failed(str(error))
         self._membership.report(SourceId(snapshot.id), str(error))

@@ -94,7 +94,7 @@ class Journal:
     def __init__(
         self,
         store: SnapshotStore,
-        engine: Instruments,
+        instruments: Instruments,
         name: str,
         *,
         epoch: int,
@@ -103,7 +103,7 @@ class Journal:
     ) -> None:
         self._still_there = still_there
         self._store = store
-        self._engine = engine
+        self._instruments = instruments
         self._name = name
         self._epoch = epoch
         self._patient = patient
@@ -124,7 +124,7 @@ class Journal:
             await self._store.save(replace(snapshot, epoch=self._epoch))
 
         await self.retry(proven)
-        self._engine.progress.log_info("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
+        self._instruments.health.log_info("snapshot saved", table=snapshot.table, state=snapshot.state, id=snapshot.id)
 
     def judged(self, plan: SnapshotPlan) -> None:
         """All that this session thinks of the plan's snapshots is durable."""
@@ -132,7 +132,7 @@ class Journal:
 
     def tell(self, event: str, **keys: object) -> None:
         """Log what an operator should know of."""
-        self._engine.progress.log_info(event, **keys)
+        self._instruments.health.log_info(event, **keys)
 
     async def accept_gap(self, table: str, source: str, begin: float, end: float) -> None:
         """Write down a gap that the user takes."""
@@ -150,8 +150,8 @@ class Journal:
             except (ConfigError, FatalError) as error:
                 if not self._patient or not is_recoverable(error):
                     raise
-                self._engine.metrics.error("snapshot", error)
-                self._engine.progress.log_retry(self._name, error, REFUSED_PAUSE_SECONDS)
+                self._instruments.metrics.error("snapshot", error)
+                self._instruments.health.log_retry(self._name, error, REFUSED_PAUSE_SECONDS)
                 task.failed(str(error))
                 await asyncio.sleep(REFUSED_PAUSE_SECONDS)
             else:
@@ -162,7 +162,7 @@ class Journal:
         """Repeat ``operation`` while it raises RetryableError."""
 
         def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._engine.metrics.retry("snapshot", error)
-            self._engine.progress.log_retry(self._name, error, pause_seconds)
+            self._instruments.metrics.retry("snapshot", error)
+            self._instruments.health.log_retry(self._name, error, pause_seconds)
 
         return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

@@ -27,16 +27,16 @@ class SnapshotSweep:
 
     def __init__(
         self,
-        ghosts: OrphanRows,
+        orphan_rows: OrphanRows,
         journal: Journal,
         coverage: Coverage,
-        engine: Instruments,
+        instruments: Instruments,
         blocked: Callable[[CorruptSnapshotError | None, TaskProgress], None],
     ) -> None:
-        self._ghosts = ghosts
+        self._orphan_rows = orphan_rows
         self._journal = journal
         self._coverage = coverage
-        self._engine = engine
+        self._instruments = instruments
         self._blocked = blocked
 
     async def run(self, snapshot: Snapshot, task: TaskProgress, superseded: Callable[[], bool]) -> bool:
@@ -58,22 +58,22 @@ class SnapshotSweep:
         after: tuple[str, ...] | None = ()
         while after is not None:
             task.waiting_for("ClickHouse to mark deleted items")
-            step = partial(self._ghosts.sweep, snapshot.table, snapshot.version, after)
+            step = partial(self._orphan_rows.sweep, snapshot.table, snapshot.version, after)
             swept = await self._journal.retry(step)
             rows, after = rows + swept.rows, swept.upto
             task.moved()
-        self._engine.progress.log_info("deleted items swept", table=snapshot.table, rows=rows, id=snapshot.id)
+        self._instruments.health.log_info("deleted items swept", table=snapshot.table, rows=rows, id=snapshot.id)
         return True
 
     async def _allowed(self, snapshot: Snapshot, task: TaskProgress, superseded: Callable[[], bool]) -> bool:
         """Wait for a person before most items are marked as deleted: the wrong source, or an emptied one, looks so."""
         if await self._accepted(snapshot):
             return True
-        live, ghosts = await self._count(snapshot, task)
-        if ghosts <= FEW_ITEMS or 2 * ghosts <= live:
+        live, orphans = await self._count(snapshot, task)
+        if orphans <= FEW_ITEMS or 2 * orphans <= live:
             return True
         error = CorruptSnapshotError(
-            f"loading {snapshot.table}: its snapshot lacks {ghosts:,} of the {live:,} items in the destination, and"
+            f"loading {snapshot.table}: its snapshot lacks {orphans:,} of the {live:,} items in the destination, and"
             f" nothing is marked as deleted until `dyncdc snapshot {snapshot.table} --accept-deletes` says so",
             hint=f"if they are not to go, mend the table in DynamoDB and run `dyncdc snapshot {snapshot.table}`",
         )
@@ -86,26 +86,28 @@ class SnapshotSweep:
         return allowed
 
     async def _accepted(self, snapshot: Snapshot) -> bool:
-        return await self._journal.retry(lambda: self._ghosts.accepted(SourceId(snapshot.id), snapshot.request))
+        return await self._journal.retry(lambda: self._orphan_rows.accepted(SourceId(snapshot.id), snapshot.request))
 
     async def _count(self, snapshot: Snapshot, task: TaskProgress) -> tuple[int, int]:
-        live = ghosts = 0
+        live = orphans = 0
         after: tuple[str, ...] | None = ()
         while after is not None:
             task.waiting_for("ClickHouse to count deleted items")
-            step = partial(self._ghosts.count, snapshot.table, snapshot.version, after)
+            step = partial(self._orphan_rows.count, snapshot.table, snapshot.version, after)
             counted = await self._journal.retry(step)
-            live, ghosts, after = live + counted.live, ghosts + counted.orphans, counted.upto
+            live, orphans, after = live + counted.live, orphans + counted.orphans, counted.upto
             task.moved()
-        return live, ghosts
+        return live, orphans
 
     async def _no_letters(self, snapshot: Snapshot, task: TaskProgress) -> None:
         """Wait until no item of the snapshot is a dead letter: its key would look deleted."""
         told = False
-        while letters := await self._journal.retry(lambda: self._ghosts.open_dead_letters(SourceId(snapshot.id))):
+        while dead_letters := await self._journal.retry(
+            lambda: self._orphan_rows.open_dead_letters(SourceId(snapshot.id))
+        ):
             if not told:
                 error = CorruptSnapshotError(
-                    f"loading {snapshot.table}: {letters:,} items of its snapshot are dead letters, so nothing is"
+                    f"loading {snapshot.table}: {dead_letters:,} items of its snapshot are dead letters, so nothing is"
                     " taken for deleted yet",
                     hint="replay them, or drop them: an item that was dropped then counts as deleted (`dyncdc"
                     " dead-letters list`); the snapshot completes by itself",

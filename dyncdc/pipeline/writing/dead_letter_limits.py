@@ -1,8 +1,8 @@
 """Diversion: how much may go to the dead letters before that is a fault of the setup and not of the data. Pure.
 
-Asked before anything is handed over, so past a limit nothing more is diverted. What stopped a life is kept, as a
-``LimitStop``: the next life counts from nothing, but stops at the same record with the same words, until that record becomes
-a row (the cause is mended) or the limit is raised.
+Asked before anything is handed over, so past a limit nothing more is diverted. What stopped a session is kept, as
+a ``LimitStop``: the next session counts from nothing, but stops at the same record with the same words, until that
+record becomes a row (the cause is fixed) or the limit is raised.
 """
 
 from __future__ import annotations
@@ -131,16 +131,16 @@ class DeadLetterLimiter:
         """
         lane = (shard.source, shard.id)
         run, expected = self._runs.get(lane, 0), 0
-        for letter in buried:
-            known = self.halts.get((*lane, letter.position))
+        for dead_letter in buried:
+            known = self.halts.get((*lane, dead_letter.position))
             if known is not None and not known.refused:
                 raise LimitReached(known, again=True)
-            self._window.pass_by(letter.ordinal - expected)
+            self._window.pass_by(dead_letter.ordinal - expected)
             self._window.divert()
-            run = run + 1 if letter.ordinal == expected else 1
-            expected = letter.ordinal + 1
+            run = run + 1 if dead_letter.ordinal == expected else 1
+            expected = dead_letter.ordinal + 1
             if run > self._limits.max_consecutive:
-                raise self._reached("max_consecutive", letter, shard, buried[0].position)
+                raise self._reached("max_consecutive", dead_letter, shard, buried[0].position)
         self._window.pass_by(judged - expected)
         self._runs[lane] = run if judged == expected else 0
         if buried and self._too_many():
@@ -149,20 +149,22 @@ class DeadLetterLimiter:
             if halt.position in positions:
                 self._mended(halt)
 
-    def count_rejected(self, destination: str, shard: Shard, letter: DeadLetter, first: tuple[Shard, Position]) -> None:
+    def count_rejected(
+        self, destination: str, shard: Shard, dead_letter: DeadLetter, first: tuple[Shard, Position]
+    ) -> None:
         """Count a row that ClickHouse refuses, before its letter is written. Raises LimitReached.
 
         ``first``: where the first refused row of the same statement was read; no letter of it is written yet either.
         """
-        known = self.halts.get((shard.source, shard.id, letter.position))
+        known = self.halts.get((shard.source, shard.id, dead_letter.position))
         if known is not None and known.refused:
             raise LimitReached(known, again=True)
         self._window.turn()
         run = self._runs[destination] = self._runs.get(destination, 0) + 1
         if run > self._limits.max_consecutive:
-            raise self._reached("max_consecutive", letter, *first, refused=True)
+            raise self._reached("max_consecutive", dead_letter, *first, refused=True)
         if self._too_many():
-            raise self._reached("max_ratio", letter, *first, refused=True)
+            raise self._reached("max_ratio", dead_letter, *first, refused=True)
 
     def count_accepted(self, destination: str, rows: Iterable[tuple[Shard, bytes]]) -> None:
         """Note that ClickHouse has taken rows. ``rows``: by shard, their positions as JSON texts."""
@@ -183,7 +185,7 @@ class DeadLetterLimiter:
         return window.seen >= WINDOW_RECORDS and window.diverted > self._limits.max_ratio * WINDOW_RECORDS
 
     def _reached(
-        self, limit: Limit, letter: DeadLetter, shard: Shard, position: Position, *, refused: bool = False
+        self, limit: Limit, dead_letter: DeadLetter, shard: Shard, position: Position, *, refused: bool = False
     ) -> LimitReached:
         value = float(getattr(self._limits, limit))
         much = (
@@ -192,9 +194,9 @@ class DeadLetterLimiter:
             else f"{value:.4g} of the last {WINDOW_RECORDS:,} records"
         )
         message = (
-            f"diverting records of {letter.table or 'a table that they do not name'} to the dead letters: it would be"
-            f" more than {much}, from position {position} of shard {shard.id} on;"
-            f" the reason is {letter.reason}{f' in column {letter.column}' if letter.column else ''}"
+            f"diverting records of {dead_letter.table or 'a table that they do not name'} to the dead letters: it would"
+            f" be more than {much}, from position {position} of shard {shard.id} on;"
+            f" the reason is {dead_letter.reason}{f' in column {dead_letter.column}' if dead_letter.column else ''}"
         )
         found = LimitStop(
             uuid.uuid4().hex,
@@ -204,8 +206,8 @@ class DeadLetterLimiter:
             shard.source,
             shard.id,
             position,
-            letter.table,
-            letter.column,
+            dead_letter.table,
+            dead_letter.column,
             refused,
         )
         return LimitReached(found, again=False)

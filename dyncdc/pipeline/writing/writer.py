@@ -65,18 +65,18 @@ class Writer:
         token_prefix: str,
         bury: DeadLetterSource,
         metrics: Metrics,
-        progress: TaskHealth,
+        health: TaskHealth,
         clock: Callable[[], float],
-        diversion: DeadLetterLimiter | None = None,
+        dead_letter_limiter: DeadLetterLimiter | None = None,
     ) -> None:
         self._sink = sink
         self._budget = budget
         self._limits = limits
         self._token_prefix = token_prefix
         self._bury = bury
-        self._diversion = diversion or DeadLetterLimiter()
+        self._dead_letter_limiter = dead_letter_limiter or DeadLetterLimiter()
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._clock = clock
         self._ordinal = 0
         self._open: dict[str, OpenBatch] = {}
@@ -202,7 +202,7 @@ class Writer:
 
     async def _flush(self, batch: OpenBatch) -> None:
         table = batch.table
-        with self._progress.task(f"insert:{table}") as task:
+        with self._health.task(f"insert:{table}") as task:
             while batch.parts:
                 parts = statement(batch.parts, self._limits.statement_bytes)
                 token = self._token()
@@ -275,13 +275,13 @@ class Writer:
         return found, [(block, parts[number][1]) for number, block in isolation.left()]
 
     def _accept(self, table: str, parts: Sequence[Part]) -> None:
-        self._diversion.count_accepted(table, ((receipt.shard, block.positions) for block, receipt in parts))
+        self._dead_letter_limiter.count_accepted(table, ((receipt.shard, block.positions) for block, receipt in parts))
 
     async def _rest(self, table: str, error: Refusal, patience_seconds: float) -> None:
         """Pause, since the table takes nothing: for long where no other pause was."""
         backoff = Backoff(patience_seconds, patience_seconds) if isinstance(error, RejectedRowsError) else Backoff()
         pause_seconds = backoff.next_seconds()
-        self._progress.log_retry(f"insert:{table}", error, pause_seconds)
+        self._health.log_retry(f"insert:{table}", error, pause_seconds)
         await asyncio.sleep(pause_seconds)
 
     def _note(self, table: str, task: TaskProgress, error: Exception) -> None:
@@ -313,9 +313,11 @@ class Writer:
         row = RejectedRow(block, receipt.shard, position, error)
         rejected = self._rejected.setdefault(block.table, [])
         rejected.append(row)
-        letter = self._bury.name(row)
-        self._progress.diverted([letter])
-        self._diversion.count_rejected(block.table, row.shard, letter, (rejected[0].shard, rejected[0].position))
+        dead_letter = self._bury.name(row)
+        self._health.diverted([dead_letter])
+        self._dead_letter_limiter.count_rejected(
+            block.table, row.shard, dead_letter, (rejected[0].shard, rejected[0].position)
+        )
 
     async def _bury_refused(self, table: str, token: str, task: TaskProgress) -> None:
         """Make the letters of the statement's refused rows durable."""
@@ -325,18 +327,18 @@ class Writer:
         task.waiting_for("the records of refused rows")
         number = 0
         async with aclosing(dead_letters_of(rejected, self.sources, self._bury)) as slices:
-            async for letters in slices:
-                pending = deque((letter, None) for letter in letters)
+            async for dead_letters in slices:
+                pending = deque((dead_letter, None) for dead_letter in dead_letters)
                 while pending:
-                    block = join([letter for letter, _ in statement(pending, self._limits.statement_bytes)])
+                    block = join([dead_letter for dead_letter, _ in statement(pending, self._limits.statement_bytes)])
                     number += 1
                     await self._insert_letters(block, f"{token}/dead/{number}", task)
 
-    async def _insert_letters(self, letters: Block, token: str, task: TaskProgress) -> None:
+    async def _insert_letters(self, dead_letters: Block, token: str, task: TaskProgress) -> None:
         try:
-            await self._attempts(letters, token, task)
+            await self._attempts(dead_letters, token, task)
         except RejectedRowsError as error:
-            raise FatalError(str(error), hint=f"{letters.table} is not as dyncdc made it: move it away") from error
+            raise FatalError(str(error), hint=f"{dead_letters.table} is not as dyncdc made it: move it away") from error
 
     async def _attempts(
         self, block: Block, token: str, task: TaskProgress, *, past_views: bool = False, patience_seconds: float = inf
@@ -364,7 +366,7 @@ class Writer:
             if loop.time() - refused_since >= patience_seconds:
                 raise error
             self._metrics.retry("insert", error)
-            self._progress.log_retry(f"insert:{block.table}", error, pause_seconds)
+            self._health.log_retry(f"insert:{block.table}", error, pause_seconds)
             self._note(block.table, task, error)
 
         await retry_forever(attempt, backoff=Backoff(), on_retry=on_retry)

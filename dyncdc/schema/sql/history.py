@@ -88,7 +88,7 @@ def _plain(kind: str) -> str:
     return kind.removeprefix("LowCardinality(").removesuffix(")") if kind.startswith("LowCardinality(") else kind
 
 
-def vanished(spec: TableSpec, version: int, ghosts: str) -> str:
+def vanished(spec: TableSpec, version: int, orphan_rows: str) -> str:
     """Return the statement that adds items which a snapshot of ``version`` (microseconds) does not hold any more.
 
     ``ghosts``: FROM and WHERE over the destination. Who deleted them, and when exactly, nobody knows.
@@ -102,5 +102,5 @@ def vanished(spec: TableSpec, version: int, ghosts: str) -> str:
     names = [quote_name(name) for name in [*keys, *(history_name(name, keys) for name in values)]]
     return (
         f"INSERT INTO {qualified(spec.history)} ({', '.join(names)})"
-        f" SELECT {', '.join([*map(quote_name, keys), *values.values()])} {ghosts}"
+        f" SELECT {', '.join([*map(quote_name, keys), *values.values()])} {orphan_rows}"
     )

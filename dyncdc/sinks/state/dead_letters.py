@@ -138,7 +138,7 @@ class ClickHouseDeadLetters:
     async def open_limit_stops(self) -> Sequence[LimitStop]:
         """What earlier lives have stopped at and nobody has closed."""
         found = await self.find(reason=HALT, with_raw=True)
-        return [_halt(letter) for letter in found]
+        return [_halt(dead_letter) for dead_letter in found]
 
     async def save_limit_stop(self, halt: LimitStop) -> None:
         """Keep what a life has stopped at."""
@@ -224,24 +224,24 @@ def _letter(row: Row) -> StoredDeadLetter:
     )
 
 
-def _halt(letter: StoredDeadLetter) -> LimitStop:
+def _halt(dead_letter: StoredDeadLetter) -> LimitStop:
     try:
-        limit = msgspec.json.decode(letter.raw or b"", type=_LimitStopRaw)
+        limit = msgspec.json.decode(dead_letter.raw or b"", type=_LimitStopRaw)
     except msgspec.MsgspecError:
         raise FatalError(
-            f"reading dead letter {letter.id}: it says that a limit was reached, and not which",
-            hint=f"it was edited; drop it: `dyncdc dead-letters drop {letter.id}`",
+            f"reading dead letter {dead_letter.id}: it says that a limit was reached, and not which",
+            hint=f"it was edited; drop it: `dyncdc dead-letters drop {dead_letter.id}`",
         ) from None
     return LimitStop(
-        letter.id,
+        dead_letter.id,
         limit.limit,
         limit.value,
-        letter.error,
-        SourceId(letter.source),
-        ShardId(letter.shard),
-        Position(letter.position),
-        letter.table,
-        letter.column,
+        dead_letter.error,
+        SourceId(dead_letter.source),
+        ShardId(dead_letter.shard),
+        Position(dead_letter.position),
+        dead_letter.table,
+        dead_letter.column,
         limit.refused,
     )
 

@@ -29,7 +29,8 @@ class ClickHouseMembers:
             "SELECT member, members, max(epoch), toUnixTimestamp64Micro(argMax(seen_at, (epoch, seen_at))) AS seen,"
             " toUnixTimestamp64Micro(now64(6)) - seen, argMax(tables, (epoch, seen_at)),"
             " argMax(`left`, (epoch, seen_at)), argMax(errors, (epoch, seen_at))"
-            f" FROM {MEMBERS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY member, members ORDER BY members, member",
+            f" FROM {MEMBERS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY member, members"
+            " ORDER BY members, member",
             doing="looking for members",
         )
         return [

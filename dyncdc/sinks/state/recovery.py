@@ -14,7 +14,7 @@ from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 
 from .rows import MICROSECONDS, append_rows, catch_up, time_text
-from .tables import ACCEPTED, TABLE_SOURCES, GAPS, REQUESTS
+from .tables import ACCEPTED, GAPS, REQUESTS, TABLE_SOURCES
 
 SNAPSHOT: Final = "snapshot"
 """The kind of a request for a snapshot."""
@@ -43,7 +43,7 @@ async def has_request(clickhouse: ClickHouse, pipeline: str, ids: Sequence[str])
 
 
 class ClickHouseRecovery:
-    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_table_sources`` of one pipeline. Implements ``RecoveryStore``."""
+    """``dyncdc_gaps``, ``dyncdc_requests``, ``dyncdc_table_sources`` of one pipeline. Implements ``RecoveryStore``."""
 
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse
@@ -160,7 +160,8 @@ class ClickHouseRecovery:
         """For each table, the life that followed it last."""
         await catch_up(self._clickhouse, TABLE_SOURCES)
         rows = await self._clickhouse.fetch(
-            f"SELECT `table`, argMax(source, (epoch, checkpointed)), max(epoch), {_MICRO}(argMax(recorded_at, (epoch, checkpointed))),"
+            f"SELECT `table`, argMax(source, (epoch, checkpointed)), max(epoch),"
+            f" {_MICRO}(argMax(recorded_at, (epoch, checkpointed))),"
             " argMax(checkpointed, (epoch, checkpointed)), argMax(empty, (epoch, checkpointed))"
             f" FROM {TABLE_SOURCES} WHERE {self._mine} GROUP BY `table` ORDER BY `table`",
             doing="loading which streams the tables were read from",

@@ -132,7 +132,7 @@ TTL toDateTime(noticed_at) + INTERVAL {HISTORY_DAYS} DAY""",
   attribute String, takes Array(String), type String, lossy UInt8, encoding LowCardinality(String),
   by LowCardinality(String), default String, recorded_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree ORDER BY (destination_uuid, column, number)""",
-    # Append-only: the settings that decided the rows of a destination, from recorded_at until the next row of the member.
+    # Append-only: the settings that decided the rows of a destination, from recorded_at to the next row of the member.
     f"""CREATE TABLE IF NOT EXISTS {SETTINGS} (
   pipeline String, table String, member UInt32, number UInt64, destination_uuid String, settings String,
   recorded_at DateTime64(6, 'UTC') DEFAULT now64(6)

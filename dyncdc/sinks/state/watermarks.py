@@ -18,7 +18,7 @@ class ClickHouseWatermarks:
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
-        self._letters: frozenset[tuple[str, SourceId]] = frozenset()
+        self._dead_letters: frozenset[tuple[str, SourceId]] = frozenset()
         self._letters_size: tuple[int, int] | None = None
         """Of the table of dead letters, just before it was read."""
 
@@ -60,13 +60,13 @@ class ClickHouseWatermarks:
             await catch_up(self._clickhouse, DEAD_LETTERS)
             size = await size_of(self._clickhouse, DEAD_LETTERS)
             if size is not None and size == self._letters_size:
-                return self._letters
+                return self._dead_letters
             rows = await self._clickhouse.fetch(
                 f"SELECT DISTINCT table, source FROM (SELECT id, any(table) AS table, any(source) AS source"
                 f" FROM {DEAD_LETTERS} WHERE pipeline = {quote_text(self._pipeline)}"
                 " GROUP BY id HAVING max(replayed_at) IS NULL)",
                 doing="looking for open dead letters",
             )
-        self._letters = frozenset((table, SourceId(source)) for table, source in rows)
+        self._dead_letters = frozenset((table, SourceId(source)) for table, source in rows)
         self._letters_size = size
-        return self._letters
+        return self._dead_letters

@@ -50,13 +50,13 @@ class ClickHouseOrphanRows:
     ) -> None:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
-        self._letters = ClickHouseDeadLetters(clickhouse, pipeline)
+        self._dead_letters = ClickHouseDeadLetters(clickhouse, pipeline)
         self._specs = specs
         self._range_rows = range_rows
 
     async def open_dead_letters(self, snapshot: SourceId) -> int:
         """How many items of a snapshot are dead letters that nobody has dealt with."""
-        return await self._letters.count_open(source=snapshot)
+        return await self._dead_letters.count_open(source=snapshot)
 
     async def accepted(self, snapshot: SourceId, request: str) -> bool:
         """Whether ``dyncdc snapshot --accept-deletes`` was said of this snapshot, or of its request."""
@@ -72,13 +72,13 @@ class ClickHouseOrphanRows:
         upto = await self._boundary(spec, keys, after)
         where = " AND ".join([*beyond(keys, after), *within(keys, upto)]) or "1"
         marks = [f"{quote_name(name)} = 0" for name in (spec.deleted_column, spec.expired_column) if name]
-        ((live, ghosts),) = await self._clickhouse.fetch(
+        ((live, orphan_rows),) = await self._clickhouse.fetch(
             f"SELECT countIf({' AND '.join(marks)}), countIf({' AND '.join(_older(spec, version))})"
             f" FROM {qualified(spec.destination)} FINAL WHERE {where}",
             settings=READ_SETTINGS,
             doing=f"counting deleted items in {spec.destination}",
         )
-        return Counted(live, ghosts, upto or None)
+        return Counted(live, orphan_rows, upto or None)
 
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
         """Mark as deleted what is older than ``version`` in the next range of keys; nothing with ``deletes = ignore``.
@@ -91,16 +91,18 @@ class ClickHouseOrphanRows:
         keys = await self._keys(spec)
         upto = await self._boundary(spec, keys, after)
         where = " AND ".join([*beyond(keys, after), *within(keys, upto), *_older(spec, version)])
-        ghosts = f"FROM {qualified(spec.destination)} FINAL WHERE {where}"
+        orphan_rows = f"FROM {qualified(spec.destination)} FINAL WHERE {where}"
         doing = f"looking for deleted items in {spec.destination}"
-        ((rows,),) = await self._clickhouse.fetch(f"SELECT count() {ghosts}", settings=READ_SETTINGS, doing=doing)
+        ((rows,),) = await self._clickhouse.fetch(f"SELECT count() {orphan_rows}", settings=READ_SETTINGS, doing=doing)
         if rows:
             if spec.history:  # first: once they are marked as deleted nobody finds them again
                 await self._insert(
-                    vanished(spec, version, ghosts), f"adding {rows:,} deleted items to {spec.history}", spec.history
+                    vanished(spec, version, orphan_rows),
+                    f"adding {rows:,} deleted items to {spec.history}",
+                    spec.history,
                 )
             await self._insert(
-                tombstones(spec, keys, version, ghosts),
+                tombstones(spec, keys, version, orphan_rows),
                 f"marking {rows:,} items of {spec.destination} as deleted",
                 spec.destination,
             )
@@ -136,13 +138,13 @@ class ClickHouseOrphanRows:
         return tuple(rows[0]) if rows else ()
 
 
-def tombstones(spec: TableSpec, keys: Sequence[_Key], version: int, ghosts: str) -> str:
-    """Return the statement that marks ``ghosts`` (FROM and WHERE) as deleted just before ``version``."""
+def tombstones(spec: TableSpec, keys: Sequence[_Key], version: int, source: str) -> str:
+    """Return the statement that marks rows (``source``: FROM and WHERE) as deleted just before ``version``."""
     names = [quote_name(key.name) for key in keys]
     columns = ", ".join([*names, quote_name(spec.version_column), quote_name(spec.deleted_column)])
     stamp = version_literal(spec, full_version(spec, version) - 1)
     return (
-        f"INSERT INTO {qualified(spec.destination)} ({columns}) SELECT {', '.join(names)}, {stamp}, toUInt8(1) {ghosts}"
+        f"INSERT INTO {qualified(spec.destination)} ({columns}) SELECT {', '.join(names)}, {stamp}, toUInt8(1) {source}"
     )
 
 

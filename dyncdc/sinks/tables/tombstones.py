@@ -44,12 +44,12 @@ class ClickHouseTombstones:
     def __init__(self, clickhouse: ClickHouse, pipeline: str, tables: Mapping[str, CleanedTable]) -> None:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
-        self._letters = ClickHouseDeadLetters(clickhouse, pipeline)
+        self._dead_letters = ClickHouseDeadLetters(clickhouse, pipeline)
         self._tables = tables
 
     async def open_dead_letters(self, table: str) -> int:
         """How many dead letters are open that may be of the table: its own, and those that name no table."""
-        return await self._letters.count_open(table=table) + await self._letters.count_open(table="")
+        return await self._dead_letters.count_open(table=table) + await self._dead_letters.count_open(table="")
 
     async def cleaned_before(self, table: str) -> int:
         """The version (microseconds) below which the destination has no tombstones any more; 0 for one with all."""

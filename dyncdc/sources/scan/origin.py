@@ -46,7 +46,7 @@ class ScanOrigin:
         stream_arn: str,
         segments: int,
         read_capacity_units: float,
-        division: Assignment | None = None,
+        assignment: Assignment | None = None,
     ) -> None:
         self._clients = clients
         self._tables = Tables(clients.dynamodb)
@@ -54,7 +54,7 @@ class ScanOrigin:
         self._stream_arn = stream_arn
         self._segments = segments
         self._read_capacity_units = read_capacity_units
-        self._division = division or Assignment()
+        self._assignment = assignment or Assignment()
 
     async def validate(self) -> None:
         """Find out beforehand whether the table can be scanned, by reading one item of it.
@@ -97,8 +97,8 @@ class ScanOrigin:
 
     def _share(self, scan: _Scan, source: SourceId) -> float:
         """Which part of the read capacity is ours: that of our segments, so that all members keep within the whole."""
-        owners = self._division.owners(source, segment_ids(scan.segments)).values()
-        mine = sum(1 for owner in owners if owner == self._division.member)
+        owners = self._assignment.owners(source, segment_ids(scan.segments)).values()
+        mine = sum(1 for owner in owners if owner == self._assignment.member)
         return max(mine, 1) / scan.segments  # without a segment nothing is read
 
     def _parse(self, name: str) -> _Scan:

@@ -41,7 +41,7 @@ class StatusBuilder:
         member: str,
         tables: Sequence[TableFacts],
         metrics: Metrics,
-        progress: TaskHealth,
+        health: TaskHealth,
         missing: Callable[[], Sequence[str]],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -49,7 +49,7 @@ class StatusBuilder:
         self._member = member
         self._tables = tables
         self._metrics = metrics
-        self._progress = progress
+        self._health = health
         self._missing = missing
         self._clock = clock
         self._started_at = clock()
@@ -75,7 +75,7 @@ class StatusBuilder:
 
     def _make(self, now: float) -> Document:
         metrics, stored = self._metrics, self.stored
-        stuck, missing = self._progress.stuck(), list(self._missing())
+        stuck, missing = self._health.stuck(), list(self._missing())
         shards = self._shards(now)
         return Document(
             version=__version__,
@@ -86,10 +86,10 @@ class StatusBuilder:
             state="stuck" if stuck else "starting" if missing else "healthy",
             missing=missing,
             stuck=[StuckPart(task.name, task.seconds, task.reason, hint_for(task.name)) for task in stuck[:MOST_STUCK]],
-            planned=[WaitPart(wait.name, wait.reason, wait.seconds) for wait in self._progress.planned()],
+            planned=[WaitPart(wait.name, wait.reason, wait.seconds) for wait in self._health.planned()],
             tables=self._table_parts(shards),
             shards=summarize(shards, by_label(metrics.shards)),
-            letters=stored.letters,
+            dead_letters=stored.dead_letters,
             letters_total=sum(stored.letters_by_table.values()) if stored.known else None,
             letters_since_start=int(sum(sum_by(metrics.dead_letters, "table").values())),
             gaps=stored.gaps,

@@ -169,7 +169,7 @@ class Document(msgspec.Struct):
     planned: list[WaitPart] = []
     tables: list[TablePart] = []
     shards: Shards = msgspec.field(default_factory=Shards)
-    letters: list[LettersPart] = []
+    dead_letters: list[LettersPart] = []
     letters_total: int | None = None
     letters_since_start: int = 0
     gaps: list[GapPart] = []

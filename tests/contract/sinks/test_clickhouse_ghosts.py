@@ -38,7 +38,7 @@ class Shop:
     def __init__(self, clickhouse: ClickHouse, spec: TableSpec, *, range_rows: int) -> None:
         self.clickhouse = clickhouse
         self.spec = spec
-        self.ghosts = ClickHouseOrphanRows(clickhouse, "p", {TABLE: spec}, range_rows=range_rows)
+        self.orphan_rows = ClickHouseOrphanRows(clickhouse, "p", {TABLE: spec}, range_rows=range_rows)
         self.steps = 0
 
     async def insert(self, *rows: Row) -> None:
@@ -54,7 +54,7 @@ class Shop:
     async def sweep(self, version: int = S) -> int:
         rows, after = 0, ()
         while True:
-            swept = await self.ghosts.sweep(TABLE, version, after)
+            swept = await self.orphan_rows.sweep(TABLE, version, after)
             rows += swept.rows
             self.steps += 1
             if swept.upto is None:
@@ -134,7 +134,7 @@ async def test_a_sweep_that_the_table_refuses_is_waited_for_and_ends_nothing(
 async def test_s5_a_sweep_can_be_repeated_and_interrupted(clickhouse: ClickHouse) -> None:
     shop = await shop_of(clickhouse, range_rows=2)
     await shop.insert(*[(f"k{number}", "1", S - 7, 0) for number in range(10)])
-    first = await shop.ghosts.sweep(TABLE, S, ())
+    first = await shop.orphan_rows.sweep(TABLE, S, ())
     assert first.upto is not None
     assert await shop.sweep() + first.rows == 10
     assert await shop.sweep() == 0
@@ -200,8 +200,8 @@ async def test_s5_open_letters_of_a_snapshot_are_counted(clickhouse: ClickHouse,
     await clickhouse.execute(f"INSERT INTO {DEAD_LETTERS} ({columns}) VALUES ('1', 'p', '{TABLE}', 'snap', NULL)")
     if closed:
         await clickhouse.execute(f"INSERT INTO {DEAD_LETTERS} ({columns}) VALUES ('1', 'p', '{TABLE}', 'snap', now())")
-    assert await shop.ghosts.open_dead_letters(SourceId("snap")) == (0 if closed else 1)
-    assert await shop.ghosts.open_dead_letters(SourceId("other")) == 0
+    assert await shop.orphan_rows.open_dead_letters(SourceId("snap")) == (0 if closed else 1)
+    assert await shop.orphan_rows.open_dead_letters(SourceId("other")) == 0
 
 
 async def test_what_a_sweep_would_do_is_counted_in_ranges_and_changes_nothing(clickhouse: ClickHouse) -> None:
@@ -210,24 +210,24 @@ async def test_what_a_sweep_would_do_is_counted_in_ranges_and_changes_nothing(cl
     await shop.insert(
         *[(f"k{number}", "1", S, 0) for number in range(5)], ("k19", "1", S - 3, 1), ("new", "1", S + 1, 0)
     )
-    live = ghosts = steps = 0
+    live = orphan_rows = steps = 0
     after: tuple[str, ...] | None = ()
     while after is not None:
-        counted = await shop.ghosts.count(TABLE, S, after)
-        live, ghosts, steps, after = live + counted.live, ghosts + counted.orphans, steps + 1, counted.upto
-    assert (live, ghosts) == (20, 14) and steps > 3
+        counted = await shop.orphan_rows.count(TABLE, S, after)
+        live, orphan_rows, steps, after = live + counted.live, orphan_rows + counted.orphans, steps + 1, counted.upto
+    assert (live, orphan_rows) == (20, 14) and steps > 3
     assert len(await shop.alive()) == 20
-    assert await shop.sweep() == ghosts
+    assert await shop.sweep() == orphan_rows
 
 
 async def test_a_word_about_deletes_speaks_of_one_snapshot_or_of_one_request(clickhouse: ClickHouse) -> None:
     shop = await shop_of(clickhouse)
     store = ClickHouseRecovery(clickhouse, "p")
     plain, asked = await store.request(TABLE), await store.request(TABLE, accept_deletes=True)
-    assert not await shop.ghosts.accepted(SourceId("s"), "")
-    assert not await shop.ghosts.accepted(SourceId("s"), plain)
-    assert await shop.ghosts.accepted(SourceId("s"), asked)
+    assert not await shop.orphan_rows.accepted(SourceId("s"), "")
+    assert not await shop.orphan_rows.accepted(SourceId("s"), plain)
+    assert await shop.orphan_rows.accepted(SourceId("s"), asked)
     await store.accept_deletes(TABLE, "s")
-    assert await shop.ghosts.accepted(SourceId("s"), plain)
-    assert not await shop.ghosts.accepted(SourceId("another"), plain)
+    assert await shop.orphan_rows.accepted(SourceId("s"), plain)
+    assert not await shop.orphan_rows.accepted(SourceId("another"), plain)
     assert {request.id for request in await store.open_requests()} == {plain, asked}, "a word is no request"

@@ -52,7 +52,7 @@ class Bench:
         self.clickhouse = clickhouse
         self.watch = SchemaCheck(clickhouse, lambda _: None)
         self.bury = Bury()
-        self.progress = TaskHealth(stuck_after_seconds=0.5)
+        self.health = TaskHealth(stuck_after_seconds=0.5)
         self.sink = ClickHouseSink(clickhouse, self.watch)
         self.writer = Writer(
             self.sink,
@@ -61,7 +61,7 @@ class Bench:
             token_prefix="p/0/1",
             bury=self.bury,
             metrics=Metrics(),
-            progress=self.progress,
+            health=self.health,
             clock=lambda: 1_000.0,
         )
         self.ledger = ledger_of()
@@ -178,7 +178,7 @@ async def test_a_view_that_chokes_on_every_row_holds_its_table_and_no_other_and_
         await asyncio.sleep(3.0)
         assert await bench.rows(table="u") == ["1", "2"]
         assert bench.ledger.in_flight == 2 and bench.bury.said == []
-        (stuck,) = bench.progress.stuck()
+        (stuck,) = bench.health.stuck()
         assert stuck.name == "insert:t" and "while pushing to view" in stuck.reason
         await bench.clickhouse.execute("ALTER TABLE mv MODIFY QUERY SELECT pk, v AS m FROM t")
         await bench.until_durable()
@@ -199,7 +199,7 @@ async def test_a_view_whose_target_is_gone_holds_its_table_with_the_missing_name
         bench.put(1, 2, table="u")
         await asyncio.sleep(1.5)
         assert await bench.rows(table="u") == ["1", "2"]
-        (stuck,) = bench.progress.stuck()
+        (stuck,) = bench.health.stuck()
         assert stuck.name == "insert:t" and ".agg" in stuck.reason
         await bench.clickhouse.execute("CREATE TABLE agg (pk String) ENGINE = ReplacingMergeTree ORDER BY pk")
         await bench.until_durable()
@@ -232,7 +232,7 @@ async def test_a_detached_table_holds_its_own_rows_until_it_is_attached_and_no_o
         bench.put(1, 2, table="u")
         await asyncio.sleep(1.0)
         assert await bench.rows(table="u") == ["1", "2"] and bench.bury.said == []
-        (stuck,) = bench.progress.stuck()
+        (stuck,) = bench.health.stuck()
         assert stuck.name == "insert:t" and "ATTACH TABLE `t`" in stuck.reason
         await bench.clickhouse.execute("ATTACH TABLE t")
         await bench.until_durable()

@@ -77,7 +77,7 @@ async def serving(
 ) -> AsyncIterator[ClickHouseUrl]:
     """A TLS proxy in front of the database; ``clients``: see ``demanding``."""
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def shard_reader(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
                 writer.write(data)
@@ -89,7 +89,7 @@ async def serving(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", clickhouse.url.port)
-        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+        await asyncio.gather(shard_reader(reader, inner_writer), shard_reader(inner_reader, writer))
 
     context = demanding(certificate, clients)
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:

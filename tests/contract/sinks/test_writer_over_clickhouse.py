@@ -40,7 +40,7 @@ class Bench:
     def __init__(self, clickhouse: ClickHouse) -> None:
         self.clickhouse = clickhouse
         self.metrics = Metrics()
-        self.progress = TaskHealth(stuck_after_seconds=0.5)
+        self.health = TaskHealth(stuck_after_seconds=0.5)
         self.counted: list[tuple[str, str]] = []
         bury = RejectedRowRecords("p", {"t": "dynamo.t"}, lambda table, why: self.counted.append((table, why)))
         self.writer = Writer(
@@ -50,7 +50,7 @@ class Bench:
             token_prefix="p/0/1",
             bury=bury,
             metrics=self.metrics,
-            progress=self.progress,
+            health=self.health,
             clock=lambda: 1_000.0,
         )
         self.writer.sources[SOURCE] = Records()
@@ -203,7 +203,7 @@ async def test_c9_what_may_pass_holds_the_position_and_diverts_nothing(bench: Be
     assert bench.ledger.frontier.position == "TRIM_HORIZON" and bench.ledger.in_flight == 3
     retries = bench.metrics.registry.get_sample_value("dyncdc_retries_total", {"stage": "insert"})
     assert retries is not None and 1 <= retries < 40, "it backs off"
-    assert [stuck.name for stuck in bench.progress.stuck()] == ["insert:t"]
+    assert [stuck.name for stuck in bench.health.stuck()] == ["insert:t"]
     await bench.clickhouse.execute(f"ALTER TABLE t RESET SETTING {', '.join(settings)}")
     await bench.until_durable()
     assert await bench.clickhouse.fetch("SELECT count(), uniqExact(id) FROM t WHERE id >= 0") == [(3, 3)]
@@ -216,7 +216,7 @@ async def test_c11_a_dropped_dead_letter_table_holds_the_position_and_is_named_u
     await asyncio.sleep(2.5)
     assert await bench.clickhouse.fetch("SELECT count() FROM t") == [(2,)]
     assert bench.ledger.in_flight == 1 and bench.ledger.frontier.position == "TRIM_HORIZON"
-    assert [stuck.name for stuck in bench.progress.stuck()] == ["insert:t"]
+    assert [stuck.name for stuck in bench.health.stuck()] == ["insert:t"]
     for statement in own_statements():
         await bench.clickhouse.execute(statement)
     await bench.until_durable()
