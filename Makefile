@@ -18,7 +18,7 @@
 #   make check                lint, format, types, layers
 #   make docs                 rewrite the generated pages of docs/
 #   make site                 docs/ as a site, every link checked: build/site
-#   make lock                 resolve the dependencies anew
+#   make lock                 resolve the dependencies again
 #   make PYTHON=python3.12 …  with that interpreter
 
 VENV  := .venv

@@ -25,13 +25,13 @@ class UnusableTableError(ConfigError):
 
 
 class RetryableError(DyncdcError):
-    """Transient: the same call may succeed later. Retried for ever with full jitter; reading stops by itself."""
+    """Transient: the same call may succeed later. Retried forever with full jitter; reading stops by itself."""
 
 
 class AccessDeniedError(RetryableError):
-    """A service outside refuses who we are, what we may do or what we ask it to trust, until somebody mends that there.
+    """A service outside refuses who we are, what we may do or what we ask it to trust, until someone fixes that there.
 
-    The daemon asks for ever, as for any fault that passes; whoever waits for a command is told at once.
+    The daemon asks forever, as for any fault that passes; whoever waits for a command is told at once.
     """
 
 

@@ -85,7 +85,7 @@ class Block:
     created: float = 0.0
     """Creation time of the newest change in it, in seconds since the epoch; 0 where that means nothing (snapshots)."""
     optional: tuple[str, ...] = ()
-    """Columns with a DEFAULT of somebody else's: a row with null there is inserted without the column."""
+    """Columns with a DEFAULT of someone else's: a row with null there is inserted without the column."""
 
     ROW_OVERHEAD_BYTES = 96
     """What ``keys`` and ``versions`` cost beside their payload: object headers and list slots."""
@@ -160,7 +160,7 @@ class Checkpoint:
 class PastMark:
     """One row of ``dyncdc_checkpoint_history``: a mark that was durable at ``saved_at`` (seconds, the store's clock).
 
-    ``begins``: reading began, or began anew, at ``mark``: what older rows say of the shard may lie ahead of it.
+    ``begins``: reading began, or began again, at ``mark``: what older rows say of the shard may lie ahead of it.
     ``server``: the id of the server that took the row.
     """
 
@@ -229,7 +229,7 @@ class Snapshot:
     the ClickHouse table it was made for: a re-created table has another one and needs another snapshot.
     ``covered_from`` is the instant (seconds, server clock) from which the stream is read for the table without a break.
     ``had_rows``: the destination may not have been empty when this snapshot was begun. ``request``: the id of the
-    request that it answers. ``epoch``: of the life that wrote this state; that of the greatest counts. ``saved_at``:
+    request that it answers. ``epoch``: of the session that wrote this state; that of the greatest counts. ``saved_at``:
     when it did, by the store's clock.
     """
 
@@ -274,7 +274,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One row of ``dyncdc_requests`` that nobody has answered yet: somebody wants a fresh snapshot of ``table``."""
+    """One row of ``dyncdc_requests`` that no one has answered yet: someone wants a fresh snapshot of ``table``."""
 
     id: str
     table: str
@@ -283,9 +283,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class TableSource:
-    """Which source a table's changes were read from by the life of ``epoch``, which began at ``at`` (seconds).
+    """Which source a table's changes were read from by the session of ``epoch``, which began at ``at`` (seconds).
 
-    ``held``: every shard of the source has had a durable position at the same time, in this life or an earlier one.
+    ``held``: every shard of the source has had a durable position at the same time, in this session or an earlier one.
     """
 
     table: str
@@ -294,7 +294,7 @@ class TableSource:
     at: float
     held: bool = False
     empty: str = ""
-    """UUID of the destination that held no rows when the first life that follows the table into it began."""
+    """UUID of the destination that held no rows when the first session that follows the table into it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +329,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One row of ``dyncdc_sessions``: one life of a process as ``member`` of ``members``, begun under its ``epoch``.
+    """One row of ``dyncdc_sessions``: one session of a process as ``member`` of ``members``, begun under its ``epoch``.
 
     ``id`` is random, so that two of one epoch are told apart; of two sessions of a member the greater ``rank`` counts.
     """

@@ -26,7 +26,7 @@ class ChaosProxy:
     cut_after_bytes: int | None = None
     """A connection is reset once it has delivered that much of its answers."""
     blackhole: bool = False
-    """Nothing passes, in both directions, and nobody is told. What was held passes once it is over."""
+    """Nothing passes, in both directions, and no one is told. What was held passes once it is over."""
     hold_containing: bytes = b""
     """A chunk of a client that has this stays here, and so the answer to it. What was held passes once it is over."""
     refuse: bool = False
@@ -62,7 +62,7 @@ class ChaosProxy:
         self.dead.clear()
 
     def freeze_open(self) -> None:
-        """Let nothing pass any more on the connections that are open now; new ones work. Nobody is told."""
+        """Let nothing pass any more on the connections that are open now; new ones work. No one is told."""
         self.dead.update(self._clients)
 
     def reset_connections(self) -> None:

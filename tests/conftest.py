@@ -25,7 +25,7 @@ FOLDERS = ("deploy", "e2e", "page", "evolution", "traps", "simulation", "contrac
 ONE_BY_ONE = frozenset({"e2e", "page", "evolution", "traps", "simulation"})
 """Folders whose files make nothing that their tests share: what they do share is one for a whole worker."""
 
-# Tests start hundreds of processes: each would compile all that it imports anew, which takes longer than the test.
+# Tests start hundreds of processes: each would compile all that it imports again, which takes longer than the test.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

@@ -95,7 +95,7 @@ class MemoryCheckpoints:
         self.now = 1_000.0
         self.connects = 1
         self.looks = 0
-        """How often somebody asked for a proof."""
+        """How often someone asked for a proof."""
         self.of = Server("one", 500.0)
         self.past_marks: list[PastMark] = []
         self.noted: list[Rollback] = []

@@ -55,7 +55,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         """Nothing ever comes from outside."""
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps in a system call that would have to be woken."""
+        """No one sleeps in a system call that would have to be woken."""
 
 
 def run(work: Coroutine[object, object, T]) -> T:

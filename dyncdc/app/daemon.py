@@ -1,4 +1,4 @@
-"""``dyncdc run``: opens everything in order, runs one life of the pipeline, and returns its exit code."""
+"""``dyncdc run``: opens everything in order, runs one session of the pipeline, and returns its exit code."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SIGNAL_BASE = 128
 
 DENIED_POLL_SECONDS = 0.5
 REOPEN_SECONDS = 2.0
-"""Pause between two looks for a stream that takes the place of a lost one, and after a life that was shorter."""
+"""Pause between two looks for a stream that takes the place of a lost one, and after a session that was shorter."""
 
 
 async def run_daemon(
@@ -84,7 +84,7 @@ async def run_daemon(
 
     ``division``: which member of the pipeline it is. ``worker``: the socket for its pages when a supervisor started it.
     ``since``: when the supervisor's run with ``once`` began, by ClickHouse's clock.
-    ``read``: reads the configuration anew at SIGHUP; without it, the signal is left alone. ``take_over``: take the
+    ``read``: reads the configuration again at SIGHUP; without it, the signal is left alone. ``take_over``: take the
     place of a process that is at work as this member, instead of waiting for its end.
 
     Raises ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
@@ -135,7 +135,7 @@ def _usable(table: str) -> str:
 
 
 class _Daemon:
-    """One process's life. Everything it opens is closed in the opposite order, whatever happens."""
+    """One process's session. Everything it opens is closed in the opposite order, whatever happens."""
 
     def __init__(
         self,
@@ -163,13 +163,13 @@ class _Daemon:
         self._metrics.watch_stuck(lambda: [task.name for task in self._health.stuck()])
         self._overview = make_status_builder(config, assignment, self._metrics, self._health, self._readiness.missing)
         self._epoch = 0
-        """Of the last life; 0 before the first."""
+        """Of the last session; 0 before the first."""
         self._begun = asyncio.Event()
-        """The present life has its epoch."""
+        """The present session has its epoch."""
         self._troubles: dict[str, str] = {}
-        """By table, what health has to say of this life's destinations."""
+        """By table, what health has to say of this session's destinations."""
         self._went_back = False
-        """Whether ClickHouse went back, and no life has begun since."""
+        """Whether ClickHouse went back, and no session has begun since."""
         self.replicating = False
         """From here on a signal drains; before, there is nothing to drain."""
 
@@ -236,7 +236,7 @@ class _Daemon:
         return StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, self._health, task)
 
     async def _alone(self, context: AppContext, assembly: Assembly) -> Assembly:
-        """Wait until nobody else is at work; return what is to be replicated: who was may have changed tables."""
+        """Wait until no one else is at work; return what is to be replicated: who was may have changed tables."""
         members = ClickHouseMembers(context.clickhouse, self._config.pipeline)
         sessions = ClickHouseSessions(context.clickhouse, self._config.pipeline)
         before = Predecessor(self._assignment, members, sessions, self._succession(), self._health)
@@ -247,7 +247,7 @@ class _Daemon:
     async def _note(
         self, context: AppContext, assembly: Assembly, histories: HistoryMonitor | None, epoch: int
     ) -> None:
-        """Note what decides the rows of a life, once it has its session and before it writes any."""
+        """Note what decides the rows of a session, once it has its session and before it writes any."""
         with ExitStack() as noting:
             context.retry = self._startup_retry(noting)
             if histories is not None:
@@ -260,7 +260,7 @@ class _Daemon:
     async def _begin_with(self, context: AppContext, assemble_now: Callable[[], Awaitable[Assembly]]) -> Assembly:
         """Assemble, alone; begin over when a table of ours is dropped meanwhile, as assembling makes it.
 
-        And while no table at all can be used, which somebody may mend at any time.
+        And while no table at all can be used, which someone may fix at any time.
         """
         while True:
             try:
@@ -273,7 +273,7 @@ class _Daemon:
                 await asyncio.sleep(REOPEN_SECONDS)
 
     async def _assemble_again(self, context: AppContext) -> Assembly:
-        """Open what has taken the place of a lost stream, as soon as somebody has set it up."""
+        """Open what has taken the place of a lost stream, as soon as someone has set it up."""
         while True:
             try:
                 return await assemble(context, strict=self._once)
@@ -297,10 +297,10 @@ class _Daemon:
             self._follow(context, change.config)
 
     async def _live(self, context: AppContext, assembly: Assembly) -> bool:
-        """Live one life; return whether it was the last.
+        """Live one session; return whether it was the last.
 
         One that ends with its stream, its configuration, what its rows were made for, or a table of dyncdc's own that
-        somebody has dropped, is followed by another.
+        someone has dropped, is followed by another.
         """
         self._begun.clear()
         loop = asyncio.get_running_loop()
@@ -322,7 +322,7 @@ class _Daemon:
             if not isinstance(error, _ANOTHER_SESSION):
                 raise error from group
             self.replicating = False
-            # Until a life has begun on what there is now, nothing that was lost is read again.
+            # Until a session has begun on what there is now, nothing that was lost is read again.
             self._went_back = isinstance(error, WentBackError) or (self._went_back and not self._begun.is_set())
             if not isinstance(error, ReloadedError | UsableAgainError):
                 self._health.log_retry("replicate", error, REOPEN_SECONDS)
@@ -332,7 +332,7 @@ class _Daemon:
         return True
 
     async def _watch_unusable(self, context: AppContext, one: Unusable) -> None:
-        """Raise UsableAgainError as soon as the table can be used; not before the life has begun, as ``_reload``."""
+        """Raise UsableAgainError as soon as the table can be used; not before the session has begun, as ``_reload``."""
 
         async def look(task: TaskProgress, before: DyncdcError) -> DyncdcError | None:
             await self._begun.wait()
@@ -350,9 +350,10 @@ class _Daemon:
                 raise FatalError(f"{error} (tried for {seconds:.0f} s)", hint=error.hint) from error
 
     async def _reload(self, context: AppContext) -> None:
-        """At each SIGHUP read the configuration. Raises ReloadedError when it takes another life to follow it.
+        """At each SIGHUP read the configuration. Raises ReloadedError when it takes another session to follow it.
 
-        Not before the life has begun: a life that ended while it began would look like another process to the next one.
+        Not before the session has begun: a session that ended while it began would look like another process to the
+        next one.
         """
         while self._read is not None:
             await self._stop.reload.wait()

@@ -1,4 +1,4 @@
-"""Reload (SIGHUP): which keys of a configuration read anew are taken up, and which need a restart."""
+"""Reload (SIGHUP): which keys of a configuration reread are taken up, and which need a restart."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .startup_retry import StartupRetry
 _log = structlog.get_logger("dyncdc")
 
 BY_LIFE = ("kinesis", "batch", "checkpoint", "dead_letters", "tables")
-"""Sections that are read at the beginning of each life of the pipeline, and by nobody else."""
+"""Sections that are read at the beginning of each session of the pipeline, and by no one else."""
 
 AT_ONCE = "log.level"
 
 
 class ReloadedError(FatalError):
-    """The configuration has changed. Another life reads it; nothing is lost, what was not saved is read again."""
+    """The configuration has changed. Another session reads it; nothing is lost, what was not saved is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class ConfigChange:
 
     @property
     def needs_new_session(self) -> bool:
-        """Whether the pipeline has to begin anew."""
+        """Whether the pipeline has to start over."""
         return any(key != AT_ONCE for key in self.taken)
 
 
 def compare(current: Config, read: Config) -> ConfigChange:
-    """Return what to take from a configuration that was read anew. Values show nowhere, only names of keys."""
+    """Return what to take from a configuration that was reread. Values show nowhere, only names of keys."""
     differing = list(_differing(current, read))
     taken = tuple(key for section, key in differing if section in BY_LIFE or key == AT_ONCE)
     restart = tuple(key for _, key in differing if key not in taken)
@@ -85,16 +85,16 @@ def _is_new_password(before: object, after: object, key: str) -> bool:
 async def reload(
     current: Config, read: Callable[[], Config], try_out: Callable[[Config], Awaitable[object]]
 ) -> ConfigChange | None:
-    """Read the configuration anew and say what comes of it; None when everything stays as it is.
+    """Read the configuration again and say what comes of it; None when everything stays as it is.
 
-    ``try_out`` checks a configuration that would begin another life; it raises DyncdcError to keep the old one.
+    ``try_out`` checks a configuration that would begin another session; it raises DyncdcError to keep the old one.
     """
     try:
         change = compare(current, read())
         if change.needs_new_session:
             await try_out(change.config)
     except DyncdcError as error:
-        # Somebody waits for each answer: with "repeats" none is left out.
+        # Someone waits for each answer: with "repeats" none is left out.
         _log.error("reload rejected", error=str(error), hint=error.hint, repeats=0)
         return None
     if AT_ONCE in change.taken:

@@ -1,4 +1,4 @@
-"""How long an endpoint that does not answer is tried: for ever by the daemon, for a while by everything else."""
+"""How long an endpoint that does not answer is tried: forever by the daemon, for a while by everything else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWER = "ClickHouse or AWS to answer"
 
 @dataclass(slots=True)
 class StartupRetry:
-    """``seconds`` None: for ever. What is retried shows in the log and, through the start-up task, in /healthz."""
+    """``seconds`` None: forever. What is retried shows in the log and, through the start-up task, in /healthz."""
 
     seconds: float | None
     health: TaskHealth
@@ -35,7 +35,7 @@ class StartupRetry:
     async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Repeat ``operation`` while it raises RetryableError. Raises UnusableTableError for one ``of_table``.
 
-        Raises FatalError when the time is up, and at once when access is denied: whoever is not a daemon has somebody
+        Raises FatalError when the time is up, and at once when access is denied: whoever is not a daemon has someone
         waiting who can act on it now.
         """
         last: list[RetryableError] = []

@@ -25,7 +25,7 @@ from dyncdc.telemetry.status_page.document import MOST_GAPS, MOST_LETTERS, GapPa
 from dyncdc.telemetry.task_health import TaskHealth
 
 PAUSE_SECONDS = 5.0
-"""Between two looks at ClickHouse while somebody looks at the page."""
+"""Between two looks at ClickHouse while someone looks at the page."""
 
 
 def make_status_builder(
@@ -53,7 +53,7 @@ def table_facts(config: Config) -> list[TableFacts]:
 async def asking_clickhouse(
     clickhouse: ClickHouse, config: Callable[[], Config], stored: ClickHouseState
 ) -> AsyncIterator[None]:
-    """Keep ``stored`` fresh while the block runs and somebody looks; it never ends the block.
+    """Keep ``stored`` fresh while the block runs and someone looks; it never ends the block.
 
     ``config`` is asked at each look: it may be another one by then.
     """

@@ -1,7 +1,7 @@
 """Which tables can not be used now, and why: the one place that decides it. They are left out, and looked at again.
 
 A table is unusable when what stands in the way is its own: its destination, its streaming destination, a permission for
-it. An outage is nobody's own and is waited for by all; a configuration that is wrong by itself ends the process.
+it. An outage is no one's own and is waited for by all; a configuration that is wrong by itself ends the process.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ async def watch_unusable(
     metrics: Metrics,
     health: TaskHealth,
 ) -> None:
-    """Tell of a table that is left out, and look again for ever. Raises UsableAgainError once it can be used.
+    """Tell of a table that is left out, and look again forever. Raises UsableAgainError once it can be used.
 
     ``look`` gets why it could not be used before, and returns why it still can not.
     """

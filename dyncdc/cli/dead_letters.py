@@ -29,14 +29,14 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--table", help="Only letters of this DynamoDB table.")
+@click.option("--table", help="Only dead letters of this DynamoDB table.")
 @click.option("--all", "closed", is_flag=True, help="Also those that were replayed or dropped.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Newest letters to show.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Newest dead letters to show.")
 @config_option
 @json_option
 @debug_option
 def list_(table: str | None, closed: bool, limit: int, config_file: str | None, as_json: bool, debug: bool) -> None:
-    """List open letters, newest first: where each was read and why it stays, never what it holds."""
+    """List open dead letters, newest first: where each was read and why it stays, never what it holds."""
     del debug
 
     async def read(config: Config) -> Listed:
@@ -59,7 +59,7 @@ def list_(table: str | None, closed: bool, limit: int, config_file: str | None, 
 @json_option
 @debug_option
 def show(letter_id: str, config_file: str | None, as_json: bool, debug: bool) -> None:
-    """Show one letter whole, its record included. ID may be cut to what no other letter begins with."""
+    """Show one dead letter whole, its record included. ID may be cut to what no other dead letter begins with."""
     del debug
 
     async def read(config: Config) -> StoredDeadLetter:
@@ -82,12 +82,12 @@ def show(letter_id: str, config_file: str | None, as_json: bool, debug: bool) ->
 
 @dead_letters.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--table", help="Only letters of this DynamoDB table.")
+@click.option("--table", help="Only dead letters of this DynamoDB table.")
 @config_option
 @json_option
 @debug_option
 def replay(ids: tuple[str, ...], table: str | None, config_file: str | None, as_json: bool, debug: bool) -> int:
-    """Make rows of letters, all open ones unless some are named, by the mapping as it is now.
+    """Make rows of dead letters, all open ones unless some are named, by the mapping as it is now.
 
     Each keeps its original version, so nothing newer is overwritten. What fails again stays open, with exit code 1.
     """
@@ -117,7 +117,7 @@ async def _replay(config: Config, ids: Sequence[str], table: str | None) -> Repl
 @json_option
 @debug_option
 def drop(ids: tuple[str, ...], config_file: str | None, as_json: bool, debug: bool) -> None:
-    """Close letters without a row. They stay in the table, marked as dropped, and can still be replayed by id."""
+    """Close dead letters without a row. They stay in the table, marked as dropped, and can still be replayed by id."""
     del debug
 
     async def close(config: Config) -> int:
@@ -134,7 +134,7 @@ def drop(ids: tuple[str, ...], config_file: str | None, as_json: bool, debug: bo
 @json_option
 @debug_option
 def clean(days: int, config_file: str | None, as_json: bool, debug: bool) -> None:
-    """Delete letters that were replayed or dropped so many days ago. Needs the grant ALTER DELETE on their table."""
+    """Delete dead letters replayed or dropped so many days ago. Needs the grant ALTER DELETE on their table."""
     del debug
 
     async def forget(config: Config) -> int:

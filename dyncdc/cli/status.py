@@ -23,7 +23,7 @@ from .options import config_option, debug_option, json_option, load, run_async
 from .status_view import draw
 
 PIPE_WIDTH = 160
-"""Columns of the tables when nobody's terminal says how many there are."""
+"""Columns of the tables when no one's terminal says how many there are."""
 
 Show = Callable[[Status], None]
 
@@ -85,7 +85,7 @@ def _until_interrupted(config: Config, interval_seconds: float, show: Show) -> N
 
 
 async def _for_ever(config: Config, interval_seconds: float, show: Show) -> None:
-    """Connections are kept while all goes well, and made anew after an error, which is shown and not raised."""
+    """Connections are kept while all goes well, and recreated after an error, which is shown and not raised."""
     while True:
         try:
             with limited(config, "status") as startup_retry:

@@ -15,7 +15,7 @@ from dyncdc.telemetry.status_page.document import TablePart, TroublePart
 
 WORST_SHARDS = 20
 MOST_LINES = 10
-"""Of letters and of troubles; --json has all that there are."""
+"""Of dead letters and of troubles; --json has all that there are."""
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_STEPS = 24
@@ -134,7 +134,7 @@ def _shards(shards: Sequence[ShardStatus]) -> Iterator[RenderableType]:
 
 
 def _badness(shard: ShardStatus) -> tuple[float, float, str, str]:
-    """Unknown is worst: nobody can say that such a shard is well."""
+    """Unknown is worst: no one can say that such a shard is well."""
     left = float("-inf") if shard.headroom_seconds is None else float(round(shard.headroom_seconds))
     return left, -(shard.lag_seconds or 0.0), shard.stream, shard.shard
 

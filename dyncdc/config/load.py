@@ -100,7 +100,7 @@ def _mask_key(index: int, variable: str, environ: Mapping[str, str], name: str) 
         found = "is too short" if key else "is not set"
         raise ConfigError(
             f"reading {name}: tables[{index}].mask_key_env: environment variable {variable} {found}",
-            hint=f"{MASK_KEY_BYTES} bytes or more, the same for ever: `openssl rand -hex 32` makes one",
+            hint=f"{MASK_KEY_BYTES} bytes or more, the same forever: `openssl rand -hex 32` makes one",
         )
     return key
 

@@ -168,7 +168,7 @@ class KinesisConfig(Section):
     fan_out: bool = Field(default=False, description="true: enhanced fan-out (SubscribeToShard)")
     on_lost_position: Literal["resnapshot", "stop"] = Field(
         default="resnapshot",
-        description="when changes were lost unread: resnapshot (loads the tables concerned anew) or stop (exits 1)",
+        description="when changes were lost unread: resnapshot (loads the tables concerned again) or stop (exits 1)",
     )
 
     _stream = field_validator("stream")(check_stream)

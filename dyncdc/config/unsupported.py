@@ -1,4 +1,4 @@
-"""What the configuration will have and this version has not: refused, so that nobody believes it is in force."""
+"""What the configuration will have and this version has not: refused, so that no one believes it is in force."""
 
 from __future__ import annotations
 

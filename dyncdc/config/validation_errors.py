@@ -35,7 +35,7 @@ class InvalidSetting:
 
 
 def first_mistake(model: type[BaseModel], error: ValidationError) -> InvalidSetting:
-    """The mistake to mend first: an unknown key before what may only follow from it."""
+    """The mistake to fix first: an unknown key before what may only follow from it."""
     details = error.errors(include_url=False, include_input=False)
     if any(detail["type"] == "extra_forbidden" for detail in details):
         # a misspelt key also makes the right one missing: one mistake, not two

@@ -1,7 +1,7 @@
 """One change record, or one line of an export, from bytes to its fields. Knows no table and no column.
 
 Images stay bytes until they are asked for: a record of an unknown table costs one pass, and an old image nothing at
-all (so what is wrong inside an image that nobody asks for is not noticed). Names repeated inside one JSON object cannot
+all (so what is wrong inside an image that no one asks for is not noticed). Names repeated inside one JSON object cannot
 come from DynamoDB; the last one counts. Source: AWS DynamoDB developer guide, Kinesis Data Streams.
 """
 

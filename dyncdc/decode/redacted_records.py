@@ -30,12 +30,12 @@ def withheld(record: bytes) -> bytes:
 
 
 def is_withheld(raw: bytes) -> bool:
-    """Whether a letter holds nothing of its record."""
+    """Whether a dead letter holds nothing of its record."""
     return raw.startswith(b'{"%b":' % WITHHELD.encode())
 
 
 def redacted_record(record: bytes, redaction: Redaction, keys: Collection[str]) -> bytes:
-    """Return a change record, or a line of an export, as a letter keeps it. ``keys``: names of the key attributes."""
+    """Return a change record, or a line of an export, as a dead letter keeps it. ``keys``: the key attributes."""
     document = _object(record)
     body, item = document.get("dynamodb"), document.get("Item")
     if isinstance(body, dict):
@@ -69,7 +69,7 @@ def _change(
 
 
 def masked_paths(raw: bytes) -> tuple[Path, ...]:
-    """Return which paths are masked already in a letter's record."""
+    """Return which paths are masked already in a dead letter's record."""
     found = _object(raw).get(MASKED)
     return tuple(tuple(path) for path in found) if isinstance(found, list) else ()
 

@@ -1,6 +1,6 @@
 """A table's mapping compiled: items, tombstones and keys into cells, by the rules for spill and misfit. Pure.
 
-This is the exact path. A faster one may stand beside it, but must give the same bytes for whatever it accepts.
+This is the reference path. A faster one may stand beside it, but must give the same bytes for whatever it accepts.
 """
 
 from __future__ import annotations

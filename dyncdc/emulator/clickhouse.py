@@ -51,7 +51,7 @@ class LocalClickHouse:
 
     Bound to no event loop: it may be started under one and stopped under another. Port 0 means a free one, kept over
     restarts of this object. ``users`` (name to password) come beside ``default``, which has no password. With
-    ``secret`` nobody but ``dyncdc`` is let in, by a password made up in the directory: whoever has an account on this
+    ``secret`` no one but ``dyncdc`` is let in, by a password made up in the directory: whoever has an account on this
     machine reaches the ports, and could read with the rights of this process.
     """
 
@@ -192,7 +192,7 @@ class LocalClickHouse:
                 self._child = await self._spawn()
                 return
             except ChildFailed as error:
-                # a free port was somebody else's by the time the server asked for it
+                # a free port was someone else's by the time the server asked for it
                 again = _PORT_TAKEN in error.log and 0 in given and attempt < PORT_ATTEMPTS
                 if not again:
                     raise self._explained(error) from None
@@ -221,7 +221,7 @@ class LocalClickHouse:
             return FatalError(
                 f"{where}: a table's definition is empty ({empty}); an ALTER while the disk is full leaves such a file",
                 hint="free disk space; then write its ATTACH TABLE statement into the file, or move the file away:"
-                " dyncdc makes and loads the table anew",
+                " dyncdc makes and loads the table again",
             )
         return error
 
@@ -265,7 +265,7 @@ class LocalClickHouse:
         passwords = {**self._users, **({SOLE_USER: self.password} if self.password else {})}
         limits = {"max_threads": 2, "max_memory_usage": memory * 3 // 4, **dict.fromkeys(_NOT_COMPILED, 0)}
         users: dict[str, object] = {
-            # The engine itself is ``default``, without a password and for as long as it runs: then nobody else is.
+            # The engine itself is ``default``, without a password and for as long as it runs: then no one else is.
             "profiles": {"default": limits, "engine": limits | {"max_sessions_for_user": 1}},
             "quotas": {"default": {}},
             "users": {
@@ -312,7 +312,7 @@ def _serving(directory: Path) -> bool:
 
 
 def _lock(file: IO[bytes]) -> bool:
-    """Lock a file until it is closed; False when somebody else has."""
+    """Lock a file until it is closed; False when someone else has."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -340,7 +340,7 @@ async def open_local(directory: Path, *, database: str = DEFAULT_DATABASE, own: 
         try:
             await server.start()
             return server
-        except DirectoryInUse:  # somebody is just starting it, or stopping it
+        except DirectoryInUse:  # someone is just starting it, or stopping it
             if asyncio.get_running_loop().time() > deadline:
                 raise
         await asyncio.sleep(0.1)

@@ -26,5 +26,5 @@ def demand_version(module: ModuleType) -> None:
 def why_missing(error: ImportError) -> str:
     """Say to a person why a compiled module is not used, and what to do."""
     if isinstance(error, OtherBuildError):
-        return "it was built from other sources than this version's; install dyncdc anew"
-    return "install a C compiler, then dyncdc anew"
+        return "it was built from other sources than this version's; install dyncdc again"
+    return "install a C compiler, then dyncdc again"

@@ -175,7 +175,7 @@ async def _misfit_error(
 
 
 async def _read_back(context: AppContext, spec: TableSpec, column: ColumnSpec, doing: str) -> None:
-    """Somebody else may have added a column of that name a moment before."""
+    """Someone else may have added a column of that name a moment before."""
     table = await context.retry(lambda: read_table(context.clickhouse, spec.destination))
     found = table.column(column.name) if table is not None else None
     if table is None or found is None or compile_type(found.type).node != compile_type(column.type).node:

@@ -85,6 +85,6 @@ def _refuse(table: TableConfig) -> None:
         )
     if table.snapshot.export_arn is not None:
         raise ConfigError(
-            f"{doing}: its snapshot.export_arn names one export for ever",
+            f"{doing}: its snapshot.export_arn names one export forever",
             hint="set snapshot.bucket instead, so that a new export can be made",
         )

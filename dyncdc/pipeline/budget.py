@@ -55,7 +55,7 @@ class ByteBudget:
         self._on_wait: Callable[[], None] = lambda: None
 
     def on_wait(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` whenever somebody has to wait; the writer uses it to flush early."""
+        """Call ``callback`` whenever someone has to wait; the writer uses it to flush early."""
         self._on_wait = callback
 
     @property
@@ -70,7 +70,7 @@ class ByteBudget:
     async def reserve(self, nbytes: int) -> Reservation:
         """Wait until ``nbytes`` fit, in the order of asking. Cancellation leaks nothing.
 
-        More than the capacity is cut to the capacity, so that one oversized request cannot wait for ever.
+        More than the capacity is cut to the capacity, so that one oversized request cannot wait forever.
         """
         nbytes = min(nbytes, self.capacity_bytes)
         if not self._waiters and self._fits(nbytes):

@@ -114,7 +114,7 @@ class Coordinator:
             if table not in plans:
                 unrepeatable[table] = 'its snapshot.method is "none"'
             elif plans[table].export_arn:
-                unrepeatable[table] = "its snapshot.export_arn names one export for ever"
+                unrepeatable[table] = "its snapshot.export_arn names one export forever"
         destinations = {table: plan.destination_uuid for table, plan in plans.items()}
         created = {table: at for stream in self._streams for table, at in stream.created.items()}
         # One process knows what it has written itself; of several, each may find rows of another.
@@ -123,9 +123,9 @@ class Coordinator:
         return Policy(on_lost_position, tables, unrepeatable, destinations, created, empty)
 
     async def run(self, *, once: bool = False) -> None:
-        """Read for ever, or, with ``once``, until the snapshots are complete and every shard was read to its tip.
+        """Read forever, or, with ``once``, until the snapshots are complete and every shard was read to its tip.
 
-        Raises FatalError (SourceLostError when a stream is gone and another life may read what replaced it);
+        Raises FatalError (SourceLostError when a stream is gone and another session may read what replaced it);
         with ``once`` also what made a snapshot fail.
         """
         await self._recovery.begin([stream.source for stream in self._streams], self._store, self._checkpointer)
@@ -300,7 +300,7 @@ class Coordinator:
             if self._membership.assignment.shared:  # what other members' shards have left to us, only a list tells
                 for stream_reader in stream_readers.values():
                     stream_reader.relist()
-            # The tip is a state of many pumps, not an event: look now and then.
+            # The tip is a state of many shard readers, not an event: look now and then.
             while not all(self._at_tip(stream_reader, begun, instant) for stream_reader, instant in instants.items()):  # noqa: ASYNC110
                 await asyncio.sleep(TIP_POLL_SECONDS)
             if all(loader.idle for loader in loaders) and all(

@@ -93,7 +93,7 @@ class Rereading(Protocol):
 
 @runtime_checkable
 class Expiring(Protocol):
-    """A source whose retention can be changed by somebody while it is read."""
+    """A source whose retention can be changed by someone while it is read."""
 
     @property
     def kept(self) -> ObservedRetention:
@@ -192,7 +192,7 @@ class MemberStore(Protocol):
     """``dyncdc_members``. Every call raises RetryableError, FatalError."""
 
     async def members(self) -> Sequence[Member]:
-        """The newest row of every member of every division: of the greatest epoch, those that have left included."""
+        """The newest row of every member of every assignment: of the greatest epoch, those that have left included."""
 
     async def save_member(self, member: Member) -> None:
         """Append this process's row, seen now by the store's own clock."""
@@ -202,7 +202,7 @@ class SessionStore(Protocol):
     """``dyncdc_sessions``. Every call raises RetryableError, FatalError."""
 
     async def newest_sessions(self) -> Sequence[Session]:
-        """The two sessions of the greatest rank of every member of every division, read consistently."""
+        """The two sessions of the greatest rank of every member of every assignment, read consistently."""
 
     async def later_session(self, session: Session) -> Session | None:
         """The session of the greatest rank of the same member, if it is a later one than this."""
@@ -243,10 +243,10 @@ class RecoveryStore(Protocol):
         """Mark requests as done."""
 
     async def table_sources(self) -> Sequence[TableSource]:
-        """For each table, by what life it was followed last."""
+        """For each table, by what session it was followed last."""
 
     async def save_table_sources(self, tables: Sequence[TableSource]) -> None:
-        """Append, before the life reads anything."""
+        """Append, before the session reads anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,10 +273,10 @@ class OrphanRows(Protocol):
         """What ``sweep`` would do, in the next range of keys behind ``after``. Changes nothing."""
 
     async def accepted(self, snapshot: SourceId, request: str) -> bool:
-        """Whether somebody has said of a snapshot, or of the request that it answers, that it may delete most items."""
+        """Whether someone has said of a snapshot, or of the request that it answers, that it may delete most items."""
 
     async def open_dead_letters(self, snapshot: SourceId) -> int:
-        """How many items of a snapshot are dead letters that nobody has dealt with."""
+        """How many items of a snapshot are dead letters that no one has dealt with."""
 
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
         """Mark as deleted what is older than ``version`` (microseconds), in the next range of keys behind ``after``.
@@ -311,7 +311,7 @@ class WatermarkStore(Protocol):
     """``dyncdc_watermarks``. Every call raises RetryableError, FatalError."""
 
     async def load(self) -> Sequence[Watermark]:
-        """The newest row of every member of every division."""
+        """The newest row of every member of every assignment."""
 
     async def save(self, rows: Sequence[Watermark]) -> None:
         """Append rows, all of them in one insert."""
@@ -321,10 +321,10 @@ class WatermarkStore(Protocol):
 
 
 class LimitStopStore(Protocol):
-    """What earlier lives of this pipeline have stopped at, kept among its dead letters."""
+    """What earlier sessions of this pipeline have stopped at, kept among its dead letters."""
 
     async def open_limit_stops(self) -> Sequence[LimitStop]:
-        """Those that nobody has closed. Raises RetryableError, FatalError."""
+        """Those that no one has closed. Raises RetryableError, FatalError."""
 
     async def save_limit_stop(self, halt: LimitStop) -> None:
         """Append one. Raises RetryableError, FatalError."""

@@ -1,4 +1,4 @@
-"""Retrying for ever with full jitter: the reaction to RetryableError, in one place."""
+"""Retrying forever with full jitter: the reaction to RetryableError, in one place."""
 
 from __future__ import annotations
 

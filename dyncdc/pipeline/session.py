@@ -1,4 +1,4 @@
-"""replicate: one life of the pipeline, from loading the checkpoints to the last save.
+"""replicate: one session of the pipeline, from loading the checkpoints to the last save.
 
 Composes and nests (sink > checkpointer > writer > readers) and keeps the drain's deadline; decides nothing else.
 """
@@ -47,7 +47,7 @@ from .runtime import Backoff, retry_forever
 
 LEAVE_SECONDS = 2.0
 KEEP_SECONDS = 10.0
-"""How long a life that ends by too many dead letters tries to tell the next one."""
+"""How long a session that ends by too many dead letters tries to tell the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Destination:
     decoders: SnapshotDecoders
     bury: DeadLetterSource
     halts: LimitStopStore | None = None
-    """None: what stopped a life is forgotten with it."""
+    """None: what stopped a session is forgotten with it."""
     recovery: RecoveryStore = field(default_factory=NoRecovery)
     orphan_rows: OrphanRows = field(default_factory=NoRecovery)
     evolving: SchemaEvolution | None = None
@@ -68,14 +68,14 @@ class Destination:
     members: MemberStore = field(default_factory=NoRecovery)
     sessions: SessionStore = field(default_factory=NoRecovery)
     watermarks: WatermarkStore | None = None
-    """None: nobody asks up to when a table is complete."""
+    """None: no one asks up to when a table is complete."""
     destinations: DestinationStore | None = None
-    """None: nobody asks whether the destinations stay what they are."""
+    """None: no one asks whether the destinations stay what they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the configuration says about a life. ``drain_seconds``: from the wish to stop to the last save."""
+    """What the configuration says about a session. ``drain_seconds``: from the wish to stop to the last save."""
 
     pipeline: str
     batch: BatchLimits
@@ -90,10 +90,10 @@ class Settings:
     assignment: Assignment = field(default_factory=Assignment)
     once: bool = False
     since: float = float("inf")
-    """When the run with ``once`` began that this life is a part of, by ClickHouse's clock; infinite where unknown."""
+    """When the ``once`` run of this session began, by ClickHouse's clock; infinite where unknown."""
     succession: Succession = field(default_factory=Succession)
     after: int = 0
-    """The epoch of this process's life before, 0 when this is its first."""
+    """The epoch of this process's session before, 0 when this is its first."""
     on_lost_position: Literal["resnapshot", "stop"] = "stop"
     dead_letter_limiter: DeadLetterLimits = field(default_factory=DeadLetterLimits)
     stream_delay_seconds: float = STREAM_DELAY_SECONDS
@@ -115,24 +115,24 @@ async def run_session(
 ) -> None:
     """Keep the destination equal to the streams' tables until ``draining`` is set or, with ``once``, all is done.
 
-    Returns after a clean drain. ``on_claimed`` is called with this life's epoch once its session is claimed, nothing
+    Returns after a clean drain. ``on_claimed`` is called with this session's epoch once its session is claimed, nothing
     is read before it has ended; ``on_ready`` once the checkpoints are loaded, too. Leaving by exception or cancellation
     skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError (SourceLostError,
-    DestinationChangedError when another life could go on), with ``once`` also what made a snapshot fail.
+    DestinationChangedError when another session could go on), with ``once`` also what made a snapshot fail.
     """
     tables = {table for stream in streams for table in stream.tables}
-    life = _Session(destination, settings, tables, draining=draining, metrics=metrics, health=health, clock=clock)
+    session = _Session(destination, settings, tables, draining=draining, metrics=metrics, health=health, clock=clock)
     try:
-        await life.run(streams, snapshots, on_claimed, on_ready)
+        await session.run(streams, snapshots, on_claimed, on_ready)
     except BaseExceptionGroup as group:
         error = root_cause(group)
         if isinstance(error, LimitReached) and not error.again:
-            await life.keep(error.halt)
+            await session.keep(error.halt)
         raise error from group
 
 
 class _Session:
-    """The parts of one life and the order in which they end."""
+    """The parts of one session and the order in which they end."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class _Session:
             closing.cancel()
 
     async def _begin(self, on_claimed: Callable[[int], Awaitable[None]] | None) -> None:
-        """Wait until nobody else is at work, load what was saved, take an epoch, and be a member."""
+        """Wait until no one else is at work, load what was saved, take an epoch, and be a member."""
         await self._membership.wait_until_alone()
         there, settings = self._destination, self._settings
         before = Predecessor(settings.assignment, there.members, there.sessions, settings.succession, self._health)
@@ -261,16 +261,16 @@ class _Session:
                 self._mended.put_nowait(halt)
 
     async def keep(self, halt: LimitStop) -> None:
-        """Let the next life stop where this one did. Gives up after a while: it would then stop a little later."""
+        """Let the next session stop where this one did. Gives up after a while: it would then stop a little later."""
         halts = self._destination.halts
         if halts is None:
             return
-        with suppress(TimeoutError, FatalError):  # what stops the life is worth saying, this is not
+        with suppress(TimeoutError, FatalError):  # what stops the session is worth saying, this is not
             async with asyncio.timeout(KEEP_SECONDS):
-                await self._retry_checkpoints("keeping why this life stops", lambda: halts.save_limit_stop(halt))
+                await self._retry_checkpoints("keeping why this session stops", lambda: halts.save_limit_stop(halt))
 
     async def _close_mended(self) -> None:
-        """Forget what earlier lives have stopped at and this one has passed."""
+        """Forget what earlier sessions have stopped at and this one has passed."""
         halts = self._destination.halts
         while halts is not None:
             halt = await self._mended.get()

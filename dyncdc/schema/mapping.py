@@ -116,7 +116,7 @@ def _grown(
 ) -> Sequence[ColumnSpec]:
     """Columns beside the configured ones, where every attribute is to have one: those that the table has already.
 
-    The attribute of a column that somebody added by hand would else get another column, under another name.
+    The attribute of a column that someone added by hand would else get another column, under another name.
     """
     if config.evolve != "add_columns" or not spill:
         return ()

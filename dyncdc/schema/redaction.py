@@ -24,7 +24,7 @@ MIN_KEY_BYTES: Final = 16
 """A shorter key could be tried out, and with it every hashed address or number."""
 
 _UNREADABLE: Final[dict[str, object]] = {"dyncdc_unreadable": True}
-"""Stands in a dead letter for what could not be masked: no DynamoDB value, so the letter stays one."""
+"""Stands in a dead letter for what could not be masked: no DynamoDB value, so the dead letter stays one."""
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ class ColumnSpec:
     ``path`` is the attribute's name, then map keys. ``type`` is the ClickHouse type as ``system.columns`` prints it.
     ``takes`` names the DynamoDB types it accepts; the first is its own, values of a further one also go to the spill.
     ``lossy``: do not also keep in the spill what this column blurs. ``encoding``: see ``Encoding``. ``defaulted``: it
-    has a DEFAULT of somebody else's, which applies where an item has no value.
+    has a DEFAULT of someone else's, which applies where an item has no value.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Attributes that have no column yet: what items were seen to hold there, until somebody decides about columns.
+"""Attributes that have no column yet: what items were seen to hold there, until someone decides about columns.
 
 The rows are right without it: what it takes note of is in the spill. It decides nothing, and keeps no values.
 """

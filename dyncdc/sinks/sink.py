@@ -90,8 +90,8 @@ class ClickHouseSink:
     async def _of_table(self, error: DyncdcError, table: str) -> DyncdcError:
         """What an answer means for a table that is as it was: it waits, whatever a person must do, and others go on.
 
-        The statement is what it always was. So an expression, a view, or a grant of the table is to be mended. Of a
-        history, which nobody watches, it is enough that it is there.
+        The statement is what it always was. So an expression, a view, or a grant of the table is to be fixed. Of a
+        history, which no one watches, it is enough that it is there.
         """
         if isinstance(error, TableGoneError | SchemaChangedError):
             if self._watch is None or not (self._watch.knows(table) or await self._watch.is_there(table)):

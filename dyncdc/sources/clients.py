@@ -26,7 +26,7 @@ KEEPALIVE_SECONDS = 60.0
 """Longer than the longest pause between two reads of an idle shard, so that its connection is still there."""
 
 ATTEMPTS = 2
-"""The SDK's own: enough for a keep-alive connection that the server has just closed. The pipeline retries for ever."""
+"""The SDK's own: enough for a keep-alive connection that the server has just closed. The pipeline retries forever."""
 
 READ_ATTEMPTS = 1
 """For Kinesis: a throttled read that the SDK repeats, asleep while memory is reserved for it, only throttles more."""
@@ -34,7 +34,7 @@ READ_ATTEMPTS = 1
 POOL_MIN_CONNECTIONS = 16
 
 USER_AGENT = f"dyncdc/{__version__}"
-"""Said once: botocore puts its own together anew for each request, an eighth of what an empty read costs (measured).
+"""Said once: botocore puts its own together again for each request, an eighth of what an empty read costs (measured).
 
 Parameters are not validated either: they are ours, and the service checks them.
 """
@@ -42,7 +42,7 @@ Parameters are not validated either: they are ours, and the service checks them.
 
 @dataclass(frozen=True, slots=True)
 class AwsClients:
-    """The clients that the sources share. They belong to ``open_clients``; nobody else closes them."""
+    """The clients that the sources share. They belong to ``open_clients``; no one else closes them."""
 
     region: str
     kinesis: Any

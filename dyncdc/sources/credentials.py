@@ -58,7 +58,7 @@ class RenewedCredentials:
     async def _ask(self) -> Any:
         try:
             found = await self._load()
-        except (*MISCONFIGURED, OSError, ValueError) as error:  # a file that somebody is writing now, a missing program
+        except (*MISCONFIGURED, OSError, ValueError) as error:  # a file that someone is writing now, a missing program
             raise boto.CredentialRetrievalError(provider="chain", error_msg=type(error).__name__) from error
         if found is None:
             raise boto.NoCredentialsError()

@@ -47,7 +47,7 @@ class TableDescription:
     item_count: int
     size_bytes: int
     created: float = 0.0
-    """Seconds since the epoch; a table made anew under its name has another time. 0 when DynamoDB does not say."""
+    """Seconds since the epoch; a table recreated under its name has another time. 0 when DynamoDB does not say."""
     id: str = ""
     """What tells the table from any other of its name; "" when DynamoDB says nothing of the kind."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-_CLICKHOUSE: Final = "mend ClickHouse (down, frozen, read-only, full?); what it lacks is sent again, without a restart"
+_CLICKHOUSE: Final = "fix ClickHouse (down, frozen, read-only, full?); what it lacks is sent again, without a restart"
 _AWS: Final = "`dyncdc check` names what AWS refuses; else look at the network, and at who else reads the stream"
 
 ADVICE: Final[Mapping[str, str]] = {
@@ -25,12 +25,12 @@ ADVICE: Final[Mapping[str, str]] = {
         _CLICKHOUSE,
     ),
     **dict.fromkeys(("shard", "discovery", "destination"), _AWS),
-    "snapshot": "mend what is named here; a snapshot that has failed waits for `dyncdc snapshot TABLE`",
-    "destinations": "mend ClickHouse, or attach the table that the reason names; nothing needs a restart",
-    "table": "mend what is named here; it joins by itself, with what came meanwhile",
+    "snapshot": "fix what is named here; a snapshot that has failed waits for `dyncdc snapshot TABLE`",
+    "destinations": "fix ClickHouse, or attach the table that the reason names; nothing needs a restart",
+    "table": "fix what is named here; it joins by itself, with what came meanwhile",
     "mapping": "give the destination its columns back as said here, and restart, or name them in the configuration",
-    "start": "mend what is named here; the start goes on by itself",
-    "reload": "mend what is named here; the former configuration stays in force meanwhile",
+    "start": "fix what is named here; the start goes on by itself",
+    "reload": "fix what is named here; the former configuration stays in force meanwhile",
 }
 """Kind of a task, which its name begins with, to what to do."""
 

@@ -14,7 +14,7 @@ WAIT_MILLISECONDS = 200
 """How long a full pipe is waited for, once: whoever reads it may be slow. After that only when it has room."""
 
 _FAILURES = (OSError, ValueError)
-"""A full disk, a pipe that nobody reads any more; a stream that was closed."""
+"""A full disk, a pipe that no one reads any more; a stream that was closed."""
 
 
 class _Lost:
@@ -64,7 +64,7 @@ class LogLines:
             while written < len(data):
                 if not poll.poll(WAIT_MILLISECONDS if self._waits else 0):
                     self._waits = False
-                    raise BlockingIOError("nobody reads")
+                    raise BlockingIOError("no one reads")
                 written += os.write(descriptor, data[written : written + PIPE_BYTES])
         finally:
             if written:

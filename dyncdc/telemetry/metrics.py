@@ -34,7 +34,7 @@ TABLES_SEEN = 200
 OTHER_TABLES = "(others)"
 """No DynamoDB table can have this name."""
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that no one reads
 
 
 class Metrics:

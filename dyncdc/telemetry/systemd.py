@@ -40,7 +40,7 @@ def watchdog_seconds(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 async def feed_watchdog(environ: Mapping[str, str] = os.environ) -> None:
-    """Tell systemd, for ever, that the event loop turns; return at once when it does not watch.
+    """Tell systemd, forever, that the event loop turns; return at once when it does not watch.
 
     Says nothing about health on purpose: an outage of ClickHouse must not restart the daemon.
     """

@@ -51,7 +51,7 @@ class TaskProgress:
     plan: str = ""
     """What it waits for on purpose; "" while it does not."""
     plan_ends_at: float | None = None
-    """When that will be over, by the clock of ``TaskHealth``; None where nobody knows."""
+    """When that will be over, by the clock of ``TaskHealth``; None where no one knows."""
     _rests: bool = False
     """Whether it is in a planned pause that began right after it had moved."""
 
@@ -130,7 +130,7 @@ class StuckTask:
 
 @dataclass(frozen=True, slots=True)
 class PlannedWait:
-    """A task that waits on purpose, as health shows it. ``seconds``: for how long still, None where nobody knows."""
+    """A task that waits on purpose, as health shows it. ``seconds``: for how long still, None where no one knows."""
 
     name: str
     reason: str
@@ -183,7 +183,7 @@ class TaskHealth:
         """Return the tasks that have not moved within their time, the longest first.
 
         Those that wait for the budget are left out while another task is stuck, since that one is the cause. When there
-        is none they are named: budget that nobody gives back must not look healthy.
+        is none they are named: budget that no one gives back must not look healthy.
         """
         now = self.clock()
         late = [
@@ -263,7 +263,7 @@ class TaskHealth:
                     reason=reason,
                     column=column,
                     dead_letters=self._untold.pop(key),
-                    hint="`dyncdc dead-letters list` and `show ID` say why; once it is mended, `... replay` them",
+                    hint="`dyncdc dead-letters list` and `show ID` say why; once it is fixed, `... replay` them",
                     repeats=0,
                 )
 
@@ -284,7 +284,7 @@ class TaskHealth:
         }
         if pause_seconds is None:
             _log.error("task failed", **keys)
-        elif isinstance(error, AccessDeniedError):  # that takes somebody's hand
+        elif isinstance(error, AccessDeniedError):  # that takes someone's hand
             _log.error("task retried", pause_seconds=round(pause_seconds, 3), **keys)
         else:
             _log.warning("task retried", pause_seconds=round(pause_seconds, 3), **keys)

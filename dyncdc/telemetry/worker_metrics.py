@@ -86,7 +86,7 @@ class MergedMetrics:
                 self._buried[series] = self._buried.get(series, 0.0) + value
 
     def deaths(self) -> Mapping[int, int]:
-        """How often each worker has died: a page that was asked for before its death is of nobody who counts on."""
+        """How often each worker has died: a page that was asked for before its death is of no one who counts on."""
         return Counter(self._deaths)
 
     def render(self, texts: Mapping[int, str], workers: int, restarts: int) -> bytes:

@@ -134,7 +134,7 @@ def test_a_killed_daemon_is_down(watched: tuple[Daemon, str, Prometheus]) -> Non
     assert watch.await_silence(CLEARS_SECONDS) == {"DyncdcDown"}
 
 
-def test_a_daemon_that_nobody_scrapes_is_absent(watched: tuple[Daemon, str, Prometheus]) -> None:
+def test_a_daemon_that_no_one_scrapes_is_absent(watched: tuple[Daemon, str, Prometheus]) -> None:
     daemon, _, watch = watched
     watch.scrape()
     watch.await_only("DyncdcAbsent", NOTICED_SECONDS)
@@ -218,6 +218,6 @@ def test_a_spoilt_file_of_an_export_is_a_failed_snapshot(place: Place, tmp_path:
         watch.await_only("DyncdcSnapshotFailed", NOTICED_SECONDS)
         place.aws.write_object(place.bucket, victim, whole)
         assert daemon.terminate() == 0
-        daemon.start().wait_ready()  # an export named for ever is tried again by the next start
+        daemon.start().wait_ready()  # an export named forever is tried again by the next start
         assert watch.await_silence(CLEARS_SECONDS) == {"DyncdcSnapshotFailed"}
         loaded(place, daemon)

@@ -59,7 +59,7 @@ def test_every_metric_of_the_daemon_is_on_the_dashboard(panels: list[dict[str, A
     aside = ("_bucket", "_sum", "_count")
     for name in exposed():
         if "_process_" not in name and not name.endswith(aside):
-            assert name in shown, f"nobody sees {name}"
+            assert name in shown, f"no one sees {name}"
 
 
 def test_prometheus_takes_every_query(panels: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -20,6 +20,6 @@ def test_promtool_finds_nothing_wrong_with_what_a_daemon_exposes(place: Place, w
             place.aws.put(table, {"id": {"S": f"t{number}"}})
         place.aws.kinesis.put_record(StreamName=place.name, Data=b"no change", PartitionKey="p")
         wait_until(lambda: daemon.metric("dyncdc_rows_written_total") >= 8, 20, f"rows are written: {daemon.tail()}")
-        wait_until(lambda: daemon.metric("dyncdc_dead_letters_total") == 1, 20, f"a letter is counted: {daemon.tail()}")
+        wait_until(lambda: daemon.metric("dyncdc_dead_letters_total") == 1, 20, f"counted: {daemon.tail()}")
         exposed = daemon.get("/metrics")[1]
     assert ran("promtool", "check", "metrics", stdin=exposed) == ""

@@ -78,7 +78,7 @@ def server(tmp_path: Path) -> Iterator[LocalClickHouse]:
 
 @dataclass
 class Operator:
-    """Somebody with a shell in a checkout. What a page names is replaced by what is here instead."""
+    """Someone with a shell in a checkout. What a page names is replaced by what is here instead."""
 
     place: Path
     environment: dict[str, str]

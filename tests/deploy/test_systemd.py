@@ -65,7 +65,7 @@ def test_an_instance_names_its_member() -> None:
     assert "--member %I" in TEMPLATE.read_text()
 
 
-def test_what_must_not_restart_does_not_and_a_start_may_take_for_ever() -> None:
+def test_what_must_not_restart_does_not_and_a_start_may_take_forever() -> None:
     wanted = {"Type=notify", "Restart=always", "RestartPreventExitStatus=2", "TimeoutStartSec=infinity"}
     assert wanted <= set(lines(UNIT))
 

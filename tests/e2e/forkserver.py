@@ -118,7 +118,7 @@ def _die_with_parent() -> None:
 
 
 def serve(descriptor: int) -> None:
-    """Fork a process for each request until nobody can send one any more. Returns in no other process than its own."""
+    """Fork a process for each request until no one can send one any more. Returns in no other process than its own."""
     from dyncdc import __main__
 
     gc.collect()
@@ -149,7 +149,7 @@ def _keep(request: Mapping[str, object], files: Sequence[int], main: Callable[[]
                 os.close(file)
             control.sendall(str(pid).encode())
             _, status = os.waitpid(pid, 0)
-            with contextlib.suppress(OSError):  # nobody has waited for it
+            with contextlib.suppress(OSError):  # no one has waited for it
                 control.sendall(str(os.waitstatus_to_exitcode(status)).encode())
             os._exit(0)
     _become(request, files[1:])

@@ -34,7 +34,7 @@ forks: list[ForkServer] = []
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
+    """A port of 127.0.0.1 that no one uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -68,7 +68,7 @@ def die_with_parent() -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie that nobody has reaped yet does not."""
+    """Whether a process runs; a zombie that no one has reaped yet does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -106,11 +106,11 @@ class Daemon:
     arguments: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | Forked | None = field(default=None, init=False)
     output: Path | None = field(default=None, init=False)
-    """Where it writes, instead of to the log. Nobody reads that."""
+    """Where it writes, instead of to the log. No one reads that."""
 
     @property
     def log(self) -> Path:
-        """What all its lives wrote to stdout and stderr."""
+        """What all its sessions wrote to stdout and stderr."""
         return self.config.with_suffix(".log")
 
     def tail(self) -> str:

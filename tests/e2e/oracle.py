@@ -63,7 +63,7 @@ def read_columns(clickhouse: ClickHouseHttp, table: str) -> list[Column]:
     columns = []
     for name, kind, comment, default in found:
         _, mark, note = str(comment).partition("dyncdc {")  # behind the words of others, if they left any
-        if not mark and str(name) in kept:  # a comment that somebody has taken away comes back at the next start
+        if not mark and str(name) in kept:  # a comment that someone has taken away comes back at the next start
             attribute, takes = kept[str(name)]
             columns.append(Column(str(name), str(kind), _path(attribute), takes, later=default == "DEFAULT"))
             continue

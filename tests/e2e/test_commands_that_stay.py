@@ -20,7 +20,7 @@ COMMAND = [sys.executable, "-m", "dyncdc"]
 
 @pytest.fixture
 def config(place: Place) -> str:
-    """Of a pipeline whose table has been loaded by a life that has ended."""
+    """Of a pipeline whose table has been loaded by a session that has ended."""
     table = place.make_table("things", {"id": "S"}, place.make_stream())
     place.aws.put(table, {"id": {"S": "a"}})
     config = str(place.configure([place.entry(table, snapshot={"method": "scan", "settle_seconds": 0.5})]))
@@ -41,7 +41,7 @@ def test_watching_in_a_pipe_prints_a_document_per_line_until_interrupted(config:
         assert watching.wait(10) == 0
 
 
-def test_watching_on_a_terminal_draws_it_anew_and_leaves_no_trace(config: str) -> None:
+def test_watching_on_a_terminal_draws_it_again_and_leaves_no_trace(config: str) -> None:
     ours, theirs = pty.openpty()
     command = [*COMMAND, "status", "--watch", "--interval", "1", "-c", config]
     given = environment() | {"TERM": "xterm", "COLUMNS": "160", "LINES": "40"}

@@ -1,4 +1,4 @@
-"""Dead letters end to end: found, shown, mended and replayed; too many of them stop the daemon, and keep it stopped."""
+"""Dead letters end to end: found, shown, fixed and replayed; too many of them stop the daemon, and keep it stopped."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Users:
             try:
                 code = run_cli(["dead-letters", *arguments, "-c", str(self.config)])
             finally:
-                structlog.reset_defaults()  # it has sent the log of this process to where nobody reads it
+                structlog.reset_defaults()  # it has sent the log of this process to where no one reads it
         return Ended(code, out.getvalue(), err.getvalue())
 
     @property
@@ -95,13 +95,15 @@ class Users:
         assert done.code == 0, done
 
     def open(self) -> int:
-        """Letters that are open."""
+        """Dead letters that are open."""
         sql = "SELECT id FROM dyncdc_dead_letters GROUP BY id HAVING max(replayed_at) IS NULL"
         return self.place.clickhouse.number(f"SELECT count() FROM ({sql})")
 
     def wait_for_letters(self, count: int, daemon: Daemon) -> None:
-        """Wait until so many letters are open."""
-        wait_until(lambda: self.open() == count, 20, f"{count} letters are open, {self.open()} are: {daemon.tail()}")
+        """Wait until so many dead letters are open."""
+        wait_until(
+            lambda: self.open() == count, 20, f"{count} dead letters are open, {self.open()} are: {daemon.tail()}"
+        )
 
 
 @pytest.fixture
@@ -159,7 +161,7 @@ def test_a_bad_record_is_listed_shown_and_after_the_mapping_is_mended_replayed(u
 
 
 def places(users: Users, letters: list[dict[str, Any]]) -> set[str]:
-    """The words of a list that say where letters are and why. By chance, ids and positions hold any digits."""
+    """The words of a list that say where dead letters are and why. By chance, ids and positions hold any digits."""
     words = {*"id table reason column source shard position received state - open".split(), str(len(letters))}
     for letter in letters:
         words |= {letter["id"][:SHORT_ID], letter["source"], users.place.name}
@@ -233,13 +235,13 @@ def test_o3_a_letter_replayed_onto_an_equal_version_reads_the_item_again(users: 
         assert daemon.terminate() == 0, daemon.tail()
     place.clickhouse.run("ALTER TABLE users MODIFY COLUMN age Int16")
     assert users.command("replay").out == "3 replayed, 0 stay\n"
-    # 1 is in no table: gone. 2 is as DynamoDB has it now. 3 met nobody: it is as the record says.
+    # 1 is in no table: gone. 2 is as DynamoDB has it now. 3 met no one: it is as the record says.
     assert users.ages() == {"p2": 99, "p3": 302}
     assert users.command("replay", *[letter["id"] for letter in users.letters("--all")]).code == 0
-    assert users.ages() == {"p2": 99}, "replayed twice, a letter meets its own row, and the item counts"
+    assert users.ages() == {"p2": 99}, "replayed twice, a dead letter meets its own row, and the item counts"
 
 
-def test_too_many_in_a_row_stop_the_daemon_and_a_restart_until_somebody_acts(users: Users) -> None:
+def test_too_many_in_a_row_stop_the_daemon_and_a_restart_until_someone_acts(users: Users) -> None:
     place, table = users.place, users.table
     users.enable()
     config = users.configure(dead_letters={"max_consecutive": 20}, snapshot={"method": "none"})

@@ -143,7 +143,7 @@ def test_row_corrupted_by_hand_ends_the_demo_with_4_and_names_the_key(start: Sta
     ask(
         url,
         place,
-        "INSERT INTO customers SELECT * REPLACE ('nobody' AS name, _version + 1000000000000 AS _version) "
+        "INSERT INTO customers SELECT * REPLACE ('no one' AS name, _version + 1000000000000 AS _version) "
         f"FROM customers FINAL WHERE {CORRUPTED}",
     )
     assert demo.end() == 4, demo.output

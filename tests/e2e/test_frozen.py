@@ -207,7 +207,7 @@ def test_a_worker_whose_loop_stands_still_is_killed_and_started_again(place: Pla
         count = lambda: place.clickhouse.number("SELECT count() FROM events_current")  # noqa: E731
         wait_until(lambda: count() == 40, 30, f"another has taken its place and read its shards: {daemon.tail()}")
         wait_until(lambda: daemon.get("/healthz")[0] == 200, 15, "all is well")
-        assert first in workers_of(daemon.pid), "nobody else was touched"
+        assert first in workers_of(daemon.pid), "no one else was touched"
         assert daemon.metric("dyncdc_worker_restarts_total") == 1
         assert "worker unresponsive" in daemon.log.read_text()
         assert daemon.terminate() == 0, daemon.tail()

@@ -37,7 +37,7 @@ def person(number: int, **more: Any) -> dict[str, Any]:
 
 
 def everything(place: Place) -> str:
-    """All that ClickHouse holds of the test, letters in the clear."""
+    """All that ClickHouse holds of the test, dead letters in the clear."""
     found = []
     for table in place.clickhouse.tables():
         for row in place.clickhouse.dicts(f"SELECT * FROM {table}"):
@@ -67,7 +67,7 @@ def test_hidden_values_are_nowhere_in_the_destination(place: Place, monkeypatch:
         for record in bad:
             place.aws.kinesis.put_record(StreamName=place.name, Data=record, PartitionKey="k")
         wait_until(lambda: _count(place) == 6, 20, "changes have arrived")
-        wait_until(lambda: _letters(place) == 3, 20, "the letters, too")
+        wait_until(lambda: _letters(place) == 3, 20, "the dead letters, too")
         assert daemon.terminate() == 0, daemon.tail()
     assert SECRET not in everything(place) and SECRET not in daemon.log.read_text()
     rows = place.clickhouse.rows("SELECT * EXCEPT (id) FROM people_current WHERE id IN ('p0', 'p5') ORDER BY id")
@@ -80,13 +80,13 @@ def test_hidden_values_are_nowhere_in_the_destination(place: Place, monkeypatch:
 
 
 def _replay(place: Place, config: Path, table: str) -> None:
-    """A record with a mended time, kept as a letter keeps it, becomes the row that it would have been."""
+    """A record with a fixed time, kept as a dead letter keeps it, becomes the row that it would have been."""
     letter = place.clickhouse.dicts("SELECT id, raw FROM dyncdc_dead_letters WHERE reason = 'bad_version'")[0]
     mended = base64.b64decode(str(letter["raw"])).replace(b'DateTime":0,', b'DateTime":1700000000000000,')
     raw = base64.b64encode(mended).decode()
     place.clickhouse.run(
         "INSERT INTO dyncdc_dead_letters (id, pipeline, table, reason, column, error, source, shard, position, raw)"
-        f" SELECT 'mended', pipeline, table, reason, column, error, source, shard, position, '{raw}'"
+        f" SELECT 'fixed', pipeline, table, reason, column, error, source, shard, position, '{raw}'"
         f" FROM dyncdc_dead_letters WHERE id = '{letter['id']}'"
     )
     replayed = place.command("dead-letters", "replay", "mended", "-c", str(config))

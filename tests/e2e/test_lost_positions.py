@@ -1,4 +1,4 @@
-"""Lost positions with the real process: expired records, a shard that is gone, a stream made anew, and the healing."""
+"""Lost positions with the real process: expired records, a shard that is gone, a stream recreated, and the healing."""
 
 from __future__ import annotations
 
@@ -160,8 +160,8 @@ def test_k7_a_shard_that_is_gone_is_given_up_while_the_others_go_on(place: Place
     assert lost == {"shardId-000000000000", "shardId-000000000001"}
 
 
-@pytest.mark.parametrize("alive", [True, False], ids=["while it is read", "while nobody reads"])
-def test_k13_a_stream_that_was_deleted_and_made_anew_is_made_good_by_a_snapshot(place: Place, alive: bool) -> None:
+@pytest.mark.parametrize("alive", [True, False], ids=["while it is read", "while no one reads"])
+def test_k13_a_stream_that_was_deleted_and_made_again_is_made_good_by_a_snapshot(place: Place, alive: bool) -> None:
     table, daemon, _ = loaded_table(place)
     live_until_loaded(place, daemon, table)
     if alive:
@@ -185,7 +185,7 @@ def test_k13_a_stream_that_was_deleted_and_made_anew_is_made_good_by_a_snapshot(
     finally:
         daemon.kill()
     (reason,) = {reason for (reason,) in gaps(place, "DISTINCT reason", "recovered_at IS NOT NULL")}
-    assert "created anew" in str(reason) or "deleted" in str(reason)
+    assert "created again" in str(reason) or "deleted" in str(reason)
 
 
 def test_s6_a_snapshot_on_request_heals_stale_rows_and_ghosts_and_leaves_newer_ones(place: Place) -> None:
@@ -196,7 +196,7 @@ def test_s6_a_snapshot_on_request_heals_stale_rows_and_ghosts_and_leaves_newer_o
         version = place.clickhouse.number("SELECT max(_version) FROM things")
         place.clickhouse.run(
             "INSERT INTO things (id, text, _spill, _version, _deleted) VALUES"
-            f" ('ghost', 'never there', '', {version + 1}, 0), ('k1', 'stale', '', {version + 1}, 0),"
+            f" ('orphan row', 'never there', '', {version + 1}, 0), ('k1', 'stale', '', {version + 1}, 0),"
             f" ('k2', 'x', '', {version + 2}, 1)"
         )
         time.sleep(1.2)  # the margin: the snapshot is to be newer than these

@@ -67,7 +67,7 @@ def workers_of(pid: int) -> list[int]:
 
 
 def members_of(place: Place, divided: int) -> list[int]:
-    """Numbers of the members that saved positions of the stream, of a division into so many."""
+    """Numbers of the members that saved positions of the stream, of a assignment into so many."""
     rows = place.clickhouse.rows("SELECT DISTINCT member FROM dyncdc_checkpoints WHERE source LIKE 'arn:%' ORDER BY 1")
     return [int(str(member)) for (member,) in rows if int(str(member)) < divided]
 
@@ -140,7 +140,7 @@ def test_the_number_of_members_changes_under_load_and_a_stray_one_is_refused(
         one.wait_ready()
     stray = member(0, 3)
     assert stray.wait() == 1, [one.tail() for one in four]
-    assert "members of another division are alive: 0/4, 1/4, 2/4, 3/4" in stray.tail()
+    assert "members of another assignment are alive: 0/4, 1/4, 2/4, 3/4" in stray.tail()
     status = place.command("status", "--json", "-c", str(configured(place, tables, "status")))
     members = json.loads(status.out)["members"]
     assert [(one["member"], one["alive"]) for one in members if one["alive"]] == [(f"{n}/4", True) for n in range(4)]

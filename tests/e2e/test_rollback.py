@@ -19,7 +19,7 @@ from .place import Place
 
 @pytest.fixture
 def own_place(place: Place, tmp_path: Path) -> Iterator[Place]:
-    """A place whose ClickHouse is nobody else's."""
+    """A place whose ClickHouse is no one else's."""
     own = dataclasses.replace(place, server=LocalClickHouse(tmp_path / "clickhouse", database=place.name))
     asyncio.run(own.server.start())
     try:
@@ -31,7 +31,7 @@ def own_place(place: Place, tmp_path: Path) -> Iterator[Place]:
 
 
 def put_items(place: Place, table: str, first: int, count: int) -> None:
-    """Write items one by one, as somebody who uses the table."""
+    """Write items one by one, as someone who uses the table."""
     for number in range(first, first + count):
         place.aws.dynamodb.put_item(TableName=table, Item={"id": {"S": f"item-{number}"}, "n": {"N": str(number)}})
 

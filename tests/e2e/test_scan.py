@@ -91,7 +91,7 @@ def test_s12_a_scan_killed_and_reconfigured_in_the_middle_ends_equal(place: Plac
     assert_equal_within(20, place.aws, place.clickhouse, items)
     assert_equal_within(10, place.aws, place.clickhouse, accounts)
     keys = [position for position, _ in seen[-1].values() if position.startswith("{")]
-    assert keys, "a life that was killed saved the keys it had come to"
+    assert keys, "a session that was killed saved the keys it had come to"
     assert all(set(json.loads(position)) == {"pk", "n"} for position in keys)
     assert set(checkpoints(place, items)) == {f"segment-{number}" for number in range(3)}, "as it began"
     assert place.clickhouse.number("SELECT count() FROM dyncdc_dead_letters") == 0

@@ -100,11 +100,11 @@ def test_a_run_with_everything_going_wrong_tells_no_value_key_or_credential(plac
         place.aws.put_all(table, [item(3), item(4, age=NUMBER), item(5, wide=NUMBER), item(6)])
         for record in (f"\xff{BAD}".encode("latin-1"), json.dumps({BAD: VALUE}).encode(), BAD.encode()):
             place.aws.kinesis.put_record(StreamName=place.name, Data=record, PartitionKey="k")
-        wait_until(lambda: daemon.metric("dyncdc_dead_letters_total") >= 6, 20, f"six letters: {daemon.tail()}")
+        wait_until(lambda: daemon.metric("dyncdc_dead_letters_total") >= 6, 20, f"six dead letters: {daemon.tail()}")
         said.pages(daemon)
         warned = [line for line in daemon.log.read_text().splitlines() if '"event":"dead letters"' in line]
-        assert any("refused_by_clickhouse" in line for line in warned), "the writer's letters are told"
-        assert any("refused_by_clickhouse" not in line for line in warned), "the decoder's letters are told"
+        assert any("refused_by_clickhouse" in line for line in warned), "the writer's dead letters are told"
+        assert any("refused_by_clickhouse" not in line for line in warned), "the decoder's dead letters are told"
         with place.freeze_clickhouse():
             place.aws.put_all(table, [item(number) for number in range(10, 20)])
             wait_until(lambda: daemon.get("/healthz")[0] == 503, 20, f"health is red: {daemon.tail()}")

@@ -126,7 +126,7 @@ def test_once_ends_with_0_when_everything_is_there(place: Place, tables: tuple[s
     done = place.command("run", "--once", "-c", str(config))
     assert (done.code, done.complaints) == (0, []), done
     assert_equal_within(0, place.aws, place.clickhouse, items)
-    # and again, with changes made while nobody watched
+    # and again, with changes made while no one watched
     place.aws.put_all(items, [make_item(rng, {"pk": {"S": f"new-{n}"}, "n": {"N": "0"}}) for n in range(40)])
     for key in list(before.values())[:20]:
         place.aws.dynamodb.delete_item(TableName=items, Key={"pk": key["pk"], "n": key["n"]})

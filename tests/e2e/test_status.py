@@ -17,7 +17,7 @@ def item(key: str) -> dict[str, dict[str, str]]:
 
 
 def once(place: Place) -> tuple[str, str, float]:
-    """A table that was read to its tip by a life that has ended: its name, the configuration, and when that was."""
+    """A table that was read to its tip by a session that has ended: its name, the configuration, and when that was."""
     table = place.make_table("things", {"id": "S"}, place.make_stream())
     config = str(place.configure([place.entry(table, columns=[ID], snapshot={"method": "none"})]))
     place.aws.put(table, item("a"))
@@ -49,7 +49,7 @@ def test_a_stream_that_is_quiet_counts_as_read_until_a_reshard_moves_its_changes
     time.sleep(2.5)
     assert complete_until(place, config) > ended + 1, "nothing has come since"
     place.aws.split_first(place.name)
-    place.aws.put(table, item("in a child that nobody has read"))
+    place.aws.put(table, item("in a child that no one has read"))
     assert complete_until(place, config) <= ended + 1
 
 

@@ -40,7 +40,7 @@ async def test_t12_a_new_attribute_becomes_a_column_with_old_and_new_values(stag
     assert stage.merged(columns="id, plan") == [["new", "tin"], ["old", "gold"]]
 
 
-async def test_t12_somebody_elses_column_is_filled_from_the_next_look_on(stage: Stage) -> None:
+async def test_t12_someone_elses_column_is_filled_from_the_next_look_on(stage: Stage) -> None:
     table = stage.table(evolve="spill")
     async with stage.living():
         await until(lambda: "orders_current" in stage.clickhouse.tables(), what="the table is there")
@@ -80,7 +80,7 @@ async def test_t12_a_column_dropped_under_the_daemon_rejects_no_row(stage: Stage
     assert stage.letters() == []
 
 
-async def test_t12_a_table_dropped_under_the_daemon_is_made_and_filled_anew(stage: Stage) -> None:
+async def test_t12_a_table_dropped_under_the_daemon_is_made_and_filled_again(stage: Stage) -> None:
     table = stage.table(
         items=[{"id": {"S": "a"}}], snapshot={"method": "scan", "margin_seconds": 1, "settle_seconds": 0}
     )

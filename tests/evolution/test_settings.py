@@ -1,4 +1,4 @@
-"""Mappings that others edit, and settings that are changed and taken back: rows stay right, or somebody is told."""
+"""Mappings that others edit, and settings that are changed and taken back: rows stay right, or someone is told."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_deployment_of_comments_alone_keeps_its_mapping_from_the_first_start_o
     assert stage.rows(columns="id, address_city")[-1] == ["k5", "Ulm"]
 
 
-def test_a_default_over_the_spill_that_somebody_removed_is_restored(stage: Stage) -> None:
+def test_a_default_over_the_spill_that_someone_removed_is_restored(stage: Stage) -> None:
     table = loaded(stage)
     put(stage, table, item(5, plan="gold"))
     stage.once()
@@ -246,7 +246,7 @@ def test_a_list_of_columns_that_was_changed_and_taken_back_fills_the_columns_aga
     assert stage.rows(columns="id, text")[1] == ["k1", "x"]
 
 
-def test_a_table_that_cannot_be_loaded_anew_goes_on_and_says_what_stays_wrong(
+def test_a_table_that_cannot_be_loaded_again_goes_on_and_says_what_stays_wrong(
     stage: Stage, capfd: pytest.CaptureFixture[str]
 ) -> None:
     table = loaded(stage, snapshot={"method": "none"}, count=0)
@@ -283,7 +283,7 @@ async def test_a_spill_column_that_is_dropped_shows_in_log_health_and_metrics_un
         assert status == 200, text
 
 
-def test_a_column_that_was_narrowed_between_two_starts_is_loaded_anew(stage: Stage) -> None:
+def test_a_column_that_was_narrowed_between_two_starts_is_loaded_again(stage: Stage) -> None:
     stage.options = {"kinesis": {"stream": stage.stream()}}
     table = stage.table(items=[{"id": {"S": "a"}, "size": {"N": "300"}}], snapshot=SCAN)
     stage.once()
@@ -294,7 +294,7 @@ def test_a_column_that_was_narrowed_between_two_starts_is_loaded_anew(stage: Sta
     assert verified(stage, table)
 
 
-def test_somebody_elses_default_applies_where_an_item_has_no_value(stage: Stage) -> None:
+def test_someone_elses_default_applies_where_an_item_has_no_value(stage: Stage) -> None:
     table = loaded(stage)
     stage.clickhouse.run(
         "ALTER TABLE orders ADD COLUMN loaded_at DateTime DEFAULT now(), ADD COLUMN state Enum8('new' = 1, 'old' = 2)"
@@ -315,7 +315,7 @@ def test_somebody_elses_default_applies_where_an_item_has_no_value(stage: Stage)
     assert verified(stage, table)
 
 
-def test_a_table_of_somebody_elses_takes_places_in_maps_by_their_names_and_gets_no_column_for_them(
+def test_a_table_of_someone_elses_takes_places_in_maps_by_their_names_and_gets_no_column_for_them(
     stage: Stage,
 ) -> None:
     stage.options = {"kinesis": {"stream": stage.stream()}}
@@ -349,7 +349,9 @@ def test_check_says_what_is_changed_and_what_stays_wrong(stage: Stage) -> None:
     assert not any(f"table {table} {setting}:" in found for setting in ("exclude", "history", "columns")), found
     assert "spill column" not in found
     change_entry(stage, {"exclude": ["address"], "history": None})
-    assert f"table {table} exclude: rows still hold address as DynamoDB does; the next start loads it anew" in checked()
+    assert (
+        f"table {table} exclude: rows still hold address as DynamoDB does; the next start loads it again" in checked()
+    )
     stage.once()
     assert "exclude" not in checked()
     change_entry(stage, {"exclude": None, "history": "orders_history"})
@@ -363,7 +365,7 @@ def test_check_says_what_is_changed_and_what_stays_wrong(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("before", "now", "number"), [("Nullable(Float32)", "Nullable(Float64)", "0.1"), ("Int64", "Nullable(Int64)", "7")]
 )
-def test_a_column_of_a_wider_type_that_shows_other_values_is_loaded_anew(
+def test_a_column_of_a_wider_type_that_shows_other_values_is_loaded_again(
     stage: Stage, before: str, now: str, number: str
 ) -> None:
     listed = {"attribute": "size", "type": before}
@@ -377,7 +379,7 @@ def test_a_column_of_a_wider_type_that_shows_other_values_is_loaded_anew(
     assert verified(stage, table)
 
 
-async def test_a_column_that_is_narrowed_while_others_come_is_loaded_anew(
+async def test_a_column_that_is_narrowed_while_others_come_is_loaded_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage.options = {"kinesis": {"stream": stage.stream()}}
@@ -392,11 +394,11 @@ async def test_a_column_that_is_narrowed_while_others_come_is_loaded_anew(
         await until(lambda: stage.count() == 1)
         monkeypatch.setattr(LiveSchema, "add", narrow_first)
         put(stage, table, item(1, plan="gold"))
-        await until(lambda: stage.rows(columns="size")[:1] == [[None]], what="the table is loaded anew")
+        await until(lambda: stage.rows(columns="size")[:1] == [[None]], what="the table is reloaded")
     assert len(gap_reasons(stage)) == 1
 
 
-def test_a_column_that_somebody_adds_to_a_table_that_lists_its_columns_costs_no_snapshot(stage: Stage) -> None:
+def test_a_column_that_someone_adds_to_a_table_that_lists_its_columns_costs_no_snapshot(stage: Stage) -> None:
     table = loaded(stage, columns=[{"attribute": "address.city", "type": "Nullable(String)"}])
     put(stage, table, item(2, plan="gold"))
     stage.clickhouse.run("ALTER TABLE orders ADD COLUMN text Nullable(String), ADD COLUMN note Nullable(String)")
@@ -414,8 +416,8 @@ def test_a_setting_that_several_members_find_changed_is_one_gap(stage: Stage) ->
     async def live() -> None:
         async with asyncio.timeout(LIFE_SECONDS):
             configs = [load_config(stage.configure(f"member{number}")) for number in range(2)]
-            lives = [run_daemon(one, once=True, assignment=Assignment(n, 2)) for n, one in enumerate(configs)]
-            assert await asyncio.gather(*lives) == [0, 0]
+            sessions = [run_daemon(one, once=True, assignment=Assignment(n, 2)) for n, one in enumerate(configs)]
+            assert await asyncio.gather(*sessions) == [0, 0]
 
     stage.options = {"kinesis": {"stream": stage.stream(2)}}
     table = stage.table(items=[item(number) for number in range(4)], snapshot=SCAN)

@@ -104,7 +104,7 @@ async def test_it_is_readable_on_a_phone_and_has_enough_contrast(dark: bool) -> 
         with stage.progress.task("insert:orders"):
             stage.clock.now += 75
             await tab.until("document.getElementById('state').textContent === 'stuck'")
-            assert "mend ClickHouse" in await tab.get(TEXT)
+            assert "fix ClickHouse" in await tab.get(TEXT)
             texts, least, where = await tab.get(CONTRAST)
         assert texts > 100
         assert least >= 4.5, where

@@ -1,4 +1,4 @@
-"""The compiled path gives what the exact path gives, bit for bit: for items, for odd values, and for any bytes."""
+"""The compiled path gives what the reference path gives, bit for bit: for items, for odd values, and for any bytes."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ def same(one: Decoded, other: Decoded) -> None:
 @pytest.mark.parametrize("name", SPECS)
 def test_t15_a_stream_decodes_alike_on_both_paths(name: str) -> None:
     spec = SPECS[name]
-    twice = (*NARROW.columns, column("pk_again", "String", "S"))  # which only the exact path knows
+    twice = (*NARROW.columns, column("pk_again", "String", "S"))  # which only the reference path knows
     twice = tuple(replace(each, path=("pk",)) if each.name == "pk_again" else each for each in twice)
     more = replace(NARROW, source_table="more", destination="more", history="more_history", columns=twice)
     with pytest.raises(ValueError, match="repeats"):

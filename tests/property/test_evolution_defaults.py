@@ -1,4 +1,4 @@
-"""A column added over the spill shows, for rows written before it, what the exact path would have put into it.
+"""A column added over the spill shows, for rows written before it, what the reference path would have put into it.
 
 Against a real ClickHouse: an item is written twice, once before its column (the attribute is in the spill, the DEFAULT
 reads it) and once as the decoder writes it when the column is there.

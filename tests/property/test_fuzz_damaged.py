@@ -34,7 +34,7 @@ SECONDS = 15.0
 """For one input. The slowest takes a tenth of it on an idle machine."""
 
 BASE_BYTES = 2**20
-"""What anything may take, however small: blocks, letters, caches."""
+"""What anything may take, however small: blocks, dead letters, caches."""
 
 INFLATED_BYTES = 20 * 2**20
 """The same for what is compressed: the longest line, a few times over, and a step of inflating."""

@@ -1,4 +1,4 @@
-"""ByteBudget: whatever is asked, resized, released and cancelled, held is the sum of what lives."""
+"""ByteBudget: whatever is asked, resized, released and cancelled, held is the sum of what sessions."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
-from .life import Violation
+from .process_run import Violation
 
 TABLE = TableSpec(
     "t",

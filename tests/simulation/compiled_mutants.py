@@ -66,7 +66,7 @@ ALL = (
     ),
     mutant(
         "exact_rows_forgotten",
-        "Rows of the exact path have no place.",
+        "Rows of the reference path have no place.",
         "records.h",
         "if (told == NULL || told == Py_None) {",
         "if (told != NULL) {",

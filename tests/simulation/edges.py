@@ -1,7 +1,8 @@
-"""Shards that are read more slowly than they are written, at the edge of a retention that somebody changes.
+"""Shards that are read more slowly than they are written, at the edge of a retention that someone changes.
 
-The real follower, pumps, ledgers and checkpointer over a stream that trims as Kinesis does: without a word. The judge
-knows every record: what nobody got must lie in a gap, and the gap must be durable before any position behind it is.
+The real follower, shard readers, ledgers and checkpointer over a stream that trims as Kinesis does: without a word. The
+judge knows every record: what no one got must lie in a gap, and the gap must be durable before any position behind it
+is.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
-from .life import Violation
+from .process_run import Violation
 
 EPOCH = 1_000_000.0
 SOURCE = SourceId("arn:edge@1")
@@ -55,7 +56,7 @@ class Trimmed:
     got: set[int] = field(default_factory=set)
 
     def hole_seconds(self, number: int) -> float:
-        """From the last record that somebody got before ``number`` to the first one behind it."""
+        """From the last record that someone got before ``number`` to the first one behind it."""
         before, behind = number, number
         while before >= 0 and before not in self.got:
             before -= 1
@@ -166,7 +167,7 @@ class OneRowForEach:
 
 
 class JudgedCheckpoints(MemoryCheckpoints):
-    """Positions may pass what nobody got only once a gap tells of it."""
+    """Positions may pass what no one got only once a gap tells of it."""
 
     def __init__(self, shards: dict[str, Trimmed], gaps: MemoryRecovery) -> None:
         super().__init__()
@@ -188,7 +189,7 @@ class JudgedCheckpoints(MemoryCheckpoints):
 
 
 def judge(log: Trimmed, shard: str, upto: int, gaps: MemoryRecovery, what: str, *, short: bool = False) -> None:
-    """Raise Violation for a record before ``upto`` that nobody got and no gap tells of."""
+    """Raise Violation for a record before ``upto`` that no one got and no gap tells of."""
     mine = [gap for gap in gaps.gaps.values() if gap.shard == shard]
     for number in range(upto):
         arrived = log.arrivals[number]
@@ -229,7 +230,7 @@ async def _live(seed: int, counted: Counter[str]) -> None:
         for task in running:
             task.cancel()
     for name, log in shards.items():
-        judge(log, name, len(log.arrivals), gaps, "nobody got")
+        judge(log, name, len(log.arrivals), gaps, "no one got")
         mine = [gap for gap in gaps.gaps.values() if gap.shard == name]
         for gap in mine:
             counted["gaps without a loss"] += not any(

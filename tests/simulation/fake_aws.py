@@ -11,7 +11,7 @@ from dyncdc.errors import CorruptSnapshotError, RetryableError
 from dyncdc.model import HORIZON, Block, Decoded, Export, Position, RawChunk, Shard, ShardId, SourceId
 
 from .fake_clickhouse import DEAD, ClickHouse, block_of, letter, position_index
-from .life import Life, server_time
+from .process_run import Life, server_time
 from .world import EPOCH, ShardLog, StreamScript, World
 
 PAGE_SHARDS = 3
@@ -19,11 +19,11 @@ SUB_BATCH_RECORDS = 4
 
 
 class FakeStream:
-    """A Kinesis stream as one life sees it."""
+    """A Kinesis stream as one session sees it."""
 
-    def __init__(self, server: ClickHouse, life: Life, script: StreamScript, start: str) -> None:
+    def __init__(self, server: ClickHouse, session: Life, script: StreamScript, start: str) -> None:
         self._server = server
-        self._life = life
+        self._session = session
         self._script = script
         self._start = Position(f"AT_TIMESTAMP:{server_time():.6f}" if start == "LATEST" else start)
         self._finished_at_start = server.finished(script.id)
@@ -53,14 +53,14 @@ class FakeStream:
         return self._start
 
     async def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
-        life = self._life
+        session = self._session
         shown = self._visible()
-        if life.happens(0.3):
-            life.rng.shuffle(shown)
+        if session.happens(0.3):
+            session.rng.shuffle(shown)
         done: set[str] = set()
         while True:
-            await life.takes(0.01, 0.2)
-            if life.happens(life.faults.list_failed):
+            await session.takes(0.01, 0.2)
+            if session.happens(session.faults.list_failed):
                 raise RetryableError("listing shards: limit exceeded")
             self.server_time = server_time()
             shown += [log for log in self._visible() if log not in shown]
@@ -84,47 +84,47 @@ class FakeStream:
         return Shard(self.id, ShardId(log.id), frozenset(ShardId(parent) for parent in log.parents))
 
     async def fetch(self, shard: Shard, after: Position, want_bytes: int) -> RawChunk:
-        life = self._life
+        session = self._session
         log = self._script.shards[shard.id]
         self._probe(log)
         self._reading.add(log.id)
         try:
-            await life.takes(0.005, 2.0 if log.slow else 0.08)
-            if life.happens(life.faults.throttled):
+            await session.takes(0.005, 2.0 if log.slow else 0.08)
+            if session.happens(session.faults.throttled):
                 raise RetryableError("reading: throughput exceeded")
             chunk = self._answer(shard, log, after, want_bytes)
         finally:
             self._reading.discard(log.id)
-        await life.reach("after fetch")
+        await session.reach("after fetch")
         return chunk
 
     def _probe(self, log: ShardLog) -> None:
-        life = self._life
+        session = self._session
         if log.id in self._reading:
-            raise life.violated(f"{log.id} is fetched twice at a time")
+            raise session.violated(f"{log.id} is fetched twice at a time")
         if log.id in self._finished_at_start:
-            raise life.violated(f"{log.id} is fetched though it was finished before this life")
+            raise session.violated(f"{log.id} is fetched though it was finished before this session")
         missing = {parent for parent in log.parents if parent in self._script.shards}
         if missing - self._server.finished(self._script.id):
-            raise life.violated(f"{log.id} is fetched before its parents are persisted as finished")
+            raise session.violated(f"{log.id} is fetched before its parents are persisted as finished")
         if log.id not in self._begun and log.parents and log.parents <= self._ended.keys():
             pause_seconds = asyncio.get_running_loop().time() - max(self._ended[parent] for parent in log.parents)
-            if pause_seconds > life.longest_pause_seconds:
-                raise life.violated(f"reading {log.id} began {pause_seconds:.1f} s after its parents had ended")
+            if pause_seconds > session.longest_pause_seconds:
+                raise session.violated(f"reading {log.id} began {pause_seconds:.1f} s after its parents had ended")
         self._begun.add(log.id)
 
     def _answer(self, shard: Shard, log: ShardLog, after: Position, want_bytes: int) -> RawChunk:
-        life = self._life
+        session = self._session
         now = asyncio.get_running_loop().time()
         self.server_time = EPOCH + now
         begin = position_index(log.sequences, log.arrivals, after)
         upto = log.arrived(now)
-        limit = 0 if life.happens(life.faults.empty) else life.rng.randint(1, 30)
+        limit = 0 if session.happens(session.faults.empty) else session.rng.randint(1, 30)
         taken = log.entries[begin : min(upto, begin + limit)]
         while len(taken) > 1 and sum(len(entry.data) for entry in taken) > want_bytes:
             taken.pop()
         rest = begin + len(taken)
-        closed = rest == len(log.entries) and log.closed <= now and life.happens(0.7)
+        closed = rest == len(log.entries) and log.closed <= now and session.happens(0.7)
         if closed:
             self._ended[log.id] = now
         behind_seconds = 0.0 if rest >= upto else max(0.001, now - log.arrivals[rest])
@@ -145,7 +145,7 @@ class FakeStream:
         )
 
     def _named(self, log: ShardLog) -> tuple[Shard, ...]:
-        if self._life.happens(self._life.faults.children_unnamed):
+        if self._session.happens(self._session.faults.children_unnamed):
             return ()
         return tuple(self._shard(self._script.shards[child]) for child in log.children)
 
@@ -159,9 +159,9 @@ class FakeStream:
 class StreamDecoder:
     """Change records into blocks."""
 
-    def __init__(self, tables: Collection[str], life: Life) -> None:
+    def __init__(self, tables: Collection[str], session: Life) -> None:
         self.tables = (*tables, DEAD)
-        self._life = life
+        self._session = session
 
     def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
         pairs = list(zip(chunk.records, chunk.positions, strict=True))
@@ -230,11 +230,11 @@ class Exports:
 
 
 class FakeOrigin:
-    """One table's export API as one life sees it."""
+    """One table's export API as one session sees it."""
 
-    def __init__(self, exports: Exports, life: Life, *, settle_seconds: float) -> None:
+    def __init__(self, exports: Exports, session: Life, *, settle_seconds: float) -> None:
         self._exports = exports
-        self._life = life
+        self._session = session
         self._settle_seconds = settle_seconds
 
     async def covered_at(self) -> float | None:
@@ -249,23 +249,23 @@ class FakeOrigin:
         await self._call()
         self._probe(token)
         export = self._exports.start(token)
-        await self._life.reach("export requested")
+        await self._session.reach("export requested")
         await self._call()
         return export
 
     def _probe(self, token: str) -> None:
-        life, exports = self._life, self._exports
+        session, exports = self._session, self._exports
         row = exports.server.snapshots.get(token)
         if row is None or row.state != "exporting":
-            raise life.violated("an export is asked for before its row is durable")
+            raise session.violated("an export is asked for before its row is durable")
         if exports.started and token not in exports.started:
-            raise life.violated("a second export is started")
+            raise session.violated("a second export is started")
         active_at = exports.world.snapshots[exports.table]
         if row.covered_from < EPOCH + active_at or server_time() < row.covered_from + self._settle_seconds:
-            raise life.violated("an export is asked for before the stream covers the table")
+            raise session.violated("an export is asked for before the stream covers the table")
         stream = next(stream for stream in exports.world.streams if exports.table in stream.tables)
         if stream.id not in exports.server.first_positions:
-            raise life.violated("an export is asked for before the positions in the stream are held")
+            raise session.violated("an export is asked for before the positions in the stream are held")
 
     async def describe_export(self, arn: str) -> Export:
         await self._call()
@@ -275,13 +275,13 @@ class FakeOrigin:
     async def open_export(self, export: Export, source: SourceId) -> FakeExport:
         await self._call()
         if self._exports.present(export).status != "COMPLETED":
-            raise self._life.violated("an export is read before it is complete")
+            raise self._session.violated("an export is read before it is complete")
         (files,) = (files for found, files in self._exports.started.values() if found.arn == export.arn)
-        return FakeExport(self._exports, self._life, export, files, source)
+        return FakeExport(self._exports, self._session, export, files, source)
 
     async def _call(self) -> None:
-        await self._life.takes(0.005, 0.1)
-        if self._life.happens(self._life.faults.export_failed):
+        await self._session.takes(0.005, 0.1)
+        if self._session.happens(self._session.faults.export_failed):
             raise RetryableError("asking for an export: throttled")
 
 
@@ -289,11 +289,11 @@ class FakeExport:
     """The files of an export: shards without parents, positions are line numbers."""
 
     def __init__(
-        self, exports: Exports, life: Life, export: Export, files: list[list[bytes]], source: SourceId
+        self, exports: Exports, session: Life, export: Export, files: list[list[bytes]], source: SourceId
     ) -> None:
         self._source = source
         self._exports = exports
-        self._life = life
+        self._session = session
         self._export = export
         self._files = files
         self._closed = False
@@ -322,26 +322,26 @@ class FakeExport:
         return HORIZON
 
     async def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
-        await self._life.takes(0.0, 0.01)
-        if self._life.happens(self._life.faults.export_failed):
+        await self._session.takes(0.0, 0.01)
+        if self._session.happens(self._session.faults.export_failed):
             raise RetryableError("listing files: throttled")
         yield [Shard(self.id, ShardId(f"file-{number}")) for number in range(len(self._files))]
 
     async def fetch(self, shard: Shard, after: Position, want_bytes: int) -> RawChunk:
-        life = self._life
+        session = self._session
         if self._closed:
-            raise life.violated("a file is read after its source was closed")
-        await life.takes(0.005, 0.08)
-        if life.happens(life.faults.throttled):
+            raise session.violated("a file is read after its source was closed")
+        await session.takes(0.005, 0.08)
+        if session.happens(session.faults.throttled):
             raise RetryableError("reading a file: connection reset")
         number = int(shard.id.removeprefix("file-"))
         lines = self._files[number]
         begin = 0 if after == HORIZON else int(after)
-        taken = lines[begin : begin + life.rng.randint(1, 6)]
+        taken = lines[begin : begin + session.rng.randint(1, 6)]
         end = begin + len(taken)
         if self._exports.corrupt and number == 0 and end == len(lines):
             raise CorruptSnapshotError("reading file-0: its checksum is not the manifest's")
-        await life.reach("after file fetch")
+        await session.reach("after file fetch")
         positions = [Position(str(line)) for line in range(begin + 1, end + 1)]
         nbytes = sum(map(len, taken))
         return RawChunk(shard, taken, positions, Position(str(end)), nbytes, 0.0, closed=end == len(lines))
@@ -356,8 +356,8 @@ class FakeExport:
 class SnapshotDecoder(StreamDecoder):
     """Export lines into blocks: every row carries the snapshot's version."""
 
-    def __init__(self, table: str, life: Life, version: int) -> None:
-        super().__init__((table,), life)
+    def __init__(self, table: str, session: Life, version: int) -> None:
+        super().__init__((table,), session)
         self._version = version
 
     def _decode(self, shard: Shard, pairs: Sequence[tuple[bytes, Position]]) -> Decoded:
@@ -374,8 +374,8 @@ class SnapshotDecoder(StreamDecoder):
 class FakeSnapshotDecoders:
     """Makes the decoders of snapshots."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, session: Life) -> None:
+        self._session = session
 
     def for_snapshot(self, table: str, version: int) -> SnapshotDecoder:
-        return SnapshotDecoder(table, self._life, version)
+        return SnapshotDecoder(table, self._session, version)

@@ -28,7 +28,7 @@ from dyncdc.model import (
 )
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 
-from .life import Life, server_time
+from .process_run import Life, server_time
 from .world import EPOCH, POISON, Change, World
 
 DEAD = "dead_letters"
@@ -67,7 +67,7 @@ class ClickHouse:
     export_files: dict[str, int] = field(default_factory=dict)
     gaps: int = 0
     had_rows: set[str] = field(default_factory=set)
-    """Tables with rows that were there before the first life."""
+    """Tables with rows that were there before the first session."""
     statements: int = 0
     id: str = "one"
     started_at: float = EPOCH - 1000.0
@@ -162,25 +162,25 @@ def letter(identity: str) -> Block:
 
 
 class SinkClient:
-    """The sink as one life sees it."""
+    """The sink as one session sees it."""
 
-    def __init__(self, server: ClickHouse, life: Life, *, statement_bytes: int) -> None:
+    def __init__(self, server: ClickHouse, session: Life, *, statement_bytes: int) -> None:
         self._server = server
-        self._life = life
+        self._session = session
         self._statement_bytes = statement_bytes
         self._in_flight: list[str] = []
 
     async def insert(self, block: Block, token: str, *, past_views: bool = False) -> None:
         """Insert, or fail in one of the ways in which ClickHouse fails."""
-        life = self._life
+        session = self._session
         self._probe(block, token)
         self._in_flight.append(block.table)
-        reached_server = not life.dead
+        reached_server = not session.dead
         try:
             await self._insert(block, token)
         except asyncio.CancelledError:
-            if reached_server and life.coin(token):
-                if life.coin("late") and not self._server.world.ties:
+            if reached_server and session.coin(token):
+                if session.coin("late") and not self._server.world.ties:
                     self._lands_later(block, token, 1.0)
                 else:
                     self._server.apply(block, token)
@@ -189,44 +189,44 @@ class SinkClient:
             self._in_flight.remove(block.table)
 
     def _probe(self, block: Block, token: str) -> None:
-        life = self._life
+        session = self._session
         if block.table != DEAD and block.table in self._in_flight:
-            raise life.violated(f"two inserts into {block.table} at a time")
+            raise session.violated(f"two inserts into {block.table} at a time")
         if len(self._in_flight) >= 2:
-            raise life.violated("three inserts at a time")
+            raise session.violated("three inserts at a time")
         if sum(map(len, block.cells)) > self._statement_bytes:
-            raise life.violated(f"a statement of {sum(map(len, block.cells))} bytes")
+            raise session.violated(f"a statement of {sum(map(len, block.cells))} bytes")
         if self._server.tokens.get(token, _digest(block)) != _digest(block):
-            raise life.violated(f"token {token} was used for other rows")
+            raise session.violated(f"token {token} was used for other rows")
 
     async def _insert(self, block: Block, token: str) -> None:
-        life, server = self._life, self._server
-        await life.takes(0.005, 0.15)
+        session, server = self._session, self._server
+        await session.takes(0.005, 0.15)
         now = asyncio.get_running_loop().time()
-        if any(begin <= now < end for begin, end in life.faults.outages):
-            await asyncio.sleep(life.rng.uniform(0.1, 3.0))
+        if any(begin <= now < end for begin, end in session.faults.outages):
+            await asyncio.sleep(session.rng.uniform(0.1, 3.0))
             raise RetryableError("inserting: no answer")
         if block.table != DEAD:
             self._judge(list(rows_of(block)), now)
-        if life.happens(life.faults.insert_refused):
+        if session.happens(session.faults.insert_refused):
             raise RetryableError("inserting: too many parts")
-        if life.happens(life.faults.insert_unanswered):
-            delay = life.rng.choice([0.0, 2.0])
+        if session.happens(session.faults.insert_unanswered):
+            delay = session.rng.choice([0.0, 2.0])
             if delay:
                 self._lands_later(block, token, delay)
             else:
                 server.apply(block, token)
             raise RetryableError("inserting: timed out")
         server.apply(block, token)
-        await life.reach("after insert")
+        await session.reach("after insert")
 
     def _judge(self, rows: Sequence[tuple[Any, ...]], now: float) -> None:
         """Refuse poison: half of it by a code that says nothing of rows, unless that one cannot be compared."""
-        if any(begin <= now < end for begin, end in self._life.faults.refusals):
+        if any(begin <= now < end for begin, end in self._session.faults.refusals):
             raise RefusedError("inserting: something is broken")
         bad = [row for row in rows if row[2] == POISON]
         odd = {row[1] for row in bad if row[1] % 2}
-        doubted = self._life.doubted
+        doubted = self._session.doubted
         if len(rows) > len(bad):
             doubted.update(dict.fromkeys(odd - doubted.keys(), 0))
         for number in odd & doubted.keys() if len(odd) == len(bad) else ():
@@ -240,35 +240,35 @@ class SinkClient:
         """The server goes on with what it was given. With ties, never beyond this process: DESIGN names that limit."""
 
         def land() -> None:
-            if not (self._life.dead and self._server.world.ties):
+            if not (self._session.dead and self._server.world.ties):
                 self._server.apply(block, token)
 
         asyncio.get_running_loop().call_later(delay, land)
 
 
 class CheckpointClient:
-    """``dyncdc_checkpoints`` as one life sees it. Every save is compared with what is durable."""
+    """``dyncdc_checkpoints`` as one session sees it. Every save is compared with what is durable."""
 
-    def __init__(self, server: ClickHouse, life: Life) -> None:
+    def __init__(self, server: ClickHouse, session: Life) -> None:
         self._server = server
-        self._life = life
+        self._session = session
         self._logs = {stream.id: stream.shards for stream in server.world.streams}
         self.connects = 1
 
     async def load(self) -> Sequence[Checkpoint]:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("loading checkpoints: no answer")
         return list(self._server.winners().values())
 
     async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("looking at checkpoints: no answer")
         return [row for row in self._server.winners().values() if row.source in sources]
 
     async def proof(self, shards: Collection[tuple[SourceId, ShardId]], last: Checkpoint | None) -> Proof:
-        await self._life.takes(0.001, 0.05)
+        await self._session.takes(0.001, 0.05)
         rows = self._server.checkpoints
         newest = max((row.epoch for row in rows if (row.source, row.shard) in shards), default=0)
         held = last is None or any(
@@ -279,57 +279,57 @@ class CheckpointClient:
         return Proof(newest, held, self._server.started_at)
 
     async def server(self) -> Server:
-        await self._life.takes(0.001, 0.01)
+        await self._session.takes(0.001, 0.01)
         return Server(self._server.id, self._server.started_at)
 
     async def remember(self, marks: Sequence[PastMark]) -> None:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("remembering checkpoints: no answer")
         self._server.past += [replace(mark, server=self._server.id, saved_at=server_time()) for mark in marks]
 
     async def past(self, server: Server, rows: int) -> Past:
-        await self._life.takes(0.001, 0.05)
+        await self._session.takes(0.001, 0.05)
         marks = sorted(self._server.past, key=lambda mark: (mark.epoch, mark.ordinal))
         before = (mark.saved_at for mark in marks if mark.saved_at < server.started_at or mark.server != server.id)
         return Past(marks, max(before, default=0.0))
 
     async def note_rollback(self, member: int) -> None:
-        if not self._life.dead:
+        if not self._session.dead:
             self._server.rollbacks.append(Rollback(member, server_time()))
-        await self._life.takes(0.001, 0.05)
+        await self._session.takes(0.001, 0.05)
 
     async def rollbacks(self) -> Sequence[Rollback]:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("looking when ClickHouse went back: no answer")
         return list(self._server.rollbacks)
 
     async def server_time(self) -> float:
-        await self._life.takes(0.001, 0.01)
+        await self._session.takes(0.001, 0.01)
         return server_time()
 
     async def save(self, rows: Sequence[Checkpoint]) -> None:
-        life = self._life
-        sent = not life.dead
-        await life.reach("before save")
+        session = self._session
+        sent = not session.dead
+        await session.reach("before save")
         try:
-            await life.takes(0.001, 0.05)
-            await life.reach("while saving")
+            await session.takes(0.001, 0.05)
+            await session.reach("while saving")
         except asyncio.CancelledError:
-            if sent and life.coin("save"):  # the server goes on with what it was given, perhaps after the next start
-                asyncio.get_running_loop().call_later(1.0 if life.coin("late") else 0.0, self._apply, rows)
+            if sent and session.coin("save"):  # the server goes on with what it was given, perhaps after the next start
+                asyncio.get_running_loop().call_later(1.0 if session.coin("late") else 0.0, self._apply, rows)
             raise
         for row in rows:
             self._probe(row)
-        if life.happens(life.faults.save_failed):
+        if session.happens(session.faults.save_failed):
             raise RetryableError("saving checkpoints: no answer")
         self._apply(rows)
-        if life.happens(life.faults.save_unanswered):
+        if session.happens(session.faults.save_unanswered):
             raise RetryableError("saving checkpoints: timed out")
-        await life.reach("after save")
+        await session.reach("after save")
         if any(row.mark.finished for row in rows):
-            life.reach_soon("before release")
+            session.reach_soon("before release")
 
     def _apply(self, rows: Sequence[Checkpoint]) -> None:
         for row in rows:
@@ -339,27 +339,27 @@ class CheckpointClient:
     def _probe(self, row: Checkpoint) -> None:
         if row.source not in self._logs:
             return
-        life = self._life
+        session = self._session
         log = self._logs[row.source][row.shard]
         server = self._server
         mine = [old for old in server.checkpoints if (old.source, old.shard) == (row.source, row.shard)]
         for old in mine:
             if old.epoch == row.epoch and old.ordinal >= row.ordinal:
-                raise life.violated(f"checkpoint of {row.shard}: ordinal {row.ordinal} came twice")
+                raise session.violated(f"checkpoint of {row.shard}: ordinal {row.ordinal} came twice")
             if old.epoch == row.epoch and old.mark.finished and not row.mark.finished:
-                raise life.violated(f"checkpoint of {row.shard}: finished, then not")
+                raise session.violated(f"checkpoint of {row.shard}: finished, then not")
         upto = position_index(log.sequences, log.arrivals, row.mark.position)
         before = max((position_index(log.sequences, log.arrivals, old.mark.position) for old in mine[-1:]), default=0)
         if mine and mine[-1].epoch == row.epoch and upto < before:
-            raise life.violated(f"checkpoint of {row.shard} went backwards")
+            raise session.violated(f"checkpoint of {row.shard} went backwards")
         begin = before if mine else upto
         if not mine and row.mark.position.isdecimal():
             begin = 0
         for entry in log.entries[begin:upto]:
             if not server.holds(entry.change):
-                raise life.violated(f"checkpoint of {row.shard} passed change {entry.change.number}, not durable yet")
+                raise session.violated(f"checkpoint of {row.shard} passed change {entry.change.number}, not durable")
         if row.mark.finished and (upto < len(log.entries) or log.closed > asyncio.get_running_loop().time()):
-            raise life.violated(f"checkpoint of {row.shard}: finished at {upto} of {len(log.entries)}")
+            raise session.violated(f"checkpoint of {row.shard}: finished at {upto} of {len(log.entries)}")
 
 
 def position_index(sequences: Sequence[int], arrivals: Sequence[float], position: str) -> int:
@@ -374,36 +374,36 @@ def position_index(sequences: Sequence[int], arrivals: Sequence[float], position
 
 
 class SnapshotClient:
-    """``dyncdc_snapshots`` as one life sees it."""
+    """``dyncdc_snapshots`` as one session sees it."""
 
-    def __init__(self, server: ClickHouse, life: Life) -> None:
+    def __init__(self, server: ClickHouse, session: Life) -> None:
         self._server = server
-        self._life = life
+        self._session = session
 
     async def load(self) -> Sequence[Snapshot]:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("loading snapshots: no answer")
         return list(self._server.snapshots.values())
 
     async def save(self, snapshot: Snapshot) -> None:
-        life = self._life
-        await life.takes(0.001, 0.05)
-        if life.happens(life.faults.save_failed):
+        session = self._session
+        await session.takes(0.001, 0.05)
+        if session.happens(session.faults.save_failed):
             raise RetryableError("saving a snapshot: no answer")
         if snapshot.state == "complete":
             files = self._server.export_files[snapshot.export_arn]
             if len(self._server.finished(snapshot.id)) != files:
-                raise life.violated(f"the snapshot of {snapshot.table} was complete before its last file")
+                raise session.violated(f"the snapshot of {snapshot.table} was complete before its last file")
         known = self._server.snapshots.get(snapshot.id)
         if known is None or known.epoch <= snapshot.epoch:
             self._server.snapshots[snapshot.id] = replace(snapshot, saved_at=server_time())
-        await life.reach(f"snapshot {snapshot.state}")
-        if life.happens(life.faults.save_unanswered):
+        await session.reach(f"snapshot {snapshot.state}")
+        if session.happens(session.faults.save_unanswered):
             raise RetryableError("saving a snapshot: timed out")
 
     async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
-        await self._life.takes(0.001, 0.05)
+        await self._session.takes(0.001, 0.05)
         self._server.gaps += 1
 
 

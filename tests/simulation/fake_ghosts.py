@@ -7,52 +7,52 @@ from dyncdc.model import SourceId
 from dyncdc.pipeline.ports import Counted, Swept
 
 from .fake_clickhouse import ClickHouse, Row
-from .life import Life
+from .process_run import Life
 
 
 class GhostsClient:
-    """The sweep of a later snapshot as one life sees it: nothing may be taken for deleted before the last file."""
+    """The sweep of a later snapshot as one session sees it: nothing may be taken for deleted before the last file."""
 
     RANGE_KEYS = 7
 
-    def __init__(self, server: ClickHouse, life: Life) -> None:
+    def __init__(self, server: ClickHouse, session: Life) -> None:
         self._server = server
-        self._life = life
+        self._session = session
 
     async def open_letters(self, snapshot: SourceId) -> int:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("counting dead letters: no answer")
         return 0
 
     async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("counting: no answer")
         rows = [row for row in self._server.tables.get(table, {}).values() if not row.deleted]
         return Counted(len(rows), sum(row.version < version for row in rows), None)
 
     async def accepted(self, snapshot: SourceId, request: str) -> bool:
-        await self._life.takes(0.001, 0.05)
+        await self._session.takes(0.001, 0.05)
         return False
 
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
-        life, server = self._life, self._server
+        session, server = self._session, self._server
         self._probe(table, version)
-        await life.takes(0.001, 0.05)
-        if life.happens(life.faults.save_failed):
+        await session.takes(0.001, 0.05)
+        if session.happens(session.faults.save_failed):
             raise RetryableError("sweeping: no answer")
         rows = server.tables.get(table, {})
         keys = sorted(key for key in rows if (key,) > after)[: self.RANGE_KEYS]
         orphan_rows = [key for key in keys if rows[key].version < version and not rows[key].deleted]
         rows.update((key, Row(version - 1, -1, "", True)) for key in orphan_rows)
-        await life.reach("while sweeping")
+        await session.reach("while sweeping")
         return Swept(len(orphan_rows), (keys[-1],) if len(keys) == self.RANGE_KEYS else None)
 
     def _probe(self, table: str, version: int) -> None:
         server = self._server
         (snapshot,) = (one for one in server.snapshots.values() if one.table == table)
         if len(server.finished(snapshot.id)) != server.export_files.get(snapshot.export_arn):
-            raise self._life.violated(f"{table} is swept before the last file of its snapshot")
+            raise self._session.violated(f"{table} is swept before the last file of its snapshot")
         if snapshot.version != version or table not in server.had_rows:
-            raise self._life.violated(f"{table} is swept for no snapshot of its own")
+            raise self._session.violated(f"{table} is swept for no snapshot of its own")

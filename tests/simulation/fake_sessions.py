@@ -11,8 +11,8 @@ from dyncdc.model import Member, Session
 
 from .fake_aws import FakeStream
 from .fake_clickhouse import CheckpointClient, ClickHouse
-from .life import Life, server_time
 from .losing import Losses
+from .process_run import Life, server_time
 from .world import ShardLog
 
 
@@ -38,7 +38,7 @@ class Kept:
 class One:
     """One process."""
 
-    life: Life
+    session: Life
     take_over: bool = False
     patient: bool = True
     ready: bool = False
@@ -46,13 +46,13 @@ class One:
 
     @property
     def task(self) -> asyncio.Task[None]:
-        assert self.life.task is not None
-        return self.life.task
+        assert self.session.task is not None
+        return self.session.task
 
     @property
     def running(self) -> bool:
         """Whether it has neither ended nor lost its power."""
-        return not self.life.dead and not self.task.done()
+        return not self.session.dead and not self.task.done()
 
     def ended_by(self, what: str) -> bool:
         """Whether it has ended by an error that says so."""
@@ -70,25 +70,25 @@ class LastingStream(FakeStream):
 class ClockedCheckpoints(CheckpointClient):
     """Checkpoints of a server whose clock is not right."""
 
-    def __init__(self, server: ClickHouse, life: Life, kept: Kept) -> None:
-        super().__init__(server, life)
+    def __init__(self, server: ClickHouse, session: Life, kept: Kept) -> None:
+        super().__init__(server, session)
         self._kept = kept
 
     async def server_time(self) -> float:
-        await self._life.takes(0.001, 0.01)
+        await self._session.takes(0.001, 0.01)
         return self._kept.now()
 
 
 class KeptClient:
-    """``dyncdc_members`` and ``dyncdc_sessions`` as one life sees them."""
+    """``dyncdc_members`` and ``dyncdc_sessions`` as one session sees them."""
 
-    def __init__(self, kept: Kept, life: Life) -> None:
+    def __init__(self, kept: Kept, session: Life) -> None:
         self._kept = kept
-        self._life = life
+        self._session = session
 
     async def _call(self) -> None:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("asking for members: no answer")
 
     async def members(self) -> Sequence[Member]:
@@ -112,5 +112,5 @@ class KeptClient:
     async def save_session(self, session: Session) -> None:
         await self._call()
         self._kept.sessions.append(replace(session, began_at=self._kept.now()))
-        if self._life.happens(self._life.faults.save_unanswered):
+        if self._session.happens(self._session.faults.save_unanswered):
             raise RetryableError("saving a session: timed out")

@@ -1,4 +1,4 @@
-"""``dyncdc_watermarks`` as one life sees it. Every watermark is compared with the truth when it is saved."""
+"""``dyncdc_watermarks`` as one session sees it. Every watermark is compared with the truth when it is saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from dyncdc.model import SourceId, Watermark
 
 from .fake_clickhouse import ClickHouse, position_index
-from .life import Life, server_time
+from .process_run import Life, server_time
 from .world import EPOCH
 
 STREAM_DELAY_SECONDS = 1.0
@@ -19,9 +19,9 @@ STREAM_DELAY_SECONDS = 1.0
 class WatermarksClient:
     """Implements ``WatermarkStore``. ``loaded``: tables that have a snapshot."""
 
-    def __init__(self, server: ClickHouse, life: Life, loaded: Collection[str]) -> None:
+    def __init__(self, server: ClickHouse, session: Life, loaded: Collection[str]) -> None:
         self._server = server
-        self._life = life
+        self._session = session
         self._loaded = loaded
 
     async def load(self) -> Sequence[Watermark]:
@@ -47,7 +47,7 @@ class WatermarksClient:
 
     async def _answer(self) -> None:
         await asyncio.sleep(0.01)
-        if self._life.dead:
+        if self._session.dead:
             await asyncio.Event().wait()
 
     def _probe(self, row: Watermark) -> None:
@@ -56,7 +56,7 @@ class WatermarksClient:
         server, until = self._server, row.complete_until - EPOCH
         complete = {found.table for found in server.snapshots.values() if found.state == "complete"}
         if row.table in self._loaded and row.table not in complete:
-            raise self._life.violated(f"a watermark of {row.table}, which is not loaded")
+            raise self._session.violated(f"a watermark of {row.table}, which is not loaded")
         for stream in server.world.streams:
             position = server.first_positions.get(stream.id, "TRIM_HORIZON")
             for log in stream.shards.values():
@@ -68,4 +68,4 @@ class WatermarksClient:
                     if found is not None and found.number == change.number:
                         continue  # the change itself, perhaps under the version of the snapshot that brought it
                     if found is None or found.rank < change.rank:
-                        raise self._life.violated(f"watermark {until} of {row.table} passed change {change.number}")
+                        raise self._session.violated(f"watermark {until} of {row.table} passed change {change.number}")

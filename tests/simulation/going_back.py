@@ -31,8 +31,8 @@ from . import simulate
 from .fake_aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
 from .fake_clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
 from .fake_watermarks import STREAM_DELAY_SECONDS, WatermarksClient
-from .life import Life, server_time
 from .losing import WIDE_MARGIN_SECONDS, Losses, LossyGhosts, RecoveryClient, unsettled
+from .process_run import Life, server_time
 from .simulate import SETTLE_SECONDS, Simulation
 from .world import ShardLog
 
@@ -89,12 +89,12 @@ class Power:
             self.copies.clear()
             self.counted["lost: parts"] += 1
 
-    async def call(self, life: Connected, operation: Callable[[], Awaitable[Any]]) -> Any:
+    async def call(self, session: Connected, operation: Callable[[], Awaitable[Any]]) -> Any:
         """Call the server, over a new connection if it was started again meanwhile."""
         if not self.up:
             await asyncio.sleep(self.rng.uniform(0.01, 0.3))
             raise RetryableError("connecting: refused")
-        life.connect(self.starts)
+        session.connect(self.starts)
         task = asyncio.ensure_future(operation())
         self.calls.add(task)
         starts = self.starts
@@ -179,13 +179,13 @@ def _holds(copy: Copy, last: Checkpoint) -> bool:
 
 @dataclass(slots=True)
 class Connected:
-    """The connection of one life."""
+    """The connection of one session."""
 
     connects: int = 0
     seen: int = -1
 
     def connect(self, starts: int) -> None:
-        """Connect anew where the server was started since."""
+        """Connect again where the server was started since."""
         if self.seen != starts:
             self.connects, self.seen = self.connects + 1, starts
 
@@ -216,8 +216,8 @@ class Over:
 class MortalSink(SinkClient):
     """What was on its way to a server ends with it."""
 
-    def __init__(self, server: ClickHouse, life: Life, power: Power, *, statement_bytes: int) -> None:
-        super().__init__(server, life, statement_bytes=statement_bytes)
+    def __init__(self, server: ClickHouse, session: Life, power: Power, *, statement_bytes: int) -> None:
+        super().__init__(server, session, statement_bytes=statement_bytes)
         self._power = power
 
     def _probe(self, block: Block, token: str) -> None:
@@ -228,7 +228,7 @@ class MortalSink(SinkClient):
         starts = self._power.starts
 
         def land() -> None:
-            if self._power.starts == starts and not (self._life.dead and self._server.world.ties):
+            if self._power.starts == starts and not (self._session.dead and self._server.world.ties):
                 self._server.apply(block, token)
 
         asyncio.get_running_loop().call_later(delay, land)
@@ -237,11 +237,11 @@ class MortalSink(SinkClient):
 class MortalCheckpoints(CheckpointClient):
     """Positions may go back; the end tells whether they passed too much."""
 
-    def __init__(self, server: ClickHouse, life: Life, power: Power) -> None:
-        super().__init__(server, life)
+    def __init__(self, server: ClickHouse, session: Life, power: Power) -> None:
+        super().__init__(server, session)
         self._power = power
         self._starts = self._began = power.starts
-        self._watermarks = WatermarksClient(server, life, ())
+        self._watermarks = WatermarksClient(server, session, ())
 
     async def save(self, rows: Sequence[Any]) -> None:
         self._starts = self._power.starts
@@ -249,7 +249,7 @@ class MortalCheckpoints(CheckpointClient):
 
     async def proof(self, shards: Any, last: Checkpoint | None) -> Proof:
         found = await super().proof(shards, last)
-        if last is None or not found.held or self._life.dead:
+        if last is None or not found.held or self._session.dead:
             return found
         self._power.lose_parts(last)
         held = any(
@@ -285,11 +285,11 @@ class PatientStream(FakeStream):
         return [log for log in self._script.shards.values() if log.opened <= now]
 
     def _probe(self, log: ShardLog) -> None:
-        life = self._life
+        session = self._session
         if log.id in self._reading:
-            raise life.violated(f"{log.id} is fetched twice at a time")
+            raise session.violated(f"{log.id} is fetched twice at a time")
         if self._fetched & set(log.children):
-            raise life.violated(f"{log.id} is fetched after its child")
+            raise session.violated(f"{log.id} is fetched after its child")
         self._fetched.add(log.id)
 
 
@@ -340,9 +340,9 @@ def run(seed: int, *, losses: Sequence[Loss] = (), parts: bool = False) -> Count
             return counted + power.counted
 
         async def process(
-            simulation: Simulation, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+            simulation: Simulation, session: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
         ) -> None:
-            await _process(simulation, made[-1], life, draining, metrics, once=once)
+            await _process(simulation, made[-1], session, draining, metrics, once=once)
 
         patch.setattr(simulate, "_prepare", prepared)
         patch.setattr(simulate, "_simulate", simulated)
@@ -372,19 +372,19 @@ async def _disturb(power: Power, simulation: Simulation, losses: Sequence[Loss])
 
 
 async def _process(
-    simulation: Simulation, power: Power, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+    simulation: Simulation, power: Power, session: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
 ) -> None:
     """Start the pipeline as the application does, and once more when ClickHouse has gone back."""
     went_back = False
     while True:
         try:
-            await _session(simulation, power, life, draining, metrics, once=once, went_back=went_back)
+            await _session(simulation, power, session, draining, metrics, once=once, went_back=went_back)
         except WentBackError:
             # a process that is killed as soon as it has noticed leaves to the next one what is durable, no more
             went_back = power.memory or power.rng.random() < 0.3
             power.counted["noticed"] += 1
             if draining.is_set():
-                life.dead = True  # ends at once: whoever comes next reads it all again
+                session.dead = True  # ends at once: whoever comes next reads it all again
                 return
             continue
         return
@@ -393,7 +393,7 @@ async def _process(
 async def _session(
     simulation: Simulation,
     power: Power,
-    life: Life,
+    session: Life,
     draining: asyncio.Event,
     metrics: Metrics,
     *,
@@ -406,28 +406,28 @@ async def _session(
         return Over(client, power, connected)
 
     scripts = simulation.world.streams
-    streams = {script.id: PatientStream(server, life, script, simulation.start) for script in scripts}
+    streams = {script.id: PatientStream(server, session, script, simulation.start) for script in scripts}
     snapshots = [
         SnapshotTask(
             SnapshotPlan(table, "uuid", table in server.had_rows, WIDE_MARGIN_SECONDS, SETTLE_SECONDS),
-            AnyOrigin(simulation.exports[table], life, settle_seconds=SETTLE_SECONDS),
+            AnyOrigin(simulation.exports[table], session, settle_seconds=SETTLE_SECONDS),
             streams[script.id],
         )
         for script in scripts
         for table in script.tables
     ]
     await run_session(
-        [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in scripts],
+        [StreamTask(streams[script.id], StreamDecoder(script.tables, session), script.tables) for script in scripts],
         snapshots,
         Destination(
-            over(MortalSink(server, life, power, statement_bytes=simulation.batch.statement_bytes)),
-            over(MortalCheckpoints(server, life, power)),
-            over(SnapshotClient(server, life)),
-            FakeSnapshotDecoders(life),
+            over(MortalSink(server, session, power, statement_bytes=simulation.batch.statement_bytes)),
+            over(MortalCheckpoints(server, session, power)),
+            over(SnapshotClient(server, session)),
+            FakeSnapshotDecoders(session),
             Bury(),
-            recovery=over(RecoveryClient(losses, life)),
-            orphan_rows=over(LossyGhosts(server, life)),
-            watermarks=over(WatermarksClient(server, life, set(simulation.exports))),
+            recovery=over(RecoveryClient(losses, session)),
+            orphan_rows=over(LossyGhosts(server, session)),
+            watermarks=over(WatermarksClient(server, session, set(simulation.exports))),
         ),
         Settings(
             "sim",

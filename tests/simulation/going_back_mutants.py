@@ -20,7 +20,7 @@ from .going_back import MortalCheckpoints
 
 
 def saves_over_what_went_back(patch: pytest.MonkeyPatch) -> None:
-    """Nobody compares what was saved last with what is there, nor the server with the one that took it."""
+    """No one compares what was saved last with what is there, nor the server with the one that took it."""
     proof = MortalCheckpoints.proof
 
     async def believed(self: MortalCheckpoints, shards: Any, last: Checkpoint | None) -> Proof:

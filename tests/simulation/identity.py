@@ -1,7 +1,7 @@
 """One member, started again and again, or twice at once, while ClickHouse's clock is ahead, behind, or put right.
 
-No epoch is taken twice, no deduplication token stands for rows of two lives, of two processes one ends, and a process
-that is at work is not evicted by one that was not told to.
+No epoch is taken twice, no deduplication token stands for rows of two sessions, of two processes one ends, and a
+process that is at work is not evicted by one that was not told to.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .fake_aws import FakeSnapshotDecoders, StreamDecoder
 from .fake_clickhouse import Bury, SinkClient, SnapshotClient
 from .fake_ghosts import GhostsClient
 from .fake_sessions import ClockedCheckpoints, Kept, KeptClient, LastingStream, One
-from .life import Life, PowerCut, Violation, server_time
 from .membering import NothingLost
+from .process_run import Life, PowerCut, Violation, server_time
 from .simulate import LONGEST_LIFE_SECONDS, Simulation
 
 STEPS_SECONDS = (0.0, 0.0, 0.02, -0.02, 3600.0, -3600.0)
@@ -92,12 +92,12 @@ async def _simulate(simulation: Simulation, kept: Kept) -> Counter[str]:
 
 
 async def _term(simulation: Simulation, kept: Kept, rng: random.Random) -> None:
-    """A process, or two that start together, or one and a newcomer; in the end nobody is left."""
+    """A process, or two that start together, or one and a unmapped attribute; in the end no one is left."""
     happening = rng.choice(["alone", "together", "together", "newcomer", "refused", "takes over"])
     simulation.counted[happening] += 1
     first = _start(simulation, kept, rng)
     if rng.random() < 0.4:
-        first.life.cut = PowerCut("before save", 1)  # rows are there, and no position
+        first.session.cut = PowerCut("before save", 1)  # rows are there, and no position
     others: list[One] = []
     if happening == "together":
         others.append(_start(simulation, kept, rng))
@@ -113,7 +113,7 @@ async def _term(simulation: Simulation, kept: Kept, rng: random.Random) -> None:
     for one in (first, *others):
         if one.running and rng.random() < 0.3:
             await _drain(simulation, one)
-        one.life.power_cut()
+        one.session.power_cut()
     await asyncio.wait({one.task for one in (first, *others)})
 
 
@@ -155,7 +155,7 @@ def _check(simulation: Simulation, processes: Sequence[One]) -> None:
     if simulation.violations:
         raise Violation(simulation.violations[0])
     for one in processes:
-        if one.life.dead or not one.task.done():
+        if one.session.dead or not one.task.done():
             continue
         error = None if one.task.cancelled() else one.task.exception()
         text = str(error)
@@ -171,10 +171,10 @@ def _check(simulation: Simulation, processes: Sequence[One]) -> None:
 def _start(
     simulation: Simulation, kept: Kept, rng: random.Random, *, take_over: bool = False, patient: bool = True
 ) -> One:
-    life = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
-    one = One(life, take_over, patient)
+    session = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
+    one = One(session, take_over, patient)
     here = rng.random() < 0.5
-    life.task = asyncio.create_task(_process(simulation, kept, one, here=here), name="process")
+    session.task = asyncio.create_task(_process(simulation, kept, one, here=here), name="process")
     return one
 
 
@@ -182,27 +182,30 @@ def _ready(kept: Kept, one: One, epoch: int) -> None:
     one.ready = True
     other = kept.epochs.setdefault(epoch, one)
     if other is not one and not kept.forgetful:
-        raise one.life.violated(f"epoch {epoch} was taken twice")
+        raise one.session.violated(f"epoch {epoch} was taken twice")
 
 
 async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) -> None:
     """``here``: whether others of its machine can see that it has died."""
-    server, life, world = simulation.server, one.life, simulation.world
-    streams = {script.id: LastingStream(server, life, script, "TRIM_HORIZON") for script in world.streams}
-    keeper = KeptClient(kept, life)
+    server, session, world = simulation.server, one.session, simulation.world
+    streams = {script.id: LastingStream(server, session, script, "TRIM_HORIZON") for script in world.streams}
+    keeper = KeptClient(kept, session)
     mark = f"{'here' if here else 'there'} {len(kept.processes)}"
     kept.processes[mark] = one
     await run_session(
-        [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in world.streams],
+        [
+            StreamTask(streams[script.id], StreamDecoder(script.tables, session), script.tables)
+            for script in world.streams
+        ],
         (),
         Destination(
-            SinkClient(server, life, statement_bytes=simulation.batch.statement_bytes),
-            ClockedCheckpoints(server, life, kept),
-            SnapshotClient(server, life),
-            FakeSnapshotDecoders(life),
+            SinkClient(server, session, statement_bytes=simulation.batch.statement_bytes),
+            ClockedCheckpoints(server, session, kept),
+            SnapshotClient(server, session),
+            FakeSnapshotDecoders(session),
             Bury(),
-            recovery=NothingLost(kept.losses, life),
-            orphan_rows=GhostsClient(server, life),
+            recovery=NothingLost(kept.losses, session),
+            orphan_rows=GhostsClient(server, session),
             members=keeper,
             sessions=keeper,
         ),

@@ -19,7 +19,7 @@ from .mutants import Plant
 
 
 def epoch_kept_in_mind(patch: pytest.MonkeyPatch) -> None:
-    """An epoch is known to others only once its life has saved a position."""
+    """An epoch is known to others only once its session has saved a position."""
 
     async def take(self: SessionClaim, epoch: int) -> int:
         self.session = replace(self.session, epoch=epoch)
@@ -47,7 +47,7 @@ def equal_epochs_go_on(patch: pytest.MonkeyPatch) -> None:
 
 
 def tokens_of_an_epoch(patch: pytest.MonkeyPatch) -> None:
-    """A deduplication token is made of the epoch alone: rows of two lives of one epoch look like repeats."""
+    """A deduplication token is made of the epoch alone: rows of two sessions of one epoch look like repeats."""
     make = _Session._writer
 
     def writer(self: _Session) -> Writer:
@@ -61,7 +61,7 @@ def tokens_of_an_epoch(patch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_waited_for(patch: pytest.MonkeyPatch) -> None:
-    """A newcomer takes the place of whoever is at work."""
+    """A unmapped attribute takes the place of whoever is at work."""
 
     async def wait(self: Predecessor, after: int, task: Any) -> bool:
         return False

@@ -1,6 +1,6 @@
-"""Lives that leave tables out, which can not be used for a while: their changes must arrive once they can.
+"""Sessions that leave tables out, which can not be used for a while: their changes must arrive once they can.
 
-The same pipeline, faults and judge as in ``simulate``. In each life but the last some tables of a stream, not all, are
+The same pipeline, faults and judge as in ``simulate``. In each session but the last some tables of a stream are
 left out of its decoder and of the snapshots.
 """
 
@@ -21,15 +21,15 @@ from dyncdc.telemetry.metrics import Metrics
 
 from . import simulate
 from .fake_aws import StreamDecoder
-from .life import Life
+from .process_run import Life
 from .simulate import Simulation
 
 
 class LeavingDecoder(StreamDecoder):
     """Counts the records of every table, and makes rows of those that can be used."""
 
-    def __init__(self, tables: Collection[str], life: Life, unusable: Collection[str]) -> None:
-        super().__init__([table for table in tables if table not in unusable], life)
+    def __init__(self, tables: Collection[str], session: Life, unusable: Collection[str]) -> None:
+        super().__init__([table for table in tables if table not in unusable], session)
         self._unusable = unusable
 
     def _decode(self, shard: Shard, pairs: Sequence[tuple[bytes, Position]]) -> Decoded:
@@ -57,14 +57,16 @@ def run(seed: int) -> Counter[str]:
         counted["left out"] += len(unusable)
         await live(simulation, end)
 
-    async def begin(simulation: Simulation, life: Life, draining: asyncio.Event, metrics: Metrics, **how: Any) -> None:
+    async def begin(
+        simulation: Simulation, session: Life, draining: asyncio.Event, metrics: Metrics, **how: Any
+    ) -> None:
         async def without(
             streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], *rest: Any, **more: Any
         ) -> None:
             left = [
                 StreamTask(
                     stream.source,
-                    LeavingDecoder(stream.tables, life, unusable),
+                    LeavingDecoder(stream.tables, session, unusable),
                     stream.tables,
                     unusable=unusable.intersection(stream.tables),
                 )
@@ -74,7 +76,7 @@ def run(seed: int) -> Counter[str]:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(simulate, "replicate", without)
-            await process(simulation, life, draining, metrics, **how)
+            await process(simulation, session, draining, metrics, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulate, "_live", leave_out)

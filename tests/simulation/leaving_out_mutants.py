@@ -1,4 +1,4 @@
-"""Bugs in how tables are left out that can not be used: lives that leave some out must notice each."""
+"""Bugs in how tables are left out that can not be used: sessions that leave some out must notice each."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Lives that lose positions: streams with a short memory, shards that vanish, streams that are made anew.
+"""Sessions that lose positions: streams with a short memory, shards that vanish, streams that are recreated.
 
-The same pipeline, faults and judge as in ``simulate``; here AWS forgets what nobody has read in time.
+The same pipeline, faults and judge as in ``simulate``; here AWS forgets what no one has read in time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from . import simulate
 from .fake_aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
 from .fake_clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
 from .fake_ghosts import GhostsClient
-from .life import Life, server_time
+from .process_run import Life, server_time
 from .simulate import MARGIN_SECONDS, SETTLE_SECONDS, Simulation
 from .world import EPOCH, Entry, ShardLog, StreamScript, World
 
@@ -40,7 +40,7 @@ STREAMLESS_SECONDS = 0.5
 
 
 class Reborn(StreamScript):
-    """A stream made anew under its old name."""
+    """A stream recreated under its old name."""
 
     @property
     def id(self) -> str:
@@ -76,8 +76,8 @@ class Losses:
 class ForgetfulStream(FakeStream):
     """A stream that keeps what it holds for some seconds only."""
 
-    def __init__(self, server: ClickHouse, life: Life, script: StreamScript, start: str, losses: Losses) -> None:
-        super().__init__(server, life, script, start)
+    def __init__(self, server: ClickHouse, session: Life, script: StreamScript, start: str, losses: Losses) -> None:
+        super().__init__(server, session, script, start)
         self._losses = losses
 
     @property
@@ -105,15 +105,15 @@ class ForgetfulStream(FakeStream):
         return [log for log in super()._visible() if not self.expired(log)]
 
     def _probe(self, log: ShardLog) -> None:
-        life = self._life
+        session = self._session
         if log.id in self._reading:
-            raise life.violated(f"{log.id} is fetched twice at a time")
+            raise session.violated(f"{log.id} is fetched twice at a time")
         if log.id in self._finished_at_start:
-            raise life.violated(f"{log.id} is fetched though it was finished before this life")
+            raise session.violated(f"{log.id} is fetched though it was finished before this session")
         missing = {parent for parent in log.parents if parent in self._script.shards}
         missing = {parent for parent in missing if not self.expired(self._script.shards[parent])}
         if missing - self._server.finished(self._script.id):
-            raise life.violated(f"{log.id} is fetched before its parents are persisted as finished")
+            raise session.violated(f"{log.id} is fetched before its parents are persisted as finished")
 
     def _answer(self, shard: Shard, log: ShardLog, after: Position, want_bytes: int) -> RawChunk:
         if self._gone or self.expired(log):
@@ -127,8 +127,8 @@ class ForgetfulStream(FakeStream):
 class LossyCheckpoints(CheckpointClient):
     """Positions may pass what AWS has forgotten, and nothing else."""
 
-    def __init__(self, server: ClickHouse, life: Life, losses: Losses) -> None:
-        super().__init__(server, life)
+    def __init__(self, server: ClickHouse, session: Life, losses: Losses) -> None:
+        super().__init__(server, session)
         self._losses = losses
 
     def _probe(self, row: Checkpoint) -> None:
@@ -136,15 +136,15 @@ class LossyCheckpoints(CheckpointClient):
 
 
 class RecoveryClient:
-    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_table_sources`` as one life sees them."""
+    """``dyncdc_gaps``, ``dyncdc_requests`` and ``dyncdc_table_sources`` as one session sees them."""
 
-    def __init__(self, losses: Losses, life: Life) -> None:
+    def __init__(self, losses: Losses, session: Life) -> None:
         self._losses = losses
-        self._life = life
+        self._session = session
 
     async def _call(self) -> None:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("asking for gaps: no answer")
 
     async def server_time(self) -> float:
@@ -167,7 +167,7 @@ class RecoveryClient:
                     self._losses.open.pop(gap.key, None)
                 recovered[gap.key] = max(recovered.get(gap.key, float("-inf")), gap.end)
         if gaps:
-            await self._life.reach("gap saved" if recovered_at is None else "gap recovered")
+            await self._session.reach("gap saved" if recovered_at is None else "gap recovered")
 
     async def open_requests(self) -> Sequence[Request]:
         await self._call()
@@ -185,14 +185,14 @@ class RecoveryClient:
     async def save_followed(self, tables: Sequence[TableSource]) -> None:
         await self._call()
         self._losses.followed.update((row.table, row) for row in tables)
-        await self._life.reach("followed saved")
+        await self._session.reach("followed saved")
 
 
 class AgainOrigin(FakeOrigin):
     """Exports of a table that is loaded more than once."""
 
-    def __init__(self, simulation: Simulation, losses: Losses, table: str, script: StreamScript, life: Life) -> None:
-        super().__init__(simulation.exports[table], life, settle_seconds=SETTLE_SECONDS)
+    def __init__(self, simulation: Simulation, losses: Losses, table: str, script: StreamScript, session: Life) -> None:
+        super().__init__(simulation.exports[table], session, settle_seconds=SETTLE_SECONDS)
         self._losses = losses
         self._script = script
 
@@ -201,15 +201,15 @@ class AgainOrigin(FakeOrigin):
         return found if self._losses.present(self._script) is self._script else None
 
     def _probe(self, token: str) -> None:
-        life, exports = self._life, self._exports
+        session, exports = self._session, self._exports
         row = exports.server.snapshots.get(token)
         if row is None or row.state != "exporting":
-            raise life.violated("an export is asked for before its row is durable")
+            raise session.violated("an export is asked for before its row is durable")
         if server_time() < row.covered_from + SETTLE_SECONDS:
-            raise life.violated("an export is asked for before the stream covers the table")
+            raise session.violated("an export is asked for before the stream covers the table")
         first = min(exports.started, default=token, key=lambda other: exports.started[other][0].export_time)
         if token != first and not row.had_rows:
-            raise life.violated("a later snapshot takes the destination for empty")
+            raise session.violated("a later snapshot takes the destination for empty")
 
 
 class LossyGhosts(GhostsClient):
@@ -221,9 +221,9 @@ class LossyGhosts(GhostsClient):
             (one for one in server.snapshots.values() if (one.table, one.version) == (table, version)), None
         )
         if snapshot is None or snapshot.state != "sweeping" or not snapshot.had_rows:
-            raise self._life.violated(f"{table} is swept for no snapshot of its own")
+            raise self._session.violated(f"{table} is swept for no snapshot of its own")
         if len(server.finished(snapshot.id)) != server.export_files.get(snapshot.export_arn):
-            raise self._life.violated(f"{table} is swept before the last file of its snapshot")
+            raise self._session.violated(f"{table} is swept before the last file of its snapshot")
 
 
 def forget(world: World) -> Losses:
@@ -268,9 +268,9 @@ def run(seed: int) -> Counter[str] | None:
             return simulation
 
         async def process(
-            simulation: Simulation, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+            simulation: Simulation, session: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
         ) -> None:
-            await _process(simulation, prepared[-1], life, draining, metrics, once=once)
+            await _process(simulation, prepared[-1], session, draining, metrics, once=once)
 
         world = simulate.build(seed)
         if not all(table in world.snapshots for stream in world.streams for table in stream.tables):
@@ -294,12 +294,12 @@ def unsettled(losses: Losses) -> list[str]:
 
 
 async def _process(
-    simulation: Simulation, losses: Losses, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+    simulation: Simulation, losses: Losses, session: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
 ) -> None:
-    """Start the pipeline as the application does, and once more when its stream was made anew."""
+    """Start the pipeline as the application does, and once more when its stream was recreated."""
     while True:
         try:
-            await _life(simulation, losses, life, draining, metrics, once=once)
+            await _session(simulation, losses, session, draining, metrics, once=once)
         except SourceLostError:
             if draining.is_set():
                 return
@@ -308,8 +308,8 @@ async def _process(
         return
 
 
-async def _life(
-    simulation: Simulation, losses: Losses, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+async def _session(
+    simulation: Simulation, losses: Losses, session: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
 ) -> None:
     server = simulation.server
     scripts = []
@@ -317,27 +317,27 @@ async def _life(
         while (script := losses.present(stream)) is None:  # noqa: ASYNC110  # as the application polls
             await asyncio.sleep(0.2)
         scripts.append(script)
-    streams = {script.id: ForgetfulStream(server, life, script, simulation.start, losses) for script in scripts}
+    streams = {script.id: ForgetfulStream(server, session, script, simulation.start, losses) for script in scripts}
     snapshots = [
         SnapshotTask(
             SnapshotPlan(table, "uuid", table in server.had_rows, WIDE_MARGIN_SECONDS, SETTLE_SECONDS),
-            AgainOrigin(simulation, losses, table, script, life),
+            AgainOrigin(simulation, losses, table, script, session),
             streams[script.id],
         )
         for script in scripts
         for table in script.tables
     ]
     await run_session(
-        [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in scripts],
+        [StreamTask(streams[script.id], StreamDecoder(script.tables, session), script.tables) for script in scripts],
         snapshots,
         Destination(
-            SinkClient(server, life, statement_bytes=simulation.batch.statement_bytes),
-            LossyCheckpoints(server, life, losses),
-            SnapshotClient(server, life),
-            FakeSnapshotDecoders(life),
+            SinkClient(server, session, statement_bytes=simulation.batch.statement_bytes),
+            LossyCheckpoints(server, session, losses),
+            SnapshotClient(server, session),
+            FakeSnapshotDecoders(session),
             Bury(),
-            recovery=RecoveryClient(losses, life),
-            orphan_rows=LossyGhosts(server, life),
+            recovery=RecoveryClient(losses, session),
+            orphan_rows=LossyGhosts(server, session),
         ),
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once, on_lost_position="resnapshot"),
         draining=draining,

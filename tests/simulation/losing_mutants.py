@@ -18,7 +18,7 @@ from .losing import LossyGhosts
 
 
 def lost_positions_read_on(patch: pytest.MonkeyPatch) -> None:
-    """Nobody looks whether a position can still be read; Kinesis goes on at the horizon without a word."""
+    """No one looks whether a position can still be read; Kinesis goes on at the horizon without a word."""
     patch.setattr(StreamReader, "_expired", lambda self, marks, present: [])
     patch.setattr(RetentionEdge, "hole", lambda self, chunk, kept: None)
 
@@ -52,7 +52,7 @@ def ghosts_stay(patch: pytest.MonkeyPatch) -> None:
 
 
 def stream_never_followed_before(patch: pytest.MonkeyPatch) -> None:
-    """A stream that was made anew is read like one that was never read."""
+    """A stream that was recreated is read like one that was never read."""
     original = Recovery.begin
 
     async def begin(self: Recovery, *arguments: Any) -> None:

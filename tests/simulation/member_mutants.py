@@ -73,7 +73,7 @@ def every_epoch_counts(patch: pytest.MonkeyPatch) -> None:
 
 
 def strays_welcome(patch: pytest.MonkeyPatch) -> None:
-    """Members of another division are not looked for."""
+    """Members of another assignment are not looked for."""
 
     def none(self: Membership, seen: Any) -> list[Member]:
         return []

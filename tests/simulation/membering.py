@@ -30,8 +30,8 @@ from . import simulate
 from .fake_aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
 from .fake_clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
 from .fake_ghosts import GhostsClient
-from .life import Life, Violation, server_time
 from .losing import Losses, RecoveryClient
+from .process_run import Life, Violation, server_time
 from .simulate import LONGEST_LIFE_SECONDS, MARGIN_SECONDS, SETTLE_SECONDS, Simulation
 from .world import ShardLog, StreamScript
 
@@ -39,10 +39,10 @@ CALM_SECONDS = 8.0
 """What is read again after a kill passes through older states of an item where versions tie."""
 
 BEGIN_SECONDS = 20.0
-"""A member may wait until rows of a former division are old before it takes its epoch."""
+"""A member may wait until rows of a former assignment are old before it takes its epoch."""
 
 TOOK_OVER = "took over"
-STRAY = "members of another division are alive"
+STRAY = "members of another assignment are alive"
 
 
 @dataclass(slots=True)
@@ -56,10 +56,10 @@ class Shared:
 
 @dataclass(slots=True)
 class Process:
-    """One life of one member."""
+    """One session of one member."""
 
     assignment: Assignment
-    life: Life
+    session: Life
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     may_say: str = ""
     """Part of the error that it may end with."""
@@ -69,20 +69,20 @@ class Process:
 
     @property
     def task(self) -> asyncio.Task[None]:
-        assert self.life.task is not None
-        return self.life.task
+        assert self.session.task is not None
+        return self.session.task
 
 
 class MemberStream(FakeStream):
     """A stream of which each shard is read by one member at a time."""
 
     def __init__(self, server: ClickHouse, script: StreamScript, process: Process, shared: Shared) -> None:
-        super().__init__(server, process.life, script, "TRIM_HORIZON")
+        super().__init__(server, process.session, script, "TRIM_HORIZON")
         self._process = process
         self._shared = shared
 
     def _visible(self) -> list[ShardLog]:
-        """No stream forgets what was finished while somebody works who may not know it yet."""
+        """No stream forgets what was finished while someone works who may not know it yet."""
         now = asyncio.get_running_loop().time()
         forgotten = {name for name in self._finished_at_start if zlib.crc32(name.encode()) % 3 == 0}
         return [log for log in self._script.shards.values() if log.opened <= now and log.id not in forgotten]
@@ -90,10 +90,10 @@ class MemberStream(FakeStream):
     async def fetch(self, shard: Shard, after: Position, want_bytes: int) -> RawChunk:
         process, other = self._process, self._shared.reading.get(shard.id)
         if process.stray:
-            raise process.life.violated("a stray member reads")
+            raise process.session.violated("a stray member reads")
         same = other is not None and other.assignment.member == process.assignment.member
-        if other is not None and not other.life.dead and not other.task.done() and not same:
-            raise process.life.violated(f"{shard.id} is read by members {other.assignment} and {process.assignment}")
+        if other is not None and not other.session.dead and not other.task.done() and not same:
+            raise process.session.violated(f"{shard.id} is read by members {other.assignment} and {process.assignment}")
         self._shared.reading[shard.id] = process
         try:
             return await super().fetch(shard, after, want_bytes)
@@ -103,15 +103,15 @@ class MemberStream(FakeStream):
 
 
 class MembersClient:
-    """``dyncdc_members`` as one life sees it."""
+    """``dyncdc_members`` as one session sees it."""
 
-    def __init__(self, shared: Shared, life: Life) -> None:
+    def __init__(self, shared: Shared, session: Life) -> None:
         self._shared = shared
-        self._life = life
+        self._session = session
 
     async def _call(self) -> None:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("asking for members: no answer")
 
     async def members(self) -> Sequence[Member]:
@@ -132,7 +132,7 @@ class NothingLost(RecoveryClient):
 
     async def save_gaps(self, gaps: Sequence[Gap], *, recovered_at: float | None = None) -> None:
         if gaps:
-            raise self._life.violated(f"a loss that was none: {gaps[0].reason}")
+            raise self._session.violated(f"a loss that was none: {gaps[0].reason}")
 
     async def save_followed(self, tables: Sequence[TableSource]) -> None:
         await self._call()
@@ -184,7 +184,7 @@ async def _simulate(simulation: Simulation, shared: Shared) -> Counter[str]:
 
 
 async def _term(simulation: Simulation, shared: Shared, rng: random.Random, divided: int) -> None:
-    """One division, until all of it has ended: members are killed and come back, or are replaced while they live."""
+    """One assignment, until all of it has ended: members are killed and come back, or are replaced while they live."""
     simulation.counted[f"members: {divided}"] += 1
     present = [_start(simulation, shared, rng, Assignment(number, divided)) for number in range(divided)]
     gone: list[Process] = []
@@ -200,7 +200,7 @@ async def _term(simulation: Simulation, shared: Shared, rng: random.Random, divi
             await _stray(simulation, shared, rng, divided, present)
             continue
         if happening == "killed":
-            old.life.power_cut()
+            old.session.power_cut()
         elif happening == "drained":
             await _drain(simulation, [old])
         else:
@@ -216,14 +216,14 @@ async def _term(simulation: Simulation, shared: Shared, rng: random.Random, divi
         await _drain(simulation, [*gone, *present])
         return
     for one in (*gone, *present):
-        one.life.power_cut()
+        one.session.power_cut()
     await asyncio.wait({one.task for one in (*gone, *present)})
 
 
 async def _stray(
     simulation: Simulation, shared: Shared, rng: random.Random, divided: int, present: Sequence[Process]
 ) -> None:
-    """A member of another division, where a whole one has been working."""
+    """A member of another assignment, where a whole one has been working."""
     if not any(one.assignment.members == divided and _joined(shared, one) for one in present):
         return
     stray = _start(simulation, shared, rng, Assignment(0, divided + 1), stray=True)
@@ -238,7 +238,7 @@ def _joined(shared: Shared, process: Process) -> bool:
         for (members, member, _), row in shared.members.items()
         if (members, member) == (process.assignment.members, process.assignment.member) and row.seen_at > process.born
     ]
-    return not process.life.dead and not process.task.done() and any(not row.left for row in rows[-1:])
+    return not process.session.dead and not process.task.done() and any(not row.left for row in rows[-1:])
 
 
 async def _drain(simulation: Simulation, processes: Sequence[Process]) -> None:
@@ -255,7 +255,7 @@ def _check(simulation: Simulation, processes: Sequence[Process]) -> None:
     if simulation.violations:
         raise Violation(simulation.violations[0])
     for one in processes:
-        if one.life.dead or not one.task.done():
+        if one.session.dead or not one.task.done():
             continue
         error = None if one.task.cancelled() else one.task.exception()
         excused = isinstance(error, FatalError) and (
@@ -276,15 +276,15 @@ def _start(
     stray: bool = False,
     takes_over: bool = False,
 ) -> Process:
-    life = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
-    process = Process(assignment, life, stray=stray, takes_over=takes_over, may_say=STRAY if stray else "")
+    session = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
+    process = Process(assignment, session, stray=stray, takes_over=takes_over, may_say=STRAY if stray else "")
     name = f"member:{assignment}"
-    life.task = asyncio.create_task(_process(simulation, shared, process, once=once), name=name)
+    session.task = asyncio.create_task(_process(simulation, shared, process, once=once), name=name)
     return process
 
 
 async def _process(simulation: Simulation, shared: Shared, process: Process, *, once: bool) -> None:
-    server, life, world = simulation.server, process.life, simulation.world
+    server, session, world = simulation.server, process.session, simulation.world
     streams = {script.id: MemberStream(server, script, process, shared) for script in world.streams}
     snapshots = []
     for script in world.streams:
@@ -292,20 +292,23 @@ async def _process(simulation: Simulation, shared: Shared, process: Process, *, 
             if table in world.snapshots:
                 plan = SnapshotPlan(table, "uuid", table in server.had_rows, MARGIN_SECONDS, SETTLE_SECONDS)
                 needed = SETTLE_SECONDS + (MARGIN_SECONDS if plan.had_rows else 0.0)
-                origin = FakeOrigin(simulation.exports[table], life, settle_seconds=needed)
+                origin = FakeOrigin(simulation.exports[table], session, settle_seconds=needed)
                 snapshots.append(SnapshotTask(plan, origin, streams[script.id]))
     await run_session(
-        [StreamTask(streams[script.id], StreamDecoder(script.tables, life), script.tables) for script in world.streams],
+        [
+            StreamTask(streams[script.id], StreamDecoder(script.tables, session), script.tables)
+            for script in world.streams
+        ],
         snapshots,
         Destination(
-            SinkClient(server, life, statement_bytes=simulation.batch.statement_bytes),
-            CheckpointClient(server, life),
-            SnapshotClient(server, life),
-            FakeSnapshotDecoders(life),
+            SinkClient(server, session, statement_bytes=simulation.batch.statement_bytes),
+            CheckpointClient(server, session),
+            SnapshotClient(server, session),
+            FakeSnapshotDecoders(session),
             Bury(),
-            recovery=NothingLost(shared.losses, life),
-            orphan_rows=GhostsClient(server, life),
-            members=MembersClient(shared, life),
+            recovery=NothingLost(shared.losses, session),
+            orphan_rows=GhostsClient(server, session),
+            members=MembersClient(shared, session),
         ),
         Settings(
             "sim",

@@ -1,4 +1,4 @@
-"""Lives under which names change hands: destinations exchanged for a while or emptied, source tables made anew.
+"""Lives under which names change hands: destinations exchanged for a while or emptied, source tables recreated.
 
 The same pipeline, faults and judge as in ``simulate``; AWS forgets nothing here.
 """
@@ -29,7 +29,6 @@ from dyncdc.telemetry.task_health import TaskHealth
 from . import simulate
 from .fake_aws import FakeSnapshotDecoders, StreamDecoder
 from .fake_clickhouse import DEAD, Bury, ClickHouse, Row, SinkClient, SnapshotClient
-from .life import Life, server_time
 from .losing import (
     WIDE_MARGIN_SECONDS,
     AgainOrigin,
@@ -40,6 +39,7 @@ from .losing import (
     RecoveryClient,
     unsettled,
 )
+from .process_run import Life, server_time
 from .simulate import SETTLE_SECONDS, Simulation
 from .world import World
 
@@ -73,7 +73,7 @@ class Moves:
     ids: dict[str, str] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
-    """How often somebody looked whether deletes of a snapshot are accepted."""
+    """How often someone looked whether deletes of a snapshot are accepted."""
     armed: bool = False
 
     def arm(self, server: ClickHouse) -> None:
@@ -102,25 +102,25 @@ class Moves:
     def truncate(self, server: ClickHouse, table: str) -> None:
         stored = self.now_stands(server, table)
         written = [row for row in self.bindings.values() if row.target.uuid == stored.uuid and row.held.live]
-        if written:  # of what was never seen to be there nobody can say that it is gone
+        if written:  # of what was never seen to be there no one can say that it is gone
             stored.rows.clear()
             stored.last += 1
             stored.first = stored.last + 1
             self.done["truncate"] += 1
 
-    def made_anew(self, server: ClickHouse, table: str) -> None:
+    def made_again(self, server: ClickHouse, table: str) -> None:
         """DynamoDB sends no deletes for it."""
         at = asyncio.get_running_loop().time()
         self.world.history[table] = [change for change in self.world.history[table] if change.at >= at]
         self.ids[table] = "second"
-        self.done["made anew"] += 1
+        self.done["recreated"] += 1
 
 
 class MovingSink(SinkClient):
     """Looks after each insert whether the table is still the one that the rows were made for."""
 
-    def __init__(self, server: ClickHouse, life: Life, moves: Moves, uuids: Mapping[str, str], size: int) -> None:
-        super().__init__(server, life, statement_bytes=size)
+    def __init__(self, server: ClickHouse, session: Life, moves: Moves, uuids: Mapping[str, str], size: int) -> None:
+        super().__init__(server, session, statement_bytes=size)
         self._moves = moves
         self._uuids = uuids
 
@@ -128,7 +128,7 @@ class MovingSink(SinkClient):
         await super().insert(block, token, past_views=past_views)
         if block.table != DEAD and block.table in self._uuids:
             if self._moves.now_stands(self._server, block.table).uuid != self._uuids[block.table]:
-                raise DestinationChangedError(f"inserting into {block.table}: it was made anew")
+                raise DestinationChangedError(f"inserting into {block.table}: it was recreated")
 
 
 class MovingServer(ClickHouse):
@@ -143,16 +143,16 @@ class MovingServer(ClickHouse):
 
 
 class DestinationsClient:
-    """``dyncdc_destinations`` and the destinations as one life sees them."""
+    """``dyncdc_destinations`` and the destinations as one session sees them."""
 
-    def __init__(self, server: ClickHouse, moves: Moves, life: Life) -> None:
+    def __init__(self, server: ClickHouse, moves: Moves, session: Life) -> None:
         self._server = server
         self._moves = moves
-        self._life = life
+        self._session = session
 
     async def _call(self) -> None:
-        await self._life.takes(0.001, 0.05)
-        if self._life.happens(self._life.faults.save_failed):
+        await self._session.takes(0.001, 0.05)
+        if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("asking for destinations: no answer")
 
     async def bindings(self) -> Sequence[Binding]:
@@ -166,7 +166,7 @@ class DestinationsClient:
             if key not in self._moves.bindings or self._moves.bindings[key].revision <= row.revision:
                 self._moves.bindings[key] = replace(row, saved_at=server_time())
         if rows:
-            await self._life.reach("bindings saved")
+            await self._session.reach("bindings saved")
 
     async def look(self, destinations: Collection[str]) -> Mapping[str, DestinationState]:
         await self._call()
@@ -189,9 +189,9 @@ class DestinationsClient:
 class MovingOrigin(AgainOrigin):
     """A table that may be another one by now."""
 
-    def __init__(self, simulation: Simulation, moves: Moves, table: str, life: Life) -> None:
+    def __init__(self, simulation: Simulation, moves: Moves, table: str, session: Life) -> None:
         script = next(stream for stream in simulation.world.streams if table in stream.tables)
-        super().__init__(simulation, moves.losses, table, script, life)
+        super().__init__(simulation, moves.losses, table, script, session)
         self._moves = moves
 
     async def identity(self) -> str:
@@ -201,14 +201,14 @@ class MovingOrigin(AgainOrigin):
     def _probe(self, token: str) -> None:
         row = self._exports.server.snapshots.get(token)
         if row is None or row.state != "exporting":
-            raise self._life.violated("an export is asked for before its row is durable")
+            raise self._session.violated("an export is asked for before its row is durable")
 
 
 class AskingGhosts(LossyGhosts):
-    """Somebody accepts deletes once a life has waited for that a little."""
+    """Someone accepts deletes once a session has waited for that a little."""
 
-    def __init__(self, server: ClickHouse, life: Life, moves: Moves) -> None:
-        super().__init__(server, life)
+    def __init__(self, server: ClickHouse, session: Life, moves: Moves) -> None:
+        super().__init__(server, session)
         self._moves = moves
 
     async def accepted(self, snapshot: SourceId, request: str) -> bool:
@@ -222,7 +222,7 @@ class AskingGhosts(LossyGhosts):
         orphan_rows = sum(row.version < version for row in rows)
         word = self._moves.asked[id_] > ASKED_BEFORE_ACCEPTED
         if orphan_rows > FEW_ITEMS and orphan_rows == len(rows) and not word:
-            raise self._life.violated(f"all of {table} is swept without a word")
+            raise self._session.violated(f"all of {table} is swept without a word")
         self._moves.done["swept at a word"] += word
         return await super().sweep(table, version, after)
 
@@ -238,7 +238,7 @@ def plan_moves(world: World) -> Moves:
         if rng.random() < 0.4:
             moves.at.append((rng.uniform(4.0, world.ends_at), "truncate", table))
         if rng.random() < 0.3:
-            moves.at.append((rng.uniform(1.0, world.ends_at), "made_anew", table))
+            moves.at.append((rng.uniform(1.0, world.ends_at), "made_again", table))
     return moves
 
 
@@ -262,12 +262,12 @@ def run(seed: int) -> Counter[str] | None:
         return simulation
 
     async def process(
-        simulation: Simulation, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+        simulation: Simulation, session: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
     ) -> None:
         prepared[-1].arm(simulation.server)
         while True:
             try:
-                await _life(simulation, prepared[-1], life, draining, metrics, once=once)
+                await _session(simulation, prepared[-1], session, draining, metrics, once=once)
             except (SourceLostError, DestinationChangedError, CorruptSnapshotError) as error:
                 if isinstance(error, CorruptSnapshotError) and "--accept-deletes" not in str(error):
                     raise
@@ -289,11 +289,13 @@ def run(seed: int) -> Counter[str] | None:
     return counted + prepared[-1].done + Counter(gaps=len(prepared[-1].losses.recovered))
 
 
-async def _life(
-    simulation: Simulation, moves: Moves, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+async def _session(
+    simulation: Simulation, moves: Moves, session: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
 ) -> None:
     server, scripts = simulation.server, simulation.world.streams
-    streams = {script.id: ForgetfulStream(server, life, script, simulation.start, moves.losses) for script in scripts}
+    streams = {
+        script.id: ForgetfulStream(server, session, script, simulation.start, moves.losses) for script in scripts
+    }
     tables = [table for script in scripts for table in script.tables]
     stand = {table: moves.now_stands(server, table) for table in tables}
     targets = {
@@ -304,7 +306,7 @@ async def _life(
     snapshots = [
         SnapshotTask(
             SnapshotPlan(table, uuids[table], bool(stand[table].rows), WIDE_MARGIN_SECONDS, SETTLE_SECONDS),
-            MovingOrigin(simulation, moves, table, life),
+            MovingOrigin(simulation, moves, table, session),
             streams[script.id],
         )
         for script in scripts
@@ -314,7 +316,7 @@ async def _life(
         [
             StreamTask(
                 streams[script.id],
-                StreamDecoder(script.tables, life),
+                StreamDecoder(script.tables, session),
                 script.tables,
                 targets={table: targets[table] for table in script.tables},
             )
@@ -322,14 +324,14 @@ async def _life(
         ],
         snapshots,
         Destination(
-            MovingSink(server, life, moves, uuids, simulation.batch.statement_bytes),
-            LossyCheckpoints(server, life, moves.losses),
-            SnapshotClient(server, life),
-            FakeSnapshotDecoders(life),
+            MovingSink(server, session, moves, uuids, simulation.batch.statement_bytes),
+            LossyCheckpoints(server, session, moves.losses),
+            SnapshotClient(server, session),
+            FakeSnapshotDecoders(session),
             Bury(),
-            recovery=RecoveryClient(moves.losses, life),
-            orphan_rows=AskingGhosts(server, life, moves),
-            destinations=DestinationsClient(server, moves, life),
+            recovery=RecoveryClient(moves.losses, session),
+            orphan_rows=AskingGhosts(server, session, moves),
+            destinations=DestinationsClient(server, moves, session),
         ),
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once, on_lost_position="resnapshot"),
         draining=draining,

@@ -26,13 +26,13 @@ def destination_that_comes_back_is_complete(patch: pytest.MonkeyPatch) -> None:
     _missed_by_nothing(patch, binding_changes.WAS_ELSEWHERE)
 
 
-def table_made_anew_is_the_same(patch: pytest.MonkeyPatch) -> None:
+def table_made_again_is_the_same(patch: pytest.MonkeyPatch) -> None:
     """A DynamoDB table is known by its name alone."""
     _missed_by_nothing(patch, binding_changes.MADE_ANEW)
 
 
-def table_made_anew_waits_for_a_restart(patch: pytest.MonkeyPatch) -> None:
-    """A running life does not look which table it is."""
+def table_made_again_waits_for_a_restart(patch: pytest.MonkeyPatch) -> None:
+    """A running session does not look which table it is."""
     original = StreamingMonitor.__init__
 
     def blind(self: StreamingMonitor, *arguments: Any, **options: Any) -> None:
@@ -42,7 +42,7 @@ def table_made_anew_waits_for_a_restart(patch: pytest.MonkeyPatch) -> None:
 
 
 def emptied_destination_is_full(patch: pytest.MonkeyPatch) -> None:
-    """What was acknowledged is there for ever."""
+    """What was acknowledged is there forever."""
     patch.setattr(destination_monitor, "is_emptied", lambda held, standing: False)
 
 
@@ -58,8 +58,8 @@ def nobody_is_asked(patch: pytest.MonkeyPatch) -> None:
 Plant = Callable[[pytest.MonkeyPatch], None]
 ALL: tuple[Plant, ...] = (
     destination_that_comes_back_is_complete,
-    table_made_anew_is_the_same,
-    table_made_anew_waits_for_a_restart,
+    table_made_again_is_the_same,
+    table_made_again_waits_for_a_restart,
     emptied_destination_is_full,
     nobody_is_asked,
 )

@@ -80,7 +80,7 @@ def checkpoint_at_read_time(patch: pytest.MonkeyPatch) -> None:
 
 
 def children_at_latest(patch: pytest.MonkeyPatch) -> None:
-    """Children are read from the moment at which somebody gets to them."""
+    """Children are read from the moment at which someone gets to them."""
     original = ReaderPool.follow
 
     def follow(self: ReaderPool, shard: Shard, start: Mark) -> None:
@@ -190,7 +190,7 @@ def one_merge_parent_awaited(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stream_reader, "ready", ready)
 
 
-def old_list_counts_for_ever(patch: pytest.MonkeyPatch) -> None:
+def old_list_counts_forever(patch: pytest.MonkeyPatch) -> None:
     """A parent that was not there when the list was made counts as expired."""
 
     def complete(self: StreamReader) -> bool:
@@ -208,7 +208,7 @@ def old_list_counts_for_ever(patch: pytest.MonkeyPatch) -> None:
 
 
 def ended_shard_read_again(patch: pytest.MonkeyPatch) -> None:
-    """A shard that was read to its end starts anew until that is persisted."""
+    """A shard that was read to its end starts over until that is persisted."""
     original = StreamReader._ended
 
     def ended(self: StreamReader, last: RawChunk | None) -> None:
@@ -314,7 +314,7 @@ def finished_not_sticky(patch: pytest.MonkeyPatch) -> None:
 
 
 def token_used_again(patch: pytest.MonkeyPatch) -> None:
-    """Every block of a life has the same deduplication token."""
+    """Every block of a session has the same deduplication token."""
     patch.setattr(Writer, "_ordinal", property(lambda self: 1, lambda self, value: None), raising=False)
 
 
@@ -329,7 +329,7 @@ def token_new_for_each_attempt(patch: pytest.MonkeyPatch) -> None:
 
 
 def epoch_used_again(patch: pytest.MonkeyPatch) -> None:
-    """Every life counts its checkpoints from the same epoch."""
+    """Every session counts its checkpoints from the same epoch."""
     original = Checkpointer.load
 
     async def load(self: Checkpointer) -> None:
@@ -440,11 +440,11 @@ def children_found_by_lists_only(patch: pytest.MonkeyPatch) -> None:
 
 
 PAUSES: tuple[Plant, ...] = (finished_during_a_save_forgotten, nobody_hurries, children_found_by_lists_only)
-"""Noticed by the time that passes, in quiet lives: the end state is right."""
+"""Noticed by the time that passes, in quiet sessions: the end state is right."""
 
 
 def unread_child_ignored(patch: pytest.MonkeyPatch) -> None:
-    """A watermark is the least over the shards that say something: a child that nobody has read yet says nothing."""
+    """A watermark is the least over the shards that say something: a child that no one has read yet says nothing."""
 
     def complete_until(self: StreamReader) -> float | None:
         if not self.held.is_set() or self.listed_at < self._unnamed_at:
@@ -485,7 +485,7 @@ ALL: tuple[Plant, ...] = (
     insert_error_swallowed,
     children_beside_their_parents,
     one_merge_parent_awaited,
-    old_list_counts_for_ever,
+    old_list_counts_forever,
     ended_shard_read_again,
     acknowledged_after_the_first_block,
     never_old_enough,

@@ -41,8 +41,8 @@ from . import (
     value_mutants,
     values,
 )
-from .life import Violation
 from .noticing_seeds import NOTICED_BY
+from .process_run import Violation
 
 SEEDS = 400
 

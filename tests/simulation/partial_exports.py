@@ -15,7 +15,7 @@ import orjson
 from dyncdc.errors import ConfigError
 from dyncdc.sources.export import manifest
 
-from .life import Violation
+from .process_run import Violation
 
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/orders/export/01"
 FILTERS: tuple[dict[str, Any], ...] = (

@@ -1,4 +1,4 @@
-"""Change records of one seed through the real decoders, in any order and over again: the last state, letters, no clock.
+"""Change records of one seed through the real decoders, in any order and repeated: last state, dead letters, no clock.
 
 Where the simulation checks when things are read and written, this checks what they become. No loop, no faults.
 """
@@ -18,7 +18,7 @@ from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
-from .life import Violation
+from .process_run import Violation
 
 BEGIN = 1_720_742_302_000_000
 """Microseconds since the epoch."""

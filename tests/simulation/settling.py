@@ -19,7 +19,7 @@ from dyncdc.schema.stored_mapping import StoredColumn
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute
 from dyncdc.sinks.state import mappings
 
-from .life import Violation
+from .process_run import Violation
 
 ITEMS = 6
 LIVES = 6
@@ -42,15 +42,15 @@ class _World:
 
 
 def run(seed: int) -> None:
-    """Live some lives; raise Violation when rows are wrong at the end and nobody was told."""
+    """Live some lives; raise Violation when rows are wrong at the end and no one was told."""
     chance = random.Random(seed)
     world = _World(chance, _fresh_table())
-    for life in range(LIVES):
+    for session in range(LIVES):
         # The last two take back whatever was changed.
         settings = RowSettings("orders", spill="_spill", deleted="_deleted")
-        if life < LIVES - 2:
+        if session < LIVES - 2:
             settings = _drawn(chance, settings)
-        _start(world, settings, float(life))
+        _start(world, settings, float(session))
         _write(world, settings)
         _colleague(world)
     _check(world, RowSettings("orders", spill="_spill", deleted="_deleted"))
@@ -76,7 +76,7 @@ def _drawn(chance: random.Random, settings: RowSettings) -> RowSettings:
 
 
 def _start(world: _World, settings: RowSettings, at: float) -> None:
-    """Notice what is to be noticed, and load anew what a snapshot makes right."""
+    """Notice what is to be noticed, and load again what a snapshot makes right."""
     uuid = settings.destination
     found = row_settings.effects(world.past, uuid, settings)
     world.past.append(RecordedSettings(uuid, settings, at))
@@ -114,7 +114,7 @@ def _write(world: _World, settings: RowSettings) -> None:
 
 
 def _colleague(world: _World) -> None:
-    """Somebody else's hands: a catalogue's comments, a column renamed."""
+    """Someone else's hands: a catalogue's comments, a column renamed."""
     columns = list(world.table.columns)
     index = next(index for index, column in enumerate(columns) if column.name in ("address_city", "city"))
     what = world.random.choice(["nothing", "comment", "clear", "rename"])

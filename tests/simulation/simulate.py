@@ -33,7 +33,7 @@ from .fake_clickhouse import (
 )
 from .fake_ghosts import GhostsClient
 from .fake_watermarks import STREAM_DELAY_SECONDS, WatermarksClient
-from .life import Faults, Life, PowerCut, Violation, server_time
+from .process_run import Faults, Life, PowerCut, Violation, server_time
 from .world import EPOCH, Change, World, build
 
 STREAM_POINTS = ("after fetch", "after insert", "before save", "while saving", "after save", "before release")
@@ -51,7 +51,7 @@ SETTLE_SECONDS = 4.0
 MARGIN_SECONDS = 6.0
 QUIET_SECONDS = 25.0
 LONGEST_PAUSE_SECONDS = 2.0
-"""Of a quiet life, between a shard's end and its children: a few inserts and saves, never an interval."""
+"""Of a quiet session, between a shard's end and its children: a few inserts and saves, never an interval."""
 
 LONGEST_LIFE_SECONDS = 600.0
 """Of virtual time. Whoever is not done by then never will be."""
@@ -80,8 +80,8 @@ class Simulation:
 def run(seed: int, *, cut_point: str | None = None, quiet: bool = False) -> Counter[str]:
     """Run one seed in virtual time. Raises Violation; returns what was counted.
 
-    ``cut_point``: let every life but the last end there. ``quiet``: no faults, and so little hurry by itself that only
-    what is done at once at a shard's end keeps its children from waiting.
+    ``cut_point``: let every session but the last end there. ``quiet``: no faults, and so little hurry by itself that
+    only what is done at once at a shard's end keeps its children from waiting.
     """
     random.seed(seed)  # the jitter of the code under test
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -138,7 +138,7 @@ def _calm(simulation: Simulation) -> None:
 
 
 def _leave_rows(world: World, server: ClickHouse) -> None:
-    """Put old rows into the destinations of some tables that are to be loaded: stale items, and ghosts of others."""
+    """Put old rows into the destinations of some tables that are to be loaded: stale items, and orphan rows."""
     rng = random.Random(f"rows of {world.seed}")
     for table, active_at in world.snapshots.items():
         if rng.random() < 0.6:
@@ -150,7 +150,7 @@ def _leave_rows(world: World, server: ClickHouse) -> None:
                 rows[change.key] = Row(change.version, change.number, change.payload, False)
         for number in range(rng.randint(0, 12)):
             version = int((EPOCH - 9000.0 + number) * 1_000_000)
-            rows[f"ghost{number}"] = Row(version, -1, "gone", False)
+            rows[f"orphan row{number}"] = Row(version, -1, "gone", False)
 
 
 def _no_faults() -> Faults:
@@ -177,28 +177,29 @@ async def _simulate(simulation: Simulation) -> Counter[str]:
 
 
 async def _live(simulation: Simulation, end: str) -> None:
-    """Run one life and end it in the way named by ``end``."""
+    """Run one session and end it in the way named by ``end``."""
     rng = simulation.rng
-    life = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
+    session = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
     if end == "power cut at a point":
-        life.cut = _power_cut(simulation)
-    life.longest_pause_seconds = simulation.longest_pause_seconds
+        session.cut = _power_cut(simulation)
+    session.longest_pause_seconds = simulation.longest_pause_seconds
     draining = asyncio.Event()
     metrics = Metrics()
     born = asyncio.get_running_loop().time()
-    life.task = asyncio.create_task(_process(simulation, life, draining, metrics, once=end == "once"), name="life")
+    work = _process(simulation, session, draining, metrics, once=end == "once")
+    session.task = asyncio.create_task(work, name="session")
     try:
         async with asyncio.timeout(LONGEST_LIFE_SECONDS):
-            await _end(simulation, life, draining, end)
-            await asyncio.wait({life.task})
+            await _end(simulation, session, draining, end)
+            await asyncio.wait({session.task})
     except TimeoutError:
-        life.task.cancel()
-        await asyncio.wait({life.task})
-        raise Violation(f"a life never ended ({end}); {_differences(simulation)[:3]}") from None
+        session.task.cancel()
+        await asyncio.wait({session.task})
+        raise Violation(f"a session never ended ({end}); {_differences(simulation)[:3]}") from None
     if simulation.violations:
-        error = None if life.task.cancelled() else life.task.exception()
+        error = None if session.task.cancelled() else session.task.exception()
         raise Violation(simulation.violations[0]) from error
-    _check_death(simulation, life, end, metrics, born)
+    _check_death(simulation, session, end, metrics, born)
 
 
 def _power_cut(simulation: Simulation) -> PowerCut:
@@ -209,32 +210,32 @@ def _power_cut(simulation: Simulation) -> PowerCut:
     return PowerCut(simulation.cut_point or rng.choice(STREAM_POINTS), rng.randint(1, 6))
 
 
-async def _end(simulation: Simulation, life: Life, draining: asyncio.Event, end: str) -> None:
+async def _end(simulation: Simulation, session: Life, draining: asyncio.Event, end: str) -> None:
     if end == "once":
         return
     if end == "converge":
         while asyncio.get_running_loop().time() < simulation.world.ends_at + 1.0 or _differences(simulation):
-            if life.task is None or life.task.done():
+            if session.task is None or session.task.done():
                 return
             await asyncio.sleep(0.5)
         draining.set()
         return
     longest_seconds = 20.0 if end == "power cut at a point" else 9.0
-    if life.task is not None:
-        await asyncio.wait({life.task}, timeout=simulation.rng.uniform(0.05, longest_seconds))
+    if session.task is not None:
+        await asyncio.wait({session.task}, timeout=simulation.rng.uniform(0.05, longest_seconds))
     if end == "drain":
         draining.set()
-    elif not life.dead:
-        life.power_cut()
+    elif not session.dead:
+        session.power_cut()
 
 
-def _check_death(simulation: Simulation, life: Life, end: str, metrics: Metrics, born: float) -> None:
-    """See that the life ended as it must."""
-    task = life.task
+def _check_death(simulation: Simulation, session: Life, end: str, metrics: Metrics, born: float) -> None:
+    """See that the session ended as it must."""
+    task = session.task
     if task is None or not task.done():
-        raise Violation("a life that was never lived")
-    if life.dead:
-        point = life.cut.point if life.cut is not None and life.cut.countdown == 0 else "any time"
+        raise Violation("a session that was never lived")
+    if session.dead:
+        point = session.cut.point if session.cut is not None and session.cut.countdown == 0 else "any time"
         simulation.counted[f"cut: {point}"] += 1
         return
     error = None if task.cancelled() else task.exception()
@@ -250,7 +251,7 @@ def _check_death(simulation: Simulation, life: Life, end: str, metrics: Metrics,
         simulation.counted["corrupt snapshot"] += 1
         return
     if task.cancelled() or error is not None:
-        raise Violation(f"a life ended by {error!r} ({end})") from error
+        raise Violation(f"a session ended by {error!r} ({end})") from error
     held_bytes = metrics.registry.get_sample_value("dyncdc_budget_used_bytes")
     if held_bytes != 0:
         raise Violation(f"{held_bytes} bytes are held after a clean end ({end})")
@@ -271,33 +272,33 @@ def _check_once(simulation: Simulation, born: float) -> None:
 
 
 async def _process(
-    simulation: Simulation, life: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
+    simulation: Simulation, session: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
 ) -> None:
     """Start the pipeline as the application does."""
     server = simulation.server
-    streams = {stream.id: FakeStream(server, life, stream, simulation.start) for stream in simulation.world.streams}
+    streams = {stream.id: FakeStream(server, session, stream, simulation.start) for stream in simulation.world.streams}
     snapshots = []
     for stream in simulation.world.streams:
         for table in stream.tables:
             if table in simulation.exports:
                 plan = SnapshotPlan(table, "uuid", table in server.had_rows, MARGIN_SECONDS, SETTLE_SECONDS)
                 needed = SETTLE_SECONDS + (MARGIN_SECONDS if plan.had_rows else 0.0)
-                origin = FakeOrigin(simulation.exports[table], life, settle_seconds=needed)
+                origin = FakeOrigin(simulation.exports[table], session, settle_seconds=needed)
                 snapshots.append(SnapshotTask(plan, origin, streams[stream.id]))
     await run_session(
         [
-            StreamTask(streams[stream.id], StreamDecoder(stream.tables, life), stream.tables)
+            StreamTask(streams[stream.id], StreamDecoder(stream.tables, session), stream.tables)
             for stream in simulation.world.streams
         ],
         snapshots,
         Destination(
-            SinkClient(server, life, statement_bytes=simulation.batch.statement_bytes),
-            CheckpointClient(server, life),
-            SnapshotClient(server, life),
-            FakeSnapshotDecoders(life),
+            SinkClient(server, session, statement_bytes=simulation.batch.statement_bytes),
+            CheckpointClient(server, session),
+            SnapshotClient(server, session),
+            FakeSnapshotDecoders(session),
             Bury(),
-            orphan_rows=GhostsClient(server, life),
-            watermarks=WatermarksClient(server, life, set(simulation.exports)),
+            orphan_rows=GhostsClient(server, session),
+            watermarks=WatermarksClient(server, session, set(simulation.exports)),
         ),
         Settings(
             "sim",

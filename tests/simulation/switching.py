@@ -1,7 +1,7 @@
 """A streaming destination that is switched off and on again within a minute, while lives of a daemon come and go.
 
 The real DestinationWatch and Recovery over a DynamoDB that keeps no record of what its destination was. The judge knows
-when changes reached no stream: once a life could see that, a gap must tell of all of it, whoever is killed meanwhile.
+when changes reached no stream: once a session could see it, a gap must tell of all of it, whatever is killed meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
-from .life import Violation
+from .process_run import Violation
 
 EPOCH = 1_000_000.0
 TABLE = "orders"
@@ -108,35 +108,35 @@ async def _live(seed: int, counted: Counter[str]) -> None:
         await asyncio.sleep(rng.uniform(0.0, WRITTEN_SECONDS / 4))
 
     store.answer = slow
-    lives: list[Life] = []
+    sessions: list[Life] = []
     while now() < at + 30.0:
-        if switch.is_off(now()) and not lives:
+        if switch.is_off(now()) and not sessions:
             await asyncio.sleep(1.0)
             continue
         begin = now()
-        await _one_life(switch, source, store, lives, rng.choice([rng.uniform(3.0, 40.0), 400.0]), at + 30.0)
-        lives.append(Life(begin, now()))
+        await _one_session(switch, source, store, sessions, rng.choice([rng.uniform(3.0, 40.0), 400.0]), at + 30.0)
+        sessions.append(Life(begin, now()))
         await asyncio.sleep(rng.uniform(0.5, 20.0))
     gaps = list(store.gaps.values())
     for off in offs:
-        _judge(off, lives, gaps, counted)
+        _judge(off, sessions, gaps, counted)
     counted["gaps"] += len(gaps)
     for gap in gaps:
         if not any(off.begin < gap.end and gap.begin < off.end for off in offs):
             raise Violation(f"nothing was missed from {gap.begin:.1f} to {gap.end:.1f}")
 
 
-async def _one_life(
-    switch: Switch, source: Stream, store: MemoryRecovery, lives: list[Life], seconds: float, until: float
+async def _one_session(
+    switch: Switch, source: Stream, store: MemoryRecovery, sessions: list[Life], seconds: float, until: float
 ) -> None:
-    """Watch until somebody kills it."""
+    """Watch until someone kills it."""
     health, budget = TaskHealth(clock=lambda: asyncio.get_running_loop().time()), ByteBudget(1)
     instruments = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), health, now)
     policy = Policy("resnapshot", {source.id: [TABLE]}, destinations={TABLE: "uuid"})
     recovery = Recovery(store, policy, instruments.metrics, health, sole_member())
-    if lives:
+    if sessions:
         store.tables[TABLE] = TableSource(TABLE, source.id, 1, EPOCH - 50.0, held=True)
-        mark = Mark(Position("1"), lives[-1].end)
+        mark = Mark(Position("1"), sessions[-1].end)
         checkpointer = checkpointer_of(MemoryCheckpoints([Checkpoint(source.id, ShardId("shard-0"), mark, 1)]))
         await checkpointer.load()
         await recovery.begin([source], LoadedBefore(), checkpointer)
@@ -149,19 +149,21 @@ async def _one_life(
         task.result()
 
 
-def _judge(off: Off, lives: list[Life], gaps: list[Gap], counted: Counter[str]) -> None:
+def _judge(off: Off, sessions: list[Life], gaps: list[Gap], counted: Counter[str]) -> None:
     """Raise Violation unless gaps tell of a time without delivery, as far as anybody could see it."""
-    for number, life in enumerate(lives):
-        first, last = max(life.begin, off.begin), min(life.end, off.end)
-        if last - first < SEEN_SECONDS - 0.5 + WRITTEN_SECONDS and not (life.begin < off.begin and life.end > off.end):
+    for number, session in enumerate(sessions):
+        first, last = max(session.begin, off.begin), min(session.end, off.end)
+        if last - first < SEEN_SECONDS - 0.5 + WRITTEN_SECONDS and not (
+            session.begin < off.begin and session.end > off.end
+        ):
             continue
         # who is killed meanwhile leaves an open gap: no snapshot closes it whose coverage began before the end
-        told_until = off.end if life.end > off.end + SEEN_SECONDS else first
-        counted["seen off and on" if life.end > off.end else "killed while off"] += 1
-        counted["seen by a later life"] += number > 0 and life.begin > off.begin
+        told_until = off.end if session.end > off.end + SEEN_SECONDS else first
+        counted["seen off and on" if session.end > off.end else "killed while off"] += 1
+        counted["seen by a later session"] += number > 0 and session.begin > off.begin
         if not any(gap.begin <= off.begin and gap.end >= told_until for gap in gaps):
             raise Violation(
-                f"no change from {off.begin:.1f} to {off.end:.1f} reached the stream, which life {number} could see"
+                f"no change from {off.begin:.1f} to {off.end:.1f} reached the stream, which session {number} could see"
                 f" from {first:.1f} on, and no gap tells of it: {[(gap.begin, gap.end) for gap in gaps]}"
             )
 

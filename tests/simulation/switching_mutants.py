@@ -55,7 +55,7 @@ def gap_only_once_it_is_on_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def gap_begins_when_it_was_seen_off(patch: pytest.MonkeyPatch) -> None:
-    """What was missed before somebody looked is in no gap."""
+    """What was missed before someone looked is in no gap."""
     missed = StreamingMonitor._missed_until
 
     async def late(self: StreamingMonitor, instant: float) -> None:
@@ -69,7 +69,7 @@ def gap_begins_when_it_was_seen_off(patch: pytest.MonkeyPatch) -> None:
 
 
 def off_at_a_start_was_never_on(patch: pytest.MonkeyPatch) -> None:
-    """A life knows nothing of what former ones have seen delivered."""
+    """A session knows nothing of what former ones have seen delivered."""
     patch.setattr(Recovery, "covered", lambda self, table: 0.0)
 
 

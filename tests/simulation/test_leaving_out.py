@@ -14,7 +14,7 @@ CHUNK = 100
 
 
 @pytest.mark.parametrize("first_seed", chunks(SEEDS, CHUNK))
-def test_lives_that_leave_tables_out_end_with_the_destination_equal_to_the_source(first_seed: int) -> None:
+def test_sessions_that_leave_tables_out_end_with_the_destination_equal_to_the_source(first_seed: int) -> None:
     counted: Counter[str] = Counter()
     for seed in range(first_seed, first_seed + CHUNK):
         counted += run(seed)  # an error names its seed: run(seed) repeats it

@@ -14,7 +14,7 @@ CHUNK = 50
 
 
 @pytest.mark.parametrize("first_seed", chunks(SEEDS, CHUNK))
-def test_k8_lives_that_lose_positions_end_with_the_destination_equal_to_the_source(first_seed: int) -> None:
+def test_k8_sessions_that_lose_positions_end_with_the_destination_equal_to_the_source(first_seed: int) -> None:
     counted: Counter[str] = Counter()
     for seed in range(first_seed, first_seed + CHUNK):
         counted += run(seed) or Counter()  # an error names its seed: run(seed) repeats it

@@ -18,5 +18,5 @@ def test_lives_under_which_names_change_hands_end_with_the_destination_equal_to_
     counted: Counter[str] = Counter()
     for seed in range(first_seed, first_seed + CHUNK):
         counted += run(seed) or Counter()  # an error names its seed: run(seed) repeats it
-    assert counted["exchange"] > 20 and counted["truncate"] > 3 and counted["made anew"] > 3
+    assert counted["exchange"] > 20 and counted["truncate"] > 3 and counted["recreated"] > 3
     assert counted["gaps"] > 10 and counted["swept at a word"] > 0

@@ -17,7 +17,7 @@ REACHING = (493, 420, 460, 440, 494, 446, 499, 489, 435)
 
 
 @pytest.mark.parametrize("first_seed", chunks(SEEDS, CHUNK))
-def test_every_life_and_death_ends_with_the_destination_equal_to_the_source(first_seed: int) -> None:
+def test_every_session_and_death_ends_with_the_destination_equal_to_the_source(first_seed: int) -> None:
     counted: Counter[str] = Counter()
     for seed in range(first_seed, first_seed + CHUNK):
         counted += run(seed)  # an error names its seed: run(seed) repeats it

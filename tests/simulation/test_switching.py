@@ -20,4 +20,4 @@ def test_s3_what_a_streaming_destination_missed_within_a_minute_lies_in_a_gap_wh
     counted: Counter[str] = Counter()
     for seed in range(first_seed, first_seed + CHUNK):
         counted += run(seed)  # an error names its seed: run(seed) repeats it
-    assert all(counted[what] for what in ("seen off and on", "killed while off", "seen by a later life")), counted
+    assert all(counted[what] for what in ("seen off and on", "killed while off", "seen by a later session")), counted

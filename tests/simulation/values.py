@@ -19,7 +19,7 @@ from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
-from .life import Violation
+from .process_run import Violation
 
 VERSION = 1_720_742_302_000_000
 PLAN = compile_table(
@@ -58,7 +58,7 @@ def run(seed: int) -> None:
         if before and columns["at"][number][20:23] != "000":
             raise Violation(f"seed {seed}: an older server reads another moment than {item['at']}")
         if before and "at" not in spilled and not item["at"]["S"].endswith(".000Z"):
-            raise Violation(f"seed {seed}: nobody has the fraction of {item['at']}")
+            raise Violation(f"seed {seed}: no one has the fraction of {item['at']}")
 
 
 def _item(rng: random.Random, number: int) -> dict[str, Any]:

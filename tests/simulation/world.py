@@ -1,6 +1,6 @@
 """The world of one seed: what happens to the items, when, and on which shards the changes travel. Pure, built up front.
 
-Times are virtual seconds; 0 is the start of the first life. What happened before lies in the stream's retention.
+Times are virtual seconds; 0 is the start of the first session. What happened before lies in the stream's retention.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ ODD_PROFILES: Sequence[Mapping[str, object]] = (
     {"date_time_input_format": "best_effort", "date_time_output_format": "iso", "session_timezone": "Asia/Tokyo"},
     {"max_partitions_per_insert_block": 1, "input_format_null_as_default": 0, "insert_null_as_default": 0},
 )
-"""Settings that somebody's profile may have and that change answers, types, limits or formats."""
+"""Settings that someone's profile may have and that change answers, types, limits or formats."""
 
 
 class TorturedClickHouse(LocalClickHouse):

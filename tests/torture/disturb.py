@@ -163,7 +163,7 @@ def merge(world: World, spell: Spell) -> int:
 def change_unit(world: World, spell: Spell) -> int:
     """Switch the time stamps of one table to the other unit, or of all.
 
-    Nobody writes at the instant of the switch: within one millisecond around it no record says which came first.
+    No one writes at the instant of the switch: within one millisecond around it no record says which came first.
     """
     tables = sorted(world.names.values())
     chosen = tables if spell.strength > 0.6 else [tables[int(spell.strength * 5) % len(tables)]]
@@ -190,15 +190,15 @@ def change_unit(world: World, spell: Spell) -> int:
 
 
 GHOSTS = {
-    "items": "(pk, n, _version) SELECT concat('ghost-', toString(number)), number, 1 FROM numbers(3)",
-    "accounts": "(id, _version) SELECT concat('ghost-', toString(number)), 1 FROM numbers(3)",
+    "items": "(pk, n, _version) SELECT concat('orphan row-', toString(number)), number, 1 FROM numbers(3)",
+    "accounts": "(id, _version) SELECT concat('orphan row-', toString(number)), 1 FROM numbers(3)",
     "sessions": "(token, number, _version) SELECT 'Z2hvc3Q=', toString(number), 1 FROM numbers(3)",
 }
 """Rows of items that never were."""
 
 
 def load_again(world: World, spell: Spell) -> int:
-    """Take rows from a table and put others into it, and ask for another snapshot, which mends both."""
+    """Take rows from a table and put others into it, and ask for another snapshot, which fixes both."""
     label = sorted(GHOSTS)[int(spell.strength * 100) % len(GHOSTS)]
     table = world.names[label]
     clickhouse = world.place.clickhouse
@@ -215,14 +215,14 @@ def load_again(world: World, spell: Spell) -> int:
 
 
 def add_column(world: World, spell: Spell) -> int:
-    """Somebody adds a column that is named like an attribute: rows show it from the next look at the columns on."""
+    """Someone adds a column that is named like an attribute: rows show it from the next look at the columns on."""
     name = HAND_MADE[int(spell.strength * 100) % len(HAND_MADE)]
     statement = f"ALTER TABLE items ADD COLUMN IF NOT EXISTS {name} Nullable(String)"
     return int(run_somehow(world, lambda: world.place.clickhouse.run(statement)))
 
 
 def _older_than(seconds: float) -> str:
-    """A condition on versions of either kind. A snapshot mends what is older than its margin."""
+    """A condition on versions of either kind. A snapshot fixes what is older than its margin."""
     microseconds = int((time.time() - seconds) * 1_000_000)
     return f"toFloat64(_version) < {microseconds} * if(toTypeName(_version) = 'UInt256', pow(2, 192), 1)"
 

@@ -26,7 +26,7 @@ NET_RESET = "AWS: connections reset"
 NET_LATE = "AWS: network slow"
 NET_SILENT = "AWS: network blackhole"
 STREAMING_OFF = "DynamoDB: streaming destination off, and on"
-TABLE_ANEW = "DynamoDB: table deleted, made anew"
+TABLE_ANEW = "DynamoDB: table deleted, recreated"
 PROCESS_KINDS = (
     DAEMON_KILLED,
     DAEMON_TERMINATED,
@@ -89,8 +89,8 @@ GAP_KINDS = (
 SPLIT = "stream: shard split"
 MERGE = "stream: shards merged"
 UNIT = "stream: time unit changed"
-SNAPSHOT_AGAIN = "snapshot: again, over rows lost and ghosts"
-COLUMN_BY_HAND = "schema: column added by somebody else"
+SNAPSHOT_AGAIN = "snapshot: again, over rows lost and orphan rows"
+COLUMN_BY_HAND = "schema: column added by someone else"
 STREAM_KINDS = (SPLIT, MERGE, UNIT, SNAPSHOT_AGAIN, COLUMN_BY_HAND)
 
 SLOW_EXPORT = "AWS: export slow"

@@ -38,7 +38,7 @@ def ask_for_snapshot(world: World, table: str) -> None:
 
 
 def _ask_again(world: World) -> None:
-    """Ask for all snapshots anew whose requests are gone, and so what they were to mend."""
+    """Ask for all snapshots again whose requests are gone, and so what they were to fix."""
     for table in sorted(world.names.values()):
         run_somehow(world, lambda name=table: ask_for_snapshot(world, name))  # type: ignore[misc]
 

@@ -25,9 +25,9 @@ STEPS_SECONDS = (-3600.0, -45.0, -15.0, -2.0, 3.0, 20.0, 90.0, 3600.0)
 # --- tables of DynamoDB ---
 
 
-def make_anew(world: World, spell: Spell) -> int:
-    """Delete a table and make it anew under its name with most of its items, some changed; at times behind its back."""
-    rng = random.Random(f"anew {world.plan.seed} {spell.strength}")
+def make_again(world: World, spell: Spell) -> int:
+    """Delete a table and recreate it under its name with most of its items, some changed; at times behind its back."""
+    rng = random.Random(f"again {world.plan.seed} {spell.strength}")
     label = rng.choice(sorted(world.names))
     name, aws = world.names[label], world.aws
     down = spell.strength > 0.7
@@ -77,7 +77,7 @@ def switch_streaming_off(world: World, spell: Spell) -> int:
         end = time.monotonic() + SEEN_SECONDS
         while not seen() and time.monotonic() < end:
             world.sleep(0.1)
-        world.sleep(0.5)  # for the gap: nobody could tell of it who begins later
+        world.sleep(0.5)  # for the gap: no one could tell of it who begins later
         aws.send_changes(name, world.stream_arn, destination["ApproximateCreationDateTimePrecision"])
     supervise(world)
     return 1
@@ -106,7 +106,7 @@ def stand_by(world: World, spell: Spell) -> int:
         first.kill()
     elif first.running:
         terminate(world)
-    else:  # it was not seen, for somebody has dropped what shows it: then the later one goes on
+    else:  # it was not seen, for someone has dropped what shows it: then the later one goes on
         assert first.wait() == 1 and "took over" in logged(first), f"the first of two daemons: {first.tail()}"
     world.daemon = second
     second.wait_ready()
@@ -140,7 +140,7 @@ def intrude(world: World, spell: Spell) -> int:
     owned = "SELECT count() FROM dyncdc_destinations WHERE destination = 'items'"
 
     def is_owned() -> None:
-        assert clickhouse.number(owned), "nobody owns it yet"
+        assert clickhouse.number(owned), "no one owns it yet"
 
     with world.by_hand:  # who owns it stays known
         if not run_somehow(world, is_owned):
@@ -204,5 +204,5 @@ OWNERS: dict[str, Callable[[World, Spell], int]] = {
     kinds.SETTINGS: configured.change_settings,
     kinds.PARTIAL_EXPORT: configured.offer_partial_export,
     kinds.STREAMING_OFF: switch_streaming_off,
-    kinds.TABLE_ANEW: make_anew,
+    kinds.TABLE_ANEW: make_again,
 }

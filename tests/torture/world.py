@@ -94,7 +94,7 @@ class World:
     """The last request for another snapshot, by table."""
     counted: Counter[str] = field(default_factory=Counter)
     giving_up: threading.Event = field(default_factory=threading.Event)
-    """Set when something has gone wrong: nobody needs to go on."""
+    """Set when something has gone wrong: no one needs to go on."""
 
     def sleep(self, seconds: float) -> None:
         """Sleep; at once over when the history is."""

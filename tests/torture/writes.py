@@ -52,7 +52,7 @@ NAMES = [
     "address.city",
 ]
 HAND_MADE = ("hand_0", "hand_1", "hand_2")
-"""Attributes that somebody adds a column for."""
+"""Attributes that someone adds a column for."""
 TOP_NAMES = [*(name for name in NAMES if name), *HAND_MADE]
 
 
@@ -112,7 +112,7 @@ def make_session(rng: random.Random, key: Item) -> Item:
 
 
 class Writes:
-    """The load: ``with`` starts and stops it. ``pause`` is held while nobody may write."""
+    """The load: ``with`` starts and stops it. ``pause`` is held while no one may write."""
 
     def __init__(self, aws: Aws, plan: Plan, names: dict[str, str]) -> None:
         self._aws = aws
@@ -203,7 +203,7 @@ class Writes:
         return key, make()
 
     def _burst(self, table: str, key: Item, make: Callable[[], Item]) -> int:
-        """Change one key a few times at once; nobody but DynamoDB knows in which order."""
+        """Change one key a few times at once; no one but DynamoDB knows in which order."""
         wanted = [make() if self._rng.random() < 0.7 else None for _ in range(4)]
         jobs = [
             self._together.submit(self._delete, table, key)

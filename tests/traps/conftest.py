@@ -40,6 +40,6 @@ def stage(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     # A session reads its service models from disk, which takes longer than most tests.
     monkeypatch.setattr(aioboto3, "Session", _session)
-    # A life looks through all that the process holds: of a daemon that is little, of the tests a lot.
+    # A session looks through all that the process holds: of a daemon that is little, of the tests a lot.
     monkeypatch.setattr(daemon, "settle_memory", lambda budget_bytes: None)
     yield Stage(place)

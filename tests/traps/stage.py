@@ -116,12 +116,12 @@ class Stage:
         """Live beside the test, and die of a sudden at its end, as by SIGKILL."""
         config = load_config(self.configure(**sections))
         async with asyncio.timeout(LIFE_SECONDS):
-            life = asyncio.create_task(run_daemon(config, once=False))
+            session = asyncio.create_task(run_daemon(config, once=False))
             try:
-                yield life
+                yield session
             finally:
-                life.cancel()
-                await asyncio.wait({life})
+                session.cancel()
+                await asyncio.wait({session})
 
     def rows(self, table: str = "orders", columns: str = "*") -> list[list[object]]:
         """What a reader sees: the items of a destination's view, in order."""
@@ -138,17 +138,17 @@ class Stage:
         return self.clickhouse.rows(f"SELECT {columns} FROM {table} ORDER BY ALL")
 
     async def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that carry these labels, of the life beside the test."""
+        """The sum of a metric's samples that carry these labels, of the session beside the test."""
         daemon = self.place.daemon(self.place.directory / "config.toml")
         return await asyncio.to_thread(daemon.metric, name, **labels)
 
     async def page(self, path: str) -> tuple[int, str]:
-        """Status and text of a page of the life beside the test."""
+        """Status and text of a page of the session beside the test."""
         daemon = self.place.daemon(self.place.directory / "config.toml")
         return await asyncio.to_thread(daemon.get, path)
 
     async def await_metric(self, name: str, least: float, **labels: str) -> float:
-        """Wait until a metric of the life beside the test is at least so much, and return it."""
+        """Wait until a metric of the session beside the test is at least so much, and return it."""
         async with asyncio.timeout(10):
             while (found := await self.metric(name, **labels)) < least:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -201,7 +201,7 @@ def change(
 
 
 async def until(condition: Any, seconds: float = 10.0, what: str = "the condition") -> None:
-    """Poll beside a life until ``condition`` is true."""
+    """Poll beside a session until ``condition`` is true."""
     try:
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110  # what another process has done is no event here

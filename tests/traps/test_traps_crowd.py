@@ -1,4 +1,4 @@
-"""Many shards at once, in virtual time: the idle ones cost little, and the busy ones starve nobody.
+"""Many shards at once, in virtual time: the idle ones cost little, and the busy ones starve no one.
 
 Each test says which wrong code it would catch.
 """
@@ -57,7 +57,7 @@ def test_k16_ten_thousand_idle_shards_take_a_bounded_number_of_calls() -> None:
         await idle_poll_limiter.live([shard(f"s{number}") for number in range(shards)], seconds)
         calls = Counter(name for name, _, _ in idle_poll_limiter.source.fetched)
         assert len(calls) == shards
-        assert min(calls.values()) >= 2, "nobody is forgotten"
+        assert min(calls.values()) >= 2, "no one is forgotten"
         assert sum(calls.values()) <= shards + 1.1 * IDLE_CALLS_PER_SECOND_AT_MOST * seconds
         assert idle_poll_limiter.budget.held_bytes == 0
 

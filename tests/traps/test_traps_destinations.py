@@ -43,7 +43,7 @@ def delete(stage: Stage, table: str, key: str) -> None:
 
 
 async def loaded(stage: Stage) -> str:
-    """A table of ten items that a life has loaded."""
+    """A table of ten items that a session has loaded."""
     stage.options["run"] = {"stuck_after_seconds": 3}
     table = stage.table(items=[item(f"k{number}", "first") for number in range(10)], snapshot=SCAN)
     await stage.finish()
@@ -132,32 +132,32 @@ async def test_merges_mutations_and_deleted_items_are_no_gap(stage: Stage) -> No
 async def test_a_detached_destination_is_waited_for_by_name_until_it_is_attached(stage: Stage) -> None:
     """Catches: a table taken for dropped, so that another is made or the process ends."""
     table = await loaded(stage)
-    async with stage.living() as life:
+    async with stage.living() as session:
         await ready(stage)
         stage.clickhouse.run("DETACH TABLE orders")
         stage.place.aws.put(table, item("k1", "while detached"))
         await said(stage, "ATTACH TABLE")
         stage.clickhouse.run("ATTACH TABLE orders")
         await until(lambda: ["k1", "while detached"] in stage.rows(columns="id, text"), what="it goes on")
-        assert not life.done()
+        assert not session.done()
     assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
 
 
 async def said(stage: Stage, words: str) -> None:
-    """Wait until the life's page of health says something."""
+    """Wait until the session's page of health says something."""
     async with asyncio.timeout(25):
         while words not in (await stage.page("/healthz"))[1]:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
 async def ready(stage: Stage) -> None:
-    """Wait until the life reads, and has written down what the destination holds."""
+    """Wait until the session reads, and has written down what the destination holds."""
     async with asyncio.timeout(15):
         while (await stage.page("/readyz"))[0] != 200 or not held(stage):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
-async def test_a_source_table_made_anew_under_its_name_leaves_nothing_of_the_old_one(stage: Stage) -> None:
+async def test_a_source_table_made_again_under_its_name_leaves_nothing_of_the_old_one(stage: Stage) -> None:
     """Catches: DeleteTable, which sends no deletes, taken for nothing."""
     table = await loaded(stage)
     dynamodb = stage.place.aws.dynamodb
@@ -170,14 +170,14 @@ async def test_a_source_table_made_anew_under_its_name_leaves_nothing_of_the_old
         for number in range(5):
             stage.place.aws.put(table, item(f"n{number}", "anew"))
         await until(lambda: gaps(stage) != [] and stage.count() == 5, 30.0, "the old items are gone")
-    assert gaps(stage) == ["the table was deleted and created anew"]
+    assert gaps(stage) == ["the table was deleted and created again"]
     assert [row[0] for row in stage.rows(columns="id")] == [f"n{number}" for number in range(5)]
 
 
-async def test_a_source_table_made_anew_with_another_key_is_refused_by_name(stage: Stage) -> None:
+async def test_a_source_table_made_again_with_another_key_is_refused_by_name(stage: Stage) -> None:
     """Catches: items of another key written where they replace each other."""
     table = await loaded(stage)
-    async with stage.living() as life:
+    async with stage.living() as session:
         await ready(stage)
         stage.place.aws.dynamodb.delete_table(TableName=table)
         stage.place.tables.remove(table)
@@ -185,7 +185,7 @@ async def test_a_source_table_made_anew_with_another_key_is_refused_by_name(stag
         stage.place.aws.send_changes(table, stage.stream())
         stage.place.aws.put(table, {"other": {"S": "a"}, "id": {"S": "b"}})
         await said(stage, "key attribute other")
-        assert not life.done()
+        assert not session.done()
 
 
 async def test_a_destination_of_another_table_is_refused_with_both_names(stage: Stage) -> None:
@@ -208,7 +208,7 @@ async def test_a_destination_of_another_table_is_refused_with_both_names(stage: 
 
 
 async def lived(config: Config) -> int:
-    """Live until all is done, in a task of its own: one that a life has ended by an error is not used again."""
+    """Live until all is done, in a task of its own: one that a session has ended by an error is not used again."""
     return await asyncio.create_task(run_daemon(config, once=True))
 
 
@@ -220,7 +220,7 @@ async def checked(config: Config) -> list[Finding]:
 
 
 async def test_check_counts_rows_that_the_first_load_may_mark_as_deleted(stage: Stage) -> None:
-    """Catches: a table with somebody else's rows called safe, and no more."""
+    """Catches: a table with someone else's rows called safe, and no more."""
     stage.table(columns={"id": "String"}, snapshot=SCAN)
     stage.clickhouse.run(
         "CREATE TABLE orders (id String, _version Int64, _deleted UInt8, _spill String)"
@@ -236,7 +236,7 @@ async def test_check_counts_rows_that_the_first_load_may_mark_as_deleted(stage: 
 
 
 async def test_a_pipeline_of_another_name_goes_on_with_the_destination_of_one_that_has_ended(stage: Stage) -> None:
-    """Catches: a destination that belongs to the name of a pipeline for ever, or to two at a time."""
+    """Catches: a destination that belongs to the name of a pipeline forever, or to two at a time."""
     table = await loaded(stage)
     stage.place.aws.put(table, item("k1", "second"))
     async with stage.living():
@@ -270,7 +270,7 @@ async def test_a_load_that_would_delete_most_items_waits_for_a_word_also_after_a
     monkeypatch.setattr(sweep, "FEW_ITEMS", 2)
     table = await loaded(stage)
     for number in range(9):
-        stage.clickhouse.run(f"INSERT INTO orders (id, _version) VALUES ('ghost{number}', 1)")
+        stage.clickhouse.run(f"INSERT INTO orders (id, _version) VALUES ('orphan row{number}', 1)")
     for number in range(9):
         stage.clickhouse.run(f"INSERT INTO orders (id, _version) VALUES ('more{number}', 1)")
     path = stage.configure()
@@ -305,17 +305,17 @@ async def test_a_load_that_would_delete_most_items_waits_for_a_word_also_after_a
 async def test_what_would_take_rows_away_is_refused_by_name_while_running_until_it_is_taken_back(
     stage: Stage, change: str, words: str, mended: str
 ) -> None:
-    """Catches: a definition that is looked at as a life begins only."""
+    """Catches: a definition that is looked at as a session begins only."""
     table = await loaded(stage)
     stage.clickhouse.run("CREATE TABLE nothing (id String, text String, _version Int64) ENGINE = Null")
-    async with stage.living() as life:
+    async with stage.living() as session:
         await ready(stage)
         stage.clickhouse.run(change)
         stage.place.aws.put(table, item("k1", "meanwhile"))
         await said(stage, words)
         stage.clickhouse.run(mended)
         await until(lambda: ["k1", "meanwhile"] in stage.rows(columns="id, text"), what="it goes on")
-        assert not life.done() and stage.count() == 10
+        assert not session.done() and stage.count() == 10
     assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
 
 
@@ -325,7 +325,7 @@ async def test_a_projection_added_in_flight_is_refused_by_name_unless_it_follows
 ) -> None:
     """Catches: readers that are answered out of a projection with the rows that were replaced."""
     table = await loaded(stage)
-    async with stage.living() as life:
+    async with stage.living() as session:
         await ready(stage)
         stage.clickhouse.run(f"ALTER TABLE orders MODIFY SETTING deduplicate_merge_projection_mode = '{mode}'")
         stage.clickhouse.run("ALTER TABLE orders ADD PROJECTION by_text (SELECT * ORDER BY text)")
@@ -334,22 +334,22 @@ async def test_a_projection_added_in_flight_is_refused_by_name_unless_it_follows
             await said(stage, "its projection by_text may show rows that were replaced")
             stage.clickhouse.run("ALTER TABLE orders DROP PROJECTION by_text")
         await until(lambda: ["k1", "meanwhile"] in stage.rows(columns="id, text"), what="it goes on")
-        assert not life.done() and stage.count() == 10
+        assert not session.done() and stage.count() == 10
     assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
 
 
 async def test_a_constraint_added_in_flight_makes_letters_of_what_violates_it_and_of_nothing_else(stage: Stage) -> None:
-    """Catches: a delete, whose row has no attributes, that holds its table for ever or is lost without a word."""
+    """Catches: a delete, whose row has no attributes, that holds its table forever or is lost without a word."""
     table = await loaded(stage)
-    async with stage.living() as life:
+    async with stage.living() as session:
         await ready(stage)
         stage.clickhouse.run("ALTER TABLE orders ADD CONSTRAINT has_text CHECK notEmpty(ifNull(text, ''))")
         delete(stage, table, "k2")
         for number in range(3, 6):
             stage.place.aws.put(table, item(f"k{number}", "meanwhile"))
-        await until(lambda: stage.letters() != [], what="the delete is a letter")
+        await until(lambda: stage.letters() != [], what="the delete is a dead letter")
         await until(lambda: sum("meanwhile" in row for row in stage.rows()) == 3, what="the others have arrived")
-        assert not life.done()
+        assert not session.done()
     (letter,) = stage.letters()
     assert "has_text" in str(letter["error"]) and "REMOVE" in base64.b64decode(str(letter["raw"])).decode(), letter
     assert stage.count() == 10 and stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0

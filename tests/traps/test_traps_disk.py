@@ -30,11 +30,11 @@ async def small(stage: Stage, aws: Aws, tmp_path: Path) -> AsyncIterator[Stage]:
 
 
 async def test_c9_what_a_full_and_then_a_read_only_disk_refuses_arrives_when_it_is_mended(small: Stage) -> None:
-    """Catches: codes of a disk taken for those of rows, which end as letters; a process that ends; an ALTER."""
+    """Catches: codes of a disk taken for those of rows, which end as dead letters; a process that ends; an ALTER."""
     small.options["run"] = {"stuck_after_seconds": 2}
     table = small.table(items=[item(f"k{number}", "first") for number in range(10)], snapshot=SCAN)
     directory = small.place.server.directory
-    async with small.living() as life:
+    async with small.living() as session:
         await until(lambda: small.count() == 10, 20, "it is loaded")
         with disks.full(directory.parent):
             for number in range(3, 10):
@@ -49,5 +49,5 @@ async def test_c9_what_a_full_and_then_a_read_only_disk_refuses_arrives_when_it_
         arrived = [["k0", "first"], ["k1", "read-only"], *([f"k{number}", "full"] for number in range(3, 10))]
         await until(lambda: small.rows(columns="id, trim(text)") == arrived, 20, "it goes on by itself")
         assert small.clickhouse.number("SELECT countIf(_spill LIKE '%grown%') FROM orders FINAL") == 7
-        assert not life.done()
+        assert not session.done()
     assert small.letters() == [] and small.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0

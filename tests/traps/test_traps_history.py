@@ -128,7 +128,7 @@ def test_o10_expired_items_are_kept_and_told_from_deleted_ones(stage: Stage, del
 
 
 def test_o10_a_snapshot_that_is_loaded_again_leaves_expired_items_alone(stage: Stage) -> None:
-    """Catches: ghosts that take what expired for deleted; a sweep that forgets its history."""
+    """Catches: orphan rows that take what expired for deleted; a sweep that forgets its history."""
     place = stage.place
     export = {"method": "export", "bucket": place.bucket, "settle_seconds": 0.5}
     settings = {"history": "orders_history", "ttl_deletes": "keep", "snapshot": export | {"margin_seconds": 0}}
@@ -144,7 +144,7 @@ def test_o10_a_snapshot_that_is_loaded_again_leaves_expired_items_alone(stage: S
         ExpressionAttributeValues={":v": {"S": "2"}},
     )
     stage.clickhouse.run(  # a delete of this one was lost
-        f"INSERT INTO orders (id, value, _version) VALUES ('ghost', 'x', {t})"
+        f"INSERT INTO orders (id, value, _version) VALUES ('orphan row', 'x', {t})"
     )
     assert place.command("snapshot", table, "-c", stage.configure()).code == 0
     stage.once()
@@ -285,7 +285,7 @@ def said(capfd: pytest.CaptureFixture[str]) -> str:
 def test_that_a_history_has_lost_its_changes_is_told_once_and_kept(
     stage: Stage, capfd: pytest.CaptureFixture[str], statements: list[str], reason: str
 ) -> None:
-    """Catches: a history that begins anew, without a word, where an audit looks for what was before."""
+    """Catches: a history that starts over, without a word, where an audit looks for what was before."""
     table = stage.table(columns=COLUMNS, history="orders_history")
     stage.put(change(table, "INSERT", now(), item("a", "0")))
     stage.once()
@@ -310,9 +310,9 @@ async def test_a_history_that_is_exchanged_under_the_daemon_for_one_that_would_l
     """Catches: rows of changes that replace each other from then on."""
     table = stage.table(columns=COLUMNS, history="orders_history")
     stage.put(change(table, "INSERT", now(), item("a", "0")))
-    async with stage.living() as life:
+    async with stage.living() as session:
         await until(lambda: stage.count() == 1)
         stage.clickhouse.run("CREATE TABLE other AS orders_history ENGINE = ReplacingMergeTree ORDER BY id")
         stage.clickhouse.run("EXCHANGE TABLES other AND orders_history")
         await until(lambda: "changes would replace each other" in said(capfd), seconds=30.0)
-        assert not life.done(), "it waits for somebody to mend it"
+        assert not session.done(), "it waits for someone to fix it"

@@ -77,15 +77,15 @@ def test_k3_a_first_start_reads_the_shards_closed_by_three_reshards(stage: Stage
 
 
 def test_k4_latest_has_no_gap_when_the_stream_is_resharded_at_once(stage: Stage) -> None:
-    """Catches: children read from LATEST; LATEST resolved anew at each start."""
+    """Catches: children read from LATEST; LATEST resolved again at each start."""
     stage.stream(2)
     table = stage.table(columns=COLUMNS)
     stage.put(change(table, "INSERT", now(), item("before")))
     time.sleep(1.1)  # AWS dates its answers in whole seconds
     asyncio.run(reshard_under_latest(stage, table))
-    stage.put(change(table, "INSERT", now(), item("while nobody reads")))
+    stage.put(change(table, "INSERT", now(), item("while no one reads")))
     stage.once(kinesis={"start": "LATEST"})
-    wanted = sorted([f"after {turn} {number}" for turn in range(2) for number in range(20)] + ["while nobody reads"])
+    wanted = sorted([f"after {turn} {number}" for turn in range(2) for number in range(20)] + ["while no one reads"])
     assert [key for key, _ in stage.rows()] == wanted
 
 
@@ -167,7 +167,7 @@ def test_once_reads_all_of_a_stream_that_does_not_say_how_far_behind_it_is(stage
 async def test_k8_what_a_retention_decreased_under_a_slow_reader_takes_is_a_gap_and_made_good(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, left: bool
 ) -> None:
-    """Catches: a retention that is looked at as a life begins only, or with a list of shards, behind the hole.
+    """Catches: a retention that is looked at as a session begins only, or with a list of shards, behind the hole.
 
     Kinesis goes on behind it without a word, be there records left or not.
     """
@@ -203,7 +203,7 @@ async def test_k8_what_a_retention_decreased_under_a_slow_reader_takes_is_a_gap_
 
 
 def test_k11_hundreds_of_shards_are_all_read_though_one_call_in_twenty_fails(stage: Stage) -> None:
-    """Catches: a discovery that begins anew when one call fails, or that gives all its calls one deadline."""
+    """Catches: a discovery that starts over when one call fails, or that gives all its calls one deadline."""
     shards = 300
     stage.stream(shards)
     table = stage.table(columns=COLUMNS)

@@ -13,7 +13,7 @@ from .test_traps_destinations import SCAN, checked, item, lived
 
 
 async def test_a_table_whose_name_has_two_hundred_characters_is_replicated(stage: Stage) -> None:
-    """Catches: own tables, letters, metrics or files that take shorter names only."""
+    """Catches: own tables, dead letters, metrics or files that take shorter names only."""
     label = "x" * (200 - len(stage.place.name) - 1)
     table = stage.table(label, items=[item("a", "first")], snapshot=SCAN)
     assert len(table) == 200
@@ -22,7 +22,7 @@ async def test_a_table_whose_name_has_two_hundred_characters_is_replicated(stage
         stage.put(change(table, "MODIFY", now(), item("a", "second")), change(table, "INSERT", "no time", item("b")))
         await until(lambda: stage.rows(label, "id, text") == [["a", "second"]], what="it is followed")
         assert await stage.await_metric("dyncdc_dead_letters_total", 1, table=table) == 1
-        await until(lambda: [letter["table"] for letter in stage.letters()] == [table], what="the letter is there")
+        await until(lambda: [letter["table"] for letter in stage.letters()] == [table], what="the dead letter is there")
     assert await lived(load_config(stage.configure())) == 0
 
 

@@ -87,7 +87,7 @@ def test_o3_among_equal_times_the_last_delivered_wins_over_every_split_and_resta
             batches[place].append(change(table, event, at, item(key, value)))
         event, value = order[-1]
         wanted += [] if event == "REMOVE" else [[key, value]]
-    for batch in batches:  # a life for each: restarts lie between
+    for batch in batches:  # a session for each: restarts lie between
         stage.put_all(batch)
         stage.once()
     assert stage.rows() == sorted(wanted)

@@ -23,9 +23,9 @@ def item(number: int) -> dict[str, dict[str, str]]:
 async def test_c4_a_view_whose_target_is_gone_holds_its_table_and_neither_the_process_nor_another_table(
     stage: Stage,
 ) -> None:
-    """Catches: UNKNOWN_TABLE taken for the destination's own: exit 1 in each life, and the other table stops too."""
+    """Catches: UNKNOWN_TABLE taken for the destination's own: exit 1 in each session, and the other table stops too."""
     sick, well = (stage.table(label, columns=COLUMNS, clickhouse=label) for label in ("sick", "well"))
-    async with stage.living(run={"stuck_after_seconds": 1.0}) as life:
+    async with stage.living(run={"stuck_after_seconds": 1.0}) as session:
         await until(lambda: {"sick_current", "well_current"} <= set(stage.clickhouse.tables()), 15, "the tables")
         stage.clickhouse.run("CREATE TABLE sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
         stage.clickhouse.run("CREATE MATERIALIZED VIEW sick_mv TO sums AS SELECT id FROM sick")
@@ -36,7 +36,7 @@ async def test_c4_a_view_whose_target_is_gone_holds_its_table_and_neither_the_pr
         await asyncio.sleep(1.5)
         status, page = await stage.page("/healthz")
         assert status == 503 and "insert:sick" in page and "UNKNOWN_TABLE" in page and ".sums" in page
-        assert not life.done() and stage.count("sick") == 0
+        assert not session.done() and stage.count("sick") == 0
         stage.clickhouse.run("CREATE TABLE sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
         await until(lambda: stage.count("sick") == 3, 20, "what waited arrives")
     assert stage.letters() == []
@@ -52,8 +52,8 @@ async def test_c4_two_refused_tables_with_more_than_the_memory_holds_stop_no_oth
     stage.place.streams.append(other)
     well = stage.table("well", clickhouse="well", stream=stage.place.aws.make_stream(other, 1), **options)
     stage.place.aws.send_changes(well, stage.entries[-1]["stream"])
-    life_options = {"limits": {"memory_bytes": 16 * 2**20}, "run": {"stuck_after_seconds": 1.0}}
-    async with stage.living(**life_options) as life:
+    session_options = {"limits": {"memory_bytes": 16 * 2**20}, "run": {"stuck_after_seconds": 1.0}}
+    async with stage.living(**session_options) as session:
         await until(lambda: {"sick_current", "ill_current", "well_current"} <= stage.clickhouse.tables(), 15, "tables")
         for label in ("sick", "ill"):
             stage.clickhouse.run(f"CREATE TABLE {label}_sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
@@ -67,7 +67,7 @@ async def test_c4_two_refused_tables_with_more_than_the_memory_holds_stop_no_oth
         for number in range(3):
             stage.place.aws.put(well, item(number))
             await until(lambda least=number + 1: stage.count("well") == least, 15, "the third goes on")
-        assert not life.done() and stage.count("sick") == stage.count("ill") == 0
+        assert not session.done() and stage.count("sick") == stage.count("ill") == 0
         for label in ("sick", "ill"):
             stage.clickhouse.run(f"CREATE TABLE {label}_sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
         await until(lambda: stage.count("sick") == stage.count("ill") == 160, 30, "what waited arrives")
@@ -84,7 +84,7 @@ async def held_back(stage: Stage) -> None:
 async def test_c10_a_row_that_an_expression_of_the_table_chokes_on_is_the_only_letter(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches: a code that no table knows retried as a whole for ever, and nothing of the batch arrives."""
+    """Catches: a code that no table knows retried as a whole forever, and nothing of the batch arrives."""
     monkeypatch.setattr(writer, "DIVIDE_AFTER_SECONDS", 0.5)
     monkeypatch.setattr(isolation, "ROUND_SECONDS", 0.1)
     table = stage.table(columns=COLUMNS)
@@ -93,7 +93,7 @@ async def test_c10_a_row_that_an_expression_of_the_table_chokes_on_is_the_only_l
         stage.clickhouse.run("ALTER TABLE orders ADD COLUMN m Int64 MATERIALIZED modulo(100, ifNull(value, 1))")
         stage.put(*(change(table, "INSERT", now(), item(number)) for number in (1, 2, 0, 3)))
         await until(lambda: stage.count() == 3, 20, "the others arrive")
-        await until(lambda: len(stage.letters()) == 1, 20, "the letter")
+        await until(lambda: len(stage.letters()) == 1, 20, "the dead letter")
     (letter,) = stage.letters()
     assert letter["reason"] == "refused_by_clickhouse" and "153" in str(letter["error"])
     replay = ("dead-letters", "replay", "-c", stage.configure())
@@ -104,7 +104,7 @@ async def test_c10_a_row_that_an_expression_of_the_table_chokes_on_is_the_only_l
 
 
 def test_c10_more_partitions_than_a_statement_may_have_arrive_at_once(stage: Stage) -> None:
-    """Catches: 252 retried for ever, with a hint that makes it worse."""
+    """Catches: 252 retried forever, with a hint that makes it worse."""
     stage.clickhouse.run(
         "CREATE TABLE monthly (pk String, sk String, _spill String, _version Int64, _deleted UInt8)"
         " ENGINE = ReplacingMergeTree(_version, _deleted) PARTITION BY substring(sk, 1, 7) ORDER BY (pk, sk)"

@@ -187,7 +187,7 @@ async def test_c5_a_reader_never_sees_a_shard_without_its_position(stage: Stage)
 
 
 def test_c6_an_older_position_from_a_lagging_replica_is_read_from_again_and_changes_nothing(stage: Stage) -> None:
-    """Catches: a life that believes more than its checkpoints say; rows that count twice when they come twice."""
+    """Catches: a session that believes more than its checkpoints say; rows that count twice when they come twice."""
     table = stage.table(columns=COLUMNS)
     at = now()
     stage.put(change(table, "INSERT", at, item("a", "1")), change(table, "INSERT", at, item("b", "1")))
@@ -249,7 +249,7 @@ class Feeder:
 
 @pytest.mark.e2e
 def test_c7_a_frozen_process_that_wakes_up_after_its_replacement_stops_and_harms_nothing(fed: Feeder) -> None:
-    """Catches: two owners that overwrite each other's positions; the older one going on for ever, or winning."""
+    """Catches: two owners that overwrite each other's positions; the older one going on forever, or winning."""
     frozen, replacement = fed.daemon("frozen").start(), fed.daemon("replacement", "--take-over")
     frozen.wait_ready()
     fed.put(50)
@@ -343,7 +343,7 @@ MEMORY_BYTES = 16 * 2**20
 
 
 def test_c9_a_server_that_refuses_for_a_while_moves_no_position_and_bounds_the_memory(stage: Stage) -> None:
-    """Catches: rows dead-lettered or dropped for the server's trouble; a retry without a pause; reading on for ever."""
+    """Catches: rows dead-lettered or dropped for the server's trouble; a retry without a pause; reading on forever."""
     table = stage.table(columns=COLUMNS)
     stage.put(change(table, "INSERT", now(), item("before")))
     stage.once()
@@ -437,7 +437,7 @@ def test_c14_a_reader_that_hangs_is_named_and_turns_health_red(stage: Stage, mon
 
 
 async def test_c14_a_handshake_that_never_ends_is_given_up_in_time() -> None:
-    """Catches: time-outs on queries only: a server that accepts and says nothing would hold the daemon for ever."""
+    """Catches: time-outs on queries only: a server that accepts and says nothing would hold the daemon forever."""
     held: list[asyncio.StreamWriter] = []
 
     async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -459,7 +459,7 @@ async def test_c14_a_handshake_that_never_ends_is_given_up_in_time() -> None:
 
 
 def test_c16_a_new_batch_size_and_a_new_table_keep_the_old_positions(stage: Stage) -> None:
-    """Catches: positions filed under the configuration: a restart with another one would start anew.
+    """Catches: positions filed under the configuration: a restart with another one would start over.
 
     Changing them without a restart is not available yet.
     """
@@ -479,7 +479,7 @@ def test_c16_a_new_batch_size_and_a_new_table_keep_the_old_positions(stage: Stag
 
 
 def test_c10_a_row_of_a_scan_that_clickhouse_refuses_leaves_its_item_in_the_letter(stage: Stage) -> None:
-    """Catches: a letter that holds the row only, though the item is still there to be read again."""
+    """Catches: a dead letter that holds the row only, though the item is still there to be read again."""
     stage.clickhouse.run(
         "CREATE TABLE orders (id String, value Nullable(String), _spill String, _version Int64, _deleted UInt8,"
         " CONSTRAINT short CHECK length(value) < 5) ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY id"

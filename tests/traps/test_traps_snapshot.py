@@ -41,7 +41,7 @@ def test_s1_an_item_deleted_just_before_the_export_that_still_shows_it_is_gone(s
 
 
 def test_s2_a_change_after_the_export_that_already_shows_it_ends_as_the_newest(stage: Stage) -> None:
-    """Catches: snapshot rows at the export's time; the older of two late changes standing for ever."""
+    """Catches: snapshot rows at the export's time; the older of two late changes standing forever."""
     table = stage.table(columns=COLUMNS, items=[item("a", "E+30"), item("b", "E+30")], snapshot=export(stage))
     stage.once()
     assert stage.rows() == [["a", "E+30"], ["b", "E+30"]]
@@ -82,7 +82,7 @@ def test_s3_an_export_waits_until_the_destination_is_active(stage: Stage) -> Non
 
 
 def test_s3_an_accepted_gap_is_written_down_and_verify_finds_what_was_lost(stage: Stage) -> None:
-    """Catches: an old export taken without a word; a gap that nobody can find afterwards."""
+    """Catches: an old export taken without a word; a gap that no one can find afterwards."""
     name = stage.place.make_table("orders", {"id": "S"})
     stage.place.aws.put_all(name, [item("a", "exported"), item("b", "exported")])
     arn = stage.place.aws.dynamodb.describe_table(TableName=name)["Table"]["TableArn"]
@@ -101,7 +101,7 @@ def test_s3_an_accepted_gap_is_written_down_and_verify_finds_what_was_lost(stage
     assert stage.verify(name) == "DIFFERENT items=2 differing=1"
 
 
-@pytest.mark.parametrize("seen_by", ["a life", "a refused start"])
+@pytest.mark.parametrize("seen_by", ["a session", "a refused start"])
 def test_s3_what_a_destination_did_not_send_is_loaded_again_though_it_is_back_at_the_next_start(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, seen_by: str
 ) -> None:
@@ -124,9 +124,9 @@ def test_s3_what_a_destination_did_not_send_is_loaded_again_though_it_is_back_at
     if seen_by == "a refused start":
         with pytest.raises(ConfigError, match="its changes do not go to stream"):
             stage.once()
-    stage.place.aws.set(enabling_delay_seconds=6.0)  # long enough for a life to begin meanwhile
+    stage.place.aws.set(enabling_delay_seconds=6.0)  # long enough for a session to begin meanwhile
     dynamodb.enable_kinesis_streaming_destination(**streaming)
-    if seen_by == "a life":
+    if seen_by == "a session":
         monkeypatch.setattr(streaming_monitor, "LOOK_SECONDS", 0.1)
         asyncio.run(see_it_off(stage))
     wait_until(lambda: destination() == "ACTIVE", 10, "it is on again")
@@ -140,10 +140,10 @@ async def see_it_off(stage: Stage) -> None:
         await until(lambda: stage.clickhouse.number("SELECT count() FROM dyncdc_gaps"), 10, "the gap is written down")
 
 
-def test_o13_items_of_a_table_that_was_made_anew_meanwhile_are_swept(
+def test_o13_items_of_a_table_that_was_made_again_meanwhile_are_swept(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches: a table known by its name alone: the items of the one that was deleted would stay for ever."""
+    """Catches: a table known by its name alone: the items of the one that was deleted would stay forever."""
     items = [item("only in the old one"), item("in both", "old")]
     table = stage.table(columns=COLUMNS, items=items, snapshot=export(stage) | {"margin_seconds": 1.0})
     stage.once()
@@ -255,7 +255,7 @@ async def stream_beside_a_stuck_load(stage: Stage, table: str) -> None:
 
 
 def test_k15_a_bucket_that_may_not_be_read_any_more_stops_neither_the_stream_nor_the_daemon(stage: Stage) -> None:
-    """Catches: a daemon that ends, for all tables, because of the bucket of one; a load that nobody hears of."""
+    """Catches: a daemon that ends, for all tables, because of the bucket of one; a load that no one hears of."""
     table = stage.table(columns=COLUMNS, items=[item("a", "exported")], snapshot=export(stage))
     denied = {"error": "AccessDenied", "status": 403}
     stage.place.aws.inject("GetObject", denied, contains="/data/", probability=1.0)
@@ -263,13 +263,13 @@ def test_k15_a_bucket_that_may_not_be_read_any_more_stops_neither_the_stream_nor
 
 
 async def stream_beside_a_refused_load(stage: Stage, table: str) -> None:
-    async with stage.living(run={"stuck_after_seconds": 1.0}) as life:
+    async with stage.living(run={"stuck_after_seconds": 1.0}) as session:
         await until_state(stage, "loading")
         await stage.await_metric("dyncdc_retries_total", 2, stage="fetch")
         stage.place.aws.put(table, item("b", "new"))
         await until(lambda: stage.rows() == [["b", "new"]], 5, "the stream is read")
         assert "AccessDenied" in await health(stage, 503)
-        assert not life.done()
+        assert not session.done()
         stage.place.aws.clear_faults()
         await until_state(stage, "complete")
         assert stage.rows() == [["a", "exported"], ["b", "new"]]

@@ -91,7 +91,7 @@ def test_o6_letters_keep_tombstones_and_replaying_a_closed_one_reads_the_item_ag
     stage.once()
     (letter,) = stage.letters()
     asyncio.run(live(stage, 1.0))
-    assert stored(stage) == ["a"], "the letter might be replayed"
+    assert stored(stage) == ["a"], "the dead letter might be replayed"
     commands: list[list[str]] = [["drop", str(letter["id"])], ["replay", str(letter["id"])]]
     config = stage.configure()
     assert stage.place.command("dead-letters", *commands[0], "-c", config).code == 0

@@ -261,7 +261,7 @@ def test_t10_hostile_names_of_attributes_all_arrive_and_none_collide(stage: Stag
 
 
 def test_t11_an_attribute_that_changes_its_type_within_a_batch_loses_nothing(stage: Stage) -> None:
-    """Catches: a batch refused for one value; the column's type guessed anew from whatever came last."""
+    """Catches: a batch refused for one value; the column's type guessed again from whatever came last."""
     values: list[dict[str, Any]] = [{"S": "7"}, {"N": "7"}, {"M": {"a": {"N": "7"}}}, {"BOOL": True}, {"N": "8"}]
     table = stage.table(columns={"id": "String", "v": "Nullable(Int64)"})
     at = now()

@@ -85,7 +85,7 @@ async def test_a_ttl_on_one_destination_holds_that_table_alone(stage: Stage, whe
     tables = await loaded(stage)
     if when == "before":
         stage.clickhouse.run(TTL)
-    async with stage.living() as life:
+    async with stage.living() as session:
         if when != "before":
             await until(lambda: stage.clickhouse.number("SELECT count() FROM dyncdc_destinations") > 0)
             await until_ready(stage)
@@ -95,7 +95,7 @@ async def test_a_ttl_on_one_destination_holds_that_table_alone(stage: Stage, whe
         await neighbour_goes_on(stage, tables, "third")
         stage.clickhouse.run("ALTER TABLE orders REMOVE TTL")
         await joined(stage, tables, {"first", "second", "third"})
-        assert not life.done()
+        assert not session.done()
 
 
 async def until_ready(stage: Stage) -> None:
@@ -120,7 +120,7 @@ async def test_what_is_held_back_survives_a_process_that_dies_meanwhile(stage: S
         await joined(stage, tables, {"first", "second", "third"})
 
 
-async def test_a_destination_made_anew_with_another_sorting_key_holds_that_table_alone(stage: Stage) -> None:
+async def test_a_destination_made_again_with_another_sorting_key_holds_that_table_alone(stage: Stage) -> None:
     """Catches: all tables waiting for one whose destination does not fit any more."""
     tables = await loaded(stage)
     made = stage.clickhouse.rows(
@@ -130,7 +130,7 @@ async def test_a_destination_made_anew_with_another_sorting_key_holds_that_table
         str(made).replace("ORDER BY id", "ORDER BY (id, _version)").replace("ORDER BY (id)", "ORDER BY (id, _version)")
     )
     assert wrong != made
-    async with stage.living() as life:
+    async with stage.living() as session:
         await until_ready(stage)
         stage.clickhouse.run("DROP TABLE orders SYNC")
         stage.clickhouse.run(wrong.replace(wrong[: wrong.index("(")], "CREATE TABLE orders "))
@@ -140,21 +140,21 @@ async def test_a_destination_made_anew_with_another_sorting_key_holds_that_table
         await until(
             lambda: BAD in stage.clickhouse.tables() and {"first", "second"} <= set(ids(stage, BAD)),
             30.0,
-            "it is loaded anew",
+            "it is reloaded",
         )
-        assert not life.done()
+        assert not session.done()
 
 
 async def test_a_destination_that_is_detached_at_a_start_holds_that_table_alone(stage: Stage) -> None:
     """Catches: a start that waits for ATTACH TABLE with all tables."""
     tables = await loaded(stage)
     stage.clickhouse.run("DETACH TABLE orders")
-    async with stage.living() as life:
+    async with stage.living() as session:
         await left_out(stage, tables, "ATTACH TABLE")
         await neighbour_goes_on(stage, tables, "second")
         stage.clickhouse.run("ATTACH TABLE orders")
         await joined(stage, tables, {"first", "second"})
-        assert not life.done()
+        assert not session.done()
 
 
 async def test_a_streaming_destination_that_is_off_at_a_start_holds_that_table_alone(stage: Stage) -> None:
@@ -162,12 +162,12 @@ async def test_a_streaming_destination_that_is_off_at_a_start_holds_that_table_a
     tables = await loaded(stage)
     aws, arn = stage.place.aws, stage.stream()
     aws.dynamodb.disable_kinesis_streaming_destination(TableName=tables[BAD], StreamArn=arn)
-    async with stage.living() as life:
+    async with stage.living() as session:
         await left_out(stage, tables, "do not go to stream")
         await neighbour_goes_on(stage, tables, "second")
         aws.send_changes(tables[BAD], arn)
         await until(lambda: "second" in ids(stage, BAD), 30.0, "what was not sent is loaded")
-        assert not life.done()
+        assert not session.done()
     assert stage.clickhouse.number("SELECT count() FROM dyncdc_gaps WHERE `table` = '" + tables[GOOD] + "'") == 0
 
 
@@ -176,15 +176,15 @@ async def test_a_table_that_is_missing_in_dynamodb_holds_nothing_else(stage: Sta
     tables = await loaded(stage)
     stage.place.aws.dynamodb.delete_table(TableName=tables[BAD])
     stage.place.tables.remove(tables[BAD])
-    async with stage.living() as life:
+    async with stage.living() as session:
         await left_out(stage, tables, tables[BAD])
         stage.place.aws.put(tables[GOOD], item("second"))
         await until(lambda: "second" in ids(stage, GOOD), 20.0, "the neighbour's change")
-        assert not life.done()
+        assert not session.done()
 
 
 async def test_a_configuration_that_is_wrong_by_itself_still_ends_the_process(stage: Stage) -> None:
-    """Catches: a spelling mistake taken for a table that may be mended elsewhere."""
+    """Catches: a spelling mistake taken for a table that may be fixed elsewhere."""
     await loaded(stage)
     stage.entries[0]["columns"] = [{"attribute": "id", "type": "Strin"}]
     with pytest.raises(ConfigError):

@@ -36,7 +36,7 @@ def page_faults(*, settled: bool, budget_bytes: int = 64 * 2**20, **environment:
 
 
 def printed(program: str, **environment: str) -> str:
-    """What a program prints in a process whose memory nobody has settled yet."""
+    """What a program prints in a process whose memory no one has settled yet."""
     ours = ("MALLOC_", "GLIBC_TUNABLES")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     command = [sys.executable, "-c", program]
@@ -72,18 +72,18 @@ LIVES = """
 import weakref
 from dyncdc.app.process.allocator import settle_memory
 
-class Life:
+class Session:
     def __init__(self):
         self.itself = self
 
-life = Life()
-gone = weakref.ref(life)
+session = Session()
+gone = weakref.ref(session)
 settle_memory(64 * 2**20)
-del life
+del session
 settle_memory(64 * 2**20)
 print(gone() is None)
 """
 
 
-def test_what_one_life_leaves_behind_is_gone_in_the_next() -> None:
+def test_what_one_session_leaves_behind_is_gone_in_the_next() -> None:
     assert printed(LIVES) == "True\n"

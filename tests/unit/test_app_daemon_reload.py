@@ -1,4 +1,4 @@
-"""One life of a daemon after the other: what the next one knows of the last, and when SIGHUP is heard."""
+"""One session of a daemon after the other: what the next one knows of the last, and when SIGHUP is heard."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class _Lives(daemon._Daemon):
         await asyncio.Event().wait()
 
 
-def test_a_reload_that_is_asked_for_while_a_life_begins_waits_until_it_has_begun(
+def test_a_reload_that_is_asked_for_while_a_session_begins_waits_until_it_has_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def changed(current: Config, *_: object) -> ConfigChange:
@@ -63,24 +63,24 @@ def test_a_reload_that_is_asked_for_while_a_life_begins_waits_until_it_has_begun
 
     async def scenario() -> None:
         stop = Stop()
-        lives = _Lives(stop)
+        sessions = _Lives(stop)
         world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
         for number in range(1, 4):
-            life = asyncio.create_task(lives._live(world, assembly))
+            session = asyncio.create_task(sessions._live(world, assembly))
             await asyncio.sleep(BEGIN_SECONDS / 2)
             stop.reload.set()
-            assert await life is False
-            assert lives.epochs == list(range(1, number + 1))
-        assert lives.ended_beginning == 0
+            assert await session is False
+            assert sessions.epochs == list(range(1, number + 1))
+        assert sessions.ended_beginning == 0
 
     run(scenario())
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_that_clickhouse_went_back_is_known_until_a_life_has_begun_since(
+def test_that_clickhouse_went_back_is_known_until_a_session_has_begun_since(
     monkeypatch: pytest.MonkeyPatch, begun: bool
 ) -> None:
-    """Catches: a life that ends before it has begun, after which nothing is read again of what was lost."""
+    """Catches: a session that ends before it has begun, after which nothing is read again of what was lost."""
     monkeypatch.setattr(daemon, "notify", lambda _: None)
 
     class Ends(_Lives):
@@ -94,15 +94,17 @@ def test_that_clickhouse_went_back_is_known_until_a_life_has_begun_since(
             raise TableGoneError("loading checkpoints: there is no such table")
 
     async def scenario() -> None:
-        lives = Ends(Stop())
+        sessions = Ends(Stop())
         world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
-        assert await lives._live(world, assembly) is False and lives._went_back
-        assert await lives._live(world, assembly) is False and lives._went_back is not begun
+        assert await sessions._live(world, assembly) is False and sessions._went_back
+        assert await sessions._live(world, assembly) is False and sessions._went_back is not begun
 
     run(scenario())
 
 
-def test_a_reload_is_heard_while_a_life_waits_for_what_its_configuration_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_is_heard_while_a_session_waits_for_what_its_configuration_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Catches: a table whose stream is gone, taken out of the configuration, that still keeps the others waiting."""
     mended = Config.model_validate(
         {
@@ -126,11 +128,11 @@ def test_a_reload_is_heard_while_a_life_waits_for_what_its_configuration_names(m
 
     async def scenario() -> None:
         stop = Stop()
-        lives = _Lives(stop)
-        with lives._health.task("start") as task:
-            startup_retry = StartupRetry(None, lives._health, task)
-            world = cast(AppContext, type("W", (), {"config": lives._config, "patience": startup_retry})())
-            assembling = asyncio.create_task(lives._assemble_again(world))
+        sessions = _Lives(stop)
+        with sessions._health.task("start") as task:
+            startup_retry = StartupRetry(None, sessions._health, task)
+            world = cast(AppContext, type("W", (), {"config": sessions._config, "patience": startup_retry})())
+            assembling = asyncio.create_task(sessions._assemble_again(world))
             await asyncio.sleep(10 * daemon.REOPEN_SECONDS)
             assert not assembling.done()
             stop.reload.set()
@@ -141,7 +143,7 @@ def test_a_reload_is_heard_while_a_life_waits_for_what_its_configuration_names(m
     run(scenario())
 
 
-def test_lives_that_end_at_once_do_not_follow_each_other_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_that_end_at_once_do_not_follow_each_other_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: a table of dyncdc's own with a view whose target is gone, for which lives begin as fast as they can."""
     monkeypatch.setattr(daemon, "notify", lambda _: None)
 
@@ -151,11 +153,11 @@ def test_lives_that_end_at_once_do_not_follow_each_other_without_a_pause(monkeyp
             raise TableGoneError("saving 1 checkpoints: there is no such table")
 
     async def scenario() -> None:
-        lives = Ends(Stop())
+        sessions = Ends(Stop())
         world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
         begun_at = asyncio.get_running_loop().time()
         for _ in range(5):
-            assert await lives._live(world, assembly) is False
+            assert await sessions._live(world, assembly) is False
         assert asyncio.get_running_loop().time() - begun_at >= 5 * daemon.REOPEN_SECONDS
 
     run(scenario())
@@ -175,10 +177,10 @@ def test_a_table_of_its_own_that_is_dropped_while_a_process_starts_does_not_end_
         return cast(Assembly, "assembled")
 
     async def scenario() -> None:
-        lives = Starts(Stop())
-        with lives._health.task("start") as task:
-            world = cast(AppContext, type("W", (), {"patience": StartupRetry(None, lives._health, task)})())
-            assert await lives._begin_with(world, assemble) == "assembled"
-        assert lives.looks == 2
+        sessions = Starts(Stop())
+        with sessions._health.task("start") as task:
+            world = cast(AppContext, type("W", (), {"patience": StartupRetry(None, sessions._health, task)})())
+            assert await sessions._begin_with(world, assemble) == "assembled"
+        assert sessions.looks == 2
 
     run(scenario())

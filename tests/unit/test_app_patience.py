@@ -1,4 +1,4 @@
-"""What health says of a start that nobody answers."""
+"""What health says of a start that no one answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_call_that_nothing_answers_is_named_and_an_error_says_more() -> 
         assert health.stuck()[0].reason == "waiting for asking ch:9000: connection refused"
 
 
-async def test_the_daemon_asks_for_ever_what_it_is_denied_and_a_command_says_so_at_once() -> None:
+async def test_the_daemon_asks_forever_what_it_is_denied_and_a_command_says_so_at_once() -> None:
     health = TaskHealth()
     asked = 0
 

@@ -1,4 +1,4 @@
-"""What a life notes of the settings that decide its rows."""
+"""What a session notes of the settings that decide its rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stragglers: who was cancelled and goes on is cancelled again; nobody else is."""
+"""Stragglers: who was cancelled and goes on is cancelled again; no one else is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_c7_a_daemon_that_was_replaced_ends_and_says_so_though_a_task_has_swallo
                 if heard == 2:
                     raise
 
-    async def life() -> None:
+    async def session() -> None:
         async with asyncio.TaskGroup() as outer:
             outer.create_task(asyncio.sleep(10**6), name="obedient")
             async with asyncio.TaskGroup() as inner:
@@ -41,7 +41,7 @@ def test_c7_a_daemon_that_was_replaced_ends_and_says_so_though_a_task_has_swallo
                 raise FatalError("another process took over")
 
     async def work() -> None:
-        living = asyncio.create_task(life(), name="daemon")
+        living = asyncio.create_task(session(), name="daemon")
         await beside_stragglers(living)
         error = living.exception()
         assert error is not None and "took over" in str(root_cause(error))
@@ -61,13 +61,13 @@ def test_a_clean_up_within_its_time_is_not_cut_short() -> None:
                 await asyncio.sleep(PATIENCE_SECONDS - 0.1)
                 cleaned.append(True)
 
-        async def life() -> None:
+        async def session() -> None:
             async with asyncio.TaskGroup() as tasks:
                 task = tasks.create_task(tidy(), name="tidy")
                 await asyncio.sleep(0.5)
                 task.cancel()
 
-        await beside_stragglers(asyncio.create_task(life(), name="daemon"))
+        await beside_stragglers(asyncio.create_task(session(), name="daemon"))
         assert cleaned == [True]
 
     run(work())
@@ -75,13 +75,13 @@ def test_a_clean_up_within_its_time_is_not_cut_short() -> None:
 
 def test_what_the_daemon_itself_does_after_its_cancellation_is_not_cut_short() -> None:
     async def work() -> None:
-        async def life() -> None:
+        async def session() -> None:
             try:
                 await asyncio.sleep(10**6)
             finally:
                 await asyncio.sleep(100.0)
 
-        living = asyncio.create_task(life(), name="daemon")
+        living = asyncio.create_task(session(), name="daemon")
         asyncio.get_running_loop().call_later(1.0, living.cancel)
         await beside_stragglers(living)
         assert asyncio.get_running_loop().time() >= 101.0
@@ -92,7 +92,7 @@ def test_what_the_daemon_itself_does_after_its_cancellation_is_not_cut_short() -
 @pytest.mark.parametrize("seconds", [LOOK_SECONDS, LOOK_SECONDS / 2])
 def test_time_limits_that_expire_whenever_it_looks_are_no_cancellations(seconds: float) -> None:
     async def work() -> None:
-        async def life() -> None:
+        async def session() -> None:
             for _ in range(50):
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(seconds):
@@ -101,7 +101,7 @@ def test_time_limits_that_expire_whenever_it_looks_are_no_cancellations(seconds:
         async def main() -> None:
             async with asyncio.TaskGroup() as tasks:
                 for number in range(5):
-                    tasks.create_task(life(), name=f"life:{number}")
+                    tasks.create_task(session(), name=f"session:{number}")
 
         living = asyncio.create_task(main(), name="daemon")
         await beside_stragglers(living)

@@ -29,7 +29,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def answer_once(worker: Worker, answers: Answers) -> None:
-    """Be a worker that says that it is ready, to somebody else than its guard, and is gone."""
+    """Be a worker that says that it is ready, to someone else than its guard, and is gone."""
 
     async def ready(_: web.Request) -> web.Response:
         return web.Response(text="ready")
@@ -43,7 +43,7 @@ async def answer_once(worker: Worker, answers: Answers) -> None:
     await runner.cleanup()
 
 
-async def test_a_worker_that_answered_somebody_else_is_silent_when_it_answers_no_more(tmp_path: Path) -> None:
+async def test_a_worker_that_answered_someone_else_is_silent_when_it_answers_no_more(tmp_path: Path) -> None:
     worker = Worker(tmp_path / "socket")
     answers = Answers([worker])
     guard = asyncio.create_task(kill_unresponsive(answers, worker, 0.1))

@@ -72,7 +72,7 @@ def test_new_attributes_are_told_of_in_the_order_of_their_records() -> None:
     """Where there is no room for all of them, it is the first that count."""
     found = [
         record("k", ',"first":{"S":"x"}'),
-        record("k", ',"second":{"S":"x"},"\\u0061":{"NULL":true}'),  # an escaped name: for the exact path
+        record("k", ',"second":{"S":"x"},"\\u0061":{"NULL":true}'),  # an escaped name: for the reference path
         record("k", ',"third":{"S":"x"}'),
     ]
     for room in range(4):
@@ -94,7 +94,7 @@ def _plan_with_room(room: int) -> TablePlan:
     return plan
 
 
-def test_both_paths_leave_a_column_with_a_default_of_somebody_elses_to_it() -> None:
+def test_both_paths_leave_a_column_with_a_default_of_someone_elses_to_it() -> None:
     columns = tuple(replace(column, defaulted=not column.key) for column in SPEC.columns)
     plans = {"t": compile_table(replace(SPEC, columns=columns))}
     found = chunk(list(RECORDS))

@@ -72,7 +72,7 @@ def test_both_modules_have_the_version_of_the_python_code() -> None:
 def test_a_module_of_another_version_is_refused(exchanged: tuple[str, str, str]) -> None:
     with pytest.raises(OtherBuildError) as caught:
         demand_version(build_reader(exchanged))
-    assert why_missing(caught.value).endswith("install dyncdc anew")
+    assert why_missing(caught.value).endswith("install dyncdc again")
     assert "compiler" not in why_missing(caught.value)
     assert "compiler" in why_missing(ModuleNotFoundError("no such module"))
 

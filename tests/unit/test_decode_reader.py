@@ -111,7 +111,7 @@ def test_a_field_without_a_column_is_refused() -> None:
 
 
 def test_the_reader_holds_no_sub_batch_once_it_is_told() -> None:
-    """The budget counts blocks alone: what the reader keeps would be memory that nobody counts."""
+    """The budget counts blocks alone: what the reader keeps would be memory that no one counts."""
     reader = Reader(TOLD)
     texts = [f',"name":{{"S":"{"x" * 400_000}"}}', f',"map":{{"M":{{"a":{{"S":"{"x" * 400_000}"}}}}}}']
     texts += [f',"other":{{"S":"{"x" * 400_000}"}}', "".join(f',"a{n}":{{"N":"1"}}' for n in range(20_000, 0, -1))]

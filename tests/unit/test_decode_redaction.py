@@ -130,7 +130,7 @@ def test_nothing_is_kept_of_a_record_in_which_nothing_can_be_found(raw: bytes) -
     ],
 )
 def test_a_letter_keeps_its_record_without_what_is_hidden_and_stays_a_letter(raw: bytes) -> None:
-    if b'"extra"' in raw:  # harmless as it stands: make it a letter
+    if b'"extra"' in raw:  # harmless as it stands: make it a dead letter
         raw = raw.replace(b'"INSERT"', b'"NONE"')
     kept = letter(raw)
     assert masked_paths(kept) == HIDDEN.mask and b"4000123412341234" not in kept

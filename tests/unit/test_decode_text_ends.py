@@ -33,7 +33,7 @@ def which(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 def alike(found: list[bytes], spec: TableSpec = SPEC) -> None:
-    """Decode in both ways; every record must have become a row, or a letter, the same in both."""
+    """Decode in both ways; every record must have become a row, or a dead letter, the same in both."""
     positions = [Position(str(number)) for number in range(len(found))]
     chunk = RawChunk(Shard(SourceId("s"), ShardId("x")), found, positions, Position("end"), 1, 0.0)
     plans = {"t": compile_table(spec)}
@@ -53,7 +53,7 @@ def test_what_is_odd_in_a_text_is_found_wherever_it_is(which: str, odd: bytes) -
 
 
 def test_names_that_differ_in_one_letter_are_told_apart(which: str) -> None:
-    """Of any length, and whichever letter it is."""
+    """Of any length, and whichever dead letter it is."""
     found = [record("k", f',"{name}":{{"S":"x"}}') for name in ("name", "nam", "name_", "nbme", "namf", "Name", "map")]
     for length in range(1, 40):
         names = ["a" * place + "b" + "a" * (length - place - 1) for place in range(length)]
@@ -92,7 +92,7 @@ def test_both_ways_give_what_the_exact_path_gives(which: str) -> None:
 
 
 def test_base64_is_judged_wherever_the_letter_is(which: str) -> None:
-    """Of any length; a letter that is none, and any value of a byte."""
+    """Of any length; a dead letter that is none, and any value of a byte."""
     for length in (*range(100), 1000):
         data = bytes((number * 37 + length) % 256 for number in range(length))
         assert split(base64.b64encode(data)) == data

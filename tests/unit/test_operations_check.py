@@ -48,7 +48,7 @@ def test_ties_are_an_error_where_the_stream_does_not_keep_the_order_of_one_key(
         ("ACTIVE", "ok", ""),
         ("UPDATING", "ok", ""),
         ("CREATING", "warning", "wait until it is ACTIVE"),
-        ("DELETING", "error", "make it anew"),
+        ("DELETING", "error", "make it again"),
         ("ARCHIVING", "error", "from a backup only"),
         ("ARCHIVED", "error", "restore it from its backup"),
         ("INACCESSIBLE_ENCRYPTION_CREDENTIALS", "error", "KMS key"),

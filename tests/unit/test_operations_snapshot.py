@@ -28,7 +28,7 @@ snapshot = {{ method = "export", export_arn = "{ARN}" }}
 
 @pytest.mark.parametrize(
     ("table", "words"),
-    [("unknown", "no such table"), ("none", 'snapshot.method is "none"'), ("given", "one export for ever")],
+    [("unknown", "no such table"), ("none", 'snapshot.method is "none"'), ("given", "one export forever")],
 )
 async def test_a_snapshot_that_could_never_be_taken_is_refused_at_once(table: str, words: str) -> None:
     with pytest.raises(ConfigError, match=f"snapshot of {table}: .*{words}") as caught:

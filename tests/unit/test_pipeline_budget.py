@@ -1,4 +1,4 @@
-"""ByteBudget: first come first served, bounded, and nothing is lost when somebody is cancelled."""
+"""ByteBudget: first come first served, bounded, and nothing is lost when someone is cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Burial: a refused row's letter holds the record that it was made of, and never more are written than allowed."""
+"""Burial: a refused row's dead letter holds the record that it was made of, and never more are written than allowed."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_a_complete_snapshot_is_enough_until_something_else_is_wanted() -> None:
 
 
 @pytest.mark.parametrize("state", ["exporting", "loading", "sweeping"])
-def test_s6_what_is_under_way_when_somebody_asks_is_finished_first(state: SnapshotState) -> None:
+def test_s6_what_is_under_way_when_someone_asks_is_finished_first(state: SnapshotState) -> None:
     under_way = replace(DONE, state=state)
     assert choose([under_way], [], ASKED).go_on == under_way
     assert choose([under_way], [EARLIER], None).go_on == under_way

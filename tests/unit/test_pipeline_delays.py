@@ -17,7 +17,7 @@ def test_the_longest_delay_of_late_counts_for_its_own_stream() -> None:
     assert delays.longest(B, 1_003.0) == 0.0
 
 
-def test_one_record_an_hour_late_does_not_hold_the_watermarks_for_ever() -> None:
+def test_one_record_an_hour_late_does_not_hold_the_watermarks_forever() -> None:
     delays = ArrivalDelays()
     delays.saw(A, 3_600.0, 1_000.0)
     held = []

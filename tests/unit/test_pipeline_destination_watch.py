@@ -64,7 +64,7 @@ async def watched(
 ) -> tuple[MemoryRecovery, list[list[str]]]:
     """Run a watch while ``script`` says how the destination is from when on; return the gaps and what was stuck.
 
-    ``former``: a life before this one has loaded the table, and has read the stream up to 900 s.
+    ``former``: a session before this one has loaded the table, and has read the stream up to 900 s.
     """
     store, health = MemoryRecovery(), TaskHealth(clock=lambda: asyncio.get_running_loop().time())
     budget = ByteBudget(1)
@@ -119,7 +119,7 @@ def test_s3_a_destination_seen_off_is_a_gap_at_once_so_that_a_restart_cannot_for
 
 
 @pytest.mark.parametrize(("state", "gaps"), [(False, 1), (True, 0)])
-def test_s3_a_destination_that_is_off_as_a_later_life_begins_was_switched_off(state: State, gaps: int) -> None:
+def test_s3_a_destination_that_is_off_as_a_later_session_begins_was_switched_off(state: State, gaps: int) -> None:
     store, stuck = run(watched(Switch(), [(130.0, state), (130.0, True)], former=True))
     assert len(store.gaps) == gaps and stuck[1] == []
     assert all(gap.begin == 780.0 and gap.end > 1_100.0 for gap in store.gaps.values())
@@ -136,7 +136,7 @@ def test_s3_a_destination_that_we_may_not_look_at_is_named_and_no_loss() -> None
     assert not store.gaps and stuck == [[], ["destination:orders"], []]
 
 
-def test_a_table_made_anew_under_its_name_ends_the_life_even_if_its_destination_was_never_seen_off() -> None:
+def test_a_table_made_again_under_its_name_ends_the_session_even_if_its_destination_was_never_seen_off() -> None:
     switch = Switch()
 
     async def work() -> None:
@@ -149,7 +149,7 @@ def test_a_table_made_anew_under_its_name_ends_the_life_even_if_its_destination_
 
     with pytest.raises(ExceptionGroup) as raised:
         run(work())
-    assert raised.group_contains(SourceLostError, match="created anew")
+    assert raised.group_contains(SourceLostError, match="created again")
 
 
 def test_a_destination_off_for_ten_seconds_is_seen_off() -> None:

@@ -18,7 +18,7 @@ from dyncdc.pipeline.writing.dead_letter_limits import (
 
 
 def letters(*ordinals: int, first: int = 0) -> list[DeadLetter]:
-    """Letters of a chunk whose records have the positions ``first``, ``first + 1``, ..."""
+    """Dead letters of a chunk whose records have the positions ``first``, ``first + 1``, ..."""
     return [DeadLetter(ordinal, Position(str(first + ordinal)), "orders", "misfit", "age") for ordinal in ordinals]
 
 
@@ -105,7 +105,7 @@ def test_the_position_kept_is_the_first_of_the_chunk_that_is_not_handed_over() -
     assert stopped(dead_letter_limiter, 100, 5, *range(20, 60), first=1_000).halt.position == "1005"
 
 
-def test_the_next_life_stops_at_the_same_record_with_the_same_words_whatever_the_size_of_its_chunks() -> None:
+def test_the_next_session_stops_at_the_same_record_with_the_same_words_whatever_the_size_of_its_chunks() -> None:
     error = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 100, 5, *range(20, 60), first=1_000)
     again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3), [error.halt])
     admit(again, 5, first=1_000)
@@ -113,7 +113,7 @@ def test_the_next_life_stops_at_the_same_record_with_the_same_words_whatever_the
     assert (str(second), second.hint, second.again) == (str(error), error.hint, True)
 
 
-def test_raising_the_limit_or_mending_the_cause_lets_the_next_life_go_on() -> None:
+def test_raising_the_limit_or_mending_the_cause_lets_the_next_session_go_on() -> None:
     halt = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 4, 0, 1, 2, 3).halt
     raised = DeadLetterLimiter(DeadLetterLimits(max_consecutive=4), [halt])
     assert raised.halts == {}
@@ -146,10 +146,10 @@ def test_rows_that_clickhouse_refuses_count_into_the_same_limits() -> None:
     with pytest.raises(LimitReached, match="in column age") as caught:
         refuse(dead_letter_limiter, "5", "3")
     halt = caught.value.halt
-    assert (halt.position, halt.refused) == ("3", True), "no letter of the statement is written yet"
+    assert (halt.position, halt.refused) == ("3", True), "no dead letter of the statement is written yet"
 
     again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2), [halt])
-    admit(again, 9, 3)  # that the record at 3 decodes, or does not, is not what stopped the life before
+    admit(again, 9, 3)  # that the record at 3 decodes, or does not, is not what stopped the session before
     with pytest.raises(LimitReached) as caught:
         refuse(again, "3", "3")
     assert caught.value.again

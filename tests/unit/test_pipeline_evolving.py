@@ -68,7 +68,7 @@ def test_a_name_that_another_attribute_has_taken_is_not_taken_again() -> None:
     assert name.startswith("m_x_")
 
 
-def test_a_map_that_grows_keys_for_ever_becomes_one_column() -> None:
+def test_a_map_that_grows_keys_forever_becomes_one_column() -> None:
     known = [column(f"m_{number}", "m", str(number)) for number in range(12)]
     assert decided(evolved(*known), {"m": {"M": {"new": {"N": "1"}}}}) == {"m": "Nullable(String)"}
     whole = {str(number): {"N": "1"} for number in range(13)}
@@ -103,7 +103,7 @@ class Recorded:
 
 
 async def run_for(evolving: SchemaEvolution, seconds: float) -> None:
-    """Run the task for some seconds, then stop it as the end of a life does."""
+    """Run the task for some seconds, then stop it as the end of a session does."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(evolving.run(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time)), name="columns")
         await asyncio.sleep(seconds)
@@ -129,7 +129,7 @@ def test_columns_that_may_not_be_added_are_tried_again_with_what_came_meanwhile(
     run(live())
 
 
-def test_a_life_that_ends_adds_what_is_left_once_and_does_not_wait_for_clickhouse() -> None:
+def test_a_session_that_ends_adds_what_is_left_once_and_does_not_wait_for_clickhouse() -> None:
     async def live() -> None:
         evolving, table, columns = started(RetryableError("away"))
         asyncio.get_running_loop().call_later(5, lambda: table.unmapped.observe({"a": {"S": "x"}}))
@@ -149,7 +149,7 @@ def test_a_table_that_others_have_changed_is_looked_at_again() -> None:
     run(live())
 
 
-def test_a_table_that_is_another_one_now_ends_the_life() -> None:
+def test_a_table_that_is_another_one_now_ends_the_session() -> None:
     async def live() -> None:
         evolving, table, _ = started(DestinationChangedError("gone"))
         table.unmapped.observe({"a": {"S": "x"}})

@@ -160,7 +160,7 @@ def test_a_shard_that_was_read_to_its_end_is_not_read_again_while_that_waits_to_
 
 
 def test_a_child_that_is_finished_stays_so_when_its_parent_is_read_again() -> None:
-    """Catches: a finished shard that is followed anew, which nobody reads and every look at the stream waits for."""
+    """Catches: a finished shard that is followed again, which no one reads and every look at the stream waits for."""
 
     async def work() -> None:
         bench = Bench([shard("p"), shard("c", "p"), shard("d", "c")], saved=(row("p", 5), row("c", 9, finished=True)))
@@ -432,14 +432,14 @@ def test_k8_what_expires_while_a_shard_is_read_is_one_gap_before_anything_behind
     run(work())
 
 
-def test_k13_a_source_that_is_gone_ends_the_life_after_its_positions_are_written_down() -> None:
+def test_k13_a_source_that_is_gone_ends_the_session_after_its_positions_are_written_down() -> None:
     async def work() -> None:
         bench = Bench([shard("a")], saved=(row("a", 5), row("old", 9, finished=True)))
 
         async def gone(number: int) -> None:
-            raise PositionLostError("listing shards: the stream was deleted and created anew")
+            raise PositionLostError("listing shards: the stream was deleted and created again")
 
-        with pytest.raises(SourceLostError, match="created anew"):
+        with pytest.raises(SourceLostError, match="created again"):
             async with following(bench):
                 await asyncio.sleep(5)
                 bench.source.before_page = gone
@@ -499,7 +499,7 @@ def test_k13_a_source_that_took_the_place_of_another_is_read_from_its_horizon(be
             assert bench.first_positions() == {"a": HORIZON if before else "AT_TIMESTAMP:1000.0"}
         assert bench.recovery.tables["orders"].source == SOURCE
         reasons = [gap.reason for gap in bench.recovery.gaps.values()]
-        assert reasons == (["the stream was deleted and created anew"] if before else [])
+        assert reasons == (["the stream was deleted and created again"] if before else [])
 
     run(work())
 

@@ -105,7 +105,7 @@ def test_rows_that_only_a_code_of_no_table_refuses_become_letters_and_all_others
 
 
 @pytest.mark.parametrize("rows", [1, 2, 1_000])
-def test_an_outage_with_a_code_that_nobody_knows_makes_no_letter_and_ends_when_it_ends(rows: int) -> None:
+def test_an_outage_with_a_code_that_no_one_knows_makes_no_letter_and_ends_when_it_ends(rows: int) -> None:
     async def work() -> None:
         async with running(Bench(lambda _: DIVIDED_BY_ZERO)) as bench:
             bench.put(*map(str, range(rows)))

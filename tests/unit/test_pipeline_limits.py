@@ -1,4 +1,4 @@
-"""Too many dead letters end a life, and the next one at once, until somebody does something about it."""
+"""Too many dead letters end a session, and the next one at once, until someone does something about it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class SomeDead:
 
 
 class Setup:
-    """What outlives a life: the stream, the tables, the configuration."""
+    """What outlives a session: the stream, the tables, the configuration."""
 
     def __init__(self, bad: range, limits: DeadLetterLimits) -> None:
         self.bad = bad
@@ -120,8 +120,8 @@ class Setup:
         behind = 0.0 if first + len(numbers) == RECORDS else 1.0
         return RawChunk(of, records, positions, end, 100 * len(records), 1_000.0, behind)
 
-    async def life(self, seconds: float = 30.0) -> None:
-        """One life; drained after so many seconds if it does not end before."""
+    async def session(self, seconds: float = 30.0) -> None:
+        """One session; drained after so many seconds if it does not end before."""
         source, draining = ScriptedSource([[shard()]]), asyncio.Event()
         source.answer = self._answer
         asyncio.get_running_loop().call_later(seconds, draining.set)
@@ -137,10 +137,10 @@ class Setup:
         )
 
     async def stopped(self) -> str:
-        """What a life that ends by the limit says."""
+        """What a session that ends by the limit says."""
         self.fetched = 0
         with pytest.raises(LimitReached) as caught:
-            await self.life()
+            await self.session()
         return str(caught.value)
 
     def letters(self) -> set[str]:
@@ -164,7 +164,7 @@ def test_past_the_limit_nothing_more_is_diverted_or_checkpointed_and_every_resta
             assert setup.fetched <= 1_200 // at_once + 1
             assert setup.letters() == letters, "small answers must not divert what a large one did not"
             assert setup.saved() <= 1_200
-            assert len(setup.halts.open) == 1, "one life has said why; the others find it"
+            assert len(setup.halts.open) == 1, "one session has said why; the others find it"
 
     run(work())
 
@@ -174,7 +174,7 @@ def test_raising_the_limit_lets_it_go_on() -> None:
         setup = Setup(range(1_200, 1_500), DeadLetterLimits(max_consecutive=100))
         await setup.stopped()
         setup.limits = DeadLetterLimits(max_consecutive=300)
-        await setup.life()
+        await setup.session()
         assert setup.saved() == RECORDS and len(setup.letters()) == 300
         assert setup.halts.open == [] and len(setup.halts.closed) == 1
 
@@ -187,14 +187,14 @@ def test_mending_the_cause_lets_it_go_on() -> None:
         await setup.stopped()
         setup.decoder.mended = True
         setup.halts.failures = 3
-        await setup.life()
+        await setup.session()
         assert setup.saved() == RECORDS and setup.letters() == set()
         assert setup.halts.open == [] and len(setup.halts.closed) == 1
 
     run(work())
 
 
-def test_a_life_that_cannot_keep_why_it_stops_still_says_so() -> None:
+def test_a_session_that_cannot_keep_why_it_stops_still_says_so() -> None:
     async def work() -> None:
         setup = Setup(range(1_200, RECORDS), DeadLetterLimits(max_consecutive=100))
         setup.store.rows.clear()

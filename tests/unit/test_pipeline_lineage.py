@@ -28,7 +28,7 @@ def test_k2_the_child_of_a_merge_waits_for_both_parents() -> None:
     assert [x.id for x in ready(shards, ids("p", "q"), ids(), complete=True)] == ["c"]
 
 
-def test_a_parent_that_has_expired_holds_nobody_back() -> None:
+def test_a_parent_that_has_expired_holds_no_one_back() -> None:
     assert [x.id for x in ready(listed(shard("c", "gone")), ids(), ids(), complete=True)] == ["c"]
 
 

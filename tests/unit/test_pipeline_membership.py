@@ -1,4 +1,4 @@
-"""Membership: a division that nobody has to agree on, and who may stay when two divisions meet."""
+"""Membership: a assignment that no one has to agree on, and who may stay when two assignments meet."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_member_of_another_division_is_refused_while_one_is_alive_and_names_it
         store = MemoryMembers()
         store.add(Member(1, 4, 5))
         beating = asyncio.create_task(beat(store, Member(1, 4, 5)))
-        with pytest.raises(FatalError, match="another division are alive: 1/4"):
+        with pytest.raises(FatalError, match="another assignment are alive: 1/4"):
             await membership(store).wait_until_alone()
         beating.cancel()
 
@@ -128,8 +128,8 @@ def test_c7_one_that_was_taken_for_dead_and_wakes_stops_where_others_have_taken_
     run(work())
 
 
-def test_c7_one_whose_life_has_ended_otherwise_does_not_take_the_place_back_from_who_replaced_it() -> None:
-    """A reload, or a table that was changed, is followed by another life; its epoch would be the highest of all."""
+def test_c7_one_whose_session_has_ended_otherwise_does_not_take_the_place_back_from_who_replaced_it() -> None:
+    """A reload, or a table that was changed, is followed by another session; its epoch would be the highest of all."""
 
     async def work() -> None:
         store = MemoryMembers()
@@ -167,7 +167,7 @@ def test_a_stream_is_covered_only_when_all_members_are_there_and_follow_its_tabl
 
 
 def test_once_who_takes_the_place_of_a_dead_member_counts_on_those_that_have_done_their_part_of_the_run() -> None:
-    """Else it would wait for ever: who is done with ``--once`` does not come back."""
+    """Else it would wait forever: who is done with ``--once`` does not come back."""
 
     async def work() -> None:
         store = MemoryMembers()

@@ -32,7 +32,7 @@ FIRST_FETCH_BYTES = 32 * 1024
 
 
 class Bench:
-    """A pump over a scripted source; whoever wants a writer that flushes runs it."""
+    """A shard reader over a scripted source; whoever wants a writer that flushes runs it."""
 
     def __init__(
         self, *, capacity_bytes: int = 10**6, sink: MemorySink | None = None, fetch_ceiling_bytes: int = 2 * 2**20
@@ -145,12 +145,12 @@ def test_c9_with_a_stalled_sink_fetching_stops_by_itself_at_the_budget() -> None
         async with asyncio.TaskGroup() as tasks:
             running: list[asyncio.Task[Any]] = [tasks.create_task(bench.writer.run(), name="writer")]
             running += [
-                tasks.create_task(bench.shard_reader(ledger_of(f"s{n}")).run(), name=f"pump-{n}") for n in range(5)
+                tasks.create_task(bench.shard_reader(ledger_of(f"s{n}")).run(), name=f"reader-{n}") for n in range(5)
             ]
             await asyncio.sleep(300)
             fetched, held_bytes = len(bench.source.fetched), bench.budget.held_bytes
             await asyncio.sleep(3_000)
-            assert len(bench.source.fetched) == fetched, "nobody fetches what has no room"
+            assert len(bench.source.fetched) == fetched, "no one fetches what has no room"
             assert bench.budget.held_bytes == held_bytes <= bench.budget.capacity_bytes
             assert bench.put() == (fetched * 100, held_bytes), "every byte held is one that was fetched"
             assert bench.budget.peak_bytes <= bench.budget.capacity_bytes + bench.budget.overshoot_bytes_total
@@ -183,7 +183,7 @@ def test_an_answer_beyond_its_estimate_is_counted_and_keeps_others_out() -> None
     run(work())
 
 
-def test_nobody_holds_the_records_while_a_shard_rests() -> None:
+def test_no_one_holds_the_records_while_a_shard_rests() -> None:
     class Records(list[bytes]):
         """A list that can be watched."""
 
@@ -249,7 +249,7 @@ def test_k16_hundreds_of_idle_shards_reserve_little_at_a_time() -> None:
         bench = Bench(capacity_bytes=100 * 2**20)
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(bench.shard_reader(ledger_of(f"s{n}")).run(), name=f"pump-{n}") for n in range(300)
+                tasks.create_task(bench.shard_reader(ledger_of(f"s{n}")).run(), name=f"reader-{n}") for n in range(300)
             ]
             await asyncio.sleep(20)
             assert bench.budget.peak_bytes <= 300 * FIRST_FETCH_BYTES * FETCH_COST
@@ -421,7 +421,7 @@ def test_k16_an_idle_shard_is_asked_less_and_less_often_and_a_busy_one_at_once_a
 
 
 def test_the_tip_is_seen_only_when_what_came_with_it_is_with_the_writer() -> None:
-    """Whoever waits for the tip may end the pump as soon as it is seen: ``--once`` does."""
+    """Whoever waits for the tip may end the shard reader as soon as it is seen: ``--once`` does."""
 
     async def work() -> None:
         bench = Bench()
@@ -451,7 +451,7 @@ def test_the_tip_is_seen_only_when_what_came_with_it_is_with_the_writer() -> Non
 
 
 def test_headroom_is_that_of_what_was_left_out_and_must_be_read_again() -> None:
-    """Catches: a retention that runs out on changes that were held back, and nobody is told before."""
+    """Catches: a retention that runs out on changes that were held back, and no one is told before."""
     bench = Bench()
     bench.source.server_time = 5_000.0
     ledger = ledger_of()

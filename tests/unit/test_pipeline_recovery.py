@@ -43,7 +43,7 @@ class Bench:
         return self.recovery
 
 
-def test_a_loss_under_stop_ends_the_life_until_somebody_asks_for_a_snapshot() -> None:
+def test_a_loss_under_stop_ends_the_session_until_someone_asks_for_a_snapshot() -> None:
     async def work() -> None:
         bench = Bench("stop")
         recovery = await bench.begin()
@@ -61,7 +61,7 @@ def test_a_loss_under_stop_ends_the_life_until_somebody_asks_for_a_snapshot() ->
 
 
 @pytest.mark.parametrize("mode", ["stop", "resnapshot"])
-def test_a_table_that_cannot_be_loaded_again_ends_the_life_whatever_is_wanted(
+def test_a_table_that_cannot_be_loaded_again_ends_the_session_whatever_is_wanted(
     mode: Literal["stop", "resnapshot"],
 ) -> None:
     async def work() -> None:
@@ -216,7 +216,7 @@ def test_k13_under_stop_the_next_start_finds_it_again() -> None:
         bench = Bench("stop")
         bench.store.tables["orders"] = TableSource("orders", SourceId("stream@0"), 1, 800.0)
         for _ in range(2):
-            with pytest.raises(FatalError, match="created anew"):
+            with pytest.raises(FatalError, match="created again"):
                 await bench.begin()
         assert len(bench.store.gaps) == 1 and bench.store.tables["orders"].source == "stream@0"
 
@@ -234,7 +234,7 @@ def test_c6_a_known_source_without_checkpoints_is_a_loss_and_never_a_fresh_start
     run(work())
 
 
-def test_c7_a_life_that_was_frozen_and_replaced_while_it_began_takes_nothing_for_lost() -> None:
+def test_c7_a_session_that_was_frozen_and_replaced_while_it_began_takes_nothing_for_lost() -> None:
     async def work() -> None:
         bench = Bench()
         await bench.checkpointer.load()  # before the successor had saved anything

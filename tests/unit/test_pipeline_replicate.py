@@ -1,4 +1,4 @@
-"""replicate: what a life begins with, and how it ends."""
+"""replicate: what a session begins with, and how it ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NoSnapshots:
 
 
 class Bench:
-    """One life over parts that obey. The shard holds ten records and stays open."""
+    """One session over parts that obey. The shard holds ten records and stays open."""
 
     def __init__(self, *, drain_seconds: float = 25.0, once: bool = False) -> None:
         self.source = ScriptedSource([[shard()]])
@@ -59,7 +59,7 @@ class Bench:
         await asyncio.sleep(0.01)
         return chunk(of, [b"x"] * 10, "10") if after == HORIZON else chunk(of, [], after)
 
-    async def life(self) -> None:
+    async def session(self) -> None:
         await run_session(
             [StreamTask(self.source, OneRowEach())],
             [],
@@ -102,7 +102,7 @@ def test_draining_leaves_nothing_behind_and_saves_what_was_drained() -> None:
     async def work() -> None:
         bench = Bench()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(bench.life(), name="life")
+            tasks.create_task(bench.session(), name="life")
             await asyncio.sleep(0.3)
             assert bench.sink.inserted == [] and bench.held_bytes()
             bench.draining.set()
@@ -128,7 +128,7 @@ def test_ready_means_that_the_checkpoints_are_loaded_and_nothing_has_been_read()
 
         bench.store.load = load  # type: ignore[method-assign]
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(bench.life(), name="life")
+            tasks.create_task(bench.session(), name="life")
             await asyncio.sleep(1.5)
             assert bench.ready == []
             await asyncio.sleep(10)
@@ -143,7 +143,7 @@ def test_a_wish_to_stop_is_heard_while_clickhouse_does_not_answer_at_the_start()
         bench = Bench()
         bench.store.load = fail  # type: ignore[method-assign, assignment]
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-            tasks.create_task(bench.life(), name="life")
+            tasks.create_task(bench.session(), name="life")
             await asyncio.sleep(50)
             bench.draining.set()
         assert bench.ready == []
@@ -174,13 +174,13 @@ def test_whatever_clickhouse_refuses_from_the_start_on_is_stuck_within_its_time(
 
         setattr(getattr(bench, part), call, refuse)
         async with asyncio.TaskGroup() as tasks:
-            life = tasks.create_task(bench.life(), name="life")
+            session = tasks.create_task(bench.session(), name="life")
             await asyncio.sleep(50)
             assert bench.health.stuck() == []
             await asyncio.sleep(30)
             found = bench.health.stuck()
             assert [stuck.name for stuck in found if "201 QUOTA_EXCEEDED" in stuck.reason] == [task], found
-            life.cancel()
+            session.cancel()
 
     run(work())
 
@@ -196,12 +196,12 @@ def test_a_drain_that_takes_too_long_says_that_nothing_is_lost(stuck: str) -> No
             bench.store.answer = fail
         else:
             bench.sink.answer = fail if stuck == "sink" else hang
-        life = asyncio.create_task(bench.life(), name="life")
+        session = asyncio.create_task(bench.session(), name="life")
         await asyncio.sleep(3)
         bench.draining.set()
         begun = asyncio.get_running_loop().time()
         with pytest.raises(FatalError, match=r"draining within 5 s.*nothing is lost") as caught:
-            await life
+            await session
         assert caught.value.hint
         assert asyncio.get_running_loop().time() - begun < 5.1
 
@@ -212,7 +212,7 @@ def test_the_last_save_is_tried_again_until_the_deadline() -> None:
     async def work() -> None:
         bench = Bench()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(bench.life(), name="life")
+            tasks.create_task(bench.session(), name="life")
             await asyncio.sleep(0.3)
             bench.store.answer = fail
             bench.draining.set()
@@ -223,21 +223,21 @@ def test_the_last_save_is_tried_again_until_the_deadline() -> None:
     run(work())
 
 
-def test_a_cancelled_life_drains_nothing() -> None:
+def test_a_cancelled_session_drains_nothing() -> None:
     async def work() -> None:
         bench = Bench()
-        life = asyncio.create_task(bench.life(), name="life")
+        session = asyncio.create_task(bench.session(), name="life")
         await asyncio.sleep(0.3)
         saves = len(bench.store.saves)
-        life.cancel()
-        await asyncio.wait({life})
+        session.cancel()
+        await asyncio.wait({session})
         await asyncio.sleep(10)
-        assert life.cancelled() and bench.sink.inserted == [] and len(bench.store.saves) == saves
+        assert session.cancelled() and bench.sink.inserted == [] and len(bench.store.saves) == saves
 
     run(work())
 
 
-def test_an_error_ends_the_life_as_itself_and_skips_the_drain() -> None:
+def test_an_error_ends_the_session_as_itself_and_skips_the_drain() -> None:
     async def denied(_: object) -> None:
         raise FatalError("inserting: access denied", hint="grant it")
 
@@ -245,13 +245,13 @@ def test_an_error_ends_the_life_as_itself_and_skips_the_drain() -> None:
         bench = Bench()
         bench.sink.answer = denied
         with pytest.raises(FatalError, match="access denied"):
-            await bench.life()
+            await bench.session()
         assert "10" not in bench.saved()
 
     run(work())
 
 
-def test_c7_another_owner_ends_the_life() -> None:
+def test_c7_another_owner_ends_the_session() -> None:
     async def work() -> None:
         bench = Bench()
 
@@ -260,19 +260,19 @@ def test_c7_another_owner_ends_the_life() -> None:
             bench.store.rows.append(Checkpoint(row.source, row.shard, row.mark, row.epoch + 1, 1))
 
         async with asyncio.TaskGroup() as tasks:
-            life = tasks.create_task(_expect_takeover(bench), name="life")
+            session = tasks.create_task(_expect_takeover(bench), name="life")
             await asyncio.sleep(0.3)
             await somebody_else()
-            await life
+            await session
 
     run(work())
 
 
-def test_c7_a_next_life_of_a_process_that_was_replaced_reads_nothing_and_takes_no_epoch() -> None:
+def test_c7_a_next_session_of_a_process_that_was_replaced_reads_nothing_and_takes_no_epoch() -> None:
     async def work() -> None:
         bench = Bench()
         bench.draining.set()
-        await bench.life()
+        await bench.session()
         (epoch,), fetched = bench.epochs, len(bench.source.fetched)
         taken = [Member(0, 1, epoch + 1)]
 
@@ -283,7 +283,7 @@ def test_c7_a_next_life_of_a_process_that_was_replaced_reads_nothing_and_takes_n
         bench.draining.clear()
         bench.settings = replace(bench.settings, after=epoch)
         with pytest.raises(FatalError, match="took over"):
-            await bench.life()
+            await bench.session()
         assert bench.epochs == [epoch] and len(bench.source.fetched) == fetched
 
     run(work())
@@ -291,14 +291,14 @@ def test_c7_a_next_life_of_a_process_that_was_replaced_reads_nothing_and_takes_n
 
 async def _expect_takeover(bench: Bench) -> None:
     with pytest.raises(FatalError, match="took over"):
-        await bench.life()
+        await bench.session()
 
 
 def test_once_ends_by_itself_when_every_shard_was_read_to_its_tip() -> None:
     async def work() -> None:
         bench = Bench(once=True)
         async with asyncio.timeout(30):
-            await bench.life()
+            await bench.session()
         assert sum(found.rows for found in bench.sink.inserted) == 10 and bench.saved()[-1] == "10"
 
     run(work())
@@ -317,7 +317,7 @@ def test_once_ends_under_a_load_that_never_lets_it_reach_the_tip() -> None:
 
         bench.source.answer = always_more
         async with asyncio.timeout(60):
-            await bench.life()
+            await bench.session()
 
     run(work())
 
@@ -361,10 +361,10 @@ def test_what_is_noted_behind_the_claim_is_noted_before_anything_is_read_and_by_
         bench.on_claimed = note
         if rival:
             with pytest.raises(FatalError, match="took over"):
-                await bench.life()
+                await bench.session()
             assert not bench.source.fetched and not bench.sink.inserted
         else:
-            await bench.life()
+            await bench.session()
         assert len(noted) == 1
 
     run(work())

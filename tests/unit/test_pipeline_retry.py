@@ -1,4 +1,4 @@
-"""Retrying: for ever for RetryableError with full jitter, never for anything else."""
+"""Retrying: forever for RetryableError with full jitter, never for anything else."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_tables_without_uuids_are_told_apart_by_their_names() -> None:
 
 def test_what_decides_the_same_rows_has_no_effect() -> None:
     assert found(BASE) == []
-    assert found(replace(BASE, deletes="ignore"), BASE) == [], "the life after it has made it good"
+    assert found(replace(BASE, deletes="ignore"), BASE) == [], "the session after it has made it good"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_column_whose_default_shows_what_older_rows_hold_in_the_spill_needs_no
     assert found(listed, now=more, shown=("text",)) == []
 
 
-def test_a_column_that_somebody_added_beside_the_list_needs_no_snapshot_and_one_that_is_gone_does() -> None:
+def test_a_column_that_someone_added_beside_the_list_needs_no_snapshot_and_one_that_is_gone_does() -> None:
     listed = replace(LISTED, columns=(CITY,))
     more = replace(LISTED, columns=(CITY, TEXT), beside=("text",))
     assert found(listed, now=more) == []

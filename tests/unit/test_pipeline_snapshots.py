@@ -289,7 +289,7 @@ def test_a_call_that_hangs_in_the_middle_of_a_planned_wait_is_stuck_within_its_t
     run(work())
 
 
-def test_s3_a_destination_that_was_switched_off_in_between_is_covered_anew() -> None:
+def test_s3_a_destination_that_was_switched_off_in_between_is_covered_again() -> None:
     async def work() -> None:
         bench = Bench()
         bench.origin.off = (40.0, 500.0)
@@ -365,7 +365,7 @@ def test_a_failed_export_is_named_and_the_next_start_asks_for_another() -> None:
 
 
 @pytest.mark.parametrize("call", ["exporting", "reading the manifest", "reading a file"])
-def test_what_aws_refuses_is_named_and_asked_for_again_until_somebody_has_mended_it(call: str) -> None:
+def test_what_aws_refuses_is_named_and_asked_for_again_until_someone_has_mended_it(call: str) -> None:
     async def work() -> None:
         bench = Bench()
         bench.origin.refuses = call
@@ -403,7 +403,7 @@ def test_s7_a_corrupt_file_stops_alone_and_the_snapshot_stays_unfinished() -> No
         finished = {row.shard for row in bench.checkpoints.rows if row.mark.finished}
         assert finished == {f"file-{number}" for number in (0, 1, 3, 4, 5)}
         bench.origin.corrupt = False
-        assert (await load(bench)).failure is None, "a mended file is read by the next start, and only that"
+        assert (await load(bench)).failure is None, "a fixed file is read by the next start, and only that"
         assert bench.states[-1] == "complete" and len(bench.origin.tokens) == 1
 
     run(work())
@@ -416,7 +416,7 @@ def ask(bench: Bench, name: str) -> Request:
 
 
 async def load_again(bench: Bench, name: str) -> None:
-    """Complete a first snapshot, then one that somebody asks for."""
+    """Complete a first snapshot, then one that someone asks for."""
     await load(bench)
     ask(bench, name)
     await load(bench)
@@ -624,7 +624,7 @@ def test_s6_a_snapshot_that_is_not_newer_than_the_one_before_is_never_taken() ->
     run(work())
 
 
-def test_a_snapshot_that_failed_is_followed_by_the_one_that_somebody_asks_for() -> None:
+def test_a_snapshot_that_failed_is_followed_by_the_one_that_someone_asks_for() -> None:
     async def work() -> None:
         bench = Bench()
         bench.origin.corrupt = True
@@ -664,7 +664,7 @@ def test_k8_a_loss_after_a_snapshot_that_failed_has_another_one_taken() -> None:
 
 
 def waiting_for_a_word(bench: Bench) -> None:
-    """Load into a destination of which the snapshot holds next to nothing, until somebody has to say so."""
+    """Load into a destination of which the snapshot holds next to nothing, until someone has to say so."""
     bench.plan = replace(PLAN, had_rows=True)
     bench.orphan_rows.live, bench.orphan_rows.orphan_rows = 200, 150
     bench.held.set()
@@ -706,7 +706,7 @@ def test_a_request_takes_the_place_of_a_snapshot_that_waits_for_a_word() -> None
         waiting_for_a_word(bench)
         async with loading(bench) as loader:
             await loader.ended.wait()
-            bench.orphan_rows.orphan_rows = 0  # the table was mended
+            bench.orphan_rows.orphan_rows = 0  # the table was fixed
             bench.recovery.requests.append(Request("again", "orders", now()))
             await asyncio.sleep(3_600)
             assert bench.states[-1] == "complete" and len(bench.origin.tokens) == 2

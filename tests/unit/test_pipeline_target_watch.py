@@ -1,4 +1,4 @@
-"""The watch over destinations: what it writes down as a life begins, and what it says of tables that change."""
+"""The watch over destinations: what it writes down as a session begins, and what it says of tables that change."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class MemoryDestinations:
 
 
 class Bench:
-    """A watch over one table, as a life begins and goes on."""
+    """A watch over one table, as a session begins and goes on."""
 
     def __init__(self, *rows: Binding) -> None:
         self.store = MemoryDestinations(*rows)
@@ -184,7 +184,7 @@ def test_a_detached_table_is_named_and_waited_for() -> None:
 
 
 @pytest.mark.parametrize(("uuid", "seconds"), [("another", 6.0), ("", 11.0)])
-def test_another_table_ends_the_life_and_none_after_a_second_look(uuid: str, seconds: float) -> None:
+def test_another_table_ends_the_session_and_none_after_a_second_look(uuid: str, seconds: float) -> None:
     async def work() -> None:
         bench = Bench()
         await bench.begin()

@@ -40,7 +40,7 @@ def missed(now: Target, bindings: Sequence[Binding], snapshots: Sequence[Snapsho
     return None if gap is None else (gap.begin, gap.reason)
 
 
-def test_a_table_that_nobody_wrote_before_has_missed_nothing() -> None:
+def test_a_table_that_no_one_wrote_before_has_missed_nothing() -> None:
     assert missed(target(), []) is None
     assert missed(target("new"), [binding(1, 100.0)]) is None, "a new one is loaded anyway"
 
@@ -66,13 +66,13 @@ def test_a_table_that_was_loaded_before_bindings_were_kept_counts_as_one_that_co
     assert missed(target(), [], [snapshot("u"), snapshot("v")]) == (0.0, WAS_ELSEWHERE)
 
 
-def test_a_source_made_anew_is_a_loss_from_when_the_old_one_was_last_begun() -> None:
+def test_a_source_made_again_is_a_loss_from_when_the_old_one_was_last_begun() -> None:
     assert missed(target(table_id="two"), [binding(1, 100.0)]) == (100.0, MADE_ANEW)
     assert missed(target(table_id=""), [binding(1, 100.0)]) is None, "it does not say"
     assert missed(target(), [binding(1, 100.0, table_id="")]) is None, "it did not say"
 
 
-def test_a_binding_is_written_anew_for_another_destination_another_source_and_after_another_pipeline() -> None:
+def test_a_binding_is_written_again_for_another_destination_another_source_and_after_another_pipeline() -> None:
     mine = [binding(1, 100.0)]
     assert is_bound(target(), mine, mine)
     assert not is_bound(target(), [], [])
@@ -120,7 +120,7 @@ def test_what_merges_inserts_and_a_few_deletes_leave_is_not_emptied(now: dict[st
         {"a": (13, 13, 1)},  # truncated, and written since
         {"a": (13, 40, 9_000), "b": (14, 50, 9_000)},
         {"a": (1, 10, 100)},  # one partition dropped
-        {"a": (1, 2, 2), "b": (3, 4, 2)},  # truncated, and the server has begun to count anew
+        {"a": (1, 2, 2), "b": (3, 4, 2)},  # truncated, and the server has begun to count again
     ],
 )
 def test_a_destination_without_anything_of_before_is_emptied(now: dict[str, tuple[int, int, int]]) -> None:

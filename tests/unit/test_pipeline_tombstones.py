@@ -154,7 +154,7 @@ def test_o6_the_limit_is_durable_before_anything_is_deleted() -> None:
 
 
 def test_o6_what_turns_up_while_the_limit_is_written_keeps_its_tombstones() -> None:
-    """Catches: a look, then a promise, and an old snapshot or letter in between."""
+    """Catches: a look, then a promise, and an old snapshot or dead letter in between."""
     rows = Rows(appears=1)
     asyncio.run(cleaner(rows).clean(ORDERS))
     assert [what for what, _ in rows.done] == ["promised"]
@@ -197,7 +197,7 @@ def test_where_clickhouse_went_back_since_they_were_judged_no_tombstone_is_delet
 
 
 def test_a_cleaner_that_believes_what_a_former_session_saved_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant of the rule: nobody asks whether this session has judged the snapshots."""
+    """The mutant of the rule: no one asks whether this session has judged the snapshots."""
 
     async def believed(self: SnapshotsStanding) -> bool:
         return True

@@ -128,7 +128,7 @@ def test_inserts_a_second_stay_bounded_while_many_tables_trickle(tables: int, mo
 
 @pytest.mark.parametrize("every_seconds", [1.0, 2.0])
 def test_inserts_a_second_stay_bounded_though_many_tables_change_one_after_the_other(every_seconds: float) -> None:
-    """Catches: each table is quiet enough to be flushed at once, so none is open beside another, and nobody counts."""
+    """Catches: each table is quiet enough to be flushed at once, so none is open beside another, and no one counts."""
     tables, most_per_second = 100, 25.0
 
     async def turns(bench: Bench, every_seconds: float, seconds: float) -> None:
@@ -325,7 +325,7 @@ def test_refused_rows_are_isolated_and_buried_under_tokens_of_their_own() -> Non
             good = [row for found in bench.sink.inserted if found.table == "t" for row in values(found)]
             buried = [values(found)[0] for found in bench.sink.inserted if found.table == "dead"]
             assert good == [("a", "1"), ("d", "4")]
-            assert buried == [("s", "b"), ("other", "c")], "a letter names the shard of its row"
+            assert buried == [("s", "b"), ("other", "c")], "a dead letter names the shard of its row"
             assert (bench.ledger.frontier, other.frontier) == (mark(1), mark(2))
             tokens = [token for token, _ in bench.sink.attempts]
             assert len(tokens) == len(set(tokens))

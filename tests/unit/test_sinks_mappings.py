@@ -1,4 +1,4 @@
-"""The kept mapping: what of a destination is believed, what is new, what somebody took away."""
+"""The kept mapping: what of a destination is believed, what is new, what someone took away."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def origin_of(found: ExistingTable, name: str = CITY.name) -> Origin | None:
 
 
 @pytest.mark.parametrize("theirs", ["", "a note", "two\nlines ", "dyncdc is not here"])
-def test_a_comment_that_is_restored_leaves_what_somebody_else_wrote(theirs: str) -> None:
+def test_a_comment_that_is_restored_leaves_what_someone_else_wrote(theirs: str) -> None:
     joined = joined_comment(theirs, CITY)
     assert joined.startswith(theirs.rstrip())
     assert read_comment(joined) == Origin(CITY.path, CITY.takes)
@@ -103,7 +103,7 @@ def test_a_table_that_never_had_a_spill_column_has_lost_none() -> None:
     assert news(with_kept(table(city()), kept_of(city()))).spill == ""
 
 
-def test_a_default_over_the_spill_is_restored_and_somebody_elses_is_left_alone() -> None:
+def test_a_default_over_the_spill_is_restored_and_someone_elses_is_left_alone() -> None:
     ours, theirs = "JSONExtractString(_spill, 'a')", "'none'"
     kept = kept_of(replace(city(), default=ours), SPILL)
     assert news(with_kept(table(city(), SPILL), kept)).defaults == {CITY.name: ours}
@@ -111,7 +111,7 @@ def test_a_default_over_the_spill_is_restored_and_somebody_elses_is_left_alone()
 
 
 @pytest.mark.parametrize("theirs", ["'rest'", "concat(restored, 'x')", r"'it\'s rest'", "`the rest`"])
-def test_a_default_that_only_looks_as_if_it_named_the_spill_is_somebody_elses(theirs: str) -> None:
+def test_a_default_that_only_looks_as_if_it_named_the_spill_is_someone_elses(theirs: str) -> None:
     named = CONFIG.model_copy(update={"metadata": MetadataConfig(spill="rest")})
     listed = table(replace(city(), default=theirs), ExistingColumn("rest", "String"))
     spec = existing_table_spec(named, (KeyAttribute("id", "S"),), listed)
@@ -128,7 +128,7 @@ def test_a_default_over_the_spill_names_it(spill: str, text: str) -> None:
     assert not mentions(text, "")
 
 
-def test_a_column_that_was_made_anew_keeps_the_default_that_it_has_now() -> None:
+def test_a_column_that_was_made_again_keeps_the_default_that_it_has_now() -> None:
     before, now = "JSONExtractString(_spill, 'a')", "JSONExtract(_spill, 'a', 'Nullable(Int64)')"
     kept = kept_of(replace(city(), default=before), SPILL)
     again = with_kept(table(replace(city(kind="Nullable(Int64)"), default=now), SPILL), kept)

@@ -57,7 +57,7 @@ async def ends(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-async def test_clients_that_connect_and_say_nothing_keep_nobody_out(port: int) -> None:
+async def test_clients_that_connect_and_say_nothing_keep_no_one_out(port: int) -> None:
     silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10 * MOST)]
     assert await get(port) == 200
     oldest = [reader for reader, _ in silent[: -2 * MOST]]

@@ -1,4 +1,4 @@
-"""Logs: JSON when nobody watches, repeats counted, task names bound."""
+"""Logs: JSON when no one watches, repeats counted, task names bound."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_stream_that_cannot_be_written_raises_nothing_and_is_counted() -> None
     assert f"dyncdc_log_lines_lost_total {lost_lines():.1f}" in Metrics().render().decode()
 
 
-def test_a_pipe_that_nobody_reads_holds_nobody_up_and_is_whole_lines_again_afterwards() -> None:
+def test_a_pipe_that_no_one_reads_holds_no_one_up_and_is_whole_lines_again_afterwards() -> None:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     with os.fdopen(reader, "rb", 0) as reading, os.fdopen(writer, "w") as stream:

@@ -48,7 +48,7 @@ def test_counters_and_histograms_are_sums_and_gauges_follow_their_rules() -> Non
     assert lines.count("# TYPE dyncdc_rows_written_total counter") == 1
 
 
-def test_complete_until_is_that_of_the_slowest_and_of_nobody_where_one_is_missing() -> None:
+def test_complete_until_is_that_of_the_slowest_and_of_no_one_where_one_is_missing() -> None:
     series = 'dyncdc_complete_until_timestamp_seconds{table="orders"}'
     (one, _), (other, _) = page(1), page(1)
     one.completed("orders", 50.0)

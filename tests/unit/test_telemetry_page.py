@@ -113,7 +113,7 @@ def test_the_state_is_that_of_healthz() -> None:
     assert document.stuck[0].reason == "waiting for ClickHouse"
 
 
-def test_nothing_is_asked_of_clickhouse_while_nobody_looks() -> None:
+def test_nothing_is_asked_of_clickhouse_while_no_one_looks() -> None:
     process = Process()
     process.overview.stored.wanted.clear()  # it was asked at the start
     process.overview.activity.sample()
@@ -180,7 +180,7 @@ def test_troubles_hear_warnings_and_errors_of_the_log_and_nothing_else() -> None
 
 def test_a_task_that_moves_again_is_no_error_any_more() -> None:
     troubles = RecentErrors()
-    stuck = {"level": "error", "reason": "waiting for ClickHouse", "hint": "mend it", "hangs_in": ["a.py:1 run"]}
+    stuck = {"level": "error", "reason": "waiting for ClickHouse", "hint": "fix it", "hangs_in": ["a.py:1 run"]}
     for task in ("insert:orders", "insert:carts"):
         troubles.add({"event": "task stuck", "task": task, "seconds": 61, **stuck})
     troubles(None, "info", {"event": "task moved again", "level": "info", "task": "insert:orders"})
@@ -212,7 +212,7 @@ def test_workers_add_up_and_those_that_are_missing_are_named() -> None:
     merged = merge_documents(supervisor.document(), [told[0], (1, "ended with 1", None)], restarts=2)
     assert merged.state == "stuck"
     assert [(task.task, task.reason) for task in merged.stuck] == [("worker 1", "ended with 1")]
-    assert merged.tables[0].complete_until is None, "nobody knows how far the missing one is"
+    assert merged.tables[0].complete_until is None, "no one knows how far the missing one is"
 
 
 def test_a_document_of_the_next_version_is_still_understood() -> None:

@@ -86,7 +86,7 @@ def test_a_cause_is_named_rather_than_those_who_wait_for_its_memory() -> None:
         assert [stuck.name for stuck in health.stuck()] == ["insert:orders"]
 
 
-def test_budget_that_nobody_gives_back_is_not_healthy() -> None:
+def test_budget_that_no_one_gives_back_is_not_healthy() -> None:
     clock = Clock()
     health = TaskHealth(60.0, clock)
     with health.task("insert:orders") as insert, health.task("shard:orders:1") as shard:

@@ -59,5 +59,5 @@ async def test_the_watchdog_is_fed_several_times_per_period(
     assert [receiver.recv(100) for _ in range(4)] == [b"WATCHDOG=1"] * 4
 
 
-async def test_nobody_to_feed_ends_at_once() -> None:
+async def test_no_one_to_feed_ends_at_once() -> None:
     await systemd.feed_watchdog({})

@@ -1,4 +1,4 @@
-"""Assembly: everything that one life of the pipeline reads and writes, checked first, made then.
+"""Assembly: everything that one session of the pipeline reads and writes, checked first, made then.
 
 All that can be wrong in the configuration is found before anything is created, so a mistake leaves nothing half-made.
 """
@@ -128,10 +128,10 @@ async def look_again(context: AppContext, one: Unusable, before: DyncdcError) ->
 
 
 async def assemble_first(context: AppContext, *, once: bool) -> Assembly:
-    """The same at the start of a process: exit 2, after which nobody starts it again, is for the configuration alone.
+    """The same at the start of a process: exit 2, after which no one starts it again, is for the configuration alone.
 
     What AWS answers, and whether a table's changes are delivered, is another tomorrow. Raises ConfigError, FatalError,
-    and RetryableError when no table can be used yet. ``once``: somebody waits for all of them.
+    and RetryableError when no table can be used yet. ``once``: someone waits for all of them.
     """
     try:
         return await assemble(context, strict=once)

@@ -1,6 +1,6 @@
 """A start that is refused because a table's destination is off is the only one to see it: its gap is written down.
 
-Once somebody has switched it on again, AWS says nothing of the time in between.
+Once someone has switched it on again, AWS says nothing of the time in between.
 """
 
 from __future__ import annotations

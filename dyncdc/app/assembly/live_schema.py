@@ -29,7 +29,7 @@ from .table_plans import PreparedTable
 
 @dataclass(slots=True)
 class LiveSchema:
-    """Implements ``evolving.Columns`` over ClickHouse. Of one life."""
+    """Implements ``evolving.Columns`` over ClickHouse. Of one session."""
 
     clickhouse: ClickHouse
     cluster: str | None
@@ -39,7 +39,7 @@ class LiveSchema:
     health: TaskHealth = field(default_factory=TaskHealth)
     evolving: dict[str, EvolvingTable] = field(default_factory=dict)
     kept: dict[str, Mapping[str, StoredColumn]] = field(default_factory=dict)
-    """What is kept of each mapping since this life began to change it."""
+    """What is kept of each mapping since this session began to change it."""
     watch: SchemaCheck = field(init=False)
     evolution: SchemaEvolution = field(init=False)
 
@@ -88,7 +88,7 @@ class LiveSchema:
         known = self.kept.get(table) or prepared.table.stored
         existing = await read_destination(self.clickhouse, destination, known)
         if existing is None or existing.uuid != prepared.uuid:
-            raise DestinationChangedError(f"reading the columns of {destination}: it is gone, or was made anew")
+            raise DestinationChangedError(f"reading the columns of {destination}: it is gone, or was recreated")
         spec = existing_table_spec(prepared.config, prepared.spec.keys, existing)
         refused = incompatibilities(existing, spec, self.cluster)
         if refused:
@@ -96,7 +96,7 @@ class LiveSchema:
         if spec.spill_column != prepared.spec.spill_column:  # former rows were written without it
             raise DestinationChangedError(f"reading the columns of {destination}: its spill column is another")
         narrowed = mapping_news(existing, spec).narrowed
-        if narrowed:  # a new life loads the table anew, and keeps the type only then
+        if narrowed:  # a new session loads the table again, and keeps the type only then
             raise DestinationChangedError(f"reading the columns of {destination}: {narrowed[0]}")
         self._exchange(spec, existing)
         await refresh_view(self.clickhouse, spec, self.cluster)

@@ -1,4 +1,4 @@
-"""The mapping of each destination, kept in a table of dyncdc's own; what somebody took from its columns is restored."""
+"""The mapping of each destination, kept in a table of dyncdc's own; what someone took from its columns is restored."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ async def _restore(
         health.log_error(f"{what} not restored", table=table.name, column=name, error=str(error), hint=error.hint)
     else:
         health.log_error(
-            f"{what} restored", table=table.name, column=name, hint="somebody had taken it away; rows are right"
+            f"{what} restored", table=table.name, column=name, hint="someone had taken it away; rows are right"
         )

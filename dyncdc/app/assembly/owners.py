@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 async def with_owner(context: AppContext, planned: TablePlanned, table: ExistingTable) -> TablePlanned:
     """Refuse a destination that holds the rows of another table, or that another pipeline writes now.
 
-    Says what the first load does to rows that nobody of us has written.
+    Says what the first load does to rows that no one of us has written.
     """
     clickhouse, pipeline = context.clickhouse, context.config.pipeline
     present = await context.retry(lambda: present_tables(clickhouse, [DESTINATIONS, MEMBERS, SNAPSHOTS]))

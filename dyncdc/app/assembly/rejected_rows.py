@@ -15,7 +15,7 @@ from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 from dyncdc.schema.types.encodings import load_cells
 
 REFUSED: Final = "refused_by_clickhouse"
-"""Reason of such a letter. Its ``raw`` is the record, as in any other; where that could not be read again, the row."""
+"""Reason of such a dead letter. Its ``raw`` is the record, as in any other; the row where that is gone."""
 
 ROW: Final = "dyncdc_row"
 """The only member of a ``raw`` that is a row: ``{"dyncdc_row": {"table": destination, "columns": {name: value}}}``.
@@ -26,21 +26,21 @@ Values that are no text at all (raw bytes) stand in base64 in a further member, 
 
 @dataclass(frozen=True, slots=True)
 class RejectedRowRecords:
-    """Makes letters for the writer. ``tables``: DynamoDB's name by destination; ``count`` gets it with the reason."""
+    """Makes dead letters for the writer. ``tables``: DynamoDB's name by destination; ``count`` takes both."""
 
     pipeline: str
     tables: Mapping[str, str]
     count: Callable[[str, str], None] = field(default=lambda _table, _reason: None)
     keepable: Callable[[str, bytes], bytes] = field(default=lambda _table, record: record)
-    """What a letter may keep of a record of a table: not what is masked or left out."""
+    """What a dead letter may keep of a record of a table: not what is masked or left out."""
 
     def name(self, row: RejectedRow) -> DeadLetter:
-        """What the letter will say."""
+        """What the dead letter will say."""
         table = self.tables.get(row.block.table, row.block.table)
         return DeadLetter(0, row.position, table, REFUSED, row.error.column)
 
     def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
-        """Return the letter; its id is that of any letter of this record."""
+        """Return the dead letter; its id is that of any dead letter of this record."""
         dead_letter = self.name(row)
         dead_letters = DeadLetterRows(self.pipeline, row.shard.source, row.shard.id)
         dead_letters.add(
@@ -54,12 +54,12 @@ class RejectedRowRecords:
         self.count(dead_letter.table, dead_letter.reason)
         block = dead_letters.block()
         if block is None:
-            raise AssertionError("a letter was added")
+            raise AssertionError("a dead letter was added")
         return block
 
 
 def row_as_raw(block: Block) -> bytes:
-    """Return a block's only row as what a letter holds instead of a record that is gone."""
+    """Return a block's only row as what a dead letter holds instead of a record that is gone."""
     plain: list[bytes] = []
     encoded: dict[str, str] = {}
     for name, cell in zip(block.columns, block.cells, strict=True):
@@ -73,7 +73,7 @@ def row_as_raw(block: Block) -> bytes:
 
 
 def row_of_raw(raw: bytes) -> tuple[str, dict[str, object]]:
-    """Return what such a letter holds: the destination, and the values by column; raw bytes as bytes."""
+    """Return what such a dead letter holds: the destination, and the values by column; raw bytes as bytes."""
     row = orjson.loads(raw)[ROW]
     values: dict[str, object] = dict(row["columns"])
     values |= {name: base64.b64decode(text) for name, text in row.get("base64", {}).items()}

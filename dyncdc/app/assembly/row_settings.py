@@ -1,6 +1,6 @@
-"""What each life does before it writes rows: it notes what decides them, and what former rows are under other settings.
+"""Records the settings that decide the rows before a session writes any, and finds rows written under others.
 
-Rows that a fresh snapshot makes right are a gap, which recovery closes as configured; of all others somebody is told.
+Rows that a fresh snapshot makes right are a gap, which recovery closes as configured; of all others someone is told.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ def row_settings(config: TableConfig, spec: TableSpec) -> RowSettings:
 
 
 def unrepeatable(config: TableConfig) -> str:
-    """Why a table cannot be loaded anew, "" when it can."""
+    """Why a table cannot be reloaded, "" when it can."""
     if config.snapshot.method == "none":
-        return 'snapshot.method is "none": set "scan", or "export", to load it anew'
+        return 'snapshot.method is "none": set "scan", or "export", to load it again'
     return "snapshot.export_arn names one export: name a bucket instead" if config.snapshot.export_arn else ""
 
 
 async def note_settings(
     context: AppContext, assembly: Assembly, epoch: int, metrics: Metrics, health: TaskHealth
 ) -> dict[str, str]:
-    """Note the settings and mappings of the life of this epoch, and make durable what former rows need.
+    """Note the settings and mappings of the session of this epoch, and make durable what former rows need.
 
     Returns, by table, what health must name. Before anything is read or written, and after the session was claimed:
     what a process notes that then gives way to another one would count as what the rows of that one are under.

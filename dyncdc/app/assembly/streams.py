@@ -22,7 +22,7 @@ from .table_plans import PreparedTable
 
 
 class NotDelivered(UnusableTableError):
-    """A table's changes do not go to the stream: somebody has to switch its streaming destination on."""
+    """A table's changes do not go to the stream: someone has to switch its streaming destination on."""
 
 
 async def open_stream_of(

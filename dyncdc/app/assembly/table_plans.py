@@ -174,7 +174,7 @@ async def _seen(context: AppContext, config: TableConfig, keys: Sequence[KeyAttr
 
 
 async def _with_versions(context: AppContext, planned: TablePlanned, table: ExistingTable) -> TablePlanned:
-    """Look at the versions that somebody else wrote: what is greater than ours can never be replaced."""
+    """Look at the versions that someone else wrote: what is greater than ours can never be replaced."""
     if planned.refused or not made_by_others(table):
         return planned
     versions = await context.retry(lambda: read_versions(context.clickhouse, table))
@@ -277,7 +277,7 @@ def _spec_of(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingT
 
 @contextmanager
 def _as_it_stands() -> Iterator[None]:
-    """What does not fit a table that is there may fit once somebody has mended that: it is about this table alone."""
+    """What does not fit a table that is there may fit once someone has fixed that: it is about this table alone."""
     try:
         yield
     except ConfigError as error:
@@ -323,7 +323,7 @@ async def own_tables_to_make(clickhouse: ClickHouse, startup_retry: StartupRetry
     if cluster and alone:
         raise ConfigError(
             f"using clickhouse.cluster {cluster}: {', '.join(alone)} are of one server only",
-            hint="they were made without the cluster: use another database, or drop them and begin anew",
+            hint="they were made without the cluster: use another database, or drop them and start over",
         )
     return [] if len(present) == len(own_tables()) else own_statements(cluster)
 
@@ -345,7 +345,7 @@ def _made_by(statement: str) -> str:
 async def _prepared(context: AppContext, plan: TablePlanned) -> PreparedTable:
     table = await context.retry(lambda: read_destination(context.clickhouse, plan.config.destination))
     if table is None:
-        # dropped by somebody, or ClickHouse went back just now: beginning over makes it again
+        # dropped by someone, or ClickHouse went back just now: beginning over makes it again
         raise TableGoneError(
             f"creating {plan.config.destination}: it is not there afterwards", hint="check the grants of the user"
         )

@@ -1,4 +1,4 @@
-"""The clean-up of tombstones beside a life of the pipeline, for the tables that ask for it."""
+"""The clean-up of tombstones beside a session of the pipeline, for the tables that ask for it."""
 
 from __future__ import annotations
 

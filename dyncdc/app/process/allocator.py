@@ -30,7 +30,7 @@ def tune_allocator(budget_bytes: int) -> None:
     CPU time of a record (measured). ``MALLOC_…`` in the environment, and what ``GLIBC_TUNABLES`` says of it, is left to
     whoever set it; other C libraries than glibc have no such setting.
 
-    Once in each life: what the life before has left behind is looked through first, or it would stay for ever.
+    Once in each session: what the session before has left behind is looked through first, or it would stay forever.
     """
     gc.unfreeze()
     gc.collect()

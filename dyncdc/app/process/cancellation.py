@@ -1,6 +1,6 @@
 """Stragglers: tasks that were asked to end and go on. A library that swallows a cancellation must not keep the process.
 
-Whoever waits for such a task waits for ever: the daemon would neither work nor end, and look healthy.
+Whoever waits for such a task waits forever: the daemon would neither work nor end, and look healthy.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def is_gone(mark: str) -> bool:
     except ProcessLookupError:
         return True
     except OSError:
-        pass  # it is there, and somebody else's
+        pass  # it is there, and someone else's
     return _began(int(pid)) not in (began, None)
 
 

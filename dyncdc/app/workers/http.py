@@ -121,7 +121,7 @@ class WorkerPages:
 
     async def _livez(self, _: web.Request) -> web.Response:
         """This process's own loop turns. A worker whose loop does not is killed and started again, and so are the dead:
-        to restart all for the sake of one would help nobody.
+        to restart all for the sake of one would help no one.
         """
         return web.Response(text="live\n")
 

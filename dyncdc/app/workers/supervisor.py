@@ -112,7 +112,7 @@ async def run_workers(
     """Supervise until a signal, or with ``once`` until all workers are done; return the exit code.
 
     ``division``: whose part the workers share. ``arguments``: of ``dyncdc run``, for each worker. ``read``: reads the
-    configuration anew at SIGHUP. ``take_over``: the first start of a worker waits for no other process. Raises
+    configuration again at SIGHUP. ``take_over``: the first start of a worker waits for no other process. Raises
     ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
     """
     if config.limits.memory_bytes // config.limits.workers < MINIMUM_MEMORY_BYTES:

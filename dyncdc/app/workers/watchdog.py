@@ -1,6 +1,6 @@
 """The guard of a worker: kills one that does not answer any more, so that its supervisor starts it again.
 
-It asks for ``/livez`` only, which answers while the event loop turns: an outage of ClickHouse or AWS kills nobody.
+It asks for ``/livez`` only, which answers while the event loop turns: an outage of ClickHouse or AWS kills no one.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from .layout import CompiledTable, Told
 
 
 class Compiled:
-    """The reader of some plans, and which of them it knows. Made anew when a plan is exchanged."""
+    """The reader of some plans, and which of them it knows. Recreated when a plan is exchanged."""
 
     def __init__(self, plans: Sequence[TablePlan]) -> None:
         self.plans = tuple(plans)
@@ -55,7 +55,7 @@ class Compiled:
 
 
 def compile_table(plan: TablePlan) -> CompiledTable | None:
-    """Compile one table, None where only the exact path will do."""
+    """Compile one table, None where only the reference path will do."""
     try:
         return CompiledTable(plan)
     except ValueError:
@@ -110,7 +110,7 @@ class _SubBatch:
             decoded.outside[plan.source_table] = outside
 
     def _keep_changes(self, history: HistoryPlan, told: Told) -> None:
-        """Make the rows of a table's history, those of the exact path apart."""
+        """Make the rows of a table's history, those of the reference path apart."""
         _, _, _, times, numbers, *_, changes = told
         shard, positions = self.batch.shard, self._positions
         for change, microseconds, number in zip(changes, times, numbers, strict=True):
@@ -125,13 +125,13 @@ class _SubBatch:
             self._changes.append((number, history, row))
 
     def count_without_row(self, numbers: set[int]) -> None:
-        """Count the records that took the exact path and have no row; ``numbers``: those that have one."""
+        """Count the records that took the reference path and have no row; ``numbers``: those that have one."""
         for number, single in self._singles.found.items():
             if number not in numbers:
                 self.batch.count(single.table)
 
     def close(self) -> Decoded:
-        """Return the whole: blocks in the order of their first rows; those of the exact path follow."""
+        """Return the whole: blocks in the order of their first rows; those of the reference path follow."""
         self.batch.decoded.blocks += [block for _, block in sorted(self._blocks, key=itemgetter(0))]
         changes = self._changes
         changes += [(number, *one.change[:2]) for number, one in self._singles.found.items() if one.change is not None]
@@ -179,7 +179,7 @@ class CompiledStreamDecoder(StreamDecoder):
         return sub_batch.close()
 
     def _exactly(self, others: Mapping[str, list[int]], singles: ReferenceRecords, batch: SubBatch) -> None:
-        """Send the records of tables that the reader does not know down the exact path, in their order."""
+        """Send the records of tables that the reader does not know down the reference path, in their order."""
         slow = [number for table, numbers in others.items() if table in self._plans for number in numbers]
         index = self._compiled.index
         slow += [n for n, one in singles.found.items() if one.table in self._plans and one.table not in index]
@@ -238,7 +238,7 @@ class CompiledSnapshotDecoder(SnapshotDecoder):
 
 
 def _positions_suit(plans: Iterable[TablePlan], positions: Iterable[Position]) -> bool:
-    """Whether all positions are such as the tables take: what is wrong with one is for the exact path to say."""
+    """Whether all positions are such as the tables take: what is wrong with one is for the reference path to say."""
     if any(plan.wide_version for plan in plans):
         return all(map(_is_sequence_number, positions))
     return not any(plan.history for plan in plans) or all(map(is_sequence_number, positions))

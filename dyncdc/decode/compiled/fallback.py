@@ -1,4 +1,4 @@
-"""The exact path for single records and single values of one sub-batch."""
+"""The reference path for single records and single values of one sub-batch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ReferenceRecord(SubBatch):
 
 
 class ReferenceRecords:
-    """The records of a sub-batch that took the exact path, by their number in it."""
+    """The records of a sub-batch that took the reference path, by their number in it."""
 
     def __init__(self, decode: Callable[[int, ReferenceRecord], None], pipeline: str, chunk: RawChunk) -> None:
         self._decode = decode
@@ -80,9 +80,9 @@ class ReferenceRecords:
 
 
 class Fallback:
-    """Values that the compiled reader does not know how to take, each down the exact path alone.
+    """Values that the compiled reader does not know how to take, each down the reference path alone.
 
-    ``levels``: how deep inside a document the exact path meets the values of an item.
+    ``levels``: how deep inside a document the reference path meets the values of an item.
     """
 
     def __init__(self, tables: tuple[CompiledTable, ...], levels: int) -> None:
@@ -123,7 +123,7 @@ class Fallback:
     def report(self, refused: int = -1) -> None:
         """Tell of attributes without a column, in the order of their records: to those that come late fewer listen.
 
-        ``refused``: the record that takes the exact path after all, which tells of it itself, right after this.
+        ``refused``: the record that takes the reference path after all, which tells of it itself, right after this.
         """
         for (table, number), kept in self._news.items():
             unmapped = self._tables[table].plan.unmapped
@@ -133,7 +133,7 @@ class Fallback:
 
 
 def parsed(raw: bytes, levels: int) -> object:
-    """Parse a value as deep inside a document as the exact path meets it. Raises orjson.JSONDecodeError."""
+    """Parse a value as deep inside a document as the reference path meets it. Raises orjson.JSONDecodeError."""
     if levels == 0:
         return cast(object, orjson.loads(raw))
     found: list[object] = orjson.loads(b"%b%b%b" % (b"[" * levels, raw, b"]" * levels))

@@ -53,8 +53,8 @@ cells of the old and of the new image, and that of the event's id, if it has one
 
 Told = tuple[int, list[bytes], list[bytes], list[int], list[int], int, int, list[ChangeTold | None]]
 """What was read of one table: which of the reader's it is, its columns, the key and the time of each row, the number of
-its record, how many values the spill keeps or have no place (rows of the exact path are not in these two), and what
-the history needs of each row, nothing without one, None for rows of the exact path."""
+its record, how many values the spill keeps or have no place (rows of the reference path are not in these two), and what
+the history needs of each row, nothing without one, None for rows of the reference path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class CompiledTable:
     """One table as ``Reader`` takes it. ``told`` is its argument; ``indexes``: the columns that an attribute fills."""
 
     def __init__(self, plan: TablePlan) -> None:
-        """Compile. Raises ValueError for a table that only the exact path knows how to read."""
+        """Compile. Raises ValueError for a table that only the reference path knows how to read."""
         spec = plan.spec
         hidden = {path[0] for path in (*spec.redaction.exclude, *spec.redaction.mask)}
         if not is_understood(spec):
@@ -112,7 +112,7 @@ class CompiledTable:
 
     @property
     def open(self) -> bool:
-        """Whether attributes without a column must be taken note of, which only the exact path does."""
+        """Whether attributes without a column must be taken note of, which only the reference path does."""
         unmapped = self.plan.unmapped
         return self.has_spill and unmapped is not None and not unmapped.closed
 
@@ -166,7 +166,7 @@ def is_understood(spec: TableSpec | ColumnSpec) -> bool:
 
 
 def kind_of(column: ColumnSpec) -> Kind | None:
-    """Return what a column makes of the type that it takes first, None where only the exact path will do."""
+    """Return what a column makes of the type that it takes first, None where only the reference path will do."""
     if not is_understood(replace(column, encoding="")):
         return None
     codec = compile_type(column.type, column.encoding)

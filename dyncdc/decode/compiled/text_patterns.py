@@ -1,6 +1,6 @@
 """Regular expressions for the texts that a column type takes as they are: in canonical form, and within its range.
 
-They may refuse what the exact path accepts, never the other way round.
+They may refuse what the reference path accepts, never the other way round.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class LocalAws:
         """
         arguments = ("-m", "dyncdc.emulator.aws", "--port", str(self._port), "--until-stdin-closes")
         pipe = asyncio.subprocess.PIPE
-        self._said = tempfile.TemporaryFile()  # not a pipe: one that nobody reads fills up and stops the child
+        self._said = tempfile.TemporaryFile()  # not a pipe: one that no one reads fills up and stops the child
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, *arguments, stdin=pipe, stdout=pipe, stderr=self._said, start_new_session=True
         )  # a session of its own: Ctrl-C is for the parent, which still drains against this child

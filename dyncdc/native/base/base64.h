@@ -8,7 +8,7 @@
 
 #define NOT_A_LETTER 0x80000000u
 
-/* What each of the four letters of a group stands for, in its place. */
+/* What each of the four dead letters of a group stands for, in its place. */
 static uint32_t letters[4][256];
 
 static void letters_prepare(void)
@@ -39,7 +39,7 @@ AVX2 static inline __m256i where(__m256i mask, int value)
     return _mm256_and_si256(mask, _mm256_set1_epi8((char)value));
 }
 
-/* Decode from the front while there are only letters and room to write beyond them. */
+/* Decode from the front while there are only dead letters and room to write beyond them. */
 AVX2 static void decode_many(const unsigned char **at, const unsigned char *end, char **out)
 {
     /* of each four bytes the lower three, the highest of them first; then without the gap between the halves */

@@ -1,4 +1,4 @@
-/* Compact JSON, read strictly: what is not plainly right is refused, and goes to the exact path, which judges it.
+/* Compact JSON, read strictly: what is not plainly right is refused, and goes to the reference path, which judges it.
 
    Readers answer 1 when they have read something, 0 when it is not plain, -1 with a Python exception set. They never
    read at or behind `end`. White space is not plain: neither DynamoDB's stream nor its exports have any. */

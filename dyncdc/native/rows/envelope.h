@@ -99,7 +99,7 @@ static int read_change(Cursor *cursor, Change *change)
            change->keys.at != NULL;
 }
 
-/* Microseconds since the epoch; 0 for what the exact path must judge. */
+/* Microseconds since the epoch; 0 for what the reference path must judge. */
 static uint64_t time_of(const Change *change)
 {
     uint64_t time = 0;

@@ -6,7 +6,7 @@
 #include "envelope.h"
 #include "items.h"
 
-/* Have the exact path make the cell of an image: bytes, or None for what is none. */
+/* Have the reference path make the cell of an image: bytes, or None for what is none. */
 static int odd_image(Reader *reader, Table *table, Cursor image, PyObject **cell)
 {
     PyObject *told = PyObject_CallFunction(reader->odd, "nnOy#", (Py_ssize_t)(table - reader->tables), reader->number,

@@ -1,4 +1,4 @@
-/* Items into rows: what is not plain goes to the exact path, value by value; what has no column goes to the spill. */
+/* Items into rows: what is not plain goes to the reference path, value by value; what has no column goes to the spill. */
 
 #ifndef DYNCDC_ITEMS_H
 #define DYNCDC_ITEMS_H
@@ -36,7 +36,7 @@ static int keep_value(Reader *reader, const Text *name, Cursor *cursor)
     return put;
 }
 
-/* Take what the exact path says of a value: None, if the record as a whole is for it, or (cells, kept, outside). */
+/* Take what the reference path says of a value: None, if the record as a whole is for it, or (cells, kept, outside). */
 static int take_odd(Reader *reader, Table *table, const Text *name, int mapped, PyObject *told)
 {
     PyObject *cells, *kept;
@@ -68,7 +68,7 @@ static int take_odd(Reader *reader, Table *table, const Text *name, int mapped, 
     return rest_end(reader, &entry) < 0 ? -1 : 1;
 }
 
-/* Take one value down the exact path. The cursor is before it. */
+/* Take one value down the reference path. The cursor is before it. */
 static int put_odd(Reader *reader, Table *table, const Text *name, int mapped, Cursor *cursor)
 {
     const char *start = cursor->at;

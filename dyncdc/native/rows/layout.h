@@ -7,7 +7,7 @@
 
 /* What a column makes of a value. The numbers are those of compiled/tables.py. */
 enum Kind {
-    K_ODD, /* every value goes to the exact path */
+    K_ODD, /* every value goes to the reference path */
     K_TEXT,
     K_CHECKED, /* a text that a predicate knows */
     K_INTEGER,
@@ -63,13 +63,13 @@ typedef struct {
     Py_ssize_t width;
     PyObject *absents; /* tuple of bytes: a cell for each column */
     Py_ssize_t spill, deleted; /* columns, or -1 */
-    int open;                  /* names without a column go to the exact path, which takes note of them */
+    int open;                  /* names without a column go to the reference path, which takes note of them */
     int ignores_deletes, keeps_expired, has_history;
-    int hides; /* parts of an item are not for everybody: images are for the exact path */
+    int hides; /* parts of an item are not for everybody: images are for the reference path */
     /* of this sub-batch */
     long row;
     PyObject *key_cells, *times, *numbers;
-    PyObject *changes; /* where there is a history: what it needs of each row, None for rows of the exact path */
+    PyObject *changes; /* where there is a history: what it needs of each row, None for rows of the reference path */
     Py_ssize_t spilled, outside;
     Py_ssize_t row_spilled, row_outside;
 } Table;

@@ -1,4 +1,4 @@
-/* Records into rows of their tables. A record that is not plain as a whole goes to the exact path. */
+/* Records into rows of their tables. A record that is not plain as a whole goes to the reference path. */
 
 #ifndef DYNCDC_RECORDS_H
 #define DYNCDC_RECORDS_H
@@ -55,7 +55,7 @@ static PyObject *key_of(Table *table, Buffer *scratch)
     return PyBytes_FromStringAndSize(scratch->data, scratch->used ? scratch->used - 1 : 0);
 }
 
-/* `change`: what the history needs of it, where there is one; NULL for a row of the exact path. */
+/* `change`: what the history needs of it, where there is one; NULL for a row of the reference path. */
 static int row_end(Reader *reader, Table *table, PyObject *key, uint64_t time, PyObject *change)
 {
     if (table->has_history && PyList_Append(table->changes, change != NULL ? change : Py_None) < 0) {
@@ -97,7 +97,7 @@ static Table *find_table(Reader *reader, const Text *name)
     return NULL;
 }
 
-/* Count a record of a table that nobody here knows. */
+/* Count a record of a table that no one here knows. */
 static int note_other(Reader *reader, const Text *name, PyObject *others)
 {
     PyObject *key = PyUnicode_DecodeUTF8(name->data, name->size, NULL);
@@ -172,7 +172,7 @@ static int read_rest(Taking *taking, Change *change, PyObject *others)
     if (time == 0 || (removed && table->ignores_deletes) || (!removed && change->image.at == NULL))
         return 0;
     if (removed && has_identity(change)) {
-        if (table->keeps_expired || (table->has_history && !is_ttl(change))) /* who it was is for the exact path to say */
+        if (table->keeps_expired || (table->has_history && !is_ttl(change))) /* who it was is for the reference path to say */
             return 0;
     }
     if (taking->table == NULL) {
@@ -217,7 +217,7 @@ static int read_line(Reader *reader, Cursor *cursor, uint64_t time)
     return put;
 }
 
-/* Have the exact path judge a record: None, if it has no row, or (table, cells, key, microseconds). */
+/* Have the reference path judge a record: None, if it has no row, or (table, cells, key, microseconds). */
 static int take_exact(Reader *reader)
 {
     PyObject *told = PyObject_CallFunction(reader->exact, "n", reader->number), *cells, *key;

@@ -1,5 +1,5 @@
 /* Change records and lines of an export into columns of cells: the plain ones, which are nearly all. What is not plain
-   is handed to the exact path, a value or a record at a time. Same results as the exact path, byte for byte. */
+   is handed to the reference path, a value or a record at a time. Same results as the reference path, byte for byte. */
 
 #define PY_SSIZE_T_CLEAN
 #include "records.h"
@@ -31,7 +31,7 @@ static int read_all(Reader *reader, PyObject *records, unsigned long long time, 
             PyErr_SetString(PyExc_TypeError, "a record is not bytes");
             return -1;
         }
-        Py_INCREF(record); /* the exact path runs code of its own */
+        Py_INCREF(record); /* the reference path runs code of its own */
         Cursor cursor = {PyBytes_AS_STRING(record), PyBytes_AS_STRING(record) + PyBytes_GET_SIZE(record)};
         int read = time ? read_line(reader, &cursor, time) : read_record(reader, &cursor, others);
         if (read == 0)
@@ -66,7 +66,7 @@ static PyObject *found_tables(Reader *reader)
     return found;
 }
 
-/* Keep nothing of a sub-batch but buffers of the usual size: nobody counts what is held here. */
+/* Keep nothing of a sub-batch but buffers of the usual size: no one counts what is held here. */
 static void let_go(Reader *reader)
 {
     for (Py_ssize_t index = 0; index < reader->count; index++) {

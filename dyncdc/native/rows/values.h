@@ -104,7 +104,7 @@ static int put_number(Buffer *out, const Quote *quote, const Number *number)
     return put_between(out, quote, number->data, number->size);
 }
 
-/* The values of base64's letters, 64 for anything else. */
+/* The values of base64's dead letters, 64 for anything else. */
 static unsigned char base64_values[256];
 
 static void base64_prepare(void)

@@ -36,10 +36,10 @@ def _of_columns(planned: TablePlanned) -> Iterator[Finding]:
     for name in news.dropped:
         yield Finding("warning", subject, f"its column {name} was dropped, and the values in it", snapshot)
     for words in news.narrowed:
-        yield Finding("warning", subject, f"{words}: ALTER may have changed values", "the next start loads it anew")
+        yield Finding("warning", subject, f"{words}: ALTER may have changed values", "the next start loads it again")
     for column in news.comments:
         todo = "the next start restores it; rows do not depend on it"
-        yield Finding("warning", subject, f"somebody took the comment of its column {column.name}", todo)
+        yield Finding("warning", subject, f"someone took the comment of its column {column.name}", todo)
 
 
 def _of_settings(planned: TablePlanned, past: Sequence[RecordedSettings]) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def _of_settings(planned: TablePlanned, past: Sequence[RecordedSettings]) -> Ite
     shown = shown_columns(table, spec)
     why_not = unrepeatable(planned.config)
     for effect in effects(past, table.uuid, row_settings(planned.config, spec), shown):
-        todo = why_not or "the next start loads it anew" if effect.mends == "snapshot" else ""
+        todo = why_not or "the next start loads it again" if effect.mends == "snapshot" else ""
         yield _finding(planned, effect, effect.words, todo)
     for index in range(1, len(past)):
         if past[index].uuid != table.uuid:

@@ -47,7 +47,7 @@ DISTRIBUTION_COMMAND = (
 
 TABLE_STATES: Mapping[str, tuple[Level, str]] = {
     "CREATING": ("warning", "wait until it is ACTIVE"),
-    "DELETING": ("error", "name another table, or make it anew"),
+    "DELETING": ("error", "name another table, or make it again"),
     "ARCHIVING": ("error", "give DynamoDB its KMS key back; what is archived comes back from a backup only"),
     "ARCHIVED": ("error", "restore it from its backup: DynamoDB has archived it as its KMS key was away"),
     "INACCESSIBLE_ENCRYPTION_CREDENTIALS": ("error", "give DynamoDB the KMS key of the table back, within seven days"),

@@ -11,7 +11,7 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact about the setup. ``subject`` is what it is about, ``todo`` the command or change that mends it."""
+    """One fact about the setup. ``subject`` is what it is about, ``todo`` the command or change that fixes it."""
 
     level: Level
     subject: str

@@ -102,7 +102,7 @@ def _cell(column: ColumnSpec, value: Mapping[str, object]) -> bytes | None:
 
 
 def _showing_defaults(subject: str, spec: TableSpec) -> Iterator[Finding]:
-    """Columns where nobody can tell a default from a value."""
+    """Columns where no one can tell a default from a value."""
     found = []
     for column in spec.columns:
         codec = compile_type(column.type, column.encoding)

@@ -13,37 +13,37 @@ from dyncdc.errors import ConfigError
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, StoredDeadLetter
 
 SHORT_ID = 12
-"""Digits of an id that a list shows. Any beginning that only one letter has will do where an id is wanted."""
+"""Digits of an id that a list shows. Any beginning that only one dead letter has will do where an id is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Some letters, newest first, without their records; ``open`` is how many are open in all."""
+    """Some dead letters, newest first, without their records; ``open`` is how many are open in all."""
 
     dead_letters: Sequence[StoredDeadLetter]
     open: int
 
 
 class DeadLetterReader:
-    """The letters of one pipeline, for one command."""
+    """The dead letters of one pipeline, for one command."""
 
     def __init__(self, store: ClickHouseDeadLetters, startup_retry: StartupRetry) -> None:
         self._store = store
         self._startup_retry = startup_retry
 
     async def list(self, *, table: str | None, closed: bool, limit: int) -> Listed:
-        """List letters; with ``closed`` those too that were replayed or dropped."""
+        """List dead letters; with ``closed`` those too that were replayed or dropped."""
         dead_letters = await self._startup_retry(
             lambda: self._store.find(table=table, only_open=not closed, limit=limit)
         )
         return Listed(dead_letters, await self._startup_retry(lambda: self._store.count_open(table=table)))
 
     async def show(self, given: str) -> StoredDeadLetter:
-        """One letter with its record. Raises ConfigError when no letter, or more than one, begins with ``given``."""
+        """One dead letter with its record. Raises ConfigError when none, or more than one, begins with ``given``."""
         return await self._one(given, with_raw=True)
 
     async def select(self, given: Sequence[str], *, table: str | None) -> Sequence[StoredDeadLetter]:
-        """The letters meant by ids, or all open ones, or those of one table. Raises ConfigError."""
+        """The dead letters meant by ids, or all open ones, or those of one table. Raises ConfigError."""
         if given:
             found = {dead_letter.id: dead_letter for dead_letter in [await self._one(each) for each in given]}
             strangers = [
@@ -55,13 +55,13 @@ class DeadLetterReader:
         return await self._startup_retry(lambda: self._store.find(table=table))
 
     async def drop(self, dead_letters: Sequence[StoredDeadLetter]) -> int:
-        """Close letters for good, unreplayed; return how many of them were open."""
+        """Close dead letters for good, unreplayed; return how many of them were open."""
         ids = [dead_letter.id for dead_letter in dead_letters if dead_letter.replayed_at is None]
         await self._startup_retry(lambda: self._store.close(ids, dropped=True))
         return len(ids)
 
     async def forget(self, days: int) -> int:
-        """Delete letters that were closed more than so many days ago; return how many."""
+        """Delete dead letters that were closed more than so many days ago; return how many."""
         return await self._startup_retry(lambda: self._store.forget_closed(days))
 
     async def _one(self, given: str, *, with_raw: bool = False) -> StoredDeadLetter:
@@ -82,7 +82,7 @@ class DeadLetterReader:
 
 @asynccontextmanager
 async def open_dead_letters(config: Config) -> AsyncIterator[DeadLetterReader]:
-    """The letters of the configured pipeline. Raises ConfigError, FatalError."""
+    """The dead letters of the configured pipeline. Raises ConfigError, FatalError."""
     with limited(config, "dead-letters") as startup_retry:
         async with open_clickhouse(config, startup_retry) as clickhouse:
             yield DeadLetterReader(ClickHouseDeadLetters(clickhouse, config.pipeline), startup_retry)

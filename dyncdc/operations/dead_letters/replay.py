@@ -1,7 +1,7 @@
 """``dyncdc dead-letters replay``: records become rows after all, by the present mapping and at their original version.
 
 A record's version comes from the record, a snapshot line's from its snapshot, so rows that are newer keep winning.
-Where a row of the same version stands already, nobody can tell which is newer: the item itself is read again.
+Where a row of the same version stands already, no one can tell which is newer: the item itself is read again.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ LETTERS_AT_ONCE: Final = 50
 
 @dataclass(slots=True)
 class Replayed:
-    """What came of it. ``failed``: why, by the id of the letter; those stay open."""
+    """What came of it. ``failed``: why, by the id of the dead letter; those stay open."""
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
 class _CannotReplay(Exception):
-    """Why one letter stays."""
+    """Why one dead letter stays."""
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A letter that decodes now. ``block`` has its one row, or is None where there is nothing to write."""
+    """A dead letter that decodes now. ``block`` has its one row, or is None where there is nothing to write."""
 
     dead_letter: StoredDeadLetter
     plan: TablePlan
@@ -70,11 +70,11 @@ class _Pending:
 
 
 _Row = tuple[_Pending, Block]
-"""A letter, and a block of one row that it becomes."""
+"""A dead letter, and a block of one row that it becomes."""
 
 
 async def replay_dead_letters(context: AppContext, dead_letters: Sequence[StoredDeadLetter]) -> Replayed:
-    """Replay letters in the order in which their records were delivered. Raises ConfigError, FatalError."""
+    """Replay dead letters in the order in which their records were delivered. Raises ConfigError, FatalError."""
     replay = await _Replay.prepare(context)
     ordered = sorted(
         dead_letters,
@@ -130,7 +130,7 @@ class _Replay:
         return cls(context, plans, {snapshot.id: snapshot for snapshot in snapshots}, cleaned)
 
     async def some(self, ids: Sequence[str]) -> None:
-        """Replay some letters: first the rows are durable, then their letters are closed."""
+        """Replay some dead letters: first the rows are durable, then their dead letters are closed."""
         dead_letters = await self._context.retry(lambda: self._store.find(ids=ids, only_open=False, with_raw=True))
         by_id = {dead_letter.id: dead_letter for dead_letter in dead_letters}
         pending = []
@@ -151,7 +151,7 @@ class _Replay:
     def _decode(self, dead_letter: StoredDeadLetter) -> _Pending:
         raw = dead_letter.raw or b""
         if dead_letter.reason == HALT:
-            raise _CannotReplay("it stands for the daemon's stop: mend the cause, raise the limit, or drop it")
+            raise _CannotReplay("it stands for the daemon's stop: fix the cause, raise the limit, or drop it")
         if dead_letter.reason.startswith("refused") and raw.startswith(b'{"%b":' % ROW.encode()):
             return self._kept_row(dead_letter, raw)
         if is_withheld(raw):
@@ -181,7 +181,7 @@ class _Replay:
         return _Pending(dead_letter, plan, blocks.get(plan.destination), key, blocks.get(plan.spec.history), kept)
 
     def _decoder(self, dead_letter: StoredDeadLetter, masked: Sequence[Path]) -> tuple[Decoder, bool]:
-        """The decoder of a letter's source, and whether that was a snapshot. ``masked``: in the letter already."""
+        """The decoder of a dead letter's source, and whether that was a snapshot. ``masked``: already in it."""
         plans = {table: plan.of_masked(masked) for table, plan in self._plans.items()} if masked else self._plans
         pipeline = self._context.config.pipeline
         snapshot = self._snapshots.get(dead_letter.source)
@@ -225,7 +225,7 @@ class _Replay:
             await self._read_items([mine[number] for number in sorted(settled) if mine[number].key is not None])
 
     def _outdated(self, each: _Pending) -> bool:
-        """Whether a newer delete of the item may have left nothing behind. None does while a letter is open."""
+        """Whether a newer delete of the item may have left nothing behind. None does while a dead letter is open."""
         cleaned = self._cleaned.get(each.plan.source_table)
         if cleaned is None or each.block is None:
             return False
@@ -264,7 +264,7 @@ class _Replay:
         async def insert() -> None:
             try:
                 await self._sink.insert(block, token)
-            except RefusedError as error:  # whatever it is about: the letters stay open, and say so
+            except RefusedError as error:  # whatever it is about: the dead letters stay open, and say so
                 raise RejectedRowsError(str(error), hint=error.hint) from error
 
         try:

@@ -40,7 +40,7 @@ class DaemonView:
 
 
 async def scrape(session: aiohttp.ClientSession, url: str) -> DaemonView | None:
-    """Read ``/metrics``; None while nobody answers."""
+    """Read ``/metrics``; None while no one answers."""
     try:
         async with session.get(url, timeout=aiohttp.ClientTimeout(total=SCRAPE_TIMEOUT_SECONDS)) as response:
             return read_metrics(await response.text())

@@ -1,4 +1,4 @@
-"""A table that somebody else has filled: what its versions are, and what of the ClickPipes guide stands beside it.
+"""A table that someone else has filled: what its versions are, and what of the ClickPipes guide stands beside it.
 
 Source: ClickHouse documentation, "CDC from DynamoDB to ClickHouse": a table of one column ``item``, a materialized view
 from it into the destination, and the pipe's table of errors; its clean-up step drops these three.

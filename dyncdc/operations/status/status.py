@@ -65,7 +65,7 @@ class TableStatus:
 class GapStatus:
     """Changes that were lost and that no snapshot has brought back yet. Seconds since the epoch.
 
-    ``accepted``: the user took the gap; nothing is done about it until somebody asks for a snapshot.
+    ``accepted``: the user took the gap; nothing is done about it until someone asks for a snapshot.
     """
 
     table: str
@@ -109,9 +109,9 @@ class Status:
     notes: list[str] = field(default_factory=list)
     gaps: list[GapStatus] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
-    """Tables for which somebody has asked for a snapshot that is not complete yet."""
+    """Tables for which someone has asked for a snapshot that is not complete yet."""
     members: list[MemberStatus] = field(default_factory=list)
-    """Those of the newest division; of others only who is alive."""
+    """Those of the newest assignment; of others only who is alive."""
     dead_letters: list[DeadLettersStatus] = field(default_factory=list)
     """Open ones, most first."""
     live: Document | None = None
@@ -242,7 +242,7 @@ async def _table(
     # A record that does not name its table may be of any on the stream.
     stream = source.id if source is not None else ""
     stray = await context.retry(lambda: dead_letters.count_open(table="", source=stream))
-    # An open gap or letter holds it back: something before now is known to be missing.
+    # An open gap or dead letter holds it back: something before now is known to be missing.
     whole = loaded and not buried and not stray and all(gap.table != table.dynamodb for gap in gaps)
     by_rows = min(read_until) - STREAM_DELAY_SECONDS if whole and read_until and all(read_until) else None
     complete_until = _complete_until(table.dynamodb, marks, by_rows) if loaded else None

@@ -136,7 +136,7 @@ class Destination:
     async def keys_in(self, buckets: Collection[int]) -> AsyncIterator[Sequence[Item | str]]:
         """Yield pages of the live keys of some buckets, in the order of the sorting key.
 
-        A key that nobody could have written, and that cannot be read, comes as its text.
+        A key that no one could have written, and that cannot be read, comes as its text.
         """
         expressions = ", ".join(readback_expression(key.spec) for key in self._keys)
         of_buckets = f"{self._bucket} IN ({', '.join(map(str, buckets))})"

@@ -191,7 +191,7 @@ class Checkpointer:
 
     def open(self, shard: Shard, start: Mark) -> ShardLedger:
         """Begin to follow a shard. Its first row is written by the next save, before anything else is known of it."""
-        # What is read again has a row only once it is saved anew.
+        # What is read again has a row only once it is saved again.
         persisted = None if (shard.source, shard.id) in self.rewind.marks else self.saved(shard.source).get(shard.id)
         ledger = ShardLedger(shard, start, persisted=persisted, on_finished=self._wanted.set)
         self.ledgers[shard.source, shard.id] = ledger
@@ -199,7 +199,7 @@ class Checkpointer:
         return ledger
 
     def restart(self, shard: Shard, start: Mark) -> None:
-        """Follow a shard from elsewhere: what lay before is lost, and a durable gap says so. Nobody may be reading it.
+        """Follow a shard from elsewhere: what lay before is lost, and a durable gap says so. No one may be reading it.
 
         Until that is saved the shard counts as not held.
         """
@@ -207,11 +207,11 @@ class Checkpointer:
         self._wanted.set()
 
     def heartbeat(self, source: SourceId) -> None:
-        """Save with the next save how far every shard of a source is read: somebody waits for it."""
+        """Save with the next save how far every shard of a source is read: someone waits for it."""
         self._due.add(source)
 
     def abandon(self, source: SourceId) -> None:
-        """Stop following the shards of a source that nobody reads any more."""
+        """Stop following the shards of a source that no one reads any more."""
         for owner, shard in [key for key in self.ledgers if key[0] == source]:
             del self.ledgers[owner, shard]
 
@@ -323,4 +323,4 @@ class Checkpointer:
 
 
 async def _nobody_else() -> None:
-    """Of a pipeline whose sessions nobody keeps."""
+    """Of a pipeline whose sessions no one keeps."""

@@ -87,7 +87,7 @@ class ShardLedger:
 
     @property
     def read_until(self) -> float:
-        """As the frontier's, once something was read in this life; 0 before. A start may claim more than was read."""
+        """The frontier's, once something was read in this session; 0 before. A start may claim more than was read."""
         return 0.0 if self.frontier is self.start else self.frontier.read_until
 
     def track(

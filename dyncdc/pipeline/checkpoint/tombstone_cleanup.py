@@ -22,7 +22,7 @@ MARGIN_SECONDS: Final = 3600.0
 
 INTERVAL_SECONDS: Final = 3600.0
 FIRST_SECONDS: Final = 5.0
-"""Until the first look of a life, and between two looks while that one could not be made."""
+"""Until the first look of a session, and between two looks while that one could not be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ def clean_before(
     """Return the version (microseconds) below which tombstones may go, None where none may. ``now``: the stream's time.
 
     What Kinesis still holds is not older than the retention, what was read and is not written not older than the
-    positions, what a snapshot brings not older than its version. A letter may hold any of them. ``replay_seconds``:
-    what ClickHouse acknowledged so shortly before a restart is read again.
+    positions, what a snapshot brings not older than its version. A dead letter may hold any of them.
+    ``replay_seconds``: what ClickHouse acknowledged so shortly before a restart is read again.
     """
     retention_seconds = cleaned.source.retention_seconds
     marks = [row.mark for row in durable.rows if row.source == cleaned.source.id and not row.mark.finished]
@@ -70,7 +70,7 @@ def clean_before(
     bounds = [now - retention_seconds, *(mark.read_until for mark in marks)]
     for snapshot in unfinished(durable.snapshots, cleaned, durable.at - replay_seconds - margin_seconds):
         if not snapshot.version:
-            return None  # an export that somebody names may be of any age
+            return None  # an export that someone names may be of any age
         bounds.append(snapshot.version / 1_000_000)
     return int((min(bounds) - margin_seconds) * 1_000_000)
 
@@ -117,7 +117,7 @@ class TombstoneCleaner:
         self._replay_seconds = replay_seconds
 
     async def run(self) -> None:
-        """Look for ever, until cancelled; raises nothing that a later look could mend."""
+        """Look forever, until cancelled; raises nothing that a later look could fix."""
         with self._health.task("tombstones") as task:
             await self._rest(FIRST_SECONDS, task)
             while True:

@@ -1,7 +1,7 @@
 """Watermarks: up to which instant the destination holds everything. Reads what is durable; decides nothing else.
 
 Positions are taken before anything is asked about dead letters, gaps and snapshots: what a position has passed is, by
-then, a row, or a letter that the question shows.
+then, a row, or a dead letter that the question shows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STREAM_DELAY_SECONDS = 60.0
 """A change may reach the stream this long after it was made, or longer where that was seen of late."""
 
 LAST_SECONDS = 2.0
-"""How long a life that ends tries to say how far it came."""
+"""How long a session that ends tries to say how far it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class Obstacles:
 def complete_until(read_until: float | None, last: float | None, obstacles: Obstacles, delay: float) -> float | None:
     """Return up to which instant a table is complete, in seconds; None while no instant can be named.
 
-    ``read_until``: what the positions say. ``last``: what was true before, and so still is: an open letter or gap, or
-    a position that is not known yet, holds the watermark where it was.
+    ``read_until``: what the positions say. ``last``: what was true before, and so still is: an open dead letter or gap,
+    or a position that is not known yet, holds the watermark where it was.
     """
     if not obstacles.loaded:
         return None
@@ -71,7 +71,7 @@ def least(rows: Iterable[Watermark]) -> dict[str, float | None]:
     for row in rows:
         members = assignments.setdefault(row.table, {})
         if any(other.members != row.members for other in members.values()):
-            members.clear()  # another division came after that one
+            members.clear()  # another assignment came after that one
         members[row.member] = row
     found: dict[str, float | None] = {}
     for table, members in assignments.items():
@@ -133,7 +133,7 @@ class Watermarks:
                 await asyncio.sleep(self._interval_seconds)
 
     async def last(self) -> None:
-        """Say once more how far this life came, if that can be said quickly."""
+        """Say once more how far this session came, if that can be said quickly."""
         with suppress(RetryableError, TimeoutError):  # what was said before stays true
             async with asyncio.timeout(LAST_SECONDS):
                 await self.mark()
@@ -188,7 +188,7 @@ class Watermarks:
             self._metrics.completed(table, at)
 
     async def _before(self) -> dict[str, float | None]:
-        """What earlier lives could say for sure: the least of what all of the newest division said."""
+        """What earlier sessions could say for sure: the least of what all of the newest assignment said."""
         tables: Collection[str] = {each.table for each in self._tables}
         known: Mapping[str, float | None] = least(await self._store.load())
         return {table: at for table, at in known.items() if table in tables}

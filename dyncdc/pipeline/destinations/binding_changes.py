@@ -1,7 +1,7 @@
 """Targets: whether a table's changes still go where they went before, and what that costs when they did not.
 
 Coverage belongs to one DynamoDB table written into one ClickHouse table. Names can change hands, so both are known by
-what nobody else can have. Pure decisions.
+what no one else can have. Pure decisions.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dyncdc.model import Gap, Mark, ShardId, Snapshot, SourceId
 from .bindings import Binding, DestinationContents, DestinationState, Target
 
 WAS_ELSEWHERE = "its changes went to another table of that name meanwhile"
-MADE_ANEW = "the table was deleted and created anew"
+MADE_ANEW = "the table was deleted and created again"
 EMPTIED = "rows were taken out of the destination (TRUNCATE, DROP PARTITION or DELETE)"
 
 
 @dataclass(frozen=True, slots=True)
 class EarlierBindings:
-    """What is known of a table from former lives: its bindings in this pipeline and its snapshots, the oldest first."""
+    """What earlier sessions recorded of a table: its bindings in this pipeline and its snapshots, oldest first."""
 
     bindings: Sequence[Binding]
     snapshots: Sequence[Snapshot]
@@ -47,7 +47,7 @@ class EarlierBindings:
 
 
 def missed_by(target: Target, former: EarlierBindings, source: SourceId, now: float) -> Gap | None:
-    """Return what a table's destination misses as a life begins; None when it is what it was at the last one's end."""
+    """Return what a table's destination misses as a session begins; None when it is as the last one left it."""
     if former.last_uuid != target.uuid and former.knows(target.uuid):
         return Gap(target.table, source, "", former.left_at(target.uuid), now, reason=WAS_ELSEWHERE)
     if former.bindings:

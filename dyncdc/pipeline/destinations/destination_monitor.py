@@ -1,7 +1,7 @@
 """TargetWatch: whether every destination is still the ClickHouse table that was written, and holds what it held.
 
-A table exchanged for another ends the life; the next one begins with the table that stands there. What a table missed
-while another stood under its name, and rows that were taken out of it, become gaps: recovery decides.
+A table exchanged for another ends the session; the next one begins with the table that stands there. What a table
+missed while another stood under its name, and rows that were taken out of it, become gaps: recovery decides.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class DestinationMonitor:
     async def begin(self, checkpointer: Checkpointer, *, leads: bool) -> None:
         """Write down what the tables missed and where their changes go from now on, in this order.
 
-        Once per life, before anything is read. ``leads``: also find out whether rows were taken away meanwhile.
+        Once per session, before anything is read. ``leads``: also find out whether rows were taken away meanwhile.
 
         Raises FatalError when a gap may not, or cannot, be made good.
         """
@@ -116,7 +116,7 @@ class DestinationMonitor:
         return max(self._sources[table].server_time, begun + 0.001)
 
     async def run(self) -> None:
-        """Look for ever. Raises DestinationChangedError, and FatalError for a gap that may not be made good."""
+        """Look forever. Raises DestinationChangedError, and FatalError for a gap that may not be made good."""
         with self._instruments.health.task("destinations") as task:
             while True:
                 task.waiting_for("the next look at the destinations", for_seconds=LOOK_SECONDS)

@@ -90,7 +90,7 @@ class HistoryMonitor:
         self._begun.set()
 
     async def run(self) -> None:
-        """Look for ever, once begun. Raises DestinationChangedError when a history is another table, or gone."""
+        """Look forever, once begun. Raises DestinationChangedError when a history is another table, or gone."""
         await self._begun.wait()
         with self._health.task("histories") as task:
             while True:

@@ -17,7 +17,7 @@ ColumnSetting = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class RowSettings:
-    """Of one table, in one life. Paths and columns are sorted; ``listed``: the configuration lists the columns.
+    """Of one table, in one session. Paths and columns are sorted; ``listed``: the configuration lists the columns.
 
     ``beside``: names of the columns that the destination has beside the list. ``mask_key``: a digest that tells keys
     apart, and nothing else about them. ``spill`` and ``deleted``: the columns that the destination has for that, ""
@@ -52,7 +52,7 @@ class RowSettings:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSettings:
-    """Settings as a life noted them. ``uuid``: of the destination; ``at``: in seconds since the epoch."""
+    """Settings as a session noted them. ``uuid``: of the destination; ``at``: in seconds since the epoch."""
 
     uuid: str
     settings: RowSettings
@@ -89,8 +89,8 @@ def effects(
 ) -> list[SettingChange]:
     """Return what rows of the destination ``uuid`` are under other settings than ``now``.
 
-    ``past``: what lives of the table have noted, the oldest first. ``shown``: columns whose DEFAULT reads the spill, so
-    that older rows show their values. ``everybody``: what all members have noted, ``past`` among it: a change begins
+    ``past``: what sessions of the table have noted, the oldest first. ``shown``: columns whose DEFAULT reads the spill,
+    so that older rows show their values. ``everybody``: what all members have noted, ``past`` among it: a change begins
     with the first of them that noted the settings, so that all members find the same change.
     """
     everybody = past if everybody is None else everybody
@@ -147,7 +147,7 @@ def _elsewhere(
 
 
 def _loads(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:
-    """Whether a change loads the table anew."""
+    """Whether a change loads the table again."""
     return any(effect.mends == "snapshot" for effect in _changed([before], now, shown))
 
 
@@ -202,7 +202,7 @@ def _of_hidden(before: RowSettings, now: RowSettings) -> Iterator[SettingChange]
 def _only_more(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:
     """Whether all columns are as they were, but for new ones that show what older rows hold in the spill.
 
-    Or that nobody has listed: whoever adds a column to a table decides what older rows show there, by its DEFAULT.
+    Or that no one has listed: whoever adds a column to a table decides what older rows show there, by its DEFAULT.
     """
     added = {*now.columns} - {*before.columns}
     return {*before.columns} <= {*now.columns} and all(column[0] in {*shown, *now.beside} for column in added)

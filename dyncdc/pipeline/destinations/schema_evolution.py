@@ -35,7 +35,7 @@ DICTIONARY_KEYS: Final = 12
 
 
 class DestinationChangedError(FatalError):
-    """A destination is no longer what its rows were made for. Another life reads how it is now; nothing is lost."""
+    """A destination is no longer what its rows were made for. Another session reads how it is now; nothing is lost."""
 
 
 class Columns(Protocol):
@@ -48,7 +48,7 @@ class Columns(Protocol):
         """
 
     async def refresh(self, table: str) -> None:
-        """Somebody has added columns: let the decoders go on with what is there. Raises as ``add``."""
+        """Someone has added columns: let the decoders go on with what is there. Raises as ``add``."""
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ def decide(sample: Sample, evolved: EvolvingTable) -> Decision:
 def _whole_dictionaries(
     found: tuple[ColumnSpec, ...], evolved: EvolvingTable, taken: Collection[str]
 ) -> tuple[ColumnSpec, ...]:
-    """A map that grows keys for ever gets one column for all of it instead of one for each key."""
+    """A map that grows keys forever gets one column for all of it instead of one for each key."""
     inside: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for column in (*evolved.columns, *found):
         if len(column.path) > 1:

@@ -31,7 +31,7 @@ def monitor_seconds(tables: int) -> float:
 
 
 class StreamingMonitor:
-    """One table's identity, and its streaming destination from when it was first seen ACTIVE, by whichever life.
+    """One table's identity, and its streaming destination from when it was first seen ACTIVE, by whichever session.
 
     The gap is durable as soon as the destination is seen off: whoever is restarted meanwhile finds it ACTIVE again, and
     nothing else would tell.
@@ -48,7 +48,7 @@ class StreamingMonitor:
         table_id: str = "",
         pause_seconds: float = LOOK_SECONDS,
     ) -> None:
-        """``table_id``: what the table was known by as this life began; "" where nobody asks."""
+        """``table_id``: what the table was known by as this session began; "" where no one asks."""
         self._table_id = table_id
         self._pause_seconds = pause_seconds
         self._table = table
@@ -65,10 +65,10 @@ class StreamingMonitor:
         return f"destination:{self._table}"
 
     async def run(self) -> None:
-        """Look for ever. Raises FatalError when what was missed may not, or cannot, be made good.
+        """Look forever. Raises FatalError when what was missed may not, or cannot, be made good.
 
-        SourceLostError when the table is another one: the next life writes down what was missed, and may find that the
-        destination does not fit its key.
+        SourceLostError when the table is another one: the next session writes down what was missed, and may find that
+        the destination does not fit its key.
         """
         with self._instruments.health.task(self.name) as task:
             while True:
@@ -94,7 +94,7 @@ class StreamingMonitor:
         task.moved()
         if found not in ("", self._table_id):
             self._instruments.health.log_error("table recreated", table=self._table)
-            raise SourceLostError(f"watching table {self._table}: it was deleted and created anew")
+            raise SourceLostError(f"watching table {self._table}: it was deleted and created again")
         if seen is None:
             await self._switched_off()
             task.failed(failure or (OFF if self._off else ""))

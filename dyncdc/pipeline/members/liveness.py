@@ -10,7 +10,7 @@ import structlog
 from dyncdc.model import Member
 
 LIVE_SECONDS = 15.0
-"""A member that has not been seen for so long is taken for dead; one that comes back after that joins anew."""
+"""A member that has not been seen for so long is taken for dead; one that comes back after that joins again."""
 
 AHEAD_SECONDS = 1.0
 """Clocks of two replicas differ by less. A row dated further ahead says nothing by its date."""

@@ -1,7 +1,8 @@
 """Membership: which part of a pipeline is this process's, and who else is there. Moves no data and saves no position.
 
-The division is a pure function of an id and of the number of members, so nobody has to agree on anything. What it needs
-is that all members know the same number: each writes itself down, and one that sees another number among them stops.
+The assignment is a pure function of an id and of the number of members, so no one has to agree on anything. What it
+needs is that all members know the same number: each writes itself down, and one that sees another number among them
+stops.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Assignment:
         return self.member == 0
 
     def owner(self, source: SourceId, shard: ShardId) -> int:
-        """Whose a stream's shard is: for ever the same for one id and one number of members."""
+        """Whose a stream's shard is: forever the same for one id and one number of members."""
         return (_stable(shard) + zlib.crc32(source.encode())) % self.members
 
     def owns(self, shard: Shard) -> bool:
@@ -104,7 +105,7 @@ class Membership:
 
     ``since``: when the run with ``--once`` began that this process is a part of, by the store's clock; others may have
     done their part of it before this process took the place of one that died. ``after``: the epoch of this process's
-    life before, 0 when this is its first.
+    session before, 0 when this is its first.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Membership:
         return self._sightings.alive(self._seen)
 
     def all_follow(self, tables: Collection[str]) -> bool:
-        """Whether every member of this division is alive and follows all of these tables.
+        """Whether every member of this assignment is alive and follows all of these tables.
 
         One that has done its part (``--once``) and left since this process joined, or its run began, is as good.
         """
@@ -188,17 +189,17 @@ class Membership:
         }
 
     async def wait_until_alone(self) -> None:
-        """Return when no member of another division is alive; what they had to save is saved by then.
+        """Return when no member of another assignment is alive; what they had to save is saved by then.
 
         Raises FatalError when one is. Who was killed cannot say that it has left: its row is watched until it is old.
-        Also when another process has taken over since the life before: a new epoch would take the place back.
+        Also when another process has taken over since the session before: a new epoch would take the place back.
         """
         first: dict[tuple[int, int, int], float] = {}
         seen = await self._retry(self._members)
         if self._after:
             self._refuse_replaced(seen, self._after)
         with self._health.task("start") as task:
-            task.planned("members of another division may still be alive", for_seconds=LIVE_SECONDS)
+            task.planned("members of another assignment may still be alive", for_seconds=LIVE_SECONDS)
             while strangers := self._strangers(seen):
                 for one in strangers:
                     if first.setdefault((one.members, one.member, one.epoch), one.seen_at) != one.seen_at:
@@ -207,9 +208,9 @@ class Membership:
                 seen = await self._retry(self._members)
 
     async def join(self, epoch: int) -> None:
-        """Write this process down as a member. Once per life, after its epoch is taken and before anything is read.
+        """Write this process down as a member. Once per session, after its epoch is taken and before anything is read.
 
-        Raises FatalError when members of another division have come in between, or this member is taken.
+        Raises FatalError when members of another assignment have come in between, or this member is taken.
         """
         self._epoch = epoch
         await self._retry(lambda: self._store.save_member(self._row()))
@@ -254,7 +255,7 @@ class Membership:
         return seen
 
     def _look(self, seen: Sequence[Member], *, lapsed: bool) -> None:
-        """Decide whether this process may go on. Of two divisions the older stays, unless it was taken for dead."""
+        """Decide whether this process may go on. Of two assignments the older stays, unless it was taken for dead."""
         self._refuse_replaced(seen, self._epoch)
         strangers = self._strangers(seen)
         mine = self._epoch, self.assignment.members, self.assignment.member
@@ -277,7 +278,7 @@ class Membership:
     def _refused(self, strangers: Sequence[Member]) -> FatalError:
         names = ", ".join(sorted(f"{one.member}/{one.members}" for one in strangers))
         return FatalError(
-            f"being member {self.assignment}: members of another division are alive: {names}",
+            f"being member {self.assignment}: members of another assignment are alive: {names}",
             hint="to change how many members there are, stop all, then start all with the new number",
         )
 

@@ -1,4 +1,4 @@
-"""Sessions: an epoch is one life's and nobody else's, and it is durable before the life does anything.
+"""Sessions: an epoch is one session's and no one else's, and it is durable before the session does anything.
 
 Written first, then looked at: of two that begin together at least the later one sees both rows, so never do both go
 on unnoticed. Clocks decide nothing: an epoch is above every one that was seen, and two of one epoch differ in their id.
@@ -16,11 +16,11 @@ from dyncdc.pipeline.ports import MemberStore, SessionStore
 from .membership import Assignment
 
 ID_BYTES = 12
-"""Random ones; what a session inserts carries them, so that no row looks like a retry of another life's."""
+"""Random ones; what a session inserts carries them, so that no row looks like a retry of another session's."""
 
 
 class SessionClaim:
-    """The session of one life."""
+    """The session of one session."""
 
     def __init__(self, assignment: Assignment, store: SessionStore, members: MemberStore, process: Process) -> None:
         self._store = store

@@ -44,7 +44,7 @@ class Succession:
         return None if mark and (mark == self.process.mark or self.is_gone(mark)) else found
 
     def refused(self, member: Member, session: Session) -> FatalError:
-        """Say that somebody else is at work."""
+        """Say that someone else is at work."""
         return FatalError(
             f"being member {member.member}/{member.members}: another dyncdc process with this pipeline name is at work"
             f" ({at_work(member, session)})",
@@ -74,12 +74,12 @@ class Predecessor:
         self._sightings = Sightings()
 
     async def wait(self, after: int, task: TaskProgress) -> bool:
-        """Return when nobody is at work, and whether somebody was; with ``take_over`` at once.
+        """Return when no one is at work, and whether someone was; with ``take_over`` at once.
 
         Who has ended in order is not waited for, nor who runs no more on this machine. Anybody else is, until not seen
-        for ``LIVE_SECONDS``, and health shows it by ``task``. ``after``: the epoch of our life before. Raises
-        FatalError where there is no patience for that, and when who is at work has begun since that life: it has taken
-        our place, and who was replaced does not stand by.
+        for ``LIVE_SECONDS``, and health shows it by ``task``. ``after``: the epoch of our session before. Raises
+        FatalError where there is no patience for that, and when who is at work has begun since that session: it has
+        taken our place, and who was replaced does not stand by.
         """
         waited = False
         while not self._how.take_over and (found := await self._find(after)):

@@ -9,7 +9,7 @@ from dyncdc.model import SourceId
 
 AGE_SECONDS = 600.0
 """A delay is remembered for so long at least, and for twice as long at most: streams are late for a while, and records
-that somebody has put by hand only once."""
+that someone has put by hand only once."""
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ def unread_parents(listed: Mapping[ShardId, Shard], known: Collection[ShardId]) 
     """Return shards that came and went between two looks at a stream, each with the child that tells of it.
 
     ``known``: every shard that ever had a row. A shard that is new and whose parent is neither listed nor known had a
-    parent that nobody has read.
+    parent that no one has read.
     """
     return {
         parent: shard.id

@@ -1,4 +1,4 @@
-"""Readers: the pumps that run now. Starts one per shard and tells whoever asked when it ends or fails."""
+"""Readers: the shard readers that run now. Starts one per shard and tells whoever asked when it ends or fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .shard_reader import Instruments, OnHole, ShardReader
 
 
 class ReaderPool:
-    """All running pumps, stream and snapshot alike. Lives inside the task group of the coordinator."""
+    """All running shard readers, stream and snapshot alike. Lives inside the task group of the coordinator."""
 
     def __init__(self, instruments: Instruments, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
         self._instruments = instruments
@@ -49,7 +49,7 @@ class ReaderPool:
         """Read a followed shard. ``on_end`` gets its last chunk, or None when the shard was given up.
 
         ``on_lost`` is called instead when its position is lost; without it that ends everything.
-        ``patient``: what AWS refuses is asked for again until somebody has mended it. ``on_hole`` makes durable, as a
+        ``patient``: what AWS refuses is asked for again until someone has fixed it. ``on_hole`` makes durable, as a
         gap, what expires while the shard is read. ``unusable``: tables whose records hold the position where it is.
         """
         key = shard.source, shard.id
@@ -68,12 +68,12 @@ class ReaderPool:
             del self._running[key]
 
     def cancel(self) -> None:
-        """Stop all pumps; each gives back what it holds."""
+        """Stop all shard readers; each gives back what it holds."""
         for task in self._running.values():
             task.cancel()
 
     async def stop(self, source: SourceId, shard: ShardId) -> None:
-        """Stop the pump of one shard, if it has one; return when it has left. What it had read stays valid."""
+        """Stop the shard reader of one shard, if it has one; return when it has left. What it had read stays valid."""
         task = self._running.get((source, shard))
         if task is not None:
             task.cancel()
@@ -84,7 +84,7 @@ class ReaderPool:
         return [error for (owner, _), error in self.failed.items() if owner == source]
 
     def abandon(self, source: SourceId) -> None:
-        """Forget a source that has failed and will not be read again; none of its pumps may be running."""
+        """Forget a source that has failed and will not be read again; none of its shard readers may be running."""
         for key in [key for key in self.failed if key[0] == source]:
             del self.failed[key]
         self._checkpointer.abandon(source)

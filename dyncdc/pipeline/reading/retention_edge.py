@@ -50,7 +50,7 @@ class RetentionEdge:
     """How far one shard was read, and up to when it is proven that nothing of it had expired before it was read.
 
     The two differ while the lag is longer than the least retention that there is: what the retention is was known by a
-    look at it, and somebody may have decreased it since.
+    look at it, and someone may have decreased it since.
     """
 
     def __init__(self, read_until: float) -> None:

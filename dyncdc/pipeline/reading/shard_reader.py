@@ -1,4 +1,4 @@
-"""pump: the one loop that every shard runs, whatever it is: reserve, fetch, decode, track, put."""
+"""shard reader: the one loop that every shard runs, whatever it is: reserve, fetch, decode, track, put."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class IdlePollLimiter:
 
 @dataclass(frozen=True, slots=True)
 class Instruments:
-    """What every pump shares."""
+    """What every shard reader shares."""
 
     budget: ByteBudget
     writer: Writer
@@ -217,7 +217,7 @@ class ShardReader:
     async def _turn(self, after: Position, task: TaskProgress) -> RawChunk | None:
         """Read one chunk and hand it to the writer; None after a failure that is worth another try.
 
-        The answer has lost its records: nobody may hold them while the shard rests.
+        The answer has lost its records: no one may hold them while the shard rests.
         """
         instruments = self._instruments
         task.waiting_for("budget")
@@ -235,7 +235,8 @@ class ShardReader:
                 reservation.release()
                 raise
         self._hand_over(chunk, blocks, reservation, whole=whole)
-        # Only now: ``--once`` ends the pump when it has seen the tip, and what came with it must be with the writer.
+        # Only now: ``--once`` ends the shard reader when it has seen the tip, and what came with it must be with the
+        # writer.
         self.put_until = max(self.put_until, chunk.read_until)
         if chunk.at_tip:
             self.tip_seen_at = self._read_at

@@ -253,7 +253,7 @@ class StreamReader:
         return list(lost_positions(marks, present, retention_seconds=retention_seconds, now=now))
 
     async def _lose_everything(self, error: PositionLostError) -> None:
-        """The source is gone: write down what that costs. What has taken its place is for another life to read."""
+        """The source is gone: write down what that costs. What has taken its place is for another session to read."""
         marks = self._checkpointer.positions(self.source.id)
         mine = {shard: mark for shard, mark in marks.items() if self._owns(Shard(self.source.id, shard))}
         await self._checkpointer.check_ownership({(self.source.id, shard) for shard in mine})

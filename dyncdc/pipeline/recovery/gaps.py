@@ -1,4 +1,4 @@
-"""Losses as gaps: what a lost position costs, and what nobody has read when a life begins. Pure decisions."""
+"""Losses as gaps: what a lost position costs, and what no one has read when a session begins. Pure decisions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JOINED_SECONDS = 60.0
 """Losses of a shard that lie no further apart are one."""
 
 NOTICED_WITHIN_SECONDS = 120.0
-"""A destination that was switched off longer before the end of a life was seen off by it, and its gap is there."""
+"""A destination that was switched off longer before the end of a session was seen off by it, and its gap is there."""
 
 
 def gaps_of(tables: Iterable[str], source: SourceId, lost: Iterable[LostPosition], end: float) -> list[Gap]:
@@ -46,9 +46,9 @@ def missed_since(
 ) -> Iterator[Gap]:
     """Yield what a table misses that was followed ``before`` and is to be followed on ``source`` now.
 
-    ``marks``: what is saved of the source that it was followed on. ``newest_epoch``: of the lives that have read
-    ``source``; one younger than the table's read it without the table. ``held``: a former life is known to have saved
-    its positions. ``created``: when DynamoDB made the table, in seconds.
+    ``marks``: what is saved of the source that it was followed on. ``newest_epoch``: of the sessions that have read
+    ``source``; one younger than the table's read it without the table. ``held``: a former session is known to have
+    saved its positions. ``created``: when DynamoDB made the table, in seconds.
     """
     if before.source != source:
         words = _replaced(before.source, source)
@@ -57,7 +57,7 @@ def missed_since(
             lost = [LostPosition(ShardId(""), Mark(Position(""), before.at), words)]
         yield from gaps_of([before.table], before.source, lost, now)
     elif created > before.at + CLOCKS_DIFFER_SECONDS:
-        yield Gap(before.table, source, "", before.at, now, "", "the table was deleted and created anew")
+        yield Gap(before.table, source, "", before.at, now, "", "the table was deleted and created again")
     elif held and not marks:
         yield Gap(before.table, source, "", before.at, now, "", "the checkpoints of the stream are gone")
     elif before.epoch < newest_epoch:
@@ -67,7 +67,7 @@ def missed_since(
 def last_covered(before: TableSource, marks: Mapping[ShardId, Mark]) -> float:
     """Up to when a table that was covered has surely sent its changes to the stream.
 
-    A life notices within seconds that it does not, with very many tables within minutes; ``marks`` say how long the
+    A session notices within seconds that it does not, with very many tables within minutes; ``marks`` say how long the
     last one lived.
     """
     return max(before.at, max((mark.read_until for mark in marks.values()), default=0.0) - NOTICED_WITHIN_SECONDS)
@@ -75,7 +75,7 @@ def last_covered(before: TableSource, marks: Mapping[ShardId, Mark]) -> float:
 
 def _replaced(before: str, source: str) -> str:
     if before.rpartition("@")[0] == source.rpartition("@")[0]:
-        return "the stream was deleted and created anew"
+        return "the stream was deleted and created again"
     return f"the table was read from another stream, {before.rpartition('@')[0]}"
 
 

@@ -1,4 +1,4 @@
-"""Stores of a pipeline that keeps nothing of losses: they end with the life. Without snapshots that costs nothing."""
+"""Stores of a pipeline that keeps nothing of losses: they end with the session. Enough without snapshots."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class NoRecovery:
         return Counted(0, 0, None)
 
     async def accepted(self, snapshot: SourceId, request: str) -> bool:
-        """Nobody has said anything."""
+        """No one has said anything."""
         return False
 
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:

@@ -34,7 +34,7 @@ async def _nothing() -> None:
 
 
 class SourceLostError(FatalError):
-    """A stream that was read is gone for ever, and its gap is durable. Another life can read what took its place."""
+    """A stream that was read is gone forever, and its gap is durable. Another session can read what took its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Policy:
 
 
 class Recovery:
-    """Gaps and requests of one life. The loaders ask it what to do, the followers tell it what is lost."""
+    """Gaps and requests of one session. The loaders ask it what to do, the followers tell it what is lost."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Recovery:
         self._health = health
         self._gaps: dict[tuple[str, str, str, int], Gap] = {}
         self._recovered: dict[tuple[str, str, str, int], float] = {}
-        """Gaps that this life has closed, and where they ended: a look that was under way may still show them."""
+        """Gaps that this session has closed, and where they ended: a look that was under way may still show them."""
         self._requests: dict[str, Request] = {}
         self._closed: set[str] = set()
         """Requests that are done or ignored: a look that was under way may still show them."""
@@ -83,7 +83,7 @@ class Recovery:
         self._covered: dict[str, float] = {}
 
     async def begin(self, sources: Sequence[Source], snapshots: SnapshotStore, checkpointer: Checkpointer) -> None:
-        """Find what was lost between the last life and this one. Once, after the checkpoints and before any reading.
+        """Find what was lost between the last session and this one. Once, after the checkpoints and before any reading.
 
         Raises FatalError when a loss may not, or cannot, be made good.
         """
@@ -108,7 +108,7 @@ class Recovery:
                 uuid = self._policy.destinations.get(table)
                 if same and (table, uuid) in loaded:
                     self._covered[table] = last_covered(before[table], checkpointer.saved(source.id))
-                # A row of a later life: we were frozen between two reads and are replaced; what we know is old.
+                # A row of a later session: we were frozen between two reads and are replaced; what we know is old.
                 stale = table in before and before[table].epoch > checkpointer.epoch
                 empty = self._empty(table, uuid or "", before.get(table))
                 followed.append(TableSource(table, source.id, checkpointer.epoch, source.server_time, was_held, empty))
@@ -129,11 +129,11 @@ class Recovery:
         self._followed = {row.table: row for row in followed}
 
     def covered(self, table: str) -> float:
-        """Up to when, at least, a table sent its changes to the stream in former lives; 0 if that is unknown."""
+        """Up to when, at least, a table sent its changes to the stream in former sessions; 0 if that is unknown."""
         return self._covered.get(table, 0.0)
 
     def _empty(self, table: str, uuid: str, before: TableSource | None) -> str:
-        """The destination's UUID if it held no rows when somebody first followed the table into it."""
+        """The destination's UUID if it held no rows when someone first followed the table into it."""
         return uuid if table in self._policy.empty or (before is not None and before.empty == uuid) else ""
 
     def was_empty(self, table: str, uuid: str) -> bool:
@@ -187,7 +187,7 @@ class Recovery:
             self.wanted(gap.table).set()
 
     def _enforce(self, tables: Collection[str]) -> None:
-        """Stop unless every open gap of these tables can be made good, and somebody wants that."""
+        """Stop unless every open gap of these tables can be made good, and someone wants that."""
         for gap in self._gaps.values():
             if gap.table not in tables or gap.accepted:
                 continue
@@ -215,7 +215,7 @@ class Recovery:
         return [gap for gap in self._gaps.values() if gap.table == table and not gap.accepted]
 
     def request(self, table: str) -> Request | None:
-        """The newest request for a snapshot of a table that nobody has answered."""
+        """The newest request for a snapshot of a table that no one has answered."""
         if table in self._policy.unrepeatable:
             return None
         mine = [request for request in self._requests.values() if request.table == table]

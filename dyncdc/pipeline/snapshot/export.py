@@ -183,7 +183,7 @@ class SnapshotExport:
             await self._journal.save(replace(snapshot, state="failed"))
             raise CorruptSnapshotError(
                 f"exporting {self._plan.table}: AWS gave up: {export.failure}",
-                hint=f"mend it, then run `dyncdc snapshot {self._plan.table}` or restart: that asks for another",
+                hint=f"fix it, then run `dyncdc snapshot {self._plan.table}` or restart: that asks for another",
             )
         snapshot = replace(snapshot, state="loading")
         await self._journal.save(snapshot)

@@ -84,7 +84,7 @@ class SnapshotLoad:
         Raises CorruptSnapshotError when the manifests are not what was exported, and whatever ``over`` raises.
         """
         export = Export(snapshot.export_arn, "COMPLETED", snapshot.export_time)
-        # Filed under the snapshot's id: the same export may be loaded again, into a table that was made anew.
+        # Filed under the snapshot's id: the same export may be loaded again, into a table that was recreated.
         source = await self._journal.call_aws(lambda: self._origin.open_export(export, SourceId(snapshot.id)), task)
         self._checkpointer.watched.add(source.id)
         try:

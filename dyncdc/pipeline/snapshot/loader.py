@@ -70,9 +70,9 @@ class SnapshotLoader:
         return self.ended.is_set() and not self._recovery.wanted(self._plan.table).is_set()
 
     async def run(self) -> None:
-        """Load the table whenever that is wanted, from wherever a former life left it, until cancelled.
+        """Load the table whenever that is wanted, from wherever a former session left it, until cancelled.
 
-        A snapshot that fails for good stays unfinished, named by health, until somebody asks for another, or more is
+        A snapshot that fails for good stays unfinished, named by health, until someone asks for another, or more is
         lost.
         """
         wanted = self._recovery.wanted(self._plan.table)
@@ -141,7 +141,7 @@ class SnapshotLoader:
         request, gaps = self._recovery.request(table), self._recovery.gaps(table)
         choice = choose(known, gaps, request)
         if choice.complete is not None:
-            await self._recovery.completed(choice.complete)  # a life may have ended between the two
+            await self._recovery.completed(choice.complete)  # a session may have ended between the two
             request = self._recovery.request(table)
             choice = choose(known, self._recovery.gaps(table), request)
         if choice.done:
@@ -178,7 +178,7 @@ class SnapshotLoader:
                 await self._journal.save(replace(snapshot, state="failed"))
                 self._readers.abandon(SourceId(snapshot.id))
                 return None
-            # An empty destination has no ghosts: what is in it came from the snapshot or from changes after it.
+            # An empty destination has no orphan rows: what is in it came from the snapshot or from changes after it.
             sweeps = self._plan.sweeps and snapshot.had_rows
             snapshot = replace(snapshot, state="sweeping" if sweeps else "complete")
             await self._journal.save(snapshot)
@@ -195,7 +195,7 @@ class SnapshotLoader:
     async def _load(self, snapshot: Snapshot, task: TaskProgress) -> bool:
         """Load every file that is not persisted as finished; return when all are, of all members.
 
-        False when this snapshot cannot be completed by another member, and somebody has asked for another.
+        False when this snapshot cannot be completed by another member, and someone has asked for another.
         """
         complete = False
 

@@ -26,7 +26,7 @@ def choose(known: Sequence[Snapshot], gaps: Sequence[Gap], request: Request | No
     """Decide for one destination. ``known``: its snapshots, the oldest first; ``gaps``: the open ones.
 
     A snapshot closes a gap only if the table was covered from the gap's end on, and answers a request only if it was
-    begun for it: what is loading when somebody asks may have been exported long before.
+    begun for it: what is loading when someone asks may have been exported long before.
     """
     newest = known[-1] if known else None
     if newest is None or newest.state == "failed":

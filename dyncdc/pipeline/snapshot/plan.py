@@ -17,7 +17,7 @@ from dyncdc.telemetry.task_health import TaskProgress
 T = TypeVar("T")
 
 REFUSED_PAUSE_SECONDS = 30.0
-"""Until AWS is asked again for what it has refused: a person has to mend that."""
+"""Until AWS is asked again for what it has refused: a person has to fix that."""
 
 
 async def _never() -> int:
@@ -32,7 +32,7 @@ class SnapshotsStanding:
     """Whether the saved states of a table's snapshots may be believed.
 
     One that was complete is read again where ClickHouse may have lost some of it, however long ago that was: until this
-    session has saved that it is loading, and again once the server may be another or an older one, nobody can tell.
+    session has saved that it is loading, and again once the server may be another or an older one, no one can tell.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class SnapshotsStanding:
         self._still_there = still_there
 
     async def holds(self) -> bool:
-        """False while nobody has judged them. Raises RetryableError, FatalError when ClickHouse may have gone back."""
+        """False while no one has judged them. Raises RetryableError, FatalError when ClickHouse may have gone back."""
         if self._still_there is None:
             return False
         await self._still_there()
@@ -141,7 +141,7 @@ class Journal:
     async def call_aws(self, operation: Callable[[], Awaitable[T]], task: TaskProgress) -> T:
         """Ask AWS, and ask again while it refuses: the bucket or the permission of one table must not end the others.
 
-        Health names what is refused. Raises ConfigError and FatalError at once where nobody is patient (``--once``),
+        Health names what is refused. Raises ConfigError and FatalError at once where no one is patient (``--once``),
         and for what no answer of AWS has caused.
         """
         while True:

@@ -42,7 +42,7 @@ class SnapshotSweep:
     async def run(self, snapshot: Snapshot, task: TaskProgress, superseded: Callable[[], bool]) -> bool:
         """Mark as deleted what the snapshot does not hold. Only after every file of it is persisted as finished.
 
-        False when it would be most of the items, nobody has said that it may, and another snapshot is ``superseded``
+        False when it would be most of the items, no one has said that it may, and another snapshot is ``superseded``
         by a wish for another one.
 
         A change older than the snapshot must not arrive after the sweep, so the stream is read past it first.
@@ -75,7 +75,7 @@ class SnapshotSweep:
         error = CorruptSnapshotError(
             f"loading {snapshot.table}: its snapshot lacks {orphans:,} of the {live:,} items in the destination, and"
             f" nothing is marked as deleted until `dyncdc snapshot {snapshot.table} --accept-deletes` says so",
-            hint=f"if they are not to go, mend the table in DynamoDB and run `dyncdc snapshot {snapshot.table}`",
+            hint=f"if they are not to go, fix the table in DynamoDB and run `dyncdc snapshot {snapshot.table}`",
         )
         self._blocked(error, task)
         allowed = False

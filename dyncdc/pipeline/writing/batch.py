@@ -121,7 +121,7 @@ def statement(parts: deque[tuple[Block, T]], max_bytes: int) -> list[tuple[Block
     """Take from the front what makes one statement: blocks of equal columns, at most ``max_bytes`` of cells.
 
     A single block beyond the limit is taken alone: the decoder keeps blocks far smaller than a statement. What was
-    taken is gone from ``parts``, so that nobody holds it when it is durable.
+    taken is gone from ``parts``, so that no one holds it when it is durable.
     """
     group: list[tuple[Block, T]] = []
     held = 0

@@ -35,7 +35,7 @@ class DeadLetterLimits:
 
 @dataclass(frozen=True, slots=True)
 class LimitStop:
-    """Why a life stopped diverting, and at which record. ``value``: the limit that was in force."""
+    """Why a session stopped diverting, and at which record. ``value``: the limit that was in force."""
 
     id: str
     limit: Limit
@@ -55,15 +55,15 @@ class LimitStop:
         return self.source, self.shard, self.position
 
     def stands(self, limits: DeadLetterLimits) -> bool:
-        """Whether nobody has raised the limit since."""
+        """Whether no one has raised the limit since."""
         return self.value >= float(getattr(limits, self.limit))
 
 
 class LimitReached(FatalError):
-    """Too many dead letters. ``halt`` is new unless ``again``, when an earlier life has kept it."""
+    """Too many dead letters. ``halt`` is new unless ``again``, when an earlier session has kept it."""
 
     def __init__(self, halt: LimitStop, *, again: bool) -> None:
-        hint = f"mend the cause (`dyncdc dead-letters list` shows what was diverted) or raise dead_letters.{halt.limit}"
+        hint = f"fix the cause (`dyncdc dead-letters list` shows what was diverted) or raise dead_letters.{halt.limit}"
         super().__init__(halt.message, hint=hint)
         self.halt = halt
         self.again = again
@@ -106,7 +106,7 @@ class _Window:
 
 
 class DeadLetterLimiter:
-    """The counts of one life. ``halts``: what earlier lives have stopped at and nobody has closed."""
+    """The counts of one session. ``halts``: what earlier sessions have stopped at and no one has closed."""
 
     def __init__(
         self,
@@ -152,9 +152,10 @@ class DeadLetterLimiter:
     def count_rejected(
         self, destination: str, shard: Shard, dead_letter: DeadLetter, first: tuple[Shard, Position]
     ) -> None:
-        """Count a row that ClickHouse refuses, before its letter is written. Raises LimitReached.
+        """Count a row that ClickHouse refuses, before its dead letter is written. Raises LimitReached.
 
-        ``first``: where the first refused row of the same statement was read; no letter of it is written yet either.
+        ``first``: where the first refused row of the same statement was read; no dead letter of it is written yet
+        either.
         """
         known = self.halts.get((shard.source, shard.id, dead_letter.position))
         if known is not None and known.refused:

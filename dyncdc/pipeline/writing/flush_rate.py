@@ -31,7 +31,7 @@ class FlushRate:
 
     A flush at the very moment at which the next one is allowed would come at any time between two reads: what was read
     before has waited, and what is read next waits again. So it is put off until a read brings something, for as long as
-    nobody waits longer than one age.
+    no one waits longer than one age.
     """
 
     at: float

@@ -51,7 +51,7 @@ class Suspect:
 
 
 class Isolation:
-    """One division of a statement that was refused. Nothing else is inserted into its table meanwhile.
+    """One assignment of a statement that was refused. Nothing else is inserted into its table meanwhile.
 
     Only the rows that would win are sent, so that their order does not matter. Those that they would replace count
     again where the winner is refused: see ``left``.
@@ -167,7 +167,7 @@ class Isolation:
             self._refuse(row, suspect.error)
 
     async def _good_row_taken(self) -> bool:
-        """Send a row again that was taken in this division: what stands is not changed by it."""
+        """Send a row again that was taken in this assignment: what stands is not changed by it."""
         return await self._send([min(self._taken)], next(self._tokens)) is None
 
     async def _past_views(self, row: Row) -> bool:

@@ -17,7 +17,7 @@ from dyncdc.pipeline.ports import Rereading
 from dyncdc.pipeline.runtime import Backoff
 
 REREAD_SECONDS = 10.0
-"""How long the records of one statement's refused rows are looked for. Without its record a letter holds the row."""
+"""How long the records of one statement's rejected rows are looked for. Without it a dead letter holds the row."""
 
 ROWS_AT_ONCE = 100
 BYTES_AT_ONCE = 2**20
@@ -38,16 +38,16 @@ class DeadLetterSource(Protocol):
     """Makes the dead letter of a row that ClickHouse refuses."""
 
     def name(self, row: RejectedRow) -> DeadLetter:
-        """Say what the letter will say: of which table it is, and why. The ordinal means nothing."""
+        """Say what the dead letter will say: of which table it is, and why. The ordinal means nothing."""
 
     def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
-        """Return the letter. ``record``: what the row was made of, None where it cannot be had any more."""
+        """Return the dead letter. ``record``: what the row was made of, None where it cannot be had any more."""
 
 
 async def dead_letters_of(
     rows: Sequence[RejectedRow], sources: Mapping[SourceId, Rereading], bury: DeadLetterSource
 ) -> AsyncGenerator[list[Block], None]:
-    """Yield the letters of all rows, one block each, as many at a time as may be in memory."""
+    """Yield the dead letters of all rows, one block each, as many at a time as may be in memory."""
     by_shard: dict[Shard, list[RejectedRow]] = {}
     for row in rows:
         by_shard.setdefault(row.shard, []).append(row)

@@ -32,10 +32,10 @@ from .open_batch import BatchLimits, OpenBatch, Part
 from .rejected_rows import DeadLetterSource, RejectedRow, dead_letters_of
 
 PRESSURE_SHARE = 0.25
-"""Somebody waits for the budget and open batches hold this share of it: flush the largest."""
+"""Someone waits for the budget and open batches hold this share of it: flush the largest."""
 
 PRESSURE_WAIT_SECONDS = 0.2
-"""Somebody has waited this long with no fetch under way: flush the largest, however small."""
+"""Someone has waited this long with no fetch under way: flush the largest, however small."""
 
 REFUSED_SHARE = 0.5
 """Tables whose inserts fail may hold this share of the budget, all together, so that the other tables go on."""
@@ -47,7 +47,7 @@ DIVIDE_AFTER_SECONDS = 5.0
 """A statement that has been refused for so long, by codes that may be of its rows, is divided."""
 
 DIVIDE_AGAIN_SECONDS = 60.0
-"""The longest until it is divided again, after divisions in which nothing was taken."""
+"""The longest until it is divided again, after assignments in which nothing was taken."""
 
 
 class Writer:
@@ -308,7 +308,7 @@ class Writer:
         return bool(more)
 
     def _reject(self, block: Block, receipt: Receipt, error: RejectedRowsError) -> None:
-        """Keep a refused row for its burial. Raises LimitReached when there are too many."""
+        """Keep a refused row for its rejection. Raises LimitReached when there are too many."""
         position = Position(orjson.loads(block.positions)) if block.positions else receipt.mark.position
         row = RejectedRow(block, receipt.shard, position, error)
         rejected = self._rejected.setdefault(block.table, [])
@@ -320,7 +320,7 @@ class Writer:
         )
 
     async def _bury_refused(self, table: str, token: str, task: TaskProgress) -> None:
-        """Make the letters of the statement's refused rows durable."""
+        """Make the dead letters of the statement's refused rows durable."""
         rejected = self._rejected.pop(table, [])
         if not rejected:
             return

@@ -1,4 +1,4 @@
-"""Columns of somebody else's table whose names may mean a place inside a map, as ``address.city``. Pure."""
+"""Columns of someone else's table whose names may mean a place inside a map, as ``address.city``. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The comments by which columns remember the attribute that fills them. Pure text: ``dyncdc {json}``, behind whatever
-somebody else has written.
+someone else has written.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def column_comment(column: ColumnSpec) -> str:
 
 
 def joined_comment(theirs: str, column: ColumnSpec) -> str:
-    """Return a comment that says what ours does, behind what somebody else's says; an older one of ours is replaced."""
+    """Return a comment that says what ours does, behind what someone else's says; an older one of ours is replaced."""
     found = _OURS.search(theirs)
     kept = (theirs[: found.start()] if found is not None else theirs).rstrip()
     return f"{kept}\n{column_comment(column)}" if kept else column_comment(column)
@@ -57,7 +57,7 @@ def read_comment(comment: str) -> Origin | None:
         lossy = content.get("lossy") is True
         encoding = content.get("encoding", "")
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # somebody else's, or edited by hand: the column's name then decides
+        return None  # someone else's, or edited by hand: the column's name then decides
     if not takes or not _TYPES.issuperset(takes) or encoding not in get_args(Encoding):
         return None
     return Origin(path, cast("tuple[AttributeType, ...]", takes), lossy, cast(Encoding, encoding))

@@ -51,7 +51,7 @@ def create_table(spec: TableSpec, cluster: str | None = None) -> str:
 
 
 def create_view(spec: TableSpec, cluster: str | None = None) -> str:
-    """Return the statement that makes a destination's view anew: the items as they are, without dyncdc's own columns.
+    """Return the statement that makes a destination's view again: the items as they are, without dyncdc's own columns.
 
     Expired items that are kept are in it, and so is the column that tells them.
     A view keeps the columns it was made with, so it is made again after every change of its table.

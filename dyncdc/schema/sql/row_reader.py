@@ -88,7 +88,7 @@ class RowRenderer:
         return sorted(name for name in names if item.get(name) != rendered.item.get(name))
 
     def _left_to_default(self, item: Item) -> set[str]:
-        """Attributes of columns that show a DEFAULT of somebody else's, since the item has nothing for them."""
+        """Attributes of columns that show a DEFAULT of someone else's, since the item has nothing for them."""
         return {
             column.path[0]
             for column, _ in self._columns

@@ -26,7 +26,7 @@ class Codec:
     """How values become cells of one column type.
 
     ``default`` is the cell of an absent attribute: null, or what the type itself calls its default. ``own`` is the
-    DynamoDB type that the type stands for when nobody says otherwise, and that of its elements' siblings.
+    DynamoDB type that the type stands for when no one says otherwise, and that of its elements' siblings.
     """
 
     node: TypeNode

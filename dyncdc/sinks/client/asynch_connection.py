@@ -4,7 +4,7 @@ What it changes, and why (asynch 0.4, each measured):
 
 - A statement goes to the socket in pieces. As one text it is copied four times, eleven times with one emoji in it.
 - No ``wait_for``, which asynch has around every step of a connect: it swallows a cancellation that comes just as the
-  step is done (Python 3.11). Who was cancelled then goes on for ever, and so does whoever waits for its end; a time
+  step is done (Python 3.11). Who was cancelled then goes on forever, and so does whoever waits for its end; a time
   limit that is swallowed limits nothing.
 - No PING before each query: 1.5 ms each, and a ``wait_for`` as well.
 - It knows no client certificates.
@@ -116,7 +116,7 @@ class ProtocolConnection(AsynchConnection):
             await self.connect()
 
     async def connect(self) -> None:
-        """Connect anew. Nothing of it is left when it fails, takes longer than ``connect_seconds``, or is cancelled."""
+        """Connect again. Leaves nothing behind when it fails, exceeds ``connect_seconds``, or is cancelled."""
         self.password = self._ask_password()
         self.connects += 1
         try:

@@ -32,7 +32,7 @@ class Certificates:
         return context
 
     def check(self) -> None:
-        """Refuse files that would fail at every connect, for ever. Raises ConfigError."""
+        """Refuse files that would fail at every connect, forever. Raises ConfigError."""
         if self.ca_file is not None:
             try:
                 self._trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))

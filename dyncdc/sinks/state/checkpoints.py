@@ -57,7 +57,7 @@ class ClickHouseCheckpoints:
     async def load(self) -> Sequence[Checkpoint]:
         """Every shard's winning row. ``epoch`` is the greatest that any row of the shard carries.
 
-        Without the files of snapshots that a later one of the same table has followed: nobody goes back to these, and
+        Without the files of snapshots that a later one of the same table has followed: no one goes back to these, and
         with the years they become many. A replica that does not know of the later one yet only leaves out less.
         """
         await catch_up(self._clickhouse, CHECKPOINTS)
@@ -299,7 +299,7 @@ class ClickHouseSnapshots:
         return found
 
     async def save(self, snapshot: Snapshot) -> None:
-        """Append the snapshot's new state. What a life of a lower epoch still writes does not count."""
+        """Append the snapshot's new state. What a session of a lower epoch still writes does not count."""
         number = self._saves.get(snapshot.id, 0) + 1
         row = {
             "id": snapshot.id,

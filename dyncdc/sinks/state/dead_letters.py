@@ -1,6 +1,6 @@
 """The dead letters of one pipeline in ClickHouse: found, counted and closed. Append-only.
 
-A letter is open while no row of its id has a ``replayed_at``. Closing one appends a copy of it that has.
+A dead letter is open while no row of its id has a ``replayed_at``. Closing one appends a copy of it that has.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .rows import append_rows, size_of, until_made_again
 from .tables import DEAD_LETTERS
 
 DROPPED: Final = "dropped: "
-"""What the error of a letter begins with that was closed without being replayed."""
+"""What the error of a dead letter begins with that was closed without being replayed."""
 
 HALT: Final = "limit_reached"
-"""Reason of the letter that stands for a life's end by too many of them: where it stopped. Its raw is no record."""
+"""Reason of the dead letter that records where a session stopped for too many of them. Its raw is no record."""
 
 IDS_PER_STATEMENT: Final = 1_000
 _COPIED: Final = "id, pipeline, `table`, reason, `column`, {error}, source, shard, position, raw, received_at"
@@ -81,7 +81,7 @@ class ClickHouseDeadLetters:
         """Of the table, just before it was counted."""
 
     async def count_open(self, *, source: str | None = None, table: str | None = None) -> int:
-        """How many letters are open. With ``source``, of one stream or snapshot: a snapshot is whole only at 0."""
+        """How many dead letters are open. With ``source``, of one stream or snapshot: a snapshot is whole only at 0."""
         with until_made_again():
             rows = await self._clickhouse.fetch(
                 f"SELECT count() FROM (SELECT id FROM {DEAD_LETTERS} WHERE {self._where(source=source, table=table)}"
@@ -91,7 +91,7 @@ class ClickHouseDeadLetters:
         return int(rows[0][0])
 
     async def count_by_reason(self) -> list[tuple[str, str, str, int, float]]:
-        """Open letters by table, reason and column: how many, and when the newest came (seconds); most first.
+        """Open dead letters by table, reason and column: how many, and when the newest came (seconds); most first.
 
         Read again only where the table has changed since: whoever looks at the status page asks every few seconds.
         """
@@ -119,7 +119,7 @@ class ClickHouseDeadLetters:
         limit: int | None = None,
         with_raw: bool = False,
     ) -> list[StoredDeadLetter]:
-        """Letters, newest first. ``ids`` and ``prefix`` (of an id) narrow them; ``with_raw``: the records too."""
+        """Dead letters, newest first. ``ids`` and ``prefix`` (of an id) narrow them; ``with_raw``: the records too."""
         if ids is not None and len(ids) > IDS_PER_STATEMENT:
             raise ValueError(f"more than {IDS_PER_STATEMENT} ids at a time")
         if ids is not None and not ids:
@@ -136,12 +136,12 @@ class ClickHouseDeadLetters:
         return [_letter(row) for row in rows]
 
     async def open_limit_stops(self) -> Sequence[LimitStop]:
-        """What earlier lives have stopped at and nobody has closed."""
+        """What earlier sessions have stopped at and no one has closed."""
         found = await self.find(reason=HALT, with_raw=True)
         return [_halt(dead_letter) for dead_letter in found]
 
     async def save_limit_stop(self, halt: LimitStop) -> None:
-        """Keep what a life has stopped at."""
+        """Keep what a session has stopped at."""
         limit = {"limit": halt.limit, "value": halt.value, "refused": halt.refused}
         row = {
             "id": halt.id,
@@ -162,7 +162,7 @@ class ClickHouseDeadLetters:
         await self.close([halt.id])
 
     async def close(self, ids: Sequence[str], *, dropped: bool = False) -> None:
-        """Mark letters as replayed, or as dropped. Closing one again changes nothing that counts."""
+        """Mark dead letters as replayed, or as dropped. Closing one again changes nothing that counts."""
         fields = _COPIED.format(error="error")
         values = _COPIED.format(error=f"concat({quote_text(DROPPED)}, error)" if dropped else "error")
         for first in range(0, len(ids), IDS_PER_STATEMENT):
@@ -174,9 +174,9 @@ class ClickHouseDeadLetters:
             )
 
     async def forget_closed(self, days: int) -> int:
-        """Delete the letters that were closed more than so many days ago; return how many.
+        """Delete the dead letters that were closed more than so many days ago; return how many.
 
-        What says that a letter is closed goes last: interrupted in between, none is open that was not before.
+        What says that a dead letter is closed goes last: interrupted in between, none is open that was not before.
         """
         closed = (
             f"SELECT id FROM {DEAD_LETTERS} WHERE {self._where()} AND replayed_at IS NOT NULL"
@@ -249,5 +249,5 @@ def _halt(dead_letter: StoredDeadLetter) -> LimitStop:
 def _decoded(raw: str) -> bytes:
     try:
         return base64.b64decode(raw, validate=True)
-    except binascii.Error:  # somebody wrote it by hand
+    except binascii.Error:  # someone wrote it by hand
         return raw.encode()

@@ -1,4 +1,4 @@
-"""``dyncdc_mappings``: what fills each column of a destination, kept where nobody edits it.
+"""``dyncdc_mappings``: what fills each column of a destination, kept where no one edits it.
 
 Comments say the same to people, and to versions that knew nothing else; a catalogue may write over them.
 """
@@ -29,7 +29,7 @@ from .tables import MAPPINGS
 class MappingNews:
     """How a destination differs from what was kept of it.
 
-    ``rows`` are to be kept. ``comments`` and ``defaults`` are columns that somebody took these from. ``dropped`` are
+    ``rows`` are to be kept. ``comments`` and ``defaults`` are columns that someone took these from. ``dropped`` are
     columns of attributes. ``narrowed``: in words, columns that do not hold all that they held. ``spill``: the spill
     column that is gone.
     """
@@ -47,7 +47,7 @@ async def read_destination(
 ) -> ExistingTable | None:
     """Read how a destination is now, with what is kept of its mapping; None when there is none.
 
-    ``known``: what was kept of it before; somebody may have dropped the table that says so.
+    ``known``: what was kept of it before; someone may have dropped the table that says so.
     """
     table = await read_table(clickhouse, name)
     if table is None:

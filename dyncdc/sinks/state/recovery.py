@@ -123,7 +123,7 @@ class ClickHouseRecovery:
         """Ask for a fresh snapshot of a table; return the request's id.
 
         It is dated after all that were asked for before, whatever the clock says: a snapshot answers those up to its
-        own, and what was damaged since it began must not count as mended.
+        own, and what was damaged since it began must not count as fixed.
         """
         id_ = uuid.uuid4().hex
         if accept_deletes:  # first: the request may be taken up at once
@@ -157,7 +157,7 @@ class ClickHouseRecovery:
         await append_rows(self._clickhouse, REQUESTS, rows, doing=f"finishing {len(rows)} requests")
 
     async def table_sources(self) -> Sequence[TableSource]:
-        """For each table, the life that followed it last."""
+        """For each table, the session that followed it last."""
         await catch_up(self._clickhouse, TABLE_SOURCES)
         rows = await self._clickhouse.fetch(
             f"SELECT `table`, argMax(source, (epoch, checkpointed)), max(epoch),"
@@ -172,7 +172,7 @@ class ClickHouseRecovery:
         ]
 
     async def save_table_sources(self, tables: Sequence[TableSource]) -> None:
-        """Append what this life follows."""
+        """Append what this session follows."""
         if not tables:
             return
         rows = [

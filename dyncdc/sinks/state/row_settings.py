@@ -28,7 +28,7 @@ class ClickHouseRowSettings:
                 "SELECT destination_uuid, settings, toUnixTimestamp64Micro(recorded_at), member, number"
                 f" FROM {SETTINGS} FINAL WHERE pipeline = {quote_text(self._pipeline)} AND table = {quote_text(table)}"
                 " ORDER BY number, recorded_at, member",
-                doing="loading the settings of former lives",
+                doing="loading the settings of former sessions",
             )
         except TableGoneError:
             return ()  # as a version left it that had none
@@ -38,7 +38,7 @@ class ClickHouseRowSettings:
         ]
 
     async def save(self, table: str, noted: RecordedSettings) -> None:
-        """Append what a life goes by, noted now by ClickHouse's clock."""
+        """Append what a session goes by, noted now by ClickHouse's clock."""
         row = {
             "pipeline": self._pipeline,
             "table": table,

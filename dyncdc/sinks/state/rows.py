@@ -27,7 +27,7 @@ def time_text(seconds: float) -> str:
 
 @contextmanager
 def until_made_again() -> Iterator[None]:
-    """A table of dyncdc's own that somebody dropped is waited for: everything else goes on. Raises RetryableError."""
+    """A table of dyncdc's own that someone dropped is waited for: everything else goes on. Raises RetryableError."""
     try:
         yield
     except TableGoneError as error:
@@ -40,7 +40,7 @@ async def append_rows(clickhouse: ClickHouse, table: str, rows: Sequence[Mapping
     Its token is its own: what is said again, or was said by a process that is no more, must not be dropped as a repeat.
 
     Raises TableGoneError only where the table itself is gone, which another session makes again. RefusedError where it
-    is there: what is said is what it always was, so a materialized view of it is to be mended.
+    is there: what is said is what it always was, so a materialized view of it is to be fixed.
     """
     columns = ", ".join(map(quote_name, rows[0]))
     values = b"\n".join(map(orjson.dumps, rows)).decode()

@@ -1,4 +1,4 @@
-"""``dyncdc_sessions`` in ClickHouse: which epoch belongs to which life of which process."""
+"""``dyncdc_sessions`` in ClickHouse: which epoch belongs to which session of which process."""
 
 from __future__ import annotations
 

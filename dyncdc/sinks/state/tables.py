@@ -63,8 +63,8 @@ _STATEMENTS: Final = (
   covered_from DateTime64(6, 'UTC'), had_rows UInt8, request String, revision UInt128,
   updated_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(revision) ORDER BY (pipeline, id, revision)""",
-    # Append-only: a letter is open while no row of its id has a replayed_at. That is part of the key, so that a record
-    # read again after a crash cannot open its letter anew. raw is base64 of the bytes as they were read.
+    # Append-only: a dead letter is open while no row of its id has a replayed_at. That is part of the key, so that a
+    # record read again after a crash cannot open its dead letter again. raw is base64 of the bytes as they were read.
     f"""CREATE TABLE IF NOT EXISTS {DEAD_LETTERS} (
   id String, pipeline String, table String, reason LowCardinality(String), column String, error String, source String,
   shard String, position String, raw String, received_at DateTime64(6, 'UTC') DEFAULT now64(6),
@@ -82,8 +82,8 @@ _STATEMENTS: Final = (
   id String, pipeline String, table String, kind LowCardinality(String),
   requested_at DateTime64(6, 'UTC') DEFAULT now64(6), done_at Nullable(DateTime64(6, 'UTC'))
 ) ENGINE = ReplacingMergeTree ORDER BY (pipeline, id, isNotNull(done_at))""",
-    # Which stream each table is read from, written by every life before it reads: a table that comes back from another
-    # stream, or was left out for a while, has changes that nobody read.
+    # Which stream each table is read from, written by every session before it reads: a table that comes back from
+    # another stream, or was left out for a while, has changes that no one read.
     f"""CREATE TABLE IF NOT EXISTS {TABLE_SOURCES} (
   pipeline String, table String, source String, epoch UInt64, checkpointed UInt8, empty String,
   recorded_at DateTime64(6, 'UTC')
@@ -95,8 +95,8 @@ _STATEMENTS: Final = (
   errors String, seen_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(seen_at) ORDER BY (pipeline, members, member, epoch)
 TTL toDateTime(seen_at) + INTERVAL 30 DAY""",
-    # Which epoch belongs to which life of which process: written before the life does anything, so that no epoch is
-    # taken twice, whatever the clocks do. Two that took the same one differ in their id.
+    # Which epoch belongs to which session of which process: written before the session does anything, so that no epoch
+    # is taken twice, whatever the clocks do. Two that took the same one differ in their id.
     f"""CREATE TABLE IF NOT EXISTS {SESSIONS} (
   pipeline String, member UInt32, members UInt32, epoch UInt64, id String, host String, process String,
   began_at DateTime64(6, 'UTC') DEFAULT now64(6)

@@ -54,7 +54,7 @@ class ClickHouseWatermarks:
     async def open_dead_letters(self) -> Collection[tuple[str, SourceId]]:
         """Tables and sources with open dead letters; table "" for a record that names none.
 
-        Asked every few seconds: letters, closed ones included, are read only where the table has changed since.
+        Asked every few seconds: dead letters, closed ones included, are read only where the table has changed since.
         """
         with until_made_again():
             await catch_up(self._clickhouse, DEAD_LETTERS)

@@ -21,7 +21,7 @@ STATEMENT_CHARS: Final = 100_000
 """One ALTER holds about so much text: ClickHouse parses 256 KB of it, and 50,000 nodes, unless told otherwise."""
 
 VIEW_ATTEMPTS: Final = 5
-"""So often a view is made anew while others add columns."""
+"""So often a view is recreated while others add columns."""
 
 
 def add_columns(
@@ -93,7 +93,7 @@ async def alter(clickhouse: ClickHouse, destination: str, statement: str) -> Non
 
 
 async def refresh_view(clickhouse: ClickHouse, spec: TableSpec, cluster: str | None = None) -> None:
-    """Make the view anew where it does not show all columns; what is not ours under its name is left alone.
+    """Make the view again where it does not show all columns; what is not ours under its name is left alone.
 
     Looks again afterwards: another member may have added columns, and made its view, while this one was made.
     """
@@ -101,4 +101,4 @@ async def refresh_view(clickhouse: ClickHouse, spec: TableSpec, cluster: str | N
         table = await read_table(clickhouse, spec.destination)
         if await view_state(clickhouse, spec, table) not in ("stale", "missing"):
             return
-        await clickhouse.execute(create_view(spec, cluster), doing=f"making {view_name(spec)} anew")
+        await clickhouse.execute(create_view(spec, cluster), doing=f"making {view_name(spec)} again")

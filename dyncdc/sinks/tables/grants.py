@@ -60,13 +60,13 @@ def _grants(
         yield qualified(name, database), own
     for table in tables:
         created = ", CREATE TABLE" if table.made else ""
-        # comments that somebody took away are restored; without the grant that is told, and rows are right all the same
+        # comments that someone took away are restored; without the grant that is told, and rows are right all the same
         grows = ", ALTER ADD COLUMN, ALTER COMMENT COLUMN" if table.grows else ""
         cleaned = ", ALTER DELETE" if table.cleaned else ""
         yield qualified(table.name, database), f"SELECT, INSERT{created}{grows}{cleaned}"
         if table.history:
             yield qualified(table.history, database), "SELECT, INSERT, CREATE TABLE"
-        # made anew whenever the table has other columns
+        # recreated whenever the table has other columns
         yield qualified(table.name + VIEW_SUFFIX, database), "SELECT, CREATE VIEW, DROP VIEW"
     if any(table.grows for table in tables):  # no ALTER on a full disk
         yield "system.disks", "SELECT"

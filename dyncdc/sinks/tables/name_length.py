@@ -40,7 +40,7 @@ async def refuse_long_names(clickhouse: ClickHouse, names: Mapping[str, str]) ->
 
 
 def stored_length(name: str) -> int:
-    """Length of a name on disk: of each byte that is no letter of ASCII, digit or underscore, %XX.
+    """Length of a name on disk: of each byte that is no dead letter of ASCII, digit or underscore, %XX.
 
     Source: ClickHouse, escapeForFileName.
     """

@@ -1,4 +1,4 @@
-"""Ghosts: rows of items that a later snapshot does not hold. They get tombstones, range by range of the keys.
+"""Orphan rows: rows of items that a later snapshot does not hold. They get tombstones, range by range of the keys.
 
 Every row of a snapshot carries exactly its version S, and every change that the stream holds a greater one. So a key
 whose winning row is older than S is not in the snapshot: the item was deleted, and the change that said so was lost.
@@ -30,7 +30,7 @@ SEQUENCE_BITS: Final = 192
 """Room for the sequence number below the microseconds of a UInt256 version."""
 
 READ_SETTINGS: Final = {"use_skip_indexes_if_final": 0, "optimize_move_to_prewhere_if_final": 0}
-"""An index over versions, on a table that somebody else made, must not hide the row that wins."""
+"""An index over versions, on a table that someone else made, must not hide the row that wins."""
 
 WRITE_SETTINGS: Final = {**READ_SETTINGS, "insert_deduplicate": 0}
 """A range swept again may well insert the same rows: they must not look like a retry of something else."""
@@ -55,7 +55,7 @@ class ClickHouseOrphanRows:
         self._range_rows = range_rows
 
     async def open_dead_letters(self, snapshot: SourceId) -> int:
-        """How many items of a snapshot are dead letters that nobody has dealt with."""
+        """How many items of a snapshot are dead letters that no one has dealt with."""
         return await self._dead_letters.count_open(source=snapshot)
 
     async def accepted(self, snapshot: SourceId, request: str) -> bool:
@@ -95,7 +95,7 @@ class ClickHouseOrphanRows:
         doing = f"looking for deleted items in {spec.destination}"
         ((rows,),) = await self._clickhouse.fetch(f"SELECT count() {orphan_rows}", settings=READ_SETTINGS, doing=doing)
         if rows:
-            if spec.history:  # first: once they are marked as deleted nobody finds them again
+            if spec.history:  # first: once they are marked as deleted no one finds them again
                 await self._insert(
                     vanished(spec, version, orphan_rows),
                     f"adding {rows:,} deleted items to {spec.history}",

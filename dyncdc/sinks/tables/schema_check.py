@@ -1,6 +1,6 @@
 """Whether a destination is still what its rows were made for: asked after every insert, before it counts as durable.
 
-ClickHouse trusts its client: a column whose type somebody narrows takes "300" as 44 and says nothing.
+ClickHouse trusts its client: a column whose type someone narrows takes "300" as 44 and says nothing.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class SchemaCheck:
         if changed:
             raise _changed(block.table, f"column {changed[0]} is {types.get(changed[0], 'gone')}")
         if await self._uuid(block.table) != known.uuid:
-            raise _changed(block.table, "it was made anew")
+            raise _changed(block.table, "it was recreated")
         # what changed meanwhile has another fingerprint
         known.fingerprint = fingerprint
         if types != known.types:

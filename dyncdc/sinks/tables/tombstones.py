@@ -1,7 +1,7 @@
 """Old tombstones in ClickHouse: which are there, and how they go without bringing anything back.
 
 Two deletes, in this order: first the rows that a tombstone hides, then tombstones of keys that have nothing else. Parts
-are rewritten one after the other, and after a restart of the server the rest is decided anew; between any two steps
+are rewritten one after the other, and after a restart of the server the rest is decided again; between any two steps
 every key that is deleted still has its tombstone. One statement for both would not be safe (see docs/decisions).
 """
 
@@ -85,7 +85,7 @@ class ClickHouseTombstones:
         return keys
 
     async def _refuse_beside_others(self, spec: TableSpec) -> None:
-        """A delete that outlasted its caller is still at work, or somebody else's change of the table: wait for it."""
+        """A delete that outlasted its caller is still at work, or someone else's change of the table: wait for it."""
         ((running,),) = await self._clickhouse.fetch(
             "SELECT count() FROM system.mutations WHERE database = currentDatabase()"
             f" AND table = {quote_text(spec.destination)} AND NOT is_done",

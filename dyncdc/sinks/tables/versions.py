@@ -1,4 +1,4 @@
-"""Versions that somebody else wrote into a table: how large they are, and whether ours would ever win over them."""
+"""Versions that someone else wrote into a table: how large they are, and whether ours would ever win over them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Versions:
 
 
 def made_by_others(table: ExistingTable) -> bool:
-    """Whether somebody else made the table: no column of it says what fills it."""
+    """Whether someone else made the table: no column of it says what fills it."""
     return all(column.origin is None for column in table.columns)
 
 

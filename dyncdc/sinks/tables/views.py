@@ -1,4 +1,4 @@
-"""The view that readers use: whether its name is free, ours and up to date, or somebody else's. Changes nothing."""
+"""The view that readers use: whether its name is free, ours and up to date, or someone else's. Changes nothing."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class ExportSource:
             yield shards[first : first + PAGE_FILES]
 
     async def fetch(self, shard: Shard, after: Position, want_bytes: int) -> RawChunk:
-        """Return the next lines. A broken download goes on at its byte; another position reads the file anew."""
+        """Return the next lines. A broken download goes on at its byte; another position reads the file again."""
         file = self._files.get(shard.id)
         if file is None:
             raise CorruptSnapshotError(f"reading {shard.id}: the manifest of the export does not name it")

@@ -17,7 +17,7 @@ RECORDS_AT_ONCE = 10
 """Records asked for when several are wanted: each can be 1 MiB, and they are not in the budget."""
 
 EMPTY_ANSWERS = 20
-"""An empty answer means nothing, so go on from it; but not for ever."""
+"""An empty answer means nothing, so go on from it; but not forever."""
 
 _EXPIRED = "the record has expired, or its shard or stream was deleted"
 _GONE: Mapping[str, Verdict] = dict.fromkeys(

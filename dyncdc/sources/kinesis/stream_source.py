@@ -112,7 +112,7 @@ async def open_stream(
     summary, now = await _describe(clients.kinesis, stream, _STREAM_UNKNOWN)
     if summary.StreamStatus == "DELETING":
         raise RetryableError(
-            f"opening stream {stream}: it is being deleted", hint="create it anew, or correct its name"
+            f"opening stream {stream}: it is being deleted", hint="create it again, or correct its name"
         )
     if summary.StreamStatus == "CREATING":
         raise RetryableError(f"opening stream {stream}: it is still being created")
@@ -234,7 +234,7 @@ class KinesisSource:
         summary, now = await _describe(self._kinesis, self._arn, _STREAM_GONE)
         if _identity(summary) != self._id:
             raise PositionLostError(
-                f"describing stream {self._name}: it was deleted and created anew",
+                f"describing stream {self._name}: it was deleted and created again",
                 hint="its old positions mean nothing in the new stream; a new snapshot closes the gap",
             )
         self._kept = self._kept.seen(summary.RetentionPeriodHours * 3600.0, now)

@@ -89,7 +89,7 @@ class ScanOrigin:
         table_id, _ = await self._tables.identity(self._table)
         if table_id != scan.table_id:
             raise CorruptSnapshotError(
-                f"scanning table {self._table}: it was deleted and made anew since the scan began",
+                f"scanning table {self._table}: it was deleted and recreated since the scan began",
                 hint="restart dyncdc; it then begins another snapshot",
             )
         capacity = ReadCapacity(self._read_capacity_units * self._share(scan, source), asyncio.get_running_loop().time)

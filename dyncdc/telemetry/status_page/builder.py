@@ -1,4 +1,4 @@
-"""Overview: one process's document, from its metrics, its tasks and what ClickHouse said last. Asks nobody."""
+"""Overview: one process's document, from its metrics, its tasks and what ClickHouse said last. Asks no one."""
 
 from __future__ import annotations
 

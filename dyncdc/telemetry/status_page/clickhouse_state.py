@@ -10,7 +10,7 @@ from .document import GapPart, LettersPart, MemberPart, StoredPart
 
 @dataclass(slots=True)
 class ClickHouseState:
-    """Kept while ClickHouse is down. ``wanted``: somebody looks at the page; nothing is asked while nobody does."""
+    """Kept while ClickHouse is down. ``wanted``: someone looks at the page; nothing is asked while no one does."""
 
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
     fresh: StoredPart = field(default_factory=StoredPart)

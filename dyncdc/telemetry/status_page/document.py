@@ -94,7 +94,7 @@ class StuckPart(msgspec.Struct):
 
 
 class WaitPart(msgspec.Struct):
-    """A task that waits on purpose. ``seconds``: for how long still, None where nobody knows."""
+    """A task that waits on purpose. ``seconds``: for how long still, None where no one knows."""
 
     task: str
     reason: str

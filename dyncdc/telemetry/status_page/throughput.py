@@ -60,7 +60,7 @@ class Throughput:
         return Plot(STEP_SECONDS, self._step * STEP_SECONDS, list(ring.read), list(ring.written))
 
     async def run(self) -> None:
-        """Sample for ever."""
+        """Sample forever."""
         while True:
             await asyncio.sleep(STEP_SECONDS - self._clock() % STEP_SECONDS)
             self.sample()

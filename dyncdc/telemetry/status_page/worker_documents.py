@@ -76,7 +76,7 @@ def _table(own: TablePart, documents: Iterable[Document], silent: bool) -> Table
         snapshot_ratio=ratio if own.snapshot_ratio is None or loading else own.snapshot_ratio,
         lag_seconds=_most(part.lag_seconds for part in parts),
         headroom_seconds=_least(part.headroom_seconds for part in parts),
-        # A table is as complete as its slowest worker, and nobody knows while one does not say.
+        # A table is as complete as its slowest worker, and no one knows while one does not say.
         complete_until=None if silent or None in until else _least(until),
         read_total=sum(part.read_total for part in parts),
         written_total=sum(part.written_total for part in parts),

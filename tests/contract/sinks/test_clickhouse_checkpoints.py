@@ -189,7 +189,7 @@ async def test_snapshots_come_back_newest_row_each_and_oldest_first(tables: Clic
     assert [each.state for each in await store.load()] == ["failed", "exporting"]
 
 
-async def test_c7_a_frozen_life_that_wakes_cannot_undo_what_its_successor_wrote(tables: ClickHouse) -> None:
+async def test_c7_a_frozen_session_that_wakes_cannot_undo_what_its_successor_wrote(tables: ClickHouse) -> None:
     frozen, successor = ClickHouseSnapshots(tables, "p"), ClickHouseSnapshots(tables, "p")
     snapshot = Snapshot("a", "orders", "waiting", "uuid-1")
     for state in ("waiting", "exporting"):

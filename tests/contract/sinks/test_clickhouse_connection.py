@@ -126,7 +126,7 @@ async def test_a_query_may_be_cancelled_at_any_await(clickhouse: ClickHouse) -> 
 def test_c7_a_cancellation_is_never_swallowed(
     clickhouse_server: LocalClickHouse, make_loop: Callable[[], asyncio.AbstractEventLoop], connected: bool
 ) -> None:
-    """Who was frozen connects anew, learns that it was replaced, and cancels all tasks: each must end, not go on."""
+    """Who was frozen connects again, learns that it was replaced, and cancels all tasks: each must end, not go on."""
 
     async def swallowed() -> list[int]:
         """Numbers of turns of the loop after which a query could be cancelled and still went on to its end."""

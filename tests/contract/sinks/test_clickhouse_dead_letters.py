@@ -1,4 +1,4 @@
-"""Dead letters as ClickHouse keeps them: open until closed, and closed for ever."""
+"""Dead letters as ClickHouse keeps them: open until closed, and closed forever."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ async def test_a_letter_is_found_with_all_that_it_says(tables: ClickHouse) -> No
     assert (letter.table, letter.reason, letter.column, letter.error) == ("orders", "misfit", "age", "it does")
     assert (letter.source, letter.shard, letter.position, letter.raw) == ("stream@1", "shard-1", "7", b"\xff7")
     assert letter.state == "open" and letter.received_at > 1_700_000_000
-    assert (await store.find())[0].raw is None, "nobody asked for the record"
+    assert (await store.find())[0].raw is None, "no one asked for the record"
     assert await store.find(prefix=letter.id[:6]) == [replace(letter, raw=None)]
     assert await store.find(prefix="x") == [] and await store.find(ids=[]) == []
 
 
 async def test_a_closed_letter_stays_closed_when_its_record_is_read_again(tables: ClickHouse) -> None:
     store = ClickHouseDeadLetters(tables, "p")
-    await write(tables, "7", token="first life")
+    await write(tables, "7", token="first session")
     (letter,) = await store.find()
     await store.close([letter.id])
-    await write(tables, "7", token="second life")
+    await write(tables, "7", token="second session")
     assert await store.find() == [] and await store.count_open() == 0
     await tables.execute(f"OPTIMIZE TABLE {DEAD_LETTERS} FINAL")
     assert await store.count_open() == 0, "no merge may bring it back"
@@ -96,7 +96,7 @@ async def test_open_letters_are_counted_once_by_source_and_by_table(tables: Clic
     assert len(await store.find(limit=1)) == 1
 
 
-async def test_why_a_life_stopped_is_kept_until_it_is_closed(tables: ClickHouse) -> None:
+async def test_why_a_session_stopped_is_kept_until_it_is_closed(tables: ClickHouse) -> None:
     store = ClickHouseDeadLetters(tables, "p")
     halt = LimitStop(
         "h1", "max_ratio", 0.05, "too many", SourceId("s@1"), ShardId("shard"), Position("9"), "orders", "age"
@@ -113,7 +113,7 @@ async def test_why_a_life_stopped_is_kept_until_it_is_closed(tables: ClickHouse)
     assert await store.open_limit_stops() == [], "dropping it lets the daemon try again"
 
 
-async def test_a_halt_that_somebody_edited_is_refused_with_advice(tables: ClickHouse) -> None:
+async def test_a_halt_that_someone_edited_is_refused_with_advice(tables: ClickHouse) -> None:
     await tables.execute(f"INSERT INTO {DEAD_LETTERS} (id, pipeline, reason) VALUES ('h1', 'p', 'limit_reached')")
     with pytest.raises(FatalError, match="dead letter h1") as caught:
         await ClickHouseDeadLetters(tables, "p").open_limit_stops()
@@ -121,7 +121,7 @@ async def test_a_halt_that_somebody_edited_is_refused_with_advice(tables: ClickH
 
 
 async def test_c11_whoever_looks_for_letters_waits_for_a_table_that_was_dropped(tables: ClickHouse) -> None:
-    """Catches: the daemon ends because a look at letters met a table that an insert would have waited for."""
+    """Catches: the daemon ends because a look at dead letters met a table that an insert would have waited for."""
     await tables.execute(f"DROP TABLE {DEAD_LETTERS} SYNC")
     for look in (ClickHouseWatermarks(tables, "p").open_dead_letters, ClickHouseDeadLetters(tables, "p").count_open):
         with pytest.raises(RetryableError, match="UNKNOWN_TABLE") as failure:
@@ -136,7 +136,7 @@ async def test_closed_letters_are_deleted_once_they_are_old_and_open_ones_never(
     old, young, *still_open = await store.find()
     await store.close([young.id])
     closed = {"id": old.id, "pipeline": "p", "table": "orders", "replayed_at": "2026-01-01 00:00:00"}
-    await append_rows(tables, DEAD_LETTERS, [closed], "closing a letter long ago")
+    await append_rows(tables, DEAD_LETTERS, [closed], "closing a dead letter long ago")
     await write(tables, "1", "2", token="read again")
     for deleted in (1, 0):
         assert await store.forget_closed(30) == deleted

@@ -20,7 +20,7 @@ async def test_every_table_is_made_with_fsync_where_it_is_asked_for(clickhouse: 
         assert statement.count("fsync_after_insert") == statement.startswith("CREATE TABLE")
         await clickhouse.execute(statement)
     names = [*own_tables(), "orders", "orders_history", "orders_current"]
-    assert await without_fsync(clickhouse, [*names, "nobody's"]) == []
+    assert await without_fsync(clickhouse, [*names, "no one's"]) == []
 
 
 async def test_own_tables_that_are_written_seldom_are_always_made_with_fsync(clickhouse: ClickHouse) -> None:

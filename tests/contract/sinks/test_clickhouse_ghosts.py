@@ -1,4 +1,4 @@
-"""Ghosts in a real ClickHouse: what a snapshot does not hold is deleted, in ranges of keys, and nothing else is."""
+"""Orphan rows in a real ClickHouse: what a snapshot does not hold is deleted, by ranges of keys, and nothing else."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ async def test_s5_nothing_is_swept_where_deletes_are_ignored(clickhouse: ClickHo
     assert await shop.alive() == [("k", "1")]
 
 
-async def test_s5_a_table_of_somebody_else_sorted_the_other_way_round_is_swept_whole(clickhouse: ClickHouse) -> None:
+async def test_s5_a_table_of_someone_else_sorted_the_other_way_round_is_swept_whole(clickhouse: ClickHouse) -> None:
     await clickhouse.execute(
         "CREATE TABLE orders (sk Decimal(38, 3), pk LowCardinality(String), v Nullable(String), _version Int64,"
         " _deleted UInt8 DEFAULT 0, INDEX i _version TYPE minmax) ENGINE = ReplacingMergeTree(_version)"

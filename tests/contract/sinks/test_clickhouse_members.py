@@ -1,4 +1,4 @@
-"""Members in a real ClickHouse: the newest life of each counts, and nobody's clock but the server's."""
+"""Members in a real ClickHouse: the newest session of each counts, and no one's clock but the server's."""
 
 from __future__ import annotations
 

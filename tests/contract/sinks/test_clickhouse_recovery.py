@@ -103,7 +103,7 @@ async def test_a_request_is_later_than_those_before_it_whose_clock_was_ahead(tab
     assert requests[0].requested_at < requests[1].requested_at < requests[2].requested_at
 
 
-async def test_the_last_life_that_followed_a_table_counts(tables: ClickHouse) -> None:
+async def test_the_last_session_that_followed_a_table_counts(tables: ClickHouse) -> None:
     store = ClickHouseRecovery(tables, "p")
     assert await store.table_sources() == []
     new = TableSource("orders", SourceId("b@2"), 7, 1_700_000_000.5)

@@ -34,7 +34,7 @@ TABLE = (
 
 
 class Bury(BuryInMemory):
-    """Keeps what is said of each row; the letter itself goes to a table of one column."""
+    """Keeps what is said of each row; the dead letter itself goes to a table of one column."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ async def test_a_view_of_a_history_whose_target_is_gone_holds_the_history_and_en
 
 
 async def test_a_detached_table_holds_its_own_rows_until_it_is_attached_and_no_others(bench: Bench) -> None:
-    """Catches: a detached table taken for one that has lost its columns, for which all tables begin anew."""
+    """Catches: a detached table taken for one that has lost its columns, for which all tables start over."""
     await bench.make("t", "u")
     await bench.sink.insert(block("t", 1), "a")
     await bench.clickhouse.execute("DETACH TABLE t")

@@ -1,4 +1,4 @@
-"""What stands under a view's name: ours, out of date, or somebody else's that must never be replaced."""
+"""What stands under a view's name: ours, out of date, or someone else's that must never be replaced."""
 
 from __future__ import annotations
 

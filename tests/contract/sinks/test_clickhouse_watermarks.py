@@ -31,7 +31,7 @@ async def test_the_newest_watermark_of_each_member_counts_though_it_says_again_w
     assert least(await store.load()) == {"orders": 1_700_000_000.123456}
 
 
-async def test_a_letter_is_open_until_somebody_has_dealt_with_it(clickhouse: ClickHouse) -> None:
+async def test_a_letter_is_open_until_someone_has_dealt_with_it(clickhouse: ClickHouse) -> None:
     for statement in own_statements():
         await clickhouse.execute(statement)
     store = ClickHouseWatermarks(clickhouse, "p")
@@ -46,7 +46,7 @@ async def test_a_letter_is_open_until_somebody_has_dealt_with_it(clickhouse: Cli
 async def test_letters_are_read_again_only_when_their_table_has_changed(
     clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches: a million closed letters that are grouped every five seconds for ever."""
+    """Catches: a million closed dead letters that are grouped every five seconds forever."""
     for statement in own_statements():
         await clickhouse.execute(statement)
     letters, watermarks = ClickHouseDeadLetters(clickhouse, "p"), ClickHouseWatermarks(clickhouse, "p")

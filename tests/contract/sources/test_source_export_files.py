@@ -39,7 +39,7 @@ async def put(clients: AwsClients, key: str, body: bytes, count: int) -> tuple[s
 
 
 async def read_on(source: ExportSource, shard: Shard, after: Position, want_bytes: int) -> list[RawChunk]:
-    """Fetch to the end, again after every RetryableError, as a pump does."""
+    """Fetch to the end, again after every RetryableError, as a shard reader does."""
     chunks: list[RawChunk] = []
     for _ in range(10_000):
         try:

@@ -173,7 +173,7 @@ async def test_k3_every_record_is_read_after_reshards(clients: AwsClients) -> No
     assert sorted(found) == sorted([b"before", b"after", *(b"between %d" % number for number in range(20))])
 
 
-async def test_k13_a_stream_created_anew_is_not_the_old_one(server: KinesisServer, clients: AwsClients) -> None:
+async def test_k13_a_stream_created_again_is_not_the_old_one(server: KinesisServer, clients: AwsClients) -> None:
     await make(clients)
     await put(clients, b"old")
     source, shard = await opened(clients)
@@ -181,7 +181,7 @@ async def test_k13_a_stream_created_anew_is_not_the_old_one(server: KinesisServe
     await clients.kinesis.delete_stream(StreamName=STREAM)
     await make(clients)
     next(iter(server.kinesis.streams.values())).created += 5.0
-    with pytest.raises(PositionLostError, match="created anew"):
+    with pytest.raises(PositionLostError, match="created again"):
         await listed(source)
     with pytest.raises(PositionLostError):
         await source.fetch(shard, end, WANT_BYTES)

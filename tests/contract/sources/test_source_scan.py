@@ -116,7 +116,7 @@ async def segments_of(source: ScanSource) -> list[Shard]:
 async def read_on(
     source: ScanSource, shard: Shard, after: Position = HORIZON, want_bytes: int = WANT_BYTES
 ) -> list[RawChunk]:
-    """Fetch to the end, again after every RetryableError, as a pump does."""
+    """Fetch to the end, again after every RetryableError, as a shard reader does."""
     chunks: list[RawChunk] = []
     for _ in range(10_000):
         try:
@@ -331,7 +331,7 @@ async def test_the_origin_validates_the_table_and_the_permission(bench: Bench) -
         await bench.origin().validate()
 
 
-async def test_a_table_made_anew_is_not_taken_for_the_old_one(bench: Bench) -> None:
+async def test_a_table_made_again_is_not_taken_for_the_old_one(bench: Bench) -> None:
     begun = await bench.origin().request_export("t")
     await bench.clients.dynamodb.delete_table(TableName=bench.table)
     await bench.clients.dynamodb.create_table(
@@ -340,7 +340,7 @@ async def test_a_table_made_anew_is_not_taken_for_the_old_one(bench: Bench) -> N
         AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    with pytest.raises(CorruptSnapshotError, match="deleted and made anew"):
+    with pytest.raises(CorruptSnapshotError, match="deleted and recreated"):
         await bench.origin().open_export(begun, SOURCE)
 
 

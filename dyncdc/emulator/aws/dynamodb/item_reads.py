@@ -203,7 +203,7 @@ def _index(table: Table, name: str) -> KeySchema:
 
 
 def _index_rows(table: Table, name: str, digest: bytes | None, start: Wire | None, *, backward: bool) -> Iterator[Row]:
-    """Iterate over an index: sorted anew each time, since the kit is for small tables."""
+    """Iterate over an index: sorted again each time, since the kit is for small tables."""
     schema = _index(table, name)
     placed = []
     for row in table.items.rows():

@@ -76,7 +76,7 @@ class Streaming:
         self.reseed()
 
     def reseed(self) -> None:
-        """Begin the sequence of duplicates anew, from the seed in the settings."""
+        """Begin the sequence of duplicates again, from the seed in the settings."""
         self._random = random.Random(self._settings.seed)  # noqa: S311  # repeatable, not secret
 
     def forget(self, table: Table) -> None:

@@ -24,7 +24,7 @@ FIRST_SEQUENCE_NUMBER = 49 * 10**54
 
 
 class SequenceNumbers:
-    """Rises for ever, over streams, restarts of the process and re-created streams."""
+    """Rises forever, over streams, restarts of the process and re-created streams."""
 
     def __init__(self) -> None:
         self._count = itertools.count(time.time_ns() << 20)

@@ -20,11 +20,11 @@ class Settings:
     """Data of one Kinesis record; larger ones are refused, and change records larger than this vanish as in AWS."""
     iterator_ttl_seconds: float = 300.0
     token_ttl_seconds: float = 300.0
-    """Life of a ListShards NextToken."""
+    """Session of a ListShards NextToken."""
     retention_seconds: float = 0.0
     """Overrides the retention period of every stream; 0 leaves it to the stream (hours)."""
     behind_grain_seconds: float = 0.001
-    """MillisBehindLatest is cut down to a multiple of it: beyond all lags it is always 0, as where nobody knows it."""
+    """MillisBehindLatest is cut down to a multiple of it: beyond all lags it is always 0, as where no one knows it."""
     arrival_grain_seconds: float = 0.001
     """ApproximateArrivalTimestamp is cut down to a multiple of it."""
     stream_delay_seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""One life of the process under test: when its power is cut, and what the fakes may do to it until then."""
+"""One session of the process under test: when its power is cut, and what the fakes may do to it until then."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Faults:
     outages: tuple[tuple[float, float], ...] = ()
     """Spans of virtual time in which ClickHouse answers nothing."""
     refusals: tuple[tuple[float, float], ...] = ()
-    """Spans in which it refuses every insert by a code that nobody knows."""
+    """Spans in which it refuses every insert by a code that no one knows."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class PowerCut:
 
 @dataclass(slots=True)
 class Life:
-    """What is shared by the fakes of one life. Dead fakes answer nobody."""
+    """What is shared by the fakes of one session. Dead fakes answer no one."""
 
     seed: str
     faults: Faults
