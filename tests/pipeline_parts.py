@@ -110,7 +110,7 @@ class MemoryCheckpoints:
         self.saves.append(list(rows))
         self.rows += [replace(row, saved_at=self.now) for row in rows]
 
-    async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
+    async def refresh(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
         await asyncio.sleep(0)
         return [row for row in self.rows if row.source in sources]
 

@@ -41,10 +41,10 @@ class MemoryRecovery:
     async def finish_requests(self, requests: Sequence[Request], done_at: float) -> None:
         self.done += requests
 
-    async def followed(self) -> Sequence[TableSource]:
+    async def table_sources(self) -> Sequence[TableSource]:
         return list(self.tables.values())
 
-    async def save_followed(self, tables: Sequence[TableSource]) -> None:
+    async def save_table_sources(self, tables: Sequence[TableSource]) -> None:
         self.tables.update((row.table, row) for row in tables)
 
 
@@ -52,7 +52,7 @@ class MemoryGhosts:
     """Counts sweeps. ``steps``: into how many ranges of keys the table falls."""
 
     def __init__(self) -> None:
-        self.letters = 0
+        self.dead_letters = 0
         self.steps = 3
         self.live = self.orphan_rows = 0
         """Of each range."""
@@ -60,8 +60,8 @@ class MemoryGhosts:
         self.swept: list[tuple[str, int, tuple[str, ...]]] = []
         self.answer: Callable[[], Coroutine[object, object, None]] | None = None
 
-    async def open_letters(self, snapshot: SourceId) -> int:
-        return self.letters
+    async def open_dead_letters(self, snapshot: SourceId) -> int:
+        return self.dead_letters
 
     async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
         step = int(after[0]) + 1 if after else 1

@@ -82,7 +82,7 @@ DESCRIPTIONS = {
         "Yes, if none is open: ask again",
         "without limit",
     ),
-    tables.FOLLOWED: Description(
+    tables.TABLE_SOURCES: Description(
         "which stream each table is read from",
         "each session, before it reads",
         "**No.** A table that was left out for a while, or read from another stream, is not noticed as a gap",

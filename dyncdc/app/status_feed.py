@@ -92,9 +92,9 @@ async def _read(clickhouse: ClickHouse, config: Config, stored: ClickHouseState,
     )
     # From here on nothing is awaited: whoever looks sees one answer.
     stored.dead_letters = [LettersPart(*dead_letters) for dead_letters in open_letters[:MOST_LETTERS]]
-    stored.letters_by_table = {}
+    stored.dead_letters_by_table = {}
     for table, _, _, count, _ in open_letters:
-        stored.letters_by_table[table] = stored.letters_by_table.get(table, 0) + count
+        stored.dead_letters_by_table[table] = stored.dead_letters_by_table.get(table, 0) + count
     stored.gaps_total = len(gaps)
     shown = sorted(gaps, key=lambda gap: (gap.accepted, -gap.noticed_at))[:MOST_GAPS]
     stored.gaps = [GapPart(gap.table, in_words(gap), gap.noticed_at, gap.accepted) for gap in shown]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 """As ``DYNCDC_VERSION`` in version.h."""
 
 

@@ -65,7 +65,7 @@ class Users:
         """Age by id, as a reader sees it."""
         return {row["id"]: row["age"] for row in self.place.clickhouse.dicts("SELECT id, age FROM users_current")}
 
-    def letters(self, *options: str) -> list[dict[str, Any]]:
+    def dead_letters(self, *options: str) -> list[dict[str, Any]]:
         """What ``dead-letters list`` shows, the oldest first."""
         done = self.command("list", "--json", *options)
         assert done.code == 0, done
@@ -125,19 +125,21 @@ def test_a_bad_record_is_listed_shown_and_after_the_mapping_is_mended_replayed(u
         wait_until(lambda: users.ages() == {"p3": 33}, 20, f"what fits arrives: {daemon.tail()}")
         assert daemon.terminate() == 0, daemon.tail()
 
-    letters = users.letters()
-    assert [(letter["table"], letter["reason"], letter["column"]) for letter in letters[:3]] == [
-        (table, "misfit", "age")
-    ] * 3
-    assert [letter["state"] for letter in letters] == ["open"] * 4 and letters[3]["reason"] == "not_json"
+    dead_letters = users.dead_letters()
+    assert [
+        (dead_letter["table"], dead_letter["reason"], dead_letter["column"]) for dead_letter in dead_letters[:3]
+    ] == [(table, "misfit", "age")] * 3
+    assert [dead_letter["state"] for dead_letter in dead_letters] == ["open"] * 4 and dead_letters[3][
+        "reason"
+    ] == "not_json"
     listed = users.command("list")
     assert listed.out.splitlines()[-1] == "4 open" and "misfit" in listed.out
-    assert set(listed.out.split()) <= places(users, letters), "a list never shows what records hold"
-    shown = users.command("show", letters[1]["id"][:10])
+    assert set(listed.out.split()) <= places(users, dead_letters), "a list never shows what records hold"
+    shown = users.command("show", dead_letters[1]["id"][:10])
     assert shown.code == 0 and '"301"' in shown.out and "name 2" in shown.out and place.name in shown.out
-    exact = json.loads(users.command("show", letters[0]["id"], "--json").out)
+    exact = json.loads(users.command("show", dead_letters[0]["id"], "--json").out)
     assert json.loads(exact["raw"]) == {"Item": person(1, "300")}
-    assert "ff 6e 6f 74" in users.command("show", letters[3]["id"]).out, "what is no text is shown as hex"
+    assert "ff 6e 6f 74" in users.command("show", dead_letters[3]["id"]).out, "what is no text is shown as hex"
 
     again = users.command("replay")
     assert again.code == FATAL and again.out.splitlines()[-1] == "0 replayed, 4 stay", again
@@ -148,24 +150,26 @@ def test_a_bad_record_is_listed_shown_and_after_the_mapping_is_mended_replayed(u
     assert (done.code, done.out.splitlines()) == (0, ["3 replayed, 0 stay"]), done
     assert users.ages() == {"p1": 300, "p2": 301, "p3": 33}, "nothing newer is overwritten"
     users.verify()
-    assert len(users.letters()) == 1
+    assert len(users.dead_letters()) == 1
     with running(place.daemon(users.config)) as daemon:
         place.aws.put(table, person(1, "1"))
         wait_until(lambda: users.ages()["p1"] == 1, 20, f"a replayed row is replaced by newer ones: {daemon.tail()}")
 
-    dropped = users.command("drop", letters[3]["id"])
+    dropped = users.command("drop", dead_letters[3]["id"])
     assert (dropped.code, dropped.out) == (0, "1 dropped\n")
-    assert users.letters() == []
-    states = {letter["id"]: letter["state"] for letter in users.letters("--all")}
-    assert [states[letter["id"]] for letter in letters] == ["replayed"] * 3 + ["dropped"]
+    assert users.dead_letters() == []
+    states = {dead_letter["id"]: dead_letter["state"] for dead_letter in users.dead_letters("--all")}
+    assert [states[dead_letter["id"]] for dead_letter in dead_letters] == ["replayed"] * 3 + ["dropped"]
 
 
-def places(users: Users, letters: list[dict[str, Any]]) -> set[str]:
+def places(users: Users, dead_letters: list[dict[str, Any]]) -> set[str]:
     """The words of a list that say where dead letters are and why. By chance, ids and positions hold any digits."""
-    words = {*"id table reason column source shard position received state - open".split(), str(len(letters))}
-    for letter in letters:
-        words |= {letter["id"][:SHORT_ID], letter["source"], users.place.name}
-        words |= {letter[name] for name in ("table", "reason", "column", "shard", "position", "received_at", "state")}
+    words = {*"id table reason column source shard position received state - open".split(), str(len(dead_letters))}
+    for dead_letter in dead_letters:
+        words |= {dead_letter["id"][:SHORT_ID], dead_letter["source"], users.place.name}
+        words |= {
+            dead_letter[name] for name in ("table", "reason", "column", "shard", "position", "received_at", "state")
+        }
     return words
 
 
@@ -197,11 +201,21 @@ def test_c10_a_row_that_clickhouse_refuses_leaves_its_record_and_column_and_can_
         wait_until(lambda: len(users.ages()) == 200, 20, f"all others arrive: {daemon.tail()}")
         assert daemon.metric("dyncdc_dead_letters_total", reason="refused_by_clickhouse") == 2
         assert daemon.terminate() == 0, daemon.tail()
-    line, change = users.letters()
-    for letter in (line, change):
-        assert (letter["table"], letter["reason"], letter["column"]) == (table, "refused_by_clickhouse", "age")
-        assert "`adult`" in letter["error"] and "111" not in letter["error"] and "112" not in letter["error"]
-    shown = [json.loads(users.command("show", letter["id"], "--json").out)["raw"] for letter in (line, change)]
+    line, change = users.dead_letters()
+    for dead_letter in (line, change):
+        assert (dead_letter["table"], dead_letter["reason"], dead_letter["column"]) == (
+            table,
+            "refused_by_clickhouse",
+            "age",
+        )
+        assert (
+            "`adult`" in dead_letter["error"]
+            and "111" not in dead_letter["error"]
+            and "112" not in dead_letter["error"]
+        )
+    shown = [
+        json.loads(users.command("show", dead_letter["id"], "--json").out)["raw"] for dead_letter in (line, change)
+    ]
     assert json.loads(shown[0]) == {"Item": person(200, "111")}
     record = json.loads(shown[1])
     assert record["dynamodb"]["NewImage"] == person(201, "112") and record["eventID"]
@@ -237,7 +251,7 @@ def test_o3_a_letter_replayed_onto_an_equal_version_reads_the_item_again(users: 
     assert users.command("replay").out == "3 replayed, 0 stay\n"
     # 1 is in no table: gone. 2 is as DynamoDB has it now. 3 met no one: it is as the record says.
     assert users.ages() == {"p2": 99, "p3": 302}
-    assert users.command("replay", *[letter["id"] for letter in users.letters("--all")]).code == 0
+    assert users.command("replay", *[dead_letter["id"] for dead_letter in users.dead_letters("--all")]).code == 0
     assert users.ages() == {"p2": 99}, "replayed twice, a dead letter meets its own row, and the item counts"
 
 
@@ -257,12 +271,12 @@ def test_too_many_in_a_row_stop_the_daemon_and_a_restart_until_someone_acts(user
         and "misfit in column age" in said
         and "dead_letters.max_consecutive" in said
     )
-    letters, position = users.open(), saved_position(place)
+    dead_letters, position = users.open(), saved_position(place)
     for _ in range(2):
         assert daemon.start().wait() == FATAL, daemon.tail()
         assert complaint(daemon) == said
-        assert (users.open(), saved_position(place)) == (letters, position)
-    stopped = [letter for letter in users.letters() if letter["reason"] == "limit_reached"]
+        assert (users.open(), saved_position(place)) == (dead_letters, position)
+    stopped = [dead_letter for dead_letter in users.dead_letters() if dead_letter["reason"] == "limit_reached"]
     assert len(stopped) == 1 and stopped[0]["error"] in said
     assert users.command("replay", stopped[0]["id"]).code == FATAL
 
@@ -271,7 +285,7 @@ def test_too_many_in_a_row_stop_the_daemon_and_a_restart_until_someone_acts(user
         users.wait_for_letters(30, again)
         users.send(users.change(person(500, "5"), at))
         wait_until(lambda: users.ages().get("p500") == 5, 20, f"the stream goes on: {again.tail()}")
-        assert "limit_reached" not in {letter["reason"] for letter in users.letters()}
+        assert "limit_reached" not in {dead_letter["reason"] for dead_letter in users.dead_letters()}
 
 
 def test_mending_the_cause_is_enough_to_go_on_after_the_limit(users: Users) -> None:
@@ -287,7 +301,7 @@ def test_mending_the_cause_is_enough_to_go_on_after_the_limit(users: Users) -> N
         assert daemon.start().wait() == FATAL, daemon.tail()
         said.append(complaint(daemon))
     assert said[0] == said[1] and "refused_by_clickhouse in column age" in said[0]
-    assert users.ages() == {} and {letter["reason"] for letter in users.letters()} == {"limit_reached"}
+    assert users.ages() == {} and {dead_letter["reason"] for dead_letter in users.dead_letters()} == {"limit_reached"}
     place.clickhouse.run("ALTER TABLE users DROP CONSTRAINT adult")
     with running(place.daemon(config)) as again:
         wait_until(lambda: len(users.ages()) == 60, 20, f"all arrive: {again.tail()}")

@@ -81,9 +81,9 @@ def test_t2_an_age_of_300_is_a_dead_letter_and_never_44(place: Place) -> None:
         place.aws.put(table, person(3, "7"))
         wait_for_letters(place, 2, daemon)
         wait_until(lambda: ages(place) == {"p3": 7}, 20, "the others arrive")
-        letters = place.clickhouse.dicts('SELECT "table", "column", raw FROM dyncdc_dead_letters FINAL')
-        assert {(letter["table"], letter["column"]) for letter in letters} == {(table, "age")}
-        assert all(letter["raw"] for letter in letters)
+        dead_letters = place.clickhouse.dicts('SELECT "table", "column", raw FROM dyncdc_dead_letters FINAL')
+        assert {(dead_letter["table"], dead_letter["column"]) for dead_letter in dead_letters} == {(table, "age")}
+        assert all(dead_letter["raw"] for dead_letter in dead_letters)
         assert daemon.metric("dyncdc_dead_letters_total", table=table) == 2
         assert daemon.terminate() == 0, daemon.tail()
 

@@ -81,13 +81,13 @@ def test_hidden_values_are_nowhere_in_the_destination(place: Place, monkeypatch:
 
 def _replay(place: Place, config: Path, table: str) -> None:
     """A record with a fixed time, kept as a dead letter keeps it, becomes the row that it would have been."""
-    letter = place.clickhouse.dicts("SELECT id, raw FROM dyncdc_dead_letters WHERE reason = 'bad_version'")[0]
-    mended = base64.b64decode(str(letter["raw"])).replace(b'DateTime":0,', b'DateTime":1700000000000000,')
+    dead_letter = place.clickhouse.dicts("SELECT id, raw FROM dyncdc_dead_letters WHERE reason = 'bad_version'")[0]
+    mended = base64.b64decode(str(dead_letter["raw"])).replace(b'DateTime":0,', b'DateTime":1700000000000000,')
     raw = base64.b64encode(mended).decode()
     place.clickhouse.run(
         "INSERT INTO dyncdc_dead_letters (id, pipeline, table, reason, column, error, source, shard, position, raw)"
         f" SELECT 'fixed', pipeline, table, reason, column, error, source, shard, position, '{raw}'"
-        f" FROM dyncdc_dead_letters WHERE id = '{letter['id']}'"
+        f" FROM dyncdc_dead_letters WHERE id = '{dead_letter['id']}'"
     )
     replayed = place.command("dead-letters", "replay", "mended", "-c", str(config))
     assert replayed.code == 0, replayed.out + replayed.err

@@ -36,7 +36,7 @@ def test_the_page_tells_of_all_workers_and_goes_on_telling_while_clickhouse_hang
             place.aws.put(table, {"id": {"S": f"{SECRET}-{number}"}})
         place.aws.kinesis.put_record(StreamName=place.name, Data=SECRET.encode(), PartitionKey="p")
         wait_until(lambda: one(document())["written_total"] >= 6, 20, "all is written")
-        wait_until(lambda: document()["letters_total"] == 1, 20, "the record that is none is counted")
+        wait_until(lambda: document()["dead_letters_total"] == 1, 20, "the record that is none is counted")
         found = document()
         assert [worker["state"] for worker in found["workers"]] == ["running", "running"]
         assert found["shards"]["read"] == 2
@@ -46,14 +46,14 @@ def test_the_page_tells_of_all_workers_and_goes_on_telling_while_clickhouse_hang
         assert (status, "<title>dyncdc</title>" in page) == (200, True)
 
         told = json.loads(place.command("status", "-c", str(config), "--json").out)
-        assert [(letters["table"], letters["count"]) for letters in told["letters"]] == [("", 1)]
+        assert [(dead_letters["table"], dead_letters["count"]) for dead_letters in told["dead_letters"]] == [("", 1)]
         assert len(told["live"]["workers"]) == 2
 
         with place.freeze_clickhouse():
             wait_until(lambda: document()["clickhouse"]["error"] != "", 20, "the page says that nothing is fresh")
             wait_until(lambda: document()["state"] == "stuck", 20, "it says what is stuck")
             found = document()
-            assert (one(found)["rows"], found["letters_total"]) == (6, 1), "what was known stays"
+            assert (one(found)["rows"], found["dead_letters_total"]) == (6, 1), "what was known stays"
             assert any(trouble["where"].startswith("worker ") for trouble in found["troubles"])
             ended = place.command("status", "-c", str(config))
             assert ended.code == 1

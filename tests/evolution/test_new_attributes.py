@@ -64,7 +64,7 @@ async def test_t12_a_column_narrowed_under_the_daemon_never_wraps_a_value(stage:
         stage.put(change(table, "INSERT", now(), {"id": {"S": "b"}, "size": {"N": "300"}}))
         wanted = [["a", 1, ""], ["b", None, '{"size":{"N":"300"}}']]
         await until(lambda: stage.clickhouse.rows("SELECT id, size, _spill FROM orders FINAL ORDER BY id") == wanted)
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 async def test_t12_a_column_dropped_under_the_daemon_rejects_no_row(stage: Stage) -> None:
@@ -77,7 +77,7 @@ async def test_t12_a_column_dropped_under_the_daemon_rejects_no_row(stage: Stage
         await until(lambda: stage.clickhouse.number("SELECT count() FROM orders FINAL") == 2, what="the row is there")
         assert stage.clickhouse.rows("SELECT _spill FROM orders FINAL WHERE id = 'b'") == [['{"size":{"N":"2"}}']]
         await until(lambda: "size" not in columns(stage, "orders_current"), what="the view goes without it")
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 async def test_t12_a_table_dropped_under_the_daemon_is_made_and_filled_again(stage: Stage) -> None:

@@ -76,12 +76,12 @@ class Stage:
         metrics.fetched("shop-changes", "shardId-000000000003", now, 23.4 * HOUR, 0.6 * HOUR)
         metrics.fetched("shop-changes", "shardId-000000000004", now, 400.0, 23.9 * HOUR)
         stored.snapshots["shop-customers"] = "failed"
-        stored.letters = [
+        stored.dead_letters = [
             LettersPart("shop-orders", "number_range", "total", 1_204, now - 40),
             LettersPart("", "not_json", "", 3, now - 4_000),
             LettersPart(STRANGE, STRANGE, STRANGE, 1, now - 90_000),
         ]
-        stored.letters_by_table = {"shop-orders": 1_204, "": 3, STRANGE: 1}
+        stored.dead_letters_by_table = {"shop-orders": 1_204, "": 3, STRANGE: 1}
         stored.gaps_total = 1
         stored.gaps = [
             GapPart(

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dyncdc.errors import CorruptSnapshotError, RetryableError
 from dyncdc.model import HORIZON, Block, Decoded, Export, Position, RawChunk, Shard, ShardId, SourceId
 
-from .fake_clickhouse import DEAD, ClickHouse, block_of, letter, position_index
+from .fake_clickhouse import DEAD, ClickHouse, block_of, dead_letter, position_index
 from .process_run import Life, server_time
 from .world import EPOCH, ShardLog, StreamScript, World
 
@@ -176,7 +176,7 @@ class StreamDecoder:
                 table, key, version, number, deleted, payload = json.loads(data)
             except UnicodeDecodeError:
                 number = data.decode("latin-1").rpartition(" ")[2]
-                decoded.blocks.append(letter(garbage_id(shard.source, shard.id, position, number)))
+                decoded.blocks.append(dead_letter(garbage_id(shard.source, shard.id, position, number)))
                 continue
             rows.setdefault(table, []).append((key, number, payload, version, deleted))
         decoded.blocks += [block_of(table, group) for table, group in rows.items()]

@@ -57,7 +57,7 @@ class ClickHouse:
 
     world: World
     tables: dict[str, dict[str, Row]] = field(default_factory=dict)
-    letters: dict[str, int] = field(default_factory=dict)
+    dead_letters: dict[str, int] = field(default_factory=dict)
     """How often each dead letter was written, by id."""
     tokens: dict[str, bytes] = field(default_factory=dict)
     checkpoints: list[Checkpoint] = field(default_factory=list)
@@ -83,7 +83,7 @@ class ClickHouse:
         self.statements += 1
         if block.table == DEAD:
             for (identity,) in rows_of(block):
-                self.letters[identity] = self.letters.get(identity, 0) + 1
+                self.dead_letters[identity] = self.dead_letters.get(identity, 0) + 1
             return
         table = self.tables.setdefault(block.table, {})
         for key, number, payload, version, deleted in rows_of(block):
@@ -121,11 +121,11 @@ class ClickHouse:
     def holds(self, change: Change) -> bool:
         """Whether the effect of a change is durable: itself, something newer, or its dead letter."""
         if change.kind == "garbage":
-            return any(identity.endswith(f"/{change.number}") for identity in self.letters)
+            return any(identity.endswith(f"/{change.number}") for identity in self.dead_letters)
         row = self.tables.get(change.table, {}).get(change.key)
         if row is not None and row.rank >= change.rank:
             return True
-        return refused_id(change.table, change.key, change.number) in self.letters
+        return refused_id(change.table, change.key, change.number) in self.dead_letters
 
 
 def _digest(block: Block) -> bytes:
@@ -153,10 +153,10 @@ class Bury:
 
     def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
         ((key, number, *_),) = rows_of(row.block)
-        return letter(refused_id(row.block.table, key, number))
+        return dead_letter(refused_id(row.block.table, key, number))
 
 
-def letter(identity: str) -> Block:
+def dead_letter(identity: str) -> Block:
     """Make a row of the dead-letter table."""
     return Block(DEAD, ("id",), [orjson.dumps(identity)], 1)
 
@@ -261,7 +261,7 @@ class CheckpointClient:
             raise RetryableError("loading checkpoints: no answer")
         return list(self._server.winners().values())
 
-    async def look(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
+    async def refresh(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
         await self._session.takes(0.001, 0.05)
         if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("looking at checkpoints: no answer")

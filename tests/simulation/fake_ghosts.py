@@ -19,7 +19,7 @@ class GhostsClient:
         self._server = server
         self._session = session
 
-    async def open_letters(self, snapshot: SourceId) -> int:
+    async def open_dead_letters(self, snapshot: SourceId) -> int:
         await self._session.takes(0.001, 0.05)
         if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("counting dead letters: no answer")

@@ -28,10 +28,10 @@ class WatermarksClient:
         await self._answer()
         return list({row.table: row for row in self._server.watermarks}.values())
 
-    async def open_letters(self) -> Collection[tuple[str, SourceId]]:
+    async def open_dead_letters(self) -> Collection[tuple[str, SourceId]]:
         await self._answer()
         found: set[tuple[str, SourceId]] = set()
-        for identity in self._server.letters:
+        for identity in self._server.dead_letters:
             if identity.startswith("refused/"):
                 found.add((identity.split("/")[1], SourceId("")))
             else:

@@ -120,7 +120,7 @@ class Power:
             asyncio.get_running_loop().time(),
             {name: dict(rows) for name, rows in server.tables.items()},
             {
-                "letters": dict(server.letters),
+                "dead_letters": dict(server.dead_letters),
                 "checkpoints": list(server.checkpoints),
                 "past": list(server.past),
                 "rollbacks": list(server.rollbacks),
@@ -159,7 +159,7 @@ class Power:
         server, losses = self.server, self.losses
         if loss in ("everything", "destination"):
             server.tables = {name: dict(rows) for name, rows in copy.tables.items()}
-            server.letters = dict(copy.lists["letters"])
+            server.dead_letters = dict(copy.lists["dead_letters"])
         if loss in ("everything", "checkpoints"):
             server.checkpoints = list(copy.lists["checkpoints"])
             server.past = list(copy.lists["past"])

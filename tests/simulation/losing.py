@@ -178,11 +178,11 @@ class RecoveryClient:
         for request in requests:
             self._losses.requests.pop(request.id, None)
 
-    async def followed(self) -> Sequence[TableSource]:
+    async def table_sources(self) -> Sequence[TableSource]:
         await self._call()
         return list(self._losses.followed.values())
 
-    async def save_followed(self, tables: Sequence[TableSource]) -> None:
+    async def save_table_sources(self, tables: Sequence[TableSource]) -> None:
         await self._call()
         self._losses.followed.update((row.table, row) for row in tables)
         await self._session.reach("followed saved")

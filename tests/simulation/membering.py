@@ -134,7 +134,7 @@ class NothingLost(RecoveryClient):
         if gaps:
             raise self._session.violated(f"a loss that was none: {gaps[0].reason}")
 
-    async def save_followed(self, tables: Sequence[TableSource]) -> None:
+    async def save_table_sources(self, tables: Sequence[TableSource]) -> None:
         await self._call()
         for row in tables:
             before = self._losses.followed.get(row.table)

@@ -168,7 +168,7 @@ class DestinationsClient:
         if rows:
             await self._session.reach("bindings saved")
 
-    async def look(self, destinations: Collection[str]) -> Mapping[str, DestinationState]:
+    async def read_state(self, destinations: Collection[str]) -> Mapping[str, DestinationState]:
         await self._call()
         found = {}
         for name in destinations:

@@ -458,10 +458,10 @@ def unread_child_ignored(patch: pytest.MonkeyPatch) -> None:
 def open_letters_complete(patch: pytest.MonkeyPatch) -> None:
     """A change that lies in the dead-letter table counts as if it were in its own."""
 
-    async def open_letters(self: WatermarksClient) -> Collection[Any]:
+    async def open_dead_letters(self: WatermarksClient) -> Collection[Any]:
         return ()
 
-    patch.setattr(WatermarksClient, "open_letters", open_letters)
+    patch.setattr(WatermarksClient, "open_dead_letters", open_dead_letters)
 
 
 def watermark_from_what_was_read(patch: pytest.MonkeyPatch) -> None:

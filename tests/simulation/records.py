@@ -49,13 +49,13 @@ def run(seed: int) -> None:
         _apply(state, name, _load(plan, rng, items))
     records = _history(rng, items)
     garbage = [(FIRST_SEQUENCE + 10_000 + number, data) for number, data in enumerate(rng.sample(GARBAGE, 3))]
-    letters: set[Any] = set()
+    dead_letters: set[Any] = set()
     decoder = StreamDecoder(plans, pipeline="p")
     replay = [*records[: len(records) // 2], *garbage]  # from an old checkpoint
     for delivered in (*_deliveries(rng, records, garbage), replay):
         for block in _decode(decoder, delivered):
             if block.table == DEAD_LETTER_TABLE:
-                letters.update(row["id"] for row in _rows(block))
+                dead_letters.update(row["id"] for row in _rows(block))
             else:
                 _apply(state, block.table, [block])
     found = {key: status for key, (_, status) in state.items() if status is not None}
@@ -64,8 +64,8 @@ def run(seed: int) -> None:
     if wrong:
         key = min(wrong)
         raise Violation(f"seed {seed}: {key} is {found.get(key)}, should be {wanted.get(key)}; {len(wrong)} in all")
-    if len(letters) != len(garbage):
-        raise Violation(f"seed {seed}: {len(letters)} dead letters for {len(garbage)} records that are no change")
+    if len(dead_letters) != len(garbage):
+        raise Violation(f"seed {seed}: {len(dead_letters)} dead letters for {len(garbage)} records that are no change")
 
 
 def _plan(name: str, *, wide: bool) -> TablePlan:

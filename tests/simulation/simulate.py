@@ -372,7 +372,7 @@ def _letters_missing(simulation: Simulation) -> list[str]:
         for change in {change.key: change for change in history}.values():
             if change.kind == "poison":
                 want.add(refused_id(change.table, change.key, change.number))
-    have = simulation.server.letters.keys()
+    have = simulation.server.dead_letters.keys()
     return [f"no dead letter {identity}" for identity in sorted(want - have)] + [
         f"a dead letter {identity} without reason" for identity in sorted(have - want - may)
     ]

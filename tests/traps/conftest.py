@@ -41,5 +41,5 @@ def stage(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     # A session reads its service models from disk, which takes longer than most tests.
     monkeypatch.setattr(aioboto3, "Session", _session)
     # A session looks through all that the process holds: of a daemon that is little, of the tests a lot.
-    monkeypatch.setattr(daemon, "settle_memory", lambda budget_bytes: None)
+    monkeypatch.setattr(daemon, "tune_allocator", lambda budget_bytes: None)
     yield Stage(place)

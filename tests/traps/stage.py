@@ -162,7 +162,7 @@ class Stage:
 
         return asyncio.run(compare())
 
-    def letters(self) -> list[dict[str, object]]:
+    def dead_letters(self) -> list[dict[str, object]]:
         """The dead letters."""
         return self.clickhouse.dicts("SELECT * FROM dyncdc_dead_letters FINAL ORDER BY ALL")
 

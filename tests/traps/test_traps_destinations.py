@@ -347,11 +347,13 @@ async def test_a_constraint_added_in_flight_makes_letters_of_what_violates_it_an
         delete(stage, table, "k2")
         for number in range(3, 6):
             stage.place.aws.put(table, item(f"k{number}", "meanwhile"))
-        await until(lambda: stage.letters() != [], what="the delete is a dead letter")
+        await until(lambda: stage.dead_letters() != [], what="the delete is a dead letter")
         await until(lambda: sum("meanwhile" in row for row in stage.rows()) == 3, what="the others have arrived")
         assert not session.done()
-    (letter,) = stage.letters()
-    assert "has_text" in str(letter["error"]) and "REMOVE" in base64.b64decode(str(letter["raw"])).decode(), letter
+    (dead_letter,) = stage.dead_letters()
+    assert "has_text" in str(dead_letter["error"]) and "REMOVE" in base64.b64decode(str(dead_letter["raw"])).decode(), (
+        dead_letter
+    )
     assert stage.count() == 10 and stage.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
 
 

@@ -50,4 +50,4 @@ async def test_c9_what_a_full_and_then_a_read_only_disk_refuses_arrives_when_it_
         await until(lambda: small.rows(columns="id, trim(text)") == arrived, 20, "it goes on by itself")
         assert small.clickhouse.number("SELECT countIf(_spill LIKE '%grown%') FROM orders FINAL") == 7
         assert not session.done()
-    assert small.letters() == [] and small.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0
+    assert small.dead_letters() == [] and small.clickhouse.number("SELECT count() FROM dyncdc_gaps") == 0

@@ -165,7 +165,7 @@ def test_o10_a_ttl_delete_without_the_old_image_is_a_dead_letter_and_loses_nothi
     stage.put(change(table, "INSERT", t, item("a", "v")), json.dumps(record).encode())
     stage.once()
     assert stage.rows(columns="id, value, _expired") == [["a", "v", 0]]
-    assert [letter["reason"] for letter in stage.letters()] == ["bad_envelope"]
+    assert [dead_letter["reason"] for dead_letter in stage.dead_letters()] == ["bad_envelope"]
     assert history(stage, "event_name") == [["INSERT"]]
 
 

@@ -22,7 +22,10 @@ async def test_a_table_whose_name_has_two_hundred_characters_is_replicated(stage
         stage.put(change(table, "MODIFY", now(), item("a", "second")), change(table, "INSERT", "no time", item("b")))
         await until(lambda: stage.rows(label, "id, text") == [["a", "second"]], what="it is followed")
         assert await stage.await_metric("dyncdc_dead_letters_total", 1, table=table) == 1
-        await until(lambda: [letter["table"] for letter in stage.letters()] == [table], what="the dead letter is there")
+        await until(
+            lambda: [dead_letter["table"] for dead_letter in stage.dead_letters()] == [table],
+            what="the dead letter is there",
+        )
     assert await lived(load_config(stage.configure())) == 0
 
 
@@ -32,11 +35,13 @@ async def test_attributes_of_any_length_are_columns(stage: Stage) -> None:
     table = stage.table(items=[loaded], snapshot=SCAN)
     await stage.finish()
     stage.clickhouse.run("ALTER TABLE orders MODIFY SETTING min_bytes_for_wide_part = 0, min_rows_for_wide_part = 0")
-    stage.put(change(table, "INSERT", now(), {"id": {"S": "2"}} | {letter * 60_000: {"S": "z"} for letter in "bc"}))
+    stage.put(
+        change(table, "INSERT", now(), {"id": {"S": "2"}} | {dead_letter * 60_000: {"S": "z"} for dead_letter in "bc"})
+    )
     await stage.finish()
     await stage.finish()  # with the columns that have come, read back from what the server says of them
     assert stage.rows() == [["1", "x", "w", "y", None, None], ["2", None, None, None, "z", "z"]]
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 @pytest.mark.parametrize("history", [False, True])

@@ -233,7 +233,7 @@ def test_o9_a_thousand_modifies_without_a_change_are_counted_and_no_error(stage:
     counted = asyncio.run(read_count(stage, table))
     assert counted == 1000
     assert stage.merged(columns="id, value, _version, _deleted") == [["a", "same", str(t + 999), 0]]
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 async def read_count(stage: Stage, table: str, least: int = 1000) -> float:
@@ -271,7 +271,7 @@ def test_o12_three_tables_and_an_unknown_one_share_a_stream(stage: Stage) -> Non
     for place, label in enumerate(("orders", "users", "events"), start=1):
         wanted = sorted([f"k{number}", label] for number in range(60) if number % 4 == place)
         assert stage.rows(label) == wanted
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 def test_o13_the_new_table_of_a_name_wins_over_late_changes_of_the_old_one(stage: Stage) -> None:

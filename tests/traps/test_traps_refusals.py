@@ -39,7 +39,7 @@ async def test_c4_a_view_whose_target_is_gone_holds_its_table_and_neither_the_pr
         assert not session.done() and stage.count("sick") == 0
         stage.clickhouse.run("CREATE TABLE sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
         await until(lambda: stage.count("sick") == 3, 20, "what waited arrives")
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
     assert stage.clickhouse.number("SELECT uniqExact(id) FROM sums") == 3
 
 
@@ -71,7 +71,7 @@ async def test_c4_two_refused_tables_with_more_than_the_memory_holds_stop_no_oth
         for label in ("sick", "ill"):
             stage.clickhouse.run(f"CREATE TABLE {label}_sums (id String) ENGINE = ReplacingMergeTree ORDER BY id")
         await until(lambda: stage.count("sick") == stage.count("ill") == 160, 30, "what waited arrives")
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 async def held_back(stage: Stage) -> None:
@@ -93,9 +93,9 @@ async def test_c10_a_row_that_an_expression_of_the_table_chokes_on_is_the_only_l
         stage.clickhouse.run("ALTER TABLE orders ADD COLUMN m Int64 MATERIALIZED modulo(100, ifNull(value, 1))")
         stage.put(*(change(table, "INSERT", now(), item(number)) for number in (1, 2, 0, 3)))
         await until(lambda: stage.count() == 3, 20, "the others arrive")
-        await until(lambda: len(stage.letters()) == 1, 20, "the dead letter")
-    (letter,) = stage.letters()
-    assert letter["reason"] == "refused_by_clickhouse" and "153" in str(letter["error"])
+        await until(lambda: len(stage.dead_letters()) == 1, 20, "the dead letter")
+    (dead_letter,) = stage.dead_letters()
+    assert dead_letter["reason"] == "refused_by_clickhouse" and "153" in str(dead_letter["error"])
     replay = ("dead-letters", "replay", "-c", stage.configure())
     refused = stage.place.command(*replay)
     assert refused.code == 1 and "153" in refused.out + refused.err, refused

@@ -349,7 +349,7 @@ def test_c9_a_server_that_refuses_for_a_while_moves_no_position_and_bounds_the_m
     stage.once()
     asyncio.run(refuse_inserts(stage, table))
     assert stage.count() == 5001
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 async def refuse_inserts(stage: Stage, table: str) -> None:
@@ -489,5 +489,5 @@ def test_c10_a_row_of_a_scan_that_clickhouse_refuses_leaves_its_item_in_the_lett
     stage.table(items=items, snapshot=scan)
     stage.once()
     assert stage.count() == 59
-    (letter,) = stage.letters()
-    assert json.loads(base64.b64decode(str(letter["raw"]))) == {"Item": items[30]}
+    (dead_letter,) = stage.dead_letters()
+    assert json.loads(base64.b64decode(str(dead_letter["raw"]))) == {"Item": items[30]}

@@ -89,10 +89,10 @@ def test_o6_letters_keep_tombstones_and_replaying_a_closed_one_reads_the_item_ag
     old = now() - 3 * DAY
     stage.put(change(table, "INSERT", old, item("a", "300")), change(table, "REMOVE", old + 1, item("a")))
     stage.once()
-    (letter,) = stage.letters()
+    (dead_letter,) = stage.dead_letters()
     asyncio.run(live(stage, 1.0))
     assert stored(stage) == ["a"], "the dead letter might be replayed"
-    commands: list[list[str]] = [["drop", str(letter["id"])], ["replay", str(letter["id"])]]
+    commands: list[list[str]] = [["drop", str(dead_letter["id"])], ["replay", str(dead_letter["id"])]]
     config = stage.configure()
     assert stage.place.command("dead-letters", *commands[0], "-c", config).code == 0
     asyncio.run(clean(stage))

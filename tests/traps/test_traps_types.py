@@ -111,7 +111,9 @@ def test_t2_without_a_spill_a_number_beyond_its_column_is_a_dead_letter(stage: S
     stage.put(*(change(table, "INSERT", now(), {"id": {"S": age}, "age": {"N": age}}) for age in ages))
     stage.once()
     assert stage.rows() == [["-128", -128], ["7", 7]]
-    assert [(letter["reason"], letter["column"]) for letter in stage.letters()] == [("misfit", "age")] * 2
+    assert [(dead_letter["reason"], dead_letter["column"]) for dead_letter in stage.dead_letters()] == [
+        ("misfit", "age")
+    ] * 2
 
 
 NOTHINGS: dict[str, dict[str, Any]] = {
@@ -256,7 +258,7 @@ def test_t10_hostile_names_of_attributes_all_arrive_and_none_collide(stage: Stag
     table = stage.table(items=[items[0] | {"a": {"S": "before"}}], columns="infer")
     stage.place.aws.put_all(table, items)
     stage.once()
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
     assert stage.verify(table) == "EQUAL items=2"
 
 
@@ -273,7 +275,7 @@ def test_t11_an_attribute_that_changes_its_type_within_a_batch_loses_nothing(sta
     assert stage.rows() == [["0", None], ["1", "7"], ["2", None], ["3", None], ["4", "8"], ["last", "8"]]
     kept = {key: spill for key, spill in spilled(stage).items() if spill}
     assert kept == {f"{number}": {"v": values[number]} for number in (0, 2, 3)}
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 def test_t12_an_attribute_without_a_column_is_in_the_spill_whatever_columns_appear_meanwhile(stage: Stage) -> None:
@@ -293,7 +295,7 @@ def test_t12_an_attribute_without_a_column_is_in_the_spill_whatever_columns_appe
     stage.put(change(table, "INSERT", at, item("3")))
     stage.once()
     assert spilled(stage) == {key: {"new": {"S": key}} for key in "123"}
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 def test_t13_the_largest_items_and_records_arrive_whole(stage: Stage) -> None:
@@ -314,7 +316,7 @@ def test_t13_the_largest_items_and_records_arrive_whole(stage: Stage) -> None:
     stage.put(*records)
     stage.once(limits={"memory_bytes": 16 * 2**20})
     assert spilled(stage) == large
-    assert stage.letters() == []
+    assert stage.dead_letters() == []
 
 
 def test_t13_decoding_the_largest_records_takes_a_bounded_multiple_of_their_size() -> None:
@@ -355,10 +357,10 @@ def test_t14_what_cannot_be_decoded_is_kept_with_its_bytes_beside_the_rest(stage
     stage.put(change(table, "INSERT", now(), {"id": {"S": "first"}}), *bad, future)
     stage.once()
     assert stage.rows() == [["first"], ["of tomorrow"]]
-    letters = stage.letters()
-    assert sorted(base64.b64decode(str(letter["raw"])) for letter in letters) == sorted(bad)
-    assert {letter["reason"] for letter in letters} == {"not_json", "bad_envelope"}
-    assert all(str(letter["position"]).isdecimal() for letter in letters)
+    dead_letters = stage.dead_letters()
+    assert sorted(base64.b64decode(str(dead_letter["raw"])) for dead_letter in dead_letters) == sorted(bad)
+    assert {dead_letter["reason"] for dead_letter in dead_letters} == {"not_json", "bad_envelope"}
+    assert all(str(dead_letter["position"]).isdecimal() for dead_letter in dead_letters)
 
 
 def test_t15_an_item_is_the_same_row_whether_loaded_or_streamed(stage: Stage) -> None:

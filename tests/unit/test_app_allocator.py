@@ -11,9 +11,9 @@ import pytest
 
 FAULTS = """
 import resource
-from dyncdc.app.process.allocator import settle_memory
+from dyncdc.app.process.allocator import tune_allocator
 if {settled}:
-    settle_memory({budget_bytes})
+    tune_allocator({budget_bytes})
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -70,7 +70,7 @@ def test_who_has_set_the_library_otherwise_is_left_alone(environment: dict[str, 
 
 LIVES = """
 import weakref
-from dyncdc.app.process.allocator import settle_memory
+from dyncdc.app.process.allocator import tune_allocator
 
 class Session:
     def __init__(self):
@@ -78,9 +78,9 @@ class Session:
 
 session = Session()
 gone = weakref.ref(session)
-settle_memory(64 * 2**20)
+tune_allocator(64 * 2**20)
 del session
-settle_memory(64 * 2**20)
+tune_allocator(64 * 2**20)
 print(gone() is None)
 """
 

@@ -18,11 +18,11 @@ async def test_a_missing_grant_to_add_columns_is_told_and_not_waited_for(monkeyp
     async def refuse(*_: object) -> None:
         raise AccessDeniedError("adding columns to orders: ClickHouse answered 497", hint="GRANT ALTER")
 
-    async def look_again(_: LiveSchema, table: str) -> None:
+    async def refresh(_: LiveSchema, table: str) -> None:
         looked.append(table)
 
     monkeypatch.setattr(app_columns, "run_add_columns", refuse)
-    monkeypatch.setattr(LiveSchema, "refresh", look_again)
+    monkeypatch.setattr(LiveSchema, "refresh", refresh)
     spec: Any = SimpleNamespace(spec=SimpleNamespace(destination="orders", spill_column="_spill"))
     nothing: Any = None
     with pytest.raises(FatalError, match="answered 497") as caught:

@@ -131,7 +131,7 @@ def test_a_reload_is_heard_while_a_session_waits_for_what_its_configuration_name
         sessions = _Lives(stop)
         with sessions._health.task("start") as task:
             startup_retry = StartupRetry(None, sessions._health, task)
-            world = cast(AppContext, type("W", (), {"config": sessions._config, "patience": startup_retry})())
+            world = cast(AppContext, type("W", (), {"config": sessions._config, "retry": startup_retry})())
             assembling = asyncio.create_task(sessions._assemble_again(world))
             await asyncio.sleep(10 * daemon.REOPEN_SECONDS)
             assert not assembling.done()
@@ -179,7 +179,7 @@ def test_a_table_of_its_own_that_is_dropped_while_a_process_starts_does_not_end_
     async def scenario() -> None:
         sessions = Starts(Stop())
         with sessions._health.task("start") as task:
-            world = cast(AppContext, type("W", (), {"patience": StartupRetry(None, sessions._health, task)})())
+            world = cast(AppContext, type("W", (), {"retry": StartupRetry(None, sessions._health, task)})())
             assert await sessions._begin_with(world, assemble) == "assembled"
         assert sessions.looks == 2
 

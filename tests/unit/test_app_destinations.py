@@ -24,7 +24,7 @@ def test_a_destination_that_is_gone_as_soon_as_it_was_made_is_made_again(monkeyp
         return None
 
     monkeypatch.setattr(table_plans, "read_destination", nothing)
-    world = cast(AppContext, SimpleNamespace(clickhouse=None, startup_retry=_call))
+    world = cast(AppContext, SimpleNamespace(clickhouse=None, retry=_call))
     plan = cast(TablePlanned, SimpleNamespace(config=SimpleNamespace(destination="orders")))
     with pytest.raises(TableGoneError, match="creating orders"):  # which the daemon answers by beginning over
         asyncio.run(table_plans._prepared(world, plan))

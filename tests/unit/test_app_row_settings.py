@@ -110,7 +110,5 @@ def _world(saved: list[Gap], *, clickhouse_time: float, covered_from: float) -> 
     config = TableConfig(dynamodb="orders", snapshot=SnapshotConfig(method="scan"))
     spec = new_table_spec(config, (KeyAttribute("id", "S"),), ITEMS)
     table = SimpleNamespace(config=config, spec=spec, uuid="uuid")
-    world = SimpleNamespace(
-        clickhouse=ClickHouseOf(), config=SimpleNamespace(pipeline="p"), startup_retry=startup_retry
-    )
+    world = SimpleNamespace(clickhouse=ClickHouseOf(), config=SimpleNamespace(pipeline="p"), retry=startup_retry)
     return world, table

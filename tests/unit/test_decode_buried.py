@@ -52,14 +52,17 @@ def test_records_of_other_tables_are_no_part_of_what_is_judged() -> None:
 
 def test_every_row_keeps_the_position_of_its_own_record_and_letters_have_none() -> None:
     [decoded] = StreamDecoder({"users": USERS}, pipeline="p").decode(chunk(change("1"), change("300"), change("2")))
-    rows, letters = decoded.blocks
+    rows, dead_letters = decoded.blocks
     assert orjson.loads(b"[" + rows.positions + b"]") == ["1", "3"]
-    assert letters.positions == b""
+    assert dead_letters.positions == b""
 
 
 def test_ordinals_of_a_snapshot_count_within_each_sub_batch() -> None:
     lines = [json.dumps({"Item": item("1")}).encode()] * SUB_BATCH_ROWS + [b"{}", b"{"]
     first, second = SnapshotDecoder(USERS, 5, pipeline="p").decode(chunk(*lines))
     assert (first.judged, first.dead_letters, second.judged) == (SUB_BATCH_ROWS, [], 2)
-    assert [(letter.ordinal, letter.position) for letter in second.dead_letters] == [(0, "251"), (1, "252")]
+    assert [(dead_letter.ordinal, dead_letter.position) for dead_letter in second.dead_letters] == [
+        (0, "251"),
+        (1, "252"),
+    ]
     assert first.blocks[0].positions.startswith(b'"1","2",')

@@ -56,7 +56,7 @@ def decoded(*records: bytes, spec: TableSpec = SPEC) -> Decoded:
     return found
 
 
-def letter(raw: bytes) -> bytes:
+def dead_letter(raw: bytes) -> bytes:
     """What the dead letter of a record keeps."""
     [block] = decoded(raw).blocks
     assert block.table == DEAD_LETTER_TABLE
@@ -111,7 +111,7 @@ def test_a_row_and_its_spill_hold_only_hashes() -> None:
     ],
 )
 def test_nothing_is_kept_of_a_record_in_which_nothing_can_be_found(raw: bytes) -> None:
-    kept = letter(raw)
+    kept = dead_letter(raw)
     assert is_withheld(kept) and orjson.loads(kept) == {"dyncdc_withheld": {"bytes": len(raw)}}
 
 
@@ -132,7 +132,7 @@ def test_nothing_is_kept_of_a_record_in_which_nothing_can_be_found(raw: bytes) -
 def test_a_letter_keeps_its_record_without_what_is_hidden_and_stays_a_letter(raw: bytes) -> None:
     if b'"extra"' in raw:  # harmless as it stands: make it a dead letter
         raw = raw.replace(b'"INSERT"', b'"NONE"')
-    kept = letter(raw)
+    kept = dead_letter(raw)
     assert masked_paths(kept) == HIDDEN.mask and b"4000123412341234" not in kept
     assert DEAD_LETTER_TABLE in {block.table for block in decoded(kept).blocks}
 

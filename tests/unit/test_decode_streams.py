@@ -95,7 +95,7 @@ def row(*records: Any, spec: TableSpec = ORDERS) -> dict[str, Any]:
     return found
 
 
-def letter(*records: Any, spec: TableSpec = ORDERS) -> dict[str, Any]:
+def dead_letter(*records: Any, spec: TableSpec = ORDERS) -> dict[str, Any]:
     decoded = decode(*records, spec=spec)
     [block] = decoded.blocks
     assert block.table == "dyncdc_dead_letters"
@@ -131,7 +131,7 @@ def test_t2_a_number_too_large_for_its_column_goes_to_the_spill() -> None:
 
 def test_t2_a_number_too_large_is_a_dead_letter_where_there_is_no_spill() -> None:
     bad = record("INSERT", "people", id={"S": "a"}, first_name={"S": "Al"}, age={"N": "300"})
-    found = letter(bad, spec=GUIDE)
+    found = dead_letter(bad, spec=GUIDE)
     assert (found["reason"], found["column"], found["table"]) == ("misfit", "age", "people")
     assert "300" not in found["error"]
     assert orjson.loads(base64.b64decode(found["raw"])) == bad
@@ -180,7 +180,7 @@ def test_o4_a_precision_that_is_null_is_one_that_is_absent(time: int) -> None:
     ],
 )
 def test_o11_an_odd_time_is_a_dead_letter(time: Any, unit: Any) -> None:
-    assert letter(record(time=time, unit=unit))["reason"] == "bad_version"
+    assert dead_letter(record(time=time, unit=unit))["reason"] == "bad_version"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_o11_an_odd_time_is_a_dead_letter(time: Any, unit: Any) -> None:
     ],
 )
 def test_t14_bytes_that_are_no_change_record_are_a_dead_letter(raw: bytes, reason: str) -> None:
-    found = letter(raw)
+    found = dead_letter(raw)
     assert (found["reason"], base64.b64decode(found["raw"])) == (reason, raw)
 
 
@@ -234,7 +234,7 @@ def body(**fields: Any) -> dict[str, Any]:
     ],
 )
 def test_t14_a_broken_envelope_is_a_dead_letter(bad: dict[str, Any]) -> None:
-    found = letter(bad)
+    found = dead_letter(bad)
     assert found["reason"] == "bad_envelope"
     assert "TRUNCATE" not in found["error"] and "secret" not in found["error"]
 
@@ -244,13 +244,15 @@ def test_t14_a_broken_envelope_is_a_dead_letter(bad: dict[str, Any]) -> None:
     [{"pk": {"N": "5"}}, {"sk": {"N": "1.5"}}, {"sk": {"N": "9223372036854775808"}}],
 )
 def test_a_key_that_does_not_fit_is_a_dead_letter(key: Any) -> None:
-    found = letter(record(**key))
+    found = dead_letter(record(**key))
     assert (found["reason"], found["column"]) == ("key_does_not_fit", next(iter(key)))
 
 
 def test_o13_a_key_of_other_attributes_is_a_dead_letter() -> None:
-    assert letter(body(Keys={"pk": {"S": "a"}}))["reason"] == "key_does_not_fit"
-    assert letter(record("REMOVE") | {"dynamodb": body()["dynamodb"] | {"Keys": {}}})["reason"] == "key_does_not_fit"
+    assert dead_letter(body(Keys={"pk": {"S": "a"}}))["reason"] == "key_does_not_fit"
+    assert (
+        dead_letter(record("REMOVE") | {"dynamodb": body()["dynamodb"] | {"Keys": {}}})["reason"] == "key_does_not_fit"
+    )
 
 
 @pytest.mark.parametrize(
@@ -275,7 +277,7 @@ def test_o13_a_key_of_other_attributes_is_a_dead_letter() -> None:
 )
 @pytest.mark.parametrize("name", ["status", "unmapped"])
 def test_what_is_no_dynamodb_value_is_a_dead_letter(name: str, value: Any, reason: str) -> None:
-    assert letter(record(**{name: value}))["reason"] == reason
+    assert dead_letter(record(**{name: value}))["reason"] == reason
 
 
 def test_t13_nesting_beyond_the_limit_is_a_dead_letter() -> None:
@@ -285,7 +287,7 @@ def test_t13_nesting_beyond_the_limit_is_a_dead_letter() -> None:
     assert orjson.loads(row(record(deep=value))["_spill"]) == {"deep": value}
     for _ in range(200):
         value = {"L": [value]}
-    assert letter(record(deep=value))["reason"] == "too_deep"
+    assert dead_letter(record(deep=value))["reason"] == "too_deep"
 
 
 def test_t13_a_very_large_item_is_a_row() -> None:
@@ -324,7 +326,7 @@ def test_c10_one_bad_record_leaves_the_others_alone() -> None:
 
 
 def test_a_dead_letter_says_where_it_was_read() -> None:
-    found = letter(record(sk={"N": "0.5"}))
+    found = dead_letter(record(sk={"N": "0.5"}))
     position = str(10**55)
     assert tuple(found) == DEAD_LETTER_COLUMNS
     assert found["id"] == dead_letter_id("arn@1", "shardId-0", position, "orders")

@@ -1,8 +1,7 @@
 """What the demo concludes from the daemon's metrics, and the lines it prints."""
 
-from dyncdc.operations.demo.health import DaemonView, ShardView, Speed, caught_up, read_metrics
-
 from dyncdc.operations.demo.console import Picture, plain_line
+from dyncdc.operations.demo.progress import DaemonView, ShardView, Speed, caught_up, read_metrics
 from dyncdc.operations.demo.result import verdict_line
 from dyncdc.operations.demo.seed import STREAM
 from dyncdc.operations.verify.result import Verification

@@ -21,7 +21,7 @@ async def _unknown_statement(*_: object, **__: object) -> object:
 
 def test_a_server_that_does_not_know_check_grant_is_not_said_to_have_all() -> None:
     clickhouse = SimpleNamespace(fetch=_unknown_statement)
-    world = cast(AppContext, SimpleNamespace(clickhouse=clickhouse, startup_retry=_at_once))
+    world = cast(AppContext, SimpleNamespace(clickhouse=clickhouse, retry=_at_once))
     checker = Checker(cast(Any, SimpleNamespace(tables=())), cast(Any, _at_once))
     asyncio.run(checker._grants(world, []))
     assert [(each.level, each.subject) for each in checker.findings[1:]] == [("warning", "grants")]

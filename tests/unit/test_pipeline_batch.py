@@ -26,8 +26,8 @@ def test_blocks_without_repeats_are_passed_on_untouched() -> None:
 
 
 def test_rows_without_keys_are_never_collapsed() -> None:
-    letters = Block("dead", ("id",), [b'"x","x"'], 2)
-    assert collapse([letters, letters]) == [letters, letters]
+    dead_letters = Block("dead", ("id",), [b'"x","x"'], 2)
+    assert collapse([dead_letters, dead_letters]) == [dead_letters, dead_letters]
 
 
 def test_a_row_keeps_its_exact_text() -> None:

@@ -17,7 +17,7 @@ from dyncdc.pipeline.writing.dead_letter_limits import (
 )
 
 
-def letters(*ordinals: int, first: int = 0) -> list[DeadLetter]:
+def dead_letters(*ordinals: int, first: int = 0) -> list[DeadLetter]:
     """Dead letters of a chunk whose records have the positions ``first``, ``first + 1``, ..."""
     return [DeadLetter(ordinal, Position(str(first + ordinal)), "orders", "misfit", "age") for ordinal in ordinals]
 
@@ -30,7 +30,7 @@ def admit(
     dead_letter_limiter: DeadLetterLimiter, count: int, *dead: int, first: int = 0, of: Shard | None = None
 ) -> None:
     """One chunk of ``count`` records, some of them dead."""
-    dead_letter_limiter.count_decoded(of or shard(), count, letters(*dead, first=first), positions(count, first))
+    dead_letter_limiter.count_decoded(of or shard(), count, dead_letters(*dead, first=first), positions(count, first))
 
 
 def stopped(dead_letter_limiter: DeadLetterLimiter, count: int, *dead: int, first: int = 0) -> LimitReached:
@@ -132,8 +132,8 @@ def test_another_limit_that_was_raised_does_not_help() -> None:
 
 
 def refuse(dead_letter_limiter: DeadLetterLimiter, position: str, first: str) -> None:
-    letter = DeadLetter(0, Position(position), "orders", "refused_by_clickhouse", "age")
-    dead_letter_limiter.count_rejected("orders_ch", shard(), letter, (shard(), Position(first)))
+    dead_letter = DeadLetter(0, Position(position), "orders", "refused_by_clickhouse", "age")
+    dead_letter_limiter.count_rejected("orders_ch", shard(), dead_letter, (shard(), Position(first)))
 
 
 def test_rows_that_clickhouse_refuses_count_into_the_same_limits() -> None:

@@ -98,7 +98,7 @@ class Recorded:
         self.table.columns += tuple(columns)
         self.table.unmapped.set_columns(self.table.columns)
 
-    async def look_again(self, table: str) -> None:
+    async def refresh(self, table: str) -> None:
         self.looked.append(table)
 
 

@@ -54,7 +54,7 @@ class Told(TaskHealth):
         super().__init__()
         self.alarms: list[Any] = []
 
-    def alarm(self, event: str, **keys: object) -> None:
+    def log_error(self, event: str, **keys: object) -> None:
         self.alarms.append(keys["reason"])
 
 

@@ -38,15 +38,15 @@ class Halts:
             self.failures -= 1
             raise RetryableError("no answer")
 
-    async def open_halts(self) -> Sequence[LimitStop]:
+    async def open_limit_stops(self) -> Sequence[LimitStop]:
         await self._answer()
         return list(self.open)
 
-    async def save_halt(self, halt: LimitStop) -> None:
+    async def save_limit_stop(self, halt: LimitStop) -> None:
         await self._answer()
         self.open.append(halt)
 
-    async def close_halt(self, halt: LimitStop) -> None:
+    async def close_limit_stop(self, halt: LimitStop) -> None:
         await self._answer()
         self.open.remove(halt)
         self.closed.append(halt)
@@ -143,7 +143,7 @@ class Setup:
             await self.session()
         return str(caught.value)
 
-    def letters(self) -> set[str]:
+    def dead_letters(self) -> set[str]:
         found = [block for block in self.sink.inserted if block.table == "dead"]
         return {position for block in found for position in orjson.loads(b"[" + block.cells[0] + b"]")}
 
@@ -156,13 +156,13 @@ def test_past_the_limit_nothing_more_is_diverted_or_checkpointed_and_every_resta
         setup = Setup(range(1_200, RECORDS), DeadLetterLimits(max_consecutive=100))
         said = await setup.stopped()
         assert "100 in a row" in said and "position 1201" in said
-        letters, saved = setup.letters(), setup.saved()
-        assert saved <= 1_200 and len(letters) <= 100
+        dead_letters, saved = setup.dead_letters(), setup.saved()
+        assert saved <= 1_200 and len(dead_letters) <= 100
         for at_once in (1_000, 60, 7, 1):
             setup.at_once = at_once
             assert await setup.stopped() == said
             assert setup.fetched <= 1_200 // at_once + 1
-            assert setup.letters() == letters, "small answers must not divert what a large one did not"
+            assert setup.dead_letters() == dead_letters, "small answers must not divert what a large one did not"
             assert setup.saved() <= 1_200
             assert len(setup.halts.open) == 1, "one session has said why; the others find it"
 
@@ -175,7 +175,7 @@ def test_raising_the_limit_lets_it_go_on() -> None:
         await setup.stopped()
         setup.limits = DeadLetterLimits(max_consecutive=300)
         await setup.session()
-        assert setup.saved() == RECORDS and len(setup.letters()) == 300
+        assert setup.saved() == RECORDS and len(setup.dead_letters()) == 300
         assert setup.halts.open == [] and len(setup.halts.closed) == 1
 
     run(work())
@@ -188,7 +188,7 @@ def test_mending_the_cause_lets_it_go_on() -> None:
         setup.decoder.mended = True
         setup.halts.failures = 3
         await setup.session()
-        assert setup.saved() == RECORDS and setup.letters() == set()
+        assert setup.saved() == RECORDS and setup.dead_letters() == set()
         assert setup.halts.open == [] and len(setup.halts.closed) == 1
 
     run(work())

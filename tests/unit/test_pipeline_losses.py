@@ -21,7 +21,7 @@ def test_a_table_left_out_by_a_later_session_misses_what_that_session_has_read()
 
 def test_k13_a_stream_made_again_loses_every_position_of_the_old_one() -> None:
     (gap,) = missed_since(BEFORE, SourceId("arn:stream/s@2"), 5, MARKS, 200.0, held=True)
-    assert (gap.shard, gap.begin, gap.position) == ("shard-0", 90.0, "12") and "anew" in gap.reason
+    assert (gap.shard, gap.begin, gap.position) == ("shard-0", 90.0, "12") and "again" in gap.reason
 
 
 def test_checkpoints_that_are_gone_are_a_loss_and_no_fresh_start() -> None:

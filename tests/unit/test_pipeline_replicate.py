@@ -158,7 +158,7 @@ def test_a_wish_to_stop_is_heard_while_clickhouse_does_not_answer_at_the_start()
         ("members", "save_member", "members"),
         ("store", "load", "checkpointer"),
         ("recovery", "open_gaps", "recovery"),
-        ("recovery", "save_followed", "recovery"),
+        ("recovery", "save_table_sources", "recovery"),
         ("store", "save", "checkpointer"),
         ("sink", "insert", "insert:t"),
     ],

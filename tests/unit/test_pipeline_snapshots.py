@@ -532,14 +532,14 @@ def test_s5_a_sweep_waits_for_older_changes_that_the_stream_still_holds() -> Non
 def test_s5_nothing_is_swept_while_an_item_of_the_snapshot_is_a_dead_letter() -> None:
     async def work() -> None:
         bench = Bench(replace(PLAN, had_rows=True))
-        bench.orphan_rows.letters = 2
+        bench.orphan_rows.dead_letters = 2
         bench.held.set()
         async with loading(bench) as loader:
             await loader.ended.wait()
             assert "2 items" in str(loader.failure) and bench.orphan_rows.swept == []
             assert [task.name for task in bench.health.stuck()] == ["snapshot:orders"]
             await asyncio.sleep(100)
-            bench.orphan_rows.letters = 0
+            bench.orphan_rows.dead_letters = 0
             await asyncio.sleep(10)
             assert loader.failure is None and loader.ended.is_set() and bench.states[-1] == "complete"
             assert bench.health.stuck() == []
@@ -715,7 +715,7 @@ def test_a_request_takes_the_place_of_a_snapshot_that_waits_for_a_word() -> None
     run(work())
 
 
-@pytest.mark.parametrize(("live", "ghosts"), [(200, 100), (33, 33)])
+@pytest.mark.parametrize(("live", "orphan_rows"), [(200, 100), (33, 33)])
 def test_half_of_the_items_or_a_few_are_swept_without_a_word(live: int, orphan_rows: int) -> None:
     async def work() -> None:
         bench = Bench()

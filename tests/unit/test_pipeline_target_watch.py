@@ -58,7 +58,7 @@ class MemoryDestinations:
         self.rows += rows
         self.diary += [f"{row.target.uuid} {row.held.blocks}" for row in rows]
 
-    async def look(self, destinations: Collection[str]) -> Mapping[str, DestinationState]:
+    async def read_state(self, destinations: Collection[str]) -> Mapping[str, DestinationState]:
         return {
             name: DestinationState(self.uuid, now(), self.partitions, False, self.detached) for name in destinations
         }

@@ -63,9 +63,9 @@ def test_o6_the_limit_is_an_hour_behind_the_oldest_of_all_that_may_come_again() 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"letters": 1},
+        {"dead_letters": 1},
         {"gaps": 1},
-        {"held": False},
+        {"checkpointed": False},
         {"rows": []},
         {"rows": [row(NOW, finished=True)]},
         {"snapshots": [snapshot("waiting")]},
@@ -97,7 +97,7 @@ def test_o6_a_snapshot_counts_for_as_long_as_a_restart_of_clickhouse_makes_its_f
 class Kept(NoRecovery):
     """All stores at once. What ``appears`` is there from the first promise on."""
 
-    letters: int = 0
+    dead_letters: int = 0
     appears: int = 0
     failures: int = 0
     done: list[tuple[str, int]] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Kept(NoRecovery):
     async def load(self) -> Sequence[Any]:
         return [row(NOW)] if self is not None else []
 
-    async def followed(self) -> Sequence[TableSource]:
+    async def table_sources(self) -> Sequence[TableSource]:
         return [TableSource("orders", STREAM.id, 1, NOW, held=True)]
 
     async def open_gaps(self) -> Sequence[Gap]:
@@ -115,15 +115,15 @@ class Kept(NoRecovery):
 class Rows(Kept):
     """``Tombstones`` in memory."""
 
-    async def open_letters(self, table: Any) -> int:  # type: ignore[override]
-        return self.letters
+    async def open_dead_letters(self, table: Any) -> int:  # type: ignore[override]
+        return self.dead_letters
 
     async def cleaned_before(self, table: str) -> int:
         return 0
 
     async def promise(self, table: str, before: int) -> None:
         self.done.append(("promised", before))
-        self.letters += self.appears
+        self.dead_letters += self.appears
 
     async def count(self, table: str, before: int) -> int:
         return 1
@@ -161,7 +161,7 @@ def test_o6_what_turns_up_while_the_limit_is_written_keeps_its_tombstones() -> N
 
 
 def test_an_open_letter_keeps_everything() -> None:
-    rows = Rows(letters=1)
+    rows = Rows(dead_letters=1)
     assert not asyncio.run(cleaner(rows).clean(ORDERS))
     assert rows.done == []
 

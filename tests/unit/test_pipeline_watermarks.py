@@ -66,7 +66,7 @@ class _Store:
     async def save(self, rows: Sequence[Watermark]) -> None:
         self.rows += rows
 
-    async def open_letters(self) -> Collection[tuple[str, SourceId]]:
+    async def open_dead_letters(self) -> Collection[tuple[str, SourceId]]:
         return ()
 
 

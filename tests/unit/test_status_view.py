@@ -62,7 +62,9 @@ def test_without_clickhouse_the_daemon_s_own_tables_are_shown() -> None:
 
 def test_names_are_never_markup() -> None:
     name = "[red]orders[/red]"
-    found = Status("[b]p[/b]", "healthy", tables=[table(name)], letters=[DeadLettersStatus(name, name, name, 2, 0.0)])
+    found = Status(
+        "[b]p[/b]", "healthy", tables=[table(name)], dead_letters=[DeadLettersStatus(name, name, name, 2, 0.0)]
+    )
     found.shards = [ShardStatus(name, name, "1", 0.0, None)]
     text = shown(found)
     assert text.count(name) == 7 and "[b]p[/b]" in text

@@ -7,13 +7,13 @@ import sys
 
 PROGRAM = """
 import asyncio, time
-from dyncdc.telemetry.event_loop_watchdog import watch_loop
+from dyncdc.telemetry.event_loop_watchdog import watch_event_loop
 
 def blocking_call(seconds):
     time.sleep(seconds)
 
 async def main():
-    watch = asyncio.create_task(watch_loop(0.4))
+    watch = asyncio.create_task(watch_event_loop(0.4))
     await asyncio.sleep(0.1)
     if {blocks}:
         blocking_call(1.5)

@@ -89,13 +89,13 @@ def test_a_table_says_how_far_its_snapshot_is() -> None:
 def test_what_only_clickhouse_knows_is_unknown_until_it_was_asked_and_stays_when_it_is_down() -> None:
     process = Process()
     document = process.document()
-    assert (document.letters_total, document.gaps_total, document.tables[0].dead_letters) == (None, None, None)
+    assert (document.dead_letters_total, document.gaps_total, document.tables[0].dead_letters) == (None, None, None)
     stored = process.overview.stored
-    stored.letters, stored.letters_by_table = [LettersPart("orders", "type", "total", 3, 5.0)], {"orders": 3}
+    stored.dead_letters, stored.dead_letters_by_table = [LettersPart("orders", "type", "total", 3, 5.0)], {"orders": 3}
     stored.gaps, stored.gaps_total = [GapPart("orders", "words", 1.0, accepted=False)], 1
     stored.fresh = StoredPart(process.clock.now, "asking: no answer")
     document = process.document()
-    assert (document.letters_total, document.gaps_total, document.tables[0].dead_letters) == (3, 1, 3)
+    assert (document.dead_letters_total, document.gaps_total, document.tables[0].dead_letters) == (3, 1, 3)
     assert document.clickhouse.error == "asking: no answer"
 
 

@@ -119,18 +119,18 @@ def test_dead_letters_are_warned_of_once_per_kind_and_interval_with_their_number
     clock = Clock()
     health = TaskHealth(60.0, clock)
 
-    def letter(column: str) -> DeadLetter:
+    def dead_letter(column: str) -> DeadLetter:
         return DeadLetter(0, Position("secret"), "orders", "misfit", column)
 
     with structlog.testing.capture_logs() as logs:
         health.diverted([])
-        health.diverted([letter("price"), letter("price"), letter("name")])
+        health.diverted([dead_letter("price"), dead_letter("price"), dead_letter("name")])
         for _ in range(5):
             clock.now += 11.0
-            health.diverted([letter("price")])
+            health.diverted([dead_letter("price")])
         clock.now += 11.0
-        health.diverted([letter("price")])
-    assert [(entry["column"], entry["letters"]) for entry in logs] == [("price", 2), ("name", 1), ("price", 6)]
+        health.diverted([dead_letter("price")])
+    assert [(entry["column"], entry["dead_letters"]) for entry in logs] == [("price", 2), ("name", 1), ("price", 6)]
     assert all("dyncdc dead-letters list" in entry["hint"] for entry in logs)
     assert "secret" not in str(logs)
 

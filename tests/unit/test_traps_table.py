@@ -24,7 +24,7 @@ def listing() -> ModuleType:
 
 
 def test_every_trap_is_on_the_page_once(listing: ModuleType) -> None:
-    wanted = [f"{letter}{number}" for letter, count in COUNTS.items() for number in range(1, count + 1)]
+    wanted = [f"{dead_letter}{number}" for dead_letter, count in COUNTS.items() for number in range(1, count + 1)]
     assert sorted(identity for identity, *_ in listing.traps()) == sorted(wanted)
 
 

@@ -15,7 +15,7 @@ class ClickHouseState:
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
     fresh: StoredPart = field(default_factory=StoredPart)
     dead_letters: list[LettersPart] = field(default_factory=list)
-    letters_by_table: dict[str, int] = field(default_factory=dict)
+    dead_letters_by_table: dict[str, int] = field(default_factory=dict)
     gaps: list[GapPart] = field(default_factory=list)
     gaps_total: int = 0
     snapshots: dict[str, str] = field(default_factory=dict)

@@ -170,8 +170,8 @@ class Document(msgspec.Struct):
     tables: list[TablePart] = []
     shards: Shards = msgspec.field(default_factory=Shards)
     dead_letters: list[LettersPart] = []
-    letters_total: int | None = None
-    letters_since_start: int = 0
+    dead_letters_total: int | None = None
+    dead_letters_since_start: int = 0
     gaps: list[GapPart] = []
     gaps_total: int | None = None
     troubles: list[TroublePart] = []

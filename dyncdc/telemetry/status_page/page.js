@@ -145,15 +145,15 @@ function asOf(doc) {
   return at && doc.now - at > OLD_SECONDS ? ` (As of ${ago(at, doc.now)}.)` : "";
 }
 function letters(doc) {
-  const total = doc.letters_total;
+  const total = doc.dead_letters_total;
   const words = (!known(total)
-    ? `ClickHouse has not been asked yet; ${count(doc.letters_since_start)} since the start.`
+    ? `ClickHouse has not been asked yet; ${count(doc.dead_letters_since_start)} since the start.`
     : total ? `${count(total)} open. See them with \`dyncdc dead-letters list\`, then replay or drop them.` : "None open.") + asOf(doc);
   $("letters-note").replaceChildren(...prose(words));
-  $("letters").hidden = !doc.letters.length;
+  $("letters").hidden = !doc.dead_letters.length;
   $("letters").replaceChildren(grid("Open dead letters",
     [["table"], ["reason"], ["column"], ["open", "number"], ["newest", "number"]],
-    doc.letters.map((l) => [[l.table || "(names no table)"], [l.reason], [l.column || "-"], [count(l.count), "warn"],
+    doc.dead_letters.map((l) => [[l.table || "(names no table)"], [l.reason], [l.column || "-"], [count(l.count), "warn"],
       [known(l.newest_at) ? ago(l.newest_at, doc.now) : "-"]])));
 }
 

@@ -54,7 +54,7 @@ def merge_documents(own: Document, answers: Sequence[tuple[int, str, Document | 
         tables=[_table(table, documents, len(answers) > len(documents)) for table in own.tables],
         shards=_shards(documents),
         troubles=_troubles(own, told),
-        letters_since_start=sum(document.letters_since_start for document in documents),
+        dead_letters_since_start=sum(document.dead_letters_since_start for document in documents),
         memory_used_bytes=sum(document.memory_used_bytes for document in documents),
         memory_limit_bytes=sum(document.memory_limit_bytes for document in documents),
         workers=[

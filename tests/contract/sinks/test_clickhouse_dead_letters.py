@@ -35,11 +35,11 @@ async def write(
     table: str = "orders",
     token: str = "",
 ) -> None:
-    letters = DeadLetterRows(pipeline, source, "shard-1")
+    dead_letters = DeadLetterRows(pipeline, source, "shard-1")
     for position in positions:
         raw = b"\xff" + position.encode()
-        letters.add(table=table, reason="misfit", column="age", error="it does", position=position, raw=raw)
-    block = letters.block()
+        dead_letters.add(table=table, reason="misfit", column="age", error="it does", position=position, raw=raw)
+    block = dead_letters.block()
     assert block is not None
     await ClickHouseSink(clickhouse).insert(block, token or f"{pipeline}/{source}/{positions}")
 
@@ -48,20 +48,30 @@ async def test_a_letter_is_found_with_all_that_it_says(tables: ClickHouse) -> No
     store = ClickHouseDeadLetters(tables, "p")
     await write(tables, "7")
     await write(tables, "8", pipeline="another")
-    (letter,) = await store.find(with_raw=True)
-    assert (letter.table, letter.reason, letter.column, letter.error) == ("orders", "misfit", "age", "it does")
-    assert (letter.source, letter.shard, letter.position, letter.raw) == ("stream@1", "shard-1", "7", b"\xff7")
-    assert letter.state == "open" and letter.received_at > 1_700_000_000
+    (dead_letter,) = await store.find(with_raw=True)
+    assert (dead_letter.table, dead_letter.reason, dead_letter.column, dead_letter.error) == (
+        "orders",
+        "misfit",
+        "age",
+        "it does",
+    )
+    assert (dead_letter.source, dead_letter.shard, dead_letter.position, dead_letter.raw) == (
+        "stream@1",
+        "shard-1",
+        "7",
+        b"\xff7",
+    )
+    assert dead_letter.state == "open" and dead_letter.received_at > 1_700_000_000
     assert (await store.find())[0].raw is None, "no one asked for the record"
-    assert await store.find(prefix=letter.id[:6]) == [replace(letter, raw=None)]
+    assert await store.find(prefix=dead_letter.id[:6]) == [replace(dead_letter, raw=None)]
     assert await store.find(prefix="x") == [] and await store.find(ids=[]) == []
 
 
 async def test_a_closed_letter_stays_closed_when_its_record_is_read_again(tables: ClickHouse) -> None:
     store = ClickHouseDeadLetters(tables, "p")
     await write(tables, "7", token="first session")
-    (letter,) = await store.find()
-    await store.close([letter.id])
+    (dead_letter,) = await store.find()
+    await store.close([dead_letter.id])
     await write(tables, "7", token="second session")
     assert await store.find() == [] and await store.count_open() == 0
     await tables.execute(f"OPTIMIZE TABLE {DEAD_LETTERS} FINAL")
@@ -76,7 +86,9 @@ async def test_a_dropped_letter_says_so_and_keeps_its_reason(tables: ClickHouse)
     first = (await store.find())[0]
     await store.close([first.id, "unknown"], dropped=True)
     await store.close([first.id], dropped=True)
-    states = {letter.id: (letter.state, letter.error) for letter in await store.find(only_open=False)}
+    states = {
+        dead_letter.id: (dead_letter.state, dead_letter.error) for dead_letter in await store.find(only_open=False)
+    }
     assert states.pop(first.id) == ("dropped", "dropped: it does")
     assert list(states.values()) == [("open", "it does")]
 
@@ -140,8 +152,11 @@ async def test_closed_letters_are_deleted_once_they_are_old_and_open_ones_never(
     await write(tables, "1", "2", token="read again")
     for deleted in (1, 0):
         assert await store.forget_closed(30) == deleted
-        assert {letter.id for letter in await store.find(only_open=False)} == {young.id, *(x.id for x in still_open)}
-        assert {letter.id for letter in await store.find()} == {x.id for x in still_open}
+        assert {dead_letter.id for dead_letter in await store.find(only_open=False)} == {
+            young.id,
+            *(x.id for x in still_open),
+        }
+        assert {dead_letter.id for dead_letter in await store.find()} == {x.id for x in still_open}
     assert await ClickHouseDeadLetters(tables, "another").count_open() == 1
 
 
@@ -164,6 +179,6 @@ async def test_a_clean_up_that_ends_half_way_opens_no_letter(
     monkeypatch.setattr(ClickHouse, "execute", dies)
     with pytest.raises(RetryableError):
         await store.forget_closed(-1)
-    assert [letter.id for letter in await store.find()] == [second.id]
+    assert [dead_letter.id for dead_letter in await store.find()] == [second.id]
     assert await store.forget_closed(-1) == 1
-    assert [letter.id for letter in await store.find(only_open=False)] == [second.id]
+    assert [dead_letter.id for dead_letter in await store.find(only_open=False)] == [second.id]

@@ -105,14 +105,14 @@ async def test_every_virtual_column_of_this_server_is_a_name_that_no_attribute_g
     assert await clickhouse.fetch("SELECT * FROM orders") == []
 
 
-@pytest.mark.parametrize("letter", ["x", "-", ".", "é"])
-async def test_a_name_is_too_long_exactly_where_the_server_refuses_it(clickhouse: ClickHouse, letter: str) -> None:
-    names = {letter * length: str(length) for length in range(1, 256)}
+@pytest.mark.parametrize("dead_letter", ["x", "-", ".", "é"])
+async def test_a_name_is_too_long_exactly_where_the_server_refuses_it(clickhouse: ClickHouse, dead_letter: str) -> None:
+    names = {dead_letter * length: str(length) for length in range(1, 256)}
     longest = len(names) - len([*await refuse_long_names(clickhouse, names)])
     statement = "CREATE TABLE `{}` (a Int8) ENGINE = MergeTree ORDER BY a"
-    await clickhouse.define(statement.format(letter * longest), doing="creating")
+    await clickhouse.define(statement.format(dead_letter * longest), doing="creating")
     with pytest.raises(RefusedStatementError, match="max length of table name"):
-        await clickhouse.define(statement.format(letter * (longest + 1)), doing="creating")
+        await clickhouse.define(statement.format(dead_letter * (longest + 1)), doing="creating")
 
 
 async def test_listed_attributes_with_dots_get_columns_without(clickhouse: ClickHouse) -> None:

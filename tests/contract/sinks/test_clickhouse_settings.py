@@ -157,9 +157,9 @@ async def all_that_is_kept(clickhouse: ClickHouse) -> list[object]:
         [{"id": str(n), "pipeline": "p", "table": "src", "raw": "YQ=="} for n in range(4)],
         "writing dead letters",
     )
-    letters = ClickHouseDeadLetters(clickhouse, "p")
-    await letters.close(["1"])
-    found.append((await letters.count_open(), [letter.id for letter in await letters.find()]))
+    dead_letters = ClickHouseDeadLetters(clickhouse, "p")
+    await dead_letters.close(["1"])
+    found.append((await dead_letters.count_open(), [dead_letter.id for dead_letter in await dead_letters.find()]))
     recovery = ClickHouseRecovery(clickhouse, "p")
     await recovery.save_gaps([Gap("src", "s", "shard-0", 1.0, 2.0), Gap("src", "s", "shard-1", 1.0, 2.0)])
     found.append([gap.shard for gap in await recovery.open_gaps()])

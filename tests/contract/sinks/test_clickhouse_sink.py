@@ -226,10 +226,10 @@ async def test_dead_letters_fit_their_table_whatever_their_bytes(clickhouse: Cli
     for statement in own_statements():
         await clickhouse.execute(statement)
         await clickhouse.execute(statement)  # harmless when repeated
-    letters = DeadLetterRows("p", "arn:stream", "shard-1")
+    dead_letters = DeadLetterRows("p", "arn:stream", "shard-1")
     raw = bytes(range(256))
-    letters.add(table="orders", reason="not_json", column="", error="it's broken", position="1", raw=raw)
-    block = letters.block()
+    dead_letters.add(table="orders", reason="not_json", column="", error="it's broken", position="1", raw=raw)
+    block = dead_letters.block()
     assert block is not None
     for token in ("a", "b"):  # read again after a crash: the same row
         await ClickHouseSink(clickhouse).insert(block, token)

@@ -35,11 +35,13 @@ async def test_a_letter_is_open_until_someone_has_dealt_with_it(clickhouse: Clic
     for statement in own_statements():
         await clickhouse.execute(statement)
     store = ClickHouseWatermarks(clickhouse, "p")
-    letter = {"id": "1", "pipeline": "p", "table": "orders", "source": "stream"}
-    await append_rows(clickhouse, DEAD_LETTERS, [letter, {**letter, "id": "2"}], "")
+    dead_letter = {"id": "1", "pipeline": "p", "table": "orders", "source": "stream"}
+    await append_rows(clickhouse, DEAD_LETTERS, [dead_letter, {**dead_letter, "id": "2"}], "")
     assert await store.open_dead_letters() == {("orders", "stream")}
     for id_ in "12":
-        await append_rows(clickhouse, DEAD_LETTERS, [{**letter, "id": id_, "replayed_at": "2026-01-01 00:00:00"}], "")
+        await append_rows(
+            clickhouse, DEAD_LETTERS, [{**dead_letter, "id": id_, "replayed_at": "2026-01-01 00:00:00"}], ""
+        )
     assert await store.open_dead_letters() == set()
 
 
@@ -49,7 +51,7 @@ async def test_letters_are_read_again_only_when_their_table_has_changed(
     """Catches: a million closed dead letters that are grouped every five seconds forever."""
     for statement in own_statements():
         await clickhouse.execute(statement)
-    letters, watermarks = ClickHouseDeadLetters(clickhouse, "p"), ClickHouseWatermarks(clickhouse, "p")
+    dead_letters, watermarks = ClickHouseDeadLetters(clickhouse, "p"), ClickHouseWatermarks(clickhouse, "p")
     asked: list[str] = []
     fetch = ClickHouse.fetch
 
@@ -58,13 +60,13 @@ async def test_letters_are_read_again_only_when_their_table_has_changed(
         return await fetch(self, sql, **options)
 
     monkeypatch.setattr(ClickHouse, "fetch", counted)
-    letter = {"pipeline": "p", "table": "orders", "source": "stream", "reason": "r", "column": ""}
+    dead_letter = {"pipeline": "p", "table": "orders", "source": "stream", "reason": "r", "column": ""}
     for number in range(3):
-        await append_rows(clickhouse, DEAD_LETTERS, [{**letter, "id": str(number)}], "")
+        await append_rows(clickhouse, DEAD_LETTERS, [{**dead_letter, "id": str(number)}], "")
         for _ in range(3):
             assert await watermarks.open_dead_letters() == {("orders", "stream")}
-            assert [found[:4] for found in await letters.count_by_reason()] == [("orders", "r", "", number + 1)]
+            assert [found[:4] for found in await dead_letters.count_by_reason()] == [("orders", "r", "", number + 1)]
     assert len([sql for sql in asked if f"FROM {DEAD_LETTERS}" in sql]) == 2 * 3
-    await letters.close(["0", "1", "2"])
+    await dead_letters.close(["0", "1", "2"])
     assert await watermarks.open_dead_letters() == set()
-    assert await letters.count_by_reason() == []
+    assert await dead_letters.count_by_reason() == []

@@ -121,8 +121,8 @@ async def test_c10_nine_thousand_nine_hundred_and_ninety_nine_rows_of_ten_thousa
     ((rows, different),) = await bench.clickhouse.fetch("SELECT count(), uniqExact(id) FROM t")
     assert rows == different == 10_000 - len(bad)
     assert await bench.clickhouse.fetch("SELECT count() FROM t WHERE id != value") == [(0,)]
-    letters = await bench.clickhouse.fetch(f"{LETTERS} ORDER BY toUInt64(position)")
-    assert letters == [
+    dead_letters = await bench.clickhouse.fetch(f"{LETTERS} ORDER BY toUInt64(position)")
+    assert dead_letters == [
         (
             dead_letter_id(SOURCE, "s", str(number), "dynamo.t"),
             "dynamo.t",
@@ -141,9 +141,9 @@ async def test_c10_nine_thousand_nine_hundred_and_ninety_nine_rows_of_ten_thousa
 async def test_c10_a_refused_rows_letter_has_the_id_of_any_letter_of_that_record(bench: Bench) -> None:
     bench.put(block("t", 7, ["junk"]))
     await bench.until_durable()
-    letters = DeadLetterRows("p", SOURCE, "s")
-    letters.add(table="dynamo.t", reason="misfit", column="value", error="", position="7", raw=b"")
-    again = letters.block()
+    dead_letters = DeadLetterRows("p", SOURCE, "s")
+    dead_letters.add(table="dynamo.t", reason="misfit", column="value", error="", position="7", raw=b"")
+    again = dead_letters.block()
     assert again is not None
     await ClickHouseSink(bench.clickhouse).insert(again, "later")
     assert await bench.clickhouse.fetch(f"SELECT count() FROM {DEAD_LETTER_TABLE} FINAL") == [(1,)]
@@ -154,8 +154,8 @@ async def test_without_its_record_a_letter_holds_the_row(bench: Bench) -> None:
     refused = block("t", 7, ["junk"])
     bench.put(refused)
     await bench.until_durable()
-    (letter,) = await bench.clickhouse.fetch(LETTERS)
-    raw = base64.b64decode(letter[-1])
+    (dead_letter,) = await bench.clickhouse.fetch(LETTERS)
+    raw = base64.b64decode(dead_letter[-1])
     assert raw == row_as_raw(refused)
     assert orjson.loads(raw) == {"dyncdc_row": {"table": "t", "columns": {"id": 7, "value": "junk"}}}
 
@@ -167,8 +167,10 @@ async def test_c4_a_table_that_refuses_everything_lets_the_other_go_on_and_the_p
     bench.put(block("t", 0, [1, 2]), block("other", 2, [1, 2, 3]))
     await bench.until_durable()
     assert await bench.clickhouse.fetch("SELECT count() FROM t") == [(2,)]
-    letters = await bench.clickhouse.fetch(LETTERS + " ORDER BY position")
-    assert [(letter[1], letter[3], letter[6]) for letter in letters] == [("other", "value", str(n)) for n in (2, 3, 4)]
+    dead_letters = await bench.clickhouse.fetch(LETTERS + " ORDER BY position")
+    assert [(dead_letter[1], dead_letter[3], dead_letter[6]) for dead_letter in dead_letters] == [
+        ("other", "value", str(n)) for n in (2, 3, 4)
+    ]
 
 
 async def test_c4_a_table_that_takes_nothing_for_now_holds_the_position_and_not_the_other_table(bench: Bench) -> None:
