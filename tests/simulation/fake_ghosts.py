@@ -54,5 +54,5 @@ class GhostsClient:
         (snapshot,) = (one for one in server.snapshots.values() if one.table == table)
         if len(server.finished(snapshot.id)) != server.export_files.get(snapshot.export_arn):
             raise self._session.violated(f"{table} is swept before the last file of its snapshot")
-        if snapshot.version != version or table not in server.had_rows:
+        if snapshot.version != version or not snapshot.had_rows:
             raise self._session.violated(f"{table} is swept for no snapshot of its own")

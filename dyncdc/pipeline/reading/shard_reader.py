@@ -254,9 +254,10 @@ class ShardReader:
             await instruments.writer.wait_for_capacity(tables)
             largest_bytes = self._large.largest_answer_bytes if self._large is not None else 0
             nbytes = max(self._size.expected_bytes, largest_bytes) * FETCH_COST
-            if nbytes > share_bytes:
+            if largest_bytes and nbytes > share_bytes:
                 await alone.enter_async_context(instruments.alone)
-            reservation = await instruments.budget.reserve(min(nbytes, share_bytes))
+                nbytes = share_bytes
+            reservation = await instruments.budget.reserve(nbytes)
             if instruments.writer.has_capacity(tables):
                 return reservation
             reservation.release()

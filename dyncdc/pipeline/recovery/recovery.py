@@ -80,6 +80,7 @@ class Recovery:
         self._wanted: dict[str, asyncio.Event] = {}
         self._still_there: Callable[[], Awaitable[None]] = _nothing
         self._followed: dict[str, TableSource] = {}
+        self._followed_before: frozenset[str] = frozenset()
         self._covered: dict[str, float] = {}
 
     async def begin(self, sources: Sequence[Source], snapshots: SnapshotStore, checkpointer: Checkpointer) -> None:
@@ -91,6 +92,7 @@ class Recovery:
         self._gaps = {gap.key: gap for gap in await self._retry(self._store.open_gaps)}
         self._take(await self._retry(self._store.open_requests))
         before = {row.table: row for row in await self._retry(self._store.table_sources)}
+        self._followed_before = frozenset(before)
         if any(not checkpointer.saved(row.source) for row in before.values()):
             # Another process may have begun, saved and said so since we have loaded the checkpoints.
             await self._retry(checkpointer.load_again)
@@ -140,6 +142,14 @@ class Recovery:
         """Whether a destination held no rows before this pipeline: what another member has written since is ours."""
         row = self._followed.get(table)
         return row is not None and row.empty == uuid
+
+    def was_followed(self, table: str) -> bool:
+        """Whether an earlier session may have written changes of the table.
+
+        No one knows of changes that never reached the stream between two sessions that had loaded nothing yet. Of
+        several members any may be the first.
+        """
+        return table in self._followed_before and not self._membership.assignment.shared
 
     def was_checkpointed(self, source: SourceId) -> bool:
         """Whether all that a source held has been followed before: what is missing since is a loss."""

@@ -152,7 +152,7 @@ class SnapshotLoader:
         if snapshot is None:
             # Rows that came from the stream since this pipeline began, through any member, are no rows of before.
             had_rows = self._plan.had_rows and not self._recovery.was_empty(table, self._plan.destination_uuid)
-            had_rows = had_rows or bool(known) or bool(gaps)
+            had_rows = had_rows or bool(known) or bool(gaps) or self._recovery.was_followed(table)
             snapshot = Snapshot(uuid.uuid4().hex, table, "waiting", self._plan.destination_uuid, had_rows=had_rows)
             if request is not None:
                 snapshot = replace(snapshot, had_rows=True, request=request.id)
