@@ -147,7 +147,7 @@ def intrude(world: World, spell: Spell) -> int:
             return 0
         intruder: Daemon = place.daemon(config)
         intruder.start()
-        code = intruder.wait(30)
+        code = intruder.wait(90)
     assert code in (1, 2) and "it holds the rows of DynamoDB table" in intruder.tail(), (
         f"a daemon that wants a destination of another table ends with {code}: {intruder.tail()}"
     )
