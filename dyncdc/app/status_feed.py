@@ -20,8 +20,8 @@ from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.state.members import ClickHouseMembers
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import ClickHouseState, StatusBuilder, TableFacts
-from dyncdc.telemetry.status_page.document import MOST_GAPS, MOST_LETTERS, GapPart, LettersPart, MemberPart, StoredPart
+from dyncdc.telemetry.status import ClickHouseState, StatusBuilder, TableFacts
+from dyncdc.telemetry.status.model import MOST_GAPS, MOST_LETTERS, GapPart, LettersPart, MemberPart, StoredPart
 from dyncdc.telemetry.task_health import TaskHealth
 
 PAUSE_SECONDS = 5.0

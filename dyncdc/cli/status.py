@@ -17,7 +17,7 @@ from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
 from dyncdc.operations.status.daemon import daemon_document, daemon_state
 from dyncdc.operations.status.status import Status, read_status
-from dyncdc.telemetry.status_page import Document
+from dyncdc.telemetry.status import Document
 
 from .options import config_option, debug_option, json_option, load, run_async
 from .status_view import draw

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dyncdc.operations.status.status import ShardStatus, Status, TableStatus
-from dyncdc.telemetry.status_page import Document
-from dyncdc.telemetry.status_page.document import TablePart, TroublePart
+from dyncdc.telemetry.status import Document
+from dyncdc.telemetry.status.model import TablePart, TroublePart
 
 WORST_SHARDS = 20
 MOST_LINES = 10

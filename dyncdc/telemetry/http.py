@@ -15,7 +15,7 @@ from dyncdc.errors import ConfigError
 
 from .http_guard import CachedAnswer, Connection, Connections, guard, hosts_of
 from .metrics import Metrics
-from .status_page import Document, StatusBuilder, add_page
+from .status import Document, StatusBuilder, add_page
 from .task_health import TaskHealth
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import StatusBuilder, TableFacts
-from dyncdc.telemetry.status_page.document import GapPart, LettersPart, StoredPart
+from dyncdc.telemetry.status import StatusBuilder, TableFacts
+from dyncdc.telemetry.status.model import GapPart, LettersPart, StoredPart
 from dyncdc.telemetry.task_health import TaskHealth
 
 START = 1_790_000_000.0

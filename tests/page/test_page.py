@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dyncdc.telemetry.status_page import TableFacts
+from dyncdc.telemetry.status import TableFacts
 
 from .browser import Tab, open_browser
 from .stage import FACTS, STRANGE, Stage, on_stage

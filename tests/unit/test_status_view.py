@@ -9,7 +9,7 @@ from rich.console import Console
 from dyncdc.cli.status_view import WORST_SHARDS, draw
 from dyncdc.operations.status.status import DeadLettersStatus, ShardStatus, Status, TableStatus
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import Document, StatusBuilder, TableFacts
+from dyncdc.telemetry.status import Document, StatusBuilder, TableFacts
 from dyncdc.telemetry.task_health import TaskHealth
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from dyncdc.errors import ConfigError
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import StatusBuilder
+from dyncdc.telemetry.status import StatusBuilder
 from dyncdc.telemetry.task_health import TaskHealth
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dyncdc.app.workers.http import Answers, WorkerPages
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import StatusBuilder
+from dyncdc.telemetry.status import StatusBuilder
 from dyncdc.telemetry.task_health import TaskHealth
 from dyncdc.telemetry.worker_metrics import GAUGES, MergedMetrics
 

@@ -6,11 +6,11 @@ import msgspec
 import structlog
 
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status_page import Document, RecentErrors, StatusBuilder, TableFacts, Throughput, merge_documents
-from dyncdc.telemetry.status_page.document import WORST_SHARDS, GapPart, LettersPart, Plot, StoredPart, decode, encode
-from dyncdc.telemetry.status_page.recent_errors import LONGEST
-from dyncdc.telemetry.status_page.routes import page
-from dyncdc.telemetry.status_page.throughput import STEP_SECONDS, STEPS, sum_plots
+from dyncdc.telemetry.status import Document, RecentErrors, StatusBuilder, TableFacts, Throughput, merge_documents
+from dyncdc.telemetry.status.model import WORST_SHARDS, GapPart, LettersPart, Plot, StoredPart, decode, encode
+from dyncdc.telemetry.status.recent_errors import LONGEST
+from dyncdc.telemetry.status.routes import page
+from dyncdc.telemetry.status.throughput import STEP_SECONDS, STEPS, sum_plots
 from dyncdc.telemetry.task_health import TaskHealth
 
 HOUR = 3600.0

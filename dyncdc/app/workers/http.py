@@ -12,8 +12,8 @@ from aiohttp import web
 
 from dyncdc.telemetry.http import METRICS_TYPE
 from dyncdc.telemetry.http_guard import CachedAnswer
-from dyncdc.telemetry.status_page import Document, StatusBuilder, add_page, merge_documents
-from dyncdc.telemetry.status_page.document import decode
+from dyncdc.telemetry.status import Document, StatusBuilder, add_page, merge_documents
+from dyncdc.telemetry.status.model import decode
 from dyncdc.telemetry.task_health import TaskHealth
 from dyncdc.telemetry.worker_metrics import MergedMetrics
 

@@ -8,8 +8,8 @@ import urllib.request
 import msgspec
 
 from dyncdc.config import Config
-from dyncdc.telemetry.status_page import Document
-from dyncdc.telemetry.status_page.document import decode
+from dyncdc.telemetry.status import Document
+from dyncdc.telemetry.status.model import decode
 
 PROBE_SECONDS = 2.0
 LONGEST_BYTES = 16_000_000

@@ -24,7 +24,7 @@ from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sinks.tables.tombstones import cleaned_before, count_tombstones
 from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream
-from dyncdc.telemetry.status_page import Document
+from dyncdc.telemetry.status import Document
 
 PROBE_BYTES = 1
 PROBED_SHARDS = 100

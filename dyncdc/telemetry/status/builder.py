@@ -15,7 +15,7 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
 from .clickhouse_state import ClickHouseState
-from .document import MOST_STUCK, WORST_SHARDS, Document, ShardPart, Shards, StuckPart, TableFacts, TablePart, WaitPart
+from .model import MOST_STUCK, WORST_SHARDS, Document, ShardPart, Shards, StuckPart, TableFacts, TablePart, WaitPart
 from .recent_errors import RecentErrors
 from .throughput import Throughput, Totals
 

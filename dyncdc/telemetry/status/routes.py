@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from .document import Document, encode
+from .model import Document, encode
 
 _HERE = Path(__file__).parent
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}

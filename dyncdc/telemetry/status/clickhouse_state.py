@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from .document import GapPart, LettersPart, MemberPart, StoredPart
+from .model import GapPart, LettersPart, MemberPart, StoredPart
 
 
 @dataclass(slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from .builder import StatusBuilder
 from .clickhouse_state import ClickHouseState
-from .document import Document, TableFacts
+from .model import Document, TableFacts
 from .recent_errors import RecentErrors
 from .routes import add_page
 from .throughput import Throughput
-from .worker_documents import merge_documents
+from .workers import merge_documents
 
 __all__ = [
     "ClickHouseState",

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .document import Plot
+from .model import Plot
 
 STEP_SECONDS = 5.0
 STEPS = 72

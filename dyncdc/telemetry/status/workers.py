@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from .builder import worst_of
-from .document import MOST_STUCK, MOST_TROUBLES, Document, Shards, StuckPart, TablePart, TroublePart, WorkerPart
+from .model import MOST_STUCK, MOST_TROUBLES, Document, Shards, StuckPart, TablePart, TroublePart, WorkerPart
 from .throughput import sum_plots
 
 UNOWNED = "unowned"

@@ -15,7 +15,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from dyncdc.telemetry.task_health import MOVED_AGAIN, STUCK
 
-from .document import MOST_TROUBLES, TroublePart
+from .model import MOST_TROUBLES, TroublePart
 
 LONGEST = 600
 """Characters of a text that are kept."""
