@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 
 import click
-import msgspec
 from rich.console import Console
 from rich.live import Live
 
@@ -16,8 +15,8 @@ from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
 from dyncdc.operations.status.daemon import daemon_document, daemon_state
-from dyncdc.operations.status.status import Status, read_status
-from dyncdc.telemetry.status import Document
+from dyncdc.operations.status.status import read_status
+from dyncdc.telemetry.status.model import DaemonStatus, Status, encode
 
 from .options import config_option, debug_option, json_option, load, run_async
 from .status_view import draw
@@ -48,7 +47,7 @@ def status(config_file: str | None, watch: bool, interval: float, as_json: bool,
 
     def show(found: Status) -> None:
         if as_json:
-            click.echo(msgspec.json.encode(found).decode())
+            click.echo(encode(found).decode())
         else:
             console.print(draw(found))
 
@@ -100,5 +99,5 @@ async def _for_ever(config: Config, interval_seconds: float, show: Show) -> None
         await asyncio.sleep(interval_seconds)
 
 
-async def _ask_daemon(config: Config) -> tuple[str, Document | None]:
+async def _ask_daemon(config: Config) -> tuple[str, DaemonStatus | None]:
     return await asyncio.to_thread(lambda: (daemon_state(config), daemon_document(config)))

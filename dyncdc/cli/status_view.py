@@ -9,11 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dyncdc.operations.status.status import ShardStatus, Status, TableStatus
-from dyncdc.telemetry.status import Document
-from dyncdc.telemetry.status.model import TablePart, TroublePart
+from dyncdc.telemetry.status.model import WORST_SHARDS, DaemonStatus, RecentError, ShardStatus, Status, TableStatus
+from dyncdc.telemetry.status.shards import worst_of
 
-WORST_SHARDS = 20
 MOST_LINES = 10
 """Of dead letters and of troubles; --json has all that there are."""
 
@@ -68,7 +66,7 @@ def _grid(*heads: str) -> Table:
     return table
 
 
-def _tables(tables: Sequence[TableStatus], live: dict[str, TablePart]) -> Table:
+def _tables(tables: Sequence[TableStatus], live: dict[str, TableStatus]) -> Table:
     grid = _grid(
         "table", "destination", "snapshot", "rows stored", "lag", "complete until", "dead letters", "written now"
     )
@@ -88,7 +86,7 @@ def _tables(tables: Sequence[TableStatus], live: dict[str, TablePart]) -> Table:
     return grid
 
 
-def _live_tables(live: Document) -> Table:
+def _live_tables(live: DaemonStatus) -> Table:
     """What the daemon knows without ClickHouse."""
     grid = _grid("table", "destination", "snapshot", "lag", "expires in", "complete until", "written now")
     for part in live.tables:
@@ -104,14 +102,14 @@ def _live_tables(live: Document) -> Table:
     return grid
 
 
-def _share(part: TablePart | None) -> str:
+def _share(part: TableStatus | None) -> str:
     ratio = part.snapshot_ratio if part is not None else None
     return "" if ratio is None or ratio >= 1.0 else f" {int(ratio * 100)} %"
 
 
-def _speed(part: TablePart) -> str:
+def _speed(part: TableStatus) -> str:
     """Rows per second now, and the last two minutes as a line."""
-    steps = part.plot.written[-SPARK_STEPS:]
+    steps = part.plot.written[-SPARK_STEPS:] if part.plot is not None else []
     most = max(steps, default=0.0)
     line = "".join(SPARKS[round((len(SPARKS) - 1) * value / most)] for value in steps) if most else ""
     return f"{steps[-1] if steps else 0.0:,.0f}/s {line}".rstrip()
@@ -119,7 +117,7 @@ def _speed(part: TablePart) -> str:
 
 def _shards(shards: Sequence[ShardStatus]) -> Iterator[RenderableType]:
     grid = _grid("stream", "shard", "position", "lag", "expires in")
-    for shard in sorted(shards, key=_badness)[:WORST_SHARDS]:
+    for shard in worst_of(shards):
         grid.add_row(
             Text(shard.stream),
             Text(shard.shard),
@@ -131,12 +129,6 @@ def _shards(shards: Sequence[ShardStatus]) -> Iterator[RenderableType]:
         yield grid
     if len(shards) > WORST_SHARDS:
         yield Text(f"the worst {WORST_SHARDS} of {len(shards):,} shards; --json has all")
-
-
-def _badness(shard: ShardStatus) -> tuple[float, float, str, str]:
-    """Unknown is worst: no one can say that such a shard is well."""
-    left = float("-inf") if shard.headroom_seconds is None else float(round(shard.headroom_seconds))
-    return left, -(shard.lag_seconds or 0.0), shard.stream, shard.shard
 
 
 def _dead_letters(found: Status) -> Table:
@@ -152,7 +144,7 @@ def _dead_letters(found: Status) -> Table:
     return grid
 
 
-def _troubles(live: Document | None) -> Iterator[Text]:
+def _troubles(live: DaemonStatus | None) -> Iterator[Text]:
     if live is None or not live.troubles:
         return
     yield Text("recent warnings and errors:", style="bold")
@@ -160,14 +152,16 @@ def _troubles(live: Document | None) -> Iterator[Text]:
         yield Text(_trouble(trouble, live.now), style="yellow" if trouble.level == "warning" else "red")
 
 
-def _trouble(trouble: TroublePart, now: float) -> str:
+def _trouble(trouble: RecentError, now: float) -> str:
     times = f", {trouble.count:,} times" if trouble.count > 1 else ""
     words = [f"{trouble.event} {_seconds(max(0.0, now - trouble.last_at))} ago{times}", trouble.where, trouble.error]
     return f"  {': '.join(filter(None, words))}{f'; {trouble.hint}' if trouble.hint else ''}"
 
 
-def _short(position: str) -> str:
+def _short(position: str | None) -> str:
     """The end of a sequence number tells positions apart; the whole of it fills a terminal."""
+    if position is None:
+        return "-"
     return position if len(position) <= 24 else f"…{position[-12:]}"
 
 

@@ -15,7 +15,7 @@ from dyncdc.errors import ConfigError
 
 from .http_guard import CachedAnswer, Connection, Connections, guard, hosts_of
 from .metrics import Metrics
-from .status import Document, StatusBuilder, add_page
+from .status import DaemonStatus, StatusBuilder, add_page
 from .task_health import TaskHealth
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -72,7 +72,7 @@ class HttpPages:
         add_page(application, self._document)
         return application
 
-    async def _document(self) -> Document:
+    async def _document(self) -> DaemonStatus:
         return self._overview.document()
 
     async def _render(self) -> bytes:

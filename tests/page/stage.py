@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from dyncdc.model import Snapshot, SnapshotState
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.status import StatusBuilder, TableFacts
-from dyncdc.telemetry.status.model import GapPart, LettersPart, StoredPart
+from dyncdc.telemetry.status.model import DeadLettersStatus, Freshness, GapStatus
 from dyncdc.telemetry.task_health import TaskHealth
 
 START = 1_790_000_000.0
@@ -29,6 +30,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def snapshot(table: str, state: SnapshotState) -> Snapshot:
+    return Snapshot("id", table, state, "uuid")
 
 
 @dataclass
@@ -62,9 +67,9 @@ class Stage:
         for facts in FACTS[::2]:
             metrics.completed(facts.table, now - 61.0)
         stored = self.overview.stored
-        stored.snapshots = {"shop-orders": "complete", "shop-customers": "loading"}
-        stored.rows = {"orders": 48_211_007, "customers": 310_455, "carts": 1_204}
-        stored.fresh = StoredPart(now)
+        stored.state.snapshots = {"shop-orders": snapshot("shop-orders", "complete")}
+        stored.state.rows = {"orders": 48_211_007, "customers": 310_455, "carts": 1_204}
+        stored.fresh = Freshness(now)
 
     def _move(self, table: str, destination: str, rows: int) -> None:
         self.metrics.records_read.labels(table).inc(rows)
@@ -75,24 +80,27 @@ class Stage:
         now, metrics, stored = self.clock.now, self.metrics, self.overview.stored
         metrics.fetched("shop-changes", "shardId-000000000003", now, 23.4 * HOUR, 0.6 * HOUR)
         metrics.fetched("shop-changes", "shardId-000000000004", now, 400.0, 23.9 * HOUR)
-        stored.snapshots["shop-customers"] = "failed"
-        stored.dead_letters = [
-            LettersPart("shop-orders", "number_range", "total", 1_204, now - 40),
-            LettersPart("", "not_json", "", 3, now - 4_000),
-            LettersPart(STRANGE, STRANGE, STRANGE, 1, now - 90_000),
+        failed = snapshot("shop-customers", "failed")
+        stored.state.snapshots = {**stored.state.snapshots, failed.table: failed}
+        stored.state.dead_letters = [
+            DeadLettersStatus("shop-orders", "number_range", "total", 1_204, now - 40),
+            DeadLettersStatus("", "not_json", "", 3, now - 4_000),
+            DeadLettersStatus(STRANGE, STRANGE, STRANGE, 1, now - 90_000),
         ]
-        stored.dead_letters_by_table = {"shop-orders": 1_204, "": 3, STRANGE: 1}
-        stored.gaps_total = 1
-        stored.gaps = [
-            GapPart(
-                "shop-orders",
-                "changes of shop-orders between 2026-09-20 08:00:00 UTC and 2026-09-21 14:13:20 UTC may be missing:"
-                " shard shardId-000000000001, the position has expired",
-                now - 600,
+        stored.state.gaps = [
+            GapStatus(
+                table="shop-orders",
+                source="shop-changes",
+                shard="shardId-000000000001",
+                begin=START - 30 * HOUR,
+                end=START,
+                noticed_at=now - 600,
                 accepted=False,
+                words="changes of shop-orders between 2026-09-20 08:00:00 UTC and 2026-09-21 14:13:20 UTC may be"
+                " missing: shard shardId-000000000001, the position has expired",
             )
         ]
-        stored.fresh = StoredPart(now - 95, "counting dead letters at ch.internal:9000: connection refused")
+        stored.fresh = Freshness(now - 95, "counting dead letters at ch.internal:9000: connection refused")
         told = {"event": "task retried", "level": "warning", "task": "insert:orders", "error_class": "RetryableError"}
         for _ in range(14):
             self.overview.troubles.add(

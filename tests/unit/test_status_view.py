@@ -6,10 +6,10 @@ import io
 
 from rich.console import Console
 
-from dyncdc.cli.status_view import WORST_SHARDS, draw
-from dyncdc.operations.status.status import DeadLettersStatus, ShardStatus, Status, TableStatus
+from dyncdc.cli.status_view import draw
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status import Document, StatusBuilder, TableFacts
+from dyncdc.telemetry.status import DaemonStatus, StatusBuilder, TableFacts
+from dyncdc.telemetry.status.model import WORST_SHARDS, DeadLettersStatus, ShardStatus, Status, TableStatus
 from dyncdc.telemetry.task_health import TaskHealth
 
 
@@ -20,7 +20,7 @@ def shown(found: Status) -> str:
     return console.file.getvalue()
 
 
-def live() -> Document:
+def live() -> DaemonStatus:
     metrics = Metrics()
     facts = TableFacts("orders", "orders", "changes", "scan")
     overview = StatusBuilder("shop", "0/1", [facts], metrics, TaskHealth(), list)
@@ -32,14 +32,27 @@ def live() -> Document:
 
 
 def table(name: str = "orders") -> TableStatus:
-    return TableStatus(name, name, "loading", 1, 4, 10, 3, 2.0, None)
+    return TableStatus(
+        table=name,
+        destination=name,
+        snapshot="loading",
+        files_done=1,
+        files=4,
+        lag_seconds=2.0,
+        rows=10,
+        dead_letters=3,
+    )
+
+
+def shard(name: str, stream: str = "s", lag: float | None = 0.0, headroom: float | None = None) -> ShardStatus:
+    return ShardStatus(shard=name, stream=stream, position="1", lag_seconds=lag, headroom_seconds=headroom)
 
 
 def test_the_worst_shards_are_shown_first_and_the_rest_is_counted() -> None:
     found = Status("shop", "healthy")
-    found.shards = [ShardStatus("s", f"shard-{number:04}", "1", 0.0, 86_400.0) for number in range(3_000)]
-    found.shards.append(ShardStatus("s", "late", "1", 80_000.0, 6_400.0))
-    found.shards.append(ShardStatus("s", "unknown", "1", None, None))
+    found.shards = [shard(f"shard-{number:04}", headroom=86_400.0) for number in range(3_000)]
+    found.shards.append(shard("late", lag=80_000.0, headroom=6_400.0))
+    found.shards.append(shard("unknown", lag=None))
     text = shown(found)
     lines = [line for line in text.splitlines() if "│ s " in line]
     assert len(lines) == WORST_SHARDS
@@ -65,6 +78,6 @@ def test_names_are_never_markup() -> None:
     found = Status(
         "[b]p[/b]", "healthy", tables=[table(name)], dead_letters=[DeadLettersStatus(name, name, name, 2, 0.0)]
     )
-    found.shards = [ShardStatus(name, name, "1", 0.0, None)]
+    found.shards = [shard(name, name)]
     text = shown(found)
     assert text.count(name) == 7 and "[b]p[/b]" in text

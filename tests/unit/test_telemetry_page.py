@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import structlog
 
+from dyncdc.model import Snapshot
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status import Document, RecentErrors, StatusBuilder, TableFacts, Throughput, merge_documents
-from dyncdc.telemetry.status.model import WORST_SHARDS, GapPart, LettersPart, Plot, StoredPart, decode, encode
+from dyncdc.telemetry.status import DaemonStatus, RecentErrors, StatusBuilder, TableFacts, Throughput, merge_documents
+from dyncdc.telemetry.status.model import WORST_SHARDS, DeadLettersStatus, Freshness, GapStatus, Plot, decode, encode
 from dyncdc.telemetry.status.recent_errors import LONGEST
 from dyncdc.telemetry.status.routes import page
 from dyncdc.telemetry.status.throughput import STEP_SECONDS, STEPS, sum_plots
@@ -37,7 +38,7 @@ class Process:
             "shop", member, tables, self.metrics, self.health, lambda: self.missing, clock=self.clock
         )
 
-    def document(self) -> Document:
+    def document(self) -> DaemonStatus:
         self.clock.now += 1.0
         return decode(encode(self.overview.document()))
 
@@ -82,7 +83,7 @@ def test_a_table_says_how_far_its_snapshot_is() -> None:
     orders, _ = process.document().tables
     assert (orders.snapshot, orders.snapshot_ratio) == ("loading", 0.4)
     process.metrics.snapshot_progress("orders", 1.0)
-    process.overview.stored.snapshots["orders"] = "complete"
+    process.overview.stored.state.snapshots = {"orders": Snapshot("id", "orders", "complete", "uuid")}
     assert process.document().tables[0].snapshot == "complete"
 
 
@@ -91,9 +92,13 @@ def test_what_only_clickhouse_knows_is_unknown_until_it_was_asked_and_stays_when
     document = process.document()
     assert (document.dead_letters_total, document.gaps_total, document.tables[0].dead_letters) == (None, None, None)
     stored = process.overview.stored
-    stored.dead_letters, stored.dead_letters_by_table = [LettersPart("orders", "type", "total", 3, 5.0)], {"orders": 3}
-    stored.gaps, stored.gaps_total = [GapPart("orders", "words", 1.0, accepted=False)], 1
-    stored.fresh = StoredPart(process.clock.now, "asking: no answer")
+    stored.state.dead_letters = [DeadLettersStatus("orders", "type", "total", 3, 5.0)]
+    stored.state.gaps = [
+        GapStatus(
+            table="orders", source="s", shard="", begin=0.0, end=1.0, noticed_at=1.0, accepted=False, words="words"
+        )
+    ]
+    stored.fresh = Freshness(process.clock.now, "asking: no answer")
     document = process.document()
     assert (document.dead_letters_total, document.gaps_total, document.tables[0].dead_letters) == (3, 1, 3)
     assert document.clickhouse.error == "asking: no answer"

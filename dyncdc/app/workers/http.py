@@ -12,7 +12,7 @@ from aiohttp import web
 
 from dyncdc.telemetry.http import METRICS_TYPE
 from dyncdc.telemetry.http_guard import CachedAnswer
-from dyncdc.telemetry.status import Document, StatusBuilder, add_page, merge_documents
+from dyncdc.telemetry.status import DaemonStatus, StatusBuilder, add_page, merge_documents
 from dyncdc.telemetry.status.model import decode
 from dyncdc.telemetry.task_health import TaskHealth
 from dyncdc.telemetry.worker_metrics import MergedMetrics
@@ -94,7 +94,7 @@ class WorkerPages:
         add_page(application, self._document)
         return application
 
-    async def _document(self) -> Document:
+    async def _document(self) -> DaemonStatus:
         answers = await self._answers.ask("/status.json")
         told = []
         for worker in self._answers.workers:

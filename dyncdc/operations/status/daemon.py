@@ -8,7 +8,7 @@ import urllib.request
 import msgspec
 
 from dyncdc.config import Config
-from dyncdc.telemetry.status import Document
+from dyncdc.telemetry.status import DaemonStatus
 from dyncdc.telemetry.status.model import decode
 
 PROBE_SECONDS = 2.0
@@ -31,7 +31,7 @@ def daemon_state(config: Config) -> str:
         return f"not answering on {_base(config).removeprefix('http://')}"
 
 
-def daemon_document(config: Config) -> Document | None:
+def daemon_document(config: Config) -> DaemonStatus | None:
     """Ask for the document of its status page; None when there is none to be had. Blocks for two seconds at most."""
     try:
         with _DIRECT.open(f"{_base(config)}/status.json", timeout=PROBE_SECONDS) as answer:

@@ -1,10 +1,10 @@
-"""The status page: what one daemon knows of itself, as one document, and the page that draws it. No values, no keys."""
+"""The status of a pipeline as values, that of one daemon, and the page that draws it. No item values, no keys."""
 
 from __future__ import annotations
 
 from .builder import StatusBuilder
-from .clickhouse_state import ClickHouseState
-from .model import Document, TableFacts
+from .clickhouse_state import ClickHouseState, LatestState
+from .model import DaemonStatus, TableFacts
 from .recent_errors import RecentErrors
 from .routes import add_page
 from .throughput import Throughput
@@ -12,7 +12,8 @@ from .workers import merge_documents
 
 __all__ = [
     "ClickHouseState",
-    "Document",
+    "DaemonStatus",
+    "LatestState",
     "RecentErrors",
     "StatusBuilder",
     "TableFacts",

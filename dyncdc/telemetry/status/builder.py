@@ -1,10 +1,9 @@
-"""Overview: one process's document, from its metrics, its tasks and what ClickHouse said last. Asks no one."""
+"""One process's status, from its metrics, its tasks and ClickHouse's last answer. Asks no one."""
 
 from __future__ import annotations
 
-import heapq
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
@@ -14,19 +13,24 @@ from dyncdc.telemetry.hints import hint_for
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
-from .clickhouse_state import ClickHouseState
-from .model import MOST_STUCK, WORST_SHARDS, Document, ShardPart, Shards, StuckPart, TableFacts, TablePart, WaitPart
+from .clickhouse_state import ClickHouseState, LatestState
+from .model import (
+    MOST_DEAD_LETTERS,
+    MOST_GAPS,
+    MOST_STUCK,
+    DaemonStatus,
+    PlannedWait,
+    ShardStatus,
+    StuckTask,
+    TableFacts,
+    TableStatus,
+)
 from .recent_errors import RecentErrors
+from .shards import summarize
 from .throughput import Throughput, Totals
 
 REST_SECONDS = 15.0
 """A shard that is idle is asked that often at least: silence beyond it counts as lag."""
-
-BEHIND_SECONDS = 60.0
-EXPIRING_SECONDS = 3600.0
-
-MUCH_SECONDS = 30.0
-"""What makes a difference between two shards."""
 
 KEPT_SECONDS = 1.0
 """However many look at the page, the document is made once in so long."""
@@ -53,9 +57,9 @@ class StatusBuilder:
         self._missing = missing
         self._clock = clock
         self._started_at = clock()
-        self._made: tuple[float, Document] | None = None
-        self.stored = ClickHouseState()
-        self.stored.wanted.set()  # so that who looks first sees something
+        self._made: tuple[float, DaemonStatus] | None = None
+        self.stored = LatestState()
+        self.stored.wanted.set()  # so that the first page has something to show
         self.troubles = RecentErrors(clock=clock)
         self.activity = Throughput([facts.table for facts in tables], self._totals, clock)
 
@@ -65,7 +69,7 @@ class StatusBuilder:
         self._made = None
         self.activity.follow([facts.table for facts in tables])
 
-    def document(self) -> Document:
+    def document(self) -> DaemonStatus:
         """The document, at most a second old."""
         self.stored.wanted.set()
         now = self._clock()
@@ -73,11 +77,11 @@ class StatusBuilder:
             self._made = now, self._make(now)
         return self._made[1]
 
-    def _make(self, now: float) -> Document:
-        metrics, stored = self._metrics, self.stored
+    def _make(self, now: float) -> DaemonStatus:
+        metrics, stored, state = self._metrics, self.stored, self.stored.state
         stuck, missing = self._health.stuck(), list(self._missing())
         shards = self._shards(now)
-        return Document(
+        return DaemonStatus(
             version=__version__,
             pipeline=self._pipeline,
             member=self._member,
@@ -85,19 +89,20 @@ class StatusBuilder:
             started_at=self._started_at,
             state="stuck" if stuck else "starting" if missing else "healthy",
             missing=missing,
-            stuck=[StuckPart(task.name, task.seconds, task.reason, hint_for(task.name)) for task in stuck[:MOST_STUCK]],
-            planned=[WaitPart(wait.name, wait.reason, wait.seconds) for wait in self._health.planned()],
+            stuck=[StuckTask(task.name, task.seconds, task.reason, hint_for(task.name)) for task in stuck[:MOST_STUCK]],
+            planned=[PlannedWait(wait.name, wait.reason, wait.seconds) for wait in self._health.planned()],
             tables=self._table_parts(shards),
             shards=summarize(shards, by_label(metrics.shards)),
-            dead_letters=stored.dead_letters,
-            dead_letters_total=sum(stored.dead_letters_by_table.values()) if stored.known else None,
+            dead_letters=state.dead_letters[:MOST_DEAD_LETTERS],
+            dead_letters_total=sum(found.count for found in state.dead_letters) if stored.known else None,
             dead_letters_since_start=int(sum(sum_by(metrics.dead_letters, "table").values())),
-            gaps=stored.gaps,
-            gaps_total=stored.gaps_total if stored.known else None,
+            gaps=sorted(state.gaps, key=lambda gap: (gap.accepted, -gap.noticed_at))[:MOST_GAPS],
+            gaps_total=len(state.gaps) if stored.known else None,
             troubles=self.troubles.recent(),
             memory_used_bytes=_only(metrics.budget_used),
             memory_limit_bytes=_only(metrics.budget_limit),
-            members=stored.members,
+            requested=state.requested,
+            members=state.members,
             clickhouse=stored.fresh,
         )
 
@@ -108,7 +113,7 @@ class StatusBuilder:
             facts.table: (read.get(facts.table, 0.0), written.get(facts.destination, 0.0)) for facts in self._tables
         }
 
-    def _shards(self, now: float) -> list[ShardPart]:
+    def _shards(self, now: float) -> list[ShardStatus]:
         """Those of the streams. The files of a snapshot are read as shards too, and are no concern here."""
         streams = {facts.stream for facts in self._tables}
         found = []
@@ -118,19 +123,28 @@ class StatusBuilder:
             silent = max(0.0, now - answered_at)
             overdue = max(0.0, silent - REST_SECONDS)
             left = None if headroom is None else headroom - overdue
-            found.append(ShardPart(stream, shard, lag + overdue, left, silent))
+            found.append(
+                ShardStatus(
+                    shard=shard,
+                    stream=stream,
+                    lag_seconds=lag + overdue,
+                    headroom_seconds=left,
+                    silent_seconds=silent,
+                )
+            )
         return found
 
-    def _table_parts(self, shards: Iterable[ShardPart]) -> list[TablePart]:
+    def _table_parts(self, shards: Iterable[ShardStatus]) -> list[TableStatus]:
         lags, lefts = _extremes(shards)
         ratios, until = by_label(self._metrics.snapshot_ratio), by_label(self._metrics.complete_until)
-        inserted, totals, stored = by_label(self._metrics.last_insert), self._totals(), self.stored
+        inserted, totals, stored = by_label(self._metrics.last_insert), self._totals(), self.stored.state
+        dead_letters = stored.dead_letters_by_table if self.stored.known else None
         parts = []
         for facts in self._tables:
             ratio = ratios.get(facts.table)
             state = _snapshot_state(facts, ratio, stored)
             parts.append(
-                TablePart(
+                TableStatus(
                     table=facts.table,
                     destination=facts.destination,
                     history=facts.history,
@@ -141,7 +155,7 @@ class StatusBuilder:
                     headroom_seconds=lefts.get(facts.stream),
                     complete_until=until.get(facts.table),
                     rows=stored.rows.get(facts.destination),
-                    dead_letters=stored.dead_letters_by_table.get(facts.table, 0) if stored.known else None,
+                    dead_letters=None if dead_letters is None else dead_letters.get(facts.table, 0),
                     read_total=totals[facts.table][0],
                     written_total=totals[facts.table][1],
                     last_insert=inserted.get(facts.destination) or None,
@@ -151,12 +165,13 @@ class StatusBuilder:
         return parts
 
 
-def _extremes(shards: Iterable[ShardPart]) -> tuple[dict[str, float], dict[str, float]]:
+def _extremes(shards: Iterable[ShardStatus]) -> tuple[dict[str, float], dict[str, float]]:
     """The longest lag and the least headroom of each stream."""
     lags: dict[str, float] = {}
     lefts: dict[str, float] = {}
     for shard in shards:
-        lags[shard.stream] = max(shard.lag_seconds, lags.get(shard.stream, 0.0))
+        if shard.lag_seconds is not None:
+            lags[shard.stream] = max(shard.lag_seconds, lags.get(shard.stream, 0.0))
         if shard.headroom_seconds is not None:
             lefts[shard.stream] = min(shard.headroom_seconds, lefts.get(shard.stream, shard.headroom_seconds))
     return lags, lefts
@@ -166,35 +181,12 @@ def _snapshot_state(facts: TableFacts, ratio: float | None, stored: ClickHouseSt
     """As this process sees it; ClickHouse's word where it has not begun, or the end is not only its own."""
     if facts.snapshot_method == "none":
         return "none"
-    if ratio is not None and ratio < 1.0 and stored.snapshots.get(facts.table) != "failed":
+    newest = stored.snapshots.get(facts.table)
+    if ratio is not None and ratio < 1.0 and (newest is None or newest.state != "failed"):
         return "loading"
-    return stored.snapshots.get(facts.table) or ("loaded" if ratio is not None else "not started")
-
-
-def summarize(shards: Sequence[ShardPart], states: Mapping[str, float]) -> Shards:
-    """Count all, and list the worst."""
-    return Shards(
-        states=dict(states),
-        read=len(shards),
-        behind=sum(shard.lag_seconds > BEHIND_SECONDS for shard in shards),
-        expiring=sum(
-            shard.headroom_seconds is not None and shard.headroom_seconds < EXPIRING_SECONDS for shard in shards
-        ),
-        worst=worst_of(shards),
-    )
-
-
-def worst_of(shards: Iterable[ShardPart]) -> list[ShardPart]:
-    """Least headroom first, then the longest lag; names decide between those that are about equal.
-
-    So the lines of a page do not jump about while all is well.
-    """
-
-    def badness(shard: ShardPart) -> tuple[float, float, str, str]:
-        left = float("inf") if shard.headroom_seconds is None else shard.headroom_seconds
-        return left // MUCH_SECONDS, -(shard.lag_seconds // MUCH_SECONDS), shard.stream, shard.shard
-
-    return heapq.nsmallest(WORST_SHARDS, shards, key=badness)
+    if newest is not None:
+        return newest.state
+    return "loaded" if ratio is not None else "not started"
 
 
 def by_label(metric: MetricWrapperBase) -> dict[str, float]:

@@ -1,30 +1,65 @@
-"""Stored: what ClickHouse holds of a pipeline, as of the last time that it answered. Values only; app/ reads them."""
+"""What ClickHouse holds of a pipeline, as of the last time that it answered. Values only."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .model import GapPart, LettersPart, MemberPart, StoredPart
+from dyncdc.model import Snapshot
+
+from .model import DeadLettersStatus, Freshness, GapStatus, MemberStatus
 
 
 @dataclass(slots=True)
 class ClickHouseState:
-    """Kept while ClickHouse is down. ``wanted``: someone looks at the page; nothing is asked while no one does."""
+    """One answer. Gaps come with the earliest first, dead letters with the most first."""
+
+    dead_letters: list[DeadLettersStatus] = field(default_factory=list)
+    gaps: list[GapStatus] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
+    members: list[MemberStatus] = field(default_factory=list)
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    """The newest of each DynamoDB table."""
+    loaded: frozenset[str] = frozenset()
+    """Tables with a complete snapshot of the destination that the newest is for."""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """By destination."""
+
+    @property
+    def dead_letters_by_table(self) -> Mapping[str, int]:
+        """How many are open, by DynamoDB table; those that name no table under ""."""
+        counts: Counter[str] = Counter()
+        for found in self.dead_letters:
+            counts[found.table] += found.count
+        return counts
+
+
+@dataclass(slots=True)
+class LatestState:
+    """The last answer, kept while ClickHouse is down. ``wanted``: a page is open; otherwise nothing is asked."""
 
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
-    fresh: StoredPart = field(default_factory=StoredPart)
-    dead_letters: list[LettersPart] = field(default_factory=list)
-    dead_letters_by_table: dict[str, int] = field(default_factory=dict)
-    gaps: list[GapPart] = field(default_factory=list)
-    gaps_total: int = 0
-    snapshots: dict[str, str] = field(default_factory=dict)
-    """State of the newest snapshot, by DynamoDB table."""
-    rows: dict[str, int] = field(default_factory=dict)
-    """By destination."""
-    members: list[MemberPart] = field(default_factory=list)
+    fresh: Freshness = field(default_factory=Freshness)
+    state: ClickHouseState = field(default_factory=ClickHouseState)
 
     @property
     def known(self) -> bool:
         """Whether ClickHouse was ever asked."""
         return self.fresh.read_at > 0
+
+
+def newest_snapshots(snapshots: Iterable[Snapshot]) -> tuple[dict[str, Snapshot], frozenset[str]]:
+    """The newest of each table, and the tables that are loaded.
+
+    While a table is loaded again it is as complete as it was.
+    """
+    found = list(snapshots)
+    newest = {snapshot.table: snapshot for snapshot in found}
+    loaded = (
+        snapshot.table
+        for snapshot in found
+        if snapshot.state == "complete" and snapshot.destination_uuid == newest[snapshot.table].destination_uuid
+    )
+    return newest, frozenset(loaded)

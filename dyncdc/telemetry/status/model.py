@@ -1,7 +1,8 @@
-"""The document behind the status page, ``/status.json``: its shapes and nothing else.
+"""The status model: every value that the terminal, ``--json`` and the status page show, and nothing else.
 
-Times are seconds since the epoch; ``None`` means that it is not known. Names come from tables and streams: whoever
-draws them escapes them. Fields may be added; none changes its meaning.
+``DaemonStatus`` is what one daemon knows of itself (``/status.json``); ``Status`` is what ``dyncdc status`` finds. Both
+consist of the same parts. Times are seconds since the epoch; ``None`` means not known, or not read by this side. Names
+come from tables and streams: renderers escape them. Fields may be added; none changes its meaning.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 WORST_SHARDS = 20
 """Shards that are listed by name; of the others only how many there are."""
 
-MOST_LETTERS = 50
+MOST_DEAD_LETTERS = 50
 MOST_GAPS = 50
 MOST_TROUBLES = 30
 MOST_STUCK = 50
@@ -39,37 +40,55 @@ class Plot(msgspec.Struct):
     written: list[float]
 
 
-class TablePart(msgspec.Struct):
-    """One table. ``snapshot``: none, not started, loading, loaded, or the state that ClickHouse has; ratio 0 to 1."""
+class TableActivity(msgspec.Struct, kw_only=True):
+    """What only the process that reads and writes a table knows. Totals are since its start."""
+
+    snapshot_ratio: float | None = None
+    """0 to 1."""
+    read_total: float | None = None
+    written_total: float | None = None
+    last_insert: float | None = None
+    plot: Plot | None = None
+
+
+class TableStatus(TableActivity, kw_only=True):
+    """One table. ``snapshot``: none, not started, loading, loaded, or the state that ClickHouse has."""
 
     table: str
     destination: str
-    history: str
-    stream: str
+    history: str = ""
+    stream: str = ""
     snapshot: str
-    snapshot_ratio: float | None
-    lag_seconds: float | None
-    headroom_seconds: float | None
-    complete_until: float | None
-    rows: int | None
+    files_done: int | None = None
+    files: int | None = None
+    """Of the newest snapshot."""
+    lag_seconds: float | None = None
+    headroom_seconds: float | None = None
+    complete_until: float | None = None
+    rows: int | None = None
     """As ClickHouse counts them, replaced ones included."""
-    dead_letters: int | None
+    dead_letters: int | None = None
     """Those that are open."""
-    read_total: float
-    written_total: float
-    """Since this process started."""
-    last_insert: float | None
-    plot: Plot
+    tombstones: int | None = None
+    """None where they are not cleaned up."""
+    cleaned_before: float | None = None
+    """Tombstones older than this are gone; None as long as none were."""
+
+    def with_activity(self, activity: TableActivity) -> TableStatus:
+        """This table with what a process says of its own work on it."""
+        fields = TableActivity.__struct_fields__
+        return msgspec.structs.replace(self, **{name: getattr(activity, name) for name in fields})
 
 
-class ShardPart(msgspec.Struct):
-    """One shard that is being read. ``silent_seconds``: since Kinesis answered last."""
+class ShardStatus(msgspec.Struct, kw_only=True):
+    """One shard that is not finished. ``silent_seconds``: since Kinesis answered its reader last."""
 
-    stream: str
     shard: str
-    lag_seconds: float
-    headroom_seconds: float | None
-    silent_seconds: float
+    stream: str
+    position: str | None = None
+    lag_seconds: float | None = None
+    headroom_seconds: float | None = None
+    silent_seconds: float | None = None
 
 
 class Shards(msgspec.Struct):
@@ -81,10 +100,10 @@ class Shards(msgspec.Struct):
     """More than a minute."""
     expiring: int = 0
     """Of which the oldest unread data expires within the hour."""
-    worst: list[ShardPart] = []
+    worst: list[ShardStatus] = []
 
 
-class StuckPart(msgspec.Struct):
+class StuckTask(msgspec.Struct):
     """A task that has not moved within its time. ``todo``: what to do."""
 
     task: str
@@ -93,7 +112,7 @@ class StuckPart(msgspec.Struct):
     todo: str = ""
 
 
-class WaitPart(msgspec.Struct):
+class PlannedWait(msgspec.Struct):
     """A task that waits on purpose. ``seconds``: for how long still, None where no one knows."""
 
     task: str
@@ -101,7 +120,7 @@ class WaitPart(msgspec.Struct):
     seconds: float | None
 
 
-class TroublePart(msgspec.Struct):
+class RecentError(msgspec.Struct):
     """A warning or an error, as often as it came. ``hint``: what to do."""
 
     level: str
@@ -114,7 +133,7 @@ class TroublePart(msgspec.Struct):
     last_at: float
 
 
-class LettersPart(msgspec.Struct):
+class DeadLettersStatus(msgspec.Struct):
     """Open dead letters of one table, reason and column, counted. Never what they hold."""
 
     table: str
@@ -124,39 +143,46 @@ class LettersPart(msgspec.Struct):
     newest_at: float | None
 
 
-class GapPart(msgspec.Struct):
-    """Changes that were lost and that nothing has brought back yet."""
+class GapStatus(msgspec.Struct, kw_only=True):
+    """Changes that were lost and that no snapshot has brought back yet.
+
+    ``accepted``: the user took the gap; nothing is done about it until a snapshot is requested.
+    """
 
     table: str
-    words: str
+    source: str
+    shard: str
+    begin: float
+    end: float
     noticed_at: float
     accepted: bool
+    words: str
 
 
-class MemberPart(msgspec.Struct):
-    """One process of the pipeline, as it says of itself in ClickHouse."""
+class MemberStatus(msgspec.Struct):
+    """One process of the pipeline. ``seen_seconds``: the age of its row in ClickHouse, by ClickHouse's clock."""
 
     member: str
     alive: bool
     seen_seconds: float
 
 
-class WorkerPart(msgspec.Struct):
+class WorkerStatus(msgspec.Struct):
     """A worker of this daemon. ``state``: running, or why not."""
 
     worker: int
     state: str
 
 
-class StoredPart(msgspec.Struct):
+class Freshness(msgspec.Struct):
     """How fresh the parts are that come from ClickHouse. ``read_at`` 0: never read; ``error``: why not since then."""
 
     read_at: float = 0.0
     error: str = ""
 
 
-class Document(msgspec.Struct):
-    """Everything. ``state``: starting, healthy or stuck, computed from ages as ``/healthz`` is."""
+class DaemonStatus(msgspec.Struct):
+    """What one daemon knows of itself. ``state``: starting, healthy or stuck, as ``/healthz`` computes it."""
 
     version: str
     pipeline: str
@@ -165,29 +191,49 @@ class Document(msgspec.Struct):
     started_at: float
     state: str
     missing: list[str] = []
-    stuck: list[StuckPart] = []
-    planned: list[WaitPart] = []
-    tables: list[TablePart] = []
+    stuck: list[StuckTask] = []
+    planned: list[PlannedWait] = []
+    tables: list[TableStatus] = []
     shards: Shards = msgspec.field(default_factory=Shards)
-    dead_letters: list[LettersPart] = []
+    dead_letters: list[DeadLettersStatus] = []
     dead_letters_total: int | None = None
     dead_letters_since_start: int = 0
-    gaps: list[GapPart] = []
+    gaps: list[GapStatus] = []
     gaps_total: int | None = None
-    troubles: list[TroublePart] = []
+    troubles: list[RecentError] = []
     memory_used_bytes: float = 0.0
     memory_limit_bytes: float = 0.0
-    members: list[MemberPart] = []
-    workers: list[WorkerPart] = []
+    requested: list[str] = []
+    members: list[MemberStatus] = []
+    workers: list[WorkerStatus] = []
     restarts: int = 0
-    clickhouse: StoredPart = msgspec.field(default_factory=StoredPart)
+    clickhouse: Freshness = msgspec.field(default_factory=Freshness)
 
 
-def encode(document: Document) -> bytes:
+class Status(msgspec.Struct):
+    """What ``dyncdc status`` finds. ``daemon``: what its health page says, or that it does not answer."""
+
+    pipeline: str
+    daemon: str
+    tables: list[TableStatus] = []
+    shards: list[ShardStatus] = []
+    notes: list[str] = []
+    gaps: list[GapStatus] = []
+    requested: list[str] = []
+    """Tables with a requested snapshot that is not complete yet."""
+    members: list[MemberStatus] = []
+    """Those of the newest assignment; of others only those that are alive."""
+    dead_letters: list[DeadLettersStatus] = []
+    """Open ones, most first."""
+    live: DaemonStatus | None = None
+    """None when the daemon does not answer."""
+
+
+def encode(status: DaemonStatus | Status) -> bytes:
     """As JSON."""
-    return msgspec.json.encode(document)
+    return msgspec.json.encode(status)
 
 
-def decode(body: bytes | str) -> Document:
+def decode(body: bytes | str) -> DaemonStatus:
     """From JSON. Raises msgspec.MsgspecError for anything else."""
-    return msgspec.json.decode(body, type=Document)
+    return msgspec.json.decode(body, type=DaemonStatus)

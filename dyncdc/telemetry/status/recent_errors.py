@@ -15,7 +15,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from dyncdc.telemetry.task_health import MOVED_AGAIN, STUCK
 
-from .model import MOST_TROUBLES, TroublePart
+from .model import MOST_TROUBLES, RecentError
 
 LONGEST = 600
 """Characters of a text that are kept."""
@@ -32,7 +32,7 @@ class RecentErrors:
     def __init__(self, most: int = MOST_TROUBLES, clock: Callable[[], float] = time.time) -> None:
         self._most = most
         self._clock = clock
-        self._kept: OrderedDict[tuple[str, ...], TroublePart] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, ...], RecentError] = OrderedDict()
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         """Keep a warning or an error; of a stuck task that moves again, that it does."""
@@ -53,7 +53,7 @@ class RecentErrors:
         now, repeats = self._clock(), event.get("repeats")
         more = 1 + (repeats if isinstance(repeats, int) else 0)
         kept = self._kept.pop(key, None)
-        self._kept[key] = TroublePart(
+        self._kept[key] = RecentError(
             level=str(event.get("level", "error")),
             event=what,
             where=_clip(where),
@@ -71,7 +71,7 @@ class RecentErrors:
             if kept.event == STUCK and kept.where == task:
                 self._kept[key] = msgspec.structs.replace(kept, event=FREE, level="warning", hint="")
 
-    def recent(self) -> list[TroublePart]:
+    def recent(self) -> list[RecentError]:
         """What is kept, the latest first."""
         return list(reversed(self._kept.values()))
 

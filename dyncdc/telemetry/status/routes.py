@@ -14,12 +14,12 @@ from pathlib import Path
 
 from aiohttp import web
 
-from .model import Document, encode
+from .model import DaemonStatus, encode
 
 _HERE = Path(__file__).parent
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
-Ask = Callable[[], Awaitable[Document]]
+Ask = Callable[[], Awaitable[DaemonStatus]]
 
 
 def add_page(application: web.Application, ask: Ask) -> None:

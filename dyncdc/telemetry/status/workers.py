@@ -1,4 +1,4 @@
-"""Merging: the documents of several workers as that of their daemon."""
+"""The statuses of several workers as that of their daemon."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from .builder import worst_of
-from .model import MOST_STUCK, MOST_TROUBLES, Document, Shards, StuckPart, TablePart, TroublePart, WorkerPart
+from .model import MOST_STUCK, MOST_TROUBLES, DaemonStatus, RecentError, Shards, StuckTask, TableStatus, WorkerStatus
+from .shards import worst_of
 from .throughput import sum_plots
 
 UNOWNED = "unowned"
 """State of shards that every worker counts alike."""
 
 
-def merge_documents(own: Document, answers: Sequence[tuple[int, str, Document | None]], restarts: int) -> Document:
+def merge_documents(
+    own: DaemonStatus, answers: Sequence[tuple[int, str, DaemonStatus | None]], restarts: int
+) -> DaemonStatus:
     """The daemon's document: ``own`` is its supervisor's, with all that comes from ClickHouse.
 
     ``answers``: of each worker its number, why it does not run ("" while it does), and its document if it answered.
@@ -24,7 +26,7 @@ def merge_documents(own: Document, answers: Sequence[tuple[int, str, Document | 
     documents = [document for _, document in told]
     silent = [number for number, absence, document in answers if document is None and not absence]
     absent = [
-        StuckPart(f"worker {number}", 0.0, absence or "does not answer")
+        StuckTask(f"worker {number}", 0.0, absence or "does not answer")
         for number, absence, document in answers
         if document is None and own.state != "starting"
     ]
@@ -32,7 +34,7 @@ def merge_documents(own: Document, answers: Sequence[tuple[int, str, Document | 
         *own.stuck,
         *absent,
         *(
-            StuckPart(f"worker {number}: {task.task}", task.seconds, task.reason, task.todo)
+            StuckTask(f"worker {number}: {task.task}", task.seconds, task.reason, task.todo)
             for number, document in told
             for task in document.stuck
         ),
@@ -58,14 +60,14 @@ def merge_documents(own: Document, answers: Sequence[tuple[int, str, Document | 
         memory_used_bytes=sum(document.memory_used_bytes for document in documents),
         memory_limit_bytes=sum(document.memory_limit_bytes for document in documents),
         workers=[
-            WorkerPart(number, absence or ("does not answer" if number in silent else "running"))
+            WorkerStatus(number, absence or ("does not answer" if number in silent else "running"))
             for number, absence, _ in answers
         ],
         restarts=restarts,
     )
 
 
-def _table(own: TablePart, documents: Iterable[Document], silent: bool) -> TablePart:
+def _table(own: TableStatus, documents: Iterable[DaemonStatus], silent: bool) -> TableStatus:
     parts = [part for document in documents for part in document.tables if part.table == own.table]
     ratio = _least(part.snapshot_ratio for part in parts)
     loading = any(part.snapshot == "loading" for part in parts)
@@ -78,20 +80,20 @@ def _table(own: TablePart, documents: Iterable[Document], silent: bool) -> Table
         headroom_seconds=_least(part.headroom_seconds for part in parts),
         # A table is as complete as its slowest worker, and no one knows while one does not say.
         complete_until=None if silent or None in until else _least(until),
-        read_total=sum(part.read_total for part in parts),
-        written_total=sum(part.written_total for part in parts),
+        read_total=sum(part.read_total or 0.0 for part in parts),
+        written_total=sum(part.written_total or 0.0 for part in parts),
         last_insert=_most(part.last_insert for part in parts),
-        plot=sum_plots([own.plot, *(part.plot for part in parts)]),
+        plot=sum_plots(part.plot for part in (own, *parts) if part.plot is not None),
     )
 
 
-def _state(own: TablePart, parts: Iterable[TablePart]) -> str:
+def _state(own: TableStatus, parts: Iterable[TableStatus]) -> str:
     if own.snapshot != "not started":
         return own.snapshot
     return next((part.snapshot for part in parts if part.snapshot != "not started"), own.snapshot)
 
 
-def _shards(documents: Sequence[Document]) -> Shards:
+def _shards(documents: Sequence[DaemonStatus]) -> Shards:
     states: dict[str, float] = {}
     for document in documents:
         for state, count in document.shards.states.items():
@@ -106,7 +108,7 @@ def _shards(documents: Sequence[Document]) -> Shards:
     )
 
 
-def _troubles(own: Document, told: Iterable[tuple[int, Document]]) -> list[TroublePart]:
+def _troubles(own: DaemonStatus, told: Iterable[tuple[int, DaemonStatus]]) -> list[RecentError]:
     found = list(own.troubles)
     for number, document in told:
         found += (

@@ -1,0 +1,81 @@
+"""What ClickHouse holds of a pipeline, as ``dyncdc status`` and the status page show it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dyncdc.model import Gap
+from dyncdc.pipeline.members.liveness import alive
+from dyncdc.pipeline.recovery.gaps import in_words
+from dyncdc.schema.sql.quoting import quote_text
+from dyncdc.telemetry.status.clickhouse_state import ClickHouseState, newest_snapshots
+from dyncdc.telemetry.status.model import DeadLettersStatus, GapStatus, MemberStatus
+
+from .client.client import ClickHouse
+from .state.checkpoints import ClickHouseSnapshots
+from .state.dead_letters import ClickHouseDeadLetters
+from .state.members import ClickHouseMembers
+from .state.recovery import ClickHouseRecovery
+from .state.tables import MEMBERS
+
+
+class StatusReader:
+    """Reads one pipeline. Dead letters are counted again only when their table has changed since the last call."""
+
+    def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
+        self._clickhouse = clickhouse
+        self._snapshots = ClickHouseSnapshots(clickhouse, pipeline)
+        self._recovery = ClickHouseRecovery(clickhouse, pipeline)
+        self._members = ClickHouseMembers(clickhouse, pipeline)
+        self._dead_letters = ClickHouseDeadLetters(clickhouse, pipeline)
+
+    async def read(self, destinations: Collection[str]) -> ClickHouseState:
+        """Ask for everything. Raises what ClickHouse's calls raise."""
+        dead_letters = [DeadLettersStatus(*found) for found in await self._dead_letters.count_by_reason()]
+        gaps = await self._recovery.open_gaps()
+        snapshots, loaded = newest_snapshots(await self._snapshots.load())
+        requests = await self._recovery.open_requests()
+        rows = await self._count_rows([MEMBERS, *destinations])
+        return ClickHouseState(
+            dead_letters=dead_letters,
+            gaps=[_gap(gap) for gap in gaps],
+            requested=sorted({request.table for request in requests}),
+            # A database of an older version has no such table.
+            members=await self._read_members() if MEMBERS in rows else [],
+            snapshots=snapshots,
+            loaded=loaded,
+            rows={name: int(count) for name, count in rows.items() if count is not None},
+        )
+
+    async def _count_rows(self, tables: Collection[str]) -> dict[str, int | None]:
+        """Rows of those tables that exist, None where the engine does not count them."""
+        rows = await self._clickhouse.fetch(
+            "SELECT name, total_rows FROM system.tables WHERE database = currentDatabase() AND name IN"
+            f" ({', '.join(map(quote_text, tables))})",
+            doing="counting rows",
+        )
+        return dict(rows)
+
+    async def _read_members(self) -> list[MemberStatus]:
+        """Those of the newest assignment; of others only those that are alive."""
+        members = await self._members.members()
+        newest = max((member.epoch, member.members) for member in members)[1] if members else 0
+        living = alive(members)
+        return [
+            MemberStatus(f"{member.member}/{member.members}", member in living, max(0.0, member.age_seconds))
+            for member in members
+            if member.members == newest or member in living
+        ]
+
+
+def _gap(gap: Gap) -> GapStatus:
+    return GapStatus(
+        table=gap.table,
+        source=gap.source,
+        shard=gap.shard,
+        begin=gap.begin,
+        end=gap.end,
+        noticed_at=gap.noticed_at,
+        accepted=gap.accepted,
+        words=in_words(gap),
+    )
