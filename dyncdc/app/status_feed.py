@@ -66,7 +66,7 @@ async def _keep_fresh(clickhouse: ClickHouse, config: Callable[[], Config], stor
         await stored.wanted.wait()
         stored.wanted.clear()
         try:
-            stored.state = await reader.read([table.destination for table in config().tables])
+            stored.state = await reader.read(table_facts(config()))
             stored.fresh = Freshness(time.time())
         except DyncdcError as error:
             stored.fresh = Freshness(stored.fresh.read_at, str(error))

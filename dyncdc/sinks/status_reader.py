@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
-from dyncdc.model import Gap
+from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.members.liveness import alive
 from dyncdc.pipeline.recovery.gaps import in_words
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.telemetry.status.clickhouse_state import ClickHouseState, newest_snapshots
-from dyncdc.telemetry.status.model import DeadLettersStatus, GapStatus, MemberStatus
+from dyncdc.telemetry.status.model import DeadLettersStatus, GapStatus, MemberStatus, TableFacts, TableStatus
 
 from .client.client import ClickHouse
 from .state.checkpoints import ClickHouseSnapshots
@@ -29,22 +30,30 @@ class StatusReader:
         self._members = ClickHouseMembers(clickhouse, pipeline)
         self._dead_letters = ClickHouseDeadLetters(clickhouse, pipeline)
 
-    async def read(self, destinations: Collection[str]) -> ClickHouseState:
+    async def read(self, tables: Collection[TableFacts]) -> ClickHouseState:
         """Ask for everything. Raises what ClickHouse's calls raise."""
         dead_letters = [DeadLettersStatus(*found) for found in await self._dead_letters.count_by_reason()]
         gaps = await self._recovery.open_gaps()
         snapshots, loaded = newest_snapshots(await self._snapshots.load())
         requests = await self._recovery.open_requests()
-        rows = await self._count_rows([MEMBERS, *destinations])
+        rows = await self._count_rows([MEMBERS, *(facts.destination for facts in tables)])
+        counts: Counter[str] = Counter()
+        for found in dead_letters:
+            counts[found.table] += found.count
         return ClickHouseState(
             dead_letters=dead_letters,
             gaps=[_gap(gap) for gap in gaps],
             requested=sorted({request.table for request in requests}),
             # A database of an older version has no such table.
             members=await self._read_members() if MEMBERS in rows else [],
+            tables={
+                facts.destination: _table(
+                    facts, snapshots.get(facts.table), rows.get(facts.destination), counts[facts.table]
+                )
+                for facts in tables
+            },
             snapshots=snapshots,
             loaded=loaded,
-            rows={name: int(count) for name, count in rows.items() if count is not None},
         )
 
     async def _count_rows(self, tables: Collection[str]) -> dict[str, int | None]:
@@ -66,6 +75,14 @@ class StatusReader:
             for member in members
             if member.members == newest or member in living
         ]
+
+
+def _table(facts: TableFacts, snapshot: Snapshot | None, rows: int | None, dead_letters: int) -> TableStatus:
+    table = facts.status()
+    if snapshot is not None and table.snapshot != "none":
+        table.snapshot = snapshot.state
+    table.rows, table.dead_letters = rows, dead_letters
+    return table
 
 
 def _gap(gap: Gap) -> GapStatus:

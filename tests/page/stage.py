@@ -6,8 +6,10 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from dyncdc.model import Snapshot, SnapshotState
+import msgspec
+
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.status import StatusBuilder, TableFacts
@@ -30,10 +32,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def snapshot(table: str, state: SnapshotState) -> Snapshot:
-    return Snapshot("id", table, state, "uuid")
 
 
 @dataclass
@@ -67,9 +65,16 @@ class Stage:
         for facts in FACTS[::2]:
             metrics.completed(facts.table, now - 61.0)
         stored = self.overview.stored
-        stored.state.snapshots = {"shop-orders": snapshot("shop-orders", "complete")}
-        stored.state.rows = {"orders": 48_211_007, "customers": 310_455, "carts": 1_204}
+        held = {"orders": ("complete", 48_211_007), "customers": ("loading", 310_455), "carts": ("none", 1_204)}
+        for facts in FACTS:
+            snapshot, rows = held[facts.destination]
+            self._store(facts, snapshot=snapshot, rows=rows, dead_letters=0)
         stored.fresh = Freshness(now)
+
+    def _store(self, facts: TableFacts, **values: Any) -> None:
+        state = self.overview.stored.state
+        before = state.tables.get(facts.destination) or facts.status()
+        state.tables = {**state.tables, facts.destination: msgspec.structs.replace(before, **values)}
 
     def _move(self, table: str, destination: str, rows: int) -> None:
         self.metrics.records_read.labels(table).inc(rows)
@@ -80,8 +85,8 @@ class Stage:
         now, metrics, stored = self.clock.now, self.metrics, self.overview.stored
         metrics.fetched("shop-changes", "shardId-000000000003", now, 23.4 * HOUR, 0.6 * HOUR)
         metrics.fetched("shop-changes", "shardId-000000000004", now, 400.0, 23.9 * HOUR)
-        failed = snapshot("shop-customers", "failed")
-        stored.state.snapshots = {**stored.state.snapshots, failed.table: failed}
+        self._store(FACTS[0], dead_letters=1_204)
+        self._store(FACTS[1], snapshot="failed")
         stored.state.dead_letters = [
             DeadLettersStatus("shop-orders", "number_range", "total", 1_204, now - 40),
             DeadLettersStatus("", "not_json", "", 3, now - 4_000),

@@ -9,7 +9,9 @@ from rich.console import Console
 from dyncdc.cli.status_view import draw
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.status import DaemonStatus, StatusBuilder, TableFacts
+from dyncdc.telemetry.status.columns import columns_of
 from dyncdc.telemetry.status.model import WORST_SHARDS, DeadLettersStatus, ShardStatus, Status, TableStatus
+from dyncdc.telemetry.status.routes import page
 from dyncdc.telemetry.task_health import TaskHealth
 
 
@@ -71,6 +73,22 @@ def test_without_clickhouse_the_daemon_s_own_tables_are_shown() -> None:
     text = shown(Status("shop", "stuck: insert:orders", notes=["connecting: refused"], live=live()))
     assert "note: connecting: refused" in text
     assert "loading 25 %" in text and "100/s" in text
+
+
+def test_every_column_that_the_model_declares_is_a_head_of_the_terminal_and_known_to_the_page() -> None:
+    text = shown(Status("shop", "healthy", tables=[table()], shards=[shard("a")]))
+    html, _ = page()
+    for struct in (TableStatus, ShardStatus):
+        assert all(column.label in text for column in columns_of(struct, "terminal").values())
+    for struct in (TableStatus, ShardStatus, DeadLettersStatus):
+        for name, column in columns_of(struct, "page").items():
+            assert f'["{name}",{{"label":"{column.label}","kind":"{column.kind}"' in html
+
+
+def test_a_value_is_urgent_beyond_its_limits_on_whichever_side_they_lie() -> None:
+    lag, headroom = (columns_of(ShardStatus, "page")[name] for name in ("lag_seconds", "headroom_seconds"))
+    assert [lag.severity(seconds) for seconds in (60.0, 61.0, 901.0)] == ["", "warn", "bad"]
+    assert [headroom.severity(seconds) for seconds in (21_600.0, 21_599.0, 3_599.0)] == ["", "warn", "bad"]
 
 
 def test_names_are_never_markup() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import structlog
 
-from dyncdc.model import Snapshot
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status import DaemonStatus, RecentErrors, StatusBuilder, TableFacts, Throughput, merge_documents
+from dyncdc.telemetry.status import DaemonStatus, RecentErrors, StatusBuilder, TableFacts, Throughput, merge_statuses
 from dyncdc.telemetry.status.model import WORST_SHARDS, DeadLettersStatus, Freshness, GapStatus, Plot, decode, encode
 from dyncdc.telemetry.status.recent_errors import LONGEST
 from dyncdc.telemetry.status.routes import page
@@ -33,10 +34,15 @@ class Process:
         self.metrics = Metrics()
         self.health = TaskHealth(60.0, self.clock)
         self.missing: list[str] = []
-        tables = [TableFacts(name, f"{name}_in_ch", "changes", "scan") for name in ("orders", "carts")]
+        self.tables = [TableFacts(name, f"{name}_in_ch", "changes", "scan") for name in ("orders", "carts")]
         self.overview = StatusBuilder(
-            "shop", member, tables, self.metrics, self.health, lambda: self.missing, clock=self.clock
+            "shop", member, self.tables, self.metrics, self.health, lambda: self.missing, clock=self.clock
         )
+
+    def store(self, **values: Any) -> None:
+        """Let ClickHouse hold something of orders."""
+        orders = msgspec.structs.replace(self.tables[0].status(), **values)
+        self.overview.stored.state.tables = {orders.destination: orders}
 
     def document(self) -> DaemonStatus:
         self.clock.now += 1.0
@@ -83,7 +89,7 @@ def test_a_table_says_how_far_its_snapshot_is() -> None:
     orders, _ = process.document().tables
     assert (orders.snapshot, orders.snapshot_ratio) == ("loading", 0.4)
     process.metrics.snapshot_progress("orders", 1.0)
-    process.overview.stored.state.snapshots = {"orders": Snapshot("id", "orders", "complete", "uuid")}
+    process.store(snapshot="complete")
     assert process.document().tables[0].snapshot == "complete"
 
 
@@ -93,6 +99,7 @@ def test_what_only_clickhouse_knows_is_unknown_until_it_was_asked_and_stays_when
     assert (document.dead_letters_total, document.gaps_total, document.tables[0].dead_letters) == (None, None, None)
     stored = process.overview.stored
     stored.state.dead_letters = [DeadLettersStatus("orders", "type", "total", 3, 5.0)]
+    process.store(dead_letters=3)
     stored.state.gaps = [
         GapStatus(
             table="orders", source="s", shard="", begin=0.0, end=1.0, noticed_at=1.0, accepted=False, words="words"
@@ -208,13 +215,13 @@ def test_workers_add_up_and_those_that_are_missing_are_named() -> None:
         worker.metrics.completed("orders", 100.0 + number)
         worker.overview.troubles.add({"event": "task retried", "level": "warning", "task": "t"})
     told = [(number, "", worker.document()) for number, worker in enumerate(workers)]
-    merged = merge_documents(supervisor.document(), told, restarts=1)
+    merged = merge_statuses(supervisor.document(), told, restarts=1)
     orders, carts = merged.tables
     assert (orders.written_total, orders.lag_seconds, orders.complete_until) == (10.0, 10.0, 100.0)
     assert carts.complete_until is None
     assert (merged.shards.read, merged.state, merged.restarts) == (2, "healthy", 1)
     assert [trouble.where for trouble in merged.troubles] == ["worker 0, t", "worker 1, t"]
-    merged = merge_documents(supervisor.document(), [told[0], (1, "ended with 1", None)], restarts=2)
+    merged = merge_statuses(supervisor.document(), [told[0], (1, "ended with 1", None)], restarts=2)
     assert merged.state == "stuck"
     assert [(task.task, task.reason) for task in merged.stuck] == [("worker 1", "ended with 1")]
     assert merged.tables[0].complete_until is None, "no one knows how far the missing one is"

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from dyncdc.telemetry.http import METRICS_TYPE
 from dyncdc.telemetry.http_guard import CachedAnswer
-from dyncdc.telemetry.status import DaemonStatus, StatusBuilder, add_page, merge_documents
+from dyncdc.telemetry.status import DaemonStatus, StatusBuilder, add_page, merge_statuses
 from dyncdc.telemetry.status.model import decode
 from dyncdc.telemetry.task_health import TaskHealth
 from dyncdc.telemetry.worker_metrics import MergedMetrics
@@ -101,7 +101,7 @@ class WorkerPages:
             answer = answers[worker.number]
             document = decode(answer[1]) if answer is not None and answer[0] == 200 else None
             told.append((worker.number, worker.absence, document))
-        return merge_documents(self._overview.document(), told, self.restarts)
+        return merge_statuses(self._overview.document(), told, self.restarts)
 
     async def _render(self) -> bytes:
         """One at a time: an older page must not follow a younger one, counters would fall."""

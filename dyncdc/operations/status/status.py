@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from dyncdc.app.context import AppContext
 from dyncdc.app.status_feed import table_facts
 from dyncdc.config import TableConfig
@@ -21,7 +23,7 @@ from dyncdc.sinks.status_reader import StatusReader
 from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sinks.tables.tombstones import cleaned_before, count_tombstones
 from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream
-from dyncdc.telemetry.status import ClickHouseState, DaemonStatus, TableFacts
+from dyncdc.telemetry.status import ClickHouseState, DaemonStatus
 from dyncdc.telemetry.status.model import ShardStatus, Status, TableStatus
 
 PROBE_BYTES = 1
@@ -59,7 +61,7 @@ async def read_status(context: AppContext, daemon: str, live: DaemonStatus | Non
     # Positions first: what a position has passed is, by then, a row, or a dead letter that is counted afterwards.
     checkpoints = await context.retry(ClickHouseCheckpoints(context.clickhouse, config.pipeline).load)
     reader = StatusReader(context.clickhouse, config.pipeline)
-    state = await context.retry(lambda: reader.read([table.destination for table in config.tables]))
+    state = await context.retry(lambda: reader.read(table_facts(config)))
     status.gaps, status.requested = state.gaps, state.requested
     status.members, status.dead_letters = state.members, state.dead_letters
     streams: dict[str, _Stream] = {}
@@ -67,8 +69,8 @@ async def read_status(context: AppContext, daemon: str, live: DaemonStatus | Non
         streams[name] = await _stream(context, name, checkpoints, status)
         status.shards += streams[name].shards
     found = _Found(checkpoints, state, await _watermarks(context))
-    for table, facts in zip(config.tables, table_facts(config), strict=True):
-        shown = _table(table, facts, streams[config.stream_of(table)], found)
+    for table in config.tables:
+        shown = _table(table, streams[config.stream_of(table)], found)
         shown.tombstones, shown.cleaned_before = await _tombstones(context, table)
         status.tables.append(shown)
     return status
@@ -134,26 +136,18 @@ def _lag(row: Checkpoint, source: KinesisSource | None) -> float | None:
     return max(0.0, source.server_time - row.mark.read_until)
 
 
-def _table(table: TableConfig, facts: TableFacts, stream: _Stream, found: _Found) -> TableStatus:
+def _table(table: TableConfig, stream: _Stream, found: _Found) -> TableStatus:
     snapshot = found.state.snapshots.get(table.dynamodb)
     files = [row for row in found.checkpoints if snapshot is not None and row.source == SourceId(snapshot.id)]
     lags = [shard.lag_seconds for shard in stream.shards if shard.lag_seconds is not None]
     headrooms = [shard.headroom_seconds for shard in stream.shards if shard.headroom_seconds is not None]
-    dead_letters = found.state.dead_letters_by_table.get(table.dynamodb, 0)
-    state = "not started" if snapshot is None else snapshot.state
-    return TableStatus(
-        table=facts.table,
-        destination=facts.destination,
-        history=facts.history,
-        stream=facts.stream,
-        snapshot="none" if table.snapshot.method == "none" else state,
+    return msgspec.structs.replace(
+        found.state.tables[table.destination],
         files_done=sum(row.mark.finished for row in files),
         files=len(files),
         lag_seconds=max(lags, default=None),
         headroom_seconds=min(headrooms, default=None),
         complete_until=_complete_until(table, stream, found),
-        rows=found.state.rows.get(table.destination),
-        dead_letters=dead_letters,
     )
 
 
@@ -165,7 +159,7 @@ def _complete_until(table: TableConfig, stream: _Stream, found: _Found) -> float
     # An open gap or dead letter holds it back: something before now is known to be missing.
     missing = (
         stream.unnamed_dead_letters
-        or state.dead_letters_by_table.get(name)
+        or state.tables[table.destination].dead_letters
         or any(gap.table == name for gap in state.gaps)
     )
     read_until = [row.mark.read_until for row in stream.unfinished]

@@ -8,7 +8,7 @@ from .model import DaemonStatus, TableFacts
 from .recent_errors import RecentErrors
 from .routes import add_page
 from .throughput import Throughput
-from .workers import merge_documents
+from .workers import merge_statuses
 
 __all__ = [
     "ClickHouseState",
@@ -19,5 +19,5 @@ __all__ = [
     "TableFacts",
     "Throughput",
     "add_page",
-    "merge_documents",
+    "merge_statuses",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.samples import Sample
 
@@ -13,7 +14,7 @@ from dyncdc.telemetry.hints import hint_for
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
-from .clickhouse_state import ClickHouseState, LatestState
+from .clickhouse_state import LatestState
 from .model import (
     MOST_DEAD_LETTERS,
     MOST_GAPS,
@@ -91,7 +92,7 @@ class StatusBuilder:
             missing=missing,
             stuck=[StuckTask(task.name, task.seconds, task.reason, hint_for(task.name)) for task in stuck[:MOST_STUCK]],
             planned=[PlannedWait(wait.name, wait.reason, wait.seconds) for wait in self._health.planned()],
-            tables=self._table_parts(shards),
+            tables=self._table_statuses(shards),
             shards=summarize(shards, by_label(metrics.shards)),
             dead_letters=state.dead_letters[:MOST_DEAD_LETTERS],
             dead_letters_total=sum(found.count for found in state.dead_letters) if stored.known else None,
@@ -134,35 +135,31 @@ class StatusBuilder:
             )
         return found
 
-    def _table_parts(self, shards: Iterable[ShardStatus]) -> list[TableStatus]:
+    def _table_statuses(self, shards: Iterable[ShardStatus]) -> list[TableStatus]:
         lags, lefts = _extremes(shards)
         ratios, until = by_label(self._metrics.snapshot_ratio), by_label(self._metrics.complete_until)
-        inserted, totals, stored = by_label(self._metrics.last_insert), self._totals(), self.stored.state
-        dead_letters = stored.dead_letters_by_table if self.stored.known else None
-        parts = []
+        inserted, totals, stored = by_label(self._metrics.last_insert), self._totals(), self.stored.state.tables
+        found = []
         for facts in self._tables:
+            table = stored.get(facts.destination) or facts.status()
             ratio = ratios.get(facts.table)
-            state = _snapshot_state(facts, ratio, stored)
-            parts.append(
-                TableStatus(
-                    table=facts.table,
-                    destination=facts.destination,
-                    history=facts.history,
-                    stream=facts.stream,
+            state = _snapshot_state(table.snapshot, ratio)
+            read, written = totals[facts.table]
+            found.append(
+                msgspec.structs.replace(
+                    table,
                     snapshot=state,
                     snapshot_ratio=1.0 if state == "complete" else ratio,
                     lag_seconds=lags.get(facts.stream),
                     headroom_seconds=lefts.get(facts.stream),
                     complete_until=until.get(facts.table),
-                    rows=stored.rows.get(facts.destination),
-                    dead_letters=None if dead_letters is None else dead_letters.get(facts.table, 0),
-                    read_total=totals[facts.table][0],
-                    written_total=totals[facts.table][1],
+                    read_total=read,
+                    written_total=written,
                     last_insert=inserted.get(facts.destination) or None,
                     plot=self.activity.plot(facts.table),
                 )
             )
-        return parts
+        return found
 
 
 def _extremes(shards: Iterable[ShardStatus]) -> tuple[dict[str, float], dict[str, float]]:
@@ -177,16 +174,13 @@ def _extremes(shards: Iterable[ShardStatus]) -> tuple[dict[str, float], dict[str
     return lags, lefts
 
 
-def _snapshot_state(facts: TableFacts, ratio: float | None, stored: ClickHouseState) -> str:
+def _snapshot_state(stored: str, ratio: float | None) -> str:
     """As this process sees it; ClickHouse's word where it has not begun, or the end is not only its own."""
-    if facts.snapshot_method == "none":
-        return "none"
-    newest = stored.snapshots.get(facts.table)
-    if ratio is not None and ratio < 1.0 and (newest is None or newest.state != "failed"):
+    if ratio is None or stored in ("none", "failed"):
+        return stored
+    if ratio < 1.0:
         return "loading"
-    if newest is not None:
-        return newest.state
-    return "loaded" if ratio is not None else "not started"
+    return "loaded" if stored == "not started" else stored
 
 
 def by_label(metric: MetricWrapperBase) -> dict[str, float]:

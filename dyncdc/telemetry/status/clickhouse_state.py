@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dyncdc.model import Snapshot
 
-from .model import DeadLettersStatus, Freshness, GapStatus, MemberStatus
+from .model import DeadLettersStatus, Freshness, GapStatus, MemberStatus, TableStatus
 
 
 @dataclass(slots=True)
@@ -20,20 +19,12 @@ class ClickHouseState:
     gaps: list[GapStatus] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
     members: list[MemberStatus] = field(default_factory=list)
+    tables: Mapping[str, TableStatus] = field(default_factory=dict)
+    """By destination. With what ClickHouse holds and nothing else."""
     snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
     """The newest of each DynamoDB table."""
     loaded: frozenset[str] = frozenset()
     """Tables with a complete snapshot of the destination that the newest is for."""
-    rows: Mapping[str, int] = field(default_factory=dict)
-    """By destination."""
-
-    @property
-    def dead_letters_by_table(self) -> Mapping[str, int]:
-        """How many are open, by DynamoDB table; those that name no table under ""."""
-        counts: Counter[str] = Counter()
-        for found in self.dead_letters:
-            counts[found.table] += found.count
-        return counts
 
 
 @dataclass(slots=True)

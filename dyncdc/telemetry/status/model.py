@@ -8,8 +8,11 @@ come from tables and streams: renderers escape them. Fields may be added; none c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Final
 
 import msgspec
+
+from .columns import Column, Merge
 
 WORST_SHARDS = 20
 """Shards that are listed by name; of the others only how many there are."""
@@ -18,6 +21,21 @@ MOST_DEAD_LETTERS = 50
 MOST_GAPS = 50
 MOST_TROUBLES = 30
 MOST_STUCK = 50
+
+
+LAG: Final = Column(
+    "lag", "seconds", warn=60.0, bad=900.0, title="how far reading is behind the newest change", empty="unknown"
+)
+HEADROOM: Final = Column(
+    "headroom", "seconds", warn=6 * 3600.0, bad=3600.0, title="until unread changes expire", empty="unknown"
+)
+
+
+COMPLETE_UNTIL: Final = Column("complete until", "time", warn=60.0 + 60.0, bad=60.0 + 900.0, empty="not yet")
+"""A minute more than the lag: a change may reach the stream that long after it was made."""
+
+ROWS: Final = Column("rows stored", "count", title="as ClickHouse counts them, replaced ones included", empty="unknown")
+LAST_INSERT: Final = Column("last insert", "time", empty="none yet", only="page")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +47,16 @@ class TableFacts:
     stream: str
     snapshot_method: str
     history: str = ""
+
+    def status(self) -> TableStatus:
+        """The table as it is before anything else is known."""
+        return TableStatus(
+            table=self.table,
+            destination=self.destination,
+            history=self.history,
+            stream=self.stream,
+            snapshot="none" if self.snapshot_method == "none" else "not started",
+        )
 
 
 class Plot(msgspec.Struct):
@@ -45,29 +73,28 @@ class TableActivity(msgspec.Struct, kw_only=True):
 
     snapshot_ratio: float | None = None
     """0 to 1."""
-    read_total: float | None = None
-    written_total: float | None = None
-    last_insert: float | None = None
-    plot: Plot | None = None
+    read_total: Annotated[float | None, Merge.SUM] = None
+    written_total: Annotated[float | None, Merge.SUM] = None
+    last_insert: Annotated[float | None, Merge.MOST, LAST_INSERT] = None
+    plot: Annotated[Plot | None, Column("written now", "rate", only="terminal")] = None
 
 
 class TableStatus(TableActivity, kw_only=True):
     """One table. ``snapshot``: none, not started, loading, loaded, or the state that ClickHouse has."""
 
-    table: str
-    destination: str
+    table: Annotated[str, Column("table", "text", only="terminal")]
+    destination: Annotated[str, Column("destination", "text", only="terminal")]
     history: str = ""
     stream: str = ""
-    snapshot: str
+    snapshot: Annotated[str, Column("snapshot", "snapshot")]
     files_done: int | None = None
     files: int | None = None
     """Of the newest snapshot."""
-    lag_seconds: float | None = None
-    headroom_seconds: float | None = None
-    complete_until: float | None = None
-    rows: int | None = None
-    """As ClickHouse counts them, replaced ones included."""
-    dead_letters: int | None = None
+    lag_seconds: Annotated[float | None, Merge.MOST, LAG] = None
+    headroom_seconds: Annotated[float | None, Merge.LEAST, HEADROOM] = None
+    complete_until: Annotated[float | None, COMPLETE_UNTIL] = None
+    rows: Annotated[int | None, ROWS] = None
+    dead_letters: Annotated[int | None, Column("dead letters", "count", warn=0, empty="unknown")] = None
     """Those that are open."""
     tombstones: int | None = None
     """None where they are not cleaned up."""
@@ -83,12 +110,12 @@ class TableStatus(TableActivity, kw_only=True):
 class ShardStatus(msgspec.Struct, kw_only=True):
     """One shard that is not finished. ``silent_seconds``: since Kinesis answered its reader last."""
 
-    shard: str
-    stream: str
-    position: str | None = None
-    lag_seconds: float | None = None
-    headroom_seconds: float | None = None
-    silent_seconds: float | None = None
+    shard: Annotated[str, Column("shard", "text")]
+    stream: Annotated[str, Column("stream", "text")]
+    position: Annotated[str | None, Column("position", "position", only="terminal")] = None
+    lag_seconds: Annotated[float | None, LAG] = None
+    headroom_seconds: Annotated[float | None, HEADROOM] = None
+    silent_seconds: Annotated[float | None, Column("last read", "since", only="page")] = None
 
 
 class Shards(msgspec.Struct):
@@ -136,11 +163,11 @@ class RecentError(msgspec.Struct):
 class DeadLettersStatus(msgspec.Struct):
     """Open dead letters of one table, reason and column, counted. Never what they hold."""
 
-    table: str
-    reason: str
-    column: str
-    count: int
-    newest_at: float | None
+    table: Annotated[str, Column("table", "text", empty="(names no table)")]
+    reason: Annotated[str, Column("reason", "text")]
+    column: Annotated[str, Column("column", "text")]
+    count: Annotated[int, Column("open", "count", warn=0)]
+    newest_at: Annotated[float | None, Column("newest", "time")]
 
 
 class GapStatus(msgspec.Struct, kw_only=True):

@@ -15,8 +15,8 @@ function make(name, options = {}, ...children) {
 const prose = (text) => text.split("`").map((part, i) => i % 2 ? make("code", {}, part) : part);
 const count = (n) => Math.round(n).toLocaleString("en");
 const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`;
-// A change may reach the stream a minute after it was made: nothing is known to be complete up to now.
-const USUAL_SECONDS = 60;
+// [field, column] of what is shown of a table, a shard and dead letters: the model says it.
+const COLUMNS = {} /* columns */;
 const STEPS_SHOWN = 72, OLD_SECONDS = 15;
 const known = (x) => x !== null && x !== undefined;
 
@@ -33,8 +33,24 @@ function rate(x) { return x > 0 && x < 10 ? x.toFixed(1) : count(x); }
 function bytes(n) { return `${(n / 1048576).toFixed(n < 10485760 ? 1 : 0)} MiB`; }
 function instant(seconds) { return `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`; }
 function ago(seconds, now) { return `${duration(Math.max(0, now - seconds))} ago`; }
-const late = (seconds) => !known(seconds) ? "" : seconds > 900 ? "bad" : seconds > 60 ? "warn" : "";
-const left = (seconds) => !known(seconds) ? "" : seconds < 3600 ? "bad" : seconds < 21600 ? "warn" : "";
+function severity({ warn, bad }, x) {
+  if (!known(warn)) return "";
+  const sign = known(bad) && bad < warn ? -1 : 1;
+  return known(bad) && sign * x > sign * bad ? "bad" : sign * x > sign * warn ? "warn" : "";
+}
+// Text, class and title of a field.
+function cell(row, [field, column], now) {
+  const x = row[field];
+  if (!known(x) || x === "") return [column.empty, "", column.title];
+  switch (column.kind) {
+    case "snapshot": return [snapshot(row), x === "failed" ? "bad" : ""];
+    case "count": return [count(x), severity(column, x), column.title];
+    case "seconds": return [duration(x), severity(column, x), column.title];
+    case "since": return [`${duration(x)} ago`, severity(column, x), column.title];
+    case "time": return [ago(x, now), severity(column, now - x), instant(x)];
+    default: return [x, "", column.title];
+  }
+}
 
 function facts(list, pairs) {
   for (const [name, value, kind, title] of pairs) {
@@ -72,13 +88,9 @@ function plot(table) {
       make("span", {}, `at most ${rate(most)}/s`), make("span", {}, "now")));
 }
 
+const loading = (table) => known(table.snapshot_ratio) && table.snapshot_ratio < 1 && table.snapshot !== "failed";
 function snapshot(table) {
-  const parts = [], ratio = table.snapshot_ratio;
-  const kind = table.snapshot === "failed" ? "bad" : "";
-  const running = known(ratio) && ratio < 1 && table.snapshot !== "failed";
-  const words = running ? `${table.snapshot} ${Math.floor(ratio * 100)} %` : table.snapshot;
-  parts.push(["snapshot", words, kind]);
-  return { parts, ratio: running ? ratio : null };
+  return loading(table) ? `${table.snapshot} ${Math.floor(table.snapshot_ratio * 100)} %` : table.snapshot;
 }
 function bar(ratio) {
   const inner = make("div"), outer = make("div", { class: "bar" }, inner);
@@ -91,32 +103,23 @@ function bar(ratio) {
   return outer;
 }
 function card(table, now) {
-  const { parts, ratio } = snapshot(table);
-  const until = table.complete_until;
-  const list = facts(make("dl"), [
-    ...parts,
-    ["lag", duration(table.lag_seconds), late(table.lag_seconds), "how far reading is behind the newest change"],
-    ["headroom", duration(table.headroom_seconds), left(table.headroom_seconds), "until unread changes expire"],
-    ["complete until", known(until) ? ago(until, now) : "not known yet", known(until) ? late(now - until - USUAL_SECONDS) : "", known(until) ? instant(until) : ""],
-    ["rows stored", known(table.rows) ? count(table.rows) : "unknown", "", "as ClickHouse counts them, replaced ones included"],
-    ["dead letters", known(table.dead_letters) ? count(table.dead_letters) : "unknown", table.dead_letters ? "warn" : ""],
-    ["last insert", known(table.last_insert) ? ago(table.last_insert, now) : "none yet"],
-  ]);
+  const list = facts(make("dl"), COLUMNS.tables.map((column) => [column[1].label, ...cell(table, column, now)]));
   const to = `to ${table.destination}${table.history ? ` and ${table.history}` : ""} from stream ${table.stream}`;
   return make("article", { class: "card" }, make("h3", {}, table.table), make("p", { class: "to" }, to),
-    known(ratio) ? bar(ratio) : null, list, plot(table));
+    loading(table) ? bar(table.snapshot_ratio) : null, list, plot(table));
 }
 
-function grid(caption, heads, rows) {
-  const head = make("tr");
-  for (const [name, kind] of heads) head.append(make("th", { class: kind, scope: "col" }, name));
+function grid(caption, columns, rows, now) {
+  const head = make("tr"), number = (column) => column.kind === "text" ? "" : "number";
+  for (const [, column] of columns) head.append(make("th", { class: number(column), scope: "col" }, column.label));
   const body = make("tbody");
   for (const row of rows) {
     const line = make("tr");
-    row.forEach(([text, kind], i) => {
-      const classes = [heads[i][1], kind].filter(Boolean).join(" ");
+    columns.forEach((column, i) => {
+      const [text, kind] = cell(row, column, now);
+      const classes = [number(column[1]), kind].filter(Boolean).join(" ");
       line.append(i === 0 ? make("th", { class: classes, scope: "row" }, text) : make("td", { class: classes }, text));
-      line.lastChild.dataset.head = heads[i][0];
+      line.lastChild.dataset.head = column[1].label;
     });
     body.append(line);
   }
@@ -125,18 +128,15 @@ function grid(caption, heads, rows) {
   return table;
 }
 
-function shards(found) {
+function shards(found, now) {
   const states = Object.entries(found.states).filter(([, n]) => n).map(([state, n]) => `${count(n)} ${state}`);
   const notes = [states.join(", ") || "none yet"];
   if (found.behind) notes.push(`${count(found.behind)} more than a minute behind`);
   if (found.expiring) notes.push(`${count(found.expiring)} with unread data that expires within the hour`);
   if (found.read > found.worst.length) notes.push(`the worst ${found.worst.length} of ${count(found.read)} are shown`);
   $("shards-note").textContent = `${notes.join("; ")}.`;
-  const rows = found.worst.map((s) => [[s.shard], [s.stream], [duration(s.lag_seconds), late(s.lag_seconds)],
-    [duration(s.headroom_seconds), left(s.headroom_seconds)], [`${duration(s.silent_seconds)} ago`]]);
-  $("shards").hidden = !rows.length;
-  $("shards").replaceChildren(grid("Shards, the worst first",
-    [["shard"], ["stream"], ["lag", "number"], ["headroom", "number"], ["last read", "number"]], rows));
+  $("shards").hidden = !found.worst.length;
+  $("shards").replaceChildren(grid("Shards, the worst first", COLUMNS.shards, found.worst, now));
 }
 
 // ClickHouse is asked only while somebody looks: the first answer may be an old one.
@@ -151,10 +151,7 @@ function letters(doc) {
     : total ? `${count(total)} open. See them with \`dyncdc dead-letters list\`, then replay or drop them.` : "None open.") + asOf(doc);
   $("letters-note").replaceChildren(...prose(words));
   $("letters").hidden = !doc.dead_letters.length;
-  $("letters").replaceChildren(grid("Open dead letters",
-    [["table"], ["reason"], ["column"], ["open", "number"], ["newest", "number"]],
-    doc.dead_letters.map((l) => [[l.table || "(names no table)"], [l.reason], [l.column || "-"], [count(l.count), "warn"],
-      [known(l.newest_at) ? ago(l.newest_at, doc.now) : "-"]])));
+  $("letters").replaceChildren(grid("Open dead letters", COLUMNS.dead_letters, doc.dead_letters, doc.now));
 }
 
 function gaps(doc) {
@@ -228,7 +225,7 @@ function draw(doc) {
   alarms(doc);
   const now = doc.now;
   $("tables").replaceChildren(...doc.tables.map((table) => card(table, now)));
-  shards(doc.shards); letters(doc); gaps(doc); troubles(doc); process(doc);
+  shards(doc.shards, now); letters(doc); gaps(doc); troubles(doc); process(doc);
 }
 
 let drawnAt = null;

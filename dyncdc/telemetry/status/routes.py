@@ -12,9 +12,11 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 
-from .model import DaemonStatus, encode
+from .columns import columns_of
+from .model import DaemonStatus, DeadLettersStatus, ShardStatus, TableStatus, encode
 
 _HERE = Path(__file__).parent
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
@@ -40,6 +42,7 @@ def page() -> tuple[str, dict[str, str]]:
     """The document, and the header that allows its own parts by their hashes and nothing else."""
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     html = (_HERE / "page.html").read_text(encoding="utf-8")
+    script = script.replace("{} /* columns */", _columns())
     html = html.replace("/* page.css */", style).replace("/* page.js */", script)
     policy = {
         "default-src": "'none'",
@@ -52,6 +55,13 @@ def page() -> tuple[str, dict[str, str]]:
         "frame-ancestors": "'none'",
     }
     return html, {"Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items())}
+
+
+def _columns() -> str:
+    """What the page shows of a table, a shard and dead letters, and how, for the script."""
+    shown = {"tables": TableStatus, "shards": ShardStatus, "dead_letters": DeadLettersStatus}
+    found = {name: list(columns_of(struct, "page").items()) for name, struct in shown.items()}
+    return msgspec.json.encode(found).decode()
 
 
 def _hash(text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from .columns import Merge, merges_of
 from .model import MOST_STUCK, MOST_TROUBLES, DaemonStatus, RecentError, Shards, StuckTask, TableStatus, WorkerStatus
 from .shards import worst_of
 from .throughput import sum_plots
@@ -15,7 +16,7 @@ UNOWNED = "unowned"
 """State of shards that every worker counts alike."""
 
 
-def merge_documents(
+def merge_statuses(
     own: DaemonStatus, answers: Sequence[tuple[int, str, DaemonStatus | None]], restarts: int
 ) -> DaemonStatus:
     """The daemon's document: ``own`` is its supervisor's, with all that comes from ClickHouse.
@@ -69,20 +70,17 @@ def merge_documents(
 
 def _table(own: TableStatus, documents: Iterable[DaemonStatus], silent: bool) -> TableStatus:
     parts = [part for document in documents for part in document.tables if part.table == own.table]
-    ratio = _least(part.snapshot_ratio for part in parts)
+    merged = {name: merge(getattr(part, name) for part in parts) for name, merge in merges_of(TableStatus).items()}
+    ratio = Merge.LEAST(part.snapshot_ratio for part in parts)
     loading = any(part.snapshot == "loading" for part in parts)
     until = [part.complete_until for part in parts]
     return msgspec.structs.replace(
         own,
+        **merged,
         snapshot="loading" if loading else _state(own, parts),
         snapshot_ratio=ratio if own.snapshot_ratio is None or loading else own.snapshot_ratio,
-        lag_seconds=_most(part.lag_seconds for part in parts),
-        headroom_seconds=_least(part.headroom_seconds for part in parts),
         # A table is as complete as its slowest worker, and no one knows while one does not say.
-        complete_until=None if silent or None in until else _least(until),
-        read_total=sum(part.read_total or 0.0 for part in parts),
-        written_total=sum(part.written_total or 0.0 for part in parts),
-        last_insert=_most(part.last_insert for part in parts),
+        complete_until=None if silent or None in until else Merge.LEAST(until),
         plot=sum_plots(part.plot for part in (own, *parts) if part.plot is not None),
     )
 
@@ -116,11 +114,3 @@ def _troubles(own: DaemonStatus, told: Iterable[tuple[int, DaemonStatus]]) -> li
             for trouble in document.troubles
         )
     return sorted(found, key=lambda trouble: -trouble.last_at)[:MOST_TROUBLES]
-
-
-def _least(values: Iterable[float | None]) -> float | None:
-    return min((value for value in values if value is not None), default=None)
-
-
-def _most(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
