@@ -3,6 +3,10 @@
 ``DaemonStatus`` is what one daemon knows of itself (``/status.json``); ``Status`` is what ``dyncdc status`` finds. Both
 consist of the same parts. Times are seconds since the epoch; ``None`` means not known, or not read by this side. Names
 come from tables and streams: renderers escape them. Fields may be added; none changes its meaning.
+
+A new field of a table, shard or group of dead letters is declared here: its ``Column`` shows it on the terminal and the
+page, its ``Merge`` merges it over workers. It is filled in where it is known: ``sinks/status_reader.py`` (ClickHouse),
+``builder.py`` (this process; of a table, in ``TableActivity``), ``operations/status/status.py`` (positions, Kinesis).
 """
 
 from __future__ import annotations
@@ -22,15 +26,12 @@ MOST_GAPS = 50
 MOST_TROUBLES = 30
 MOST_STUCK = 50
 
-
 LAG: Final = Column(
     "lag", "seconds", warn=60.0, bad=900.0, title="how far reading is behind the newest change", empty="unknown"
 )
 HEADROOM: Final = Column(
     "headroom", "seconds", warn=6 * 3600.0, bad=3600.0, title="until unread changes expire", empty="unknown"
 )
-
-
 COMPLETE_UNTIL: Final = Column("complete until", "time", warn=60.0 + 60.0, bad=60.0 + 900.0, empty="not yet")
 """A minute more than the lag: a change may reach the stream that long after it was made."""
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
-from .model import WORST_SHARDS, Shards, ShardStatus
-
-BEHIND_SECONDS = 60.0
-EXPIRING_SECONDS = 3600.0
+from .model import HEADROOM, LAG, WORST_SHARDS, Shards, ShardStatus
 
 MUCH_SECONDS = 30.0
 """What makes a difference between two shards."""
@@ -19,9 +16,10 @@ def summarize(shards: Sequence[ShardStatus], states: Mapping[str, float]) -> Sha
     return Shards(
         states=dict(states),
         read=len(shards),
-        behind=sum(shard.lag_seconds is not None and shard.lag_seconds > BEHIND_SECONDS for shard in shards),
+        behind=sum(shard.lag_seconds is not None and LAG.severity(shard.lag_seconds) != "" for shard in shards),
         expiring=sum(
-            shard.headroom_seconds is not None and shard.headroom_seconds < EXPIRING_SECONDS for shard in shards
+            shard.headroom_seconds is not None and HEADROOM.severity(shard.headroom_seconds) == "bad"
+            for shard in shards
         ),
         worst=worst_of(shards),
     )

@@ -19,7 +19,7 @@ UNOWNED = "unowned"
 def merge_statuses(
     own: DaemonStatus, answers: Sequence[tuple[int, str, DaemonStatus | None]], restarts: int
 ) -> DaemonStatus:
-    """The daemon's document: ``own`` is its supervisor's, with all that comes from ClickHouse.
+    """The daemon's status: ``own`` is its supervisor's, with all that comes from ClickHouse.
 
     ``answers``: of each worker its number, why it does not run ("" while it does), and its document if it answered.
     """
