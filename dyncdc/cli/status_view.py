@@ -139,7 +139,7 @@ def _instant(seconds: float) -> str:
 FORMATS: Final[Mapping[Kind, Callable[[Any], str]]] = {
     "text": str,
     "position": _short,
-    "count": "{:,}".format,
+    "count": "{:,.0f}".format,
     "seconds": _seconds,
     "since": lambda seconds: f"{_seconds(seconds)} ago",
     "time": _instant,

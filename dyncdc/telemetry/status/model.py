@@ -225,12 +225,12 @@ class DaemonStatus(msgspec.Struct):
     shards: Shards = msgspec.field(default_factory=Shards)
     dead_letters: list[DeadLettersStatus] = []
     dead_letters_total: int | None = None
-    dead_letters_since_start: int = 0
+    dead_letters_since_start: Annotated[int, Merge.SUM] = 0
     gaps: list[GapStatus] = []
     gaps_total: int | None = None
     troubles: list[RecentError] = []
-    memory_used_bytes: float = 0.0
-    memory_limit_bytes: float = 0.0
+    memory_used_bytes: Annotated[float, Merge.SUM] = 0.0
+    memory_limit_bytes: Annotated[float, Merge.SUM] = 0.0
     requested: list[str] = []
     members: list[MemberStatus] = []
     workers: list[WorkerStatus] = []

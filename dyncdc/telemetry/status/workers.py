@@ -43,6 +43,7 @@ def merge_statuses(
     missing = [*own.missing, *(f"worker {n}: {step}" for n, document in told for step in document.missing)]
     return msgspec.structs.replace(
         own,
+        **_merged(DaemonStatus, documents),
         state="stuck" if stuck else "starting" if missing else "healthy",
         missing=missing,
         stuck=stuck[:MOST_STUCK],
@@ -57,9 +58,6 @@ def merge_statuses(
         tables=[_table(table, documents, len(answers) > len(documents)) for table in own.tables],
         shards=_shards(documents),
         troubles=_troubles(own, told),
-        dead_letters_since_start=sum(document.dead_letters_since_start for document in documents),
-        memory_used_bytes=sum(document.memory_used_bytes for document in documents),
-        memory_limit_bytes=sum(document.memory_limit_bytes for document in documents),
         workers=[
             WorkerStatus(number, absence or ("does not answer" if number in silent else "running"))
             for number, absence, _ in answers
@@ -68,15 +66,19 @@ def merge_statuses(
     )
 
 
+def _merged(struct: type, parts: Sequence[object]) -> dict[str, float | None]:
+    """What the model says how to merge."""
+    return {name: merge(getattr(part, name) for part in parts) for name, merge in merges_of(struct).items()}
+
+
 def _table(own: TableStatus, documents: Iterable[DaemonStatus], silent: bool) -> TableStatus:
     parts = [part for document in documents for part in document.tables if part.table == own.table]
-    merged = {name: merge(getattr(part, name) for part in parts) for name, merge in merges_of(TableStatus).items()}
     ratio = Merge.LEAST(part.snapshot_ratio for part in parts)
     loading = any(part.snapshot == "loading" for part in parts)
     until = [part.complete_until for part in parts]
     return msgspec.structs.replace(
         own,
-        **merged,
+        **_merged(TableStatus, parts),
         snapshot="loading" if loading else _state(own, parts),
         snapshot_ratio=ratio if own.snapshot_ratio is None or loading else own.snapshot_ratio,
         # A table is as complete as its slowest worker, and no one knows while one does not say.
