@@ -15,7 +15,7 @@ def main() -> None:
 
 
 def _fill_standard_streams() -> None:
-    """Open what whoever started us has closed: else the next socket takes its number, and the log goes into that."""
+    """Open standard streams that our parent closed: else the next socket takes the number, and the log goes into it."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)

@@ -31,7 +31,7 @@ class RetryableError(DyncdcError):
 class AccessDeniedError(RetryableError):
     """A service outside refuses who we are, what we may do or what we ask it to trust, until someone fixes that there.
 
-    The daemon asks forever, as for any fault that passes; whoever waits for a command is told at once.
+    The daemon retries without limit, as for any transient fault; a command fails at once.
     """
 
 

@@ -302,7 +302,7 @@ class Member:
     """One row of ``dyncdc_members``: a process that has a part of a pipeline, number ``member`` of ``members``.
 
     ``seen_at`` and ``age_seconds`` by the store's own clock. ``tables``: DynamoDB's names of those that it follows.
-    ``left``: it has ended in order. ``trouble``: by snapshot, why it cannot finish its part of it.
+    ``left``: it has ended in order. ``errors``: by snapshot, why it cannot finish its part of it.
     """
 
     member: int

@@ -105,7 +105,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         stat(
             "Log lines lost, 24 h",
-            "Lines that could not be written to stderr: its disk is full, or whoever reads it is gone.",
+            "Lines that could not be written to stderr: its disk is full, or its reader is gone.",
             "sum(increase(dyncdc_log_lines_lost_total{W}[24h])) or vector(0)",
         ),
         stat(

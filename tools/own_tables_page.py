@@ -94,7 +94,7 @@ DESCRIPTIONS = {
         "Yes: the next heartbeat writes it again",
     ),
     tables.SESSIONS: Description(
-        "which epoch belongs to which session of which process",
+        "the session and process that each epoch belongs to",
         "each session, before anything else",
         "**No**, not while a process runs: epochs keep two processes of one pipeline apart",
     ),

@@ -1,4 +1,4 @@
-"""The outside: clients of AWS and a connection to ClickHouse, opened from the configuration."""
+"""What commands and the daemon work with: AWS clients and a ClickHouse connection, opened from the configuration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OTHER_STATEMENTS = 2
 
 @dataclass(slots=True)
 class AppContext:
-    """What a command works with. Whoever opened it closes it."""
+    """What a command works with. The caller that opened it closes it."""
 
     config: Config
     aws: AwsClients
@@ -62,7 +62,7 @@ async def open_clickhouse(
 
     ``own``: be the one that starts it, so that it does not end with some other command.
 
-    Raises ConfigError, and FatalError when ``patience`` ran out.
+    Raises ConfigError, and FatalError when ``startup_retry`` ran out.
     """
     settings = config.clickhouse
     server = None
@@ -109,6 +109,6 @@ def _read_again(file: str) -> str:
 async def open_context(
     config: Config, startup_retry: StartupRetry, *, own: bool = False, assignment: Assignment | None = None
 ) -> AsyncIterator[AppContext]:
-    """Open both sides; AWS is first asked by whoever needs it. ``own``: see ``open_clickhouse``."""
+    """Open both sides; AWS is not called before it is needed. ``own``: see ``open_clickhouse``."""
     async with open_clickhouse(config, startup_retry, own=own) as clickhouse, open_aws(config) as aws:
         yield AppContext(config, aws, clickhouse, startup_retry, assignment or Assignment())

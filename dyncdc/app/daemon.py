@@ -82,7 +82,7 @@ async def run_daemon(
 ) -> int:
     """Replicate until a signal, or with ``once`` until all is done; return the exit code.
 
-    ``division``: which member of the pipeline it is. ``worker``: the socket for its pages when a supervisor started it.
+    ``assignment``: its part of the pipeline. ``worker``: the socket for its pages when a supervisor started it.
     ``since``: when the supervisor's run with ``once`` began, by ClickHouse's clock.
     ``read``: reads the configuration again at SIGHUP; without it, the signal is left alone. ``take_over``: take the
     place of a process that is at work as this member, instead of waiting for its end.
@@ -99,7 +99,7 @@ async def run_daemon(
             work = tasks.create_task(daemon.run(), name="daemon")
             beside = [
                 tasks.create_task(_watch(stop, daemon, work), name="signals"),
-                tasks.create_task(cancel_remaining_tasks(work), name="stragglers"),
+                tasks.create_task(cancel_remaining_tasks(work), name="cancellation"),
             ]
             work.add_done_callback(lambda _: [task.cancel() for task in beside])
     except BaseExceptionGroup as group:
@@ -236,7 +236,7 @@ class _Daemon:
         return StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, self._health, task)
 
     async def _alone(self, context: AppContext, assembly: Assembly) -> Assembly:
-        """Wait until no one else is at work; return what is to be replicated: who was may have changed tables."""
+        """Wait until no other process is at work; return what to replicate: the other one may have changed tables."""
         members = ClickHouseMembers(context.clickhouse, self._config.pipeline)
         sessions = ClickHouseSessions(context.clickhouse, self._config.pipeline)
         before = Predecessor(self._assignment, members, sessions, self._succession(), self._health)

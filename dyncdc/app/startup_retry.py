@@ -35,7 +35,7 @@ class StartupRetry:
     async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Repeat ``operation`` while it raises RetryableError. Raises UnusableTableError for one ``of_table``.
 
-        Raises FatalError when the time is up, and at once when access is denied: whoever is not a daemon has someone
+        Raises FatalError when the time is up, and at once when access is denied: a command has a user
         waiting who can act on it now.
         """
         last: list[RetryableError] = []
@@ -71,7 +71,7 @@ class StartupRetry:
 
 @contextmanager
 def limited(config: Config, name: str) -> Iterator[StartupRetry]:
-    """The patience of every command but ``run``: ``run.startup_timeout_seconds`` for each call."""
+    """How every command but ``run`` retries: for ``run.startup_timeout_seconds``, each call."""
     health = TaskHealth()
     with health.task(name) as task:
         yield StartupRetry(config.run.startup_timeout_seconds, health, task)

@@ -78,7 +78,7 @@ async def watch_unusable(
     metrics: Metrics,
     health: TaskHealth,
 ) -> None:
-    """Tell of a table that is left out, and look again forever. Raises UsableAgainError once it can be used.
+    """Report a table that is left out, and check it until it can be used: then raise UsableAgainError.
 
     ``look`` gets why it could not be used before, and returns why it still can not.
     """

@@ -24,7 +24,7 @@ from dyncdc.telemetry.status.model import (
 from dyncdc.telemetry.status.shards import worst_of
 
 MOST_LINES = 10
-"""Of dead letters and of troubles; --json has all that there are."""
+"""Of dead letters and of recent errors; --json has all of them."""
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_STEPS = 24

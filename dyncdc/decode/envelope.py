@@ -52,7 +52,7 @@ _read_record = msgspec.json.Decoder(_Record).decode
 
 
 class Change:
-    """One change record. Every accessor raises Undecodable when that part of the record is not what it should be."""
+    """One change record. Accessors raise UndecodableRecord when that part of the record is not what it should be."""
 
     __slots__ = ("_record", "event_name", "table")
 
@@ -104,7 +104,7 @@ class Change:
 
 
 def read_change(record: bytes) -> Change:
-    """Read the envelope of one Kinesis record. Raises Undecodable."""
+    """Read the envelope of one Kinesis record. Raises UndecodableRecord."""
     try:
         found = _read_record(record)
     except msgspec.ValidationError as error:
@@ -120,7 +120,7 @@ def read_change(record: bytes) -> Change:
 
 
 def read_export_line(line: bytes) -> Image:
-    """Return the item of one line ``{"Item": {...}}`` of an export. Raises Undecodable."""
+    """Return the item of one line ``{"Item": {...}}`` of an export. Raises UndecodableRecord."""
     document = _load(line)
     item = document.get("Item") if isinstance(document, dict) else None
     if not isinstance(item, dict):
@@ -141,7 +141,7 @@ def table_of(record: bytes) -> str:
 def version_in_microseconds(created: bytes, precision: bytes) -> int:
     """Return the version that a creation time stands for, both given as JSON text, b"" for an absent field.
 
-    Raises Undecodable for what is no integer, or no time between 2012 and 2100. Without a precision (older records) a
+    Raises UndecodableRecord for what is no integer, or no time from 2012 to 2100. Without a precision (older records) a
     time is in milliseconds, unless it is so large that it can only be microseconds.
     """
     if not created.isdigit() or len(created) > len(str(MAX_VERSION)):

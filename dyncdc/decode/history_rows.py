@@ -1,7 +1,7 @@
 """Rows of a history: every change of a table, and every item of its snapshots, appended and never replaced. Pure.
 
-A change read again, whatever the batch, has the same key (keys of the item, version, event id), so it is one row for
-whoever reads with FINAL.
+A change read again, whatever the batch, has the same key (keys of the item, version, event id), so a query with
+FINAL returns one row.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class HistoryPlan:
         """Return the row of a change; ``cells``: of its row in the destination, tombstones included.
 
         ``redact`` returns what may be kept of an image; ``position`` is the record's sequence number. Raises
-        Undecodable for an image that is none.
+        UndecodableRecord for an image that is none.
         """
         if not is_sequence_number(position):
             raise UndecodableRecord(BAD_VERSION, "the record's position is not a sequence number")

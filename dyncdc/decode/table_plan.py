@@ -61,7 +61,7 @@ class TablePlan:
         self._redaction = spec.redaction
         self.history = HistoryPlan(spec, [key.index for key in keys]) if spec.history else None
         self.unmapped: UnmappedAttributes | None = None
-        """Who is told of attributes without a column, where they may become columns."""
+        """Collects attributes without a column, where they may become columns."""
         self._keys = keys
         self._key_names = frozenset(key.attribute for key in keys)
         self._root = root
@@ -76,7 +76,7 @@ class TablePlan:
     def redact(self, image: Mapping[str, object]) -> Mapping[str, object]:
         """Return what may be kept of an image: without what the table leaves out or masks. ``upsert`` does so itself.
 
-        Raises Undecodable for what is no DynamoDB value.
+        Raises UndecodableRecord for what is no DynamoDB value.
         """
         return self._redaction.apply(image) if self._redaction else image
 
@@ -98,7 +98,7 @@ class TablePlan:
     def version(self, microseconds: int, position: str = "") -> int:
         """Return a row's version; ``position`` is the record's sequence number, "" for rows of a snapshot.
 
-        Raises Undecodable when the version needs a sequence number and this is none.
+        Raises UndecodableRecord when the version needs a sequence number and this is none.
         """
         if not self.wide_version:
             return microseconds
@@ -112,7 +112,7 @@ class TablePlan:
         return microseconds << SEQUENCE_BITS | sequence
 
     def tombstone(self, keys: Mapping[str, object], version: int) -> Row:
-        """Return the row that says an item is gone. Raises Undecodable."""
+        """Return the row that says an item is gone. Raises UndecodableRecord."""
         self._check_key_names(keys)
         cells = self._defaults.copy()
         row = Row(self._fill_keys(keys, cells), cells, version)
@@ -120,7 +120,7 @@ class TablePlan:
         return row
 
     def expired(self, image: Mapping[str, object] | None, version: int, keys: Mapping[str, object]) -> Row:
-        """Return the row of an item whose time had come, as it was. Raises Undecodable, also without an image."""
+        """Return the row of an item whose time had come, as it was. Raises UndecodableRecord, also without an image."""
         if image is None or self._expired is None:
             raise UndecodableRecord(BAD_ENVELOPE, "a TTL delete without OldImage cannot be kept")
         row = self.upsert(image, version, keys)
@@ -128,7 +128,7 @@ class TablePlan:
         return row
 
     def upsert(self, image: Mapping[str, object], version: int, keys: Mapping[str, object] | None = None) -> Row:
-        """Return the row of an item; ``keys``, where the record names them apart, must agree. Raises Undecodable."""
+        """Return the row of an item; ``keys``, if the record has them apart, must agree. Raises UndecodableRecord."""
         if keys is not None:
             self._check_key_names(keys)
             if any(image.get(name) != value for name, value in keys.items()):
@@ -150,7 +150,7 @@ class TablePlan:
         return row
 
     def fill_attribute(self, name: str, value: object, row: Row) -> TypedValue | None:
-        """Write the cells that one attribute fills; return what the spill keeps of it, if anything. Raises Undecodable.
+        """Write the cells that one attribute fills; return what the spill keeps of it. Raises UndecodableRecord.
 
         Nothing is redacted here.
         """

@@ -47,12 +47,12 @@ class DirectoryInUse(ConfigError):
 
 
 class LocalClickHouse:
-    """A ClickHouse server that lives and dies with this process. ``async with``, or ``start`` and ``stop``.
+    """A ClickHouse server that starts and ends with this process. ``async with``, or ``start`` and ``stop``.
 
     Bound to no event loop: it may be started under one and stopped under another. Port 0 means a free one, kept over
     restarts of this object. ``users`` (name to password) come beside ``default``, which has no password. With
-    ``secret`` no one but ``dyncdc`` is let in, by a password made up in the directory: whoever has an account on this
-    machine reaches the ports, and could read with the rights of this process.
+    ``secret`` no one but ``dyncdc`` is let in, by a password made up in the directory: any user of this machine
+    reaches the ports, and could read with the rights of this process.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class LocalClickHouse:
 
     @property
     def user(self) -> str:
-        """Whom to log in as."""
+        """The user to log in as."""
         return SOLE_USER if self.password else "default"
 
     @property
@@ -329,7 +329,7 @@ def _free_port() -> int:
 async def open_local(directory: Path, *, database: str = DEFAULT_DATABASE, own: bool = False) -> LocalClickHouse:
     """Attach to the server that runs on ``directory``, or start one. ``stop`` it in either case.
 
-    ``own``: never attach to one that ends with whoever started it; wait a while for a short command's to end.
+    ``own``: never attach to a server that ends with another process; wait a while for a short command's to end.
     Raises DirectoryInUse, ConfigError, FatalError.
     """
     server = LocalClickHouse(directory, database=database, secret=True)

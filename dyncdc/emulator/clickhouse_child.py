@@ -48,7 +48,7 @@ def load_engine() -> Any:
 
 
 class Engine:
-    """The server: it lives while its last statement reads from a pipe, and shuts down cleanly when that ends."""
+    """The server: it runs while its last statement reads from a pipe, and shuts down cleanly when that ends."""
 
     def __init__(self, module: Any, directory: Path) -> None:
         self._module = module

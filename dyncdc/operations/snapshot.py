@@ -28,7 +28,7 @@ class SnapshotRequest:
 async def accept_deletes(config: Config, table: str) -> SnapshotRequest:
     """Let the snapshot that waits for a word, or else a new one, mark as deleted all that the table does not hold.
 
-    The destination is the table's own from then on, whoever wrote it before. Raises ConfigError (also while another
+    The destination is the table's own from then on, even if another filled it. Raises ConfigError (also while another
     pipeline writes it), FatalError.
     """
     configured = _configured(config, table)

@@ -99,7 +99,7 @@ class ByteBudget:
         self.overshoot_bytes_total += max(0, self.held_bytes - self.capacity_bytes) - before
 
     def give_back(self, nbytes: int) -> None:
-        """Return ``nbytes`` and grant to whoever waits. Only for Reservation."""
+        """Return ``nbytes`` and grant waiting reservations. Only for Reservation."""
         self.held_bytes -= nbytes
         self._wake()
 

@@ -259,7 +259,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One step of a count: of ``live`` items a sweep would mark ``ghosts`` as deleted; ``upto`` as in ``Swept``."""
+    """One step of a count: of ``live`` items a sweep would mark ``orphans`` as deleted; ``upto`` as in ``Swept``."""
 
     live: int
     orphans: int
@@ -301,7 +301,7 @@ class Tombstones(Protocol):
         """How many tombstones are older than ``before``."""
 
     async def clean(self, table: str, before: int) -> int:
-        """Delete the keys of which nothing but deletes older than ``before`` counts; return how many they were.
+        """Delete keys whose only remaining rows are deletes older than ``before``; return how many keys.
 
         Idempotent; interrupted at any point, every deleted item stays deleted. Raises RetryableError, FatalError.
         """
@@ -317,7 +317,7 @@ class WatermarkStore(Protocol):
         """Append rows, all of them in one insert."""
 
     async def open_dead_letters(self) -> Collection[tuple[str, SourceId]]:
-        """Of which tables and sources dead letters are open; a record that names no table has table ""."""
+        """Tables and sources with open dead letters; a record that names no table has table ""."""
 
 
 class LimitStopStore(Protocol):

@@ -1,4 +1,4 @@
-"""replicate: one session of the pipeline, from loading the checkpoints to the last save.
+"""One session of the pipeline, from loading the checkpoints to the last save.
 
 Composes and nests (sink > checkpointer > writer > readers) and keeps the drain's deadline; decides nothing else.
 """
@@ -52,7 +52,7 @@ KEEP_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where everything that must last goes. All of it stays open until ``replicate`` has returned."""
+    """Where everything that must last goes. All of it stays open until ``run_session`` has returned."""
 
     sink: Sink
     checkpoints: CheckpointStore
@@ -210,14 +210,14 @@ class _Session:
             if coordinator.watermarks is not None:
                 await coordinator.watermarks.last()
             seen.cancel()
-        with suppress(RetryableError, TimeoutError):  # whoever comes next then waits until our row is old
+        with suppress(RetryableError, TimeoutError):  # the next process then waits until our row is old
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self._membership.leave()
 
     async def _work(self, coordinator: Coordinator, writer: Writer, deadline: asyncio.Timeout) -> None:
         async with asyncio.TaskGroup() as saving:
             saving.create_task(self._checkpointer.run(), name="checkpointer")
-            closing = saving.create_task(self._close_mended(), name="halts")
+            closing = saving.create_task(self._close_mended(), name="limit stops")
             async with asyncio.TaskGroup() as writing:
                 writing.create_task(writer.run(), name="writer")
                 evolving = self._destination.evolving
@@ -242,7 +242,7 @@ class _Session:
         await self._retry_checkpoints("beginning a session", self._take_epoch)
         if on_claimed is not None:
             await on_claimed(self._checkpointer.epoch)
-            # Whoever began meanwhile may not have seen what was noted; whoever begins from here on does.
+            # A session begun meanwhile may have missed what was noted; one that begins from here on sees it.
             await self._retry_checkpoints("looking for a later session", self._claim.check)
         await self._membership.join(self._checkpointer.epoch)
 
@@ -275,7 +275,7 @@ class _Session:
         while halts is not None:
             halt = await self._mended.get()
             self._health.log_info("dead-letter limit passed", limit=halt.limit, table=halt.table)
-            await self._retry_checkpoints("closing a halt", partial(halts.close_limit_stop, halt))
+            await self._retry_checkpoints("closing a limit stop", partial(halts.close_limit_stop, halt))
 
     def _limit(self, deadline: asyncio.Timeout) -> None:
         """Let the time begin in which readers leave, the writer drains and the last checkpoints are saved."""

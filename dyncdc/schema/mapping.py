@@ -74,7 +74,7 @@ def existing_table_spec(
 ) -> TableSpec:
     """Return the mapping to a table as it is: the configured columns, else its own, comments outranking names.
 
-    It may be unusable as it stands: ``refusals`` says so, and ``offered_statements`` what would complete it.
+    It may be unusable as it stands: ``incompatibilities`` says so, and ``offered_statements`` what would complete it.
     Metadata columns that the configuration does not name are found by the engine; those the table lacks are "".
     ``seen``: what items hold, for columns whose name may mean a place inside a map.
     """

@@ -37,7 +37,7 @@ _UNCLEAN = re.compile(r"[^A-Za-z0-9_]+")
 def column_name(path: tuple[str, ...], taken: Collection[str]) -> str:
     """Return a name that is not in ``taken``: the path joined by _, with a digest behind it where that is not safe.
 
-    A dot would make ClickHouse treat the column as part of a Nested structure, so only letters, digits and _ stay.
+    A dot would make ClickHouse treat the column as part of a Nested structure: only ASCII letters, digits and _ stay.
     None begins with _: ClickHouse has virtual columns of such names, more with each version, and a column of the same
     name as one may end the server with every SELECT *.
     """

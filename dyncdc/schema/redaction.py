@@ -59,7 +59,7 @@ class Redaction:
         return bool(self.exclude or self.mask)
 
     def apply(self, item: Mapping[str, object]) -> dict[str, object]:
-        """Return what is left of an item; the item itself stays as it is. Raises Undecodable for what is no value."""
+        """Return what is left of an item, which stays as it is. Raises UndecodableRecord for what is no value."""
         left = dict(item)
         for name, node in self._root.children.items():
             if name in left:

@@ -1,4 +1,4 @@
-"""What is kept of one column of a destination. Values only; ``mappings`` reads and writes them."""
+"""What is kept of one column of a destination. Values only; ``sinks/state/mappings`` reads and writes them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ ROWS_AT_ONCE: Final = 1000
 """Rows that are written before others have their turn."""
 
 MANY_PARTITIONS: Final = {"max_partitions_per_insert_block": 0}
-"""Whoever partitions by day gets a year's items in one statement, be it in the table or in the target of its view."""
+"""A table, or the target of its view, that is partitioned by day gets a year's items in one statement."""
 
 PAST_VIEWS: Final = {"materialized_views_ignore_errors": 1}
 

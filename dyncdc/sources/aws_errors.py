@@ -129,7 +129,7 @@ _CREDENTIALS_MISSING = (
     boto.RefreshWithMFAUnsupportedError,
 )
 _CREDENTIALS_NOT_GIVEN = (boto.CredentialRetrievalError, boto.MetadataRetrievalError, boto.TokenRetrievalError)
-"""Whoever gives credentials did not answer, or not well: a process, an instance's metadata, an identity provider."""
+"""The provider of credentials did not answer, or not well: a process, an instance's metadata, an identity provider."""
 
 MISCONFIGURED = (
     boto.ProfileNotFound,

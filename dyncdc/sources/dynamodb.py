@@ -183,7 +183,7 @@ class Tables:
     ) -> AsyncIterator[Sequence[Item]]:
         """Yield pages of the whole table, or of one segment; a page may be empty. The caller sets the pace.
 
-        ``patience`` makes the call for each page, and may repeat it.
+        ``startup_retry`` makes the call for each page, and may repeat it.
         """
         request: dict[str, Any] = {"TableName": table, "ConsistentRead": consistent}
         if page_items is not None:

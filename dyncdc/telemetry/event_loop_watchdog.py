@@ -1,4 +1,4 @@
-"""Loop watch: where the event loop stands still, told by a thread that needs neither the loop nor the interpreter."""
+"""Reports where the event loop stands still, from a thread that needs neither the loop nor the interpreter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOKS = 4
 async def watch_event_loop(seconds: float) -> None:
     """Write the stack of every thread to stderr, once, when the loop has not turned for ``seconds``. Until cancelled.
 
-    File, line and function of each frame, never a value. Whoever kills a process that hangs finds there why it hung.
+    File, line and function of each frame, never a value. They show why a process hung that was killed for it.
     Source: faulthandler.dump_traceback_later.
     """
     try:

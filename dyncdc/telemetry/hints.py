@@ -36,5 +36,5 @@ ADVICE: Final[Mapping[str, str]] = {
 
 
 def hint_for(task: str) -> str:
-    """Return the advice for a task of this name, "" for one of a kind that has none."""
+    """Return the hint for a task of this name, "" for a kind without one."""
     return ADVICE.get(task.partition(":")[0], "")

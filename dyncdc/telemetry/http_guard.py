@@ -1,4 +1,4 @@
-"""Guard: what clients of the HTTP server may take of the process. Whoever asks too much waits; replication does not."""
+"""Bounds what HTTP clients take of the process. A client that asks too much waits; replication does not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IDLE_SECONDS = 75.0
 
 ANSWERS_PER_SECOND = 50.0
 BURST_ANSWERS = 50
-"""An answer costs about half a millisecond: so they take some hundredths of a core at most, whoever asks."""
+"""An answer costs about half a millisecond: so clients take some hundredths of a core at most."""
 
 PROBES = frozenset(("/livez", "/healthz", "/readyz"))
 """Pages with turns of their own: who waits for them ends the process when they are late."""
@@ -56,7 +56,7 @@ class Connections:
         return len(self._open)
 
     def enter(self, one: Connection) -> None:
-        """Count one in. When there are too many, whoever has most of them loses the one that has waited longest."""
+        """Count one in. If there are too many, the client with the most loses the one that has waited longest."""
         self._open[one] = None
         if len(self._open) <= self._most:
             return

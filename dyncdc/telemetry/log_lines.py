@@ -1,4 +1,4 @@
-"""Lines: how log lines leave the process. Writing never raises and hardly waits: what cannot be written is counted."""
+"""How log lines leave the process. Writing never raises and hardly waits: what cannot be written is counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PIPE_BYTES = 4096
 """A pipe that has room takes so much without waiting. Source: pipe(7), PIPE_BUF."""
 
 WAIT_MILLISECONDS = 200
-"""How long a full pipe is waited for, once: whoever reads it may be slow. After that only when it has room."""
+"""How long a full pipe is waited for, once: its reader may be slow. After that only when it has room."""
 
 _FAILURES = (OSError, ValueError)
 """A full disk, a pipe that no one reads any more; a stream that was closed."""

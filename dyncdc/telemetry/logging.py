@@ -88,7 +88,7 @@ class LimitRepeats:
 class LimitForeignRepeats(logging.Filter):
     """The same for what libraries say. A filter, as the standard library's way of leaving a record out.
 
-    structlog's DropEvent is a BaseException, which would pass through the handler and end whoever has logged.
+    structlog's DropEvent is a BaseException, which would pass through the handler and end the task that logged.
     """
 
     def __init__(self, limiter: RepeatLimiter) -> None:

@@ -1,4 +1,4 @@
-"""Repeats: the same trouble is said at most once per interval, with the number of times it was left out."""
+"""Logs the same error at most once per interval, with the number of times it was left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 REPEAT_INTERVAL_SECONDS = 10.0
 _MOST_KEYS = 1000
-"""Bound of memory; more kinds of trouble at a time than this are said more often than needed, never lost."""
+"""Bound of memory; with more kinds of errors at a time some are logged too often, none is lost."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Progress: when every live task last moved, and what it waits for. Health is computed from ages, never from a flag."""
+"""Task health: when every live task last moved, and what it waits for. Computed from ages, never from a flag."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .hints import hint_for
 from .repeat_limiter import RepeatLimiter
 
 BUDGET = "budget"
-"""What a task waits for when others hold the memory: their trouble, not its own."""
+"""What a task waits for when others hold the memory: their fault, not its own."""
 
 STACK_FRAMES = 50
 
@@ -42,7 +42,7 @@ class TaskProgress:
     allowance_seconds: float = 0.0
     failure: str = ""
     runner: asyncio.Task[object] | None = None
-    """What runs it: whoever asks where it hangs looks at its stack."""
+    """What runs it: its stack shows where it hangs."""
     logged: bool = False
     trouble: Exception | None = None
     """Why it tries again, while it does."""
@@ -149,7 +149,7 @@ class TaskHealth:
     clock: Callable[[], float] = time.monotonic
     _tasks: dict[int, TaskProgress] = field(default_factory=dict)
     _named: dict[str, TaskProgress] = field(default_factory=dict)
-    """The newest of each name: thousands of shards may report trouble at the same time."""
+    """The newest of each name: thousands of shards may report errors at the same time."""
     _repeats: RepeatLimiter = field(init=False)
     _dead_letters: RepeatLimiter = field(init=False)
     _untold: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -268,7 +268,7 @@ class TaskHealth:
                 )
 
     def log_retry(self, task: str, error: Exception, pause_seconds: float | None) -> None:
-        """Log a task's trouble, at most once per interval. ``pause_seconds``: None when there is no next try."""
+        """Log a task's error, at most once per interval. ``pause_seconds``: None when there is no next try."""
         live = self._named.get(task)
         if live is not None:
             live.troubled(error)

@@ -1,4 +1,4 @@
-"""Merging: the metrics of several workers as those of one daemon. Works on the text, line by line; parses no labels.
+"""Merges the metrics of several workers into those of one daemon. Works on the text, line by line; parses no labels.
 
 All workers run the same code, so a series is written alike by each. Counters and histograms are sums, and stay sums
 over the death of a worker. What a gauge becomes depends on what it tells: see ``GAUGES``.

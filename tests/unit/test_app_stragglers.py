@@ -15,7 +15,7 @@ from dyncdc.pipeline.coordinator import root_cause
 async def beside_stragglers(work: asyncio.Task[None]) -> None:
     """As the daemon does it: until ``work`` ends."""
     async with asyncio.TaskGroup() as tasks:
-        watch = tasks.create_task(cancel_remaining_tasks(work), name="stragglers")
+        watch = tasks.create_task(cancel_remaining_tasks(work), name="cancellation")
         work.add_done_callback(lambda _: watch.cancel())
         await asyncio.wait({work})
 

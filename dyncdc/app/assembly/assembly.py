@@ -122,7 +122,7 @@ async def look_again(context: AppContext, one: Unusable, before: DyncdcError) ->
 
     try:
         found = await or_unusable(context, one.config, look)
-    except DyncdcError as error:  # whoever begins the next session would meet it: this table alone waits
+    except DyncdcError as error:  # the next session would meet it too: this table alone waits
         return error
     return found.error if isinstance(found, Unusable) else None
 

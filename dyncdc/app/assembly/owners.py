@@ -71,7 +71,7 @@ async def claim(context: AppContext, config: TableConfig) -> None:
 
 
 def owner_of(uuid: str, bindings: Sequence[Binding]) -> Binding | None:
-    """The newest word about a ClickHouse table: whoever wrote it last."""
+    """The binding that wrote a ClickHouse table last."""
     return max((row for row in bindings if row.target.uuid == uuid), key=lambda row: row.number, default=None)
 
 

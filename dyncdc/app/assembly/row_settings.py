@@ -188,7 +188,7 @@ def begin_of(since: float, *, clickhouse_now: float, stream_now: float, end: flo
 
 
 def name_troubles(health: TaskHealth, troubles: Mapping[str, str], tasks: AsyncExitStack) -> None:
-    """Let health name these troubles, by table, until ``tasks`` is closed."""
+    """Report these errors, by table, in health until ``tasks`` is closed."""
     for table, why in troubles.items():
         tasks.enter_context(health.task(f"mapping:{table}")).failed(why)
 

@@ -87,7 +87,7 @@ def snapshot_origin(
 ) -> ExportOrigin | ScanOrigin:
     """The AWS side of a table's snapshot (not ``none``); ``validate`` it before the first use.
 
-    ``division``: the members that share a scan's read capacity.
+    ``assignment``: the members that share a scan's read capacity.
     """
     options = table.snapshot
     if options.method == "scan":

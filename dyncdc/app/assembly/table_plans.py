@@ -1,4 +1,4 @@
-"""Destinations: how each configured table maps to its ClickHouse table, existing or to be made."""
+"""Table plans: how each configured table maps to its ClickHouse table, existing or to be made."""
 
 from __future__ import annotations
 
@@ -349,7 +349,7 @@ async def _prepared(context: AppContext, plan: TablePlanned) -> PreparedTable:
         raise TableGoneError(
             f"creating {plan.config.destination}: it is not there afterwards", hint="check the grants of the user"
         )
-    # Read back, so that what is inserted fits the table as it is, whoever made it.
+    # Read back, so that inserts fit the table as it is, even if another tool made it.
     spec = _spec_of(plan.config, plan.spec.keys, table, plan.seen)
     rows = await context.retry(lambda: has_rows(context.clickhouse, plan.config.destination))
     virtual = await context.retry(lambda: virtual_names(context.clickhouse, plan.config.destination))

@@ -27,8 +27,8 @@ def tune_allocator(budget_bytes: int) -> None:
     """Leave alone what the start has made, and do not give back to the system what the next answer will take again.
 
     The C library gives large buffers back at once, and the kernel clears every page of the next one: a fifteenth of the
-    CPU time of a record (measured). ``MALLOC_…`` in the environment, and what ``GLIBC_TUNABLES`` says of it, is left to
-    whoever set it; other C libraries than glibc have no such setting.
+    CPU time of a record (measured). ``MALLOC_…`` in the environment, and what ``GLIBC_TUNABLES`` says of it, is left
+    as the user set it; other C libraries than glibc have no such setting.
 
     Once in each session: what the session before has left behind is looked through first, or it would stay forever.
     """

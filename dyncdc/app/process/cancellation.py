@@ -1,6 +1,6 @@
-"""Stragglers: tasks that were asked to end and go on. A library that swallows a cancellation must not keep the process.
+"""Cancel tasks again that ignored a cancellation: a library that swallows one must not keep the process alive.
 
-Whoever waits for such a task waits forever: the daemon would neither work nor end, and look healthy.
+Waiting for such a task never ends: the daemon would neither work nor exit, and look healthy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = structlog.get_logger("dyncdc")
 
 
 async def cancel_remaining_tasks(main: asyncio.Task[None]) -> None:
-    """Cancel again, until cancelled, who was cancelled and is still there.
+    """Re-cancel tasks that ignored a cancellation, until this one is cancelled itself.
 
     ``main`` is left alone: it waits for the others, and what it does after that is not to be cut short.
     """

@@ -1,6 +1,6 @@
 """Signals into events: the first asks for a drain, the second cuts it short; SIGHUP asks for a reload.
 
-A worker hears of a stop from its supervisor, and perhaps from whoever signals a whole group of processes as well; so it
+A worker hears of a stop from its supervisor, and perhaps also from a signal to its whole process group; so it
 drains however often it is asked, and only SIGQUIT, which no one else sends, cuts it short.
 """
 

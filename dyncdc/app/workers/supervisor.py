@@ -47,7 +47,7 @@ from .watchdog import kill_unresponsive
 _log = structlog.get_logger("dyncdc")
 
 SUPERVISOR = "DYNCDC_SUPERVISOR"
-"""Environment variable of a worker: process id of whoever started it."""
+"""Environment variable of a worker: process id of its supervisor."""
 
 RUN_BEGAN = "DYNCDC_RUN_BEGAN"
 """Environment variable of a worker with ``--once``: when the run began, in seconds by ClickHouse's clock."""
@@ -111,7 +111,7 @@ async def run_workers(
 ) -> int:
     """Supervise until a signal, or with ``once`` until all workers are done; return the exit code.
 
-    ``division``: whose part the workers share. ``arguments``: of ``dyncdc run``, for each worker. ``read``: reads the
+    ``assignment``: whose part the workers share. ``arguments``: of ``dyncdc run``, for each worker. ``read``: reads the
     configuration again at SIGHUP. ``take_over``: the first start of a worker waits for no other process. Raises
     ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
     """

@@ -1,4 +1,4 @@
-"""The guard of a worker: kills one that does not answer any more, so that its supervisor starts it again.
+"""Watchdog of a worker: kills one that no longer answers, so that its supervisor starts it again.
 
 It asks for ``/livez`` only, which answers while the event loop turns: an outage of ClickHouse or AWS kills no one.
 """

@@ -121,9 +121,9 @@ class Fallback:
             return None
 
     def report(self, refused: int = -1) -> None:
-        """Tell of attributes without a column, in the order of their records: to those that come late fewer listen.
+        """Report attributes without a column, in the order of their records: late ones may find the collection full.
 
-        ``refused``: the record that takes the reference path after all, which tells of it itself, right after this.
+        ``refused``: the record that takes the reference path after all, which reports it itself, right after this.
         """
         for (table, number), kept in self._news.items():
             unmapped = self._tables[table].plan.unmapped

@@ -151,7 +151,7 @@ static int field_make(Field *field, PyObject *told, Py_ssize_t width, int part)
     return fields_make(&field->parts, parts, width, 1);
 }
 
-/* `part`: they are parts of a map, each of which fills a column. */
+/* `part`: they are parts of a map, and each fills a column. */
 static int fields_make(Fields *fields, PyObject *told, Py_ssize_t width, int part)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(told);

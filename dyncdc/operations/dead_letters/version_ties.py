@@ -1,4 +1,4 @@
-"""Ties: which rows to be written meet a row of the same key and version that stands already, or each other."""
+"""Version ties: which rows to be written meet a row of the same key and version that stands already, or each other."""
 
 from __future__ import annotations
 

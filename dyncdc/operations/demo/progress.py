@@ -1,4 +1,4 @@
-"""What the show knows: the daemon's own metrics and ClickHouse's row counts, nothing from the generator."""
+"""What the demo shows: the daemon's own metrics and ClickHouse's row counts, nothing from the generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to the show's ClickHouse over HTTP, as a user's own tool would ask them."""
+"""Queries of the demo's ClickHouse over HTTP, as a user's own tool would ask them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The show from the first table to the verdict: who does what when. Nothing is measured or drawn here."""
+"""The demo from the first table to the verdict: what happens when. Nothing is measured or drawn here."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class DemoOutcome:
 
 
 async def run_demo(options: DemoOptions, console: Console, report: Callable[[DemoOutcome], None]) -> DemoOutcome:
-    """Run the show on ``console``; ``report`` is called once with the outcome, and prints the last line.
+    """Run the demo on ``console``; ``report`` is called once with the outcome, and prints the last line.
 
     With ``keep`` it then waits to be cancelled. Raises ConfigError, FatalError.
     """

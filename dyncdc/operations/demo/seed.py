@@ -1,4 +1,4 @@
-"""The source side of the show: tables, stream, streaming destinations and bucket, as a user would have made them."""
+"""The source side of the demo: tables, stream, streaming destinations and bucket, as a user would have made them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything the show runs on: the local AWS, a ClickHouse, clients for both, and a configuration for the daemon."""
+"""Everything the demo runs on: the local AWS, a ClickHouse, clients for both, and a configuration for the daemon."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAEMON_LOG: Final = "daemon.log"
 REGION: Final = "us-east-1"
 CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo"}  # the local AWS takes any
 _FOREIGN: Final = ("AWS_", "DYNCDC_")
-"""Variables of the user's own setup that would lead the show, or the daemon, away from the local kit."""
+"""Variables of the user's own setup that would lead the demo, or the daemon, away from the local kit."""
 
 _CONFIG: Final = """\
 # Written by `dyncdc demo`: a complete configuration, against a local AWS and a local ClickHouse.
@@ -57,7 +57,7 @@ snapshot = {{ method = "export", bucket = "{bucket}", settle_seconds = 1 }}
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What is open while the show runs."""
+    """What is open while the demo runs."""
 
     directory: Path
     config_file: Path

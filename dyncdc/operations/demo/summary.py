@@ -1,4 +1,4 @@
-"""What the show says at its end: what was compared, a query with its answer, and where to look further."""
+"""What the demo prints at its end: what was compared, a query with its answer, and where to look further."""
 
 from __future__ import annotations
 

@@ -33,11 +33,11 @@ class Patience(Protocol):
     """Makes a call, and repeats it while its endpoint is away or too busy."""
 
     async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Return the answer. Raises what the call raises when patience ends."""
+        """Return the answer. Raises what the last attempt raises."""
 
 
 async def once(operation: Callable[[], Awaitable[T]]) -> T:
-    """No patience."""
+    """Try once."""
     return await operation()
 
 

@@ -66,7 +66,7 @@ class Checkpointer:
         self.looked_at = float("-inf")
         """Loop time at which the last look at other members' rows was begun."""
         self.watched: set[SourceId] = set()
-        """Sources of which it matters what other members have saved."""
+        """Sources for which saves of other members matter."""
         self._on_saved: list[Callable[[], None]] = []
         self._on_ended_elsewhere: list[Callable[[Collection[SourceId]], None]] = []
         self.still_alone: Callable[[], Awaitable[None]] = _nobody_else
@@ -146,7 +146,7 @@ class Checkpointer:
                 callback()
 
     def on_ended_elsewhere(self, callback: Callable[[Collection[SourceId]], None]) -> None:
-        """Call ``callback`` with the sources of which shards turn out to have been finished by other members."""
+        """Call ``callback`` with the sources whose shards other members have finished."""
         self._on_ended_elsewhere.append(callback)
 
     def saved(self, source: SourceId) -> Mapping[ShardId, Mark]:
@@ -258,7 +258,7 @@ class Checkpointer:
         await self._proving.prove(shards, self.epoch)
 
     async def check_durable(self) -> None:
-        """As ``still_ours``, of nothing but what was saved last; asks only after a new connection."""
+        """As ``check_ownership``, of nothing but what was saved last; asks only after a new connection."""
         await self._proving.prove_connection(self.epoch)
 
     def _rows(self, dirty: Sequence[tuple[ShardLedger, Mark]]) -> list[Checkpoint]:

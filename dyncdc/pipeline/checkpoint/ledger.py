@@ -102,7 +102,7 @@ class ShardLedger:
         """Register a chunk in read order. With no parts it settles as soon as all before it have.
 
         ``give_back`` gets the bytes of each part but the last, ``release`` is called with that. ``incomplete``: records
-        of the chunk are not among the parts. The frontier never passes it: whoever opens the shard next reads it again.
+        of the chunk are not among the parts. The frontier never passes it: the next reader of the shard reads it again.
         """
         if incomplete and not self.incomplete:  # once is enough, and what follows is made fewer
             self.incomplete, parts = True, parts + 1

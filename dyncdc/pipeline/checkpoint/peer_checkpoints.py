@@ -1,4 +1,4 @@
-"""Others: what the other members of the pipeline have saved, looked at often enough that no one waits for long."""
+"""Peer checkpoints: what other members of the pipeline have saved, read often enough that no one waits for long."""
 
 from __future__ import annotations
 

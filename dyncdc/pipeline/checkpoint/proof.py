@@ -1,4 +1,4 @@
-"""Proving: before anything more is saved, what was saved last is still there, on the server that took it.
+"""Durability proof: before anything more is saved, what was saved last is still there, on the server that took it.
 
 A server that was restored, or promoted, or lost power, answers like any other.
 """
@@ -64,7 +64,7 @@ class DurabilityProof:
             await self.prove((), epoch)
 
     async def _rolled_back(self) -> None:
-        """Raise WentBackError, once it is durable: no restart of the server tells whoever starts next. RetryableError.
+        """Raise WentBackError, once it is durable: no restart of the server tells the next process. RetryableError.
 
         Where the table for that is gone as well, the session that makes it again does this first.
         """

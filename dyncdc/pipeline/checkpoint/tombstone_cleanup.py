@@ -136,7 +136,7 @@ class TombstoneCleaner:
         are judged.
 
         The limit is durable before anything is deleted, and is kept: an export that is older comes too late from then
-        on. Whoever was faster than that is seen by the second look.
+        on. One that was faster is seen by the second look.
         """
         before = await self._before(cleaned)
         if before is None:

@@ -30,7 +30,7 @@ LAST_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class WatchedTable:
-    """One table. ``complete_until``: of its stream, as the follower says; ``delay``: seconds into that, as seen.
+    """One table. ``complete_until``: of its stream, as its reader reports it; ``delay``: seconds into that, as seen.
 
     ``destination_uuid``: what a snapshot must have been made for; None where there is no snapshot to wait for.
     """

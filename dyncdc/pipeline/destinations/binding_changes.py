@@ -1,4 +1,4 @@
-"""Targets: whether a table's changes still go where they went before, and what that costs when they did not.
+"""Binding changes: whether a table's changes still go where they went before, and what that costs when they did not.
 
 Coverage belongs to one DynamoDB table written into one ClickHouse table. Names can change hands, so both are known by
 what no one else can have. Pure decisions.

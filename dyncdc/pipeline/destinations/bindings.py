@@ -1,4 +1,4 @@
-"""The nouns of which table's changes go into which ClickHouse table, and the protocol of who keeps them."""
+"""Bindings: the ClickHouse table that each DynamoDB table is replicated to, and the protocol of their store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Target:
     """A DynamoDB table and the ClickHouse table that its rows go to.
 
     ``table`` and ``destination`` are names, which others can take over; ``table_id`` ("" if DynamoDB does not say) and
-    ``uuid`` are what cannot. ``hazards``: what the destination's definition held as it was found safe, see Standing.
+    ``uuid`` are what cannot. ``hazards``: what the definition held as it was found safe, see DestinationState.
     """
 
     table: str

@@ -1,4 +1,4 @@
-"""TargetWatch: whether every destination is still the ClickHouse table that was written, and holds what it held.
+"""Destination monitor: is every destination still the ClickHouse table that was written, holding what it held?
 
 A table exchanged for another ends the session; the next one begins with the table that stands there. What a table
 missed while another stood under its name, and rows that were taken out of it, become gaps: recovery decides.

@@ -1,4 +1,4 @@
-"""HistoryWatch: whether every history is still the ClickHouse table that was written, and holds what it held.
+"""History monitor: whether every history is still the ClickHouse table that was written, and holds what it held.
 
 Nothing brings changes back into a history: what is gone is written down with its time, and told, once.
 """
@@ -120,7 +120,7 @@ class HistoryMonitor:
         task.failed("; ".join(detached))
 
     async def _judge(self, standings: Mapping[str, DestinationState]) -> None:
-        """Write down what the histories hold, and tell of those that hold nothing any more of what they held."""
+        """Record what the histories hold, and report those that lost what they held."""
         for table, history in self._histories.items():
             standing, kept = standings[history], self._kept[table]
             if standing.blind or standing.uuid != kept.uuid:
@@ -147,7 +147,7 @@ class HistoryMonitor:
             reason=reason,
             hint="no snapshot brings them back: restore its rows from a backup, by INSERT",
         )
-        await self._save(self._row(row, standing))  # only now: whoever is killed in between tells of it again
+        await self._save(self._row(row, standing))  # only now: a process killed in between reports it again
 
     @staticmethod
     def _row(kept: KeptHistory, standing: DestinationState) -> KeptHistory:

@@ -202,7 +202,7 @@ def _of_hidden(before: RowSettings, now: RowSettings) -> Iterator[SettingChange]
 def _only_more(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:
     """Whether all columns are as they were, but for new ones that show what older rows hold in the spill.
 
-    Or that no one has listed: whoever adds a column to a table decides what older rows show there, by its DEFAULT.
+    Or that no one has listed: the DEFAULT of an added column decides what older rows show there.
     """
     added = {*now.columns} - {*before.columns}
     return {*before.columns} <= {*now.columns} and all(column[0] in {*shown, *now.beside} for column in added)

@@ -1,4 +1,4 @@
-"""Evolving: new attributes become columns. Decides which and when; how a column is added is the destination's business.
+"""New attributes become columns. Decides which and when; how a column is added is the destination's business.
 
 Never in the way of the rows: those are right at once, with the attribute in the spill. A column that cannot be added
 is told, and its attribute stays there.

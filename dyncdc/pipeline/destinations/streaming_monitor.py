@@ -1,4 +1,4 @@
-"""DestinationWatch: looks whether a table still sends its changes to the stream: silence looks like health.
+"""Streaming monitor: checks that a table still sends its changes to the stream: silence looks like health.
 
 It reads nothing and loads nothing: what was missed becomes a gap, and recovery decides.
 """
@@ -33,7 +33,7 @@ def monitor_seconds(tables: int) -> float:
 class StreamingMonitor:
     """One table's identity, and its streaming destination from when it was first seen ACTIVE, by whichever session.
 
-    The gap is durable as soon as the destination is seen off: whoever is restarted meanwhile finds it ACTIVE again, and
+    The gap is durable as soon as the destination is seen off: a process restarted meanwhile finds it ACTIVE again, and
     nothing else would tell.
     """
 

@@ -24,7 +24,7 @@ def alive(seen: Iterable[Member]) -> list[Member]:
 
 
 class Sightings:
-    """Who is alive, whatever the clocks say that their rows were dated by.
+    """Which members are alive, whatever clocks dated their rows.
 
     A row from the future does not get old: it is watched instead, and its member is alive while new ones come.
     """

@@ -142,7 +142,7 @@ class Membership:
         self._on_seen.append(callback)
 
     def live(self) -> list[Member]:
-        """Who is alive, this process included, as of the last look."""
+        """Members that are alive, this process included, as of the last look."""
         return self._sightings.alive(self._seen)
 
     def all_follow(self, tables: Collection[str]) -> bool:
@@ -191,8 +191,8 @@ class Membership:
     async def wait_until_alone(self) -> None:
         """Return when no member of another assignment is alive; what they had to save is saved by then.
 
-        Raises FatalError when one is. Who was killed cannot say that it has left: its row is watched until it is old.
-        Also when another process has taken over since the session before: a new epoch would take the place back.
+        Raises FatalError when one is. A killed member cannot say that it has left: its row is watched until it is old.
+        Also raises if another process took over since our last session: a new epoch would take the place back.
         """
         first: dict[tuple[int, int, int], float] = {}
         seen = await self._retry(self._members)

@@ -26,8 +26,8 @@ POLL_SECONDS = 1.0
 class Succession:
     """How this process takes the place of another one with the same pipeline name and member number.
 
-    ``is_gone``: tells of a process's mark whether it certainly runs no more. ``take_over``: do not wait for one that
-    lives. ``patient``: wait for its end, and do not refuse.
+    ``is_gone``: whether the process with this mark has certainly ended. ``take_over``: do not wait for one that
+    runs. ``waits``: wait for its end, and do not refuse.
     """
 
     process: Process = field(default_factory=Process)
@@ -61,7 +61,7 @@ def at_work(member: Member, session: Session) -> str:
 
 
 class Predecessor:
-    """Whoever is at work as the member that this process is to be."""
+    """The process at work as the member that this process is to be."""
 
     def __init__(
         self, assignment: Assignment, members: MemberStore, sessions: SessionStore, how: Succession, health: TaskHealth
@@ -78,8 +78,8 @@ class Predecessor:
 
         Who has ended in order is not waited for, nor who runs no more on this machine. Anybody else is, until not seen
         for ``LIVE_SECONDS``, and health shows it by ``task``. ``after``: the epoch of our session before. Raises
-        FatalError where there is no patience for that, and when who is at work has begun since that session: it has
-        taken our place, and who was replaced does not stand by.
+        FatalError if it may not wait for that, and if the other process began after that session: it has
+        taken our place, and a replaced process does not stand by.
         """
         waited = False
         while not self._how.take_over and (found := await self._find(after)):

@@ -32,7 +32,7 @@ def ready(
 
 
 def unread_parents(listed: Mapping[ShardId, Shard], known: Collection[ShardId]) -> dict[ShardId, ShardId]:
-    """Return shards that came and went between two looks at a stream, each with the child that tells of it.
+    """Return shards that came and went between two looks at a stream, each with the child that names it.
 
     ``known``: every shard that ever had a row. A shard that is new and whose parent is neither listed nor known had a
     parent that no one has read.

@@ -1,4 +1,4 @@
-"""Readers: the shard readers that run now. Starts one per shard and tells whoever asked when it ends or fails."""
+"""The running shard readers: starts one per shard and calls back when it ends or fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .shard_reader import Instruments, OnHole, ShardReader
 
 
 class ReaderPool:
-    """All running shard readers, stream and snapshot alike. Lives inside the task group of the coordinator."""
+    """All running shard readers, stream and snapshot alike. They run in the task group of the coordinator."""
 
     def __init__(self, instruments: Instruments, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
         self._instruments = instruments

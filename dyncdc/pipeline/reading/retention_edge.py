@@ -1,6 +1,6 @@
 """The edge of a stream's retention, seen from one shard that is read on. Pure decisions.
 
-Kinesis goes on at its horizon without a word when a position has expired. What tells is the time: whoever had read up
+Kinesis goes on at its horizon without a word when a position has expired. Only time shows it: a reader that had read up
 to an instant that is older than the retention when the answer came has not read what lay between.
 """
 

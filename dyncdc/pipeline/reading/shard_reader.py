@@ -1,4 +1,4 @@
-"""shard reader: the one loop that every shard runs, whatever it is: reserve, fetch, decode, track, put."""
+"""Shard reader: the one loop that every shard runs, whatever it is: reserve, fetch, decode, track, put."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class PollInterval:
 
 @dataclass(slots=True)
 class IdlePollLimiter:
-    """How many shards are read at the same time. Pumps count themselves in and out."""
+    """How many shards are read at the same time. Readers count themselves in and out."""
 
     shards: int = 0
 
@@ -266,7 +266,7 @@ class ShardReader:
     async def _read(
         self, after: Position, reservation: Reservation, alone: AsyncExitStack, task: TaskProgress
     ) -> tuple[RawChunk, list[Block], bool]:
-        """Fetch and decode, counted as under way: the writer does not hurry for bytes that are about to come free."""
+        """Fetch and decode, counted as under way: the writer does not flush early for bytes about to be freed."""
         self._instruments.writer.fetching += 1
         try:
             task.waiting_for("the source")

@@ -1,4 +1,4 @@
-"""StreamFollower: discovers the shards of one stream and has each read when its turn comes.
+"""Stream reader: discovers the shards of one stream and has each read when its turn comes.
 
 Parents before children, nothing skipped.
 """
@@ -131,7 +131,7 @@ class StreamReader:
                 self._release()
                 if self.held.is_set():
                     await self._recovery.checkpointed(self.source.id)
-                if not backoff.failures:  # who is not told of shards does not move, however often it asks
+                if not backoff.failures:  # without an answer about shards nothing moves, however often it asks
                     task.moved()
                 task.waiting_for("the next list of shards", for_seconds=pause_seconds)
                 try:
@@ -181,7 +181,7 @@ class StreamReader:
         }
 
     def _unread_parents(self, known: Collection[ShardId]) -> dict[ShardId, ShardId]:
-        """Shards that came and went unread. Who owns a child that tells of it notices."""
+        """Shards that came and went unread. The owner of a child that names one notices."""
         others = {shard.id for shard in self._listed.values() if not self._owns(shard)}
         return unread_parents(self._listed, {*known, *others})
 
@@ -226,7 +226,7 @@ class StreamReader:
         if known:  # else the source was never held before, and nothing of it is missed
             latest = max((mark.read_until for mark in self._checkpointer.saved(self.source.id).values()), default=0.0)
             for shard, child in self._unread_parents(known).items():
-                reason = f"it came and went unread; its child {child} tells of it"
+                reason = f"it came and went unread; its child {child} names it"
                 lost[shard] = LostPosition(shard, Mark(HORIZON, latest), reason)
         return list(lost.values())
 
@@ -272,7 +272,7 @@ class StreamReader:
     def _follow(self, but: Collection[ShardId] = ()) -> None:
         """Give every listed shard its row. A fresh source starts as configured, all else at the horizon.
 
-        ``but``: shards that tell of a loss get theirs only after the loss is written down, or it would be forgotten.
+        ``but``: shards that reveal a loss get theirs only after the loss is recorded, or it would be forgotten.
         """
         saved = self._checkpointer.saved(self.source.id)
         finished = self._checkpointer.finished(self.source.id)
@@ -377,7 +377,7 @@ class StreamReader:
         return saved.read_until if saved.read_until > first else None
 
     def shard_readers(self) -> list[ShardReader]:
-        """Pumps of this stream that run now."""
+        """Running readers of this stream."""
         return [
             shard_reader
             for (source, _), shard_reader in self._readers.shard_readers.items()

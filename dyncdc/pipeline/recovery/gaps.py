@@ -1,4 +1,4 @@
-"""Losses as gaps: what a lost position costs, and what no one has read when a session begins. Pure decisions."""
+"""Gaps: what a lost position costs, and what no one has read when a session begins. Pure decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recovery: what was lost, made durable and told before anything else happens, until a snapshot has made it good.
+"""Recovery: a loss is recorded and reported before anything else happens, until a snapshot has repaired it.
 
 It decides whether the pipeline may go on after a loss; it reads nothing and loads nothing.
 """
@@ -56,7 +56,7 @@ class Policy:
 
 
 class Recovery:
-    """Gaps and requests of one session. The loaders ask it what to do, the followers tell it what is lost."""
+    """Gaps and requests of one session. Loaders ask it what to do, stream readers report what is lost."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class Recovery:
         return max(mine, key=lambda request: (request.requested_at, request.id), default=None)
 
     def wanted(self, table: str) -> asyncio.Event:
-        """Set whenever there may be a reason for another snapshot of a table; whoever looks clears it."""
+        """Set whenever there may be a reason for another snapshot of a table; the waiter clears it."""
         return self._wanted.setdefault(table, asyncio.Event())
 
     async def completed(self, snapshot: Snapshot) -> None:
@@ -334,6 +334,6 @@ class Recovery:
             self._metrics.retry("recovery", error)
             self._health.log_retry("recovery", error, pause_seconds)
 
-        with self._health.task("recovery") as task:  # health sees it, whoever waits for it
+        with self._health.task("recovery") as task:  # health shows it, whichever task waits for it
             task.waiting_for("ClickHouse to show or take gaps and requests")
             return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

@@ -74,12 +74,12 @@ class Rewind:
         )
 
     def acknowledged_before(self, saved_at: float) -> bool:
-        """Whether what a server acknowledged then may be lost, whoever was told."""
+        """Whether what a server acknowledged then, to any client, may be lost."""
         before = self.durable_until < saved_at < self.server.started_at
         return before or any(one.acknowledged_before(saved_at) for one in self.others)
 
     def overtakes(self, row: Checkpoint) -> bool:
-        """Whether a shard is read again from before this row, and whoever reads it has not saved anything since."""
+        """Whether a shard is read again from before this row, and its reader has saved nothing since."""
         if any(one.overtakes(row) for one in self.others):
             return True
         return (row.source, row.shard) in self.marks and is_before(row, self.server)

@@ -1,4 +1,4 @@
-"""Exporting: from a snapshot's first row to an export that can be read. Waits for coverage, asks once, follows up."""
+"""Export: from a snapshot's first row to an export that can be read. Waits for coverage, asks once, follows up."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class SnapshotExport:
         )
 
     async def _too_old(self, export_time: float) -> bool:
-        """Whether an export may show items of which not even the tombstone is left. Its time is exact to a minute."""
+        """Whether an export may show items whose tombstones are already deleted. Its time is exact to a minute."""
         oldest = export_time - max(self._plan.margin_seconds, EXPORT_FUZZ_SECONDS)
         return oldest * 1_000_000 < await self._journal.retry(self._plan.cleaned_before)
 
@@ -165,7 +165,7 @@ class SnapshotExport:
                 hint="ask for a snapshot once more",
             )
         await self._journal.save(snapshot)
-        # Behind the save: whoever cleans up looks for unfinished snapshots once more after raising the limit.
+        # Behind the save: the cleaner looks for unfinished snapshots once more after raising the limit.
         if await self._too_old(export.export_time):
             await self._journal.save(replace(snapshot, state="failed"))
             raise CorruptSnapshotError(self._comes_too_late, hint="ask for a snapshot once more")

@@ -1,4 +1,4 @@
-"""Loading: reads this member's files of one snapshot, and tells how far all members are. Decides nothing about it."""
+"""Load: reads this member's files of one snapshot, and reports how far all members are. Decides nothing about it."""
 
 from __future__ import annotations
 

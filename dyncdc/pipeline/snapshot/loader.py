@@ -1,7 +1,7 @@
 """SnapshotLoader: loads one table, and again when that is wanted, one snapshot after the other.
 
 Every step is durable before the next. Which snapshot is wanted is decided in ``choice``. In member 0 only; what the
-others do is in ``shares``.
+others do is in ``member_loader``.
 """
 
 from __future__ import annotations

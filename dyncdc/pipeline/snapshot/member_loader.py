@@ -1,4 +1,4 @@
-"""SnapshotShare: a member's part in the snapshots that member 0 begins. It follows their states and writes none."""
+"""Loads a member's part of the snapshots that member 0 begins. It follows their states and writes none."""
 
 from __future__ import annotations
 

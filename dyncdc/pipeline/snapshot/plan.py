@@ -141,7 +141,7 @@ class Journal:
     async def call_aws(self, operation: Callable[[], Awaitable[T]], task: TaskProgress) -> T:
         """Ask AWS, and ask again while it refuses: the bucket or the permission of one table must not end the others.
 
-        Health names what is refused. Raises ConfigError and FatalError at once where no one is patient (``--once``),
+        Health names what is refused. Raises ConfigError and FatalError at once where it may not wait (``--once``),
         and for what no answer of AWS has caused.
         """
         while True:

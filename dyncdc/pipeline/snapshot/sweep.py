@@ -1,4 +1,4 @@
-"""Sweeping: the end of a later snapshot, when what it does not hold counts as deleted. Never before its last file."""
+"""Sweep: marks rows missing from a re-snapshot as deleted. Never before its last file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diversion: how much may go to the dead letters before that is a fault of the setup and not of the data. Pure.
+"""How many records may become dead letters before the setup is at fault and not the data. Pure.
 
 Asked before anything is handed over, so past a limit nothing more is diverted. What stopped a session is kept, as
 a ``LimitStop``: the next session counts from nothing, but stops at the same record with the same words, until that

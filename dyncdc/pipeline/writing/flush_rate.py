@@ -21,7 +21,7 @@ class FlushAllowance:
 
     @classmethod
     def exactly(cls, age_seconds: float) -> FlushAllowance:
-        """Nothing saved up and nothing owed: for crowds of tables."""
+        """Nothing saved up and nothing owed: for many tables."""
         return cls(age_seconds, most=1.0, enough=1.0, owed=0.0)
 
 
@@ -62,7 +62,7 @@ ALL_TABLES = FlushAllowance(
 tables: those that are flushed at once are never open at the same time."""
 
 OLDEST_SECONDS = 10.0
-"""A batch of a crowd waits no longer than this, unless ``max_age_seconds`` is more."""
+"""A batch of one table among many waits no longer than this, unless ``max_age_seconds`` is more."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Slots: how many inserts are under way at a time. Slow tables have slots of their own: no one waits for them."""
+"""Insert slots: how many inserts run at a time. Slow tables have slots of their own: no one waits for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Burial: rows that ClickHouse refuses become dead letters that hold the records they were made of.
+"""Rows that ClickHouse rejects become dead letters that hold the records they were made of.
 
 The record itself is long gone by then, so it is read again from its source: docs/decisions tells why.
 """
@@ -38,7 +38,7 @@ class DeadLetterSource(Protocol):
     """Makes the dead letter of a row that ClickHouse refuses."""
 
     def name(self, row: RejectedRow) -> DeadLetter:
-        """Say what the dead letter will say: of which table it is, and why. The ordinal means nothing."""
+        """Return table and reason of the dead letter to be. The ordinal means nothing."""
 
     def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
         """Return the dead letter. ``record``: what the row was made of, None where it cannot be had any more."""

@@ -121,7 +121,7 @@ class Writer:
         self._wake.set()
 
     async def wait_for_capacity(self, tables: Collection[str]) -> None:
-        """Wait until ``has_room``."""
+        """Wait until ``has_capacity``."""
         while not self.has_capacity(tables):
             self._eased.clear()
             await self._eased.wait()
@@ -179,7 +179,7 @@ class Writer:
         return due
 
     def _ripe_at(self, batch: OpenBatch) -> float:
-        """When a batch is old enough: one age after it was opened, or as soon as its table's cadence allows."""
+        """When a batch is old enough: one age after it was opened, or as soon as its table's flush rate allows."""
         if batch.flush_requested:
             return -inf
         return min(batch.due_at, batch.opened + self._cadences.age_seconds(len(self._open)))

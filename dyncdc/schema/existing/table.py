@@ -1,4 +1,4 @@
-"""An existing table, as the server describes it. Values only: ``tables`` reads them."""
+"""An existing table, as the server describes it. Values only: ``sinks/tables/introspection`` reads them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ExistingTable:
     columns: tuple[ExistingColumn, ...]
     create_query: str = ""
     stored: Mapping[str, StoredColumn] = field(default_factory=dict)
-    """What is kept of its mapping by column: see ``mappings``."""
+    """What is kept of its mapping by column: see ``stored_mapping``."""
 
     @property
     def hazards(self) -> Hazards:

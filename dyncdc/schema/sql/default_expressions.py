@@ -254,7 +254,7 @@ def _moment(node: TypeNode, x: str) -> str:
 
 
 def _json_text(raw: str, tag: str) -> str:
-    """Plain JSON text of a typed value, as ``attributes.plain_text`` writes it; NULL where that is not sure.
+    """Plain JSON text of a typed value, as ``dynamodb_values.plain_text`` writes it; NULL where that is not sure.
 
     There are no recursive expressions, so the types are taken off from the inside out, scalars first, then one level of
     maps and lists a step. What is done has control characters for its brackets: raw JSON has none, and so no key of a

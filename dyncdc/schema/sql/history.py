@@ -91,7 +91,7 @@ def _plain(kind: str) -> str:
 def vanished(spec: TableSpec, version: int, orphan_rows: str) -> str:
     """Return the statement that adds items which a snapshot of ``version`` (microseconds) does not hold any more.
 
-    ``ghosts``: FROM and WHERE over the destination. Who deleted them, and when exactly, no one knows.
+    ``orphan_rows``: FROM and WHERE over the destination. Who deleted them, and when exactly, no one knows.
     """
     keys = [key.name for key in history_keys(spec)]
     values = {

@@ -21,7 +21,7 @@ _NULL: TypedValue = {"NULL": True}
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An item as its row tells it. ``ambiguous``: attributes of which the row does not tell everything."""
+    """An item as its row shows it. ``ambiguous``: attributes that the row does not show completely."""
 
     item: Item
     ambiguous: frozenset[str]
@@ -77,7 +77,7 @@ class RowRenderer:
 
         What the table leaves out or masks is left out of, or masked in, the source item first.
 
-        Raises Undecodable when the source item holds something that DynamoDB does not have.
+        Raises UndecodableRecord when the source item holds something that DynamoDB does not have.
         """
         source = self._redaction.apply(source)
         if not self._has_spill:

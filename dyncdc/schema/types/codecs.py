@@ -42,7 +42,7 @@ class Codec:
         return self.node.nullable
 
     def encode(self, value: object) -> bytes | None:
-        """Return the cell of a typed value, None if it does not fit. Raises Undecodable for what is no value."""
+        """Return the cell of a typed value, None if it does not fit. Raises UndecodableRecord for what is no value."""
         tag, payload = unpack(value)
         if tag == "NULL":
             return NULL_CELL if null(payload) and self.nullable else None

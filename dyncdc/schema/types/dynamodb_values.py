@@ -42,7 +42,7 @@ def bad_value(detail: str) -> UndecodableRecord:
 
 
 def unpack(value: object) -> tuple[str, object]:
-    """Split a typed value into its type and payload. Raises Undecodable unless there is exactly one type."""
+    """Split a typed value into its type and payload. Raises UndecodableRecord unless there is exactly one type."""
     if type(value) is dict and len(value) == 1:
         for tag, payload in value.items():
             return tag, payload
@@ -50,7 +50,7 @@ def unpack(value: object) -> tuple[str, object]:
 
 
 def canonical_number(payload: object) -> str:
-    """Return the canonical text of an N payload. Raises Undecodable when it is no number or out of DynamoDB's range."""
+    """Return the canonical text of an N payload. Raises UndecodableRecord unless it is a number in DynamoDB's range."""
     if type(payload) is not str:
         raise bad_value("an N value is not text")
     if len(payload) <= MAX_DIGITS and _PLAIN_NUMBER(payload):
@@ -83,12 +83,12 @@ def _plain_notation(digits: str, exponent: int) -> str:
 
 
 def canonical_base64(payload: object) -> str:
-    """Return the padded standard base64 of a B payload. Raises Undecodable when it is not base64."""
+    """Return the padded standard base64 of a B payload. Raises UndecodableRecord when it is not base64."""
     return binascii.b2a_base64(binary(payload), newline=False).decode()
 
 
 def binary(payload: object) -> bytes:
-    """Return the bytes of a B payload. Raises Undecodable when it is not padded standard base64."""
+    """Return the bytes of a B payload. Raises UndecodableRecord when it is not padded standard base64."""
     if type(payload) is not str:
         raise bad_value("a B value is not text")
     try:
@@ -98,35 +98,35 @@ def binary(payload: object) -> bytes:
 
 
 def text(payload: object) -> str:
-    """Return an S payload. Raises Undecodable when it is not text."""
+    """Return an S payload. Raises UndecodableRecord when it is not text."""
     if type(payload) is not str:
         raise bad_value("an S value is not text")
     return payload
 
 
 def boolean(payload: object) -> bool:
-    """Return a BOOL payload. Raises Undecodable when it is not a boolean."""
+    """Return a BOOL payload. Raises UndecodableRecord when it is not a boolean."""
     if type(payload) is not bool:
         raise bad_value("a BOOL value is not a boolean")
     return payload
 
 
 def null(payload: object) -> bool:
-    """Return a NULL payload, which is always true. Raises Undecodable otherwise."""
+    """Return a NULL payload, which is always true. Raises UndecodableRecord otherwise."""
     if payload is not True:
         raise bad_value("a NULL value is not true")
     return True
 
 
 def elements(payload: object) -> list[object]:
-    """Return the payload of an L or of a set. Raises Undecodable when it is not a list."""
+    """Return the payload of an L or of a set. Raises UndecodableRecord when it is not a list."""
     if type(payload) is not list:
         raise bad_value("a list or set is not a JSON array")
     return payload
 
 
 def entries(payload: object) -> dict[str, object]:
-    """Return the payload of an M. Raises Undecodable when it is not an object."""
+    """Return the payload of an M. Raises UndecodableRecord when it is not an object."""
     if type(payload) is not dict:
         raise bad_value("an M value is not a JSON object")
     return payload
@@ -161,7 +161,7 @@ _SCALARS: Final[Mapping[str, Callable[[object], object]]] = {
 
 
 def canonical(value: object, depth: int = 0) -> TypedValue:
-    """Return the canonical form of a typed value. Raises Undecodable for what is not one, or nests too deep."""
+    """Return the canonical form of a typed value. Raises UndecodableRecord for what is not one, or nests too deep."""
     tag, payload = unpack(value)
     scalar = _SCALARS.get(tag)
     if scalar is not None:
@@ -176,7 +176,7 @@ def canonical(value: object, depth: int = 0) -> TypedValue:
 
 
 def canonical_item(item: Mapping[str, object]) -> Item:
-    """Return an item with every value canonical: what equality of items means. Raises Undecodable."""
+    """Return an item with every value canonical: what equality of items means. Raises UndecodableRecord."""
     return {name: canonical(value) for name, value in item.items()}
 
 

@@ -1,7 +1,7 @@
 """String columns that hold something else than their type suggests: DynamoDB's typed JSON, or the raw bytes of B.
 
 Raw bytes travel as the bytes of a JSON text that need not be UTF-8: ClickHouse takes them as they are (measured on
-26.9), and whoever parses such a cell must use ``load_cells``.
+26.9), and only ``load_cells`` parses such a cell.
 """
 
 from __future__ import annotations

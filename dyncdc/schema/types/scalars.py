@@ -20,7 +20,7 @@ from .dynamodb_values import boolean, canonical_base64, canonical_number, plain_
 from .reject_reasons import UndecodableRecord
 
 Encoder = Callable[[object], "bytes | None"]
-"""From the payload of one DynamoDB type to a cell, None when it does not fit. Raises Undecodable for a bad payload."""
+"""From the payload of a DynamoDB type to a cell, None if it does not fit. Raises UndecodableRecord for a bad one."""
 
 Encoders = Mapping[str, Encoder]
 """By DynamoDB type."""

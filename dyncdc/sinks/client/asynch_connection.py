@@ -4,7 +4,7 @@ What it changes, and why (asynch 0.4, each measured):
 
 - A statement goes to the socket in pieces. As one text it is copied four times, eleven times with one emoji in it.
 - No ``wait_for``, which asynch has around every step of a connect: it swallows a cancellation that comes just as the
-  step is done (Python 3.11). Who was cancelled then goes on forever, and so does whoever waits for its end; a time
+  step is done (Python 3.11). The task then runs on without limit, and so does a task that awaits it; a time
   limit that is swallowed limits nothing.
 - No PING before each query: 1.5 ms each, and a ``wait_for`` as well.
 - It knows no client certificates.

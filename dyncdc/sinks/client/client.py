@@ -36,7 +36,7 @@ class ClickHouse:
 
     Every call raises RetryableError when the server cannot be reached or does not answer within ``timeout_seconds``
     (the statement may then have been executed), LoginRefused (an AccessDeniedError) when it refuses us, and otherwise
-    what ``codes.ACTIONS`` says. Cancelling a call drops its connection and nothing else. Making one raises ConfigError
+    what ``error_codes.ACTIONS`` says. Cancelling a call drops only its connection. Making one raises ConfigError
     for ``certificates`` that cannot be used. ``password`` is asked at each connect, instead of the one in ``url``; it
     may raise RetryableError.
     """

@@ -132,7 +132,7 @@ _REJECTED: Final = {
     691: "UNKNOWN_ELEMENT_OF_ENUM",
 }
 
-_DOUBTFUL: Final = {  # a function that chokes on a value answers these, and so does a server in trouble
+_DOUBTFUL: Final = {  # a function that chokes on a value answers these, and so does a failing server
     3: "UNEXPECTED_END_OF_FILE",
     32: "ATTEMPT_TO_READ_AFTER_EOF",
     49: "LOGICAL_ERROR",

@@ -225,7 +225,7 @@ class ClickHouseCheckpoints:
         await append_rows(self._clickhouse, ROLLBACKS, [row], "noting that ClickHouse went back")
 
     async def rollbacks(self) -> Sequence[Rollback]:
-        """Those of the days of which past marks are kept, the oldest first."""
+        """Those of the days for which past marks are kept, oldest first."""
         await catch_up(self._clickhouse, ROLLBACKS)
         rows = await self._clickhouse.fetch(
             f"SELECT DISTINCT member, toUnixTimestamp64Micro(noticed_at) AS at FROM {ROLLBACKS}"

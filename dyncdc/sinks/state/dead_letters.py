@@ -93,7 +93,7 @@ class ClickHouseDeadLetters:
     async def count_by_reason(self) -> list[tuple[str, str, str, int, float]]:
         """Open dead letters by table, reason and column: how many, and when the newest came (seconds); most first.
 
-        Read again only where the table has changed since: whoever looks at the status page asks every few seconds.
+        Read again only where the table has changed since: an open status page asks every few seconds.
         """
         size = await size_of(self._clickhouse, DEAD_LETTERS)
         if size is not None and size == self._counted_size:

@@ -49,7 +49,7 @@ class ClickHouseDestinations:
         blind = False
         try:
             rows = await self._standing(names, _PARTS.format(names=names))
-        except AccessDeniedError:  # a user of an earlier version, who was not asked for system.parts
+        except AccessDeniedError:  # a user made for an earlier version has no grant on system.parts
             rows, blind = await self._standing(names, _NO_PARTS), True
         found: dict[str, DestinationState] = {}
         partitions: dict[str, dict[str, Partition]] = {}

@@ -15,7 +15,7 @@ from .tables import HISTORIES
 
 
 class ClickHouseHistories:
-    """The histories of one pipeline. Implements ``history_watch.HistoryStore``."""
+    """The histories of one pipeline. Implements ``history_monitor.HistoryStore``."""
 
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse

@@ -1,4 +1,4 @@
-"""``dyncdc_sessions`` in ClickHouse: which epoch belongs to which session of which process."""
+"""``dyncdc_sessions`` in ClickHouse: the session and process that each epoch belongs to."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ _STATEMENTS: Final = (
   errors String, seen_at DateTime64(6, 'UTC') DEFAULT now64(6)
 ) ENGINE = ReplacingMergeTree(seen_at) ORDER BY (pipeline, members, member, epoch)
 TTL toDateTime(seen_at) + INTERVAL 30 DAY""",
-    # Which epoch belongs to which session of which process: written before the session does anything, so that no epoch
+    # The session and process that each epoch belongs to: written before the session does anything, so that no epoch
     # is taken twice, whatever the clocks do. Two that took the same one differ in their id.
     f"""CREATE TABLE IF NOT EXISTS {SESSIONS} (
   pipeline String, member UInt32, members UInt32, epoch UInt64, id String, host String, process String,

@@ -1,4 +1,4 @@
-"""Space: no ALTER on a full disk. ClickHouse accepts one there, writes an empty definition, and cannot start again.
+"""Disk space: no ALTER on a full disk. ClickHouse accepts one, writes an empty definition, and cannot start again.
 
 Measured with 24.8, 25.8 and 26.9: INSERT and CREATE are refused cleanly (243), ADD COLUMN and COMMENT COLUMN are not.
 """

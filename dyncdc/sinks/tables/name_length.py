@@ -31,7 +31,7 @@ async def refuse_long_names(clickhouse: ClickHouse, names: Mapping[str, str]) ->
     ((limit,),) = await clickhouse.fetch(f"SELECT {_LIMIT}(currentDatabase())", doing=doing)
     return (
         Incompatibility(
-            f"{name} would be a file's name of {stored_length(name)} characters, of which ClickHouse takes {limit}",
+            f"{name} would be a file name of {stored_length(name)} characters; ClickHouse takes {limit} at most",
             f"give {key} a shorter name",
         )
         for name, key in names.items()
@@ -40,7 +40,7 @@ async def refuse_long_names(clickhouse: ClickHouse, names: Mapping[str, str]) ->
 
 
 def stored_length(name: str) -> int:
-    """Length of a name on disk: of each byte that is no dead letter of ASCII, digit or underscore, %XX.
+    """Length of a name on disk: %XX for each byte that is no ASCII letter, digit or underscore.
 
     Source: ClickHouse, escapeForFileName.
     """

@@ -43,7 +43,7 @@ class _Key:
 
 
 class ClickHouseOrphanRows:
-    """Implements ``ports.Ghosts``. ``specs``: by DynamoDB's name, as the tables are now."""
+    """Implements ``ports.OrphanRows``. ``specs``: by DynamoDB's name, as the tables are now."""
 
     def __init__(
         self, clickhouse: ClickHouse, pipeline: str, specs: Mapping[str, TableSpec], *, range_rows: int = RANGE_ROWS

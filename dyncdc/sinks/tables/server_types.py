@@ -33,7 +33,7 @@ async def with_server_types(clickhouse: ClickHouse, config: TableConfig) -> Tabl
     kinds = list(dict.fromkeys(column.type for column in config.column_list))
     try:
         spelled = dict(zip(kinds, await _spelled(clickhouse, kinds, doing), strict=True))
-    except RefusedStatementError:  # of which column, only one by one tells
+    except RefusedStatementError:  # only one by one shows which column it is
         spelled = {}
         for column in config.column_list:
             one = f"{doing}, column {column.column!r} of type {column.type!r}"

@@ -1,4 +1,4 @@
-"""What the rows of a destination hold of one attribute in the spill: how many values of which type, and which fit."""
+"""What the spill of a destination holds of one attribute: how many values of each type, and which fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLE_VALUES = 10_000
 
 
 async def spilled_types(clickhouse: ClickHouse, spec: TableSpec, path: tuple[str, ...]) -> Mapping[str, int]:
-    """Return how many items have a value of which DynamoDB type there. Reads the whole spill column once."""
+    """Return how many items have a value there, by DynamoDB type. Reads the whole spill column once."""
     tag = f"JSONExtractKeys({place_in_spill(path, spec.spill_column)})[1]"
     rows = await clickhouse.fetch(
         f"SELECT {tag} AS tag, count() FROM {_items(spec)} GROUP BY tag HAVING tag != '' ORDER BY 2 DESC, 1",

@@ -117,7 +117,7 @@ class Slice:
     def deleted_keys(self) -> str:
         """Return the query for keys whose newest row is a delete older than the limit.
 
-        Where rows of one version disagree, the one that lives may be what a reader sees: then the key stays.
+        Where rows of one version disagree, the live one may be what a query returns: then the key stays.
         """
         spec = self.spec
         version, deleted = quote_name(spec.version_column), quote_name(spec.deleted_column)

@@ -27,7 +27,7 @@ WAIT_MOST_SECONDS = 10.0
 """A segment that has not had its turn by then says so, that a slow budget is not taken for a stuck task."""
 
 LOOK_AGAIN_SECONDS = 0.1
-"""Whoever waits looks this often: what others give back counts at once."""
+"""Waiting segments look this often: what others give back counts at once."""
 
 HALVED_AT_MOST_EVERY_SECONDS = 1.0
 SLOWEST_SHARE = 1 / 64

@@ -1,4 +1,4 @@
-"""Troubles: the recent warnings and errors of the log, each kind once, with how often it came. Bounded.
+"""The recent warnings and errors of the log, each kind once, with how often it came. Bounded.
 
 Logs hold no values, keys or credentials, so neither does this.
 """

@@ -1,4 +1,4 @@
-"""Activity: rows per second of the last minutes, for the configured tables. Bounded, and sampled, never per record."""
+"""Throughput: rows per second of the last minutes, for the configured tables. Bounded; sampled, never per record."""
 
 from __future__ import annotations
 

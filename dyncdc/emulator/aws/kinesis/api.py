@@ -1,4 +1,4 @@
-"""The operations of Kinesis on streams and shards: lists in pages, and resharding. Records: ``kinesis_records``."""
+"""The operations of Kinesis on streams and shards: lists in pages, and resharding. Records: ``records``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operations of Kinesis on records: put, iterators, GetRecords. Streams and shards: ``kinesis_api``."""
+"""The operations of Kinesis on records: put, iterators, GetRecords. Streams and shards: ``api``."""
 
 from __future__ import annotations
 
