@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig
@@ -23,31 +21,32 @@ from dyncdc.sinks.state.destinations import count_rows, read_bindings, write_bin
 from dyncdc.sinks.state.members import ClickHouseMembers
 from dyncdc.sinks.state.tables import DESTINATIONS, MEMBERS, SNAPSHOTS
 from dyncdc.sinks.tables.introspection import read_table
-
-if TYPE_CHECKING:
-    from .table_plans import TablePlanned
+from dyncdc.sources.dynamodb import TableDescription
 
 
-async def with_owner(context: AppContext, planned: TablePlanned, table: ExistingTable) -> TablePlanned:
+async def check_owner(
+    context: AppContext, config: TableConfig, source: TableDescription, table: ExistingTable
+) -> tuple[list[Incompatibility], list[str]]:
     """Refuse a destination that holds the rows of another table, or that another pipeline writes now.
 
-    Says what the first load does to rows that no one of us has written.
+    Also returns notes: what the first load does to rows that no one of us has written.
     """
     clickhouse, pipeline = context.clickhouse, context.config.pipeline
     present = await context.retry(lambda: present_tables(clickhouse, [DESTINATIONS, MEMBERS, SNAPSHOTS]))
     bindings = await context.retry(partial(read_bindings, clickhouse)) if DESTINATIONS in present else []
     owner = owner_of(table.uuid, bindings)
     if owner is not None:
-        refusal = await _refusal(context, planned, owner)
-        return replace(planned, refused=(*planned.refused, refusal)) if refusal is not None else planned
+        refusal = await _refusal(context, config.dynamodb, source.arn, owner)
+        return [refusal] if refusal is not None else [], []
     loaded = await context.retry(ClickHouseSnapshots(clickhouse, pipeline).load) if SNAPSHOTS in present else ()
     rows = await context.retry(lambda: count_rows(clickhouse, table.name))
-    if rows and _sweeps(planned) and not _is_loaded(table.uuid, loaded):
-        planned.notes.append(
-            f"{rows:,} rows are in it that dyncdc has not written: the first load marks those as deleted that"
-            f" {planned.config.dynamodb} does not hold"
-        )
-    return planned
+    if not rows or not _sweeps(config) or _is_loaded(table.uuid, loaded):
+        return [], []
+    note = (
+        f"{rows:,} rows are in it that dyncdc has not written: the first load marks those as deleted that"
+        f" {config.dynamodb} does not hold"
+    )
+    return [], [note]
 
 
 async def claim(context: AppContext, config: TableConfig) -> None:
@@ -86,9 +85,9 @@ async def is_alive(clickhouse: ClickHouse, pipeline: str) -> bool:
     return any(not one.left and abs(one.age_seconds) <= LIVE_SECONDS for one in members)
 
 
-async def _refusal(context: AppContext, planned: TablePlanned, owner: Binding) -> Incompatibility | None:
-    name, other, theirs = planned.config.dynamodb, owner.pipeline, owner.target.arn or owner.target.table
-    if not _is_of(name, planned.source.arn if planned.source is not None else "", owner):
+async def _refusal(context: AppContext, name: str, arn: str, owner: Binding) -> Incompatibility | None:
+    other, theirs = owner.pipeline, owner.target.arn or owner.target.table
+    if not _is_of(name, arn, owner):
         return Incompatibility(
             f"it holds the rows of DynamoDB table {theirs}, written by pipeline {other}",
             "give tables.clickhouse another name; or, if this table is to take its place, and all rows that it does not"
@@ -101,8 +100,8 @@ async def _refusal(context: AppContext, planned: TablePlanned, owner: Binding) -
     return None
 
 
-def _sweeps(planned: TablePlanned) -> bool:
-    return planned.config.snapshot.method != "none" and planned.spec.deletes != "ignore"
+def _sweeps(config: TableConfig) -> bool:
+    return config.snapshot.method != "none" and config.deletes != "ignore"
 
 
 def _is_loaded(uuid: str, snapshots: Sequence[Snapshot]) -> bool:

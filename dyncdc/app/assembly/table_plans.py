@@ -40,7 +40,7 @@ from dyncdc.sinks.tables.versions import incompatible_versions, made_by_others, 
 from dyncdc.sinks.tables.views import view_name, view_state
 from dyncdc.sources.dynamodb import TableDescription
 
-from .owners import with_owner
+from .owners import check_owner
 
 _log = structlog.get_logger("dyncdc")
 
@@ -133,7 +133,8 @@ async def plan_table(context: AppContext, config: TableConfig) -> TablePlanned:
         seen = await _seen(context, config, description.keys, existing)
         planned = _existing(config, description.keys, existing, context.cluster, seen)
         planned = await _with_versions(context, replace(planned, source=description), existing)
-        planned = await with_owner(context, planned, existing)
+        refused, notes = await check_owner(context, config, description, existing)
+        planned = replace(planned, refused=(*planned.refused, *refused), notes=[*planned.notes, *notes])
         planned = await _with_history(context, planned)
         return await _with_lengths(context, await _with_view(context, planned))
     version_type = await _version_type(context, config)

@@ -13,23 +13,25 @@ Operations are named as in AWS: GetRecords, BatchWriteItem, GetObject. A bad req
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 from aiohttp import web
 
-from .faults import BadFaultError
-from .settings import UnknownSettingError
+from dyncdc.emulator.aws.dynamodb.streaming import Streaming
 
-if TYPE_CHECKING:
-    from .server import Server
+from .faults import BadFaultError, Faults
+from .settings import Settings, UnknownSettingError
 
 PREFIX = "/_dyncdc"
 
 
-def add_routes(application: web.Application, server: Server) -> None:
-    """Add the control API to the application of ``server``."""
-    handlers = _Handlers(server)
+def add_routes(
+    application: web.Application, settings: Settings, faults: Faults, streaming: Streaming, sweep: Callable[[], int]
+) -> None:
+    """Add the control API. ``sweep`` deletes expired items and returns how many."""
+    handlers = _Handlers(settings, faults, streaming, sweep)
     application.router.add_get(f"{PREFIX}/health", handlers.health)
     application.router.add_get(f"{PREFIX}/settings", handlers.show_settings)
     application.router.add_post(f"{PREFIX}/settings", handlers.change_settings)
@@ -43,52 +45,55 @@ def add_routes(application: web.Application, server: Server) -> None:
 
 
 class _Handlers:
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, settings: Settings, faults: Faults, streaming: Streaming, sweep: Callable[[], int]) -> None:
+        self._settings = settings
+        self._faults = faults
+        self._streaming = streaming
+        self._sweep = sweep
 
     async def health(self, _request: web.Request) -> web.Response:
         return _answer({"status": "ok"})
 
     async def show_settings(self, _request: web.Request) -> web.Response:
-        return _answer(self._server.settings.as_dict())
+        return _answer(self._settings.as_dict())
 
     async def change_settings(self, request: web.Request) -> web.Response:
         try:
             changes = orjson.loads(await request.read())
-            self._server.settings.update(changes)
+            self._settings.update(changes)
         except (orjson.JSONDecodeError, UnknownSettingError) as error:
             return _answer({"error": str(error)}, 400)
         if "seed" in changes:
-            self._server.streaming.reseed()
-        return _answer(self._server.settings.as_dict())
+            self._streaming.reseed()
+        return _answer(self._settings.as_dict())
 
     async def show_faults(self, _request: web.Request) -> web.Response:
-        return _answer(self._server.faults.pending())
+        return _answer(self._faults.pending())
 
     async def add_faults(self, request: web.Request) -> web.Response:
         try:
-            self._server.faults.add(orjson.loads(await request.read()))
+            self._faults.add(orjson.loads(await request.read()))
         except (orjson.JSONDecodeError, BadFaultError) as error:
             return _answer({"error": str(error)}, 400)
-        return _answer(self._server.faults.pending())
+        return _answer(self._faults.pending())
 
     async def clear_faults(self, request: web.Request) -> web.Response:
-        self._server.faults.clear(request.query.get("operation"))
-        return _answer(self._server.faults.pending())
+        self._faults.clear(request.query.get("operation"))
+        return _answer(self._faults.pending())
 
     async def show_calls(self, _request: web.Request) -> web.Response:
-        return _answer(dict(self._server.faults.calls))
+        return _answer(dict(self._faults.calls))
 
     async def clear_calls(self, _request: web.Request) -> web.Response:
-        self._server.faults.calls.clear()
-        self._server.faults.injected.clear()
+        self._faults.calls.clear()
+        self._faults.injected.clear()
         return _answer({})
 
     async def show_injected(self, _request: web.Request) -> web.Response:
-        return _answer(dict(self._server.faults.injected))
+        return _answer(dict(self._faults.injected))
 
     async def sweep(self, _request: web.Request) -> web.Response:
-        return _answer({"expired": self._server.sweep()})
+        return _answer({"expired": self._sweep()})
 
 
 def _answer(document: dict[str, Any], status: int = 200) -> web.Response:

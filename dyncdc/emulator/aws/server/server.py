@@ -53,7 +53,7 @@ class Server:
     def application(self) -> web.Application:
         """Build the web application."""
         application = web.Application(client_max_size=MAX_REQUEST_BYTES)
-        control.add_routes(application, self)
+        control.add_routes(application, self.settings, self.faults, self.streaming, self.sweep)
         application.router.add_route("*", "/{path:.*}", self._handle)
         return application
 
