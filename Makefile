@@ -15,7 +15,7 @@
 #   make bench-recovery       seconds from SIGKILL to the next new row, and of the pause in reading at a reshard
 #   make tools                what tests of deploy/, docs/ and the page check with: promtool, hadolint, schemas, MkDocs, Chromium
 #   make alerts               a real Prometheus over a real daemon while faults are injected: which alerts fire
-#   make check                lint, format, types, layers
+#   make check                lint, format, types, layers, sizes and words
 #   make docs                 rewrite the generated pages of docs/
 #   make site                 docs/ as a site, every link checked: build/site
 #   make lock                 resolve the dependencies again
@@ -100,6 +100,7 @@ mutants: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_house.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
