@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dyncdc.config import load_config
+from dyncdc.schema.types.reject_reasons import LIMIT_REACHED, REASONS, REFUSED_BY_CLICKHOUSE
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -91,6 +92,30 @@ def test_every_figure_of_the_readme_is_on_the_page_that_it_links() -> None:
         assert numbers
         for number in numbers:
             assert number in page, f"{number} is not in {target}"
+
+
+def test_every_reason_of_a_dead_letter_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "dead-letters.md").read_text(encoding="utf-8")
+    table = page.partition("| reason |")[2].partition("\n\n")[0]
+    listed = [
+        name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1] if line else "")
+    ]
+    assert sorted(listed) == sorted([*REASONS, REFUSED_BY_CLICKHOUSE, LIMIT_REACHED])
+
+
+def test_every_path_that_contributing_names_exists() -> None:
+    """A path is below the root, below dyncdc/, or below a folder that the same line names before it."""
+    checked, gone = 0, []
+    for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
+        below = [ROOT, ROOT / "dyncdc"]
+        for name in re.findall(r"(?:`|\b(?=(?:tests|tools|docs)/))([\w./-]+)", line):
+            if "/" in name or name.endswith((".py", ".md", ".toml")):
+                found = [folder / name for folder in below if (folder / name).exists()]
+                below += [path for path in found if path.is_dir()]
+                gone += [] if found else [name]
+                checked += 1
+    assert gone == []
+    assert checked > 100
 
 
 STILTED = re.compile(r"\b(for ever|anew|whoever|nobody|somebody|of which|mend(s|ed|ing)?)\b", re.IGNORECASE)

@@ -13,9 +13,7 @@ from dyncdc.decode.dead_letter_rows import DeadLetterRows
 from dyncdc.model import Block, DeadLetter
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 from dyncdc.schema.types.encodings import load_cells
-
-REFUSED: Final = "refused_by_clickhouse"
-"""Reason of such a dead letter. Its ``raw`` is the record, as in any other; the row where that is gone."""
+from dyncdc.schema.types.reject_reasons import REFUSED_BY_CLICKHOUSE
 
 ROW: Final = "dyncdc_row"
 """The only member of a ``raw`` that is a row: ``{"dyncdc_row": {"table": destination, "columns": {name: value}}}``.
@@ -37,7 +35,7 @@ class RejectedRowRecords:
     def name(self, row: RejectedRow) -> DeadLetter:
         """What the dead letter will say."""
         table = self.tables.get(row.block.table, row.block.table)
-        return DeadLetter(0, row.position, table, REFUSED, row.error.column)
+        return DeadLetter(0, row.position, table, REFUSED_BY_CLICKHOUSE, row.error.column)
 
     def __call__(self, row: RejectedRow, record: bytes | None) -> Block:
         """Return the dead letter; its id is that of any dead letter of this record."""

@@ -30,10 +30,10 @@ from dyncdc.pipeline.writing.batch import join
 from dyncdc.schema.redaction import Path
 from dyncdc.schema.types.dynamodb_values import Item, canonical
 from dyncdc.schema.types.encodings import dump_cells
-from dyncdc.schema.types.reject_reasons import UndecodableRecord
+from dyncdc.schema.types.reject_reasons import LIMIT_REACHED, UndecodableRecord
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
-from dyncdc.sinks.state.dead_letters import HALT, ClickHouseDeadLetters, StoredDeadLetter
+from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, StoredDeadLetter
 from dyncdc.sinks.tables.tombstones import cleaned_before
 
 from .version_ties import tied_rows
@@ -150,7 +150,7 @@ class _Replay:
 
     def _decode(self, dead_letter: StoredDeadLetter) -> _Pending:
         raw = dead_letter.raw or b""
-        if dead_letter.reason == HALT:
+        if dead_letter.reason == LIMIT_REACHED:
             raise _CannotReplay("it stands for the daemon's stop: fix the cause, raise the limit, or drop it")
         if dead_letter.reason.startswith("refused") and raw.startswith(b'{"%b":' % ROW.encode()):
             return self._kept_row(dead_letter, raw)

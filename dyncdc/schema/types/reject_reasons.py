@@ -1,4 +1,4 @@
-"""Why a record cannot become a row: the reasons, and the exception that carries one to the dead-letter table."""
+"""Reasons of dead letters, all of them, and the exception that carries one to the dead-letter table."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ MISFIT: Final = "misfit"
 """A value that its column cannot hold exactly, in a table without a spill column."""
 
 REASONS: Final = (NOT_JSON, BAD_ENVELOPE, BAD_VERSION, BAD_VALUE, TOO_DEEP, KEY_DOES_NOT_FIT, MISFIT)
+"""Reasons of records that cannot become a row."""
+
+REFUSED_BY_CLICKHOUSE: Final = "refused_by_clickhouse"
+"""The record decoded well, and ClickHouse refused its row. ``raw`` is the record; the row where that is gone."""
+
+LIMIT_REACHED: Final = "limit_reached"
+"""No record at all: where a session stopped for too many dead letters."""
 
 
 class UndecodableRecord(ValueError):

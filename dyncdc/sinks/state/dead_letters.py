@@ -18,6 +18,7 @@ from dyncdc.errors import FatalError
 from dyncdc.model import Position, ShardId, SourceId
 from dyncdc.pipeline.writing.dead_letter_limits import Limit, LimitStop
 from dyncdc.schema.sql.quoting import quote_text
+from dyncdc.schema.types.reject_reasons import LIMIT_REACHED
 from dyncdc.sinks.client.client import ClickHouse, Row
 from dyncdc.sinks.client.query_settings import WAIT_FOR_DELETES
 
@@ -26,9 +27,6 @@ from .tables import DEAD_LETTERS
 
 DROPPED: Final = "dropped: "
 """What the error of a dead letter begins with that was closed without being replayed."""
-
-HALT: Final = "limit_reached"
-"""Reason of the dead letter that records where a session stopped for too many of them. Its raw is no record."""
 
 IDS_PER_STATEMENT: Final = 1_000
 _COPIED: Final = "id, pipeline, `table`, reason, `column`, {error}, source, shard, position, raw, received_at"
@@ -137,7 +135,7 @@ class ClickHouseDeadLetters:
 
     async def open_limit_stops(self) -> Sequence[LimitStop]:
         """What earlier sessions have stopped at and no one has closed."""
-        found = await self.find(reason=HALT, with_raw=True)
+        found = await self.find(reason=LIMIT_REACHED, with_raw=True)
         return [_halt(dead_letter) for dead_letter in found]
 
     async def save_limit_stop(self, halt: LimitStop) -> None:
@@ -147,7 +145,7 @@ class ClickHouseDeadLetters:
             "id": halt.id,
             "pipeline": self._pipeline,
             "table": halt.table,
-            "reason": HALT,
+            "reason": LIMIT_REACHED,
             "column": halt.column,
             "error": halt.message,
             "source": halt.source,

@@ -11,11 +11,12 @@ import orjson
 import pytest
 from pipeline_parts import SOURCE, WIDE, ledger_of, mark
 
-from dyncdc.app.assembly.rejected_rows import REFUSED, RejectedRowRecords, row_as_raw
+from dyncdc.app.assembly.rejected_rows import RejectedRowRecords, row_as_raw
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows, dead_letter_id
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing.writer import Writer
+from dyncdc.schema.types.reject_reasons import REFUSED_BY_CLICKHOUSE
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.tables import own_statements
@@ -126,7 +127,7 @@ async def test_c10_nine_thousand_nine_hundred_and_ninety_nine_rows_of_ten_thousa
         (
             dead_letter_id(SOURCE, "s", str(number), "dynamo.t"),
             "dynamo.t",
-            REFUSED,
+            REFUSED_BY_CLICKHOUSE,
             "value",
             SOURCE,
             "s",
@@ -135,7 +136,7 @@ async def test_c10_nine_thousand_nine_hundred_and_ninety_nine_rows_of_ten_thousa
         )
         for number in sorted(bad)
     ]
-    assert bench.counted == [("dynamo.t", REFUSED)] * len(bad)
+    assert bench.counted == [("dynamo.t", REFUSED_BY_CLICKHOUSE)] * len(bad)
 
 
 async def test_c10_a_refused_rows_letter_has_the_id_of_any_letter_of_that_record(bench: Bench) -> None:
