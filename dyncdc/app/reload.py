@@ -19,7 +19,7 @@ from .startup_retry import StartupRetry
 
 _log = structlog.get_logger("dyncdc")
 
-BY_LIFE = ("kinesis", "batch", "checkpoint", "dead_letters", "tables")
+BY_SESSION = ("kinesis", "batch", "checkpoint", "dead_letters", "tables")
 """Sections that are read at the beginning of each session of the pipeline, and by no one else."""
 
 AT_ONCE = "log.level"
@@ -46,9 +46,9 @@ class ConfigChange:
 def compare(current: Config, read: Config) -> ConfigChange:
     """Return what to take from a configuration that was reread. Values show nowhere, only names of keys."""
     differing = list(_differing(current, read))
-    taken = tuple(key for section, key in differing if section in BY_LIFE or key == AT_ONCE)
+    taken = tuple(key for section, key in differing if section in BY_SESSION or key == AT_ONCE)
     restart = tuple(key for _, key in differing if key not in taken)
-    update = {section: getattr(read, section) for section in BY_LIFE}
+    update = {section: getattr(read, section) for section in BY_SESSION}
     update["log"] = current.log.model_copy(update={"level": read.log.level})
     return ConfigChange(current.model_copy(update=update), taken, restart)
 

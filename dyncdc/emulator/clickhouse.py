@@ -28,7 +28,7 @@ DEFAULT_MEMORY_BYTES: Final = 1 << 30
 READY_TIMEOUT_SECONDS: Final = 30.0
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 PORT_ATTEMPTS: Final = 5
-PATIENCE_SECONDS: Final = 8.0
+OWNER_WAIT_SECONDS: Final = 8.0
 """How long another process's server is waited for, be it to answer or to be gone: a clean stop may take 5 s."""
 
 _MERGE_LIMITS: Final = (
@@ -333,7 +333,7 @@ async def open_local(directory: Path, *, database: str = DEFAULT_DATABASE, own: 
     Raises DirectoryInUse, ConfigError, FatalError.
     """
     server = LocalClickHouse(directory, database=database, secret=True)
-    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    deadline = asyncio.get_running_loop().time() + OWNER_WAIT_SECONDS
     while True:
         if not own and await server.attach():
             return server

@@ -94,10 +94,10 @@ class _Destination(msgspec.Struct):
 
 
 Page = Mapping[str, Any]
-Patience = Callable[[Callable[[], Awaitable[Page]]], Awaitable[Page]]
+Retry = Callable[[Callable[[], Awaitable[Page]]], Awaitable[Page]]
 
 
-async def _impatient(call: Callable[[], Awaitable[Page]]) -> Page:
+async def _once(call: Callable[[], Awaitable[Page]]) -> Page:
     return await call()
 
 
@@ -179,7 +179,7 @@ class Tables:
         consistent: bool = False,
         segment: int = 0,
         segments: int = 1,
-        startup_retry: Patience = _impatient,
+        startup_retry: Retry = _once,
     ) -> AsyncIterator[Sequence[Item]]:
         """Yield pages of the whole table, or of one segment; a page may be empty. The caller sets the pace.
 

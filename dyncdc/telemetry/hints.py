@@ -8,7 +8,7 @@ from typing import Final
 _CLICKHOUSE: Final = "fix ClickHouse (down, frozen, read-only, full?); what it lacks is sent again, without a restart"
 _AWS: Final = "`dyncdc check` names what AWS refuses; else look at the network, and at who else reads the stream"
 
-ADVICE: Final[Mapping[str, str]] = {
+HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         (
             "insert",
@@ -37,4 +37,4 @@ ADVICE: Final[Mapping[str, str]] = {
 
 def hint_for(task: str) -> str:
     """Return the hint for a task of this name, "" for a kind without one."""
-    return ADVICE.get(task.partition(":")[0], "")
+    return HINTS.get(task.partition(":")[0], "")

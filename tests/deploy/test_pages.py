@@ -14,9 +14,9 @@ import click
 import pytest
 
 from dyncdc.app import daemon
-from dyncdc.app.reload import AT_ONCE, BY_LIFE
+from dyncdc.app.reload import AT_ONCE, BY_SESSION
 from dyncdc.cli.main import cli
-from dyncdc.telemetry.hints import ADVICE
+from dyncdc.telemetry.hints import HINTS
 
 from .documented import PAGES, ROOT, blocks, inline_commands
 
@@ -51,18 +51,18 @@ def test_the_quick_start_says_how_to_tell_whether_decoding_is_compiled() -> None
 def test_the_guide_names_what_a_reload_takes_up() -> None:
     (row,) = [line for line in GUIDE.read_text().splitlines() if line.startswith("| change other settings")]
     said = row.partition("reload takes up ")[2].partition(" at once")[0]
-    assert set(re.findall(r"`([a-z_.]+)`", said)) == {*BY_LIFE, AT_ONCE}
+    assert set(re.findall(r"`([a-z_.]+)`", said)) == {*BY_SESSION, AT_ONCE}
 
 
-def test_every_kind_of_task_has_its_advice_and_its_line_on_the_page_of_alerts() -> None:
+def test_every_kind_of_task_has_its_hint_and_its_line_on_the_page_of_alerts() -> None:
     code = "".join(path.read_text() for path in (ROOT / "dyncdc").rglob("*.py") if "/cli/" not in str(path))
-    named = set(re.findall(r"progress\.task\(f?\"([a-z]+)", code))
+    named = set(re.findall(r"health\.task\(f?\"([a-z]+)", code))
     named |= set(re.findall(r"return f\"([a-z]+):\{self", code))
     assert {"insert", "shard", "snapshot", "discovery", "destination", "checkpointer"} <= named
-    assert named == set(ADVICE)
+    assert named == set(HINTS)
     section = ALERTS.read_text().partition("## DyncdcStuck")[2].partition("\n## ")[0]
     rows = "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
-    assert set(re.findall(r"`([a-z]+)[:`]", rows)) == set(ADVICE)
+    assert set(re.findall(r"`([a-z]+)[:`]", rows)) == set(HINTS)
 
 
 def test_what_the_quick_start_installs_is_readable_for_the_user_of_the_unit(tmp_path: Path) -> None:

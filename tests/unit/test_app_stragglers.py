@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from virtual_time import run
 
-from dyncdc.app.process.cancellation import LOOK_SECONDS, PATIENCE_SECONDS, cancel_remaining_tasks
+from dyncdc.app.process.cancellation import GRACE_SECONDS, LOOK_SECONDS, cancel_remaining_tasks
 from dyncdc.errors import FatalError
 from dyncdc.pipeline.coordinator import root_cause
 
@@ -45,7 +45,7 @@ def test_c7_a_daemon_that_was_replaced_ends_and_says_so_though_a_task_has_swallo
         await beside_stragglers(living)
         error = living.exception()
         assert error is not None and "took over" in str(root_cause(error))
-        assert asyncio.get_running_loop().time() < 3.0 + PATIENCE_SECONDS + 2 * LOOK_SECONDS
+        assert asyncio.get_running_loop().time() < 3.0 + GRACE_SECONDS + 2 * LOOK_SECONDS
 
     run(work())
 
@@ -58,7 +58,7 @@ def test_a_clean_up_within_its_time_is_not_cut_short() -> None:
             try:
                 await asyncio.sleep(10**6)
             finally:
-                await asyncio.sleep(PATIENCE_SECONDS - 0.1)
+                await asyncio.sleep(GRACE_SECONDS - 0.1)
                 cleaned.append(True)
 
         async def session() -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from dyncdc.telemetry.task_health import stack_of
 
-PATIENCE_SECONDS = 5.0
+GRACE_SECONDS = 5.0
 """After its cancellation, before a task is cancelled again. Every clean-up of ours is shorter."""
 
 LOOK_SECONDS = 2.0
@@ -34,7 +34,7 @@ async def cancel_remaining_tasks(main: asyncio.Task[None]) -> None:
         asked = {task: asked.get(task, now) for task in asyncio.all_tasks() if task is not main and task.cancelling()}
         told &= asked.keys()
         for task, since in asked.items():
-            if now - since < PATIENCE_SECONDS:
+            if now - since < GRACE_SECONDS:
                 continue
             if task not in told:
                 told.add(task)

@@ -29,7 +29,7 @@ MOST_READ_AGAIN: Final = 10_000
 T = TypeVar("T")
 
 
-class Patience(Protocol):
+class Retry(Protocol):
     """Makes a call, and repeats it while its endpoint is away or too busy."""
 
     async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
@@ -46,7 +46,7 @@ Suspect = tuple[Difference, Item]
 
 
 class _Comparison:
-    def __init__(self, tables: Tables, destination: Destination, result: Verification, startup_retry: Patience) -> None:
+    def __init__(self, tables: Tables, destination: Destination, result: Verification, startup_retry: Retry) -> None:
         self._tables = tables
         self._startup_retry = startup_retry
         self._destination = destination
@@ -145,7 +145,7 @@ async def compare_table(
     result: Verification,
     *,
     finds_extra_rows: bool,
-    startup_retry: Patience = once,
+    startup_retry: Retry = once,
     pauses_seconds: Sequence[float] = PAUSES_SECONDS,
 ) -> None:
     """Compare one table into ``result``. Raises RetryableError, ConfigError, FatalError from either side."""

@@ -190,7 +190,7 @@ async def test_who_must_own_its_server_waits_for_another_to_end_and_is_refused_i
     await first.stop()
     second = await waiting
     assert second.owned
-    monkeypatch.setattr(local_clickhouse, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(local_clickhouse, "OWNER_WAIT_SECONDS", 0.2)
     with pytest.raises(DirectoryInUse):
         await open_local(tmp_path, own=True)
     await second.stop()

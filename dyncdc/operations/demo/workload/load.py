@@ -19,7 +19,7 @@ from .sample_data import CUSTOMERS_TABLE, ORDERS_TABLE, OrderSystem, customer_ke
 TICK_SECONDS = 0.05
 MOST_AT_ONCE = 32
 DRAFT_LIVES_SECONDS = 3
-EXPIRY_PATIENCE_SECONDS = 15.0
+EXPIRY_WAIT_SECONDS = 15.0
 EXPIRY_POLL_SECONDS = 0.25
 
 
@@ -73,11 +73,11 @@ class LiveLoad:
     async def expiries_happened(self) -> None:
         """Wait, within bounds, until DynamoDB has deleted every draft, and count them."""
         loop = asyncio.get_running_loop()
-        patience = loop.time() + EXPIRY_PATIENCE_SECONDS
+        deadline = loop.time() + EXPIRY_WAIT_SECONDS
         while True:
             left = await self.writer.existing(ORDERS_TABLE, self._drafts)
             self.counts.expired = len(self._drafts) - left
-            if not left or loop.time() > patience:
+            if not left or loop.time() > deadline:
                 return
             await asyncio.sleep(EXPIRY_POLL_SECONDS)
 
