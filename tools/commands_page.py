@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from dyncdc.app.process.signals import SIGNAL_BASE
 from dyncdc.cli import exit_codes
 from dyncdc.cli.main import cli
 
@@ -28,7 +29,7 @@ EXIT_CODES = (
     (str(exit_codes.USAGE), "wrong usage or configuration: a supervisor must not restart it"),
     (str(exit_codes.CHECK_FAILED), "`check` found something that would break"),
     (str(exit_codes.DIFFERENT), "source and destination differ (`verify`, `demo`)"),
-    (f"{exit_codes.SIGNAL_BASE + 2}, {exit_codes.SIGNAL_BASE + 15}", "cut short by a second SIGINT or SIGTERM"),
+    (f"{SIGNAL_BASE + 2}, {SIGNAL_BASE + 15}", "cut short by a second SIGINT or SIGTERM"),
 )
 
 EVERYWHERE = ("--config", "--json", "--debug", "--help")

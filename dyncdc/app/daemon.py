@@ -21,7 +21,7 @@ from dyncdc.app.assembly.tombstones import cleaning
 from dyncdc.app.process.allocator import tune_allocator
 from dyncdc.app.process.cancellation import cancel_remaining_tasks
 from dyncdc.app.process.memory_limits import INSERTS_IN_FLIGHT, share_memory
-from dyncdc.app.process.signals import Stop
+from dyncdc.app.process.signals import SIGNAL_BASE, Stop
 from dyncdc.app.process.this_process import is_gone, this_process
 from dyncdc.config import Config
 from dyncdc.decode.backend import IS_COMPILED, WHY_EXACT
@@ -63,7 +63,6 @@ _log = structlog.get_logger("dyncdc")
 
 DESTINATIONS_CHECKED = "destinations checked"
 CHECKPOINTS_LOADED = "checkpoints loaded"
-SIGNAL_BASE = 128
 
 DENIED_POLL_SECONDS = 0.5
 REOPEN_SECONDS = 2.0

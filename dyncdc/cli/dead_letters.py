@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import click
 import orjson
@@ -15,6 +14,7 @@ from dyncdc.config import Config
 from dyncdc.operations.dead_letters.reader import SHORT_ID, DeadLetterReader, Listed, open_dead_letters
 from dyncdc.operations.dead_letters.replay import Replayed, check_table, replay_dead_letters
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, StoredDeadLetter
+from dyncdc.timestamps import iso_timestamp
 
 from .exit_codes import DONE, FATAL
 from .options import config_option, debug_option, json_option, load, run_async
@@ -156,8 +156,8 @@ def _document(dead_letter: StoredDeadLetter) -> dict[str, object]:
         "source": dead_letter.source,
         "shard": dead_letter.shard,
         "position": dead_letter.position,
-        "received_at": _instant(dead_letter.received_at),
-        "replayed_at": None if dead_letter.replayed_at is None else _instant(dead_letter.replayed_at),
+        "received_at": iso_timestamp(dead_letter.received_at),
+        "replayed_at": None if dead_letter.replayed_at is None else iso_timestamp(dead_letter.replayed_at),
     }
 
 
@@ -165,7 +165,7 @@ def _fields(dead_letter: StoredDeadLetter) -> tuple[str, ...]:
     state = (
         dead_letter.state
         if dead_letter.replayed_at is None
-        else f"{dead_letter.state} {_instant(dead_letter.replayed_at)}"
+        else f"{dead_letter.state} {iso_timestamp(dead_letter.replayed_at)}"
     )
     return (
         dead_letter.id[:SHORT_ID],
@@ -175,7 +175,7 @@ def _fields(dead_letter: StoredDeadLetter) -> tuple[str, ...]:
         dead_letter.source.rpartition(":stream/")[2].partition("@")[0],
         dead_letter.shard,
         dead_letter.position,
-        _instant(dead_letter.received_at),
+        iso_timestamp(dead_letter.received_at),
         state,
     )
 
@@ -184,10 +184,6 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines whose columns stand below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _instant(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _as_text(raw: bytes) -> str | None:

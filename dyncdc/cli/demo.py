@@ -10,10 +10,11 @@ import click
 import orjson
 from rich.console import Console
 
+from dyncdc.app.process.signals import SIGNAL_BASE
 from dyncdc.operations.demo import DemoOptions, DemoOutcome, run_demo
 from dyncdc.telemetry.logging import configure_logging
 
-from .exit_codes import DIFFERENT, DONE, SIGNAL_BASE
+from .exit_codes import DIFFERENT, DONE
 from .options import debug_option, json_option, run_async
 
 

@@ -13,7 +13,6 @@ FATAL = 1
 USAGE = 2
 CHECK_FAILED = 3
 DIFFERENT = 4
-SIGNAL_BASE = 128
 CRASHED = 70
 """Of a worker only: it ended by an error of its own making; its supervisor starts it again. Source: sysexits.h."""
 

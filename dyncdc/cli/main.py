@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from dyncdc import __version__
+from dyncdc.app.process.signals import SIGNAL_BASE
 from dyncdc.pipeline.coordinator import root_cause
 
 from .check import check
@@ -14,7 +15,7 @@ from .config_schema import config_schema
 from .ddl import ddl
 from .dead_letters import dead_letters
 from .demo import demo
-from .exit_codes import DONE, FATAL, SIGNAL_BASE, USAGE, complain, exit_code
+from .exit_codes import DONE, FATAL, USAGE, complain, exit_code
 from .init import init
 from .local_aws import local_aws
 from .promote import promote

@@ -14,7 +14,7 @@ import orjson
 
 from dyncdc.errors import ConfigError
 from dyncdc.schema.spec_checks import check_redaction, check_table, unusable
-from dyncdc.schema.table_spec import TableSpec
+from dyncdc.schema.table_spec import SEQUENCE_BITS, TableSpec
 from dyncdc.schema.types.codecs import NULL_CELL, compile_type
 from dyncdc.schema.types.dynamodb_values import TypedValue, canonical, null, spill_text, unpack
 from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, UndecodableRecord
@@ -24,9 +24,6 @@ from dyncdc.schema.unmapped import UnmappedAttributes
 from .column_plan import Column, KeyColumn, Node, add_column, key_column
 from .history_rows import HistoryPlan, is_sequence_number
 from .redacted_records import redacted_record
-
-SEQUENCE_BITS: Final = 192
-"""Room for the sequence number below the microseconds of a UInt256 version. Source: AWS Kinesis, up to 186 bits."""
 
 _HELD: Final = 1
 """Some column says everything about this value."""

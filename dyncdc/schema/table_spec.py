@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from .redaction import NOTHING_HIDDEN, Redaction
 
@@ -12,6 +12,9 @@ AttributeType = Literal["S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS", "L", "M
 Encoding = Literal["", "typed", "raw", "epoch_ms", "epoch_us"]
 """How a column holds its values: by their type (""); a String as DynamoDB's typed JSON, or (B only) as raw bytes; a
 DateTime or DateTime64 (N only) as milliseconds or microseconds since 1970 rather than seconds."""
+
+SEQUENCE_BITS: Final = 192
+"""Room for the sequence number below the microseconds of a UInt256 version. Source: AWS Kinesis, up to 186 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class TableSpec:
     """Key columns included."""
     version_column: str = "_version"
     version_type: str = "Int64"
-    """Int64 or UInt64: microseconds. UInt256: (microseconds << 192) | sequence number."""
+    """Int64 or UInt64: microseconds. UInt256: (microseconds << SEQUENCE_BITS) | sequence number."""
     deleted_column: str = "_deleted"
     spill_column: str = "_spill"
     deletes: Literal["tombstone", "ignore"] = "tombstone"

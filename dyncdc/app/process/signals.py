@@ -9,6 +9,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import dataclass, field
+from typing import Final
+
+SIGNAL_BASE: Final = 128
+"""Exit code of a process that a signal cut short, less the signal's number: what a shell reports."""
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ import structlog
 from dyncdc import __version__
 from dyncdc.app.assembly.assembly import assemble_first
 from dyncdc.app.context import AppContext, open_context
-from dyncdc.app.process.signals import Stop
+from dyncdc.app.process.signals import SIGNAL_BASE, Stop
 from dyncdc.app.reload import reload, try_out
 from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.app.status_feed import asking_clickhouse, make_status_builder, table_facts
@@ -63,7 +63,6 @@ GRACE_SECONDS = 5.0
 """Beyond its own deadline, before a worker that does not end is killed."""
 
 CUT_SECONDS = 2.0
-SIGNAL_BASE = 128
 DRAINED = (0, -signal.SIGTERM)
 """A worker that had no handler for SIGTERM yet had nothing to drain either."""
 

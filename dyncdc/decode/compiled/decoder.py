@@ -14,9 +14,10 @@ import orjson
 from dyncdc.decode.decoder import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder, SubBatch
 from dyncdc.decode.envelope import MAX_VERSION
 from dyncdc.decode.history_rows import HistoryPlan, is_sequence_number
-from dyncdc.decode.table_plan import SEQUENCE_BITS, TablePlan
+from dyncdc.decode.table_plan import TablePlan
 from dyncdc.model import Block, Decoded, Position, RawChunk
 from dyncdc.native._rows import Reader
+from dyncdc.schema.table_spec import SEQUENCE_BITS
 
 from .fallback import Fallback, ReferenceRecord, ReferenceRecords
 from .layout import CompiledTable, Told

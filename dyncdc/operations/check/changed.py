@@ -8,9 +8,9 @@ from dyncdc.app.assembly.row_settings import of_member, row_settings, shown_colu
 from dyncdc.app.assembly.table_plans import TablePlanned
 from dyncdc.app.context import AppContext
 from dyncdc.pipeline.destinations.row_settings import RecordedSettings, SettingChange, effects
-from dyncdc.pipeline.recovery.gaps import instant
 from dyncdc.sinks.state.mappings import mapping_news
 from dyncdc.sinks.state.row_settings import ClickHouseRowSettings
+from dyncdc.timestamps import timestamp
 
 from .findings import Finding
 
@@ -56,7 +56,7 @@ def _of_settings(planned: TablePlanned, past: Sequence[RecordedSettings]) -> Ite
             continue
         for effect in effects(past[:index], table.uuid, past[index].settings, shown):
             if effect.mends == "nothing" or why_not:
-                words = f"{effect.words} (changed at {instant(past[index].at)})"
+                words = f"{effect.words} (changed at {timestamp(past[index].at)})"
                 yield _finding(planned, effect, words, why_not if effect.mends == "snapshot" else "")
 
 

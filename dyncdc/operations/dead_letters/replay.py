@@ -22,12 +22,13 @@ from dyncdc.decode.dead_letter_rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABL
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder, block_of, tables_of
 from dyncdc.decode.envelope import read_change, read_export_line
 from dyncdc.decode.redacted_records import is_withheld, masked_paths
-from dyncdc.decode.table_plan import SEQUENCE_BITS, TablePlan, compile_table
+from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.errors import ConfigError, RefusedError, RejectedRowsError
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.ports import Decoder
 from dyncdc.pipeline.writing.batch import join
 from dyncdc.schema.redaction import Path
+from dyncdc.schema.table_spec import SEQUENCE_BITS
 from dyncdc.schema.types.dynamodb_values import Item, canonical
 from dyncdc.schema.types.encodings import dump_cells
 from dyncdc.schema.types.reject_reasons import LIMIT_REACHED, UndecodableRecord

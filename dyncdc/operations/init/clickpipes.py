@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.sql.quoting import qualified
@@ -16,6 +15,7 @@ from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.tables.introspection import read_columns
 from dyncdc.sinks.tables.versions import UNITS, Versions, made_by_others, read_versions, unit_of
+from dyncdc.timestamps import short_timestamp
 
 ERRORS_SUFFIX = "_clickpipes_error"
 
@@ -120,7 +120,7 @@ def _times(versions: Versions) -> str:
         return f"its versions go from {versions.least} to {versions.greatest}: no times that dyncdc knows"
     per_second = dict(UNITS)[unit]
     begin, end = (
-        datetime.fromtimestamp(value / per_second, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if value > 0 else str(value)
+        short_timestamp(value / per_second) if value > 0 else str(value)
         for value in (min(versions.least, versions.greatest), versions.greatest)
     )
     return f"its other versions are {unit}, {begin} to {end}"

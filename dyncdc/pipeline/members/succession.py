@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from dyncdc.errors import FatalError, RetryableError
@@ -13,6 +12,7 @@ from dyncdc.model import Member, Process, Session
 from dyncdc.pipeline.ports import MemberStore, SessionStore
 from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
+from dyncdc.timestamps import timestamp
 
 from .liveness import LIVE_SECONDS, Sightings
 from .membership import Assignment, replaced
@@ -56,7 +56,7 @@ class Succession:
 def at_work(member: Member, session: Session) -> str:
     """Name a process that is alive: where, since when, how lately seen."""
     host = session.process.host or "an unknown host"
-    since = f" since {datetime.fromtimestamp(session.began_at, UTC):%Y-%m-%d %H:%M:%S} UTC" if session.began_at else ""
+    since = f" since {timestamp(session.began_at)}" if session.began_at else ""
     return f"on {host}{since}, seen {max(0.0, member.age_seconds):.0f} s ago"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from dyncdc.model import Gap, Mark, Position, ShardId, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.reading.lineage import LostPosition
+from dyncdc.timestamps import timestamp
 
 CLOCKS_DIFFER_SECONDS = 60.0
 """Kinesis and DynamoDB tell the time by clocks of their own, and Kinesis in whole seconds."""
@@ -116,12 +116,7 @@ def joined(gap: Gap, known: Iterable[Gap], now: float) -> Gap | None:
 
 def in_words(gap: Gap) -> str:
     """Say what is missing, and why, on one line."""
-    begin = "its first change" if not gap.begin else instant(gap.begin)
+    begin = "its first change" if not gap.begin else timestamp(gap.begin)
     where = f"shard {gap.shard}, " if gap.shard else ""
     after = f" (after position {gap.position})" if gap.position.isdecimal() else ""
-    return f"changes of {gap.table} between {begin} and {instant(gap.end)}{after} may be missing: {where}{gap.reason}"
-
-
-def instant(seconds: float) -> str:
-    """A time for people, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"changes of {gap.table} between {begin} and {timestamp(gap.end)}{after} may be missing: {where}{gap.reason}"

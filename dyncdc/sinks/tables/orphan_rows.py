@@ -16,7 +16,7 @@ from dyncdc.pipeline.ports import Counted, Swept
 from dyncdc.schema.sql.ddl import key_columns
 from dyncdc.schema.sql.history import vanished
 from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
-from dyncdc.schema.table_spec import TableSpec
+from dyncdc.schema.table_spec import SEQUENCE_BITS, TableSpec
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.state.recovery import acceptance, has_request
@@ -25,9 +25,6 @@ from .introspection import read_table
 
 RANGE_ROWS: Final = 500_000
 """Rows that one step looks at: well below a second, and its memory does not grow with the table."""
-
-SEQUENCE_BITS: Final = 192
-"""Room for the sequence number below the microseconds of a UInt256 version."""
 
 READ_SETTINGS: Final = {"use_skip_indexes_if_final": 0, "optimize_move_to_prewhere_if_final": 0}
 """An index over versions, on a table that someone else made, must not hide the row that wins."""
