@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from dyncdc.schema.spec_checks import unusable
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.schema.types.codecs import Codec
-from dyncdc.schema.types.scalars import Encoder, Encoders
+from dyncdc.schema.types.cells import Encoder, Encoders
+from dyncdc.schema.types.families.family import Codec
 
 
 @dataclass(frozen=True, slots=True)

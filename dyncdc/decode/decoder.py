@@ -8,8 +8,8 @@ from typing import Final
 import orjson
 
 from dyncdc.model import Block, DeadLetter, Decoded, Position, RawChunk
+from dyncdc.schema.types.cells import compact, trimmed
 from dyncdc.schema.types.reject_reasons import TOO_DEEP, UndecodableRecord
-from dyncdc.schema.types.scalars import compact, trimmed
 
 from .dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows
 from .envelope import Change, read_change, read_export_line, table_of

@@ -15,9 +15,9 @@ import orjson
 
 from dyncdc.schema.history_columns import HISTORY_COLUMNS, history_keys, history_name
 from dyncdc.schema.table_spec import TableSpec
+from dyncdc.schema.types.cells import quoted
 from dyncdc.schema.types.dynamodb_values import canonical_item, spill_text
 from dyncdc.schema.types.reject_reasons import BAD_VERSION, UndecodableRecord
-from dyncdc.schema.types.scalars import quoted
 
 from .envelope import Change
 

@@ -15,10 +15,10 @@ import orjson
 from dyncdc.errors import ConfigError
 from dyncdc.schema.spec_checks import check_redaction, check_table, unusable
 from dyncdc.schema.table_spec import SEQUENCE_BITS, TableSpec
-from dyncdc.schema.types.codecs import NULL_CELL, compile_type
+from dyncdc.schema.types.cells import NULL_CELL, Rounded, compact
+from dyncdc.schema.types.codecs import compile_type
 from dyncdc.schema.types.dynamodb_values import TypedValue, canonical, null, spill_text, unpack
 from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, KEY_DOES_NOT_FIT, MISFIT, UndecodableRecord
-from dyncdc.schema.types.scalars import Rounded, compact
 from dyncdc.schema.unmapped import UnmappedAttributes
 
 from .column_plan import Column, KeyColumn, Node, add_column, key_column

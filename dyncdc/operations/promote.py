@@ -13,8 +13,9 @@ from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.naming import RESERVED_NAMES, column_name
 from dyncdc.schema.sql.default_expressions import default_expression
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, Encoding, TableSpec
-from dyncdc.schema.types.codecs import Codec, compile_type
-from dyncdc.schema.types.datetimes import UNIT_PLACES, epoch_unit
+from dyncdc.schema.types.codecs import compile_type
+from dyncdc.schema.types.encodings import UNIT_PLACES, epoch_unit
+from dyncdc.schema.types.families.family import Codec
 from dyncdc.sinks.tables.evolution import refresh_view, run_add_columns
 from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sinks.tables.server_types import server_type, virtual_names

@@ -11,10 +11,10 @@ from decode_cases import BLURRED, EXACT, KEYS_THAT_NEVER_FIT, LOOKS_ABSENT, MISF
 from dyncdc.decode.table_plan import Row, compile_table
 from dyncdc.errors import ConfigError
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.cells import Inexact
 from dyncdc.schema.types.codecs import compile_type, default_takes
 from dyncdc.schema.types.dynamodb_values import canonical
 from dyncdc.schema.types.reject_reasons import UndecodableRecord
-from dyncdc.schema.types.scalars import Inexact
 
 ID = ColumnSpec("id", "String", ("id",), ("S",), key=True)
 

@@ -32,8 +32,8 @@ from dyncdc.schema.sql.readback import column_reader
 from dyncdc.schema.sql.row_reader import RowRenderer
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, Encoding, KeyAttribute, TableSpec
 from dyncdc.schema.types.codecs import compile_type
-from dyncdc.schema.types.datetimes import UNIT_PLACES
 from dyncdc.schema.types.dynamodb_values import canonical, plain_text
+from dyncdc.schema.types.encodings import UNIT_PLACES
 from dyncdc.schema.types.type_parser import parse_type
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from dyncdc.schema.types import datetimes, scalars
-from dyncdc.schema.types.scalars import quoted
+from dyncdc.schema.types.cells import quoted
+from dyncdc.schema.types.families import datetimes, numbers
 
 
 def shortest_text_of_a_float(patch: pytest.MonkeyPatch) -> None:
     """A float travels as the shortest text that is it again, which older servers often read as its neighbour."""
-    patch.setattr(scalars, "float_text", lambda value, digits: repr(value))
+    patch.setattr(numbers, "float_text", lambda value, digits: repr(value))
 
 
 def float_of_twice_the_width(patch: pytest.MonkeyPatch) -> None:
     """A Float32 travels as the text of the Float64 that it came from."""
-    original = scalars._float_cell
+    original = numbers._float_cell
     patch.setattr(
-        scalars,
+        numbers,
         "_float_cell",
         lambda number, value, shortest, digits: original(number, float(shortest), shortest, digits),
     )

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, replace
+from typing import Final, get_args
 
 from dyncdc.decode.table_plan import TablePlan, fillings
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, TableSpec
-from dyncdc.schema.types.codecs import Codec, compile_type
-from dyncdc.schema.types.type_parser import TypeNode
-
-from .text_patterns import text_pattern
+from dyncdc.schema.types.codecs import compile_type
+from dyncdc.schema.types.families import FAMILIES
+from dyncdc.schema.types.families.family import CompiledKind, KindName
 
 _TAGS: Final[tuple[AttributeType, ...]] = ("S", "N", "B", "M", "L", "SS", "NS", "BS", "BOOL", "NULL")
 TAGS: Final[Mapping[AttributeType, int]] = {tag: number for number, tag in enumerate(_TAGS, start=1)}
 """As in ``values.h``."""
 
-(
-    ODD,
-    TEXT,
-    CHECKED,
-    INTEGER,
-    DECIMAL,
-    FLOAT,
-    NUMBER,
-    BOOL,
-    BASE64,
-    RAW,
-    TEXT_SET,
-    PLAIN,
-    TYPED,
-    PARTS,
-) = range(14)
+_KINDS: Final[Mapping[KindName, int]] = {name: number for number, name in enumerate(get_args(KindName))}
 """As in ``layout.h``."""
 
 _TABLE_FIELDS: Final = frozenset(
@@ -43,10 +26,6 @@ _TABLE_FIELDS: Final = frozenset(
 )
 _COLUMN_FIELDS: Final = frozenset({"name", "type", "path", "takes", "lossy", "key", "defaulted"})
 
-_WIDTHS: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
-
-Check = Callable[[bytes], object]
-
 ChangeTold = tuple[list[bytes], str | None, str, bytes, bytes, bytes | None]
 """What a history needs of a row: the cells of the key, the event (None: an item of a snapshot), who deleted it, the
 cells of the old and of the new image, and that of the event's id, if it has one."""
@@ -55,19 +34,6 @@ Told = tuple[int, list[bytes], list[bytes], list[int], list[int], int, int, list
 """What was read of one table: which of the reader's it is, its columns, the key and the time of each row, the number of
 its record, how many values the spill keeps or have no place (rows of the reference path are not in these two), and what
 the history needs of each row, nothing without one, None for rows of the reference path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What a column makes of the values of one DynamoDB type."""
-
-    number: int
-    takes: tuple[AttributeType, ...]
-    low: bytes = b""
-    high: bytes = b""
-    whole: int = 0
-    fraction: int = 0
-    check: Check | None = None
 
 
 class CompiledTable:
@@ -97,7 +63,7 @@ class CompiledTable:
         self.indexes = {name: tuple(index for index, _ in columns) for name, columns in mapped.items()}
         told = [self._key(*keys[key.name]) for key in spec.keys]
         told += [self._attribute(name, columns) for name, columns in mapped.items() if name not in hidden]
-        told += [_field(name, Kind(ODD, ()), -1, b"") for name in sorted(hidden)]
+        told += [_field(name, CompiledKind("odd", ()), -1, b"") for name in sorted(hidden)]
         self.told = (
             spec.source_table.encode(),
             tuple(told),
@@ -129,19 +95,19 @@ class CompiledTable:
         parts = {column.path[1]: (index, column) for index, column in columns if len(column.path) == 2}
         odd = len(parts) < len(columns) or any(kind_of(column) is None for _, column in columns)
         told = () if odd else tuple(self._column(part, *each) for part, each in parts.items())
-        return _field(name, Kind(ODD if odd else PARTS, ()), -1, b"", parts=told)
+        return _field(name, CompiledKind("odd" if odd else "parts", ()), -1, b"", parts=told)
 
     def _column(self, name: str, index: int, column: ColumnSpec) -> tuple[object, ...]:
         kind = kind_of(column)
         if kind is None:
-            return _field(name, Kind(ODD, ()), index, b"")
+            return _field(name, CompiledKind("odd", ()), index, b"")
         codec = compile_type(column.type, column.encoding)
         return _field(name, kind, index, codec.default, nullable=codec.nullable, lossy=column.lossy)
 
 
 def _field(
     name: str,
-    kind: Kind,
+    kind: CompiledKind,
     index: int,
     absent: bytes,
     *,
@@ -153,7 +119,7 @@ def _field(
     takes = sum(1 << TAGS[tag] for tag in kind.takes)
     tag = TAGS[kind.takes[0]] if kind.takes else 0
     limits = (kind.low, kind.high, kind.whole, kind.fraction)
-    return name.encode(), kind.number, tag, index, *limits, takes, kind.check, absent, nullable, lossy, key, parts
+    return name.encode(), _KINDS[kind.name], tag, index, *limits, takes, kind.check, absent, nullable, lossy, key, parts
 
 
 def is_understood(spec: TableSpec | ColumnSpec) -> bool:
@@ -165,81 +131,15 @@ def is_understood(spec: TableSpec | ColumnSpec) -> bool:
     )
 
 
-def kind_of(column: ColumnSpec) -> Kind | None:
+def kind_of(column: ColumnSpec) -> CompiledKind | None:
     """Return what a column makes of the type that it takes first, None where only the reference path will do."""
     if not is_understood(replace(column, encoding="")):
         return None
     codec = compile_type(column.type, column.encoding)
     if column.encoding == "typed":
-        return Kind(TYPED, column.takes)
+        return CompiledKind("typed", column.takes)
     if column.encoding == "raw":
-        return Kind(RAW, ("B",)) if codec.node.name == "String" else None
+        return CompiledKind("raw", ("B",)) if codec.node.name == "String" else None
     if column.encoding:
         return None
-    make = _MAKERS.get(column.takes[0])
-    return make(codec) if make is not None else None
-
-
-def _of_text(codec: Codec) -> Kind | None:
-    node = codec.node
-    if node.name == "String":
-        return Kind(TEXT, ("S",))
-    if node.name in ("Enum8", "Enum16"):
-        return Kind(CHECKED, ("S",), check=frozenset(name.encode() for name in node.texts).__contains__)
-    pattern = text_pattern(node)
-    return Kind(CHECKED, ("S",), check=re.compile(pattern.encode()).fullmatch) if pattern else None
-
-
-def _of_number(codec: Codec) -> Kind | None:
-    name = codec.node.name
-    if name == "String":
-        return Kind(NUMBER, ("N",))
-    if name == "Float64":
-        return Kind(FLOAT, ("N",))
-    if name.startswith("Decimal"):
-        precision, scale = _decimal(codec.node)
-        return Kind(DECIMAL, ("N",), whole=precision - scale, fraction=scale)
-    if not name.startswith(("Int", "UInt")):
-        return None
-    bits = int(name.lstrip("UInt"))
-    if name.startswith("U"):
-        return Kind(INTEGER, ("N",), high=b"%d" % (2**bits - 1))
-    return Kind(INTEGER, ("N",), low=b"%d" % 2 ** (bits - 1), high=b"%d" % (2 ** (bits - 1) - 1))
-
-
-def _decimal(node: TypeNode) -> tuple[int, int]:
-    given = (_WIDTHS[node.name], *node.numbers) if node.name in _WIDTHS else node.numbers
-    return given[0], given[1] if len(given) == 2 else 0
-
-
-def _of_binary(codec: Codec) -> Kind | None:
-    return Kind(BASE64, ("B",)) if codec.node.name == "String" else None
-
-
-def _of_boolean(codec: Codec) -> Kind | None:
-    return Kind(BOOL, ("BOOL",)) if codec.node.name == "Bool" else None
-
-
-def _of_map(codec: Codec) -> Kind | None:
-    return Kind(PLAIN, ("M",)) if codec.node.name == "String" else None
-
-
-def _of_list(codec: Codec) -> Kind | None:
-    return Kind(PLAIN, ("L",)) if codec.node.name == "String" else None
-
-
-def _of_text_set(codec: Codec) -> Kind | None:
-    node = codec.node
-    texts = node.name == "Array" and node.arguments[0].name == "String" and not node.arguments[0].nullable
-    return Kind(TEXT_SET, ("SS",)) if texts else None
-
-
-_MAKERS: Final[Mapping[Any, Callable[[Codec], Kind | None]]] = {
-    "S": _of_text,
-    "N": _of_number,
-    "B": _of_binary,
-    "BOOL": _of_boolean,
-    "M": _of_map,
-    "L": _of_list,
-    "SS": _of_text_set,
-}
+    return FAMILIES[codec.node.name].compiled_kind(codec.node, column.takes[0])

@@ -5,7 +5,7 @@
 
 #include "nested_values.h"
 
-/* What a column makes of a value. The numbers are those of compiled/tables.py. */
+/* What a column makes of a value. In the order of KindName in schema/types/families/family.py. */
 enum Kind {
     K_ODD, /* every value goes to the reference path */
     K_TEXT,
@@ -125,7 +125,7 @@ static void fields_free(Fields *fields)
 
 static int fields_make(Fields *fields, PyObject *told, Py_ssize_t width, int part);
 
-/* A field as compiled/tables.py tells it: (name, kind, tag, column, low, high, whole, fraction, takes, check, absent,
+/* A field as compiled/layout.py tells it: (name, kind, tag, column, low, high, whole, fraction, takes, check, absent,
    nullable, lossy, key, parts). */
 static int field_make(Field *field, PyObject *told, Py_ssize_t width, int part)
 {

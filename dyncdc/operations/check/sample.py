@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dyncdc.config import TableConfig, format_attribute_path, parse_attribute_path
 from dyncdc.schema.table_spec import ColumnSpec, TableSpec
-from dyncdc.schema.types.codecs import Codec, compile_type
-from dyncdc.schema.types.datetimes import epoch_unit
+from dyncdc.schema.types.cells import Inexact
+from dyncdc.schema.types.codecs import compile_type
 from dyncdc.schema.types.dynamodb_values import Item
+from dyncdc.schema.types.encodings import epoch_unit
+from dyncdc.schema.types.families import shown_default
 from dyncdc.schema.types.reject_reasons import UndecodableRecord
-from dyncdc.schema.types.scalars import Inexact
 
 from .findings import Finding
 
@@ -23,7 +24,6 @@ Path = tuple[str, ...]
 Values = Sequence[Mapping[str, object]]
 
 _INDEX = re.compile(r"\[(?:\d+|\*)?\]\Z")
-_DEFAULTS = {"DateTime": "1970-01-01", "DateTime64": "1970-01-01", "Date": "1970-01-01", "Date32": "1900-01-01"}
 _MOST_LISTED = 20
 
 
@@ -77,7 +77,7 @@ def _fate(column: ColumnSpec, spec: TableSpec) -> str:
     if not spec.spill_column:
         return "such items become dead letters"
     codec = compile_type(column.type, column.encoding)
-    return "they are in the spill, and the column shows " + ("NULL" if codec.nullable else _default(codec))
+    return "they are in the spill, and the column shows " + ("NULL" if codec.nullable else shown_default(codec.node))
 
 
 def _todo(column: ColumnSpec, values: Values) -> str:
@@ -107,7 +107,7 @@ def _showing_defaults(subject: str, spec: TableSpec) -> Iterator[Finding]:
     for column in spec.columns:
         codec = compile_type(column.type, column.encoding)
         told = column.key or codec.nullable or column.defaulted
-        if not told and (default := _default(codec)):
+        if not told and (default := shown_default(codec.node)):
             found.append(f"{column.name} ({default})")
     if found:
         more = f" and {len(found) - _MOST_LISTED:,} more" if len(found) > _MOST_LISTED else ""
@@ -118,16 +118,6 @@ def _showing_defaults(subject: str, spec: TableSpec) -> Iterator[Finding]:
             f" {', '.join(found[:_MOST_LISTED])}{more}",
             f"run: ALTER TABLE {spec.destination} MODIFY COLUMN … Nullable(…), where that may mislead",
         )
-
-
-def _default(codec: Codec) -> str:
-    """What such a column shows, "" where it does not look like a value."""
-    kind = codec.node.name
-    if kind.startswith("Enum"):
-        return "the Enum's first name"
-    if kind.startswith(("Int", "UInt", "Decimal", "Float")):
-        return "0"
-    return "false" if kind == "Bool" else _DEFAULTS.get(kind, "")
 
 
 def _unknown_names(config: TableConfig, items: Sequence[Item]) -> Iterator[Finding]:

@@ -13,10 +13,11 @@ from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.inference import Inference, Observation
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
-from dyncdc.schema.types.codecs import Codec, compile_type
-from dyncdc.schema.types.datetimes import epoch_unit
+from dyncdc.schema.types.cells import Inexact
+from dyncdc.schema.types.codecs import compile_type
+from dyncdc.schema.types.encodings import epoch_unit
+from dyncdc.schema.types.families.family import Codec
 from dyncdc.schema.types.reject_reasons import UndecodableRecord
-from dyncdc.schema.types.scalars import Inexact
 
 _MOMENTS: Final = ("DateTime", "DateTime64")
 _NOT_ALNUM: Final = re.compile(r"[\W_]+")

@@ -1,4 +1,7 @@
-"""Columns read back: the SELECT expression that gives a column's exact text, and the typed value that it means."""
+"""Columns read back: the SELECT expression that gives a column's exact text, and the typed value that it means.
+
+Apart from ``schema/types/families`` on purpose: ``verify`` judges the encoders by it, and must not share a mistake.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class _Number(str):
 
 
 def quote_identifier(name: str) -> str:
-    """Return a column's name in backticks. Apart from ``quoting.quote_name`` on purpose: the judge shares no code."""
+    """Return a column's name in backticks. Not ``quoting.quote_name``: the judge has its own."""
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 

@@ -1,4 +1,4 @@
-"""String columns that hold something else than their type suggests: DynamoDB's typed JSON, or the raw bytes of B.
+"""Columns that hold something else than their type suggests: DynamoDB's typed JSON, raw bytes of B, epochs of a unit.
 
 Raw bytes travel as the bytes of a JSON text that need not be UTF-8: ClickHouse takes them as they are (measured on
 26.9), and only ``load_cells`` parses such a cell.
@@ -6,18 +6,31 @@ Raw bytes travel as the bytes of a JSON text that need not be UTF-8: ClickHouse 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Final, cast
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Final, Literal, cast
 
 import orjson
 
 from dyncdc.schema.table_spec import AttributeType
 
+from .cells import Encoder
 from .dynamodb_values import binary, canonical
-from .scalars import Encoder
 
 TYPED_TYPES: Final[tuple[AttributeType, ...]] = ("S", "N", "B", "BOOL", "SS", "NS", "BS", "L", "M")
 """What a column of typed JSON takes unless its mapping names less."""
+
+UNIT_PLACES: Final[Mapping[str, int]] = {"epoch_ms": 3, "epoch_us": 6}
+"""Digits below the second, by encoding."""
+
+
+def epoch_unit(numbers: Iterable[str]) -> Literal["", "epoch_ms", "epoch_us"]:
+    """Return the encoding of numbers that can only be milliseconds or microseconds: as seconds they end after 5000."""
+    sizes = [abs(Decimal(number)) for number in numbers if number != "0"]
+    for encoding, low, high in (("epoch_ms", 10**11, 10**14), ("epoch_us", 10**14, 10**17)):
+        if sizes and all(low <= size < high for size in sizes):
+            return "epoch_ms" if encoding == "epoch_ms" else "epoch_us"
+    return ""
 
 
 def typed_encoder(tag: str) -> Encoder:

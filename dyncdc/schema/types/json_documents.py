@@ -10,8 +10,8 @@ from typing import cast
 
 import orjson
 
+from .cells import Encoder, Inexact, Rounded
 from .dynamodb_values import canonical_number, number_set, plain_text, string_set, unpack
-from .scalars import Encoder, Inexact, Rounded
 
 TypedPaths = Mapping[str, Callable[[object], "bytes | None"]]
 """Encoders of typed values by the path that the column's type gives a type: ``JSON(a.b UInt32)``."""

@@ -8,10 +8,11 @@ from typing import Final
 from dyncdc.errors import ConfigError
 
 from .codecs import compile_type
+from .families.datetimes import fraction_digits
+from .families.numbers import decimal_digits
 from .type_parser import TypeNode, parse_type
 
 _INTEGER: Final = re.compile(r"(U?)Int(\d+)")
-_WIDTHS: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
 
 
 def holds_all_of(kind: str, before: str) -> bool:
@@ -41,8 +42,9 @@ def _holds(node: TypeNode, before: TypeNode) -> bool:
         return bits if integer[1] == other[1] else wider and not integer[1]
     if integer is not None or other is not None:
         return False
-    if _digits(node) is not None and _digits(before) is not None:
-        return _decimal_holds(node, before)
+    digits, others = decimal_digits(node), decimal_digits(before)
+    if digits is not None and others is not None:
+        return digits[0] >= others[0] and digits[1] >= others[1]
     # No Float64 for Float32: what showed 0.1 would show 0.10000000149011612.
     if (node.name, before.name) in (("String", "FixedString"), ("Date32", "Date")):
         return True
@@ -50,26 +52,8 @@ def _holds(node: TypeNode, before: TypeNode) -> bool:
         values = dict(zip(node.texts, node.numbers, strict=True))
         return all(values.get(name) == value for name, value in zip(before.texts, before.numbers, strict=True))
     if node.name == before.name == "DateTime64":
-        return _scale(node) == _scale(before)  # more digits mean fewer years
-    paths, others = dict(node.paths), dict(before.paths)
-    if paths.keys() != others.keys() or not all(_holds(paths[path], others[path]) for path in paths):
+        return fraction_digits(node) == fraction_digits(before)  # more digits mean fewer years
+    paths, held = dict(node.paths), dict(before.paths)
+    if paths.keys() != held.keys() or not all(_holds(paths[path], held[path]) for path in paths):
         return False
     return node.name == before.name and node.numbers == before.numbers
-
-
-def _scale(node: TypeNode) -> int:
-    return node.numbers[0] if node.numbers else 3
-
-
-def _digits(node: TypeNode) -> tuple[int, int] | None:
-    """Digits before and after the point."""
-    if not node.name.startswith("Decimal"):
-        return None
-    given = (_WIDTHS[node.name], *node.numbers) if node.name in _WIDTHS else node.numbers
-    precision, scale = (*given, 0)[:2]
-    return precision - scale, scale
-
-
-def _decimal_holds(node: TypeNode, before: TypeNode) -> bool:
-    here, there = _digits(node) or (0, 0), _digits(before) or (0, 0)
-    return here[0] >= there[0] and here[1] >= there[1]
