@@ -5,18 +5,22 @@ from __future__ import annotations
 import gc
 import importlib
 import random
+import re
 import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+import dyncdc.native
 from dyncdc.decode.compiled.layout import CompiledTable
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.native._rows import Reader
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.schema.types.families.family import KindName
 
 SPEC = TableSpec(
     "t",
@@ -191,3 +195,9 @@ def run_out_of_memory(told: tuple[Any, ...]) -> None:
 
 if __name__ == "__main__":
     run_out_of_memory(WITH_HISTORY if sys.argv[1] == "history" else TOLD)
+
+
+def test_the_kinds_of_columns_are_those_of_the_compiled_module_in_its_order() -> None:
+    header = (Path(dyncdc.native.__file__).parent / "rows/layout.h").read_text()
+    (kinds,) = re.findall(r"enum Kind \{(.*?)\n\};", header, re.DOTALL)
+    assert tuple(name.lower() for name in re.findall(r"\bK_(\w+),", kinds)) == get_args(KindName)
