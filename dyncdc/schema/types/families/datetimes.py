@@ -83,7 +83,7 @@ class Date32(Date):
         return {"S": date_encoder(DATE32_RANGE)}
 
     def expression(self, node: TypeNode, tag: str, x: str) -> str | None:
-        """From S; days outside of the range would become its first or last."""
+        """From S, in the years of the range."""
         if tag != "S":
             return None
         return f"if(substring({x}, 1, 4) BETWEEN '1900' AND '2299', {same_text(f'toDate32OrNull({x})', x)}, NULL)"
