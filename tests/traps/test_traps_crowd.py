@@ -14,7 +14,8 @@ from virtual_time import run
 from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.reading.shard_reader import IDLE_CALLS_PER_SECOND_AT_MOST, Instruments, ShardReader
+from dyncdc.pipeline.reading.polling import IDLE_CALLS_PER_SECOND_AT_MOST
+from dyncdc.pipeline.reading.shard_reader import Instruments, ShardReader
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

@@ -16,12 +16,11 @@ from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Decoded, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
+from dyncdc.pipeline.reading.polling import FetchSize, PollInterval
 from dyncdc.pipeline.reading.shard_reader import (
     DECODE_COST,
     FETCH_COST,
-    FetchSize,
     Instruments,
-    PollInterval,
     ShardReader,
 )
 from dyncdc.pipeline.writing.open_batch import BatchLimits
