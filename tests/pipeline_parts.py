@@ -32,6 +32,7 @@ from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.members.membership import Assignment, Membership
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
@@ -231,6 +232,13 @@ class BuryInMemory:
 bury = BuryInMemory()
 
 
+def instruments_of(
+    metrics: Metrics | None = None, health: TaskHealth | None = None, clock: Callable[[], float] = lambda: 1_000.0
+) -> Instruments:
+    """Make instruments."""
+    return Instruments(metrics or Metrics(), health or TaskHealth(), clock)
+
+
 def writer_of(
     sink: MemorySink,
     budget: ByteBudget,
@@ -243,11 +251,9 @@ def writer_of(
         sink,
         budget,
         limits,
+        instruments_of(),
         token_prefix="p/0/1",
         bury=bury or BuryInMemory(),
-        metrics=Metrics(),
-        health=TaskHealth(),
-        clock=lambda: 1_000.0,
         dead_letter_limiter=dead_letter_limiter,
     )
 
@@ -262,10 +268,8 @@ def checkpointer_of(
     """Make a checkpointer."""
     return Checkpointer(
         store,
+        instruments_of(),
         interval_seconds=interval_seconds,
-        metrics=Metrics(),
-        health=TaskHealth(),
-        clock=lambda: 1_000.0,
         replay_seconds=replay_seconds,
         went_back=went_back,
     )
@@ -273,7 +277,7 @@ def checkpointer_of(
 
 def sole_member() -> Membership:
     """Make the membership of a process that is alone."""
-    return Membership(Assignment(), NoRecovery(), (), Metrics(), TaskHealth())
+    return Membership(Assignment(), NoRecovery(), (), instruments_of())
 
 
 def ledger_of(name: str = "s") -> ShardLedger:
@@ -298,6 +302,7 @@ __all__ = [
     "bury",
     "checkpointer_of",
     "chunk",
+    "instruments_of",
     "ledger_of",
     "mark",
     "run",

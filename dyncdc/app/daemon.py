@@ -33,6 +33,7 @@ from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedErro
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.pipeline.recovery.recovery import SourceLostError
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
@@ -442,10 +443,8 @@ class _Daemon:
                 assembly.snapshots,
                 destination,
                 settings,
+                Instruments(self._metrics, self._health, time.time),
                 draining=self._stop.draining,
-                metrics=self._metrics,
-                health=self._health,
-                clock=time.time,
                 on_claimed=partial(self._note, context, assembly, histories),
                 on_ready=ready,
             )

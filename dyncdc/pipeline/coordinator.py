@@ -18,7 +18,7 @@ from dyncdc.pipeline.destinations.destination_monitor import DestinationMonitor
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, monitor_seconds
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.stream_reader import StreamReader
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
@@ -71,7 +71,7 @@ class Coordinator:
         store: SnapshotStore,
         decoders: SnapshotDecoders,
         checkpointer: Checkpointer,
-        instruments: Instruments,
+        resources: ReadResources,
         recovery: RecoveryStore,
         orphan_rows: OrphanRows,
         membership: Membership,
@@ -92,11 +92,12 @@ class Coordinator:
         self._store = store
         self._decoders = decoders
         self._checkpointer = checkpointer
-        self._instruments = instruments
+        self._resources = resources
+        self._instruments = instruments = resources.instruments
         self._orphan_rows = orphan_rows
         self._membership = membership
         policy = self._policy(on_lost_position)
-        self._recovery = Recovery(recovery, policy, instruments.metrics, instruments.health, membership)
+        self._recovery = Recovery(recovery, policy, instruments, membership)
         self._targets = {table: target for stream in streams for table, target in stream.targets.items()}
         by_table = {table: stream.source for stream in streams for table in stream.targets}
         self._target_watch = (
@@ -133,7 +134,7 @@ class Coordinator:
         if self._target_watch is not None:
             await self._target_watch.begin(self._checkpointer, leads=leads)
         async with asyncio.TaskGroup() as tasks:
-            readers = ReaderPool(self._instruments, self._checkpointer, tasks)
+            readers = ReaderPool(self._resources, self._checkpointer, tasks)
             stream_readers = self._stream_readers(readers)
             self._watch(readers, stream_readers)
             loaders = self._loaders(readers, stream_readers, patient=not once)
@@ -264,8 +265,7 @@ class Coordinator:
             self._marks,
             self._store,
             self._gaps,
-            self._instruments.metrics,
-            self._instruments.health,
+            self._instruments,
             before_look=self._heartbeat,
             still_there=self._checkpointer.check_durable,
             delay_seconds=delay_seconds,
@@ -273,7 +273,7 @@ class Coordinator:
         )
 
     def _delay(self, source: SourceId) -> float:
-        return self._instruments.delays.longest(source, asyncio.get_running_loop().time())
+        return self._resources.delays.longest(source, asyncio.get_running_loop().time())
 
     def _heartbeat(self) -> None:
         """Other members' watermarks wait for how far our idle shards are."""

@@ -1,4 +1,4 @@
-"""Retrying forever with full jitter: the reaction to RetryableError, in one place."""
+"""What every part of a session runs with: its instruments, and retrying forever with full jitter."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dyncdc.errors import DyncdcError, RetryableError
+from dyncdc.telemetry.metrics import Metrics
+from dyncdc.telemetry.task_health import TaskHealth
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """How a part of a session shows what it does. ``clock``: seconds since the epoch, by this machine."""
+
+    metrics: Metrics
+    health: TaskHealth
+    clock: Callable[[], float]
 
 
 @dataclass(slots=True)

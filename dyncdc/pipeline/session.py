@@ -20,14 +20,12 @@ from dyncdc.pipeline.destinations.schema_evolution import SchemaEvolution
 from dyncdc.pipeline.members.membership import Assignment, Membership
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor, Succession
-from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached, LimitStop
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.pipeline.writing.rejected_rows import DeadLetterSource
 from dyncdc.pipeline.writing.writer import Writer
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth
 
 from .budget import ByteBudget
 from .coordinator import Coordinator, SnapshotTask, StreamTask, root_cause
@@ -43,7 +41,7 @@ from .ports import (
     SnapshotStore,
     WatermarkStore,
 )
-from .runtime import Backoff, retry_forever
+from .runtime import Backoff, Instruments, retry_forever
 
 LEAVE_SECONDS = 2.0
 KEEP_SECONDS = 10.0
@@ -105,11 +103,9 @@ async def run_session(
     snapshots: Sequence[SnapshotTask],
     destination: Destination,
     settings: Settings,
+    instruments: Instruments,
     *,
     draining: asyncio.Event,
-    metrics: Metrics,
-    health: TaskHealth,
-    clock: Callable[[], float],
     on_claimed: Callable[[int], Awaitable[None]] | None = None,
     on_ready: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -121,7 +117,7 @@ async def run_session(
     DestinationChangedError when another session could go on), with ``once`` also what made a snapshot fail.
     """
     tables = {table for stream in streams for table in stream.tables}
-    session = _Session(destination, settings, tables, draining=draining, metrics=metrics, health=health, clock=clock)
+    session = _Session(destination, settings, tables, instruments, draining)
     try:
         await session.run(streams, snapshots, on_claimed, on_ready)
     except BaseExceptionGroup as group:
@@ -139,27 +135,22 @@ class _Session:
         destination: Destination,
         settings: Settings,
         tables: Collection[str],
-        *,
+        instruments: Instruments,
         draining: asyncio.Event,
-        metrics: Metrics,
-        health: TaskHealth,
-        clock: Callable[[], float],
     ) -> None:
         self._destination = destination
         self._settings = settings
         self._draining = draining
-        self._metrics = metrics
-        self._health = health
-        self._clock = clock
+        self._instruments = instruments
+        self._metrics = instruments.metrics
+        self._health = instruments.health
         self._budget = ByteBudget(settings.budget_bytes)
         self._dead_letter_limiter = DeadLetterLimiter(settings.dead_letter_limiter)
         self._mended: asyncio.Queue[LimitStop] = asyncio.Queue()
         self._checkpointer = Checkpointer(
             destination.checkpoints,
+            instruments,
             interval_seconds=settings.checkpoint_interval_seconds,
-            metrics=metrics,
-            health=health,
-            clock=clock,
             member=settings.assignment.member,
             replay_seconds=settings.replay_seconds,
             went_back=settings.went_back,
@@ -168,8 +159,7 @@ class _Session:
             settings.assignment,
             destination.members,
             tables,
-            metrics,
-            health,
+            instruments,
             since=settings.since,
             after=settings.after,
         )
@@ -177,7 +167,7 @@ class _Session:
             settings.assignment, destination.sessions, destination.members, settings.succession.process
         )
         self._checkpointer.still_alone = self._claim.check
-        metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
+        self._metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
 
     async def run(
         self,
@@ -287,11 +277,9 @@ class _Session:
             self._destination.sink,
             self._budget,
             settings.batch,
+            self._instruments,
             token_prefix=f"{settings.pipeline}/{settings.assignment.member}/{checkpointer.epoch}/{self._claim.session.id}",
             bury=self._destination.bury,
-            metrics=self._metrics,
-            health=self._health,
-            clock=self._clock,
             dead_letter_limiter=self._dead_letter_limiter,
         )
 
@@ -304,12 +292,10 @@ class _Session:
             store=self._destination.snapshots,
             decoders=self._destination.decoders,
             checkpointer=self._checkpointer,
-            instruments=Instruments(
+            resources=ReadResources(
+                self._instruments,
                 self._budget,
                 writer,
-                self._metrics,
-                self._health,
-                self._clock,
                 self._settings.fetch_ceiling_bytes,
                 self._dead_letter_limiter,
             ),

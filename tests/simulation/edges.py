@@ -31,9 +31,10 @@ from dyncdc.model import HORIZON, Block, Checkpoint, Decoded, Position, RawChunk
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading import retention_edge
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -211,13 +212,13 @@ async def _live(seed: int, counted: Counter[str]) -> None:
         for number in range(rng.randint(1, 3))
     }
     source, gaps = EdgeStream(shards, rng), MemoryRecovery()
-    store, budget, metrics, health = JudgedCheckpoints(shards, gaps), ByteBudget(10**7), Metrics(), TaskHealth()
+    store, budget = JudgedCheckpoints(shards, gaps), ByteBudget(10**7)
+    instruments = Instruments(Metrics(), TaskHealth(), lambda: source.now)
     writer, checkpointer = writer_of(GettingSink(shards, rng), budget), checkpointer_of(store, interval_seconds=0.5)
-    recovery = Recovery(gaps, Policy("resnapshot", {SOURCE: [TABLE]}), metrics, health, sole_member())
+    recovery = Recovery(gaps, Policy("resnapshot", {SOURCE: [TABLE]}), instruments, sole_member())
     await checkpointer.load()
-    instruments = Instruments(budget, writer, metrics, health, lambda: source.now)
     async with asyncio.TaskGroup() as tasks:
-        readers = ReaderPool(instruments, checkpointer, tasks)
+        readers = ReaderPool(ReadResources(instruments, budget, writer), checkpointer, tasks)
         await recovery.begin([source], NoSnapshots(), checkpointer)
         stream_reader = StreamReader(
             source, OneRowForEach(), readers, checkpointer, instruments, recovery, sole_member()

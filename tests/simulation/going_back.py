@@ -22,6 +22,7 @@ from dyncdc.pipeline.checkpoint import checkpointer
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.recovery import rewind
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
@@ -440,8 +441,6 @@ async def _session(
             stream_delay_seconds=STREAM_DELAY_SECONDS,
             watermark_interval_seconds=1.6,
         ),
+        Instruments(metrics, TaskHealth(clock=asyncio.get_running_loop().time), server_time),
         draining=draining,
-        metrics=metrics,
-        health=TaskHealth(clock=asyncio.get_running_loop().time),
-        clock=server_time,
     )

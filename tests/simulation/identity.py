@@ -20,6 +20,7 @@ from dyncdc.errors import FatalError
 from dyncdc.model import Process
 from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.members.succession import Succession
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
@@ -221,9 +222,7 @@ async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) 
                 one.patient,
             ),
         ),
+        Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), server_time),
         draining=one.draining,
-        metrics=Metrics(),
-        health=TaskHealth(clock=asyncio.get_running_loop().time),
-        clock=server_time,
         on_ready=lambda epoch: _ready(kept, one, epoch),
     )

@@ -18,6 +18,7 @@ from dyncdc.errors import PositionLostError, RetryableError
 from dyncdc.model import Checkpoint, Gap, Position, RawChunk, Request, Shard, SourceId, TableSource
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.recovery.recovery import SourceLostError
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
@@ -340,10 +341,8 @@ async def _session(
             orphan_rows=LossyGhosts(server, session),
         ),
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once, on_lost_position="resnapshot"),
+        Instruments(metrics, TaskHealth(clock=asyncio.get_running_loop().time), server_time),
         draining=draining,
-        metrics=metrics,
-        health=TaskHealth(clock=asyncio.get_running_loop().time),
-        clock=server_time,
     )
 
 

@@ -21,6 +21,7 @@ from dyncdc.model import Gap, Member, Position, RawChunk, Shard, TableSource
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Succession
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
@@ -319,8 +320,6 @@ async def _process(simulation: Simulation, shared: Shared, process: Process, *, 
             once=once,
             succession=Succession(take_over=process.takes_over or once),
         ),
+        Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), server_time),
         draining=process.draining,
-        metrics=Metrics(),
-        health=TaskHealth(clock=asyncio.get_running_loop().time),
-        clock=server_time,
     )

@@ -20,6 +20,7 @@ from dyncdc.pipeline.destinations.bindings import Binding, DestinationState, Par
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.pipeline.ports import Swept
 from dyncdc.pipeline.recovery.recovery import SourceLostError
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot import sweep
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
@@ -334,8 +335,6 @@ async def _session(
             destinations=DestinationsClient(server, moves, session),
         ),
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once, on_lost_position="resnapshot"),
+        Instruments(metrics, TaskHealth(clock=asyncio.get_running_loop().time), server_time),
         draining=draining,
-        metrics=metrics,
-        health=TaskHealth(clock=asyncio.get_running_loop().time),
-        clock=server_time,
     )

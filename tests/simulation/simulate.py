@@ -14,6 +14,7 @@ import virtual_time
 from dyncdc.errors import CorruptSnapshotError, FatalError
 from dyncdc.model import HORIZON
 from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.pipeline.writing.open_batch import BatchLimits
@@ -309,10 +310,8 @@ async def _process(
             stream_delay_seconds=STREAM_DELAY_SECONDS,
             watermark_interval_seconds=1.6,
         ),
+        Instruments(metrics, TaskHealth(clock=asyncio.get_running_loop().time), server_time),
         draining=draining,
-        metrics=metrics,
-        health=TaskHealth(clock=asyncio.get_running_loop().time),
-        clock=server_time,
     )
 
 

@@ -11,16 +11,15 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from pipeline_parts import MemoryCheckpoints, MemorySink, ScriptedSource, checkpointer_of, sole_member, writer_of
+from pipeline_parts import MemoryCheckpoints, ScriptedSource, checkpointer_of, sole_member
 from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run as run_virtual
 
 from dyncdc.errors import RetryableError
 from dyncdc.model import Checkpoint, Gap, Mark, Position, ShardId, Snapshot, TableSource
-from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor
-from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -130,10 +129,9 @@ async def _one_session(
     switch: Switch, source: Stream, store: MemoryRecovery, sessions: list[Life], seconds: float, until: float
 ) -> None:
     """Watch until someone kills it."""
-    health, budget = TaskHealth(clock=lambda: asyncio.get_running_loop().time()), ByteBudget(1)
-    instruments = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), health, now)
+    instruments = Instruments(Metrics(), TaskHealth(clock=lambda: asyncio.get_running_loop().time()), now)
     policy = Policy("resnapshot", {source.id: [TABLE]}, destinations={TABLE: "uuid"})
-    recovery = Recovery(store, policy, instruments.metrics, health, sole_member())
+    recovery = Recovery(store, policy, instruments, sole_member())
     if sessions:
         store.tables[TABLE] = TableSource(TABLE, source.id, 1, EPOCH - 50.0, held=True)
         mark = Mark(Position("1"), sessions[-1].end)

@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 
-from pipeline_parts import MemorySink, OneRowEach, ScriptedSource, chunk, shard, writer_of
+from pipeline_parts import MemorySink, OneRowEach, ScriptedSource, chunk, instruments_of, shard, writer_of
 from virtual_time import run
 
 from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.polling import IDLE_CALLS_PER_SECOND_AT_MOST
-from dyncdc.pipeline.reading.shard_reader import Instruments, ShardReader
+from dyncdc.pipeline.reading.resources import ReadResources
+from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.writing.open_batch import BatchLimits
-from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
 
@@ -29,7 +29,7 @@ class Crowd:
         self.budget = ByteBudget(capacity_bytes)
         self.writer = writer_of(sink or MemorySink(), self.budget, BatchLimits(10**6, 2**20, 0.5))
         health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
-        self.instruments = Instruments(self.budget, self.writer, Metrics(), health, lambda: 1_000.0)
+        self.resources = ReadResources(instruments_of(health=health), self.budget, self.writer)
 
     async def live(self, shards: list[Shard], seconds: float) -> None:
         """Read them all for so long."""
@@ -37,11 +37,11 @@ class Crowd:
             running = [tasks.create_task(self.writer.run(), name="writer")]
             for each in shards:
                 shard_reader = ShardReader(
-                    self.instruments, self.source, OneRowEach(), ShardLedger(each, Mark(HORIZON), persisted=None)
+                    self.resources, self.source, OneRowEach(), ShardLedger(each, Mark(HORIZON), persisted=None)
                 )
                 running.append(tasks.create_task(self._read(shard_reader), name=shard_reader.name))
             await asyncio.sleep(seconds)
-            assert not self.instruments.health.stuck()
+            assert not self.resources.instruments.health.stuck()
             for task in running:
                 task.cancel()
 

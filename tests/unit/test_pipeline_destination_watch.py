@@ -8,21 +8,18 @@ import pytest
 from pipeline_parts import (
     SOURCE,
     MemoryCheckpoints,
-    MemorySink,
     ScriptedSource,
     checkpointer_of,
     sole_member,
-    writer_of,
 )
 from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.model import Checkpoint, Mark, Position, ShardId, Snapshot, SourceId, TableSource
-from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, monitor_seconds
-from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -67,10 +64,9 @@ async def watched(
     ``former``: a session before this one has loaded the table, and has read the stream up to 900 s.
     """
     store, health = MemoryRecovery(), TaskHealth(clock=lambda: asyncio.get_running_loop().time())
-    budget = ByteBudget(1)
-    instruments = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), health, now)
+    instruments = Instruments(Metrics(), health, now)
     policy = Policy("resnapshot", {SourceId(SOURCE): ["orders"]}, destinations={"orders": "uuid"})
-    recovery = Recovery(store, policy, instruments.metrics, health, sole_member())
+    recovery = Recovery(store, policy, instruments, sole_member())
     source = ScriptedSource()
     if former:
         store.tables["orders"] = TableSource("orders", source.id, 1, 500.0, held=True)

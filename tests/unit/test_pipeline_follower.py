@@ -17,6 +17,7 @@ from pipeline_parts import (
     ScriptedSource,
     checkpointer_of,
     chunk,
+    instruments_of,
     mark,
     shard,
     sole_member,
@@ -30,7 +31,7 @@ from dyncdc.errors import FatalError, PositionLostError, RetryableError
 from dyncdc.model import HORIZON, Checkpoint, Position, RawChunk, Shard, ShardId, SourceId, TableSource
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
 from dyncdc.telemetry.metrics import Metrics
@@ -77,12 +78,12 @@ class Bench:
 @asynccontextmanager
 async def following(bench: Bench) -> AsyncIterator[StreamReader]:
     await bench.checkpointer.load()
-    instruments = Instruments(bench.budget, bench.writer, bench.metrics, bench.health, lambda: 1_000.0)
+    instruments = instruments_of(bench.metrics, bench.health)
     try:
         async with asyncio.TaskGroup() as tasks:
-            readers = ReaderPool(instruments, bench.checkpointer, tasks)
+            readers = ReaderPool(ReadResources(instruments, bench.budget, bench.writer), bench.checkpointer, tasks)
             policy = Policy(bench.on_lost_position, {SOURCE: ["orders", "accounts"]})
-            recovery = Recovery(bench.recovery, policy, bench.metrics, TaskHealth(), sole_member())
+            recovery = Recovery(bench.recovery, policy, instruments_of(bench.metrics), sole_member())
             await recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
             stream_reader = StreamReader(
                 bench.source, OneRowEach(), readers, bench.checkpointer, instruments, recovery, sole_member()

@@ -14,6 +14,7 @@ from pipeline_parts import (
     ScriptedSource,
     block,
     chunk,
+    instruments_of,
     ledger_of,
     mark,
     values,
@@ -25,10 +26,10 @@ from dyncdc.errors import RefusedError, RejectedRowsError, RetryableError, TooLa
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.reading.shard_reader import Instruments, ShardReader
+from dyncdc.pipeline.reading.resources import ReadResources
+from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.writing import writer
 from dyncdc.pipeline.writing.insert_slots import SLOW_SECONDS, SLOW_SLOTS, InsertSlots
-from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
 DIVIDED_BY_ZERO = RefusedError("ClickHouse answered 153")
@@ -314,14 +315,14 @@ async def read_beside(
 
     sink, budget = MemorySink(answer), ByteBudget(capacity_bytes)
     work = writer_of(sink, budget)
-    instruments = Instruments(budget, work, Metrics(), TaskHealth(), clock=lambda: 1_000.0, fetch_ceiling_bytes=2_000)
+    resources = ReadResources(instruments_of(), budget, work, fetch_ceiling_bytes=2_000)
     sources = {name: Endless(name) for name in streams}
     ledgers: list[ShardLedger] = []
     async with asyncio.TaskGroup() as tasks:
         started = [tasks.create_task(work.run(), name="writer")]
         for name, source in sources.items():
             ledgers.append(ledger_of(name))
-            shard_reader = ShardReader(instruments, source, Mixed(*streams[name]), ledgers[-1])
+            shard_reader = ShardReader(resources, source, Mixed(*streams[name]), ledgers[-1])
             started.append(tasks.create_task(shard_reader.run(), name=name))  # type: ignore[arg-type]
         await asyncio.sleep(seconds)
         for task in started:

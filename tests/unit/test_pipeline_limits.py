@@ -7,7 +7,18 @@ from collections.abc import Iterator, Sequence
 
 import orjson
 import pytest
-from pipeline_parts import WIDE, MemoryCheckpoints, MemorySink, ScriptedSource, block, bury, ledger_of, shard, writer_of
+from pipeline_parts import (
+    WIDE,
+    MemoryCheckpoints,
+    MemorySink,
+    ScriptedSource,
+    block,
+    bury,
+    instruments_of,
+    ledger_of,
+    shard,
+    writer_of,
+)
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
@@ -15,7 +26,9 @@ from dyncdc.model import HORIZON, Block, DeadLetter, Decoded, Position, RawChunk
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.ports import Decoder
-from dyncdc.pipeline.reading.shard_reader import Instruments, ShardReader
+from dyncdc.pipeline.reading.resources import ReadResources
+from dyncdc.pipeline.reading.shard_reader import ShardReader
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached, LimitStop
 from dyncdc.telemetry.metrics import Metrics
@@ -130,10 +143,8 @@ class Setup:
             [],
             Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.halts),
             Settings("p", WIDE, 10**7, checkpoint_interval_seconds=0.05, dead_letter_limiter=self.limits),
+            Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), lambda: 1_000.0),
             draining=draining,
-            metrics=Metrics(),
-            health=TaskHealth(clock=asyncio.get_running_loop().time),
-            clock=lambda: 1_000.0,
         )
 
     async def stopped(self) -> str:
@@ -217,12 +228,10 @@ def test_a_chunk_past_the_limit_gives_its_bytes_back() -> None:
         source.answer = setup._answer
         writer = writer_of(MemorySink(), budget)
         dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=100))
-        instruments = Instruments(
-            budget, writer, Metrics(), TaskHealth(), lambda: 1_000.0, dead_letter_limiter=dead_letter_limiter
-        )
+        resources = ReadResources(instruments_of(), budget, writer, dead_letter_limiter=dead_letter_limiter)
         ledger = ledger_of()
         with pytest.raises(LimitReached):
-            await ShardReader(instruments, source, setup.decoder, ledger).run()
+            await ShardReader(resources, source, setup.decoder, ledger).run()
         assert budget.held_bytes == 0 and writer.fetching == 0 and ledger.in_flight == 0
 
     run(work())

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from pipeline_parts import instruments_of
 from virtual_time import run
 
 from dyncdc.errors import ConfigError, FatalError
 from dyncdc.model import Member, Shard, ShardId, SourceId
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
 from dyncdc.pipeline.members.membership import Assignment, Membership
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth
 
 STREAM = SourceId("arn:aws:kinesis:eu-west-1:1:stream/orders@1")
 
@@ -40,7 +39,7 @@ class MemoryMembers:
 
 
 def membership(store: MemoryMembers, member: str = "0/3", since: float = float("inf"), after: int = 0) -> Membership:
-    return Membership(Assignment.parse(member), store, ["orders"], Metrics(), TaskHealth(), since=since, after=after)
+    return Membership(Assignment.parse(member), store, ["orders"], instruments_of(), since=since, after=after)
 
 
 def test_every_shard_has_one_owner_and_shards_in_a_row_spread_evenly() -> None:

@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pipeline_parts import MemorySink, OneRowEach, ScriptedSource, chunk, ledger_of, mark, shard, writer_of
+from pipeline_parts import (
+    MemorySink,
+    OneRowEach,
+    ScriptedSource,
+    chunk,
+    instruments_of,
+    ledger_of,
+    mark,
+    shard,
+    writer_of,
+)
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
@@ -17,14 +27,13 @@ from dyncdc.model import HORIZON, Decoded, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.polling import FetchSize, PollInterval
+from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.shard_reader import (
     DECODE_COST,
     FETCH_COST,
-    Instruments,
     ShardReader,
 )
 from dyncdc.pipeline.writing.open_batch import BatchLimits
-from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
 FIRST_FETCH_BYTES = 32 * 1024
@@ -41,8 +50,8 @@ class Bench:
         self.budget = ByteBudget(capacity_bytes)
         self.writer = writer_of(self.sink, self.budget, BatchLimits(10**6, 2**30, 0.5))
         self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
-        self.instruments = Instruments(
-            self.budget, self.writer, Metrics(), self.health, lambda: 1_000.0, fetch_ceiling_bytes=fetch_ceiling_bytes
+        self.resources = ReadResources(
+            instruments_of(health=self.health), self.budget, self.writer, fetch_ceiling_bytes=fetch_ceiling_bytes
         )
         self.ledger = ledger_of()
 
@@ -52,7 +61,7 @@ class Bench:
         return sum(batch.rows for batch in batches), sum(batch.nbytes for batch in batches)
 
     def shard_reader(self, ledger: ShardLedger | None = None) -> ShardReader:
-        return ShardReader(self.instruments, self.source, OneRowEach(), ledger or self.ledger)
+        return ShardReader(self.resources, self.source, OneRowEach(), ledger or self.ledger)
 
 
 def counting(bench: Bench, *, records: int, last: int, size: int = 100) -> list[str]:
@@ -357,7 +366,7 @@ def test_answers_that_may_be_large_are_reserved_before_the_first_of_them_and_fet
     assert most == 1
     assert bench.budget.held_bytes == 0
     assert bench.budget.peak_bytes <= 1_000_000 + 100_000 * FETCH_COST
-    assert not bench.instruments.alone.locked()
+    assert not bench.resources.alone.locked()
 
 
 def test_answers_that_may_be_large_are_fetched_beside_each_other_where_there_is_room() -> None:
@@ -381,7 +390,7 @@ def test_a_pump_cancelled_while_it_fetches_alone_lets_others_go_on(steps: int) -
         for task in running:
             task.cancel()
         await asyncio.wait(running)
-        assert not bench.instruments.alone.locked()
+        assert not bench.resources.alone.locked()
 
     run(work())
 
@@ -399,7 +408,7 @@ def test_a_shard_that_rests_after_an_error_lets_others_fetch_large_answers() -> 
         bench.source.answer = answer
         broken = asyncio.create_task(bench.shard_reader(ledger_of("broken")).run())
         await asyncio.sleep(0.001)
-        assert not bench.instruments.alone.locked()
+        assert not bench.resources.alone.locked()
         await bench.shard_reader(ledger_of("other")).run()
         broken.cancel()
         await asyncio.wait({broken})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import pytest
-from pipeline_parts import SOURCE, MemoryCheckpoints, ScriptedSource, checkpointer_of, mark, sole_member
+from pipeline_parts import SOURCE, MemoryCheckpoints, ScriptedSource, checkpointer_of, instruments_of, mark, sole_member
 from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
@@ -17,7 +17,6 @@ from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.reading.lineage import LostPosition
 from dyncdc.pipeline.recovery.recovery import REQUEST_POLL_SECONDS, Policy, Recovery
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth
 
 LOST = [LostPosition(ShardId("s"), mark(7, read_until=900.0), "expired")]
 GAP = Gap("orders", SOURCE, "s", 900.0, 1_000.0, "7", "expired", noticed_at=5.0)
@@ -35,7 +34,7 @@ class Bench:
         self.metrics = Metrics()
         self.checkpointer = checkpointer_of(MemoryCheckpoints(saved))
         policy = Policy(on_lost_position, {SOURCE: ["orders"]}, unrepeatable or {})
-        self.recovery = Recovery(self.store, policy, self.metrics, TaskHealth(), sole_member())
+        self.recovery = Recovery(self.store, policy, instruments_of(self.metrics), sole_member())
 
     async def begin(self) -> Recovery:
         await self.checkpointer.load()

@@ -15,6 +15,7 @@ from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Sessio
 from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.ports import Decoder, SessionStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session import Destination, Settings, run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
@@ -74,10 +75,8 @@ class Bench:
                 sessions=self.sessions,
             ),
             self.settings,
+            Instruments(self.metrics, self.health, lambda: 1_000.0),
             draining=self.draining,
-            metrics=self.metrics,
-            health=self.health,
-            clock=lambda: 1_000.0,
             on_claimed=self.on_claimed,
             on_ready=self._ready,
         )

@@ -39,8 +39,9 @@ from dyncdc.model import (
 )
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader, SnapshotPlan
 from dyncdc.pipeline.snapshot.plan import Journal, SnapshotsStanding
@@ -165,12 +166,12 @@ async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[Snapsh
     writer = writer_of(bench.sink, budget)
     checkpointer = checkpointer_of(bench.checkpoints, replay_seconds=bench.replay_seconds)
     await checkpointer.load()
-    instruments = Instruments(budget, writer, Metrics(), bench.health, now)
+    instruments = Instruments(Metrics(), bench.health, now)
     try:
         async with asyncio.TaskGroup() as tasks:
-            readers = ReaderPool(instruments, checkpointer, tasks)
+            readers = ReaderPool(ReadResources(instruments, budget, writer), checkpointer, tasks)
             policy = Policy(bench.on_lost_position, {SourceId("stream@1"): ["orders"]})
-            recovery = Recovery(bench.recovery, policy, Metrics(), bench.health, sole_member())
+            recovery = Recovery(bench.recovery, policy, instruments, sole_member())
             await recovery.begin([bench.stream], bench.store, checkpointer)
             journal = Journal(bench.store, instruments, bench.plan.task, epoch=checkpointer.epoch, patient=patient)
             alone = sole_member()

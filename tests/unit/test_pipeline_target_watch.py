@@ -10,23 +10,20 @@ import pytest
 from pipeline_parts import (
     SOURCE,
     MemoryCheckpoints,
-    MemorySink,
     ScriptedSource,
     checkpointer_of,
     sole_member,
-    writer_of,
 )
 from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
 from dyncdc.model import Gap, SourceId
-from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.destinations.binding_changes import EMPTIED, WAS_ELSEWHERE
 from dyncdc.pipeline.destinations.bindings import Binding, DestinationContents, DestinationState, Partition, Target
 from dyncdc.pipeline.destinations.destination_monitor import DestinationMonitor
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
-from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -77,10 +74,9 @@ class Bench:
         self.store = MemoryDestinations(*rows)
         self.gaps = MemoryRecovery()
         self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
-        budget = ByteBudget(1)
-        instruments = Instruments(budget, writer_of(MemorySink(), budget), Metrics(), self.health, now)
+        instruments = Instruments(Metrics(), self.health, now)
         policy = Policy("resnapshot", {SourceId(SOURCE): ["orders"]})
-        recovery = Recovery(self.gaps, policy, instruments.metrics, self.health, sole_member())
+        recovery = Recovery(self.gaps, policy, instruments, sole_member())
         source = ScriptedSource()
         self.watch = DestinationMonitor(
             "p", {"orders": HERE}, {"orders": source}, self.store, NoSnapshots(), recovery, instruments

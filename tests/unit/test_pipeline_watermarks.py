@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import pytest
+from pipeline_parts import instruments_of
 from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
@@ -12,8 +13,6 @@ from dyncdc.model import Server, SourceId, Watermark
 from dyncdc.pipeline.checkpoint.watermarks import Obstacles, WatchedTable, Watermarks, complete_until, least
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.recovery.rewind import Rewind
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth
 
 CLEAR = Obstacles(loaded=True, open_dead_letters=False, open_gaps=False)
 
@@ -77,7 +76,7 @@ def test_a_watermark_is_taken_back_where_what_it_names_may_be_lost_though_no_pos
     """Catches: rows that were acknowledged, and told of, just before a restart, and just before their position."""
     store = _Store(Watermark("orders", 0, 1, 900.0, saved_at))
     watched = WatchedTable("orders", SourceId("s"), lambda: None, lambda: 0.0, None)
-    watermarks = Watermarks([watched], Assignment(), store, NoSnapshots(), MemoryRecovery(), Metrics(), TaskHealth())
+    watermarks = Watermarks([watched], Assignment(), store, NoSnapshots(), MemoryRecovery(), instruments_of())
     rewound = Rewind({}, Server("a", 1_000.0), durable_until=700.0)
     run(watermarks.take_back(rewound))
     assert least(store.rows) == {"orders": None if taken_back else 900.0}

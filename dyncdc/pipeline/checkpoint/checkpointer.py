@@ -10,8 +10,7 @@ from dyncdc.errors import RetryableError
 from dyncdc.model import Checkpoint, Mark, Shard, ShardId, SourceId
 from dyncdc.pipeline.ports import CheckpointStore
 from dyncdc.pipeline.recovery.rewind import Key, PastMarks, Rewind, history_rows, rewind, together
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth
+from dyncdc.pipeline.runtime import Instruments
 
 from .ledger import ShardLedger
 from .proof import DurabilityProof
@@ -30,11 +29,9 @@ class Checkpointer:
     def __init__(
         self,
         store: CheckpointStore,
+        instruments: Instruments,
         *,
         interval_seconds: float,
-        metrics: Metrics,
-        health: TaskHealth,
-        clock: Callable[[], float],
         member: int = 0,
         replay_seconds: float = 0.0,
         went_back: bool = False,
@@ -42,16 +39,16 @@ class Checkpointer:
         self._store = store
         self._replay_seconds = replay_seconds
         self._went_back = went_back
-        self._proving = DurabilityProof(store, metrics, health, member)
+        self._proving = DurabilityProof(store, instruments.metrics, instruments.health, member)
         self._past = PastMarks()
         self.rewind = Rewind()
         """What is read again, for the server may have lost what came of it."""
         self._reopened: set[Key] = set()
         """Shards that are read again and saved as finished."""
         self._interval_seconds = interval_seconds
-        self._metrics = metrics
-        self._health = health
-        self._clock = clock
+        self._metrics = instruments.metrics
+        self._health = instruments.health
+        self._clock = instruments.clock
         self._member = member
         self._ordinal = 0
         self._saved_at: dict[tuple[SourceId, ShardId], float] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dyncdc.errors import RetryableError
-from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.runtime import Instruments
 
 from .checkpointer import Checkpointer
 

@@ -16,9 +16,7 @@ from dyncdc.model import Snapshot, SourceId, Watermark
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.ports import RecoveryStore, SnapshotStore, WatermarkStore
 from dyncdc.pipeline.recovery.rewind import Rewind
-from dyncdc.pipeline.runtime import Backoff, retry_forever
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth
+from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
 
 INTERVAL_SECONDS = 5.0
 STREAM_DELAY_SECONDS = 60.0
@@ -96,8 +94,7 @@ class Watermarks:
         store: WatermarkStore,
         snapshots: SnapshotStore,
         recovery: RecoveryStore,
-        metrics: Metrics,
-        health: TaskHealth,
+        instruments: Instruments,
         *,
         before_look: Callable[[], None] = lambda: None,
         still_there: Callable[[], Awaitable[None]] = _nothing,
@@ -109,8 +106,8 @@ class Watermarks:
         self._store = store
         self._snapshots = snapshots
         self._recovery = recovery
-        self._metrics = metrics
-        self._health = health
+        self._metrics = instruments.metrics
+        self._health = instruments.health
         self._before_look = before_look
         self._still_there = still_there
         self._delay_seconds = delay_seconds

@@ -16,9 +16,8 @@ from dyncdc.errors import RetryableError
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.ports import SnapshotStore, Source
-from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Recovery
-from dyncdc.pipeline.runtime import Backoff, retry_forever
+from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .binding_changes import EMPTIED, EarlierBindings, blocks_of, is_bound, is_emptied, missed_by, proven_until

@@ -10,8 +10,8 @@ import asyncio
 from dyncdc.errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.model import Gap
 from dyncdc.pipeline.ports import Origin, Source
-from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.task_health import TaskProgress
 
 LOOK_SECONDS = 5.0

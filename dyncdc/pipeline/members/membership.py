@@ -17,9 +17,7 @@ from typing import TypeVar
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Member, Shard, ShardId, SourceId
 from dyncdc.pipeline.ports import MemberStore
-from dyncdc.pipeline.runtime import Backoff, retry_forever
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth
+from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
 
 from .liveness import LIVE_SECONDS, Sightings
 
@@ -113,8 +111,7 @@ class Membership:
         assignment: Assignment,
         store: MemberStore,
         tables: Collection[str],
-        metrics: Metrics,
-        health: TaskHealth,
+        instruments: Instruments,
         *,
         since: float = float("inf"),
         after: int = 0,
@@ -124,8 +121,8 @@ class Membership:
         self._after = after
         self._store = store
         self._tables = tuple(sorted(tables))
-        self._metrics = metrics
-        self._health = health
+        self._metrics = instruments.metrics
+        self._health = instruments.health
         self._epoch = 0
         self._trouble: dict[str, str] = {}
         self._seen: Sequence[Member] = ()

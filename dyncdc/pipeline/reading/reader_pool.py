@@ -11,14 +11,16 @@ from dyncdc.model import Mark, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.ports import Decoder, Source
 
-from .shard_reader import Instruments, OnHole, ShardReader
+from .resources import ReadResources
+from .shard_reader import OnHole, ShardReader
 
 
 class ReaderPool:
     """All running shard readers, stream and snapshot alike. They run in the task group of the coordinator."""
 
-    def __init__(self, instruments: Instruments, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
-        self._instruments = instruments
+    def __init__(self, resources: ReadResources, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
+        self._resources = resources
+        self._instruments = resources.instruments
         self._checkpointer = checkpointer
         self._tasks = tasks
         self._running: dict[tuple[SourceId, ShardId], asyncio.Task[None]] = {}
@@ -55,7 +57,7 @@ class ReaderPool:
         key = shard.source, shard.id
         ledger = self._checkpointer.ledgers[key]
         shard_reader = ShardReader(
-            self._instruments, source, decoder, ledger, patient=patient, on_hole=on_hole, unusable=unusable
+            self._resources, source, decoder, ledger, patient=patient, on_hole=on_hole, unusable=unusable
         )
         self.shard_readers[key] = shard_reader
         task = self._tasks.create_task(self._run(shard_reader, shard, on_end, on_lost), name=shard_reader.name)

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Block, DeadLetter, Mark, Position, RawChunk, Shard
-from dyncdc.pipeline.budget import ByteBudget, Reservation
+from dyncdc.pipeline.budget import Reservation
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.ports import Decoder, Expiring, LargeAnswers, Rereading, Source
 from dyncdc.pipeline.runtime import Backoff, is_recoverable
-from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
-from dyncdc.pipeline.writing.writer import Writer
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
+from dyncdc.telemetry.task_health import TaskProgress
 
-from .arrival_delays import ArrivalDelays
-from .polling import FetchSize, IdlePollLimiter, PollInterval
+from .polling import FetchSize, PollInterval
+from .resources import ReadResources
 from .retention_edge import Hole, ObservedRetention, RetentionEdge
 
 FETCH_COST = 4
@@ -44,29 +41,12 @@ READING_SECONDS = 30.0
 """A shard that gave no answer for so long is not being read, whatever keeps its reader."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instruments:
-    """What every shard reader shares."""
-
-    budget: ByteBudget
-    writer: Writer
-    metrics: Metrics
-    health: TaskHealth
-    clock: Callable[[], float]
-    fetch_ceiling_bytes: int = 2 * 2**20
-    dead_letter_limiter: DeadLetterLimiter = field(default_factory=DeadLetterLimiter)
-    idle_poll_limiter: IdlePollLimiter = field(default_factory=IdlePollLimiter)
-    delays: ArrivalDelays = field(default_factory=ArrivalDelays)
-    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by the one fetch that may need more than its share of the budget."""
-
-
 class ShardReader:
     """Reads one shard to its end. Cancel it to stop it: it gives back what it holds and tracks nothing half-read."""
 
     def __init__(
         self,
-        instruments: Instruments,
+        resources: ReadResources,
         source: Source,
         decoder: Decoder,
         ledger: ShardLedger,
@@ -77,7 +57,8 @@ class ShardReader:
     ) -> None:
         """``unusable``: DynamoDB tables whose records are left out here, so that the position must not pass them."""
         self._unusable = frozenset(unusable)
-        self._instruments = instruments
+        self._instruments = resources.instruments
+        self._resources = resources
         self._source = source
         self._decoder = decoder
         self._ledger = ledger
@@ -89,10 +70,10 @@ class ShardReader:
         self._looked_at = float("-inf")
         self._edge = RetentionEdge(ledger.frontier.read_until)
         if isinstance(source, Rereading):
-            instruments.writer.sources[source.id] = source
+            resources.writer.sources[source.id] = source
         self._backoff = Backoff(first_seconds=0.2)
         self._pace = PollInterval(source.pause_seconds)
-        self._size = FetchSize(ceiling_bytes=instruments.fetch_ceiling_bytes)
+        self._size = FetchSize(ceiling_bytes=resources.fetch_ceiling_bytes)
         self.tip_seen_at = float("-inf")
         """Loop time at which the last fetch that reached the tip was begun. All of it is with the writer."""
         self.put_until = 0.0
@@ -124,7 +105,7 @@ class ShardReader:
         Raises PositionLostError, CorruptSnapshotError, FatalError. Everything that was put stays valid.
         """
         after = self._ledger.frontier.position
-        idle_poll_limiter = self._instruments.idle_poll_limiter
+        idle_poll_limiter = self._resources.idle_poll_limiter
         idle_poll_limiter.shards += 1
         with self._instruments.health.task(self.name) as task:
             try:
@@ -149,10 +130,9 @@ class ShardReader:
 
         The answer has lost its records: no one may hold them while the shard rests.
         """
-        instruments = self._instruments
         task.waiting_for("budget")
         async with AsyncExitStack() as alone:
-            with instruments.metrics.stage("budget_wait"):
+            with self._instruments.metrics.stage("budget_wait"):
                 reservation = await self._reserve(alone)
             try:
                 chunk, blocks, whole = await self._read(after, reservation, alone, task)
@@ -178,17 +158,16 @@ class ShardReader:
 
         ``alone`` is closed once the answer is there, or the fetch has failed.
         """
-        instruments, tables = self._instruments, self._decoder.tables
-        share_bytes = int(instruments.budget.capacity_bytes * ALONE_SHARE)
+        resources, tables = self._resources, self._decoder.tables
+        share_bytes = int(resources.budget.capacity_bytes * ALONE_SHARE)
         while True:
-            await instruments.writer.wait_for_capacity(tables)
+            await resources.writer.wait_for_capacity(tables)
             largest_bytes = self._large.largest_answer_bytes if self._large is not None else 0
             nbytes = max(self._size.expected_bytes, largest_bytes) * FETCH_COST
-            if largest_bytes and nbytes > share_bytes:
-                await alone.enter_async_context(instruments.alone)
-                nbytes = share_bytes
-            reservation = await instruments.budget.reserve(nbytes)
-            if instruments.writer.has_capacity(tables):
+            if nbytes > share_bytes:
+                await alone.enter_async_context(resources.alone)
+            reservation = await resources.budget.reserve(min(nbytes, share_bytes))
+            if resources.writer.has_capacity(tables):
                 return reservation
             reservation.release()
             await alone.aclose()
@@ -196,8 +175,8 @@ class ShardReader:
     async def _read(
         self, after: Position, reservation: Reservation, alone: AsyncExitStack, task: TaskProgress
     ) -> tuple[RawChunk, list[Block], bool]:
-        """Fetch and decode, counted as under way: the writer does not flush early for bytes about to be freed."""
-        self._instruments.writer.fetching += 1
+        """Fetch and decode, counted as under way: the writer does not hurry for bytes that are about to come free."""
+        self._resources.writer.fetching += 1
         try:
             task.waiting_for("the source")
             chunk = await self._fetch(after, task)
@@ -211,7 +190,7 @@ class ShardReader:
             task.moved()
             return chunk, *await self._decode(chunk, reservation)
         finally:
-            self._instruments.writer.fetching -= 1
+            self._resources.writer.fetching -= 1
 
     async def _fetch(self, after: Position, task: TaskProgress) -> RawChunk:
         begun = asyncio.get_running_loop().time()
@@ -305,7 +284,7 @@ class ShardReader:
                 self._instruments.metrics.decoded(decoded)
                 await asyncio.sleep(0)
         self._instruments.health.diverted(buried)
-        self._instruments.dead_letter_limiter.count_decoded(self._shard, judged, buried, chunk.positions)
+        self._resources.dead_letter_limiter.count_decoded(self._shard, judged, buried, chunk.positions)
         return blocks, whole
 
     def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool) -> None:
@@ -320,11 +299,11 @@ class ShardReader:
             incomplete=not whole,
         )
         for block in blocks:
-            self._instruments.writer.put(block, receipt, self._answered_at)
+            self._resources.writer.put(block, receipt, self._answered_at)
         if chunk.closed:
             # Behind the data: it cannot overtake what was read before it.
             self._ledger.track(Mark(chunk.end, self._read_before or chunk.read_until, finished=True), 0, lambda: None)
-            self._instruments.writer.flush_soon(self._decoder.tables)
+            self._resources.writer.flush_soon(self._decoder.tables)
 
     def _measure(self, chunk: RawChunk, blocks: Sequence[Block]) -> None:
         """How long the newest change of the chunk took to get into the stream, and from there to us."""
@@ -335,7 +314,7 @@ class ShardReader:
         if created:
             delay_seconds = chunk.arrived - created
             self._instruments.metrics.passed("source_to_stream", delay_seconds)
-            self._instruments.delays.saw(chunk.shard.source, delay_seconds, self._answered_at)
+            self._resources.delays.saw(chunk.shard.source, delay_seconds, self._answered_at)
 
     async def _rest(self, error: RetryableError) -> None:
         pause_seconds = self._backoff.next_seconds()

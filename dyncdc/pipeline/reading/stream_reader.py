@@ -16,12 +16,12 @@ from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.ports import Decoder, Source
 from dyncdc.pipeline.recovery.gaps import lost_with_source
 from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
-from dyncdc.pipeline.runtime import Backoff
+from dyncdc.pipeline.runtime import Backoff, Instruments
 
 from .lineage import LostPosition, lost_positions, ready, unread_parents
 from .reader_pool import ReaderPool
 from .retention_edge import Hole
-from .shard_reader import Instruments, ShardReader
+from .shard_reader import ShardReader
 
 LIST_INTERVAL_SECONDS = 30.0
 """The safety net: children are named by the last answer of their parent, so a list finds only what that missed."""

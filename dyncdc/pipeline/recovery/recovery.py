@@ -17,9 +17,7 @@ from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.ports import RecoveryStore, SnapshotStore, Source
 from dyncdc.pipeline.reading.lineage import LostPosition
-from dyncdc.pipeline.runtime import Backoff, retry_forever
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth
+from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
 
 from .gaps import closes, gaps_of, in_words, joined, last_covered, missed_since
 
@@ -62,15 +60,14 @@ class Recovery:
         self,
         store: RecoveryStore,
         policy: Policy,
-        metrics: Metrics,
-        health: TaskHealth,
+        instruments: Instruments,
         membership: Membership,
     ) -> None:
         self._membership = membership
         self._store = store
         self._policy = policy
-        self._metrics = metrics
-        self._health = health
+        self._metrics = instruments.metrics
+        self._health = instruments.health
         self._gaps: dict[tuple[str, str, str, int], Gap] = {}
         self._recovered: dict[tuple[str, str, str, int], float] = {}
         """Gaps that this session has closed, and where they ended: a look that was under way may still show them."""

@@ -13,7 +13,7 @@ from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.ports import Origin, SnapshotDecoders, Source
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .plan import Journal

@@ -9,8 +9,8 @@ from dyncdc.model import Snapshot, SourceId
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.reading.shard_reader import Instruments
 from dyncdc.pipeline.recovery.recovery import Recovery
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .load import Loaded, SnapshotLoad

@@ -10,8 +10,7 @@ from typing import Protocol, TypeVar
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Snapshot
 from dyncdc.pipeline.ports import SnapshotStore
-from dyncdc.pipeline.reading.shard_reader import Instruments
-from dyncdc.pipeline.runtime import Backoff, is_recoverable, retry_forever
+from dyncdc.pipeline.runtime import Backoff, Instruments, is_recoverable, retry_forever
 from dyncdc.telemetry.task_health import TaskProgress
 
 T = TypeVar("T")

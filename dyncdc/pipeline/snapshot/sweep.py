@@ -9,7 +9,7 @@ from functools import partial
 from dyncdc.errors import CorruptSnapshotError
 from dyncdc.model import Snapshot, SourceId
 from dyncdc.pipeline.ports import OrphanRows
-from dyncdc.pipeline.reading.shard_reader import Instruments
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .plan import Coverage, Journal

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing
 from math import inf
 
@@ -19,9 +19,8 @@ from dyncdc.model import Block, Position, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import Receipt
 from dyncdc.pipeline.ports import Rereading, Sink
-from dyncdc.pipeline.runtime import Backoff, retry_forever
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
+from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .batch import collapse, join, statement, take
 from .dead_letter_limits import DeadLetterLimiter
@@ -61,12 +60,10 @@ class Writer:
         sink: Sink,
         budget: ByteBudget,
         limits: BatchLimits,
+        instruments: Instruments,
         *,
         token_prefix: str,
         bury: DeadLetterSource,
-        metrics: Metrics,
-        health: TaskHealth,
-        clock: Callable[[], float],
         dead_letter_limiter: DeadLetterLimiter | None = None,
     ) -> None:
         self._sink = sink
@@ -75,9 +72,9 @@ class Writer:
         self._token_prefix = token_prefix
         self._bury = bury
         self._dead_letter_limiter = dead_letter_limiter or DeadLetterLimiter()
-        self._metrics = metrics
-        self._health = health
-        self._clock = clock
+        self._metrics = instruments.metrics
+        self._health = instruments.health
+        self._clock = instruments.clock
         self._ordinal = 0
         self._open: dict[str, OpenBatch] = {}
         self._cadences = FlushRates(limits.max_age_seconds)

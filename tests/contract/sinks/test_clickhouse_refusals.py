@@ -10,7 +10,7 @@ from dataclasses import replace
 import orjson
 import pytest
 from asynch.errors import ServerException
-from pipeline_parts import WIDE, BuryInMemory, ledger_of, mark
+from pipeline_parts import WIDE, BuryInMemory, instruments_of, ledger_of, mark
 
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import RefusedError, RetryableError, TooLargeError
@@ -24,7 +24,6 @@ from dyncdc.sinks.client.error_codes import TableGoneError, translate
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sinks.tables.schema_check import SchemaCheck
-from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
 TABLE = (
@@ -58,11 +57,9 @@ class Bench:
             self.sink,
             ByteBudget(10**8),
             replace(WIDE, max_age_seconds=0.05),
+            instruments_of(health=self.health),
             token_prefix="p/0/1",
             bury=self.bury,
-            metrics=Metrics(),
-            health=self.health,
-            clock=lambda: 1_000.0,
         )
         self.ledger = ledger_of()
         self.chunks = 0

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import orjson
 import pytest
-from pipeline_parts import SOURCE, WIDE, ledger_of, mark
+from pipeline_parts import SOURCE, WIDE, instruments_of, ledger_of, mark
 
 from dyncdc.app.assembly.rejected_rows import RejectedRowRecords, row_as_raw
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows, dead_letter_id
@@ -48,11 +48,9 @@ class Bench:
             ClickHouseSink(clickhouse),
             ByteBudget(10**8),
             WIDE,
+            instruments_of(self.metrics, self.health),
             token_prefix="p/0/1",
             bury=bury,
-            metrics=self.metrics,
-            health=self.health,
-            clock=lambda: 1_000.0,
         )
         self.writer.sources[SOURCE] = Records()
         self.ledger = ledger_of()
