@@ -27,14 +27,14 @@ from dyncdc.config import Config
 from dyncdc.decode.backend import IS_COMPILED, WHY_EXACT
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.pipeline.checkpoint.proof import WentBackError
-from dyncdc.pipeline.coordinator import root_cause
 from dyncdc.pipeline.destinations.history_monitor import HistoryMonitor
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.pipeline.recovery.recovery import SourceLostError
-from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.runtime import Instruments, root_cause
+from dyncdc.pipeline.services import Destination, Settings
+from dyncdc.pipeline.session import run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.sinks.client.error_codes import TableGoneError

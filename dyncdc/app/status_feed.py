@@ -9,8 +9,11 @@ from contextlib import asynccontextmanager
 
 from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
-from dyncdc.pipeline.coordinator import root_cause
+from dyncdc.pipeline.members.liveness import alive
 from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.recovery.gaps import in_words
+from dyncdc.pipeline.runtime import root_cause
+from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.status_reader import StatusReader
 from dyncdc.telemetry.metrics import Metrics

@@ -72,3 +72,11 @@ async def retry_forever(
             pause_seconds = backoff.next_seconds()
             on_retry(error, pause_seconds)
             await asyncio.sleep(pause_seconds)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error inside nested exception groups that says most: ours before anybody else's."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    found = [root_cause(inner) for inner in error.exceptions]
+    return next((inner for inner in found if isinstance(inner, DyncdcError)), found[0])

@@ -8,94 +8,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
 
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.checkpoint.watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS
-from dyncdc.pipeline.destinations.bindings import DestinationStore
-from dyncdc.pipeline.destinations.schema_evolution import SchemaEvolution
-from dyncdc.pipeline.members.membership import Assignment, Membership
+from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.members.sessions import SessionClaim
-from dyncdc.pipeline.members.succession import Predecessor, Succession
+from dyncdc.pipeline.members.succession import Predecessor
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.recovery.no_recovery import NoRecovery
-from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached, LimitStop
-from dyncdc.pipeline.writing.open_batch import BatchLimits
-from dyncdc.pipeline.writing.rejected_rows import DeadLetterSource
+from dyncdc.pipeline.recovery.recovery import Recovery
+from dyncdc.pipeline.runtime import root_cause
+from dyncdc.pipeline.services import Destination, Services, Settings, SnapshotTask, StreamTask, recovery_policy
+from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, LimitReached, LimitStop
 from dyncdc.pipeline.writing.writer import Writer
 
 from .budget import ByteBudget
-from .coordinator import Coordinator, SnapshotTask, StreamTask, root_cause
-from .ports import (
-    CheckpointStore,
-    LimitStopStore,
-    MemberStore,
-    OrphanRows,
-    RecoveryStore,
-    SessionStore,
-    Sink,
-    SnapshotDecoders,
-    SnapshotStore,
-    WatermarkStore,
-)
+from .coordinator import Coordinator
 from .runtime import Backoff, Instruments, retry_forever
 
 LEAVE_SECONDS = 2.0
 KEEP_SECONDS = 10.0
 """How long a session that ends by too many dead letters tries to tell the next one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Where everything that must last goes. All of it stays open until ``run_session`` has returned."""
-
-    sink: Sink
-    checkpoints: CheckpointStore
-    snapshots: SnapshotStore
-    decoders: SnapshotDecoders
-    bury: DeadLetterSource
-    halts: LimitStopStore | None = None
-    """None: what stopped a session is forgotten with it."""
-    recovery: RecoveryStore = field(default_factory=NoRecovery)
-    orphan_rows: OrphanRows = field(default_factory=NoRecovery)
-    evolving: SchemaEvolution | None = None
-    """None: no table gets columns."""
-    members: MemberStore = field(default_factory=NoRecovery)
-    sessions: SessionStore = field(default_factory=NoRecovery)
-    watermarks: WatermarkStore | None = None
-    """None: no one asks up to when a table is complete."""
-    destinations: DestinationStore | None = None
-    """None: no one asks whether the destinations stay what they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the configuration says about a session. ``drain_seconds``: from the wish to stop to the last save."""
-
-    pipeline: str
-    batch: BatchLimits
-    budget_bytes: int
-    fetch_ceiling_bytes: int = 2 * 2**20
-    checkpoint_interval_seconds: float = 1.0
-    replay_seconds: float = 300.0
-    """What ClickHouse acknowledged so shortly before a restart is read again."""
-    went_back: bool = False
-    """The session before this one ended because ClickHouse went back."""
-    drain_seconds: float = 25.0
-    assignment: Assignment = field(default_factory=Assignment)
-    once: bool = False
-    since: float = float("inf")
-    """When the ``once`` run of this session began, by ClickHouse's clock; infinite where unknown."""
-    succession: Succession = field(default_factory=Succession)
-    after: int = 0
-    """The epoch of this process's session before, 0 when this is its first."""
-    on_lost_position: Literal["resnapshot", "stop"] = "stop"
-    dead_letter_limiter: DeadLetterLimits = field(default_factory=DeadLetterLimits)
-    stream_delay_seconds: float = STREAM_DELAY_SECONDS
-    watermark_interval_seconds: float = INTERVAL_SECONDS
 
 
 async def run_session(
@@ -286,28 +219,23 @@ class _Session:
     def _coordinator(
         self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask], writer: Writer
     ) -> Coordinator:
+        policy = recovery_policy(
+            self._settings.on_lost_position, streams, snapshots, shared=self._membership.assignment.shared
+        )
+        recovery = Recovery(self._destination.recovery, policy, self._instruments, self._membership)
         return Coordinator(
             streams,
             snapshots,
-            store=self._destination.snapshots,
-            decoders=self._destination.decoders,
-            checkpointer=self._checkpointer,
-            resources=ReadResources(
+            self._destination,
+            self._settings,
+            Services(self._instruments, self._checkpointer, self._membership, recovery),
+            ReadResources(
                 self._instruments,
                 self._budget,
                 writer,
                 self._settings.fetch_ceiling_bytes,
                 self._dead_letter_limiter,
             ),
-            recovery=self._destination.recovery,
-            orphan_rows=self._destination.orphan_rows,
-            membership=self._membership,
-            on_lost_position=self._settings.on_lost_position,
-            watermarks=self._destination.watermarks,
-            stream_delay_seconds=self._settings.stream_delay_seconds,
-            watermark_interval_seconds=self._settings.watermark_interval_seconds,
-            pipeline=self._settings.pipeline,
-            destinations=self._destination.destinations,
         )
 
     async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:

@@ -35,6 +35,7 @@ from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.services import Services, StreamTask
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -220,9 +221,8 @@ async def _live(seed: int, counted: Counter[str]) -> None:
     async with asyncio.TaskGroup() as tasks:
         readers = ReaderPool(ReadResources(instruments, budget, writer), checkpointer, tasks)
         await recovery.begin([source], NoSnapshots(), checkpointer)
-        stream_reader = StreamReader(
-            source, OneRowForEach(), readers, checkpointer, instruments, recovery, sole_member()
-        )
+        services = Services(instruments, checkpointer, sole_member(), recovery)
+        stream_reader = StreamReader(StreamTask(source, OneRowForEach()), readers, services)
         running = [tasks.create_task(each) for each in (writer.run(), checkpointer.run(), stream_reader.run())]
         await _disturb(source, shards, rng)
         source.slow_seconds = 0.0

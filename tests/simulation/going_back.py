@@ -20,10 +20,10 @@ from dyncdc.errors import RetryableError
 from dyncdc.model import Block, Checkpoint, Gap, Proof, TableSource
 from dyncdc.pipeline.checkpoint import checkpointer
 from dyncdc.pipeline.checkpoint.proof import WentBackError
-from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.recovery import rewind
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session import run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

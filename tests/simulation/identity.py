@@ -18,10 +18,10 @@ import virtual_time
 
 from dyncdc.errors import FatalError
 from dyncdc.model import Process
-from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.services import Destination, Settings, StreamTask
+from dyncdc.pipeline.session import run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 

@@ -16,7 +16,7 @@ import pytest
 
 from dyncdc.model import Block, Decoded, Position, Shard
 from dyncdc.pipeline import session
-from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
+from dyncdc.pipeline.services import SnapshotTask, StreamTask
 from dyncdc.telemetry.metrics import Metrics
 
 from . import simulate

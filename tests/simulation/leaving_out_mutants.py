@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.stream_reader import StreamReader
+from dyncdc.pipeline.services import StreamTask
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -27,8 +29,8 @@ def nobody_is_told_what_is_left_out(patch: pytest.MonkeyPatch) -> None:
     """The decoder leaves tables out and the readers do not know."""
     original = StreamReader.__init__
 
-    def blind(self: StreamReader, *arguments: Any, **options: Any) -> None:
-        original(self, *arguments, **options | {"unusable": ()})
+    def blind(self: StreamReader, stream: StreamTask, *arguments: Any) -> None:
+        original(self, replace(stream, unusable=()), *arguments)
 
     patch.setattr(StreamReader, "__init__", blind)
 

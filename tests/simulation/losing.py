@@ -16,10 +16,10 @@ import pytest
 
 from dyncdc.errors import PositionLostError, RetryableError
 from dyncdc.model import Checkpoint, Gap, Position, RawChunk, Request, Shard, SourceId, TableSource
-from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session import run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

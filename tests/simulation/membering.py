@@ -18,11 +18,11 @@ import virtual_time
 
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Gap, Member, Position, RawChunk, Shard, TableSource
-from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session import run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

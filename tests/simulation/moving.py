@@ -15,13 +15,13 @@ import pytest
 
 from dyncdc.errors import CorruptSnapshotError, RetryableError
 from dyncdc.model import Block, SourceId
-from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.destinations.bindings import Binding, DestinationState, Partition, Target
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.pipeline.ports import Swept
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session import run_session
 from dyncdc.pipeline.snapshot import sweep
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics

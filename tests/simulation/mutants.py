@@ -372,14 +372,14 @@ def once_ends_without_the_tip(patch: pytest.MonkeyPatch) -> None:
 
 def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
     """What a later snapshot has not shown yet counts as deleted while its files are still read."""
-    original = SnapshotLoader._load
+    original = SnapshotLoader._load_files
 
     async def load(self: SnapshotLoader, snapshot: Any, task: Any) -> bool:
         if snapshot.had_rows:
-            await self._sweeping.run(snapshot, task)
+            await self._sweep.run(snapshot, task, lambda: False)
         return await original(self, snapshot, task)
 
-    patch.setattr(SnapshotLoader, "_load", load)
+    patch.setattr(SnapshotLoader, "_load_files", load)
 
 
 def ghosts_left(patch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ import virtual_time
 
 from dyncdc.errors import CorruptSnapshotError, FatalError
 from dyncdc.model import HORIZON
-from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session import run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics

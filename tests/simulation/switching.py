@@ -20,6 +20,8 @@ from dyncdc.model import Checkpoint, Gap, Mark, Position, ShardId, Snapshot, Tab
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.services import SnapshotTask
+from dyncdc.pipeline.snapshot.plan import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -138,7 +140,8 @@ async def _one_session(
         checkpointer = checkpointer_of(MemoryCheckpoints([Checkpoint(source.id, ShardId("shard-0"), mark, 1)]))
         await checkpointer.load()
         await recovery.begin([source], LoadedBefore(), checkpointer)
-    watch = StreamingMonitor(TABLE, source, switch, recovery, instruments, table_id="one")  # type: ignore[arg-type]
+    watched = SnapshotTask(SnapshotPlan(TABLE, "uuid", False, 0.0, 0.0), switch, source)
+    watch = StreamingMonitor(watched, recovery, instruments, table_id="one")  # type: ignore[arg-type]
     task = asyncio.create_task(watch.run())
     await asyncio.sleep(min(seconds, max(0.0, until - now())))
     task.cancel()

@@ -9,7 +9,7 @@ from virtual_time import run
 
 from dyncdc.app.process.cancellation import GRACE_SECONDS, LOOK_SECONDS, cancel_remaining_tasks
 from dyncdc.errors import FatalError
-from dyncdc.pipeline.coordinator import root_cause
+from dyncdc.pipeline.runtime import root_cause
 
 
 async def beside_stragglers(work: asyncio.Task[None]) -> None:

@@ -20,6 +20,8 @@ from dyncdc.model import Checkpoint, Mark, Position, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, monitor_seconds
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
 from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.services import SnapshotTask
+from dyncdc.pipeline.snapshot.plan import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -74,15 +76,16 @@ async def watched(
         checkpointer = checkpointer_of(MemoryCheckpoints([saved]))
         await checkpointer.load()
         await recovery.begin([source], LoadedBefore(), checkpointer)
-    watch = StreamingMonitor("orders", source, switch, recovery, instruments, table_id=table_id)  # type: ignore[arg-type]
+    task = SnapshotTask(SnapshotPlan("orders", "uuid", False, 0.0, 0.0), switch, source)
+    watch = StreamingMonitor(task, recovery, instruments, table_id=table_id)  # type: ignore[arg-type]
     stuck: list[list[str]] = []
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(watch.run())
+        watching = tasks.create_task(watch.run())
         for seconds, active in script:
             switch.active = active
             await asyncio.sleep(seconds)
             stuck.append([found.name for found in health.stuck()])
-        task.cancel()
+        watching.cancel()
     return store, stuck
 
 

@@ -34,6 +34,7 @@ from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
+from dyncdc.pipeline.services import Services, StreamTask
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -85,9 +86,8 @@ async def following(bench: Bench) -> AsyncIterator[StreamReader]:
             policy = Policy(bench.on_lost_position, {SOURCE: ["orders", "accounts"]})
             recovery = Recovery(bench.recovery, policy, instruments_of(bench.metrics), sole_member())
             await recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
-            stream_reader = StreamReader(
-                bench.source, OneRowEach(), readers, bench.checkpointer, instruments, recovery, sole_member()
-            )
+            services = Services(instruments, bench.checkpointer, sole_member(), recovery)
+            stream_reader = StreamReader(StreamTask(bench.source, OneRowEach()), readers, services)
             running = [
                 tasks.create_task(bench.writer.run(), name="writer"),
                 tasks.create_task(bench.checkpointer.run(), name="checkpointer"),

@@ -24,12 +24,12 @@ from virtual_time import run
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Block, DeadLetter, Decoded, Position, RawChunk, Shard, Snapshot
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.ports import Decoder
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.services import Destination, Settings, StreamTask
+from dyncdc.pipeline.session import run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached, LimitStop
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

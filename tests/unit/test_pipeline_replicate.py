@@ -12,11 +12,11 @@ from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Session, Shard, Snapshot
-from dyncdc.pipeline.coordinator import StreamTask
 from dyncdc.pipeline.ports import Decoder, SessionStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.session import Destination, Settings, run_session
+from dyncdc.pipeline.services import Destination, Settings, StreamTask
+from dyncdc.pipeline.session import run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 

@@ -42,6 +42,7 @@ from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.services import Services, SnapshotTask
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader, SnapshotPlan
 from dyncdc.pipeline.snapshot.plan import Journal, SnapshotsStanding
@@ -174,22 +175,10 @@ async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[Snapsh
             recovery = Recovery(bench.recovery, policy, instruments, sole_member())
             await recovery.begin([bench.stream], bench.store, checkpointer)
             journal = Journal(bench.store, instruments, bench.plan.task, epoch=checkpointer.epoch, patient=patient)
-            alone = sole_member()
-            files = SnapshotLoad(
-                "orders", bench.origin, journal, bench, readers, checkpointer, instruments, alone, patient=patient
-            )
-            loader = SnapshotLoader(
-                bench.plan,
-                bench.origin,
-                journal,
-                files,
-                readers,
-                instruments,
-                bench,
-                recovery,
-                bench.orphan_rows,
-                alone,
-            )
+            services = Services(instruments, checkpointer, sole_member(), recovery)
+            task = SnapshotTask(bench.plan, bench.origin, bench.stream)
+            load = SnapshotLoad(task, journal, bench, readers, services)
+            loader = SnapshotLoader(task, load, readers, bench, bench.orphan_rows, services)
             running = [
                 tasks.create_task(writer.run(), name="writer"),
                 tasks.create_task(checkpointer.run(), name="checkpointer"),

@@ -20,7 +20,7 @@ from virtual_time import run
 from dyncdc.model import Gap, SourceId
 from dyncdc.pipeline.destinations.binding_changes import EMPTIED, WAS_ELSEWHERE
 from dyncdc.pipeline.destinations.bindings import Binding, DestinationContents, DestinationState, Partition, Target
-from dyncdc.pipeline.destinations.destination_monitor import DestinationMonitor
+from dyncdc.pipeline.destinations.destination_monitor import DestinationMonitor, MonitoredTable
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.pipeline.runtime import Instruments
@@ -79,7 +79,7 @@ class Bench:
         recovery = Recovery(self.gaps, policy, instruments, sole_member())
         source = ScriptedSource()
         self.watch = DestinationMonitor(
-            "p", {"orders": HERE}, {"orders": source}, self.store, NoSnapshots(), recovery, instruments
+            "p", [MonitoredTable("orders", HERE, source)], self.store, NoSnapshots(), recovery, instruments
         )
         self.gaps.answer = self._noted
 

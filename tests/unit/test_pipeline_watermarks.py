@@ -10,7 +10,16 @@ from recovery_parts import MemoryRecovery, NoSnapshots
 from virtual_time import run
 
 from dyncdc.model import Server, SourceId, Watermark
-from dyncdc.pipeline.checkpoint.watermarks import Obstacles, WatchedTable, Watermarks, complete_until, least
+from dyncdc.pipeline.checkpoint.watermarks import (
+    Obstacles,
+    WatchedTable,
+    WatermarkChecks,
+    Watermarks,
+    WatermarkStores,
+    WatermarkTiming,
+    complete_until,
+    least,
+)
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.recovery.rewind import Rewind
 
@@ -75,8 +84,9 @@ def test_a_watermark_is_taken_back_where_what_it_names_may_be_lost_though_no_pos
 ) -> None:
     """Catches: rows that were acknowledged, and told of, just before a restart, and just before their position."""
     store = _Store(Watermark("orders", 0, 1, 900.0, saved_at))
+    stores = WatermarkStores(store, NoSnapshots(), MemoryRecovery())
     watched = WatchedTable("orders", SourceId("s"), lambda: None, lambda: 0.0, None)
-    watermarks = Watermarks([watched], Assignment(), store, NoSnapshots(), MemoryRecovery(), instruments_of())
+    watermarks = Watermarks([watched], Assignment(), stores, instruments_of(), WatermarkChecks(), WatermarkTiming())
     rewound = Rewind({}, Server("a", 1_000.0), durable_until=700.0)
     run(watermarks.take_back(rewound))
     assert least(store.rows) == {"orders": None if taken_back else 900.0}

@@ -13,8 +13,8 @@ from dyncdc.app.context import AppContext
 from dyncdc.app.unusable_tables import Unusable, first_of, or_unusable
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError, DyncdcError, FatalError
-from dyncdc.pipeline.coordinator import SnapshotTask, StreamTask
 from dyncdc.pipeline.runtime import is_recoverable
+from dyncdc.pipeline.services import SnapshotTask, StreamTask
 from dyncdc.sources.export.origin import ExportOrigin
 from dyncdc.sources.kinesis.stream_source import KinesisSource
 from dyncdc.sources.scan.origin import ScanOrigin

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from dyncdc.app.context import AppContext
-from dyncdc.pipeline.coordinator import root_cause
 from dyncdc.pipeline.destinations.history_monitor import HistoryMonitor
+from dyncdc.pipeline.runtime import root_cause
 from dyncdc.sinks.state.histories import ClickHouseHistories
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from dyncdc.app.context import AppContext
 from dyncdc.pipeline.checkpoint.tombstone_cleanup import TableToClean, TombstoneCleaner
-from dyncdc.pipeline.coordinator import root_cause
+from dyncdc.pipeline.runtime import root_cause
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables.tombstones import CleanedTable, ClickHouseTombstones

@@ -31,9 +31,8 @@ from dyncdc.app.status_feed import asking_clickhouse, make_status_builder, table
 from dyncdc.config import Config
 from dyncdc.config.sections import MINIMUM_MEMORY_BYTES
 from dyncdc.errors import ConfigError, FatalError, RetryableError
-from dyncdc.pipeline.coordinator import root_cause
 from dyncdc.pipeline.members.membership import Assignment
-from dyncdc.pipeline.runtime import Backoff
+from dyncdc.pipeline.runtime import Backoff, root_cause
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
 from dyncdc.telemetry.http import serve_http
 from dyncdc.telemetry.metrics import Metrics

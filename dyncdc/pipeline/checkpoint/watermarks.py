@@ -84,6 +84,31 @@ async def _nothing() -> None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class WatermarkStores:
+    """Where watermarks are kept, and what says whether a table is complete."""
+
+    watermarks: WatermarkStore
+    snapshots: SnapshotStore
+    gaps: RecoveryStore
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkChecks:
+    """``before_look`` is called before each pause. ``still_there`` raises when what the positions say may be lost."""
+
+    before_look: Callable[[], None] = lambda: None
+    still_there: Callable[[], Awaitable[None]] = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkTiming:
+    """``delay_seconds``: a change may reach its stream so long after it was made."""
+
+    delay_seconds: float = STREAM_DELAY_SECONDS
+    interval_seconds: float = INTERVAL_SECONDS
+
+
 class Watermarks:
     """This member's watermarks, kept in the metrics and in ``dyncdc_watermarks``."""
 
@@ -91,27 +116,18 @@ class Watermarks:
         self,
         tables: Sequence[WatchedTable],
         assignment: Assignment,
-        store: WatermarkStore,
-        snapshots: SnapshotStore,
-        recovery: RecoveryStore,
+        stores: WatermarkStores,
         instruments: Instruments,
-        *,
-        before_look: Callable[[], None] = lambda: None,
-        still_there: Callable[[], Awaitable[None]] = _nothing,
-        delay_seconds: float = STREAM_DELAY_SECONDS,
-        interval_seconds: float = INTERVAL_SECONDS,
+        checks: WatermarkChecks,
+        timing: WatermarkTiming,
     ) -> None:
         self._tables = tables
         self._assignment = assignment
-        self._store = store
-        self._snapshots = snapshots
-        self._recovery = recovery
+        self._stores = stores
         self._metrics = instruments.metrics
         self._health = instruments.health
-        self._before_look = before_look
-        self._still_there = still_there
-        self._delay_seconds = delay_seconds
-        self._interval_seconds = interval_seconds
+        self._checks = checks
+        self._timing = timing
         self._last: dict[str, float | None] | None = None
 
     async def run(self) -> None:
@@ -124,10 +140,10 @@ class Watermarks:
                     task.moved()
                 except RetryableError as error:
                     self._metrics.retry("watermarks", error)
-                    self._health.log_retry("watermarks", error, self._interval_seconds)
-                task.waiting_for("the next watermarks", for_seconds=self._interval_seconds)
-                self._before_look()
-                await asyncio.sleep(self._interval_seconds)
+                    self._health.log_retry("watermarks", error, self._timing.interval_seconds)
+                task.waiting_for("the next watermarks", for_seconds=self._timing.interval_seconds)
+                self._checks.before_look()
+                await asyncio.sleep(self._timing.interval_seconds)
 
     async def last(self) -> None:
         """Say once more how far this session came, if that can be said quickly."""
@@ -140,9 +156,9 @@ class Watermarks:
         if self._last is None:
             self._last = await self._before()
         read_until = {each.table: each.complete_until() for each in self._tables}  # before everything else: see above
-        dead_letters = await self._store.open_dead_letters()
-        gaps = {gap.table for gap in await self._recovery.open_gaps()}
-        snapshots = await self._snapshots.load()
+        dead_letters = await self._stores.watermarks.open_dead_letters()
+        gaps = {gap.table for gap in await self._stores.gaps.open_gaps()}
+        snapshots = await self._stores.snapshots.load()
         found = {}
         for each in self._tables:
             obstacles = Obstacles(
@@ -152,7 +168,7 @@ class Watermarks:
                 ),
                 open_gaps=each.table in gaps,
             )
-            delay_seconds = max(self._delay_seconds, each.delay())
+            delay_seconds = max(self._timing.delay_seconds, each.delay())
             found[each.table] = complete_until(
                 read_until[each.table], self._last.get(each.table), obstacles, delay_seconds
             )
@@ -171,13 +187,13 @@ class Watermarks:
         nothing: dict[str, float | None] = {each.table: None for each in self._tables}
         with self._health.task("watermarks") as task:
             task.waiting_for("ClickHouse to take back the watermarks")
-            known = await retry_forever(self._store.load, backoff=Backoff(), on_retry=on_retry)
+            known = await retry_forever(self._stores.watermarks.load, backoff=Backoff(), on_retry=on_retry)
             if rewind.marks or any(rewind.acknowledged_before(row.saved_at) for row in known):
                 await retry_forever(lambda: self._say(nothing), backoff=Backoff(), on_retry=on_retry)
 
     async def _say(self, found: dict[str, float | None]) -> None:
-        await self._still_there()
-        await self._store.save(
+        await self._checks.still_there()
+        await self._stores.watermarks.save(
             [Watermark(table, self._assignment.member, self._assignment.members, at) for table, at in found.items()]
         )
         self._last = found
@@ -187,7 +203,7 @@ class Watermarks:
     async def _before(self) -> dict[str, float | None]:
         """What earlier sessions could say for sure: the least of what all of the newest assignment said."""
         tables: Collection[str] = {each.table for each in self._tables}
-        known: Mapping[str, float | None] = least(await self._store.load())
+        known: Mapping[str, float | None] = least(await self._stores.watermarks.load())
         return {table: at for table, at in known.items() if table in tables}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -37,22 +37,30 @@ MISSING_LOOKS = 2
 """A table renamed and another renamed into its place: for a moment there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class MonitoredTable:
+    """A table, by DynamoDB's name: where its changes go, and the stream that brings them."""
+
+    table: str
+    target: Target
+    source: Source
+
+
 class DestinationMonitor:
-    """All destinations of one pipeline. ``sources``: the stream of each table, by DynamoDB's name, as ``targets``."""
+    """All destinations of one pipeline."""
 
     def __init__(
         self,
         pipeline: str,
-        targets: Mapping[str, Target],
-        sources: Mapping[str, Source],
+        tables: Sequence[MonitoredTable],
         store: DestinationStore,
         snapshots: SnapshotStore,
         recovery: Recovery,
         instruments: Instruments,
     ) -> None:
         self._pipeline = pipeline
-        self._targets = targets
-        self._sources = sources
+        self._targets = {each.table: each.target for each in tables}
+        self._sources = {each.table: each.source for each in tables}
         self._store = store
         self._snapshots = snapshots
         self._recovery = recovery

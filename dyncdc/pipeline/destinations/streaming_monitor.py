@@ -9,9 +9,9 @@ import asyncio
 
 from dyncdc.errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.model import Gap
-from dyncdc.pipeline.ports import Origin, Source
 from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
 from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.services import SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 LOOK_SECONDS = 5.0
@@ -39,9 +39,7 @@ class StreamingMonitor:
 
     def __init__(
         self,
-        table: str,
-        source: Source,
-        origin: Origin,
+        task: SnapshotTask,
         recovery: Recovery,
         instruments: Instruments,
         *,
@@ -51,9 +49,9 @@ class StreamingMonitor:
         """``table_id``: what the table was known by as this session began; "" where no one asks."""
         self._table_id = table_id
         self._pause_seconds = pause_seconds
-        self._table = table
-        self._source = source
-        self._origin = origin
+        self._table = task.plan.table
+        self._source = task.stream
+        self._origin = task.origin
         self._recovery = recovery
         self._instruments = instruments
         self._active_at = 0.0

@@ -11,12 +11,10 @@ from dataclasses import replace
 
 from dyncdc.errors import PositionLostError, RetryableError
 from dyncdc.model import HORIZON, Mark, RawChunk, Shard, ShardId, SourceId
-from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.members.membership import Membership
-from dyncdc.pipeline.ports import Decoder, Source
 from dyncdc.pipeline.recovery.gaps import lost_with_source
-from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
-from dyncdc.pipeline.runtime import Backoff, Instruments
+from dyncdc.pipeline.recovery.recovery import SourceLostError
+from dyncdc.pipeline.runtime import Backoff
+from dyncdc.pipeline.services import Services, StreamTask
 
 from .lineage import LostPosition, lost_positions, ready, unread_parents
 from .reader_pool import ReaderPool
@@ -32,27 +30,19 @@ class StreamReader:
 
     def __init__(
         self,
-        source: Source,
-        decoder: Decoder,
+        stream: StreamTask,
         readers: ReaderPool,
-        checkpointer: Checkpointer,
-        instruments: Instruments,
-        recovery: Recovery,
-        membership: Membership,
-        tables: Collection[str] = (),
+        services: Services,
         *,
-        unusable: Collection[str] = (),
         list_interval_seconds: float = LIST_INTERVAL_SECONDS,
     ) -> None:
-        self.source = source
-        self._decoder = decoder
+        self.source = source = stream.source
+        self._stream = stream
         self._readers = readers
-        self._checkpointer = checkpointer
-        self._instruments = instruments
-        self._recovery = recovery
-        self._membership = membership
-        self._tables = tables
-        self._unusable = unusable
+        self._instruments = services.instruments
+        self._checkpointer = checkpointer = services.checkpointer
+        self._membership = membership = services.membership
+        self._recovery = recovery = services.recovery
         self._list_interval_seconds = list_interval_seconds
         self._listed: dict[ShardId, Shard] = {}
         self._named: set[ShardId] = set()
@@ -312,11 +302,11 @@ class StreamReader:
             self._readers.start(
                 self.source,
                 shard,
-                self._decoder,
+                self._stream.decoder,
                 self._ended,
                 self._suspect,
                 on_hole=self._fell_off,
-                unusable=self._unusable,
+                unusable=self._stream.unusable,
             )
 
     def _ended(self, last: RawChunk | None) -> None:
@@ -416,4 +406,4 @@ class StreamReader:
     def _held_elsewhere(self) -> bool:
         """Whether all other members are there, follow the same tables, and have a row for each of their shards."""
         rows = self._checkpointer.saved(self.source.id).keys()
-        return self._membership.all_follow(self._tables) and all(shard.id in rows for shard in self.elsewhere())
+        return self._membership.all_follow(self._stream.tables) and all(shard.id in rows for shard in self.elsewhere())

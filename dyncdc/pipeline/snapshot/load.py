@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 
 from dyncdc.errors import CorruptSnapshotError
 from dyncdc.model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.members.membership import Membership
-from dyncdc.pipeline.ports import Origin, SnapshotDecoders, Source
+from dyncdc.pipeline.ports import SnapshotDecoders, Source
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .plan import Journal
@@ -40,26 +38,20 @@ class SnapshotLoad:
 
     def __init__(
         self,
-        table: str,
-        origin: Origin,
+        task: SnapshotTask,
         journal: Journal,
         decoders: SnapshotDecoders,
         readers: ReaderPool,
-        checkpointer: Checkpointer,
-        instruments: Instruments,
-        membership: Membership,
-        *,
-        patient: bool = True,
+        services: Services,
     ) -> None:
-        self._patient = patient
-        self._table = table
-        self._origin = origin
-        self._journal = journal
+        self._table = task.plan.table
+        self._origin = task.origin
+        self.journal = journal
         self._decoders = decoders
         self._readers = readers
-        self._checkpointer = checkpointer
-        self._instruments = instruments
-        self._membership = membership
+        self._instruments = services.instruments
+        self._checkpointer = checkpointer = services.checkpointer
+        self._membership = membership = services.membership
         self._wake = asyncio.Event()
         checkpointer.on_saved(self._wake.set)
         membership.on_seen(self._wake.set)
@@ -85,10 +77,10 @@ class SnapshotLoad:
         """
         export = Export(snapshot.export_arn, "COMPLETED", snapshot.export_time)
         # Filed under the snapshot's id: the same export may be loaded again, into a table that was recreated.
-        source = await self._journal.call_aws(lambda: self._origin.open_export(export, SourceId(snapshot.id)), task)
+        source = await self.journal.call_aws(lambda: self._origin.open_export(export, SourceId(snapshot.id)), task)
         self._checkpointer.watched.add(source.id)
         try:
-            files = await self._journal.retry(lambda: self._files(source))
+            files = await self.journal.retry(lambda: self._files(source))
             await self._read(source, snapshot, files, task, over)
         finally:
             for shard in self._readers.running(source.id):
@@ -128,7 +120,7 @@ class SnapshotLoad:
                 return
             free = FILES_AT_ONCE - sum(1 for owner, _ in self._readers.shard_readers if owner == source.id)
             for shard in todo[: max(0, free)]:
-                self._readers.start(source, shard, decoder, ended, patient=self._patient)
+                self._readers.start(source, shard, decoder, ended, patient=self.journal.patient)
             del todo[: max(0, free)]
             task.waiting_for("its files", for_seconds=OTHERS_SECONDS if assignment.shared else 0.0)
             with suppress(TimeoutError):  # the others may have changed their minds without a file

@@ -12,17 +12,15 @@ from dataclasses import replace
 
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Gap, Request, Snapshot, SourceId
-from dyncdc.pipeline.members.membership import Membership
-from dyncdc.pipeline.ports import Origin, OrphanRows
+from dyncdc.pipeline.ports import OrphanRows
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.recovery.recovery import Recovery
-from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .export import SnapshotExport
 from .load import Loaded, SnapshotLoad
 from .next_snapshot import choose, version_floor
-from .plan import Coverage, Journal, SnapshotPlan
+from .plan import Coverage, SnapshotPlan
 from .sweep import SnapshotSweep
 
 __all__ = ["SnapshotLoader", "SnapshotPlan"]
@@ -33,26 +31,22 @@ class SnapshotLoader:
 
     def __init__(
         self,
-        plan: SnapshotPlan,
-        origin: Origin,
-        journal: Journal,
-        loading: SnapshotLoad,
+        task: SnapshotTask,
+        load: SnapshotLoad,
         readers: ReaderPool,
-        instruments: Instruments,
         coverage: Coverage,
-        recovery: Recovery,
         orphan_rows: OrphanRows,
-        membership: Membership,
+        services: Services,
     ) -> None:
-        self._plan = plan
-        self._loading = loading
+        self._plan = task.plan
+        self._load = load
         self._readers = readers
-        self._instruments = instruments
-        self._recovery = recovery
-        self._membership = membership
-        self._journal = journal
-        self._exporting = SnapshotExport(plan, origin, self._journal, coverage, recovery)
-        self._sweeping = SnapshotSweep(orphan_rows, self._journal, coverage, instruments, self._blocked)
+        self._instruments = services.instruments
+        self._recovery = services.recovery
+        self._membership = services.membership
+        self._journal = load.journal
+        self._export = SnapshotExport(task.plan, task.origin, load.journal, coverage, services.recovery)
+        self._sweep = SnapshotSweep(orphan_rows, load.journal, coverage, services.instruments, self._blocked)
         self._version_floor = 0
         self._known_reasons: set[Request | Gap] = set()
         self.ended = asyncio.Event()
@@ -164,7 +158,7 @@ class SnapshotLoader:
     async def _known(self) -> list[Snapshot]:
         """All snapshots of the destination, the oldest first, each as far as it surely is."""
         known = await self._journal.load(self._plan)
-        if known and (checked := self._loading.checked(known[-1])) != known[-1]:
+        if known and (checked := self._load.checked(known[-1])) != known[-1]:
             await self._journal.save(checked)
             known[-1] = checked
         self._journal.judged(self._plan)
@@ -172,9 +166,9 @@ class SnapshotLoader:
 
     async def _bring_to_end(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot | None:
         """Return the complete snapshot; None when it was given up for another."""
-        snapshot = await self._exporting.run(snapshot, self._version_floor, task)
+        snapshot = await self._export.run(snapshot, self._version_floor, task)
         if snapshot.state == "loading":
-            if not await self._load(snapshot, task):
+            if not await self._load_files(snapshot, task):
                 await self._journal.save(replace(snapshot, state="failed"))
                 self._readers.abandon(SourceId(snapshot.id))
                 return None
@@ -184,7 +178,7 @@ class SnapshotLoader:
             await self._journal.save(snapshot)
         if snapshot.state == "sweeping":
             known = self._reasons()
-            if not await self._sweeping.run(snapshot, task, lambda: not self._reasons() <= known):
+            if not await self._sweep.run(snapshot, task, lambda: not self._reasons() <= known):
                 await self._journal.save(replace(snapshot, state="failed"))
                 self._readers.abandon(SourceId(snapshot.id))
                 return None
@@ -192,7 +186,7 @@ class SnapshotLoader:
             await self._journal.save(snapshot)
         return snapshot
 
-    async def _load(self, snapshot: Snapshot, task: TaskProgress) -> bool:
+    async def _load_files(self, snapshot: Snapshot, task: TaskProgress) -> bool:
         """Load every file that is not persisted as finished; return when all are, of all members.
 
         False when this snapshot cannot be completed by another member, and someone has asked for another.
@@ -207,7 +201,7 @@ class SnapshotLoader:
             return complete or (not loaded.mine and self._given_up(snapshot, task))
 
         try:
-            await self._loading.run(snapshot, task, over)
+            await self._load.run(snapshot, task, over)
         except CorruptSnapshotError:
             if not self._readers.failed_of(SourceId(snapshot.id)):  # the manifests, not a file
                 await self._journal.save(replace(snapshot, state="failed"))

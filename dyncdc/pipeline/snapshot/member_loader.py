@@ -6,16 +6,12 @@ import asyncio
 
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Snapshot, SourceId
-from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.recovery.recovery import Recovery
-from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .load import Loaded, SnapshotLoad
 from .next_snapshot import choose
-from .plan import Journal, SnapshotPlan
 
 NOTHING_LOADED = Loaded(0, 0, 0, ())
 LOOK_SECONDS = 1.0
@@ -27,25 +23,20 @@ class MemberLoader:
 
     def __init__(
         self,
-        plan: SnapshotPlan,
-        stream: SourceId,
-        journal: Journal,
-        loading: SnapshotLoad,
+        task: SnapshotTask,
+        load: SnapshotLoad,
         readers: ReaderPool,
-        checkpointer: Checkpointer,
-        instruments: Instruments,
-        recovery: Recovery,
-        membership: Membership,
+        services: Services,
     ) -> None:
-        self._plan = plan
-        self._stream = stream
-        self._journal = journal
-        self._loading = loading
+        self._plan = task.plan
+        self._stream = task.stream.id
+        self._journal = load.journal
+        self._load = load
         self._readers = readers
-        self._checkpointer = checkpointer
-        self._instruments = instruments
-        self._recovery = recovery
-        self._membership = membership
+        self._instruments = services.instruments
+        self._checkpointer = services.checkpointer
+        self._recovery = services.recovery
+        self._membership = services.membership
         self.ended = asyncio.Event()
         """Set while nothing is left to load, as far as can be seen, or when our part failed: see ``failure``."""
         self.failure: DyncdcError | None = None
@@ -96,7 +87,7 @@ class MemberLoader:
             return newest is None or (newest.id, newest.state) != (snapshot.id, "loading")
 
         try:
-            await self._loading.run(snapshot, task, over)
+            await self._load.run(snapshot, task, over)
         except CorruptSnapshotError as error:
             self._fail(snapshot, error, task)
             while not await over(NOTHING_LOADED):  # noqa: ASYNC110 - another process decides

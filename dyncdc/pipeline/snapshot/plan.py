@@ -105,7 +105,7 @@ class Journal:
         self._instruments = instruments
         self._name = name
         self._epoch = epoch
-        self._patient = patient
+        self.patient = patient
 
     async def load(self, plan: SnapshotPlan) -> list[Snapshot]:
         """All snapshots of the plan's destination, the oldest first."""
@@ -147,7 +147,7 @@ class Journal:
             try:
                 answer = await self.retry(operation)
             except (ConfigError, FatalError) as error:
-                if not self._patient or not is_recoverable(error):
+                if not self.patient or not is_recoverable(error):
                     raise
                 self._instruments.metrics.error("snapshot", error)
                 self._instruments.health.log_retry(self._name, error, REFUSED_PAUSE_SECONDS)
