@@ -36,7 +36,7 @@ from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
-from dyncdc.pipeline.writing.writer import Writer
+from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -253,8 +253,7 @@ def writer_of(
         limits,
         instruments_of(),
         token_prefix="p/0/1",
-        bury=bury or BuryInMemory(),
-        dead_letter_limiter=dead_letter_limiter,
+        dead_letters=DeadLetterHandling(bury or BuryInMemory(), dead_letter_limiter or DeadLetterLimiter()),
     )
 
 

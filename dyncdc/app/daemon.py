@@ -34,7 +34,7 @@ from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments, root_cause
 from dyncdc.pipeline.services import Destination, Settings
-from dyncdc.pipeline.session import run_session
+from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.sinks.client.error_codes import TableGoneError
@@ -444,9 +444,7 @@ class _Daemon:
                 destination,
                 settings,
                 Instruments(self._metrics, self._health, time.time),
-                draining=self._stop.draining,
-                on_claimed=partial(self._note, context, assembly, histories),
-                on_ready=ready,
+                SessionControl(self._stop.draining, partial(self._note, context, assembly, histories), ready),
             )
 
     def _ready(self, epoch: int) -> None:

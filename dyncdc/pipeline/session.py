@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from dyncdc.errors import FatalError, RetryableError
@@ -20,7 +21,7 @@ from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import root_cause
 from dyncdc.pipeline.services import Destination, Services, Settings, SnapshotTask, StreamTask, recovery_policy
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, LimitReached, LimitStop
-from dyncdc.pipeline.writing.writer import Writer
+from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
 
 from .budget import ByteBudget
 from .coordinator import Coordinator
@@ -31,28 +32,38 @@ KEEP_SECONDS = 10.0
 """How long a session that ends by too many dead letters tries to tell the next one."""
 
 
+@dataclass(frozen=True, slots=True)
+class SessionControl:
+    """How a session is told to end, and tells how far its begin is.
+
+    ``draining`` is set to end it. ``on_claimed`` is called with its epoch once it is claimed; nothing is read before
+    that has ended. ``on_ready`` is called once the checkpoints are loaded, too.
+    """
+
+    draining: asyncio.Event
+    on_claimed: Callable[[int], Awaitable[None]] | None = None
+    on_ready: Callable[[int], None] = lambda _: None
+
+
 async def run_session(
     streams: Sequence[StreamTask],
     snapshots: Sequence[SnapshotTask],
     destination: Destination,
     settings: Settings,
     instruments: Instruments,
-    *,
-    draining: asyncio.Event,
-    on_claimed: Callable[[int], Awaitable[None]] | None = None,
-    on_ready: Callable[[int], None] = lambda _: None,
+    control: SessionControl,
 ) -> None:
-    """Keep the destination equal to the streams' tables until ``draining`` is set or, with ``once``, all is done.
+    """Keep the destination equal to the streams' tables until it is to drain or, with ``once``, all is done.
 
-    Returns after a clean drain. ``on_claimed`` is called with this session's epoch once its session is claimed, nothing
-    is read before it has ended; ``on_ready`` once the checkpoints are loaded, too. Leaving by exception or cancellation
-    skips the drain; nothing is lost, it replays. Raises the error itself, never a group: FatalError (SourceLostError,
-    DestinationChangedError when another session could go on), with ``once`` also what made a snapshot fail.
+    Returns after a clean drain. Leaving by exception or cancellation skips the drain; nothing is lost, it replays.
+
+    Raises the error itself, never a group: FatalError (SourceLostError, DestinationChangedError when another session
+    could go on), with ``once`` also what made a snapshot fail.
     """
     tables = {table for stream in streams for table in stream.tables}
-    session = _Session(destination, settings, tables, instruments, draining)
+    session = _Session(destination, settings, tables, instruments, control)
     try:
-        await session.run(streams, snapshots, on_claimed, on_ready)
+        await session.run(streams, snapshots)
     except BaseExceptionGroup as group:
         error = root_cause(group)
         if isinstance(error, LimitReached) and not error.again:
@@ -69,11 +80,11 @@ class _Session:
         settings: Settings,
         tables: Collection[str],
         instruments: Instruments,
-        draining: asyncio.Event,
+        control: SessionControl,
     ) -> None:
         self._destination = destination
         self._settings = settings
-        self._draining = draining
+        self._control = control
         self._instruments = instruments
         self._metrics = instruments.metrics
         self._health = instruments.health
@@ -102,16 +113,11 @@ class _Session:
         self._checkpointer.still_alone = self._claim.check
         self._metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
 
-    async def run(
-        self,
-        streams: Sequence[StreamTask],
-        snapshots: Sequence[SnapshotTask],
-        on_claimed: Callable[[int], Awaitable[None]] | None,
-        on_ready: Callable[[int], None],
-    ) -> None:
-        if not await _unless(self._draining, self._begin(on_claimed), name="checkpointer", on_end=lambda: None):
+    async def run(self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask]) -> None:
+        """Begin, work, and end in order."""
+        if not await _unless(self._control.draining, self._begin(), name="checkpointer", on_end=lambda: None):
             return
-        on_ready(self._checkpointer.epoch)
+        self._control.on_ready(self._checkpointer.epoch)
         writer = self._writer()
         coordinator = self._coordinator(streams, snapshots, writer)
         try:
@@ -147,14 +153,14 @@ class _Session:
                 if evolving is not None:
                     writing.create_task(evolving.run(self._metrics, self._health), name="columns")
                 reading = coordinator.run(once=self._settings.once)
-                await _unless(self._draining, reading, name="coordinator", on_end=lambda: self._limit(deadline))
+                await _unless(self._control.draining, reading, name="coordinator", on_end=lambda: self._limit(deadline))
                 writer.drain()
                 if evolving is not None:
                     evolving.stop()
             self._checkpointer.stop()
             closing.cancel()
 
-    async def _begin(self, on_claimed: Callable[[int], Awaitable[None]] | None) -> None:
+    async def _begin(self) -> None:
         """Wait until no one else is at work, load what was saved, take an epoch, and be a member."""
         await self._membership.wait_until_alone()
         there, settings = self._destination, self._settings
@@ -163,9 +169,9 @@ class _Session:
             await before.wait(settings.after, task)
         await self._retry_checkpoints("loading checkpoints", self._load)
         await self._retry_checkpoints("beginning a session", self._take_epoch)
-        if on_claimed is not None:
-            await on_claimed(self._checkpointer.epoch)
-            # A session begun meanwhile may have missed what was noted; one that begins from here on sees it.
+        if self._control.on_claimed is not None:
+            await self._control.on_claimed(self._checkpointer.epoch)
+            # Whoever began meanwhile may not have seen what was noted; whoever begins from here on does.
             await self._retry_checkpoints("looking for a later session", self._claim.check)
         await self._membership.join(self._checkpointer.epoch)
 
@@ -212,8 +218,7 @@ class _Session:
             settings.batch,
             self._instruments,
             token_prefix=f"{settings.pipeline}/{settings.assignment.member}/{checkpointer.epoch}/{self._claim.session.id}",
-            bury=self._destination.bury,
-            dead_letter_limiter=self._dead_letter_limiter,
+            dead_letters=DeadLetterHandling(self._destination.bury, self._dead_letter_limiter),
         )
 
     def _coordinator(

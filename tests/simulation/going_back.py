@@ -23,7 +23,7 @@ from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.recovery import rewind
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import run_session
+from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
@@ -442,5 +442,5 @@ async def _session(
             watermark_interval_seconds=1.6,
         ),
         Instruments(metrics, TaskHealth(clock=asyncio.get_running_loop().time), server_time),
-        draining=draining,
+        SessionControl(draining),
     )

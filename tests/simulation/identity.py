@@ -21,7 +21,7 @@ from dyncdc.model import Process
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, StreamTask
-from dyncdc.pipeline.session import run_session
+from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -223,6 +223,5 @@ async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) 
             ),
         ),
         Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), server_time),
-        draining=one.draining,
-        on_ready=lambda epoch: _ready(kept, one, epoch),
+        SessionControl(one.draining, on_ready=lambda epoch: _ready(kept, one, epoch)),
     )

@@ -22,7 +22,7 @@ from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import run_session
+from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
@@ -321,5 +321,5 @@ async def _process(simulation: Simulation, shared: Shared, process: Process, *, 
             succession=Succession(take_over=process.takes_over or once),
         ),
         Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), server_time),
-        draining=process.draining,
+        SessionControl(process.draining),
     )

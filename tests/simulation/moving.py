@@ -21,7 +21,7 @@ from dyncdc.pipeline.ports import Swept
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import run_session
+from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot import sweep
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
@@ -336,5 +336,5 @@ async def _session(
         ),
         Settings("sim", simulation.batch, simulation.budget_bytes, once=once, on_lost_position="resnapshot"),
         Instruments(metrics, TaskHealth(clock=asyncio.get_running_loop().time), server_time),
-        draining=draining,
+        SessionControl(draining),
     )

@@ -15,7 +15,7 @@ from dyncdc.errors import CorruptSnapshotError, FatalError
 from dyncdc.model import HORIZON
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import run_session
+from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
@@ -311,7 +311,7 @@ async def _process(
             watermark_interval_seconds=1.6,
         ),
         Instruments(metrics, TaskHealth(clock=asyncio.get_running_loop().time), server_time),
-        draining=draining,
+        SessionControl(draining),
     )
 
 

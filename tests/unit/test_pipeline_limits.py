@@ -29,7 +29,7 @@ from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, StreamTask
-from dyncdc.pipeline.session import run_session
+from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached, LimitStop
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
@@ -144,7 +144,7 @@ class Setup:
             Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.halts),
             Settings("p", WIDE, 10**7, checkpoint_interval_seconds=0.05, dead_letter_limiter=self.limits),
             Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), lambda: 1_000.0),
-            draining=draining,
+            SessionControl(draining),
         )
 
     async def stopped(self) -> str:

@@ -16,7 +16,7 @@ from dyncdc.pipeline.ports import Decoder, SessionStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, StreamTask
-from dyncdc.pipeline.session import run_session
+from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -76,9 +76,7 @@ class Bench:
             ),
             self.settings,
             Instruments(self.metrics, self.health, lambda: 1_000.0),
-            draining=self.draining,
-            on_claimed=self.on_claimed,
-            on_ready=self._ready,
+            SessionControl(self.draining, self.on_claimed, self._ready),
         )
 
     def _ready(self, epoch: int) -> None:

@@ -12,7 +12,13 @@ from pipeline_parts import ScriptedSource
 
 from dyncdc.model import Checkpoint, Gap, Mark, Position, ShardId, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.checkpoint.proof import WentBackError
-from dyncdc.pipeline.checkpoint.tombstone_cleanup import DurableState, TableToClean, TombstoneCleaner, clean_before
+from dyncdc.pipeline.checkpoint.tombstone_cleanup import (
+    DurableState,
+    TableToClean,
+    TombstoneCleaner,
+    TombstoneStores,
+    clean_before,
+)
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.snapshot.plan import SnapshotsStanding
 from dyncdc.telemetry.task_health import TaskHealth
@@ -141,9 +147,7 @@ class NoSnapshots(Kept):
 def cleaner(rows: Rows) -> TombstoneCleaner:
     kept: Any = Kept()
     none: Any = NoSnapshots()
-    return TombstoneCleaner(
-        [ORDERS], checkpoints=kept, snapshots=none, recovery=kept, tombstones=rows, health=TaskHealth()
-    )
+    return TombstoneCleaner([ORDERS], TombstoneStores(kept, none, kept, rows), TaskHealth())
 
 
 def test_o6_the_limit_is_durable_before_anything_is_deleted() -> None:

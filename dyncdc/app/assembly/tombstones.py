@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from dyncdc.app.context import AppContext
-from dyncdc.pipeline.checkpoint.tombstone_cleanup import TableToClean, TombstoneCleaner
+from dyncdc.pipeline.checkpoint.tombstone_cleanup import TableToClean, TombstoneCleaner, TombstoneStores
 from dyncdc.pipeline.runtime import root_cause
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
@@ -49,12 +49,16 @@ def _cleaner(context: AppContext, assembly: Assembly, health: TaskHealth) -> Tom
             for name in stream.tables
             if name in tables
         ],
-        checkpoints=ClickHouseCheckpoints(context.clickhouse, pipeline),
-        snapshots=ClickHouseSnapshots(context.clickhouse, pipeline),
-        recovery=ClickHouseRecovery(context.clickhouse, pipeline),
-        tombstones=ClickHouseTombstones(
-            context.clickhouse, pipeline, {name: CleanedTable(table.spec, table.uuid) for name, table in tables.items()}
+        TombstoneStores(
+            checkpoints=ClickHouseCheckpoints(context.clickhouse, pipeline),
+            snapshots=ClickHouseSnapshots(context.clickhouse, pipeline),
+            recovery=ClickHouseRecovery(context.clickhouse, pipeline),
+            tombstones=ClickHouseTombstones(
+                context.clickhouse,
+                pipeline,
+                {name: CleanedTable(table.spec, table.uuid) for name, table in tables.items()},
+            ),
         ),
-        health=health,
+        health,
         replay_seconds=context.config.clickhouse.replay_after_restart_seconds,
     )

@@ -90,27 +90,31 @@ def unfinished(snapshots: Sequence[Snapshot], cleaned: TableToClean, since: floa
     return mine[last + 1 :]
 
 
+@dataclass(frozen=True, slots=True)
+class TombstoneStores:
+    """The tombstones, and all that could still write an old row."""
+
+    checkpoints: CheckpointStore
+    snapshots: SnapshotStore
+    recovery: RecoveryStore
+    tombstones: Tombstones
+
+
 class TombstoneCleaner:
     """Looks at each table now and then. What keeps it from cleaning is no failure of the pipeline: it looks again."""
 
     def __init__(
         self,
         tables: Sequence[TableToClean],
-        *,
-        checkpoints: CheckpointStore,
-        snapshots: SnapshotStore,
-        recovery: RecoveryStore,
-        tombstones: Tombstones,
+        stores: TombstoneStores,
         health: TaskHealth,
+        *,
         interval_seconds: float = INTERVAL_SECONDS,
         margin_seconds: float = MARGIN_SECONDS,
         replay_seconds: float = 300.0,
     ) -> None:
         self._tables = tables
-        self._checkpoints = checkpoints
-        self._snapshots = snapshots
-        self._recovery = recovery
-        self._tombstones = tombstones
+        self._stores = stores
         self._health = health
         self._interval_seconds = interval_seconds
         self._margin_seconds = margin_seconds
@@ -141,26 +145,28 @@ class TombstoneCleaner:
         before = await self._before(cleaned)
         if before is None:
             return False
-        if not await self._tombstones.count(cleaned.table, before):
+        if not await self._stores.tombstones.count(cleaned.table, before):
             return True
-        await self._tombstones.promise(cleaned.table, before)
+        await self._stores.tombstones.promise(cleaned.table, before)
         again = await self._before(cleaned)
         if again is not None and again >= before:
-            keys = await self._tombstones.clean(cleaned.table, before)
+            keys = await self._stores.tombstones.clean(cleaned.table, before)
             self._health.log_info("tombstones cleaned up", table=cleaned.table, keys=keys, before=before)
         return True
 
     async def _before(self, cleaned: TableToClean) -> int | None:
         if cleaned.standing is not None and not await cleaned.standing.holds():
             return None
-        at = await self._recovery.server_time()
-        followed = {row.table: row for row in await self._recovery.table_sources()}.get(cleaned.table)
-        gaps = [gap for gap in await self._recovery.open_gaps() if gap.table == cleaned.table and not gap.accepted]
+        at = await self._stores.recovery.server_time()
+        followed = {row.table: row for row in await self._stores.recovery.table_sources()}.get(cleaned.table)
+        gaps = [
+            gap for gap in await self._stores.recovery.open_gaps() if gap.table == cleaned.table and not gap.accepted
+        ]
         durable = DurableState(
-            rows=await self._checkpoints.load(),
-            snapshots=await self._snapshots.load(),
+            rows=await self._stores.checkpoints.load(),
+            snapshots=await self._stores.snapshots.load(),
             checkpointed=followed is not None and followed.source == cleaned.source.id and followed.held,
-            dead_letters=await self._tombstones.open_dead_letters(cleaned.table),
+            dead_letters=await self._stores.tombstones.open_dead_letters(cleaned.table),
             gaps=len(gaps),
             at=at,
         )

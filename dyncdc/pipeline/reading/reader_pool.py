@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError
@@ -12,7 +12,7 @@ from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.ports import Decoder, Source
 
 from .resources import ReadResources
-from .shard_reader import OnHole, ShardReader
+from .shard_reader import ReadOptions, ShardReader
 
 
 class ReaderPool:
@@ -41,24 +41,16 @@ class ReaderPool:
         source: Source,
         shard: Shard,
         decoder: Decoder,
+        options: ReadOptions,
         on_end: Callable[[RawChunk | None], None],
         on_lost: Callable[[ShardId, PositionLostError], None] | None = None,
-        *,
-        patient: bool = False,
-        on_hole: OnHole | None = None,
-        unusable: Collection[str] = (),
     ) -> None:
         """Read a followed shard. ``on_end`` gets its last chunk, or None when the shard was given up.
 
-        ``on_lost`` is called instead when its position is lost; without it that ends everything.
-        ``patient``: what AWS refuses is asked for again until someone has fixed it. ``on_hole`` makes durable, as a
-        gap, what expires while the shard is read. ``unusable``: tables whose records hold the position where it is.
-        """
+        ``on_lost`` is called instead when its position is lost; without it that ends everything."""
         key = shard.source, shard.id
         ledger = self._checkpointer.ledgers[key]
-        shard_reader = ShardReader(
-            self._resources, source, decoder, ledger, patient=patient, on_hole=on_hole, unusable=unusable
-        )
+        shard_reader = ShardReader(self._resources, source, decoder, ledger, options)
         self.shard_readers[key] = shard_reader
         task = self._tasks.create_task(self._run(shard_reader, shard, on_end, on_lost), name=shard_reader.name)
         self._running[key] = task

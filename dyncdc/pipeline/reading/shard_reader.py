@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Block, DeadLetter, Mark, Position, RawChunk, Shard
@@ -41,6 +41,20 @@ READING_SECONDS = 30.0
 """A shard that gave no answer for so long is not being read, whatever keeps its reader."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a shard is read.
+
+    ``patient``: what AWS refuses is asked for again until someone has fixed it. ``on_hole`` makes durable, as a gap,
+    what expires while the shard is read. ``unusable``: DynamoDB tables whose records are left out; the position stays
+    before the first record of theirs.
+    """
+
+    patient: bool = False
+    on_hole: OnHole | None = None
+    unusable: Collection[str] = ()
+
+
 class ShardReader:
     """Reads one shard to its end. Cancel it to stop it: it gives back what it holds and tracks nothing half-read."""
 
@@ -50,21 +64,16 @@ class ShardReader:
         source: Source,
         decoder: Decoder,
         ledger: ShardLedger,
-        *,
-        patient: bool = False,
-        on_hole: OnHole | None = None,
-        unusable: Collection[str] = (),
+        options: ReadOptions = ReadOptions(),
     ) -> None:
-        """``unusable``: DynamoDB tables whose records are left out here, so that the position must not pass them."""
-        self._unusable = frozenset(unusable)
+        self._options = options
+        self._unusable = frozenset(options.unusable)
         self._instruments = resources.instruments
         self._resources = resources
         self._source = source
         self._decoder = decoder
         self._ledger = ledger
         self._shard = ledger.shard
-        self._patient = patient
-        self._on_hole = on_hole
         self._expiring = source if isinstance(source, Expiring) else None
         self._large = source if isinstance(source, LargeAnswers) else None
         self._looked_at = float("-inf")
@@ -198,7 +207,7 @@ class ShardReader:
             try:
                 chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
             except (ConfigError, FatalError) as error:
-                if not self._patient or not is_recoverable(error):
+                if not self._options.patient or not is_recoverable(error):
                     raise
                 task.failed(str(error))
                 raise RetryableError(str(error), hint=error.hint) from error
@@ -221,9 +230,9 @@ class ShardReader:
         hole = self._hole(chunk)
         if await self._looked_again(chunk, hole):
             hole = self._hole(chunk)
-        if hole is not None and self._on_hole is not None:
+        if hole is not None and self._options.on_hole is not None:
             task.waiting_for("ClickHouse to take the gap")
-            await self._on_hole(self._shard, Mark(after, hole.begin), hole)
+            await self._options.on_hole(self._shard, Mark(after, hole.begin), hole)
         self._edge.passed(chunk, hole)
 
     def _hole(self, chunk: RawChunk) -> Hole | None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from dyncdc.errors import PositionLostError, RetryableError
 from dyncdc.model import HORIZON, Mark, RawChunk, Shard, ShardId, SourceId
+from dyncdc.pipeline.reading.shard_reader import ReadOptions
 from dyncdc.pipeline.recovery.gaps import lost_with_source
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Backoff
@@ -303,10 +304,9 @@ class StreamReader:
                 self.source,
                 shard,
                 self._stream.decoder,
+                ReadOptions(on_hole=self._fell_off, unusable=self._stream.unusable),
                 self._ended,
                 self._suspect,
-                on_hole=self._fell_off,
-                unusable=self._stream.unusable,
             )
 
     def _ended(self, last: RawChunk | None) -> None:

@@ -40,15 +40,13 @@ def missed_since(
     newest_epoch: int,
     marks: Mapping[ShardId, Mark],
     now: float,
-    *,
-    held: bool,
     created: float = 0.0,
 ) -> Iterator[Gap]:
     """Yield what a table misses that was followed ``before`` and is to be followed on ``source`` now.
 
     ``marks``: what is saved of the source that it was followed on. ``newest_epoch``: of the sessions that have read
-    ``source``; one younger than the table's read it without the table. ``held``: a former session is known to have
-    saved its positions. ``created``: when DynamoDB made the table, in seconds.
+    ``source``; one younger than the table's read it without the table. ``created``: when DynamoDB made
+    the table, in seconds.
     """
     if before.source != source:
         words = _replaced(before.source, source)
@@ -58,7 +56,7 @@ def missed_since(
         yield from gaps_of([before.table], before.source, lost, now)
     elif created > before.at + CLOCKS_DIFFER_SECONDS:
         yield Gap(before.table, source, "", before.at, now, "", "the table was deleted and created again")
-    elif held and not marks:
+    elif before.held and not marks:
         yield Gap(before.table, source, "", before.at, now, "", "the checkpoints of the stream are gone")
     elif before.epoch < newest_epoch:
         yield Gap(before.table, source, "", before.at, now, "", "the stream was read without the table for a while")

@@ -114,13 +114,12 @@ class Recovery:
                 if table in before and not stale and (uuid is None or (table, uuid) in begun):
                     newest, marks = checkpointer.newest_epoch(source.id), checkpointer.saved(before[table].source)
                     gaps += missed_since(
-                        before[table],
+                        replace(before[table], held=before[table].held or table in held),
                         source.id,
                         newest,
                         marks,
                         source.server_time,
-                        held=before[table].held or table in held,
-                        created=self._policy.created.get(table, 0.0),
+                        self._policy.created.get(table, 0.0),
                     )
         await self._record(gaps)
         self._enforce({row.table for row in followed})

@@ -11,6 +11,7 @@ from dyncdc.errors import CorruptSnapshotError
 from dyncdc.model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.ports import SnapshotDecoders, Source
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_reader import ReadOptions
 from dyncdc.pipeline.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
@@ -111,6 +112,7 @@ class SnapshotLoad:
         def ended(_: RawChunk | None) -> None:
             self._wake.set()
 
+        options = ReadOptions(patient=self.journal.patient)
         while True:
             self._wake.clear()
             loaded = self._loaded(source.id, files, mine)
@@ -120,7 +122,7 @@ class SnapshotLoad:
                 return
             free = FILES_AT_ONCE - sum(1 for owner, _ in self._readers.shard_readers if owner == source.id)
             for shard in todo[: max(0, free)]:
-                self._readers.start(source, shard, decoder, ended, patient=self.journal.patient)
+                self._readers.start(source, shard, decoder, options, ended)
             del todo[: max(0, free)]
             task.waiting_for("its files", for_seconds=OTHERS_SECONDS if assignment.shared else 0.0)
             with suppress(TimeoutError):  # the others may have changed their minds without a file

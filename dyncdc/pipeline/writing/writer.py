@@ -10,6 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from math import inf
 
 import orjson
@@ -49,6 +50,14 @@ DIVIDE_AGAIN_SECONDS = 60.0
 """The longest until it is divided again, after assignments in which nothing was taken."""
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetterHandling:
+    """What becomes of rejected rows. ``source`` makes their dead letters; ``limiter`` ends a session with too many."""
+
+    source: DeadLetterSource
+    limiter: DeadLetterLimiter
+
+
 class Writer:
     """Batches blocks per table and flushes on rows, bytes, age, memory pressure or drain.
 
@@ -63,15 +72,13 @@ class Writer:
         instruments: Instruments,
         *,
         token_prefix: str,
-        bury: DeadLetterSource,
-        dead_letter_limiter: DeadLetterLimiter | None = None,
+        dead_letters: DeadLetterHandling,
     ) -> None:
         self._sink = sink
         self._budget = budget
         self._limits = limits
         self._token_prefix = token_prefix
-        self._bury = bury
-        self._dead_letter_limiter = dead_letter_limiter or DeadLetterLimiter()
+        self._dead_letters = dead_letters
         self._metrics = instruments.metrics
         self._health = instruments.health
         self._clock = instruments.clock
@@ -272,7 +279,7 @@ class Writer:
         return found, [(block, parts[number][1]) for number, block in isolation.left()]
 
     def _accept(self, table: str, parts: Sequence[Part]) -> None:
-        self._dead_letter_limiter.count_accepted(table, ((receipt.shard, block.positions) for block, receipt in parts))
+        self._dead_letters.limiter.count_accepted(table, ((receipt.shard, block.positions) for block, receipt in parts))
 
     async def _rest(self, table: str, error: Refusal, patience_seconds: float) -> None:
         """Pause, since the table takes nothing: for long where no other pause was."""
@@ -310,9 +317,9 @@ class Writer:
         row = RejectedRow(block, receipt.shard, position, error)
         rejected = self._rejected.setdefault(block.table, [])
         rejected.append(row)
-        dead_letter = self._bury.name(row)
+        dead_letter = self._dead_letters.source.name(row)
         self._health.diverted([dead_letter])
-        self._dead_letter_limiter.count_rejected(
+        self._dead_letters.limiter.count_rejected(
             block.table, row.shard, dead_letter, (rejected[0].shard, rejected[0].position)
         )
 
@@ -323,7 +330,7 @@ class Writer:
             return
         task.waiting_for("the records of refused rows")
         number = 0
-        async with aclosing(dead_letters_of(rejected, self.sources, self._bury)) as slices:
+        async with aclosing(dead_letters_of(rejected, self.sources, self._dead_letters.source)) as slices:
             async for dead_letters in slices:
                 pending = deque((dead_letter, None) for dead_letter in dead_letters)
                 while pending:

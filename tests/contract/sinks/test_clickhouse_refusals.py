@@ -17,8 +17,9 @@ from dyncdc.errors import RefusedError, RetryableError, TooLargeError
 from dyncdc.model import Block
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing import isolation, writer
+from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
-from dyncdc.pipeline.writing.writer import Writer
+from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import TableGoneError, translate
 from dyncdc.sinks.sink import ClickHouseSink
@@ -59,7 +60,7 @@ class Bench:
             replace(WIDE, max_age_seconds=0.05),
             instruments_of(health=self.health),
             token_prefix="p/0/1",
-            bury=self.bury,
+            dead_letters=DeadLetterHandling(self.bury, DeadLetterLimiter()),
         )
         self.ledger = ledger_of()
         self.chunks = 0

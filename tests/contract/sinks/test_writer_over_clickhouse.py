@@ -15,8 +15,8 @@ from dyncdc.app.assembly.rejected_rows import RejectedRowRecords, row_as_raw
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows, dead_letter_id
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.writing.writer import Writer
-from dyncdc.schema.types.reject_reasons import REFUSED_BY_CLICKHOUSE
+from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
+from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.tables import own_statements
@@ -50,7 +50,7 @@ class Bench:
             WIDE,
             instruments_of(self.metrics, self.health),
             token_prefix="p/0/1",
-            bury=bury,
+            dead_letters=DeadLetterHandling(bury, DeadLetterLimiter()),
         )
         self.writer.sources[SOURCE] = Records()
         self.ledger = ledger_of()
