@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import structlog
 
@@ -23,13 +22,13 @@ from dyncdc.app.process.cancellation import cancel_remaining_tasks
 from dyncdc.app.process.memory_limits import INSERTS_IN_FLIGHT, share_memory
 from dyncdc.app.process.signals import SIGNAL_BASE, Stop
 from dyncdc.app.process.this_process import is_gone, this_process
+from dyncdc.app.run_options import RunOptions
 from dyncdc.config import Config
 from dyncdc.decode.backend import IS_COMPILED, WHY_EXACT
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.destinations.history_monitor import HistoryMonitor
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
-from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments, root_cause
@@ -70,30 +69,16 @@ REOPEN_SECONDS = 2.0
 """Pause between two looks for a stream that takes the place of a lost one, and after a session that was shorter."""
 
 
-async def run_daemon(
-    config: Config,
-    *,
-    once: bool,
-    assignment: Assignment | None = None,
-    worker: Path | None = None,
-    since: float = float("inf"),
-    read: Callable[[], Config] | None = None,
-    take_over: bool = False,
-) -> int:
+async def run_daemon(config: Config, options: RunOptions) -> int:
     """Replicate until a signal, or with ``once`` until all is done; return the exit code.
-
-    ``assignment``: its part of the pipeline. ``worker``: the socket for its pages when a supervisor started it.
-    ``since``: when the supervisor's run with ``once`` began, by ClickHouse's clock.
-    ``read``: reads the configuration again at SIGHUP; without it, the signal is left alone. ``take_over``: take the
-    place of a process that is at work as this member, instead of waiting for its end.
 
     Raises ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
     """
     stop = Stop()
-    stop.listen(worker=worker is not None)
-    if read is not None:
+    stop.listen(worker=options.worker is not None)
+    if options.read is not None:
         stop.listen_for_reload()
-    daemon = _Daemon(config, stop, assignment or Assignment(), worker, since, once=once, read=read, take_over=take_over)
+    daemon = _Daemon(config, stop, options)
     try:
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
@@ -137,31 +122,17 @@ def _usable(table: str) -> str:
 class _Daemon:
     """One process's session. Everything it opens is closed in the opposite order, whatever happens."""
 
-    def __init__(
-        self,
-        config: Config,
-        stop: Stop,
-        assignment: Assignment,
-        worker: Path | None,
-        since: float,
-        *,
-        once: bool,
-        read: Callable[[], Config] | None,
-        take_over: bool,
-    ) -> None:
+    def __init__(self, config: Config, stop: Stop, options: RunOptions) -> None:
         self._config = config
-        self._since = since
         self._stop = stop
-        self._assignment = assignment
-        self._worker = worker
-        self._read = read
-        self._once = once
-        self._take_over = take_over
+        self._options = options
         self._metrics = Metrics()
         self._health = TaskHealth(stuck_after_seconds=config.run.stuck_after_seconds)
         self._readiness = Readiness.of([DESTINATIONS_CHECKED, CHECKPOINTS_LOADED])
         self._metrics.watch_stuck(lambda: [task.name for task in self._health.stuck()])
-        self._overview = make_status_builder(config, assignment, self._metrics, self._health, self._readiness.missing)
+        self._overview = make_status_builder(
+            config, options.assignment, self._metrics, self._health, self._readiness.missing
+        )
         self._epoch = 0
         """Of the last session; 0 before the first."""
         self._begun = asyncio.Event()
@@ -179,7 +150,7 @@ class _Daemon:
         listen = http.listen
         pages = HttpPages(self._metrics, self._health, self._readiness, self._overview).application()
         self._overview.troubles.listen()
-        where = str(self._worker) if self._worker is not None else (listen.host, listen.port)
+        where = str(self._options.worker) if self._options.worker is not None else (listen.host, listen.port)
         async with serve_http(where, pages, http.allowed_hosts) as port, asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(feed_watchdog(), name="watchdog"),
@@ -191,7 +162,7 @@ class _Daemon:
                 "started",
                 version=__version__,
                 pipeline=self._config.pipeline,
-                member=str(self._assignment),
+                member=str(self._options.assignment),
                 http_port=port,
                 decoder="compiled" if IS_COMPILED else "exact",
             )
@@ -205,7 +176,7 @@ class _Daemon:
     async def _work(self) -> None:
         with ExitStack() as starting:
             async with self._context(starting) as context:
-                assembly = await self._begin_with(context, partial(assemble_first, context, once=self._once))
+                assembly = await self._begin_with(context, partial(assemble_first, context, once=self._options.once))
                 starting.close()
                 self._readiness.done(DESTINATIONS_CHECKED)
                 self._declare(assembly)
@@ -227,19 +198,21 @@ class _Daemon:
 
     def _context(self, starting: ExitStack) -> AbstractAsyncContextManager[AppContext]:
         """A local ClickHouse is this process's own; that of workers is their supervisor's."""
-        own = self._worker is None
-        return open_context(self._config, self._startup_retry(starting), own=own, assignment=self._assignment)
+        own = self._options.worker is None
+        return open_context(self._config, self._startup_retry(starting), own=own, assignment=self._options.assignment)
 
     def _startup_retry(self, starting: ExitStack) -> StartupRetry:
         """Health names the start until ``starting`` is closed."""
         task = starting.enter_context(self._health.task("start"))
-        return StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, self._health, task)
+        return StartupRetry(
+            self._config.run.startup_timeout_seconds if self._options.once else None, self._health, task
+        )
 
     async def _alone(self, context: AppContext, assembly: Assembly) -> Assembly:
         """Wait until no other process is at work; return what to replicate: the other one may have changed tables."""
         members = ClickHouseMembers(context.clickhouse, self._config.pipeline)
         sessions = ClickHouseSessions(context.clickhouse, self._config.pipeline)
-        before = Predecessor(self._assignment, members, sessions, self._succession(), self._health)
+        before = Predecessor(self._options.assignment, members, sessions, self._succession(), self._health)
         if await before.wait(self._epoch, context.retry.task):
             assembly = await self._assemble_again(context)
         return assembly
@@ -255,7 +228,7 @@ class _Daemon:
             self._troubles = await note_settings(context, assembly, epoch, self._metrics, self._health)
 
     def _succession(self) -> Succession:
-        return Succession(this_process(), is_gone, self._take_over and not self._epoch, not self._once)
+        return Succession(this_process(), is_gone, self._options.take_over and not self._epoch, not self._options.once)
 
     async def _begin_with(self, context: AppContext, assemble_now: Callable[[], Awaitable[Assembly]]) -> Assembly:
         """Assemble, alone; begin over when a table of ours is dropped meanwhile, as assembling makes it.
@@ -266,7 +239,7 @@ class _Daemon:
             try:
                 return await self._alone(context, await assemble_now())
             except (TableGoneError, RetryableError) as error:
-                if self._once:
+                if self._options.once:
                     raise
                 context.retry.task.failed(str(error))
                 self._health.log_retry("start", error, REOPEN_SECONDS)
@@ -276,9 +249,9 @@ class _Daemon:
         """Open what has taken the place of a lost stream, as soon as someone has set it up."""
         while True:
             try:
-                return await assemble(context, strict=self._once)
+                return await assemble(context, strict=self._options.once)
             except (ConfigError, RetryableError) as error:
-                if self._once:
+                if self._options.once:
                     raise
                 context.retry.task.failed(str(error))  # the looks in between succeed, and hide it
                 self._health.log_retry("start", error, REOPEN_SECONDS)
@@ -289,10 +262,10 @@ class _Daemon:
         with suppress(TimeoutError):
             async with asyncio.timeout(REOPEN_SECONDS):
                 await self._stop.reload.wait()
-        if self._read is None or not self._stop.reload.is_set():
+        if self._options.read is None or not self._stop.reload.is_set():
             return
         self._stop.reload.clear()
-        change = await reload(self._config, self._read, partial(try_out, context, self._health))
+        change = await reload(self._config, self._options.read, partial(try_out, context, self._health))
         if change is not None:
             self._follow(context, change.config)
 
@@ -312,7 +285,7 @@ class _Daemon:
                     tasks.create_task(self._watch_unusable(context, one), name=f"table:{one.config.dynamodb}")
                     for one in assembly.unusable
                 ]
-                if self._once:
+                if self._options.once:
                     beside.append(tasks.create_task(self._end_when_denied(), name="denied"))
                 await self._replicate(context, assembly)
                 for task in beside:
@@ -355,11 +328,11 @@ class _Daemon:
         Not before the session has begun: a session that ended while it began would look like another process to the
         next one.
         """
-        while self._read is not None:
+        while self._options.read is not None:
             await self._stop.reload.wait()
             await self._begun.wait()
             self._stop.reload.clear()
-            change = await reload(self._config, self._read, partial(try_out, context, self._health))
+            change = await reload(self._config, self._options.read, partial(try_out, context, self._health))
             if change is None or self._stop.draining.is_set():
                 continue
             self._follow(context, change.config)
@@ -421,9 +394,9 @@ class _Daemon:
             replay_seconds=config.clickhouse.replay_after_restart_seconds,
             went_back=self._went_back,
             drain_seconds=config.run.shutdown_seconds,
-            assignment=self._assignment,
-            once=self._once,
-            since=self._since,
+            assignment=self._options.assignment,
+            once=self._options.once,
+            since=self._options.since,
             after=self._epoch,
             succession=self._succession(),
             on_lost_position=config.kinesis.on_lost_position,

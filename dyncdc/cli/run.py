@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import structlog
 
 from dyncdc.app import run_daemon, run_workers
+from dyncdc.app.run_options import RunOptions
 from dyncdc.app.workers.supervisor import be_worker
 from dyncdc.config import Config, load_config
 from dyncdc.pipeline.members.membership import Assignment
@@ -53,9 +54,9 @@ def run(
     configure_logging("debug" if debug else config.log.level, "json" if as_json else config.log.format)
     if assignment.shared:
         structlog.contextvars.bind_contextvars(member=str(assignment))
-    start = partial(run_daemon, config, once=once, assignment=assignment, read=read, take_over=take_over)
+    options = RunOptions(once, assignment, read, take_over)
     if worker is not None:
-        return run_async(start(worker=Path(worker), since=since))
+        return run_async(run_daemon(config, replace(options, worker=Path(worker), since=since)))
     if config.limits.workers > 1:
         arguments = [
             *(("--config", config_file) if config_file else ()),
@@ -63,5 +64,5 @@ def run(
             *(("--json",) if as_json else ()),
             *(("--debug",) if debug else ()),
         ]
-        return run_async(run_workers(config, assignment, arguments, once=once, read=read, take_over=take_over))
-    return run_async(start())
+        return run_async(run_workers(config, arguments, options))
+    return run_async(run_daemon(config, options))

@@ -11,6 +11,7 @@ from traps.stage import LIFE_SECONDS, Stage, until
 
 from dyncdc.app import run_daemon
 from dyncdc.app.assembly.live_schema import LiveSchema
+from dyncdc.app.run_options import RunOptions
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import load_config
 from dyncdc.operations.check.checker import Checker
@@ -416,7 +417,9 @@ def test_a_setting_that_several_members_find_changed_is_one_gap(stage: Stage) ->
     async def live() -> None:
         async with asyncio.timeout(LIFE_SECONDS):
             configs = [load_config(stage.configure(f"member{number}")) for number in range(2)]
-            sessions = [run_daemon(one, once=True, assignment=Assignment(n, 2)) for n, one in enumerate(configs)]
+            sessions = [
+                run_daemon(one, RunOptions(once=True, assignment=Assignment(n, 2))) for n, one in enumerate(configs)
+            ]
             assert await asyncio.gather(*sessions) == [0, 0]
 
     stage.options = {"kinesis": {"stream": stage.stream(2)}}

@@ -18,6 +18,7 @@ from e2e.harness import ClickHouseHttp
 from e2e.place import Place
 
 from dyncdc.app import run_daemon
+from dyncdc.app.run_options import RunOptions
 from dyncdc.config import load_config
 from dyncdc.operations.verify import verify_table
 
@@ -109,14 +110,14 @@ class Stage:
     async def finish(self, **sections: Any) -> None:
         """As ``once``, on the loop of the test."""
         async with asyncio.timeout(LIFE_SECONDS):
-            assert await run_daemon(load_config(self.configure(**sections)), once=True) == 0
+            assert await run_daemon(load_config(self.configure(**sections)), RunOptions(once=True)) == 0
 
     @asynccontextmanager
     async def living(self, **sections: Any) -> AsyncIterator[asyncio.Task[int]]:
         """Live beside the test, and die of a sudden at its end, as by SIGKILL."""
         config = load_config(self.configure(**sections))
         async with asyncio.timeout(LIFE_SECONDS):
-            session = asyncio.create_task(run_daemon(config, once=False))
+            session = asyncio.create_task(run_daemon(config, RunOptions(once=False)))
             try:
                 yield session
             finally:

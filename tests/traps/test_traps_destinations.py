@@ -11,6 +11,7 @@ import base64
 import pytest
 
 from dyncdc.app import run_daemon
+from dyncdc.app.run_options import RunOptions
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, load_config
 from dyncdc.errors import ConfigError
@@ -209,7 +210,7 @@ async def test_a_destination_of_another_table_is_refused_with_both_names(stage: 
 
 async def lived(config: Config) -> int:
     """Live until all is done, in a task of its own: one that a session has ended by an error is not used again."""
-    return await asyncio.create_task(run_daemon(config, once=True))
+    return await asyncio.create_task(run_daemon(config, RunOptions(once=True)))
 
 
 async def checked(config: Config) -> list[Finding]:

@@ -10,6 +10,7 @@ import asyncio
 import pytest
 
 from dyncdc.app import daemon, run_daemon
+from dyncdc.app.run_options import RunOptions
 from dyncdc.config import load_config
 from dyncdc.errors import ConfigError
 from dyncdc.pipeline.destinations import destination_monitor, streaming_monitor
@@ -188,7 +189,7 @@ async def test_a_configuration_that_is_wrong_by_itself_still_ends_the_process(st
     await loaded(stage)
     stage.entries[0]["columns"] = [{"attribute": "id", "type": "Strin"}]
     with pytest.raises(ConfigError):
-        await asyncio.create_task(run_daemon(load_config(stage.configure()), once=False))
+        await asyncio.create_task(run_daemon(load_config(stage.configure()), RunOptions(once=False)))
 
 
 async def test_run_once_names_the_table_that_can_not_be_used(stage: Stage) -> None:
@@ -196,4 +197,4 @@ async def test_run_once_names_the_table_that_can_not_be_used(stage: Stage) -> No
     await loaded(stage)
     stage.clickhouse.run(TTL)
     with pytest.raises(ConfigError, match="TTL"):
-        await asyncio.create_task(run_daemon(load_config(stage.configure()), once=True))
+        await asyncio.create_task(run_daemon(load_config(stage.configure()), RunOptions(once=True)))

@@ -13,11 +13,11 @@ from dyncdc.app.assembly.assembly import Assembly
 from dyncdc.app.context import AppContext
 from dyncdc.app.process.signals import Stop
 from dyncdc.app.reload import ConfigChange
+from dyncdc.app.run_options import RunOptions
 from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError
 from dyncdc.pipeline.checkpoint.proof import WentBackError
-from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.sinks.client.error_codes import TableGoneError
 
 BEGIN_SECONDS = 2.0
@@ -36,8 +36,7 @@ class _Lives(daemon._Daemon):
                 "tables": [{"dynamodb": "items", "snapshot": {"method": "none"}}],
             }
         )
-        read = lambda: config  # noqa: E731
-        super().__init__(config, stop, Assignment(), None, float("inf"), once=False, read=read, take_over=False)
+        super().__init__(config, stop, RunOptions(read=lambda: config))
         self.epochs: list[int] = []
         self.ended_beginning = 0
 

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from dyncdc.app.assembly.assembly import assemble_first
 from dyncdc.app.context import AppContext, open_context
 from dyncdc.app.process.signals import SIGNAL_BASE, Stop
 from dyncdc.app.reload import reload, try_out
+from dyncdc.app.run_options import RunOptions
 from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.app.status_feed import asking_clickhouse, make_status_builder, table_facts
 from dyncdc.config import Config
@@ -98,20 +99,12 @@ class _Worker:
                 self.process.send_signal(number)
 
 
-async def run_workers(
-    config: Config,
-    assignment: Assignment,
-    arguments: Sequence[str],
-    *,
-    once: bool,
-    read: Callable[[], Config] | None = None,
-    take_over: bool = False,
-) -> int:
+async def run_workers(config: Config, arguments: Sequence[str], options: RunOptions) -> int:
     """Supervise until a signal, or with ``once`` until all workers are done; return the exit code.
 
-    ``assignment``: whose part the workers share. ``arguments``: of ``dyncdc run``, for each worker. ``read``: reads the
-    configuration again at SIGHUP. ``take_over``: the first start of a worker waits for no other process. Raises
-    ConfigError, FatalError. Only in the main thread: it takes SIGTERM and SIGINT over.
+    The workers share the part of ``options.assignment``. ``arguments``: of ``dyncdc run``, for each worker; with
+    ``take_over``, the first start of each waits for no other process. Raises ConfigError, FatalError. Only in the main
+    thread: it takes SIGTERM and SIGINT over.
     """
     if config.limits.memory_bytes // config.limits.workers < MINIMUM_MEMORY_BYTES:
         raise ConfigError(
@@ -121,11 +114,10 @@ async def run_workers(
         )
     stop = Stop()
     stop.listen()
-    if read is not None:
+    if options.read is not None:
         stop.listen_for_reload()
     with tempfile.TemporaryDirectory(prefix="dyncdc-") as directory:
-        supervisor = _Supervisor(config, assignment, arguments, stop, Path(directory), once=once, read=read)
-        supervisor.take_over = take_over
+        supervisor = _Supervisor(config, arguments, options, stop, Path(directory))
         try:
             return await supervisor.run()
         except BaseExceptionGroup as group:
@@ -136,21 +128,13 @@ class _Supervisor:
     """All workers of one daemon. Whatever way it ends, none of them is left."""
 
     def __init__(
-        self,
-        config: Config,
-        assignment: Assignment,
-        arguments: Sequence[str],
-        stop: Stop,
-        directory: Path,
-        *,
-        once: bool,
-        read: Callable[[], Config] | None,
+        self, config: Config, arguments: Sequence[str], options: RunOptions, stop: Stop, directory: Path
     ) -> None:
         self._config = config
         self._arguments = arguments
+        self._options = options
         self._stop = stop
-        self._read = read
-        self._once = once
+        assignment = options.assignment
         count = config.limits.workers
         self._workers = [
             _Worker(number, assignment.part(number, count), directory / f"{number}.sock") for number in range(count)
@@ -161,7 +145,6 @@ class _Supervisor:
         self._overview = make_status_builder(config, assignment, Metrics(), self._health, self._missing)
         self._answers = Answers(self._workers)
         self._pages = WorkerPages(self._answers, self._merged, self._overview)
-        self.take_over = False
         self._began = float("inf")
         self._code = 0
         self._supervising = False
@@ -195,12 +178,14 @@ class _Supervisor:
         health = self._health
         with ExitStack() as starting:
             task = starting.enter_context(health.task("start"))
-            startup_retry = StartupRetry(self._config.run.startup_timeout_seconds if self._once else None, health, task)
+            startup_retry = StartupRetry(
+                self._config.run.startup_timeout_seconds if self._options.once else None, health, task
+            )
             self._pages.watch_start(health)
             # Held for as long as workers run: a local ClickHouse is ours, and theirs to use.
             async with open_context(self._config, startup_retry, own=True) as context:
                 await self._assemble(context)
-                if self._once:  # who takes the place of a dead worker must know who has done its part before
+                if self._options.once:  # who takes the place of a dead worker must know who has done its part before
                     checkpoints = ClickHouseCheckpoints(context.clickhouse, self._config.pipeline)
                     self._began = await startup_retry(checkpoints.server_time)
                 starting.close()
@@ -214,9 +199,9 @@ class _Supervisor:
         """See that workers can begin, and make what they need; wait while no table at all can be used."""
         while True:
             try:
-                await assemble_first(context, once=self._once)
+                await assemble_first(context, once=self._options.once)
             except RetryableError as error:
-                if self._once:
+                if self._options.once:
                     raise
                 context.retry.task.failed(str(error))
                 self._health.log_retry("start", error, REASSEMBLE_SECONDS)
@@ -249,10 +234,10 @@ class _Supervisor:
 
     async def _reload(self, context: AppContext) -> None:
         """At each SIGHUP read the configuration, and let the workers do so when it is right."""
-        while self._read is not None:
+        while self._options.read is not None:
             await self._stop.reload.wait()
             self._stop.reload.clear()
-            change = await reload(self._config, self._read, partial(try_out, context, self._health))
+            change = await reload(self._config, self._options.read, partial(try_out, context, self._health))
             if change is not None and change.taken:
                 self._config = context.config = change.config
                 self._overview.set_planned(table_facts(change.config))
@@ -275,7 +260,7 @@ class _Supervisor:
             if self._ending.is_set():
                 self._code = self._code or (0 if code in DRAINED else 1)
                 return
-            if self._once and code == 0:
+            if self._options.once and code == 0:
                 return
             if loop.time() - born > LONG_LIFE_SECONDS:
                 backoff.reset()
@@ -292,10 +277,13 @@ class _Supervisor:
         share = self._config.limits.memory_bytes // len(self._workers)
         environment = {name: text for name, text in os.environ.items() if name not in OURS}
         environment |= {SUPERVISOR: str(os.getpid()), "DYNCDC_LIMITS__MEMORY_BYTES": str(share)}
-        if self._once:
+        if self._options.once:
             environment[RUN_BEGAN] = repr(self._began)
         worker.socket.unlink(missing_ok=True)
-        arguments = [*self._arguments, *(("--take-over",) if self.take_over and worker.process is None else ())]
+        arguments = [
+            *self._arguments,
+            *(("--take-over",) if self._options.take_over and worker.process is None else ()),
+        ]
         assignment = str(worker.assignment)
         # A session of its own: Ctrl-C on the terminal is for us, and we pass it on.
         process = worker.process = await asyncio.create_subprocess_exec(
