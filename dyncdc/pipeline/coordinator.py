@@ -95,7 +95,7 @@ class Coordinator:
             if self.watermarks is not None:  # before a position is saved: who comes next finds nothing to rewind
                 await self.watermarks.take_back(self._checkpointer.rewind)
             running = [
-                *(tasks.create_task(f.run(), name=f"discovery:{f.source.label}") for f in stream_readers.values()),
+                *(tasks.create_task(f.run(), name=f.name) for f in stream_readers.values()),
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
                 *(tasks.create_task(watch.run(), name=watch.name) for watch in watches),
                 *([tasks.create_task(self._services.recovery.poll(), name="requests")] if loaders else ()),
@@ -114,7 +114,10 @@ class Coordinator:
         watch("waiting", lambda: len(ledgers.keys() - readers.shard_readers.keys() - readers.failed.keys()))
         watch("failed", lambda: len(readers.failed))
         unowned = self._services.membership.unowned
-        watch("unowned", lambda: sum(unowned(stream_reader.elsewhere()) for stream_reader in stream_readers.values()))
+        watch(
+            "unowned",
+            lambda: sum(unowned(stream_reader.listing.elsewhere()) for stream_reader in stream_readers.values()),
+        )
 
     def _stream_readers(self, readers: ReaderPool) -> Mapping[str, StreamReader]:
         return {stream.source.id: StreamReader(stream, readers, self._services) for stream in self._streams}
@@ -139,7 +142,7 @@ class Coordinator:
         )
         load = SnapshotLoad(task, journal, destination.decoders, readers, services)
         if services.membership.assignment.is_leader:
-            return SnapshotLoader(task, load, readers, stream_reader, destination.orphan_rows, services)
+            return SnapshotLoader(task, load, readers, stream_reader.completeness, destination.orphan_rows, services)
         return MemberLoader(task, load, readers, services)
 
     def _watches(self) -> list[StreamingMonitor | DestinationMonitor]:
@@ -166,7 +169,7 @@ class Coordinator:
                 WatchedTable(
                     table,
                     stream.source.id,
-                    stream_readers[stream.source.id].complete_until,
+                    stream_readers[stream.source.id].completeness.complete_until,
                     partial(self._delay, stream.source.id),
                     destinations.get(table),
                 )
@@ -199,7 +202,7 @@ class Coordinator:
         """
         while True:
             for stream_reader in stream_readers.values():
-                await stream_reader.held.wait()
+                await stream_reader.completeness.held.wait()
             for loader in loaders:
                 await loader.ended.wait()
                 if loader.failure is not None:
@@ -208,21 +211,21 @@ class Coordinator:
             instants = {stream_reader: stream_reader.source.server_time for stream_reader in stream_readers.values()}
             if self._assignment.shared:  # what other members' shards have left to us, only a list tells
                 for stream_reader in stream_readers.values():
-                    stream_reader.relist()
+                    stream_reader.listing.relist()
             # The tip is a state of many shard readers, not an event: look now and then.
             while not all(self._at_tip(stream_reader, begun, instant) for stream_reader, instant in instants.items()):  # noqa: ASYNC110
                 await asyncio.sleep(TIP_POLL_SECONDS)
             if all(loader.idle for loader in loaders) and all(
-                stream_reader.held.is_set() for stream_reader in stream_readers.values()
+                stream_reader.completeness.held.is_set() for stream_reader in stream_readers.values()
             ):
                 return
             await asyncio.sleep(TIP_POLL_SECONDS)
 
     def _at_tip(self, stream_reader: StreamReader, begun: float, instant: float) -> bool:
         """Whether every shard of a stream was read up to the instant at which the tip was taken."""
-        if self._assignment.shared and stream_reader.listed_at < begun:
+        if self._assignment.shared and stream_reader.listing.listed_at < begun:
             return False
-        return not stream_reader.pending() and all(
+        return not stream_reader.completeness.pending() and all(
             shard_reader.tip_seen_at >= begun or shard_reader.put_until >= instant + TIP_MARGIN_SECONDS
             for shard_reader in stream_reader.shard_readers()
         )

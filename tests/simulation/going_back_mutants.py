@@ -11,7 +11,7 @@ from dyncdc.model import Checkpoint, Mark, PastMark, Proof, Shard, Snapshot
 from dyncdc.pipeline.checkpoint import checkpointer
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.watermarks import Watermarks
-from dyncdc.pipeline.reading import stream_reader
+from dyncdc.pipeline.reading import shard_release
 from dyncdc.pipeline.recovery import rewind
 from dyncdc.pipeline.recovery.rewind import Rewind
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
@@ -55,7 +55,7 @@ def history_of_the_present(patch: pytest.MonkeyPatch) -> None:
 
 def children_before_parents_that_are_read_again(patch: pytest.MonkeyPatch) -> None:
     """Only the parents that were never finished are waited for."""
-    ready = stream_reader.ready
+    ready = shard_release.ready
 
     def impatient(listed: Any, finished: Any, running: Any, *, complete: bool) -> list[Shard]:
         parents = {parent for shard in listed.values() for parent in shard.parents}
@@ -71,7 +71,7 @@ def children_before_parents_that_are_read_again(patch: pytest.MonkeyPatch) -> No
         READ_AGAIN.update(shard for _, shard in self._reopened)
 
     patch.setattr(Checkpointer, "load", load)
-    patch.setattr(stream_reader, "ready", impatient)
+    patch.setattr(shard_release, "ready", impatient)
 
 
 READ_AGAIN: set[str] = set()

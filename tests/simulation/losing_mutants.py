@@ -10,7 +10,7 @@ import pytest
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.ports import Swept
 from dyncdc.pipeline.reading.retention_edge import RetentionEdge
-from dyncdc.pipeline.reading.stream_reader import StreamReader
+from dyncdc.pipeline.reading.shard_losses import ShardLosses
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.snapshot import next_snapshot
 
@@ -19,7 +19,7 @@ from .losing import LossyGhosts
 
 def lost_positions_read_on(patch: pytest.MonkeyPatch) -> None:
     """No one looks whether a position can still be read; Kinesis goes on at the horizon without a word."""
-    patch.setattr(StreamReader, "_expired", lambda self, marks, present: [])
+    patch.setattr(ShardLosses, "expired", lambda self, marks, present: [])
     patch.setattr(RetentionEdge, "hole", lambda self, chunk, kept: None)
 
 

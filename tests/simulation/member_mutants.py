@@ -10,9 +10,10 @@ import pytest
 
 from dyncdc.model import Checkpoint, Member, Proof, Shard, ShardId, SourceId
 from dyncdc.pipeline.members.membership import Assignment, Membership
-from dyncdc.pipeline.reading import stream_reader
+from dyncdc.pipeline.reading import shard_release
+from dyncdc.pipeline.reading.completeness import Completeness
 from dyncdc.pipeline.reading.lineage import ready
-from dyncdc.pipeline.reading.stream_reader import StreamReader
+from dyncdc.pipeline.reading.shard_release import ShardRelease
 from dyncdc.pipeline.snapshot.load import Loaded, SnapshotLoad
 
 from .fake_clickhouse import CheckpointClient
@@ -21,18 +22,18 @@ from .mutants import Plant
 
 def child_before_another_members_parent(patch: pytest.MonkeyPatch) -> None:
     """Only parents that this member reads itself are waited for."""
-    release = StreamReader._release
+    release = ShardRelease.release
 
-    def released(self: StreamReader) -> None:
+    def released(self: ShardRelease) -> None:
         def own_parents_only(listed: Any, finished: Any, running: Any, *, complete: bool) -> list[Shard]:
-            others = {shard.id for shard in listed.values() if not self._owns(shard)}
+            others = {shard.id for shard in listed.values() if not self._listing.owns(shard)}
             return [shard for shard in ready(listed, {*finished, *others}, running, complete=complete)]
 
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(stream_reader, "ready", own_parents_only)
+            inner.setattr(shard_release, "ready", own_parents_only)
             release(self)
 
-    patch.setattr(StreamReader, "_release", released)
+    patch.setattr(ShardRelease, "release", released)
 
 
 def complete_before_another_members_last_file(patch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,7 @@ def strays_welcome(patch: pytest.MonkeyPatch) -> None:
 
 def covered_by_one_member(patch: pytest.MonkeyPatch) -> None:
     """An export is asked for as soon as member 0 has a position in each shard of its own."""
-    patch.setattr(StreamReader, "_held_elsewhere", lambda self: True)
+    patch.setattr(Completeness, "held_elsewhere", lambda self: True)
 
 
 ALL: tuple[Plant, ...] = (

@@ -20,10 +20,12 @@ from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import Receipt, ShardLedger
 from dyncdc.pipeline.coordinator import Coordinator
 from dyncdc.pipeline.ports import Swept
-from dyncdc.pipeline.reading import stream_reader as stream_reader
+from dyncdc.pipeline.reading import shard_release
+from dyncdc.pipeline.reading.completeness import Completeness
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard_listing import ShardListing
 from dyncdc.pipeline.reading.shard_reader import ShardReader
-from dyncdc.pipeline.reading.stream_reader import StreamReader
+from dyncdc.pipeline.reading.shard_release import ShardRelease
 from dyncdc.pipeline.snapshot.export import SnapshotExport
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader
@@ -167,7 +169,7 @@ def children_beside_their_parents(patch: pytest.MonkeyPatch) -> None:
     ) -> list[Shard]:
         return [shard for shard in listed.values() if shard.id not in finished and shard.id not in running]
 
-    patch.setattr(stream_reader, "ready", ready)
+    patch.setattr(shard_release, "ready", ready)
 
 
 def one_merge_parent_awaited(patch: pytest.MonkeyPatch) -> None:
@@ -187,35 +189,35 @@ def one_merge_parent_awaited(patch: pytest.MonkeyPatch) -> None:
             and (not shard.parents or any(map(free, shard.parents)))
         ]
 
-    patch.setattr(stream_reader, "ready", ready)
+    patch.setattr(shard_release, "ready", ready)
 
 
 def old_list_counts_forever(patch: pytest.MonkeyPatch) -> None:
     """A parent that was not there when the list was made counts as expired."""
 
-    def complete(self: StreamReader) -> bool:
+    def complete(self: ShardListing) -> bool:
         return bool(vars(self).get("once_complete"))
 
-    def set_complete(self: StreamReader, value: bool) -> None:
+    def set_complete(self: ShardListing, value: bool) -> None:
         vars(self)["once_complete"] = value or complete(self)
 
-    def name_child(self: StreamReader, child: Shard, read_until: float) -> None:
-        self._listed.setdefault(child.id, child)
+    def name_child(self: ShardRelease, child: Shard, read_until: float) -> None:
+        self._listing.shards.setdefault(child.id, child)
         self._readers.follow(child, Mark(HORIZON, read_until))
 
-    patch.setattr(StreamReader, "_complete", property(complete, set_complete), raising=False)
-    patch.setattr(StreamReader, "_name_child", name_child)
+    patch.setattr(ShardListing, "complete", property(complete, set_complete), raising=False)
+    patch.setattr(ShardRelease, "_name_child", name_child)
 
 
 def ended_shard_read_again(patch: pytest.MonkeyPatch) -> None:
     """A shard that was read to its end starts over until that is persisted."""
-    original = StreamReader._ended
+    original = ShardRelease._ended
 
-    def ended(self: StreamReader, last: RawChunk | None) -> None:
+    def ended(self: ShardRelease, last: RawChunk | None) -> None:
         original(self, last)
-        self._read.clear()
+        self._listing.read.clear()
 
-    patch.setattr(StreamReader, "_ended", ended)
+    patch.setattr(ShardRelease, "_ended", ended)
 
 
 def acknowledged_after_the_first_block(patch: pytest.MonkeyPatch) -> None:
@@ -431,12 +433,12 @@ def nobody_hurries(patch: pytest.MonkeyPatch) -> None:
 
 def children_found_by_lists_only(patch: pytest.MonkeyPatch) -> None:
     """The children that a shard's last answer names are left for the next list."""
-    original = StreamReader._ended
+    original = ShardRelease._ended
 
-    def ended(self: StreamReader, last: RawChunk | None) -> None:
+    def ended(self: ShardRelease, last: RawChunk | None) -> None:
         original(self, None if last is None else replace(last, children=()))
 
-    patch.setattr(StreamReader, "_ended", ended)
+    patch.setattr(ShardRelease, "_ended", ended)
 
 
 PAUSES: tuple[Plant, ...] = (finished_during_a_save_forgotten, nobody_hurries, children_found_by_lists_only)
@@ -446,13 +448,13 @@ PAUSES: tuple[Plant, ...] = (finished_during_a_save_forgotten, nobody_hurries, c
 def unread_child_ignored(patch: pytest.MonkeyPatch) -> None:
     """A watermark is the least over the shards that say something: a child that no one has read yet says nothing."""
 
-    def complete_until(self: StreamReader) -> float | None:
-        if not self.held.is_set() or self.listed_at < self._unnamed_at:
+    def complete_until(self: Completeness) -> float | None:
+        if not self.held.is_set() or self._listing.listed_at < self._listing.unnamed_at:
             return None
-        bounds = [self._durable_until(shard) for shard in self._listed.values() if not self._done(shard.id)]
+        bounds = [self._durable_until(shard) for shard in self._listing.shards.values() if not self._done(shard.id)]
         return min(filter(None, bounds), default=None)
 
-    patch.setattr(StreamReader, "complete_until", complete_until)
+    patch.setattr(Completeness, "complete_until", complete_until)
 
 
 def open_letters_complete(patch: pytest.MonkeyPatch) -> None:
@@ -467,11 +469,11 @@ def open_letters_complete(patch: pytest.MonkeyPatch) -> None:
 def watermark_from_what_was_read(patch: pytest.MonkeyPatch) -> None:
     """A watermark says how far the shards are read, durable or not."""
 
-    def durable_until(self: StreamReader, shard: Shard) -> float | None:
+    def durable_until(self: Completeness, shard: Shard) -> float | None:
         shard_reader = self._readers.shard_readers.get((shard.source, shard.id))
         return shard_reader.put_until or None if shard_reader is not None else None
 
-    patch.setattr(StreamReader, "_durable_until", durable_until)
+    patch.setattr(Completeness, "_durable_until", durable_until)
 
 
 ALL: tuple[Plant, ...] = (

@@ -170,7 +170,7 @@ def test_a_child_that_is_finished_stays_so_when_its_parent_is_read_again() -> No
             bench.ends["p"] = (shard("c", "p"),)
             await asyncio.sleep(5)
             assert {name for _, name in bench.checkpointer.ledgers} == {"d"}
-            assert stream_reader.read_past(1.0) and "d" in bench.fetched
+            assert stream_reader.completeness.read_past(1.0) and "d" in bench.fetched
 
     run(work())
 
@@ -232,10 +232,10 @@ def test_k11_a_page_that_fails_delays_only_what_it_would_have_shown() -> None:
         bench.source.before_page = fails
         async with following(bench) as stream_reader:
             await asyncio.sleep(5)
-            assert bench.fetched == {"a"} and not stream_reader.held.is_set()
+            assert bench.fetched == {"a"} and not stream_reader.completeness.held.is_set()
             failing = False
             await asyncio.sleep(LIST_INTERVAL_SECONDS)
-            assert bench.fetched == {"a", "b"} and stream_reader.held.is_set()
+            assert bench.fetched == {"a", "b"} and stream_reader.completeness.held.is_set()
 
     run(work())
 
@@ -257,9 +257,9 @@ def test_k4_a_start_at_a_time_is_saved_for_all_shards_before_the_first_read() ->
         bench.source.before_page, bench.store.answer = slow, saved
         async with following(bench) as stream_reader:
             await asyncio.sleep(2.5)
-            assert not stream_reader.held.is_set()
+            assert not stream_reader.completeness.held.is_set()
             await asyncio.sleep(5)
-            assert stream_reader.held.is_set()
+            assert stream_reader.completeness.held.is_set()
         assert order[:3] == ["page 0", "page 1", "saved after 0 reads"]
         assert {x.shard for x in bench.store.saves[0]} == {"a", "b"}
         assert set(bench.first_positions().values()) == {"AT_TIMESTAMP:1000.0"}
@@ -326,9 +326,9 @@ def test_k7_a_lost_position_is_written_down_before_anything_is_read_elsewhere(sa
         async with following(bench) as stream_reader:
             await asyncio.sleep(1)
             others = {"a", "b"} - {saved.shard}
-            assert bench.fetched == others and not stream_reader.held.is_set(), "the others go on"
+            assert bench.fetched == others and not stream_reader.completeness.held.is_set(), "the others go on"
             await asyncio.sleep(5)
-            assert stream_reader.held.is_set()
+            assert stream_reader.completeness.held.is_set()
             assert bench.fetched == {"a", "b", "c"}
             assert bench.first_positions() == {"a": HORIZON, "b": "5", "c": HORIZON}
         assert f"gap after reading {sorted(others)}" in order
@@ -365,7 +365,7 @@ def test_k7_a_shard_whose_position_turns_out_lost_while_it_is_read_is_looked_up(
             if not listed:
                 bench.source.pages = [[shard("b")]]
             await asyncio.sleep(5)
-            assert stream_reader.held.is_set()
+            assert stream_reader.completeness.held.is_set()
             assert {gap.shard for gap in bench.recovery.gaps.values()} == {"a"}
             assert ("a" in {shard_reader._shard.id for shard_reader in stream_reader.shard_readers()}) is listed
             assert "b" in {shard_reader._shard.id for shard_reader in stream_reader.shard_readers()}
