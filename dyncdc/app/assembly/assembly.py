@@ -16,8 +16,8 @@ from dyncdc.errors import ConfigError, DyncdcError, FatalError
 from dyncdc.pipeline.runtime import is_recoverable
 from dyncdc.pipeline.services import SnapshotTask, StreamTask
 from dyncdc.sources.export.origin import ExportOrigin
-from dyncdc.sources.kinesis.stream_source import KinesisSource
 from dyncdc.sources.scan.origin import ScanOrigin
+from dyncdc.sources.stream import StreamSource
 
 from .decoder_registry import DecoderRegistry
 from .live_schema import LiveSchema
@@ -44,12 +44,12 @@ class Checked:
     """A table that can be used, before anything is made for it."""
 
     plan: TablePlanned
-    source: KinesisSource
+    source: StreamSource
     origin: ExportOrigin | ScanOrigin | None
 
 
 async def check_table(
-    context: AppContext, config: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
+    context: AppContext, config: TableConfig, sources: dict[str, StreamSource], *, known_off: bool = False
 ) -> Checked:
     """Check all that concerns one table; see ``open_stream_of``. Raises ConfigError, FatalError."""
     source = await open_stream_of(context, config, sources, known_off=known_off)
@@ -71,7 +71,7 @@ async def assemble(context: AppContext, *, strict: bool = False, tolerated: Coll
     ``tolerated`` is left out: what stands in the way of any other table is raised.
     """
     await check_clickhouse(context)
-    sources: dict[str, KinesisSource] = {}
+    sources: dict[str, StreamSource] = {}
     unusable: list[Unusable] = []
 
     async def each(
@@ -143,7 +143,7 @@ async def assemble_first(context: AppContext, *, once: bool) -> Assembly:
 
 def _streams(
     context: AppContext,
-    read: Sequence[tuple[PreparedTable, KinesisSource]],
+    read: Sequence[tuple[PreparedTable, StreamSource]],
     unusable: Sequence[Unusable],
     decoders: DecoderRegistry,
 ) -> list[StreamTask]:
@@ -161,7 +161,7 @@ def _streams(
 
 
 def _stream(
-    source: KinesisSource, tables: Sequence[PreparedTable], unusable: Sequence[str], decoders: DecoderRegistry
+    source: StreamSource, tables: Sequence[PreparedTable], unusable: Sequence[str], decoders: DecoderRegistry
 ) -> StreamTask:
     names = [table.spec.source_table for table in tables]
     return StreamTask(

@@ -16,10 +16,10 @@ from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnap
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.tables import TABLE_SOURCES
 from dyncdc.sinks.tables.introspection import read_table
-from dyncdc.sources.kinesis.stream_source import KinesisSource
+from dyncdc.sources.stream import StreamSource
 
 
-async def record_disabled_streaming(context: AppContext, table: TableConfig, source: KinesisSource) -> None:
+async def record_disabled_streaming(context: AppContext, table: TableConfig, source: StreamSource) -> None:
     """Write the gap of a table that was loaded and followed on ``source`` before; no other has anything to lose."""
     clickhouse, pipeline = context.clickhouse, context.config.pipeline
     if await context.retry(lambda: read_table(clickhouse, TABLE_SOURCES)) is None:

@@ -14,8 +14,9 @@ from dyncdc.sinks.tables.tombstones import cleaned_before
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Destination, Tables
 from dyncdc.sources.export.origin import ExportOrigin
-from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream
+from dyncdc.sources.kinesis.stream_source import open_stream
 from dyncdc.sources.scan.origin import ScanOrigin
+from dyncdc.sources.stream import StreamSource
 
 from .disabled_streaming import record_disabled_streaming
 from .table_plans import PreparedTable
@@ -26,8 +27,8 @@ class NotDelivered(UnusableTableError):
 
 
 async def open_stream_of(
-    context: AppContext, table: TableConfig, sources: dict[str, KinesisSource], *, known_off: bool = False
-) -> KinesisSource:
+    context: AppContext, table: TableConfig, sources: dict[str, StreamSource], *, known_off: bool = False
+) -> StreamSource:
     """Open a table's stream, unless it is in ``sources``, by the name that the table has for it.
 
     ``known_off``: it was seen before that the table's changes do not go there. Raises ConfigError, FatalError.
@@ -47,20 +48,18 @@ async def open_stream_of(
     return sources[name]
 
 
-def is_named(source: KinesisSource, name: str) -> bool:
+def is_named(source: StreamSource, name: str) -> bool:
     """Whether a table means this stream by a name, which may be an ARN."""
     return source.arn.rpartition("/")[2] == name.rpartition("/")[2]
 
 
-async def destination_states(aws: AwsClients, table: str, source: KinesisSource) -> list[Destination]:
+async def destination_states(aws: AwsClients, table: str, source: StreamSource) -> list[Destination]:
     """The table's streaming destinations that lead to ``source``: none or one."""
     destinations, _ = await Tables(aws.dynamodb).destinations(table)
     return [found for found in destinations if found.stream_arn == source.arn]
 
 
-async def _check_destination(
-    context: AppContext, table: TableConfig, source: KinesisSource, *, known_off: bool
-) -> None:
+async def _check_destination(context: AppContext, table: TableConfig, source: StreamSource, *, known_off: bool) -> None:
     """Refuse a table whose changes never reach the stream. Raises ConfigError."""
     name = table.dynamodb
     states = [found.status for found in await context.retry(lambda: destination_states(context.aws, name, source))]
@@ -83,7 +82,7 @@ def enable_destination_command(table: str, stream_arn: str) -> str:
 
 
 def snapshot_origin(
-    aws: AwsClients, table: TableConfig, source: KinesisSource, assignment: Assignment | None = None
+    aws: AwsClients, table: TableConfig, source: StreamSource, assignment: Assignment | None = None
 ) -> ExportOrigin | ScanOrigin:
     """The AWS side of a table's snapshot (not ``none``); ``validate`` it before the first use.
 

@@ -18,8 +18,9 @@ from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.cluster import check_cluster
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import DELIVERING, TableDescription, Tables
-from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream, start_from
+from dyncdc.sources.kinesis.stream_source import open_stream, start_from
 from dyncdc.sources.scan.read_capacity import UNIT_BYTES
+from dyncdc.sources.stream import StreamSource
 
 from .changed import changed_findings
 from .findings import Finding, Level
@@ -106,7 +107,7 @@ class Checker:
     async def _aws(self, clickhouse: ClickHouse | None) -> None:
         try:
             async with open_aws(self._config) as aws:
-                sources: dict[str, KinesisSource | None] = {}
+                sources: dict[str, StreamSource | None] = {}
                 planned: list[TablePlanned] = []
                 context = (
                     AppContext(self._config, aws, clickhouse, self._startup_retry) if clickhouse is not None else None
@@ -124,7 +125,7 @@ class Checker:
         except DyncdcError as error:
             self._failed("aws", error)
 
-    async def _stream(self, aws: AwsClients, name: str) -> KinesisSource | None:
+    async def _stream(self, aws: AwsClients, name: str) -> StreamSource | None:
         source = await self._try(f"stream {name}", lambda: open_stream(aws, name))
         if source is not None:
             hours = (source.retention_seconds or 0.0) / 3600
@@ -133,7 +134,7 @@ class Checker:
                 self._say(
                     "warning", f"stream {name}", AUTO_DISTRIBUTION, DISTRIBUTION_COMMAND.format(stream=source.arn)
                 )
-            reading: KinesisSource = source
+            reading: StreamSource = source
             await self._try(f"stream {name}", lambda: self._valid(lambda: _read_one_shard(reading)))
         return source
 
@@ -160,7 +161,7 @@ class Checker:
             text = f"insert_fsync = true, and without its settings are {', '.join(lacking)}"
             self._say("warning", "clickhouse", text, "run `dyncdc ddl --apply` as a user with ALTER SETTINGS")
 
-    async def _table(self, aws: AwsClients, table: TableConfig, source: KinesisSource | None) -> None:
+    async def _table(self, aws: AwsClients, table: TableConfig, source: StreamSource | None) -> None:
         subject = f"table {table.dynamodb}"
         description = await self._try(subject, lambda: Tables(aws.dynamodb).describe(table.dynamodb))
         if description is None:
@@ -174,7 +175,7 @@ class Checker:
             await self._snapshot(aws, table, source, description)
 
     async def _snapshot(
-        self, aws: AwsClients, table: TableConfig, source: KinesisSource, description: TableDescription
+        self, aws: AwsClients, table: TableConfig, source: StreamSource, description: TableDescription
     ) -> None:
         options = table.snapshot
         subject = f"table {table.dynamodb} {options.method}"
@@ -192,7 +193,7 @@ class Checker:
         await operation()
         return True
 
-    async def _destination(self, aws: AwsClients, table: TableConfig, source: KinesisSource) -> None:
+    async def _destination(self, aws: AwsClients, table: TableConfig, source: StreamSource) -> None:
         subject = f"table {table.dynamodb} stream"
         states = await self._try(subject, lambda: destination_states(aws, table.dynamodb, source))
         if states is None:
@@ -248,7 +249,7 @@ class Checker:
         self.findings += sample_findings(table, planned.spec, items)
 
 
-async def _read_one_shard(source: KinesisSource) -> None:
+async def _read_one_shard(source: StreamSource) -> None:
     """Read one shard from now on: all that reading the stream takes is permitted, or AWS names what is not."""
     async for page in source.list_shards():
         for shard in page[-1:]:
