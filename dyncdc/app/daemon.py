@@ -31,7 +31,7 @@ from dyncdc.pipeline.destinations.history_monitor import HistoryMonitor
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.pipeline.recovery.recovery import SourceLostError
-from dyncdc.pipeline.runtime import Instruments, root_cause
+from dyncdc.pipeline.runtime import Instruments, ungrouped
 from dyncdc.pipeline.services import Destination, Settings
 from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
@@ -79,7 +79,7 @@ async def run_daemon(config: Config, options: RunOptions) -> int:
     if options.read is not None:
         stop.listen_for_reload()
     daemon = _Daemon(config, stop, options)
-    try:
+    with ungrouped():
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(daemon.run(), name="daemon")
             beside = [
@@ -87,8 +87,6 @@ async def run_daemon(config: Config, options: RunOptions) -> int:
                 tasks.create_task(cancel_remaining_tasks(work), name="cancellation"),
             ]
             work.add_done_callback(lambda _: [task.cancel() for task in beside])
-    except BaseExceptionGroup as group:
-        raise root_cause(group) from group
     return SIGNAL_BASE + stop.signal_number if stop.aborting.is_set() else 0
 
 
@@ -279,21 +277,9 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(self._reload(context), name="reload")]
-                beside += [
-                    tasks.create_task(self._watch_unusable(context, one), name=f"table:{one.config.dynamodb}")
-                    for one in assembly.unusable
-                ]
-                if self._options.once:
-                    beside.append(tasks.create_task(self._end_when_denied(), name="denied"))
-                await self._replicate(context, assembly)
-                for task in beside:
-                    task.cancel()
-        except BaseExceptionGroup as group:
-            error = root_cause(group)
-            if not isinstance(error, _ANOTHER_SESSION):
-                raise error from group
+            with ungrouped():
+                await self._replicate_beside(context, assembly)
+        except _ANOTHER_SESSION as error:
             self.replicating = False
             # Until a session has begun on what there is now, nothing that was lost is read again.
             self._went_back = isinstance(error, WentBackError) or (self._went_back and not self._begun.is_set())
@@ -303,6 +289,20 @@ class _Daemon:
                     await asyncio.sleep(REOPEN_SECONDS)  # or one that ends at once would begin without end
             return self._stop.draining.is_set()
         return True
+
+    async def _replicate_beside(self, context: AppContext, assembly: Assembly) -> None:
+        """Replicate, with all that may end the session for another one beside it."""
+        async with asyncio.TaskGroup() as tasks:
+            beside = [tasks.create_task(self._reload(context), name="reload")]
+            beside += [
+                tasks.create_task(self._watch_unusable(context, one), name=f"table:{one.config.dynamodb}")
+                for one in assembly.unusable
+            ]
+            if self._options.once:
+                beside.append(tasks.create_task(self._end_when_denied(), name="denied"))
+            await self._replicate(context, assembly)
+            for task in beside:
+                task.cancel()
 
     async def _watch_unusable(self, context: AppContext, one: Unusable) -> None:
         """Raise UsableAgainError as soon as the table can be used; not before the session has begun, as ``_reload``."""
@@ -409,14 +409,15 @@ class _Daemon:
 
         tune_allocator(shares.budget_bytes)
         self.replicating = True
-        histories = history_watch(context, assembly, self._metrics, self._health)
+        instruments = Instruments(self._metrics, self._health, time.time)
+        histories = history_watch(context, assembly, instruments)
         async with cleaning(context, assembly, self._health), watching(histories), AsyncExitStack() as standing:
             await run_session(
                 assembly.streams,
                 assembly.snapshots,
                 destination,
                 settings,
-                Instruments(self._metrics, self._health, time.time),
+                instruments,
                 SessionControl(self._stop.draining, partial(self._note, context, assembly, histories), ready),
             )
 

@@ -12,7 +12,7 @@ from dyncdc.errors import DyncdcError
 from dyncdc.pipeline.members.liveness import alive
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.recovery.gaps import in_words
-from dyncdc.pipeline.runtime import root_cause
+from dyncdc.pipeline.runtime import in_background
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.status_reader import StatusReader
@@ -54,13 +54,8 @@ async def asking_clickhouse(
 
     ``config`` is asked at each look: it may be another one by then.
     """
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(_keep_fresh(clickhouse, config, stored), name="status")
-            yield
-            task.cancel()
-    except BaseExceptionGroup as group:
-        raise root_cause(group) from group
+    async with in_background(_keep_fresh(clickhouse, config, stored), "status"):
+        yield
 
 
 async def _keep_fresh(clickhouse: ClickHouse, config: Callable[[], Config], stored: LatestState) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -74,9 +75,55 @@ async def retry_forever(
             await asyncio.sleep(pause_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Retrier:
+    """Repeats what may succeed later. Failures count under ``stage``, and show in health and log under ``task``."""
+
+    instruments: Instruments
+    stage: str
+    task: str
+    first_seconds: float = 0.1
+
+    async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Repeat ``operation`` until it stops raising RetryableError."""
+        return await retry_forever(operation, backoff=Backoff(self.first_seconds), on_retry=self.failed)
+
+    def failed(self, error: RetryableError, pause_seconds: float) -> None:
+        """Report an attempt that is repeated after ``pause_seconds``."""
+        self.instruments.metrics.retry(self.stage, error)
+        self.instruments.health.log_retry(self.task, error, pause_seconds)
+
+    @contextmanager
+    def tolerate(self, pause_seconds: float) -> Iterator[None]:
+        """Report a RetryableError that ends the block, which is entered again after ``pause_seconds``."""
+        try:
+            yield
+        except RetryableError as error:
+            self.failed(error, pause_seconds)
+
+
 def root_cause(error: BaseException) -> BaseException:
     """Return the error inside nested exception groups that says most: ours before anybody else's."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     found = [root_cause(inner) for inner in error.exceptions]
     return next((inner for inner in found if isinstance(inner, DyncdcError)), found[0])
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Raise what the task groups of the block raise as the one error that says most, never as a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise root_cause(group) from group
+
+
+@asynccontextmanager
+async def in_background(work: Coroutine[object, object, None], name: str) -> AsyncIterator[None]:
+    """Run ``work`` while the block runs. What it raises ends the block; never a group."""
+    with ungrouped():
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(work, name=name)
+            yield
+            task.cancel()

@@ -18,14 +18,14 @@ from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.recovery.recovery import Recovery
-from dyncdc.pipeline.runtime import root_cause
+from dyncdc.pipeline.runtime import Retrier, ungrouped
 from dyncdc.pipeline.services import Destination, Services, Settings, SnapshotTask, StreamTask, recovery_policy
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, LimitReached, LimitStop
 from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
 
 from .budget import ByteBudget
 from .coordinator import Coordinator
-from .runtime import Backoff, Instruments, retry_forever
+from .runtime import Instruments
 
 LEAVE_SECONDS = 2.0
 KEEP_SECONDS = 10.0
@@ -63,12 +63,12 @@ async def run_session(
     tables = {table for stream in streams for table in stream.tables}
     session = _Session(destination, settings, tables, instruments, control)
     try:
-        await session.run(streams, snapshots)
-    except BaseExceptionGroup as group:
-        error = root_cause(group)
-        if isinstance(error, LimitReached) and not error.again:
+        with ungrouped():
+            await session.run(streams, snapshots)
+    except LimitReached as error:
+        if not error.again:
             await session.keep(error.halt)
-        raise error from group
+        raise
 
 
 class _Session:
@@ -86,7 +86,6 @@ class _Session:
         self._settings = settings
         self._control = control
         self._instruments = instruments
-        self._metrics = instruments.metrics
         self._health = instruments.health
         self._budget = ByteBudget(settings.budget_bytes)
         self._dead_letter_limiter = DeadLetterLimiter(settings.dead_letter_limiter)
@@ -111,7 +110,7 @@ class _Session:
             settings.assignment, destination.sessions, destination.members, settings.succession.process
         )
         self._checkpointer.still_alone = self._claim.check
-        self._metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
+        instruments.metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
 
     async def run(self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask]) -> None:
         """Begin, work, and end in order."""
@@ -151,7 +150,7 @@ class _Session:
                 writing.create_task(writer.run(), name="writer")
                 evolving = self._destination.evolving
                 if evolving is not None:
-                    writing.create_task(evolving.run(self._metrics, self._health), name="columns")
+                    writing.create_task(evolving.run(self._instruments), name="columns")
                 reading = coordinator.run(once=self._settings.once)
                 await _unless(self._control.draining, reading, name="coordinator", on_end=lambda: self._limit(deadline))
                 writer.drain()
@@ -244,13 +243,9 @@ class _Session:
         )
 
     async def _retry_checkpoints(self, what: str, operation: Callable[[], Coroutine[object, object, None]]) -> None:
-        def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._metrics.retry("checkpoint", error)
-            self._health.log_retry("checkpointer", error, pause_seconds)
-
         with self._health.task("checkpointer") as task:
             task.waiting_for(what)
-            await retry_forever(operation, backoff=Backoff(), on_retry=on_retry)
+            await Retrier(self._instruments, "checkpoint", "checkpointer")(operation)
 
 
 async def _unless(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from pipeline_parts import instruments_of
 from virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
@@ -19,7 +20,6 @@ from dyncdc.pipeline.destinations.schema_evolution import (
 )
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.schema.unmapped import UnmappedAttributes
-from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
 
@@ -105,7 +105,9 @@ class Recorded:
 async def run_for(evolving: SchemaEvolution, seconds: float) -> None:
     """Run the task for some seconds, then stop it as the end of a session does."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(evolving.run(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time)), name="columns")
+        tasks.create_task(
+            evolving.run(instruments_of(health=TaskHealth(clock=asyncio.get_running_loop().time))), name="columns"
+        )
         await asyncio.sleep(seconds)
         evolving.stop()
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pipeline_parts import instruments_of
 from virtual_time import run
 
 from dyncdc.errors import RetryableError
 from dyncdc.pipeline.destinations.bindings import DestinationState, Partition
 from dyncdc.pipeline.destinations.history_monitor import EMPTIED_HISTORY, OTHER_TABLE, HistoryMonitor, KeptHistory
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
-from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
 TWO = {"2025": Partition(1, 10, 100), "2026": Partition(1, 5, 50)}
@@ -60,7 +60,7 @@ class Told(TaskHealth):
 
 async def looked(store: MemoryHistories, told: Told, seconds: float = 11.0) -> HistoryMonitor:
     """Begin a session and let it look once or twice."""
-    watch = HistoryMonitor({"orders": "h"}, store, Metrics(), told)
+    watch = HistoryMonitor({"orders": "h"}, store, instruments_of(health=told))
     await watch.begin()
     try:
         async with asyncio.timeout(seconds):
@@ -87,7 +87,7 @@ def test_all_rows_taken_out_are_told_once_and_kept_with_their_time() -> None:
 def test_rows_taken_out_under_the_session_are_told_too() -> None:
     async def work() -> None:
         store, told = MemoryHistories(), Told()
-        watch = HistoryMonitor({"orders": "h"}, store, Metrics(), told)
+        watch = HistoryMonitor({"orders": "h"}, store, instruments_of(health=told))
         await watch.begin()
         running = asyncio.create_task(watch.run())
         store.partitions = {"2026": Partition(20, 21, 1)}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from dyncdc.app.context import AppContext
 from dyncdc.pipeline.checkpoint.tombstone_cleanup import TableToClean, TombstoneCleaner, TombstoneStores
-from dyncdc.pipeline.runtime import root_cause
+from dyncdc.pipeline.runtime import in_background
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables.tombstones import CleanedTable, ClickHouseTombstones
@@ -27,13 +26,8 @@ async def cleaning(context: AppContext, assembly: Assembly, health: TaskHealth) 
     if cleaner is None:
         yield
         return
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(cleaner.run(), name="tombstones")
-            yield
-            task.cancel()
-    except BaseExceptionGroup as group:
-        raise root_cause(group) from group
+    async with in_background(cleaner.run(), "tombstones"):
+        yield
 
 
 def _cleaner(context: AppContext, assembly: Assembly, health: TaskHealth) -> TombstoneCleaner | None:

@@ -33,7 +33,7 @@ from dyncdc.config import Config
 from dyncdc.config.sections import MINIMUM_MEMORY_BYTES
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.pipeline.members.membership import Assignment
-from dyncdc.pipeline.runtime import Backoff, root_cause
+from dyncdc.pipeline.runtime import Backoff, ungrouped
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
 from dyncdc.telemetry.http import serve_http
 from dyncdc.telemetry.metrics import Metrics
@@ -118,10 +118,8 @@ async def run_workers(config: Config, arguments: Sequence[str], options: RunOpti
         stop.listen_for_reload()
     with tempfile.TemporaryDirectory(prefix="dyncdc-") as directory:
         supervisor = _Supervisor(config, arguments, options, stop, Path(directory))
-        try:
+        with ungrouped():
             return await supervisor.run()
-        except BaseExceptionGroup as group:
-            raise root_cause(group) from group
 
 
 class _Supervisor:

@@ -10,7 +10,7 @@ from dyncdc.errors import RetryableError
 from dyncdc.model import Checkpoint, Mark, Shard, ShardId, SourceId
 from dyncdc.pipeline.ports import CheckpointStore
 from dyncdc.pipeline.recovery.rewind import Key, PastMarks, Rewind, history_rows, rewind, together
-from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.runtime import Instruments, Retrier
 
 from .ledger import ShardLedger
 from .proof import DurabilityProof
@@ -46,6 +46,7 @@ class Checkpointer:
         self._reopened: set[Key] = set()
         """Shards that are read again and saved as finished."""
         self._interval_seconds = interval_seconds
+        self._instruments = instruments
         self._metrics = instruments.metrics
         self._health = instruments.health
         self._clock = instruments.clock
@@ -294,6 +295,7 @@ class Checkpointer:
 
     async def run(self) -> None:
         """Save at every interval until stopped. Failed saves are repeated; the frontier waits in the ledgers."""
+        retry = Retrier(self._instruments, "checkpoint", "checkpointer")
         with self._health.task("checkpointer") as task:
             while not self._stopping.is_set():
                 task.waiting_for("the next interval", for_seconds=self._interval_seconds)
@@ -309,8 +311,7 @@ class Checkpointer:
                         await self.save()
                     task.moved()
                 except RetryableError as error:
-                    self._metrics.retry("checkpoint", error)
-                    self._health.log_retry("checkpointer", error, self._interval_seconds)
+                    retry.failed(error, self._interval_seconds)
                     await asyncio.sleep(min(self._interval_seconds, 1.0))
 
     def stop(self) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dyncdc.errors import RetryableError
-from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.runtime import Instruments, Retrier
 
 from .checkpointer import Checkpointer
 
@@ -25,17 +24,14 @@ class PeerCheckpoints:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        loop = asyncio.get_running_loop()
+        loop, retry = asyncio.get_running_loop(), Retrier(self._instruments, "others", "others")
         with self._instruments.health.task("others") as task:
             while True:
                 begun = loop.time()
                 task.waiting_for("ClickHouse to show the other members' checkpoints")
-                try:
+                with retry.tolerate(LOOK_SECONDS):
                     await self._checkpointer.refresh(tuple(self._checkpointer.watched))
                     task.moved()
-                except RetryableError as error:
-                    self._instruments.metrics.retry("others", error)
-                    self._instruments.health.log_retry("others", error, LOOK_SECONDS)
                 pause_seconds = max(LOOK_SECONDS, (loop.time() - begun) / LOOK_SHARE)
                 task.waiting_for("the next look at the other members", for_seconds=pause_seconds)
                 await asyncio.sleep(pause_seconds)

@@ -16,7 +16,7 @@ from dyncdc.model import Snapshot, SourceId, Watermark
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.ports import RecoveryStore, SnapshotStore, WatermarkStore
 from dyncdc.pipeline.recovery.rewind import Rewind
-from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
+from dyncdc.pipeline.runtime import Instruments, Retrier
 
 INTERVAL_SECONDS = 5.0
 STREAM_DELAY_SECONDS = 60.0
@@ -126,6 +126,7 @@ class Watermarks:
         self._stores = stores
         self._metrics = instruments.metrics
         self._health = instruments.health
+        self._retry = Retrier(instruments, "watermarks", "watermarks")
         self._checks = checks
         self._timing = timing
         self._last: dict[str, float | None] | None = None
@@ -135,12 +136,9 @@ class Watermarks:
         with self._health.task("watermarks") as task:
             while True:
                 task.waiting_for("ClickHouse to take the watermarks")
-                try:
+                with self._retry.tolerate(self._timing.interval_seconds):
                     await self.mark()
                     task.moved()
-                except RetryableError as error:
-                    self._metrics.retry("watermarks", error)
-                    self._health.log_retry("watermarks", error, self._timing.interval_seconds)
                 task.waiting_for("the next watermarks", for_seconds=self._timing.interval_seconds)
                 self._checks.before_look()
                 await asyncio.sleep(self._timing.interval_seconds)
@@ -179,17 +177,12 @@ class Watermarks:
 
         A watermark runs ahead of the saved positions, so it may be lost where there is nothing to rewind.
         """
-
-        def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._metrics.retry("watermarks", error)
-            self._health.log_retry("watermarks", error, pause_seconds)
-
         nothing: dict[str, float | None] = {each.table: None for each in self._tables}
         with self._health.task("watermarks") as task:
             task.waiting_for("ClickHouse to take back the watermarks")
-            known = await retry_forever(self._stores.watermarks.load, backoff=Backoff(), on_retry=on_retry)
+            known = await self._retry(self._stores.watermarks.load)
             if rewind.marks or any(rewind.acknowledged_before(row.saved_at) for row in known):
-                await retry_forever(lambda: self._say(nothing), backoff=Backoff(), on_retry=on_retry)
+                await self._retry(lambda: self._say(nothing))
 
     async def _say(self, found: dict[str, float | None]) -> None:
         await self._checks.still_there()

@@ -7,7 +7,7 @@ missed while another stood under its name, and rows that were taken out of it, b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -17,7 +17,7 @@ from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.ports import SnapshotStore, Source
 from dyncdc.pipeline.recovery.recovery import Recovery
-from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
+from dyncdc.pipeline.runtime import Instruments, Retrier
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .binding_changes import EMPTIED, EarlierBindings, blocks_of, is_bound, is_emptied, missed_by, proven_until
@@ -65,6 +65,7 @@ class DestinationMonitor:
         self._snapshots = snapshots
         self._recovery = recovery
         self._instruments = instruments
+        self._retry = Retrier(instruments, "destinations", self.name, first_seconds=0.5)
         self._bound: dict[str, Binding] = {}
         self._held: dict[str, DestinationContents] = {}
         self._held_at: dict[str, float] = {}
@@ -129,12 +130,9 @@ class DestinationMonitor:
                 task.waiting_for("the next look at the destinations", for_seconds=LOOK_SECONDS)
                 await asyncio.sleep(LOOK_SECONDS)
                 task.waiting_for("ClickHouse to show the destinations")
-                try:
+                with self._retry.tolerate(LOOK_SECONDS):
                     await self._look(task)
                     task.moved()
-                except RetryableError as error:
-                    self._instruments.metrics.retry("destinations", error)
-                    self._instruments.health.log_retry(self.name, error, LOOK_SECONDS)
 
     async def _all(self) -> Mapping[str, DestinationState]:
         return await self._store.read_state([target.destination for target in self._targets.values()])
@@ -211,8 +209,7 @@ class DestinationMonitor:
         try:
             live = await self._store.any_live(self._targets[table].destination)
         except RetryableError as error:
-            self._instruments.metrics.retry("destinations", error)
-            self._instruments.health.log_retry(self.name, error, LOOK_SECONDS)
+            self._retry.failed(error, LOOK_SECONDS)
             return True
         # to find none among many tombstones takes time
         self._live_until[table] = loop.time() + (SAVE_SECONDS if live else LIVE_PAUSE * (loop.time() - began))
@@ -235,10 +232,3 @@ class DestinationMonitor:
     async def _save(self, rows: Sequence[Binding]) -> None:
         await self._store.save_bindings(rows)
         self._bound.update((row.target.table, row) for row in rows)
-
-    async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._instruments.metrics.retry("destinations", error)
-            self._instruments.health.log_retry(self.name, error, pause_seconds)
-
-        return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)

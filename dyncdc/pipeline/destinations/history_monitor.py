@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from dyncdc.errors import RetryableError
-from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
+from dyncdc.pipeline.runtime import Instruments, Retrier
+from dyncdc.telemetry.task_health import TaskProgress
 
 from .binding_changes import blocks_of, is_emptied
 from .bindings import DestinationContents, DestinationState
@@ -60,11 +59,11 @@ class HistoryStore(Protocol):
 class HistoryMonitor:
     """All histories of one pipeline, in its leading member. ``histories``: ClickHouse's name by DynamoDB's."""
 
-    def __init__(self, histories: Mapping[str, str], store: HistoryStore, metrics: Metrics, health: TaskHealth) -> None:
+    def __init__(self, histories: Mapping[str, str], store: HistoryStore, instruments: Instruments) -> None:
         self._histories = histories
         self._store = store
-        self._metrics = metrics
-        self._health = health
+        self._health = instruments.health
+        self._retry = Retrier(instruments, "histories", "histories")
         self._kept: dict[str, KeptHistory] = {}
         self._missing: dict[str, int] = {}
         self._begun = asyncio.Event()
@@ -97,14 +96,11 @@ class HistoryMonitor:
                 task.waiting_for("the next look at the histories", for_seconds=LOOK_SECONDS)
                 await asyncio.sleep(LOOK_SECONDS)
                 task.waiting_for("ClickHouse to show the histories")
-                try:
+                with self._retry.tolerate(LOOK_SECONDS):
                     standings = await self._store.look(self._histories.values())
                     self._demand(standings, task)
                     await self._judge(standings)
                     task.moved()
-                except RetryableError as error:
-                    self._metrics.retry("histories", error)
-                    self._health.log_retry("histories", error, LOOK_SECONDS)
 
     def _demand(self, standings: Mapping[str, DestinationState], task: TaskProgress) -> None:
         detached = []

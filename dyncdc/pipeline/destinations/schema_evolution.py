@@ -13,12 +13,11 @@ from functools import partial
 from typing import Final, Protocol
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.pipeline.runtime import Backoff, retry_forever
+from dyncdc.pipeline.runtime import Instruments, Retrier
 from dyncdc.schema.inference import Sample, infer_columns
 from dyncdc.schema.naming import RESERVED_NAMES, column_name
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.schema.unmapped import UnmappedAttributes
-from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 
 GATHER_SECONDS: Final = 0.5
@@ -132,18 +131,18 @@ class SchemaEvolution:
         self._stopping.set()
         self._news.set()
 
-    async def run(self, metrics: Metrics, health: TaskHealth) -> None:
+    async def run(self, instruments: Instruments) -> None:
         """Add columns until stopped. Raises DestinationChangedError."""
         loop = asyncio.get_running_loop()
         while True:
             await self._next_news(loop.time)
-            with health.task("columns") as task:
+            with instruments.health.task("columns") as task:
                 last = self._stopping.is_set()
                 self._news.clear()
-                await self._look_again(metrics, health, task, last=last)
+                await self._look_again(instruments, task, last=last)
                 for table, evolved in self.tables.items():
                     if last or loop.time() >= evolved.retry_at:
-                        await self._evolve(table, evolved, metrics, health, task, last=last)
+                        await self._evolve(table, evolved, instruments, task, last=last)
             if last:
                 return
 
@@ -161,25 +160,24 @@ class SchemaEvolution:
         except TimeoutError:
             return
 
-    async def _look_again(self, metrics: Metrics, health: TaskHealth, task: TaskProgress, *, last: bool) -> None:
+    async def _look_again(self, instruments: Instruments, task: TaskProgress, *, last: bool) -> None:
         while self._changed and not last:
             table = self._changed.pop()
             task.waiting_for(f"the columns of {table}")
-            await self._retried(partial(self.columns.refresh, table), metrics, health, task)
+            await self._retried(partial(self.columns.refresh, table), instruments, task)
 
     async def _evolve(
         self,
         table: str,
         evolved: EvolvingTable,
-        metrics: Metrics,
-        health: TaskHealth,
+        instruments: Instruments,
         task: TaskProgress,
         *,
         last: bool,
     ) -> None:
         decision = decide(evolved.unmapped.drain(), evolved)
         if decision.full:
-            self._tell_full(table, evolved, health)
+            self._tell_full(table, evolved, instruments.health)
         waiting = {column.path: column for column in (*self._pending.pop(table, ()), *decision.columns)}
         if not waiting:
             return
@@ -189,31 +187,30 @@ class SchemaEvolution:
             if last:
                 await self.columns.add(table, columns)
             else:
-                await self._retried(partial(self.columns.add, table, columns), metrics, health, task)
+                await self._retried(partial(self.columns.add, table, columns), instruments, task)
         except DestinationChangedError:
             raise
         except (RetryableError, FatalError) as error:
-            self._refused(table, columns, error, metrics, health)
+            self._refused(table, columns, error, instruments)
         else:
             self._said.pop(table, None)
-            health.log_info("columns added", table=table, columns=[column.name for column in columns][:20])
+            instruments.health.log_info("columns added", table=table, columns=[column.name for column in columns][:20])
 
     def _refused(
         self,
         table: str,
         columns: tuple[ColumnSpec, ...],
         error: RetryableError | FatalError,
-        metrics: Metrics,
-        health: TaskHealth,
+        instruments: Instruments,
     ) -> None:
         """Keep the columns for another try; their attributes are in the spill meanwhile."""
         self._pending[table] = columns
         self.tables[table].retry_at = asyncio.get_running_loop().time() + REFUSED_PAUSE_SECONDS
-        metrics.error("evolve", error)
+        instruments.metrics.error("evolve", error)
         if self._said.get(table) != str(error):
             self._said[table] = str(error)
             hint = error.hint or 'or set evolve = "spill"'
-            health.log_error("columns not added", table=table, error=str(error), hint=hint)
+            instruments.health.log_error("columns not added", table=table, error=str(error), hint=hint)
 
     def _tell_full(self, table: str, evolved: EvolvingTable, health: TaskHealth) -> None:
         evolved.unmapped.closed = True
@@ -223,11 +220,7 @@ class SchemaEvolution:
             health.log_error("max_columns reached", table=table, max_columns=evolved.max_columns, hint=hint)
 
     async def _retried(
-        self, operation: Callable[[], Awaitable[None]], metrics: Metrics, health: TaskHealth, task: TaskProgress
+        self, operation: Callable[[], Awaitable[None]], instruments: Instruments, task: TaskProgress
     ) -> None:
-        def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            metrics.retry("evolve", error)
-            health.log_retry("columns", error, pause_seconds)
-
-        await retry_forever(operation, backoff=Backoff(), on_retry=on_retry)
+        await Retrier(instruments, "evolve", "columns")(operation)
         task.moved()

@@ -10,7 +10,7 @@ import asyncio
 from dyncdc.errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
 from dyncdc.model import Gap
 from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
-from dyncdc.pipeline.runtime import Instruments
+from dyncdc.pipeline.runtime import Instruments, Retrier
 from dyncdc.pipeline.services import SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
@@ -84,8 +84,7 @@ class StreamingMonitor:
             task.failed(self._trouble(error))
             return
         except RetryableError as error:  # nor does it when AWS is away; everything else goes on
-            self._instruments.metrics.retry("destination", error)
-            self._instruments.health.log_retry(self.name, error, self._pause_seconds)
+            Retrier(self._instruments, "destination", self.name).failed(error, self._pause_seconds)
             return
         except ConfigError as error:  # the table is gone, and its destination with it
             seen, found, failure = None, "", self._trouble(error)

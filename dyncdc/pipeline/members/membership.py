@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from dyncdc.errors import ConfigError, FatalError, RetryableError
+from dyncdc.errors import ConfigError, FatalError
 from dyncdc.model import Member, Shard, ShardId, SourceId
 from dyncdc.pipeline.ports import MemberStore
-from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
+from dyncdc.pipeline.runtime import Instruments, Retrier
 
 from .liveness import LIVE_SECONDS, Sightings
 
@@ -121,8 +121,8 @@ class Membership:
         self._after = after
         self._store = store
         self._tables = tuple(sorted(tables))
-        self._metrics = instruments.metrics
         self._health = instruments.health
+        self._retrier = Retrier(instruments, "members", "members", first_seconds=0.5)
         self._epoch = 0
         self._trouble: dict[str, str] = {}
         self._seen: Sequence[Member] = ()
@@ -228,12 +228,9 @@ class Membership:
                     pass  # the interval is over: that is what we wait for
                 self._due.clear()
                 task.waiting_for(SHOWN)
-                try:
+                with self._retrier.tolerate(BEAT_SECONDS):
                     await self._beat()
                     task.moved()
-                except RetryableError as error:
-                    self._metrics.retry("members", error)
-                    self._health.log_retry("members", error, BEAT_SECONDS)
 
     async def leave(self) -> None:
         """Say that this process reads and writes nothing more. Raises RetryableError, FatalError."""
@@ -293,10 +290,6 @@ class Membership:
         )
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._metrics.retry("members", error)
-            self._health.log_retry("members", error, pause_seconds)
-
         with self._health.task("members") as task:
             task.waiting_for(SHOWN)
-            return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+            return await self._retrier(operation)

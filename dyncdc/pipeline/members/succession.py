@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
-from dyncdc.errors import FatalError, RetryableError
+from dyncdc.errors import FatalError
 from dyncdc.model import Member, Process, Session
 from dyncdc.pipeline.ports import MemberStore, SessionStore
 from dyncdc.pipeline.runtime import Backoff, retry_forever
@@ -111,7 +113,5 @@ class Predecessor:
         return [(one, session) for one, session in found if session is not None]
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._health.log_retry("start", error, pause_seconds)
-
-        return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+        told = partial(self._health.log_retry, "start")
+        return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=told)

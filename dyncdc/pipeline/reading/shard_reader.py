@@ -12,7 +12,7 @@ from dyncdc.model import Block, DeadLetter, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import Reservation
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.ports import Decoder, Expiring, LargeAnswers, Rereading, Source
-from dyncdc.pipeline.runtime import Backoff, is_recoverable
+from dyncdc.pipeline.runtime import Backoff, Retrier, is_recoverable
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .polling import FetchSize, PollInterval
@@ -327,6 +327,5 @@ class ShardReader:
 
     async def _rest(self, error: RetryableError) -> None:
         pause_seconds = self._backoff.next_seconds()
-        self._instruments.metrics.retry("fetch", error)
-        self._instruments.health.log_retry(self.name, error, pause_seconds)
+        Retrier(self._instruments, "fetch", self.name).failed(error, pause_seconds)
         await asyncio.sleep(pause_seconds)

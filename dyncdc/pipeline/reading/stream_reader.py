@@ -6,7 +6,7 @@ import asyncio
 
 from dyncdc.errors import PositionLostError, RetryableError
 from dyncdc.model import ShardId
-from dyncdc.pipeline.runtime import Backoff
+from dyncdc.pipeline.runtime import Backoff, Retrier
 from dyncdc.pipeline.services import Services, StreamTask
 
 from .completeness import Completeness
@@ -59,8 +59,8 @@ class StreamReader:
         backoff = Backoff(first_seconds=0.2)
         next_list = loop.time()  # the first list is due
         pause_seconds = 0.0
-        instruments, wake = self._services.instruments, self.listing.wake
-        with instruments.health.task(self.name) as task:
+        wake, retry = self.listing.wake, Retrier(self._services.instruments, "discovery", self.name)
+        with self._services.instruments.health.task(self.name) as task:
             while True:
                 wake.clear()
                 if self.listing.list_now or loop.time() >= next_list:
@@ -71,8 +71,7 @@ class StreamReader:
                         pause_seconds = self._list_interval_seconds
                     except RetryableError as error:
                         pause_seconds = backoff.next_seconds()
-                        instruments.metrics.retry("discovery", error)
-                        instruments.health.log_retry(self.name, error, pause_seconds)
+                        retry.failed(error, pause_seconds)
                     next_list = loop.time() + pause_seconds
                 self._release.release()
                 if self.completeness.held.is_set():

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
-from dyncdc.errors import FatalError, RetryableError
+from dyncdc.errors import FatalError
 from dyncdc.model import Gap, Request, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.ports import RecoveryStore, SnapshotStore, Source
 from dyncdc.pipeline.reading.lineage import LostPosition
-from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
+from dyncdc.pipeline.runtime import Instruments, Retrier
 
 from .gaps import closes, gaps_of, in_words, joined, last_covered, missed_since
 
@@ -68,6 +68,7 @@ class Recovery:
         self._policy = policy
         self._metrics = instruments.metrics
         self._health = instruments.health
+        self._retrier = Retrier(instruments, "recovery", "recovery", first_seconds=0.5)
         self._gaps: dict[tuple[str, str, str, int], Gap] = {}
         self._recovered: dict[tuple[str, str, str, int], float] = {}
         """Gaps that this session has closed, and where they ended: a look that was under way may still show them."""
@@ -326,10 +327,6 @@ class Recovery:
             self.wanted(request.table).set()
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._metrics.retry("recovery", error)
-            self._health.log_retry("recovery", error, pause_seconds)
-
-        with self._health.task("recovery") as task:  # health shows it, whichever task waits for it
+        with self._health.task("recovery") as task:  # health sees it, whoever waits for it
             task.waiting_for("ClickHouse to show or take gaps and requests")
-            return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
+            return await self._retrier(operation)

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from dyncdc.errors import ConfigError, FatalError, RetryableError
+from dyncdc.errors import ConfigError, FatalError
 from dyncdc.model import Snapshot
 from dyncdc.pipeline.ports import SnapshotStore
-from dyncdc.pipeline.runtime import Backoff, Instruments, is_recoverable, retry_forever
+from dyncdc.pipeline.runtime import Instruments, Retrier, is_recoverable
 from dyncdc.telemetry.task_health import TaskProgress
 
 T = TypeVar("T")
@@ -106,6 +106,8 @@ class Journal:
         self._name = name
         self._epoch = epoch
         self.patient = patient
+        self.retry = Retrier(instruments, "snapshot", name, first_seconds=0.5)
+        """Repeats what raises RetryableError."""
 
     async def load(self, plan: SnapshotPlan) -> list[Snapshot]:
         """All snapshots of the plan's destination, the oldest first."""
@@ -156,12 +158,3 @@ class Journal:
             else:
                 task.failed("")
                 return answer
-
-    async def retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Repeat ``operation`` while it raises RetryableError."""
-
-        def on_retry(error: RetryableError, pause_seconds: float) -> None:
-            self._instruments.metrics.retry("snapshot", error)
-            self._instruments.health.log_retry(self._name, error, pause_seconds)
-
-        return await retry_forever(operation, backoff=Backoff(first_seconds=0.5), on_retry=on_retry)
