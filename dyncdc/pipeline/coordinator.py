@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from dyncdc.model import SourceId
-from dyncdc.pipeline.checkpoint.peer_checkpoints import PeerCheckpoints
+from dyncdc.pipeline.checkpoint.peer_checkpoints import watch_peer_checkpoints
 from dyncdc.pipeline.checkpoint.watermarks import (
     WatchedTable,
     WatermarkChecks,
@@ -90,7 +90,6 @@ class Coordinator:
             self._watch(readers, stream_readers)
             loaders = self._loaders(readers, stream_readers, patient=not once)
             watches = self._watches() if leads else []
-            others = PeerCheckpoints(self._checkpointer, self._services.instruments)
             self.watermarks = self._watermarks(stream_readers)
             if self.watermarks is not None:  # before a position is saved: who comes next finds nothing to rewind
                 await self.watermarks.take_back(self._checkpointer.rewind)
@@ -99,7 +98,15 @@ class Coordinator:
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
                 *(tasks.create_task(watch.run(), name=watch.name) for watch in watches),
                 *([tasks.create_task(self._services.recovery.poll(), name="requests")] if loaders else ()),
-                *([tasks.create_task(others.run(), name="others")] if self._assignment.shared else ()),
+                *(
+                    [
+                        tasks.create_task(
+                            watch_peer_checkpoints(self._checkpointer, self._services.instruments), name="others"
+                        )
+                    ]
+                    if self._assignment.shared
+                    else ()
+                ),
                 *([tasks.create_task(self.watermarks.run(), name="watermarks")] if self.watermarks else ()),
             ]
             if once:

@@ -1,4 +1,4 @@
-"""StreamFollower: discovery that skips nothing, and lineage that waits for what is persisted."""
+"""StreamReader: discovery that skips nothing, and lineage that waits for what is persisted."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from .table_plans import PreparedTable
 
 @dataclass(slots=True)
 class LiveSchema:
-    """Implements ``evolving.Columns`` over ClickHouse. Of one session."""
+    """Implements ``schema_evolution.Columns`` over ClickHouse. Of one session."""
 
     clickhouse: ClickHouse
     cluster: str | None
@@ -67,7 +67,7 @@ class LiveSchema:
         return columns
 
     async def add(self, table: str, columns: Sequence[ColumnSpec]) -> None:
-        """See ``evolving.Columns``."""
+        """See ``schema_evolution.Columns``."""
         spec = self.prepared[table].spec
         try:
             await run_add_columns(self.clickhouse, spec.destination, columns, spec.spill_column, self.cluster)
@@ -82,7 +82,7 @@ class LiveSchema:
         await self.refresh(table)
 
     async def refresh(self, table: str) -> None:
-        """See ``evolving.Columns``."""
+        """See ``schema_evolution.Columns``."""
         prepared = self.prepared[table]
         destination = prepared.spec.destination
         known = self.kept.get(table) or prepared.table.stored

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
 
 import aiohttp
 from aiohttp import web
@@ -17,34 +15,20 @@ from dyncdc.telemetry.status.model import decode
 from dyncdc.telemetry.task_health import TaskHealth
 from dyncdc.telemetry.worker_metrics import MergedMetrics
 
+from .worker import Worker
+
 ASK_SECONDS = 2.0
-
-
-class WorkerState(Protocol):
-    """What the pages need to know of a worker."""
-
-    @property
-    def number(self) -> int:
-        """Which it is, from 0."""
-
-    @property
-    def socket(self) -> Path:
-        """Where it answers."""
-
-    @property
-    def absence(self) -> str:
-        """Why it does not run, "" while it does."""
 
 
 class Answers:
     """Asks workers. ``None`` where one does not answer in time."""
 
-    def __init__(self, workers: Sequence[WorkerState]) -> None:
+    def __init__(self, workers: Sequence[Worker]) -> None:
         self.workers = workers
         self._heard: dict[int, float] = {}
 
-    def heard_at(self, worker: WorkerState) -> float:
-        """Loop time of a worker's last answer to any client; 0 before the first."""
+    def heard_at(self, worker: Worker) -> float:
+        """Loop time of a worker's last answer, whoever asked; 0 before the first."""
         return self._heard.get(worker.number, 0.0)
 
     async def ask(self, path: str) -> Mapping[int, tuple[int, str] | None]:
@@ -52,7 +36,7 @@ class Answers:
         answers = await asyncio.gather(*(self.ask_one(worker, path) for worker in self.workers))
         return {worker.number: answer for worker, answer in zip(self.workers, answers, strict=True)}
 
-    async def ask_one(self, worker: WorkerState, path: str) -> tuple[int, str] | None:
+    async def ask_one(self, worker: Worker, path: str) -> tuple[int, str] | None:
         """Status and text of a page of one worker."""
         timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
         try:

@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +31,6 @@ from dyncdc.app.status_feed import asking_clickhouse, make_status_builder, table
 from dyncdc.config import Config
 from dyncdc.config.sections import MINIMUM_MEMORY_BYTES
 from dyncdc.errors import ConfigError, FatalError, RetryableError
-from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.runtime import Backoff, ungrouped
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
 from dyncdc.telemetry.http import serve_http
@@ -43,6 +41,7 @@ from dyncdc.telemetry.worker_metrics import MergedMetrics
 
 from .http import Answers, WorkerPages
 from .watchdog import kill_unresponsive
+from .worker import Worker
 
 _log = structlog.get_logger("dyncdc")
 
@@ -82,23 +81,6 @@ def be_worker() -> float:
     return float(os.environ.get(RUN_BEGAN, "inf"))
 
 
-@dataclass(slots=True)
-class _Worker:
-    """One worker, as often as it is started."""
-
-    number: int
-    assignment: Assignment
-    socket: Path
-    process: asyncio.subprocess.Process | None = None
-    absence: str = "not started yet"
-
-    def send(self, number: signal.Signals) -> None:
-        """Signal it, if it runs."""
-        if self.process is not None and self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                self.process.send_signal(number)
-
-
 async def run_workers(config: Config, arguments: Sequence[str], options: RunOptions) -> int:
     """Supervise until a signal, or with ``once`` until all workers are done; return the exit code.
 
@@ -135,7 +117,7 @@ class _Supervisor:
         assignment = options.assignment
         count = config.limits.workers
         self._workers = [
-            _Worker(number, assignment.part(number, count), directory / f"{number}.sock") for number in range(count)
+            Worker(number, assignment.part(number, count), directory / f"{number}.sock") for number in range(count)
         ]
         self._merged = MergedMetrics()
         self._health = TaskHealth(stuck_after_seconds=config.run.stuck_after_seconds)
@@ -242,7 +224,7 @@ class _Supervisor:
                 for worker in self._workers:
                     worker.send(signal.SIGHUP)
 
-    async def _keep(self, worker: _Worker) -> None:
+    async def _keep(self, worker: Worker) -> None:
         """Keep one worker running until all is done, or must end."""
         loop = asyncio.get_running_loop()
         backoff = Backoff(first_seconds=1.0, ceiling_seconds=30.0)
@@ -270,7 +252,7 @@ class _Supervisor:
                 async with asyncio.timeout(pause_seconds):
                     await self._ending.wait()
 
-    async def _live(self, worker: _Worker) -> int:
+    async def _live(self, worker: Worker) -> int:
         """Start a worker and wait for its end; return its exit code, negative for a signal."""
         share = self._config.limits.memory_bytes // len(self._workers)
         environment = {name: text for name, text in os.environ.items() if name not in OURS}
@@ -301,7 +283,7 @@ class _Supervisor:
             guard.cancel()
         return code
 
-    async def _guard(self, worker: _Worker) -> None:
+    async def _guard(self, worker: Worker) -> None:
         """Kill a worker whose loop stands still: it cannot even drain. What it had not saved is read again."""
         await kill_unresponsive(self._answers, worker, self._config.run.stuck_after_seconds)
         if not self._ending.is_set():  # who ends has a deadline of its own

@@ -9,7 +9,8 @@ import asyncio
 
 import structlog
 
-from .http import Answers, WorkerState
+from .http import Answers
+from .worker import Worker
 
 LEAST_SILENCE_SECONDS = 10.0
 """However small ``run.stuck_after_seconds`` is: a machine that is short of CPU time must not lose its workers too."""
@@ -25,7 +26,7 @@ POLL_SECONDS = 1.0
 _log = structlog.get_logger("dyncdc")
 
 
-async def kill_unresponsive(answers: Answers, worker: WorkerState, stuck_after_seconds: float) -> None:
+async def kill_unresponsive(answers: Answers, worker: Worker, stuck_after_seconds: float) -> None:
     """Return when the worker's loop has not answered for so long that only a new process can help."""
     loop = asyncio.get_running_loop()
     limit_seconds = max(stuck_after_seconds, LEAST_SILENCE_SECONDS) + DUMP_SECONDS
