@@ -359,7 +359,7 @@ class _Daemon:
             checkpoints=ClickHouseCheckpoints(context.clickhouse, pipeline),
             snapshots=ClickHouseSnapshots(context.clickhouse, pipeline),
             decoders=assembly.decoders,
-            bury=RejectedRowRecords(
+            dead_letters=RejectedRowRecords(
                 pipeline,
                 tables,
                 lambda table, why: self._metrics.dead_letters.labels(table, why).inc(),
@@ -368,8 +368,8 @@ class _Daemon:
             members=ClickHouseMembers(context.clickhouse, pipeline),
             sessions=ClickHouseSessions(context.clickhouse, pipeline),
             watermarks=ClickHouseWatermarks(context.clickhouse, pipeline),
-            halts=ClickHouseDeadLetters(context.clickhouse, pipeline),
-            evolving=assembly.columns.evolution,
+            limit_stops=ClickHouseDeadLetters(context.clickhouse, pipeline),
+            schema_evolution=assembly.columns.evolution,
             recovery=ClickHouseRecovery(context.clickhouse, pipeline),
             destinations=ClickHouseDestinations(
                 context.clickhouse, {table.spec.destination: table.spec.deleted_column for table in assembly.tables}

@@ -65,25 +65,25 @@ class SnapshotTask:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where everything that must last goes. All of it stays open until ``replicate`` has returned."""
+    """Where everything that must last goes. All of it stays open until ``run_session`` has returned."""
 
     sink: Sink
     checkpoints: CheckpointStore
     snapshots: SnapshotStore
     decoders: SnapshotDecoders
-    bury: DeadLetterSource
-    halts: LimitStopStore | None = None
-    """None: what stopped a session is forgotten with it."""
+    dead_letters: DeadLetterSource
+    limit_stops: LimitStopStore | None = None
+    """None: the next session does not know at which dead-letter limit this one stopped."""
     recovery: RecoveryStore = field(default_factory=NoRecovery)
     orphan_rows: OrphanRows = field(default_factory=NoRecovery)
-    evolving: SchemaEvolution | None = None
+    schema_evolution: SchemaEvolution | None = None
     """None: no table gets columns."""
     members: MemberStore = field(default_factory=NoRecovery)
     sessions: SessionStore = field(default_factory=NoRecovery)
     watermarks: WatermarkStore | None = None
-    """None: no one asks up to when a table is complete."""
+    """None: watermarks are not kept."""
     destinations: DestinationStore | None = None
-    """None: no one asks whether the destinations stay what they are."""
+    """None: the destinations are not monitored."""
 
 
 @dataclass(frozen=True, slots=True)

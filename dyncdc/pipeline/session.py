@@ -148,7 +148,7 @@ class _Session:
             closing = saving.create_task(self._close_mended(), name="limit stops")
             async with asyncio.TaskGroup() as writing:
                 writing.create_task(writer.run(), name="writer")
-                evolving = self._destination.evolving
+                evolving = self._destination.schema_evolution
                 if evolving is not None:
                     writing.create_task(evolving.run(self._instruments), name="columns")
                 reading = coordinator.run(once=self._settings.once)
@@ -179,7 +179,7 @@ class _Session:
 
     async def _load(self) -> None:
         await self._checkpointer.load()
-        halts = self._destination.halts
+        halts = self._destination.limit_stops
         found = await halts.open_limit_stops() if halts is not None else ()
         self._dead_letter_limiter = DeadLetterLimiter(
             self._settings.dead_letter_limiter, found, on_mended=self._mended.put_nowait
@@ -190,7 +190,7 @@ class _Session:
 
     async def keep(self, halt: LimitStop) -> None:
         """Let the next session stop where this one did. Gives up after a while: it would then stop a little later."""
-        halts = self._destination.halts
+        halts = self._destination.limit_stops
         if halts is None:
             return
         with suppress(TimeoutError, FatalError):  # what stops the session is worth saying, this is not
@@ -199,7 +199,7 @@ class _Session:
 
     async def _close_mended(self) -> None:
         """Forget what earlier sessions have stopped at and this one has passed."""
-        halts = self._destination.halts
+        halts = self._destination.limit_stops
         while halts is not None:
             halt = await self._mended.get()
             self._health.log_info("dead-letter limit passed", limit=halt.limit, table=halt.table)
@@ -217,7 +217,7 @@ class _Session:
             settings.batch,
             self._instruments,
             token_prefix=f"{settings.pipeline}/{settings.assignment.member}/{checkpointer.epoch}/{self._claim.session.id}",
-            dead_letters=DeadLetterHandling(self._destination.bury, self._dead_letter_limiter),
+            dead_letters=DeadLetterHandling(self._destination.dead_letters, self._dead_letter_limiter),
         )
 
     def _coordinator(
