@@ -46,7 +46,7 @@ def run(seed: int) -> Counter[str]:
     """Run one seed. Raises Violation."""
     rng = random.Random(f"left out of {seed}")
     counted: Counter[str] = Counter()
-    live, process, replicate = simulate._live, simulate._process, session.run_session
+    live, process, run_session = simulate._live, simulate._process, session.run_session
     unusable: set[str] = set()
 
     async def leave_out(simulation: Simulation, end: str) -> None:
@@ -72,10 +72,10 @@ def run(seed: int) -> Counter[str]:
                 )
                 for stream in streams
             ]
-            await replicate(left, [one for one in snapshots if one.plan.table not in unusable], *rest, **more)
+            await run_session(left, [one for one in snapshots if one.plan.table not in unusable], *rest, **more)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(simulate, "replicate", without)
+            patch.setattr(simulate, "run_session", without)
             await process(simulation, session, draining, metrics, **how)
 
     with pytest.MonkeyPatch.context() as patch:
