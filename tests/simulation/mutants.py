@@ -63,8 +63,10 @@ def last_answer_dropped(patch: pytest.MonkeyPatch) -> None:
     """The records that come with the end of a shard are thrown away."""
     original = ShardReader._hand_over
 
-    def hand_over(self: ShardReader, chunk: RawChunk, blocks: list[Block], reservation: Reservation) -> None:
-        original(self, chunk, [] if chunk.closed else blocks, reservation)
+    def hand_over(
+        self: ShardReader, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool
+    ) -> None:
+        original(self, chunk, [] if chunk.closed else blocks, reservation, whole=whole)
 
     patch.setattr(ShardReader, "_hand_over", hand_over)
 
@@ -73,8 +75,8 @@ def checkpoint_at_read_time(patch: pytest.MonkeyPatch) -> None:
     """What has been read counts as durable."""
     original = ShardLedger.track
 
-    def track(self: ShardLedger, mark: Mark, parts: int, *callbacks: Callable[..., None]) -> Receipt:
-        receipt = original(self, mark, parts, *callbacks)
+    def track(self: ShardLedger, mark: Mark, parts: int, *callbacks: Callable[..., None], **how: bool) -> Receipt:
+        receipt = original(self, mark, parts, *callbacks, **how)
         self.frontier = mark
         return receipt
 
@@ -224,8 +226,8 @@ def acknowledged_after_the_first_block(patch: pytest.MonkeyPatch) -> None:
     """A chunk counts as durable when its first block is."""
     track, ack = ShardLedger.track, Receipt.ack
 
-    def track_one(self: ShardLedger, mark: Mark, parts: int, *callbacks: Callable[..., None]) -> Receipt:
-        return track(self, mark, min(parts, 1), *callbacks)
+    def track_one(self: ShardLedger, mark: Mark, parts: int, *callbacks: Callable[..., None], **how: bool) -> Receipt:
+        return track(self, mark, min(parts, 1), *callbacks, **how)
 
     def ack_once(self: Receipt, nbytes: int) -> None:
         if not self.settled:
@@ -387,8 +389,8 @@ def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
 def ghosts_left(patch: pytest.MonkeyPatch) -> None:
     """A later snapshot ends without a look at what it does not hold."""
 
-    async def run(self: SnapshotSweep, snapshot: Any, task: Any) -> None:
-        return
+    async def run(self: SnapshotSweep, snapshot: Any, task: Any, superseded: Any) -> bool:
+        return True
 
     patch.setattr(SnapshotSweep, "run", run)
 

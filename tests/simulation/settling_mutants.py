@@ -17,7 +17,7 @@ def settings_are_not_compared(patch: pytest.MonkeyPatch) -> None:
 
 def rows_that_went_elsewhere_are_not_missed(patch: pytest.MonkeyPatch) -> None:
     """A destination that is named again counts as loaded."""
-    patch.setattr(row_settings, "_elsewhere", lambda later, now: ())
+    patch.setattr(row_settings, "_elsewhere", lambda *_: ())
 
 
 def mapping_is_read_from_comments_alone(patch: pytest.MonkeyPatch) -> None:
