@@ -9,11 +9,8 @@ from contextlib import asynccontextmanager
 
 from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
-from dyncdc.pipeline.members.liveness import alive
 from dyncdc.pipeline.members.membership import Assignment
-from dyncdc.pipeline.recovery.gaps import in_words
 from dyncdc.pipeline.runtime import in_background
-from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.status_reader import StatusReader
 from dyncdc.telemetry.metrics import Metrics

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from dyncdc import __version__
+from dyncdc.app.process.signals import SIGNAL_BASE
 from dyncdc.pipeline.runtime import root_cause
 
 from .check import check

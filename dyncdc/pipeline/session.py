@@ -170,7 +170,7 @@ class _Session:
         await self._retry_checkpoints("beginning a session", self._take_epoch)
         if self._control.on_claimed is not None:
             await self._control.on_claimed(self._checkpointer.epoch)
-            # Whoever began meanwhile may not have seen what was noted; whoever begins from here on does.
+            # A process that began meanwhile may not have seen what was noted; one that begins from here on does.
             await self._retry_checkpoints("looking for a later session", self._claim.check)
         await self._membership.join(self._checkpointer.epoch)
 

@@ -28,7 +28,7 @@ class Answers:
         self._heard: dict[int, float] = {}
 
     def heard_at(self, worker: Worker) -> float:
-        """Loop time of a worker's last answer, whoever asked; 0 before the first."""
+        """Loop time of a worker's last answer to any caller; 0 before the first."""
         return self._heard.get(worker.number, 0.0)
 
     async def ask(self, path: str) -> Mapping[int, tuple[int, str] | None]:

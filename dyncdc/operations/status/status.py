@@ -24,7 +24,8 @@ from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sinks.tables.tombstones import cleaned_before, count_tombstones
 from dyncdc.sources.kinesis.stream_source import open_stream
 from dyncdc.sources.stream import StreamSource
-from dyncdc.telemetry.status_page import Document
+from dyncdc.telemetry.status import ClickHouseState, DaemonStatus
+from dyncdc.telemetry.status.model import ShardStatus, Status, TableStatus
 
 PROBE_BYTES = 1
 PROBED_SHARDS = 100
@@ -35,7 +36,7 @@ PROBED_SHARDS = 100
 class _Stream:
     """One stream. ``source`` None: AWS does not answer for it, and nothing is known of its shards."""
 
-    source: KinesisSource | None
+    source: StreamSource | None
     unfinished: Sequence[Checkpoint]
     shards: Sequence[ShardStatus]
     unnamed_dead_letters: int
@@ -60,15 +61,11 @@ async def read_status(context: AppContext, daemon: str, live: DaemonStatus | Non
         return status
     # Positions first: what a position has passed is, by then, a row, or a dead letter that is counted afterwards.
     checkpoints = await context.retry(ClickHouseCheckpoints(context.clickhouse, config.pipeline).load)
-    snapshots = await context.retry(ClickHouseSnapshots(context.clickhouse, config.pipeline).load)
-    recovery = ClickHouseRecovery(context.clickhouse, config.pipeline)
-    gaps = await context.retry(recovery.open_gaps)
-    status.gaps = [_gap(gap) for gap in gaps]
-    status.requested = sorted({request.table for request in await context.retry(recovery.open_requests)})
-    status.members = await _members(context)
-    dead_letters = await context.retry(ClickHouseDeadLetters(context.clickhouse, config.pipeline).count_by_reason)
-    status.dead_letters = [DeadLettersStatus(*found) for found in dead_letters]
-    streams: dict[str, tuple[StreamSource | None, list[Checkpoint]]] = {}
+    reader = StatusReader(context.clickhouse, config.pipeline)
+    state = await context.retry(lambda: reader.read(table_facts(config)))
+    status.gaps, status.requested = state.gaps, state.requested
+    status.members, status.dead_letters = state.members, state.dead_letters
+    streams: dict[str, _Stream] = {}
     for name in dict.fromkeys(map(config.stream_of, config.tables)):
         streams[name] = await _stream(context, name, checkpoints, status)
         status.shards += streams[name].shards
@@ -125,16 +122,13 @@ def _expired(row: Checkpoint, source: StreamSource) -> bool:
     return retention is not None and lag is not None and lag > retention
 
 
-def _shards(name: str, source: StreamSource | None, rows: Sequence[Checkpoint]) -> list[ShardStatus]:
-    found = []
-    for row in sorted(rows, key=lambda row: row.shard):
-        if row.mark.finished:
-            continue
-        lag = _lag(row, source)
-        retention = source.retention_seconds if source is not None else None
-        headroom = None if lag is None or retention is None else retention - lag
-        found.append(ShardStatus(name, row.shard, row.mark.position, lag, headroom))
-    return found
+def _shard(name: str, source: StreamSource | None, row: Checkpoint) -> ShardStatus:
+    lag = _lag(row, source)
+    retention = source.retention_seconds if source is not None else None
+    headroom = None if lag is None or retention is None else retention - lag
+    return ShardStatus(
+        shard=row.shard, stream=name, position=row.mark.position, lag_seconds=lag, headroom_seconds=headroom
+    )
 
 
 def _lag(row: Checkpoint, source: StreamSource | None) -> float | None:
@@ -143,25 +137,18 @@ def _lag(row: Checkpoint, source: StreamSource | None) -> float | None:
     return max(0.0, source.server_time - row.mark.read_until)
 
 
-async def _table(
-    context: AppContext,
-    table: TableConfig,
-    rows: Sequence[Checkpoint],
-    source: StreamSource | None,
-    checkpoints: Sequence[Checkpoint],
-    snapshots: Sequence[Snapshot],
-    gaps: Sequence[Gap],
-    marks: Mapping[str, float | None],
-) -> TableStatus:
-    snapshot = next((found for found in reversed(snapshots) if found.table == table.dynamodb), None)
-    files = [row for row in checkpoints if snapshot is not None and row.source == SourceId(snapshot.id)]
-    lags = [lag for row in rows if not row.mark.finished and (lag := _lag(row, source)) is not None]
-    read_until = [row.mark.read_until for row in rows if not row.mark.finished]
-    # While a table is loaded again it is as complete as it was.
-    loaded = table.snapshot.method == "none" or any(
-        snapshot is not None and found.state == "complete" and found.destination_uuid == snapshot.destination_uuid
-        for found in snapshots
-        if found.table == table.dynamodb
+def _table(table: TableConfig, stream: _Stream, found: _Found) -> TableStatus:
+    snapshot = found.state.snapshots.get(table.dynamodb)
+    files = [row for row in found.checkpoints if snapshot is not None and row.source == SourceId(snapshot.id)]
+    lags = [shard.lag_seconds for shard in stream.shards if shard.lag_seconds is not None]
+    headrooms = [shard.headroom_seconds for shard in stream.shards if shard.headroom_seconds is not None]
+    return msgspec.structs.replace(
+        found.state.tables[table.destination],
+        files_done=sum(row.mark.finished for row in files),
+        files=len(files),
+        lag_seconds=max(lags, default=None),
+        headroom_seconds=min(headrooms, default=None),
+        complete_until=_complete_until(table, stream, found),
     )
 
 

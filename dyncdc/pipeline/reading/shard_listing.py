@@ -85,7 +85,7 @@ class ShardListing:
         return all(self.source.start_position(shard) == HORIZON for shard in self.shards.values())
 
     def unread_parents(self, known: Collection[ShardId]) -> dict[ShardId, ShardId]:
-        """Shards that came and went unread, with the child that tells of each. The owner of the child notices."""
+        """Shards that came and went unread, with the child that names each. The owner of the child notices."""
         others = {shard.id for shard in self.shards.values() if not self.owns(shard)}
         return unread_parents(self.shards, {*known, *others})
 

@@ -72,7 +72,7 @@ class ShardLosses:
         if known:  # else the source was never held before, and nothing of it is missed
             latest = max((mark.read_until for mark in saved.values()), default=0.0)
             for shard, child in listing.unread_parents(known).items():
-                reason = f"it came and went unread; its child {child} tells of it"
+                reason = f"it came and went unread; its child {child} names it"
                 lost[shard] = LostPosition(shard, Mark(HORIZON, latest), reason)
         return list(lost.values())
 

@@ -173,9 +173,10 @@ class ShardReader:
             await resources.writer.wait_for_capacity(tables)
             largest_bytes = self._large.largest_answer_bytes if self._large is not None else 0
             nbytes = max(self._size.expected_bytes, largest_bytes) * FETCH_COST
-            if nbytes > share_bytes:
+            if largest_bytes and nbytes > share_bytes:
                 await alone.enter_async_context(resources.alone)
-            reservation = await resources.budget.reserve(min(nbytes, share_bytes))
+                nbytes = share_bytes
+            reservation = await resources.budget.reserve(nbytes)
             if resources.writer.has_capacity(tables):
                 return reservation
             reservation.release()
@@ -184,7 +185,7 @@ class ShardReader:
     async def _read(
         self, after: Position, reservation: Reservation, alone: AsyncExitStack, task: TaskProgress
     ) -> tuple[RawChunk, list[Block], bool]:
-        """Fetch and decode, counted as under way: the writer does not hurry for bytes that are about to come free."""
+        """Fetch and decode, counted as under way: the writer does not flush early for bytes about to come free."""
         self._resources.writer.fetching += 1
         try:
             task.waiting_for("the source")

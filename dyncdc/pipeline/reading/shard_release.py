@@ -49,7 +49,7 @@ class ShardRelease:
     def follow(self, but: Collection[ShardId] = ()) -> None:
         """Give every listed shard its row. A fresh source starts as configured, all else at the horizon.
 
-        ``but``: shards that tell of a loss get theirs only after the loss is written down, or it would be forgotten.
+        ``but``: shards that name a loss get theirs only after the loss is written down, or it would be forgotten.
         """
         saved = self._checkpointer.saved(self._source.id)
         finished = self._checkpointer.finished(self._source.id)

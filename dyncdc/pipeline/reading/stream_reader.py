@@ -76,7 +76,7 @@ class StreamReader:
                 self._release.release()
                 if self.completeness.held.is_set():
                     await self._services.recovery.checkpointed(self.source.id)
-                if not backoff.failures:  # who is not told of shards does not move, however often it asks
+                if not backoff.failures:  # a list without shards is no progress, however often it is asked for
                     task.moved()
                 task.waiting_for("the next list of shards", for_seconds=pause_seconds)
                 try:

@@ -327,6 +327,6 @@ class Recovery:
             self.wanted(request.table).set()
 
     async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        with self._health.task("recovery") as task:  # health sees it, whoever waits for it
+        with self._health.task("recovery") as task:  # health sees it, whatever waits for it
             task.waiting_for("ClickHouse to show or take gaps and requests")
             return await self._retrier(operation)

@@ -127,7 +127,7 @@ class Shards(msgspec.Struct):
     behind: int = 0
     """More than a minute."""
     expiring: int = 0
-    """Of which the oldest unread data expires within the hour."""
+    """Their oldest unread data expires within the hour."""
     worst: list[ShardStatus] = []
 
 

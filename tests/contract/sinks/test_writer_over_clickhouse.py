@@ -17,6 +17,7 @@ from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
+from dyncdc.schema.types.reject_reasons import REFUSED_BY_CLICKHOUSE
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.tables import own_statements
