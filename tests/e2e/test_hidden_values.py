@@ -89,7 +89,7 @@ def _replay(place: Place, config: Path, table: str) -> None:
         f" SELECT 'fixed', pipeline, table, reason, column, error, source, shard, position, '{raw}'"
         f" FROM dyncdc_dead_letters WHERE id = '{dead_letter['id']}'"
     )
-    replayed = place.command("dead-letters", "replay", "mended", "-c", str(config))
+    replayed = place.command("dead-letters", "replay", "fixed", "-c", str(config))
     assert replayed.code == 0, replayed.out + replayed.err
     rows = place.clickhouse.rows("SELECT email, card_number FROM people_current WHERE id IN ('p5', 'p7') ORDER BY id")
     assert len(rows) == 2 and rows[0] == rows[1], "hashed once"

@@ -12,7 +12,7 @@ from dyncdc.operations.demo.workload.sample_data import OrderSystem
 from .harness import Ended, command, environment
 from .place import Place
 
-NOBODY = "clickhouse://no one@127.0.0.1:1/none"
+NOBODY = "clickhouse://nobody@127.0.0.1:1/none"
 
 HOSTILE_NAMES = [
     "a.b",
