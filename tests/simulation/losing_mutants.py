@@ -62,7 +62,7 @@ def stream_never_followed_before(patch: pytest.MonkeyPatch) -> None:
             await followed()
             return []
 
-        vars(self._store)["followed"] = nothing
+        vars(self._store)["table_sources"] = nothing
         await original(self, *arguments)
 
     patch.setattr(Recovery, "begin", begin)
