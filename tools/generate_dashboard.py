@@ -226,6 +226,9 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel("Stuck tasks", "By name.", {"{{instance}} {{task}}": "dyncdc_stuck_tasks{W}"}, stacked=True),
         Panel(
+            "Tables left out", "By name.", {"{{table}}": "1 - min by (table) (dyncdc_table_usable{W})"}, stacked=True
+        ),
+        Panel(
             "Worker restarts",
             "With limits.workers: workers that ended and were started again.",
             {"{{instance}}": "increase(dyncdc_worker_restarts_total{W}[$__rate_interval])"},
