@@ -227,6 +227,25 @@ def test_s3_an_export_is_asked_for_when_the_stream_has_covered_the_table_for_lon
     run(work())
 
 
+@pytest.mark.parametrize(("sessions_before", "sweeps"), [(0, False), (1, True)])
+def test_a_first_snapshot_is_swept_where_an_earlier_session_may_have_written(
+    sessions_before: int, sweeps: bool
+) -> None:
+    """Catches: a delete that reached no stream between two sessions, before anything was loaded, and the row stays."""
+
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=False))
+        for _ in range(sessions_before):
+            async with loading(bench):
+                pass  # it follows the table and ends before a position is held
+            assert "exporting" not in bench.states
+            bench.store = MemorySnapshots()  # nor has it saved a snapshot
+        await load(bench)
+        assert ("sweeping" in bench.states) is sweeps and bench.states[-1] == "complete"
+
+    run(work())
+
+
 async def healths(bench: Bench, ended: asyncio.Event) -> list[tuple[float, list[str], list[str]]]:
     """Each second until ``ended``: the time, what is stuck, and what waits as planned."""
     seen = []
