@@ -224,9 +224,11 @@ def command(*arguments: str, environment: dict[str, str], seconds: float = 60.0)
         process = start_product(arguments, environment, (nothing.fileno(), out.fileno(), err.fileno()))
         try:
             code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as late:
             process.send_signal(signal.SIGKILL)
             process.wait()
+            err.seek(0)
+            late.add_note(err.read().decode(errors="replace")[-4_000:])
             raise
         out.seek(0)
         err.seek(0)

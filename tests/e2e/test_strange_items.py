@@ -15,7 +15,7 @@ from .harness import running
 from .place import Place
 from .strange_items import KEYS, LONG_NAMES, strange_items
 
-SCAN = {"method": "scan", "settle_seconds": 0.5, "segments": 1}
+SCAN = {"method": "scan", "settle_seconds": 0.5, "margin_seconds": 1, "segments": 1}
 MODES: dict[str, dict[str, Any]] = {
     "flat": {"nested": "flatten", "flatten_depth": 32, "max_columns": 400},
     "typed": {"nested": "typed", "max_columns": 150},

@@ -152,7 +152,7 @@ def test_o10_a_snapshot_that_is_loaded_again_leaves_expired_items_alone(stage: S
     found = "SELECT id, deleted_by, version < toUnixTimestamp64Micro(time) FROM orders_history FINAL"
     assert stage.clickhouse.rows(f"{found} WHERE event_name = 'REMOVE' ORDER BY id") == [
         ["expired", "ttl", 0],
-        ["ghost", "", 1],
+        ["orphan row", "", 1],
     ]
 
 

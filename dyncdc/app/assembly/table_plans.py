@@ -83,7 +83,7 @@ class TablePlanned:
 
 @dataclass(frozen=True, slots=True)
 class PreparedTable:
-    """A destination that is there and safe. ``had_rows``: it was not empty when this process started.
+    """A destination that is there and safe. ``had_rows``: it was not empty when this session was assembled.
 
     ``source``: the table that it mirrors, as DynamoDB describes it.
     """
