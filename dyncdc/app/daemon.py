@@ -262,8 +262,8 @@ class _Daemon:
                 await self._stop.reload.wait()
         if self._options.read is None or not self._stop.reload.is_set():
             return
-        self._stop.reload.clear()
-        change = await reload(self._config, self._options.read, partial(try_out, context, self._health))
+        with self._stop.answering_reload():
+            change = await reload(self._config, self._options.read, partial(try_out, context, self._health))
         if change is not None:
             self._follow(context, change.config)
 
@@ -331,8 +331,8 @@ class _Daemon:
         while self._options.read is not None:
             await self._stop.reload.wait()
             await self._begun.wait()
-            self._stop.reload.clear()
-            change = await reload(self._config, self._options.read, partial(try_out, context, self._health))
+            with self._stop.answering_reload():
+                change = await reload(self._config, self._options.read, partial(try_out, context, self._health))
             if change is None or self._stop.draining.is_set():
                 continue
             self._follow(context, change.config)

@@ -142,6 +142,41 @@ def test_a_reload_is_heard_while_a_session_waits_for_what_its_configuration_name
     run(scenario())
 
 
+def test_a_reload_that_a_session_cuts_short_by_ending_is_answered_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Catches: a SIGHUP that no one answers, because a table was recreated while the new configuration was tried."""
+    tries = []
+
+    async def slow_first(current: Config, *_: object) -> ConfigChange:
+        tries.append(current)
+        if len(tries) == 1:
+            await asyncio.Event().wait()
+        return ConfigChange(current, ("batch.max_rows",), ())
+
+    monkeypatch.setattr(daemon, "reload", slow_first)
+    monkeypatch.setattr(daemon, "notify", lambda _: None)
+
+    class Ends(_Lives):
+        async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
+            self.epochs.append(len(self.epochs) + 1)
+            self._ready(self.epochs[-1])
+            await asyncio.sleep(BEGIN_SECONDS)
+            if len(self.epochs) == 1:
+                raise TableGoneError("inserting into items: it was recreated")
+
+    async def scenario() -> None:
+        stop = Stop()
+        sessions = Ends(stop)
+        world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
+        stop.reload.set()
+        assert await sessions._live(world, assembly) is False and len(tries) == 1
+        assert await sessions._live(world, assembly) is False and len(tries) == 2
+        assert not stop.reload.is_set()
+
+    run(scenario())
+
+
 def test_sessions_that_end_at_once_do_not_follow_each_other_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: a table of dyncdc's own with a view whose target is gone, for which lives begin as fast as they can."""
     monkeypatch.setattr(daemon, "notify", lambda _: None)

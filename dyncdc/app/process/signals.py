@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,6 +37,16 @@ class Stop:
     def listen_for_reload(self) -> None:
         """Take SIGHUP over. Only in the main thread."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload.set)
+
+    @contextmanager
+    def answering_reload(self) -> Iterator[None]:
+        """Answer what asks for a reload. Cut short, as by a session that ends, it stays asked for."""
+        self.reload.clear()
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.reload.set()
+            raise
 
     def _asked(self, number: int) -> None:
         self.signal_number = number
