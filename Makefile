@@ -92,10 +92,10 @@ $(TOOLS)/.installed: $(STAMP) requirements/tools.lock requirements/debian.sh req
 	@touch $@
 
 alerts: $(STAMP) tools
-	@DYNCDC_ALERTS=1 $(BIN)/python -m pytest tests/deploy/test_alerts_fire.py $(ARGS)
+	@DYNCDC_ALERTS=1 $(BIN)/python -m pytest tests/deploy/monitoring/test_alerts_fire.py $(ARGS)
 
 mutants: $(STAMP)
-	@PYTHONPATH=tests $(BIN)/python -m simulation.noticing
+	@PYTHONPATH=tests $(BIN)/python -m simulation.mutants.noticing
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -6,9 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2e.harness import die_with_parent
 from results import Result
 from rig import DDL, BenchmarkFailed, Rig, Usage, measured
+from support.processes.harness import die_with_parent
 
 HERE = Path(__file__).parent
 PEERS = ("obvious", "boto3_script", "async_kinesis")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from e2e.harness import resident_bytes
 from results import Result
 from rig import MIB, Rig
+from support.processes.harness import resident_bytes
 
 STALL_SECONDS = 12.0
 

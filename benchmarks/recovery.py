@@ -24,9 +24,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from e2e.aws import Aws
-from e2e.harness import ClickHouseHttp, Daemon, wait_until
-from e2e.place import Place
+from support.processes.harness import ClickHouseHttp, Daemon, wait_until
+from support.servers.aws import Aws
+from support.servers.place import Place
 
 from dyncdc.emulator.aws import LocalAws
 from dyncdc.emulator.clickhouse import LocalClickHouse

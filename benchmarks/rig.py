@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from e2e.aws import Aws
-from e2e.harness import ClickHouseHttp, Daemon, resident_bytes, running
-from e2e.place import Place
 from events import KEYS, TABLE, Expected
+from support.processes.harness import ClickHouseHttp, Daemon, resident_bytes, running
+from support.servers.aws import Aws
+from support.servers.place import Place
 
 from dyncdc.emulator.aws import LocalAws
 from dyncdc.emulator.clickhouse import LocalClickHouse

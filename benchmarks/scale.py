@@ -12,10 +12,10 @@ import threading
 import time
 from pathlib import Path
 
-from e2e.harness import resident_bytes
 from events import events
 from results import Result, write
 from rig import MIB, Rig, cpu_seconds, open_rig
+from support.processes.harness import resident_bytes
 
 SHARDS = (1, 10, 100, 1_000)
 SETTLE_SECONDS = 6.0

@@ -10,7 +10,7 @@ from typing import Any
 
 import certifi
 import pytest
-from e2e.servers import aws, clickhouse, clickhouse_server, forking, interpreters, place, server_directory
+from support.servers.fixtures import aws, clickhouse, clickhouse_server, forking, interpreters, place, server_directory
 from xdist.scheduler import LoadScopeScheduling
 
 __all__ = ["aws", "clickhouse", "clickhouse_server", "forking", "interpreters", "place", "server_directory"]
@@ -19,10 +19,13 @@ TESTS = Path(__file__).parent
 
 E2E_TIMEOUT_SECONDS = 120
 
-FOLDERS = ("deploy", "e2e", "page", "evolution", "traps", "simulation", "contract", "property", "unit")
+ON_STAGE = tuple(f"integration/{concept}" for concept in ("status_page", "evolution", "destinations", "replication"))
+"""Whole sessions of the daemon's code."""
+
+FOLDERS = ("deploy", "e2e", *ON_STAGE, "simulation", "integration", "emulator", "property", "unit")
 """The longest tests first: with only short ones left, no worker ends long before another."""
 
-ONE_BY_ONE = frozenset({"e2e", "page", "evolution", "traps", "simulation"})
+ONE_BY_ONE = ("e2e", *ON_STAGE, "simulation")
 """Folders whose files make nothing that their tests share: what they do share is one for a whole worker."""
 
 # Tests start hundreds of processes: each would compile all that it imports again, which takes longer than the test.
@@ -46,11 +49,14 @@ def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest first, and give tests marked e2e their own time-out, unless they name one."""
-    ranks = {folder: rank for rank, folder in enumerate(FOLDERS)}
-    items.sort(key=lambda item: ranks.get(item.path.relative_to(TESTS).parts[0], 0))
+    items.sort(key=_rank)
     for item in items:
         if item.get_closest_marker("e2e") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(E2E_TIMEOUT_SECONDS))
+
+
+def _rank(item: pytest.Item) -> int:
+    return next((rank for rank, folder in enumerate(FOLDERS) if item.path.is_relative_to(TESTS / folder)), 0)
 
 
 class Scheduling(LoadScopeScheduling):
@@ -58,7 +64,7 @@ class Scheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return nodeid if Path(file).parts[1] in ONE_BY_ONE else file
+        return nodeid if any(Path(file).is_relative_to(f"tests/{folder}") for folder in ONE_BY_ONE) else file
 
 
 @pytest.hookimpl(optionalhook=True)

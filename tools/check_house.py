@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 PACKAGE = "dyncdc"
+TESTS = "tests"
+"""Held to the number of siblings alone."""
 MAX_SIBLINGS = 12
 WIDE_FOLDERS = {PACKAGE: 16, f"{PACKAGE}/cli": 16}
 """The root of the package, and the commands: one file each."""
@@ -91,8 +93,8 @@ class Offence:
 
 def siblings(root: Path) -> Iterator[Offence]:
     """Folders that hold more files and folders than one can take in."""
-    for folder in sorted((root / PACKAGE).rglob("")):
-        if folder.name == "__pycache__":
+    for folder in sorted(folder for top in (PACKAGE, TESTS) for folder in (root / top).rglob("")):
+        if folder.name == "__pycache__" or not folder.is_dir():
             continue
         held = [entry for entry in folder.iterdir() if not entry.name.startswith(("__", ".")) and entry.suffix != ".so"]
         path = folder.relative_to(root).as_posix()

@@ -40,6 +40,8 @@ TRAPS: Final = Path(__file__).with_name("traps.txt")
 
 _NAME: Final = re.compile(r"test_([ostkc]\d+)_")
 _LEVELS: Final = ("unit", "property", "simulation", "contract", "stage", "e2e")
+_ADAPTERS: Final = ("sinks", "sources", "verify")
+"""Folders of tests/integration whose tests are contracts."""
 
 
 def traps() -> Iterator[tuple[str, str, str, str]]:
@@ -61,9 +63,11 @@ def tests() -> dict[str, dict[str, list[str]]]:
 
 
 def _level(file: Path, test: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    folder = file.relative_to(ROOT / "tests").parts[0]
+    folder, *inner = file.relative_to(ROOT / "tests").parts
     if folder in _LEVELS:
         return folder
+    if folder == "emulator" or inner[0] in _ADAPTERS:
+        return "contract"
     if any("e2e" in ast.unparse(decorator) for decorator in test.decorator_list):
         return "e2e"
     arguments = {argument.arg for argument in test.args.args}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from e2e.aws import Aws
+from support.servers.aws import Aws
 
 
 @pytest.fixture

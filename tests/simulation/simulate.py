@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import structlog
-import virtual_time
+from support.pipeline import virtual_time
 
 from dyncdc.errors import CorruptSnapshotError, FatalError
 from dyncdc.model import HORIZON
@@ -20,9 +20,8 @@ from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
-
-from .fake_aws import Exports, FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder, garbage_id
-from .fake_clickhouse import (
+from simulation.fakes.aws import Exports, FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder, garbage_id
+from simulation.fakes.clickhouse import (
     Bury,
     CheckpointClient,
     ClickHouse,
@@ -32,8 +31,9 @@ from .fake_clickhouse import (
     position_index,
     refused_id,
 )
-from .fake_ghosts import GhostsClient
-from .fake_watermarks import STREAM_DELAY_SECONDS, WatermarksClient
+from simulation.fakes.orphan_rows import GhostsClient
+from simulation.fakes.watermarks import STREAM_DELAY_SECONDS, WatermarksClient
+
 from .process_run import Faults, Life, PowerCut, Violation, server_time
 from .world import EPOCH, Change, World, build
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from e2e.harness import die_with_parent
+from support.processes.harness import die_with_parent
 
 from . import matrix
 from .history import Outcome, run

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from e2e.aws import Aws
+from support.servers.aws import Aws
 
 from . import kinds
 

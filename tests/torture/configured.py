@@ -10,9 +10,9 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from e2e.aws import REGION
-from e2e.harness import wait_until
-from e2e.place import toml
+from support.processes.harness import wait_until
+from support.servers.aws import REGION
+from support.servers.place import toml
 
 from .plan import Spell
 from .processes import check_alive, logged, terminate

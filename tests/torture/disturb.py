@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from chaos import ChaosProxy
-from e2e.harness import wait_until
+from support.processes.harness import wait_until
+from support.servers.chaos import ChaosProxy
 
 from . import kinds, outside
 from .outside import run_somehow

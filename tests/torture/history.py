@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from e2e.harness import wait_until
-from e2e.oracle import assert_equal_within, differences
+from support.data.oracle import assert_equal_within, differences
+from support.processes.harness import wait_until
 
 from dyncdc.config import load_config
 from dyncdc.operations.verify import verify_table

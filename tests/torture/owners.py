@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from e2e.harness import Daemon
-from e2e.load import COLUMNS
+from support.data.load import COLUMNS
+from support.processes.harness import Daemon
 
 from . import configured, kinds
 from .outside import run_somehow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from e2e.harness import Daemon
+from support.processes.harness import Daemon
 
 from .world import DRAIN_SECONDS, World
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from chaos import ChaosProxy
-from e2e.aws import Aws
-from e2e.harness import ClickHouseHttp, Daemon, environment, free_port
-from e2e.place import Place
+from support.processes.harness import ClickHouseHttp, Daemon, environment, free_port
+from support.servers.aws import Aws
+from support.servers.chaos import ChaosProxy
+from support.servers.place import Place
 
 from dyncdc.emulator.aws import LocalAws
 

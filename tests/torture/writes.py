@@ -9,8 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from e2e.aws import Aws, Item
-from e2e.load import COLUMNS, make_account, make_item, make_key
+from support.data.load import COLUMNS, make_account, make_item, make_key
+from support.servers.aws import Aws, Item
 
 from .plan import Plan
 
