@@ -39,7 +39,7 @@ from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.sinks.client.error_codes import TableGoneError
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.destinations import ClickHouseDestinations
 from dyncdc.sinks.state.members import ClickHouseMembers
 from dyncdc.sinks.state.recovery import ClickHouseRecovery

@@ -13,7 +13,7 @@ from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config
 from dyncdc.operations.dead_letters.reader import SHORT_ID, DeadLetterReader, Listed, open_dead_letters
 from dyncdc.operations.dead_letters.replay import Replayed, check_table, replay_dead_letters
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, StoredDeadLetter
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters, StoredDeadLetter
 from dyncdc.timestamps import iso_timestamp
 
 from .exit_codes import DONE, FATAL

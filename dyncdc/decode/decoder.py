@@ -11,10 +11,10 @@ from dyncdc.model import Block, DeadLetter, Decoded, Position, RawChunk
 from dyncdc.schema.types.cells import compact, trimmed
 from dyncdc.schema.types.reject_reasons import TOO_DEEP, UndecodableRecord
 
-from .dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows
+from .dead_letters.redacted_records import withheld
+from .dead_letters.rows import DEAD_LETTER_TABLE, DeadLetterRows
 from .envelope import Change, read_change, read_export_line, table_of
 from .history_rows import HistoryPlan
-from .redacted_records import withheld
 from .table_plan import Row, TablePlan
 
 SUB_BATCH_ROWS: Final = 250

@@ -22,8 +22,8 @@ from dyncdc.schema.types.reject_reasons import BAD_ENVELOPE, BAD_VERSION, KEY_DO
 from dyncdc.schema.unmapped import UnmappedAttributes
 
 from .column_plan import Column, KeyColumn, Node, add_column, key_column
+from .dead_letters.redacted_records import redacted_record
 from .history_rows import HistoryPlan, is_sequence_number
-from .redacted_records import redacted_record
 
 _HELD: Final = 1
 """Some column says everything about this value."""

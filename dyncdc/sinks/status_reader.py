@@ -14,7 +14,7 @@ from dyncdc.telemetry.status.model import DeadLettersStatus, GapStatus, MemberSt
 
 from .client.client import ClickHouse
 from .state.checkpoints import ClickHouseSnapshots
-from .state.dead_letters import ClickHouseDeadLetters
+from .state.dead_letters.store import ClickHouseDeadLetters
 from .state.members import ClickHouseMembers
 from .state.recovery import ClickHouseRecovery
 from .state.tables import MEMBERS

@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from dyncdc.decode.dead_letter_rows import DeadLetterRows
+from dyncdc.decode.dead_letters.rows import DeadLetterRows
 from dyncdc.model import Block, DeadLetter
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 from dyncdc.schema.types.encodings import load_cells

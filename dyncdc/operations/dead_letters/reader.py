@@ -10,7 +10,7 @@ from dyncdc.app.context import open_clickhouse
 from dyncdc.app.startup_retry import StartupRetry, limited
 from dyncdc.config import Config
 from dyncdc.errors import ConfigError
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, StoredDeadLetter
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters, StoredDeadLetter
 
 SHORT_ID = 12
 """Digits of an id that a list shows. Any beginning that only one dead letter has will do where an id is wanted."""

@@ -18,10 +18,10 @@ from dyncdc.app.assembly.rejected_rows import ROW, row_of_raw
 from dyncdc.app.assembly.table_plans import plan_table, run_statements
 from dyncdc.app.context import AppContext
 from dyncdc.config import Config
-from dyncdc.decode.dead_letter_rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
+from dyncdc.decode.dead_letters.redacted_records import is_withheld, masked_paths
+from dyncdc.decode.dead_letters.rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder, block_of, tables_of
 from dyncdc.decode.envelope import read_change, read_export_line
-from dyncdc.decode.redacted_records import is_withheld, masked_paths
 from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.errors import ConfigError, RefusedError, RejectedRowsError
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
@@ -34,7 +34,7 @@ from dyncdc.schema.types.encodings import dump_cells
 from dyncdc.schema.types.reject_reasons import LIMIT_REACHED, UndecodableRecord
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, StoredDeadLetter
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters, StoredDeadLetter
 from dyncdc.sinks.tables.tombstones import cleaned_before
 
 from .version_ties import tied_rows

@@ -15,7 +15,7 @@ from dyncdc.model import Checkpoint, Shard, SourceId
 from dyncdc.pipeline.checkpoint.watermarks import STREAM_DELAY_SECONDS, least
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.mappings import read_destination
 from dyncdc.sinks.state.tables import CHECKPOINTS, WATERMARKS
 from dyncdc.sinks.state.watermarks import ClickHouseWatermarks

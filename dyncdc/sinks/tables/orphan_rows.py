@@ -18,7 +18,7 @@ from dyncdc.schema.sql.history import vanished
 from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
 from dyncdc.schema.table_spec import SEQUENCE_BITS, TableSpec
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.recovery import acceptance, has_request
 
 from .introspection import read_table

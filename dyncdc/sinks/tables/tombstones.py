@@ -18,7 +18,7 @@ from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.cluster import present_tables
 from dyncdc.sinks.client.query_settings import WAIT_FOR_DELETES
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.rows import append_rows, catch_up
 from dyncdc.sinks.state.tables import TOMBSTONES
 

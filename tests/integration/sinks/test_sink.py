@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows
+from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE, DeadLetterRows
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
 from dyncdc.model import Block

@@ -12,7 +12,7 @@ import pytest
 from support.pipeline.pipeline_parts import SOURCE, WIDE, instruments_of, ledger_of, mark
 
 from dyncdc.app.assembly.rejected_rows import RejectedRowRecords, row_as_raw
-from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows, dead_letter_id
+from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE, DeadLetterRows, dead_letter_id
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE
+from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from dyncdc.decode.dead_letter_rows import DEAD_LETTER_COLUMNS, dead_letter_id
+from dyncdc.decode.dead_letters.rows import DEAD_LETTER_COLUMNS, dead_letter_id
 from dyncdc.decode.decoder import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE
+from dyncdc.decode.dead_letters.redacted_records import is_withheld, masked_paths
+from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
-from dyncdc.decode.redacted_records import is_withheld, masked_paths
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError
 from dyncdc.model import Decoded, Position, RawChunk, Shard, ShardId, SourceId

@@ -11,7 +11,7 @@ import pytest
 from asynch.errors import NetworkError, ServerException
 
 from dyncdc.config.tables import TableConfig
-from dyncdc.decode.dead_letter_rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
+from dyncdc.decode.dead_letters.rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from dyncdc.errors import AccessDeniedError, ConfigError, RejectedRowsError, RetryableError
 from dyncdc.model import Block
 from dyncdc.schema.existing.compatibility import incompatibilities

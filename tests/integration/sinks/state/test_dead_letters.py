@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from dyncdc.decode.dead_letter_rows import DeadLetterRows
+from dyncdc.decode.dead_letters.rows import DeadLetterRows
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import Position, ShardId, SourceId
 from dyncdc.pipeline.writing.dead_letter_limits import LimitStop
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.rows import append_rows
 from dyncdc.sinks.state.tables import DEAD_LETTERS, own_statements
 from dyncdc.sinks.state.watermarks import ClickHouseWatermarks

@@ -9,7 +9,7 @@ import pytest
 from dyncdc.model import Watermark
 from dyncdc.pipeline.checkpoint.watermarks import least
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.rows import append_rows
 from dyncdc.sinks.state.tables import DEAD_LETTERS, WATERMARKS, own_statements
 from dyncdc.sinks.state.watermarks import ClickHouseWatermarks

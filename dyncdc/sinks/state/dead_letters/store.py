@@ -21,9 +21,8 @@ from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.schema.types.reject_reasons import LIMIT_REACHED
 from dyncdc.sinks.client.client import ClickHouse, Row
 from dyncdc.sinks.client.query_settings import WAIT_FOR_DELETES
-
-from .rows import append_rows, size_of, until_made_again
-from .tables import DEAD_LETTERS
+from dyncdc.sinks.state.rows import append_rows, size_of, until_made_again
+from dyncdc.sinks.state.tables import DEAD_LETTERS
 
 DROPPED: Final = "dropped: "
 """What the error of a dead letter begins with that was closed without being replayed."""
