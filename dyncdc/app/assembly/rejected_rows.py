@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-import orjson
-
+from dyncdc.decode.dead_letters.kept_rows import row_as_raw
 from dyncdc.decode.dead_letters.rows import DeadLetterRows
 from dyncdc.model import Block, DeadLetter
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
-from dyncdc.schema.types.encodings import load_cells
 from dyncdc.schema.types.reject_reasons import REFUSED_BY_CLICKHOUSE
-
-ROW: Final = "dyncdc_row"
-"""The only member of a ``raw`` that is a row: ``{"dyncdc_row": {"table": destination, "columns": {name: value}}}``.
-
-Values that are no text at all (raw bytes) stand in base64 in a further member, ``base64``.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +44,3 @@ class RejectedRowRecords:
         if block is None:
             raise AssertionError("a dead letter was added")
         return block
-
-
-def row_as_raw(block: Block) -> bytes:
-    """Return a block's only row as what a dead letter holds instead of a record that is gone."""
-    plain: list[bytes] = []
-    encoded: dict[str, str] = {}
-    for name, cell in zip(block.columns, block.cells, strict=True):
-        (value,) = load_cells(cell)
-        if isinstance(value, bytes):
-            encoded[name] = base64.b64encode(value).decode()
-        else:
-            plain.append(b"%b:%b" % (orjson.dumps(name), cell))
-    rest = b',"base64":' + orjson.dumps(encoded) if encoded else b""
-    return b'{"%b":{"table":%b,"columns":{%b}%b}}' % (ROW.encode(), orjson.dumps(block.table), b",".join(plain), rest)
-
-
-def row_of_raw(raw: bytes) -> tuple[str, dict[str, object]]:
-    """Return what such a dead letter holds: the destination, and the values by column; raw bytes as bytes."""
-    row = orjson.loads(raw)[ROW]
-    values: dict[str, object] = dict(row["columns"])
-    values |= {name: base64.b64decode(text) for name, text in row.get("base64", {}).items()}
-    return str(row["table"]), values

@@ -14,10 +14,10 @@ from typing import Final
 
 import orjson
 
-from dyncdc.app.assembly.rejected_rows import ROW, row_of_raw
 from dyncdc.app.assembly.table_plans import plan_table, run_statements
 from dyncdc.app.context import AppContext
 from dyncdc.config import Config
+from dyncdc.decode.dead_letters.kept_rows import is_kept_row, row_of_raw
 from dyncdc.decode.dead_letters.redacted_records import is_withheld, masked_paths
 from dyncdc.decode.dead_letters.rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder, block_of, tables_of
@@ -153,7 +153,7 @@ class _Replay:
         raw = dead_letter.raw or b""
         if dead_letter.reason == LIMIT_REACHED:
             raise _CannotReplay("it stands for the daemon's stop: fix the cause, raise the limit, or drop it")
-        if dead_letter.reason.startswith("refused") and raw.startswith(b'{"%b":' % ROW.encode()):
+        if dead_letter.reason.startswith("refused") and is_kept_row(raw):
             return self._kept_row(dead_letter, raw)
         if is_withheld(raw):
             raise _CannotReplay(

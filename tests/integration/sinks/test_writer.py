@@ -11,7 +11,8 @@ import orjson
 import pytest
 from support.pipeline.pipeline_parts import SOURCE, WIDE, instruments_of, ledger_of, mark
 
-from dyncdc.app.assembly.rejected_rows import RejectedRowRecords, row_as_raw
+from dyncdc.app.assembly.rejected_rows import RejectedRowRecords
+from dyncdc.decode.dead_letters.kept_rows import row_as_raw
 from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE, DeadLetterRows, dead_letter_id
 from dyncdc.model import Block, Position, Shard
 from dyncdc.pipeline.budget import ByteBudget

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from dyncdc.app.assembly.rejected_rows import row_as_raw, row_of_raw
 from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute_path
+from dyncdc.decode.dead_letters.kept_rows import row_as_raw, row_of_raw
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError
 from dyncdc.model import Block
