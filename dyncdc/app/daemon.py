@@ -39,6 +39,7 @@ from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.sinks.client.error_codes import TableGoneError
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.dead_letters.limit_stops import ClickHouseLimitStops
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.destinations import ClickHouseDestinations
 from dyncdc.sinks.state.members import ClickHouseMembers
@@ -368,7 +369,7 @@ class _Daemon:
             members=ClickHouseMembers(context.clickhouse, pipeline),
             sessions=ClickHouseSessions(context.clickhouse, pipeline),
             watermarks=ClickHouseWatermarks(context.clickhouse, pipeline),
-            limit_stops=ClickHouseDeadLetters(context.clickhouse, pipeline),
+            limit_stops=ClickHouseLimitStops(ClickHouseDeadLetters(context.clickhouse, pipeline)),
             schema_evolution=assembly.columns.evolution,
             recovery=ClickHouseRecovery(context.clickhouse, pipeline),
             destinations=ClickHouseDestinations(

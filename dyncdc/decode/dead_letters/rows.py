@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 from typing import Final
 
@@ -10,6 +11,7 @@ import orjson
 
 from dyncdc.model import Block
 from dyncdc.schema.types.cells import compact, trimmed
+from dyncdc.schema.types.encodings import load_cells
 
 DEAD_LETTER_TABLE: Final = "dyncdc_dead_letters"
 
@@ -34,6 +36,24 @@ def dead_letter_id(source: str, shard: str, position: str, table: str) -> str:
     return hashlib.blake2b(where, digest_size=16).hexdigest()
 
 
+def text_of_raw(raw: bytes) -> str:
+    """Return bytes as the column ``raw`` holds them."""
+    return base64.b64encode(raw).decode()
+
+
+def raw_of_text(text: str) -> bytes:
+    """Return the bytes that a value of the column ``raw`` stands for."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:  # someone wrote it by hand
+        return text.encode()
+
+
+def first_error(block: Block) -> str:
+    """Return why the first dead letter of a block is one."""
+    return str(load_cells(block.cells[DEAD_LETTER_COLUMNS.index("error")])[0])
+
+
 class DeadLetterRows:
     """Collects dead letters of one sub-batch into one block."""
 
@@ -55,7 +75,7 @@ class DeadLetterRows:
             self._source,
             self._shard,
             position,
-            base64.b64encode(raw).decode(),
+            text_of_raw(raw),
         )
         self._rows.append(trimmed(map(orjson.dumps, texts)))
 

@@ -19,7 +19,7 @@ from dyncdc.app.context import AppContext
 from dyncdc.config import Config
 from dyncdc.decode.dead_letters.kept_rows import is_kept_row, row_of_raw
 from dyncdc.decode.dead_letters.redacted_records import is_withheld, masked_paths
-from dyncdc.decode.dead_letters.rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
+from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE, first_error
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder, block_of, tables_of
 from dyncdc.decode.envelope import read_change, read_export_line
 from dyncdc.decode.table_plan import TablePlan, compile_table
@@ -165,12 +165,9 @@ class _Replay:
         (decoded,) = decoder.decode(RawChunk(shard, [raw], [position], position, len(raw), 0.0))
         blocks = {block.table: block for block in decoded.blocks}
         if DEAD_LETTER_TABLE in blocks:
-            buried, errors = (
-                decoded.dead_letters[0],
-                blocks[DEAD_LETTER_TABLE].cells[DEAD_LETTER_COLUMNS.index("error")],
-            )
-            column = f" in column {buried.column}" if buried.column else ""
-            raise _CannotReplay(f"{buried.reason}{column}: {orjson.loads(errors)}")
+            (found,) = decoded.dead_letters
+            column = f" in column {found.column}" if found.column else ""
+            raise _CannotReplay(f"{found.reason}{column}: {first_error(blocks[DEAD_LETTER_TABLE])}")
         (table,) = decoded.records
         plan = self._plans.get(table)
         if plan is None:

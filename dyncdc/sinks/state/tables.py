@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE
 from dyncdc.schema.sql.ddl import deduplication, engine
 from dyncdc.schema.sql.quoting import on_cluster
 from dyncdc.sinks.client.durability import FSYNC
 
 CHECKPOINTS: Final = "dyncdc_checkpoints"
 SNAPSHOTS: Final = "dyncdc_snapshots"
-DEAD_LETTERS: Final = "dyncdc_dead_letters"
+DEAD_LETTERS: Final = DEAD_LETTER_TABLE
 GAPS: Final = "dyncdc_gaps"
 REQUESTS: Final = "dyncdc_requests"
 TABLE_SOURCES: Final = "dyncdc_table_sources"

@@ -8,8 +8,9 @@ from dyncdc.model import SourceId, Watermark
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 
-from .rows import MICROSECONDS, append_rows, catch_up, size_of, time_text, until_made_again
-from .tables import DEAD_LETTERS, WATERMARKS
+from .dead_letters.store import ClickHouseDeadLetters
+from .rows import MICROSECONDS, append_rows, catch_up, time_text
+from .tables import WATERMARKS
 
 
 class ClickHouseWatermarks:
@@ -18,9 +19,7 @@ class ClickHouseWatermarks:
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
-        self._dead_letters: frozenset[tuple[str, SourceId]] = frozenset()
-        self._letters_size: tuple[int, int] | None = None
-        """Of the table of dead letters, just before it was read."""
+        self._dead_letters = ClickHouseDeadLetters(clickhouse, pipeline)
 
     async def load(self) -> Sequence[Watermark]:
         """The newest row of every member, the newest of all last."""
@@ -52,21 +51,5 @@ class ClickHouseWatermarks:
         await append_rows(self._clickhouse, WATERMARKS, values, "saving watermarks")
 
     async def open_dead_letters(self) -> Collection[tuple[str, SourceId]]:
-        """Tables and sources with open dead letters; table "" for a record that names none.
-
-        Asked every few seconds: dead letters, closed ones included, are read only where the table has changed since.
-        """
-        with until_made_again():
-            await catch_up(self._clickhouse, DEAD_LETTERS)
-            size = await size_of(self._clickhouse, DEAD_LETTERS)
-            if size is not None and size == self._letters_size:
-                return self._dead_letters
-            rows = await self._clickhouse.fetch(
-                f"SELECT DISTINCT table, source FROM (SELECT id, any(table) AS table, any(source) AS source"
-                f" FROM {DEAD_LETTERS} WHERE pipeline = {quote_text(self._pipeline)}"
-                " GROUP BY id HAVING max(replayed_at) IS NULL)",
-                doing="looking for open dead letters",
-            )
-        self._dead_letters = frozenset((table, SourceId(source)) for table, source in rows)
-        self._letters_size = size
-        return self._dead_letters
+        """Tables and sources with open dead letters; table "" for a record that names none."""
+        return await self._dead_letters.open_sources()

@@ -1,27 +1,22 @@
-"""The dead letters of one pipeline in ClickHouse: found, counted and closed. Append-only.
+"""The dead letters of one pipeline in ClickHouse: counted, found, appended and closed. Append-only.
+
+All that is read of them, and all that is written but by the writer's inserts, is here.
 
 A dead letter is open while no row of its id has a ``replayed_at``. Closing one appends a copy of it that has.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-import orjson
-
-from dyncdc.errors import FatalError
-from dyncdc.model import Position, ShardId, SourceId
-from dyncdc.pipeline.writing.dead_letter_limits import Limit, LimitStop
+from dyncdc.decode.dead_letters.rows import raw_of_text, text_of_raw
+from dyncdc.model import SourceId
 from dyncdc.schema.sql.quoting import quote_text
-from dyncdc.schema.types.reject_reasons import LIMIT_REACHED
 from dyncdc.sinks.client.client import ClickHouse, Row
 from dyncdc.sinks.client.query_settings import WAIT_FOR_DELETES
-from dyncdc.sinks.state.rows import append_rows, size_of, until_made_again
+from dyncdc.sinks.state.rows import MICROSECONDS, append_rows, catch_up, size_of, until_made_again
 from dyncdc.sinks.state.tables import DEAD_LETTERS
 
 DROPPED: Final = "dropped: "
@@ -30,6 +25,8 @@ DROPPED: Final = "dropped: "
 IDS_PER_STATEMENT: Final = 1_000
 _COPIED: Final = "id, pipeline, `table`, reason, `column`, {error}, source, shard, position, raw, received_at"
 _TIME: Final = "toUnixTimestamp64Micro"
+_OPEN: Final = "HAVING max(replayed_at) IS NULL"
+"""What is open, of rows by id."""
 _FIELDS: Final = (
     "id, any(`table`), any(reason), any(`column`), argMax(error, ifNull(replayed_at, toDateTime64(0, 6))), any(source),"
     f" any(shard), any(position), {_TIME}(min(received_at)), {_TIME}(max(replayed_at))"
@@ -61,10 +58,12 @@ class StoredDeadLetter:
         return "dropped" if self.error.startswith(DROPPED) else "replayed"
 
 
-class _LimitStopRaw(msgspec.Struct):
-    limit: Limit
-    value: float
-    refused: bool
+@dataclass(slots=True)
+class _Answer:
+    """Rows of a query, and the size of the table just before it was read."""
+
+    rows: Sequence[Row]
+    size: tuple[int, int] | None = None
 
 
 class ClickHouseDeadLetters:
@@ -73,37 +72,50 @@ class ClickHouseDeadLetters:
     def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
         self._clickhouse = clickhouse
         self._pipeline = pipeline
-        self._counted: list[tuple[str, str, str, int, float]] = []
-        self._counted_size: tuple[int, int] | None = None
-        """Of the table, just before it was counted."""
+        self._counted = _Answer([])
+        self._sources = _Answer([])
 
-    async def count_open(self, *, source: str | None = None, table: str | None = None) -> int:
-        """How many dead letters are open. With ``source``, of one stream or snapshot: a snapshot is whole only at 0."""
+    async def count_open(
+        self, *, source: str | None = None, table: str | None = None, all_replicas: bool = False
+    ) -> int:
+        """How many dead letters are open. With ``source``, of one stream or snapshot: a snapshot is whole only at 0.
+
+        ``all_replicas``: with what any replica has acknowledged, for what is decided by it.
+        """
+        opened = self._opened("id", source=source, table=table)
         with until_made_again():
-            rows = await self._clickhouse.fetch(
-                f"SELECT count() FROM (SELECT id FROM {DEAD_LETTERS} WHERE {self._where(source=source, table=table)}"
-                " GROUP BY id HAVING max(replayed_at) IS NULL)",
-                doing="counting dead letters",
-            )
+            if all_replicas:
+                await catch_up(self._clickhouse, DEAD_LETTERS)
+            rows = await self._clickhouse.fetch(f"SELECT count() FROM ({opened})", doing="counting dead letters")
         return int(rows[0][0])
+
+    async def open_sources(self) -> Collection[tuple[str, SourceId]]:
+        """Tables and sources with open dead letters; table "" for a record that names none.
+
+        Asked every few seconds: dead letters, closed ones included, are read only where the table has changed since.
+        """
+        opened = self._opened("id, any(`table`) AS t, any(source) AS s")
+        with until_made_again():
+            await catch_up(self._clickhouse, DEAD_LETTERS)
+            rows = await self._read_changed(
+                self._sources, f"SELECT DISTINCT t, s FROM ({opened})", "looking for open dead letters"
+            )
+        return frozenset((table, SourceId(source)) for table, source in rows)
 
     async def count_by_reason(self) -> list[tuple[str, str, str, int, float]]:
         """Open dead letters by table, reason and column: how many, and when the newest came (seconds); most first.
 
         Read again only where the table has changed since: an open status page asks every few seconds.
         """
-        size = await size_of(self._clickhouse, DEAD_LETTERS)
-        if size is not None and size == self._counted_size:
-            return self._counted
-        rows = await self._clickhouse.fetch(
-            "SELECT t, r, c, count() AS n, max(at) FROM (SELECT id, any(`table`) AS t, any(reason) AS r,"
-            f" any(`column`) AS c, {_TIME}(min(received_at)) AS at FROM {DEAD_LETTERS} WHERE {self._where()}"
-            " GROUP BY id HAVING max(replayed_at) IS NULL) GROUP BY t, r, c ORDER BY n DESC, t, r, c",
-            doing="counting dead letters",
+        opened = self._opened(
+            f"id, any(`table`) AS t, any(reason) AS r, any(`column`) AS c, {_TIME}(min(received_at)) AS at"
         )
-        self._counted = [(table, reason, column, int(n), at / 1_000_000) for table, reason, column, n, at in rows]
-        self._counted_size = size
-        return self._counted
+        rows = await self._read_changed(
+            self._counted,
+            f"SELECT t, r, c, count() AS n, max(at) FROM ({opened}) GROUP BY t, r, c ORDER BY n DESC, t, r, c",
+            "counting dead letters",
+        )
+        return [(table, reason, column, int(n), at / MICROSECONDS) for table, reason, column, n, at in rows]
 
     async def find(
         self,
@@ -122,7 +134,7 @@ class ClickHouseDeadLetters:
         if ids is not None and not ids:
             return []
         where = self._where(table=table, reason=reason, ids=ids, prefix=prefix)
-        having = "HAVING max(replayed_at) IS NULL" if only_open else ""
+        having = _OPEN if only_open else ""
         limited = f"LIMIT {limit}" if limit is not None else ""
         rows = await self._clickhouse.fetch(
             f"SELECT {_FIELDS}{', any(raw)' if with_raw else ''} FROM {DEAD_LETTERS} WHERE {where}"
@@ -132,31 +144,21 @@ class ClickHouseDeadLetters:
         )
         return [_letter(row) for row in rows]
 
-    async def open_limit_stops(self) -> Sequence[LimitStop]:
-        """What earlier sessions have stopped at and no one has closed."""
-        found = await self.find(reason=LIMIT_REACHED, with_raw=True)
-        return [_halt(dead_letter) for dead_letter in found]
-
-    async def save_limit_stop(self, halt: LimitStop) -> None:
-        """Keep what a session has stopped at."""
-        limit = {"limit": halt.limit, "value": halt.value, "refused": halt.refused}
+    async def append(self, dead_letter: StoredDeadLetter, doing: str) -> None:
+        """Append one that is no record's. The server says when it came."""
         row = {
-            "id": halt.id,
+            "id": dead_letter.id,
             "pipeline": self._pipeline,
-            "table": halt.table,
-            "reason": LIMIT_REACHED,
-            "column": halt.column,
-            "error": halt.message,
-            "source": halt.source,
-            "shard": halt.shard,
-            "position": halt.position,
-            "raw": base64.b64encode(orjson.dumps(limit)).decode(),
+            "table": dead_letter.table,
+            "reason": dead_letter.reason,
+            "column": dead_letter.column,
+            "error": dead_letter.error,
+            "source": dead_letter.source,
+            "shard": dead_letter.shard,
+            "position": dead_letter.position,
+            "raw": text_of_raw(dead_letter.raw or b""),
         }
-        await append_rows(self._clickhouse, DEAD_LETTERS, [row], doing="keeping why dyncdc stops")
-
-    async def close_limit_stop(self, halt: LimitStop) -> None:
-        """Mark one as done with."""
-        await self.close([halt.id])
+        await append_rows(self._clickhouse, DEAD_LETTERS, [row], doing)
 
     async def close(self, ids: Sequence[str], *, dropped: bool = False) -> None:
         """Mark dead letters as replayed, or as dropped. Closing one again changes nothing that counts."""
@@ -189,6 +191,19 @@ class ClickHouseDeadLetters:
             )
         return int(rows[0][0])
 
+    async def _read_changed(self, answer: _Answer, sql: str, doing: str) -> Sequence[Row]:
+        """The rows of a query over the whole table, read again only where the table has changed since."""
+        size = await size_of(self._clickhouse, DEAD_LETTERS)
+        if size is None or size != answer.size:
+            answer.rows = await self._clickhouse.fetch(sql, doing=doing)
+            answer.size = size
+        return answer.rows
+
+    def _opened(self, fields: str, *, source: str | None = None, table: str | None = None) -> str:
+        """Select the open dead letters, a row each."""
+        where = self._where(source=source, table=table)
+        return f"SELECT {fields} FROM {DEAD_LETTERS} WHERE {where} GROUP BY id {_OPEN}"
+
     def _where(
         self,
         *,
@@ -214,37 +229,8 @@ class ClickHouseDeadLetters:
 
 def _letter(row: Row) -> StoredDeadLetter:
     id_, table, reason, column, error, source, shard, position, received_at, replayed_at, *rest = row
-    closed = replayed_at / 1_000_000 if replayed_at else None
-    raw = _decoded(rest[0]) if rest else None
+    closed = replayed_at / MICROSECONDS if replayed_at else None
+    raw = raw_of_text(rest[0]) if rest else None
     return StoredDeadLetter(
-        id_, table, reason, column, error, source, shard, position, received_at / 1_000_000, closed, raw
+        id_, table, reason, column, error, source, shard, position, received_at / MICROSECONDS, closed, raw
     )
-
-
-def _halt(dead_letter: StoredDeadLetter) -> LimitStop:
-    try:
-        limit = msgspec.json.decode(dead_letter.raw or b"", type=_LimitStopRaw)
-    except msgspec.MsgspecError:
-        raise FatalError(
-            f"reading dead letter {dead_letter.id}: it says that a limit was reached, and not which",
-            hint=f"it was edited; drop it: `dyncdc dead-letters drop {dead_letter.id}`",
-        ) from None
-    return LimitStop(
-        dead_letter.id,
-        limit.limit,
-        limit.value,
-        dead_letter.error,
-        SourceId(dead_letter.source),
-        ShardId(dead_letter.shard),
-        Position(dead_letter.position),
-        dead_letter.table,
-        dead_letter.column,
-        limit.refused,
-    )
-
-
-def _decoded(raw: str) -> bytes:
-    try:
-        return base64.b64decode(raw, validate=True)
-    except binascii.Error:  # someone wrote it by hand
-        return raw.encode()

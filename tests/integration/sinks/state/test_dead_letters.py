@@ -13,6 +13,7 @@ from dyncdc.model import Position, ShardId, SourceId
 from dyncdc.pipeline.writing.dead_letter_limits import LimitStop
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
+from dyncdc.sinks.state.dead_letters.limit_stops import ClickHouseLimitStops
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.rows import append_rows
 from dyncdc.sinks.state.tables import DEAD_LETTERS, own_statements
@@ -114,21 +115,22 @@ async def test_why_a_session_stopped_is_kept_until_it_is_closed(tables: ClickHou
         "h1", "max_ratio", 0.05, "too many", SourceId("s@1"), ShardId("shard"), Position("9"), "orders", "age"
     )
     refused = replace(halt, id="h2", limit="max_consecutive", value=1000.0, column="", refused=True)
-    await store.save_limit_stop(halt)
-    await store.save_limit_stop(refused)
+    stops = ClickHouseLimitStops(store)
+    await stops.save_limit_stop(halt)
+    await stops.save_limit_stop(refused)
     await write(tables, "7")
-    assert sorted(await store.open_limit_stops(), key=lambda found: found.id) == [halt, refused]
-    assert await ClickHouseDeadLetters(tables, "another").open_limit_stops() == []
-    await store.close_limit_stop(halt)
-    assert await store.open_limit_stops() == [refused]
+    assert sorted(await stops.open_limit_stops(), key=lambda found: found.id) == [halt, refused]
+    assert await ClickHouseLimitStops(ClickHouseDeadLetters(tables, "another")).open_limit_stops() == []
+    await stops.close_limit_stop(halt)
+    assert await stops.open_limit_stops() == [refused]
     await store.close(["h2"], dropped=True)
-    assert await store.open_limit_stops() == [], "dropping it lets the daemon try again"
+    assert await stops.open_limit_stops() == [], "dropping it lets the daemon try again"
 
 
 async def test_a_halt_that_someone_edited_is_refused_with_advice(tables: ClickHouse) -> None:
     await tables.execute(f"INSERT INTO {DEAD_LETTERS} (id, pipeline, reason) VALUES ('h1', 'p', 'limit_reached')")
     with pytest.raises(FatalError, match="dead letter h1") as caught:
-        await ClickHouseDeadLetters(tables, "p").open_limit_stops()
+        await ClickHouseLimitStops(ClickHouseDeadLetters(tables, "p")).open_limit_stops()
     assert "dead-letters drop h1" in caught.value.hint
 
 
