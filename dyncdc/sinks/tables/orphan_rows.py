@@ -53,7 +53,7 @@ class ClickHouseOrphanRows:
 
     async def open_dead_letters(self, snapshot: SourceId) -> int:
         """How many items of a snapshot are dead letters that no one has dealt with."""
-        return await self._dead_letters.count_open(source=snapshot)
+        return await self._dead_letters.count_open(source=snapshot, all_replicas=True)
 
     async def accepted(self, snapshot: SourceId, request: str) -> bool:
         """Whether ``dyncdc snapshot --accept-deletes`` was said of this snapshot, or of its request."""

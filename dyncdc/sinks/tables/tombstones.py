@@ -49,7 +49,8 @@ class ClickHouseTombstones:
 
     async def open_dead_letters(self, table: str) -> int:
         """How many dead letters are open that may be of the table: its own, and those that name no table."""
-        return await self._dead_letters.count_open(table=table) + await self._dead_letters.count_open(table="")
+        own = await self._dead_letters.count_open(table=table, all_replicas=True)
+        return own + await self._dead_letters.count_open(table="", all_replicas=True)
 
     async def cleaned_before(self, table: str) -> int:
         """The version (microseconds) below which the destination has no tombstones any more; 0 for one with all."""
