@@ -12,24 +12,19 @@ a target is missed.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import statistics
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
-from support.processes.harness import ClickHouseHttp, Daemon, wait_until
+from rig import cpu_seconds, open_servers
+from support.data.load import BackgroundWrites
+from support.processes.harness import Daemon, wait_until
 from support.servers.aws import Aws
 from support.servers.place import Place
-
-from dyncdc.emulator.aws import LocalAws
-from dyncdc.emulator.clickhouse import LocalClickHouse
 
 RECOVERY_TARGET_SECONDS = 10.0
 PAUSE_TARGET_SECONDS = 1.0
@@ -45,33 +40,23 @@ METRICS_POLL_SECONDS = 0.1
 FETCHED = "dyncdc_last_fetch_timestamp_seconds"
 
 
-class Load:
+class Load(BackgroundWrites):
     """Some hundred changes a second, as long as it is left on. Numbers rise, so every row tells when it was made."""
 
     def __init__(self, aws: Aws, table: str) -> None:
+        super().__init__(BATCH_PAUSE_SECONDS)
         self._aws = aws
         self._table = table
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._began = time.monotonic()
         self.number = 0
         self.changes_per_second = 0.0
 
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        began = time.monotonic()
-        while not self._stop.is_set():
-            numbers = range(self.number + 1, self.number + BATCH_ITEMS + 1)
-            self._aws.put_all(self._table, [_item(number) for number in numbers])
-            self.number = numbers[-1]
-            self.changes_per_second = self.number / (time.monotonic() - began)
-            time.sleep(BATCH_PAUSE_SECONDS)
+    def _turn(self) -> int:
+        numbers = range(self.number + 1, self.number + BATCH_ITEMS + 1)
+        self._aws.put_all(self._table, [_item(number) for number in numbers])
+        self.number = numbers[-1]
+        self.changes_per_second = self.number / (time.monotonic() - self._began)
+        return BATCH_ITEMS
 
 
 def _item(number: int) -> dict[str, Any]:
@@ -104,22 +89,7 @@ def main() -> int:
 def _rig() -> Iterator[tuple[Place, Daemon, Load]]:
     """A daemon that has caught up with a running load."""
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dyncdc-bench-")))
-        runner = stack.enter_context(asyncio.Runner())
-        local_aws, server = LocalAws(), LocalClickHouse(directory / "clickhouse")
-        stack.callback(lambda: runner.run(local_aws.stop()))
-        stack.callback(server.kill)
-        runner.run(local_aws.start())
-        runner.run(server.start())
-        os.environ |= {
-            "AWS_ENDPOINT_URL": local_aws.endpoint_url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-        }
-        aws = Aws(local_aws.endpoint_url, local=True)
-        stack.callback(aws.close)
-        place = Place(STREAM, directory, aws, server)
-        ClickHouseHttp(server.http_port).run(f"CREATE DATABASE {STREAM}")
+        place, *_ = stack.enter_context(open_servers(STREAM))
         table = place.make_table("items", {"id": "S"}, place.make_stream(2))
         columns = [
             {"attribute": "id", "type": "String"},
@@ -136,7 +106,7 @@ def _rig() -> Iterator[tuple[Place, Daemon, Load]]:
         )
         daemon = place.daemon(config)
         stack.callback(daemon.kill)
-        load = stack.enter_context(Load(aws, table))
+        load = stack.enter_context(Load(place.aws, table))
         daemon.start().wait_ready()
         _await_caught_up(place, load)
         yield place, daemon, load
@@ -162,14 +132,8 @@ def _recovery(place: Place, daemon: Daemon, load: Load) -> float:
     daemon.start()
     wait_until(lambda: _newest(place) > killed_at, 60, "a new row", pause_seconds=POLL_SECONDS)
     seconds = time.monotonic() - started
-    print(f"  SIGKILL and restart: first new row after {seconds:.2f} s, {_cpu_seconds(daemon.pid):.2f} s of CPU")
+    print(f"  SIGKILL and restart: first new row after {seconds:.2f} s, {cpu_seconds(daemon.pid):.2f} s of CPU")
     return seconds
-
-
-def _cpu_seconds(pid: int) -> float:
-    """CPU time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _pause(place: Place, daemon: Daemon, number: int) -> float:

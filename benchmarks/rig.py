@@ -236,8 +236,8 @@ def measured(rig: Rig, pid: int, table: str, stream: str) -> Usage:
 
 
 @contextmanager
-def open_rig() -> Iterator[Rig]:
-    """Start the servers; stop them, and remove what they wrote, at the end."""
+def open_servers(database: str) -> Iterator[tuple[Place, asyncio.Runner, LocalAws]]:
+    """Start the servers, with a database; stop them, and remove what they wrote, at the end."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dyncdc-bench-")))
         runner = stack.enter_context(asyncio.Runner())
@@ -253,5 +253,12 @@ def open_rig() -> Iterator[Rig]:
         }
         aws = Aws(local_aws.endpoint_url, local=True)
         stack.callback(aws.close)
-        ClickHouseHttp(server.http_port).run(f"CREATE DATABASE {DATABASE}")
-        yield Rig(Place(DATABASE, directory, aws, server), runner, local_aws)
+        ClickHouseHttp(server.http_port).run(f"CREATE DATABASE {database}")
+        yield Place(database, directory, aws, server), runner, local_aws
+
+
+@contextmanager
+def open_rig() -> Iterator[Rig]:
+    """A rig on servers of its own."""
+    with open_servers(DATABASE) as (place, runner, local_aws):
+        yield Rig(place, runner, local_aws)

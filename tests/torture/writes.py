@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
-from support.data.load import COLUMNS, make_account, make_item, make_key
+from support.data.load import COLUMNS, Load, make_account, make_item, make_key
 from support.servers.aws import Aws, Item
 
 from .plan import Plan
@@ -111,41 +110,29 @@ def make_session(rng: random.Random, key: Item) -> Item:
     return {**item, TTL_ATTRIBUTE: {"N": str(expires)}} if rng.random() < 0.7 else item
 
 
-class Writes:
-    """The load: ``with`` starts and stops it. ``pause`` is held while no one may write."""
+class Writes(Load):
+    """The load of one history: three tables, odd items, and bursts where the plan has ties."""
+
+    TABLES: ClassVar = {"items": 6, "accounts": 2, "sessions": 2}
+    ACCOUNTS: ClassVar = ACCOUNTS
 
     def __init__(self, aws: Aws, plan: Plan, names: dict[str, str]) -> None:
-        self._aws = aws
+        ordered = [names[table] for table in self.TABLES]
+        super().__init__(aws, *ordered, seed=f"writes {plan.seed}", keys=plan.keys, pause_seconds=PAUSE_SECONDS)
         self._plan = plan
-        self._names = names
-        self._rng = random.Random(f"writes {plan.seed}")
-        self._stop = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="writes", daemon=True)
         self._together = ThreadPoolExecutor(4, thread_name_prefix="burst")
-        self.pause = threading.Lock()
-        self.changes = 0
-
-    def __enter__(self) -> Writes:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def stop(self) -> None:
         """Stop writing. Raises what made a write fail."""
-        self._stop.set()
-        self._thread.join(30)
-        self._together.shutdown()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        try:
+            super().stop()
+        finally:
+            self._together.shutdown()
 
     def preload(self) -> None:
         """Write what is there before the daemon first starts."""
         rng = self._rng
-        items = {str(key): make_item(rng, key) for key in (make_key(rng, self._plan.keys) for _ in range(600))}
+        items = {str(key): make_item(rng, key) for key in (make_key(rng, self._keys) for _ in range(600))}
         self._put_all("items", list(items.values())[: self._plan.preloaded])
         if self._plan.preloaded:
             self._put_all("accounts", [make_account(rng, number) for number in range(0, ACCOUNTS, 2)])
@@ -154,53 +141,20 @@ class Writes:
         else:  # inference wants to see something
             self._put("accounts", make_account(rng, 0))
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                with self.pause:
-                    self.changes += self._turn()
-                time.sleep(PAUSE_SECONDS)
-        except BaseException as error:
-            self._failure = error
-
-    def _turn(self) -> int:
-        rng = self._rng
-        table = rng.choices(("items", "accounts", "sessions"), (6, 2, 2))[0]
-        key, make = self._shape(table)
-        turn = rng.random()
-        if turn < 0.35:
-            self._put(table, make())
-            return 1
-        if turn < 0.5 and table == "items":
-            self._update(key)
-            return 1
-        if turn < 0.65:
-            self._delete(table, key)
-            return 1
-        if turn < 0.78:
-            self._delete(table, key)
-            self._put(table, make())
-            return 2
+    def _write_several(self, table: str, key: Item, make: Callable[[], Item], turn: float) -> int:
         if turn < 0.9 and self._plan.ties:
             return self._burst(table, key, make)
-        keys = {str(one): item for one, item in (self._fresh(table) for _ in range(12))}
-        self._put_all(table, list(keys.values()))
-        return len(keys)
+        return super()._write_several(table, key, make, turn)
 
     def _shape(self, table: str) -> tuple[Item, Callable[[], Item]]:
         rng = self._rng
-        if table == "items":
-            key = make_key(rng, self._plan.keys)
-            return key, lambda: odd_item(rng, key) if rng.random() < 0.25 else make_item(rng, key)
-        if table == "accounts":
-            number = rng.randrange(ACCOUNTS)
-            return {"id": {"S": f"account-{number}"}}, lambda: make_account(rng, number)
-        key = session_key(rng)
-        return key, lambda: make_session(rng, key)
-
-    def _fresh(self, table: str) -> tuple[Item, Item]:
-        key, make = self._shape(table)
-        return key, make()
+        if table == "sessions":
+            token = session_key(rng)
+            return token, lambda: make_session(rng, token)
+        key, make = super()._shape(table)
+        if table != "items":
+            return key, make
+        return key, lambda: odd_item(rng, key) if rng.random() < 0.25 else make()
 
     def _burst(self, table: str, key: Item, make: Callable[[], Item]) -> int:
         """Change one key a few times at once; no one but DynamoDB knows in which order."""
@@ -215,30 +169,6 @@ class Writes:
             job.result()
         return len(jobs)
 
-    def _put(self, table: str, item: Item) -> None:
-        self._aws.put(self._names[table], item)
-        self._keep_apart()
-
-    def _put_all(self, table: str, items: list[Item]) -> None:
-        self._aws.put_all(self._names[table], items)
-        self._keep_apart()
-
-    def _delete(self, table: str, key: Item) -> None:
-        self._aws.dynamodb.delete_item(TableName=self._names[table], Key=key)
-        self._keep_apart()
-
-    def _update(self, key: Item) -> None:
-        self._aws.dynamodb.update_item(
-            TableName=self._names["items"],
-            Key=key,
-            UpdateExpression="SET age = :age, first_name = :name REMOVE price",
-            ExpressionAttributeValues={
-                ":age": {"N": str(self._rng.randrange(400))},
-                ":name": {"S": f"u{self._rng.random()}"},
-            },
-        )
-        self._keep_apart()
-
-    def _keep_apart(self) -> None:
+    def _written(self) -> None:
         if not self._plan.ties:
             time.sleep(APART_SECONDS)

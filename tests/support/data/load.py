@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
 
 from support.servers.aws import Aws, Item
 
@@ -73,22 +74,18 @@ def make_account(rng: random.Random, number: int) -> Item:
     }
 
 
-class Load:
-    """Writes to two tables from a thread. ``with`` starts and stops it; a failed write fails the test."""
+class BackgroundWrites(ABC):
+    """Writes from a thread while no one holds ``pause``. ``with`` starts and stops it; a failed write fails a test."""
 
-    def __init__(self, aws: Aws, items: str, accounts: str, *, seed: int, keys: int, pause_seconds: float) -> None:
-        self._aws = aws
-        self._items = items
-        self._accounts = accounts
-        self._rng = random.Random(seed)
-        self._keys = keys
+    def __init__(self, pause_seconds: float) -> None:
         self._pause_seconds = pause_seconds
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self.pause = threading.Lock()
         self.changes = 0
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -98,48 +95,101 @@ class Load:
     def stop(self) -> None:
         """Stop writing. Raises what made a write fail."""
         self._stop.set()
-        self._thread.join(20)
+        self._thread.join(30)
         if self._failure is not None:
-            raise self._failure
+            failure, self._failure = self._failure, None
+            raise failure
 
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                self.changes += self._write()
+                with self.pause:
+                    self.changes += self._turn()
                 time.sleep(self._pause_seconds)
         except BaseException as error:
             self._failure = error
 
-    def _write(self) -> int:
-        """One turn: a write or a few; return how many."""
-        rng, dynamodb = self._rng, self._aws.dynamodb
-        key = make_key(rng, self._keys)
+    @abstractmethod
+    def _turn(self) -> int:
+        """A write or a few; return how many."""
+
+
+class Load(BackgroundWrites):
+    """Writes ``make_item`` and ``make_account`` to two tables. ``names``: of ``TABLES``, in their order."""
+
+    TABLES: ClassVar[Mapping[str, int]] = {"items": 9, "accounts": 1}
+    """How often each is written to."""
+    ACCOUNTS: ClassVar = 60
+
+    def __init__(self, aws: Aws, *names: str, seed: int | str, keys: int, pause_seconds: float) -> None:
+        super().__init__(pause_seconds)
+        self._aws = aws
+        self._names = dict(zip(self.TABLES, names, strict=True))
+        self._rng = random.Random(seed)
+        self._keys = keys
+
+    def _turn(self) -> int:
+        rng = self._rng
+        table = rng.choices(list(self.TABLES), list(self.TABLES.values()))[0]
+        key, make = self._shape(table)
         turn = rng.random()
         if turn < 0.35:
-            dynamodb.put_item(TableName=self._items, Item=make_item(rng, key))
+            self._put(table, make())
             return 1
-        if turn < 0.5:
-            dynamodb.update_item(
-                TableName=self._items,
-                Key=key,
-                UpdateExpression="SET age = :age, first_name = :name REMOVE price",
-                ExpressionAttributeValues={":age": {"N": str(rng.randrange(400))}, ":name": {"S": f"u{rng.random()}"}},
-            )
+        if turn < 0.5 and table == "items":
+            self._update(key)
             return 1
         if turn < 0.65:
-            dynamodb.delete_item(TableName=self._items, Key=key)
+            self._delete(table, key)
             return 1
-        if turn < 0.75:
-            dynamodb.delete_item(TableName=self._items, Key=key)
-            dynamodb.put_item(TableName=self._items, Item=make_item(rng, key))
+        if turn < 0.78:
+            self._delete(table, key)
+            self._put(table, make())
             return 2
-        if turn < 0.9:
-            keys = {str(one): one for one in (make_key(rng, self._keys) for _ in range(12))}
-            self._aws.put_all(self._items, [make_item(rng, one) for one in keys.values()])
-            return len(keys)
-        account = make_account(rng, rng.randrange(60))
-        if turn < 0.97:
-            dynamodb.put_item(TableName=self._accounts, Item=account)
-        else:
-            dynamodb.delete_item(TableName=self._accounts, Key={"id": account["id"]})
-        return 1
+        return self._write_several(table, key, make, turn)
+
+    def _write_several(self, table: str, key: Item, make: Callable[[], Item], turn: float) -> int:
+        """The turns above 0.78."""
+        keys = {str(one): item for one, item in (self._fresh(table) for _ in range(12))}
+        self._put_all(table, list(keys.values()))
+        return len(keys)
+
+    def _shape(self, table: str) -> tuple[Item, Callable[[], Item]]:
+        """A key of the table, and what makes its item."""
+        rng = self._rng
+        if table == "items":
+            key = make_key(rng, self._keys)
+            return key, lambda: make_item(rng, key)
+        number = rng.randrange(self.ACCOUNTS)
+        return {"id": {"S": f"account-{number}"}}, lambda: make_account(rng, number)
+
+    def _fresh(self, table: str) -> tuple[Item, Item]:
+        key, make = self._shape(table)
+        return key, make()
+
+    def _put(self, table: str, item: Item) -> None:
+        self._aws.put(self._names[table], item)
+        self._written()
+
+    def _put_all(self, table: str, items: list[Item]) -> None:
+        self._aws.put_all(self._names[table], items)
+        self._written()
+
+    def _delete(self, table: str, key: Item) -> None:
+        self._aws.dynamodb.delete_item(TableName=self._names[table], Key=key)
+        self._written()
+
+    def _update(self, key: Item) -> None:
+        self._aws.dynamodb.update_item(
+            TableName=self._names["items"],
+            Key=key,
+            UpdateExpression="SET age = :age, first_name = :name REMOVE price",
+            ExpressionAttributeValues={
+                ":age": {"N": str(self._rng.randrange(400))},
+                ":name": {"S": f"u{self._rng.random()}"},
+            },
+        )
+        self._written()
+
+    def _written(self) -> None:
+        """After each call."""
