@@ -163,10 +163,6 @@ class Checkpointer:
         """The greatest epoch that the store held for a source at the start, 0 when it held none."""
         return self._epochs.get(source, 0)
 
-    def known_sources(self) -> Collection[SourceId]:
-        """Sources that had a checkpoint at the start."""
-        return self._loaded.keys()
-
     def on_saved(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after every save that wrote something: shards may have been persisted as finished."""
         self._on_saved.append(callback)

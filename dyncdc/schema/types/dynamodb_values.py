@@ -180,11 +180,6 @@ def canonical_item(item: Mapping[str, object]) -> Item:
     return {name: canonical(value) for name, value in item.items()}
 
 
-def same_value(one: object, other: object) -> bool:
-    """Whether two typed values are equal, whatever the order of sets and the notation of numbers."""
-    return canonical(one) == canonical(other)
-
-
 def spill_text(item: Mapping[str, object]) -> str:
     """Return the spill's JSON text: canonical values by attribute name, names sorted, ``''`` for nothing."""
     return orjson.dumps(item, option=orjson.OPT_SORT_KEYS).decode() if item else ""

@@ -19,8 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from asynch.errors import NetworkError
@@ -81,7 +80,6 @@ class ProtocolConnection(AsynchConnection):
 
     _writer: Any = None
     reader: Any
-    is_query_executing: bool
     secure_socket: bool
 
     def __init__(
@@ -134,11 +132,6 @@ class ProtocolConnection(AsynchConnection):
         packet = await super().receive_packet()
         return packet if isinstance(packet, bool) or packet.type == ServerPacket.DATA else True
 
-    async def begin(self, sql: str, settings: dict[str, object]) -> AsyncGenerator[list[tuple[Any, ...]], None]:
-        """Start a query and return its rows to come, block by block. Close it, or ``drop``, if it is left early."""
-        result: Any = await self.execute_iter(sql, settings=settings)
-        return _blocks(result.packet_generator)
-
     async def disconnect(self) -> None:
         """Drop the connection at once, whatever is under way."""
         self.drop()
@@ -150,10 +143,3 @@ class ProtocolConnection(AsynchConnection):
         self.connected = False
         if writer is not None and writer.writer is not None:
             writer.writer.transport.abort()
-
-
-async def _blocks(packets: Any) -> AsyncGenerator[list[tuple[Any, ...]], None]:
-    async with aclosing(packets):
-        async for packet in packets:
-            if packet.block is not None and packet.block.num_rows:
-                yield list(packet.block.get_rows())

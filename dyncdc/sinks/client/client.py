@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
 
@@ -26,9 +26,6 @@ CLIENT_NAME = "dyncdc"
 
 _FAILURES = (ClickHouseException, OSError, EOFError, RuntimeError, ValueError, IndexError, struct.error)
 """asynch also lets through what parsing a cut answer raises; uvloop raises RuntimeError on a closed socket."""
-
-STREAM_BLOCK_ROWS = 8192
-"""Rows of a streamed result in memory at a time, wide rows apart."""
 
 
 class ClickHouse:
@@ -96,31 +93,6 @@ class ClickHouse:
     async def fetch(self, sql: str, *, settings: Settings | None = None, doing: str = "") -> list[Row]:
         """Run a query and return all of its rows."""
         return await self._run(sql, settings, doing, ())
-
-    async def fetch_iter(
-        self, sql: str, *, settings: Settings | None = None, doing: str = "", block_rows: int = STREAM_BLOCK_ROWS
-    ) -> AsyncGenerator[list[Row], None]:
-        """Yield a query's rows in lists of at most ``block_rows``, never more than one list in memory.
-
-        Holds a connection until its end: leave it early only by ``contextlib.aclosing``. ``timeout_seconds`` bounds the
-        wait for each list.
-        """
-        doing = doing or "querying ClickHouse"
-        limits = {"max_block_size": block_rows, **(settings or {})}
-        async with self._borrow() as connection:
-            try:
-                async with self._bounded(doing, ()):
-                    blocks = await connection.begin(sql, self._settings(sql, limits))
-                async with aclosing(blocks):
-                    while True:
-                        async with self._bounded(doing, ()):
-                            rows = await anext(blocks, None)
-                        if rows is None:
-                            return
-                        yield rows
-            finally:
-                if connection.is_query_executing:  # left early: the rest of the answer is still on its way
-                    connection.drop()
 
     async def close(self) -> None:
         """Drop all idle connections; one in use goes when its call ends. Idempotent."""

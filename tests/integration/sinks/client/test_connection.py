@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,28 +64,6 @@ async def test_large_answers_survive_compression(clickhouse: ClickHouse, compres
     assert rows[-1] == (199_999, "199999")
     assert len(rows) == 200_000
     await client.close()
-
-
-async def test_a_streamed_answer_never_has_more_than_one_block_in_memory(clickhouse: ClickHouse) -> None:
-    sizes = [len(rows) async for rows in clickhouse.fetch_iter("SELECT number FROM numbers(50000)", block_rows=1000)]
-    assert sum(sizes) == 50_000
-    assert max(sizes) <= 1000
-
-
-async def test_leaving_a_streamed_answer_early_harms_no_later_query(clickhouse: ClickHouse) -> None:
-    for _ in range(6):  # more often than there are connections
-        async with aclosing(clickhouse.fetch_iter("SELECT number FROM numbers(10000000)")) as blocks:
-            async for rows in blocks:
-                assert rows[0] == (0,)
-                break
-    assert await clickhouse.fetch("SELECT 2") == [(2,)]
-
-
-async def test_an_error_in_a_streamed_answer_is_raised(clickhouse: ClickHouse) -> None:
-    with pytest.raises(UnknownCodeError, match="395"):
-        async for _ in clickhouse.fetch_iter("SELECT throwIf(number = 300000) FROM numbers(1000000)"):
-            pass
-    assert await clickhouse.fetch("SELECT 2") == [(2,)]
 
 
 async def test_many_tasks_share_few_connections(clickhouse: ClickHouse) -> None:

@@ -176,7 +176,6 @@ async def rows_of_a_table(clickhouse: ClickHouse) -> list[object]:
     await clickhouse.execute(statement, settings={"insert_deduplication_token": "1"})
     query = f"SELECT {names} FROM orders ORDER BY pk"
     found: list[object] = [await clickhouse.fetch(query)]
-    found.append([row async for rows in clickhouse.fetch_iter(query) for row in rows])
     tombstones = ClickHouseTombstones(clickhouse, "p", {"src": CleanedTable(SPEC, "uuid")})
     await tombstones.promise("src", 10)
     found.append((await tombstones.cleaned_before("src"), await tombstones.clean("src", 10)))
@@ -201,8 +200,6 @@ async def test_totals_and_extremes_are_no_rows_of_an_answer(clickhouse: ClickHou
     rows = [(0, 3), (1, 3), (2, 3)]
     for settings in ({}, {"extremes": 1}):
         assert await clickhouse.fetch(query, settings=settings) == rows
-        streamed = clickhouse.fetch_iter(query, settings=settings)
-        assert [row async for block in streamed for row in block] == rows
     assert await clickhouse.fetch("SELECT 5", settings={"extremes": 1}) == [(5,)]
 
 
