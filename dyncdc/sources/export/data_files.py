@@ -13,13 +13,13 @@ from typing import Any
 from dyncdc.errors import CorruptSnapshotError, FatalError, RetryableError
 from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.sources.aws_errors import Verdict, aws_call
+from dyncdc.sources.snapshot_source import SnapshotSource, snapshot_chunk
 
 from .gzip_lines import GzipLines
 from .manifest import DataFile
 
 PIECE_BYTES = 64 * 1024
 PAGE_FILES = 1000
-PAUSE_SECONDS = 0.0
 LINE_NUMBER_MAX_DIGITS = 19
 
 LINE_OVERHEAD_BYTES = 128
@@ -63,50 +63,20 @@ class _Download:
             body.close()
 
 
-class ExportSource:
+class ExportSource(SnapshotSource):
     """The data files of one export. ``label`` is the table's name."""
 
     def __init__(self, s3: Any, source: SourceId, label: str, bucket: str, files: Sequence[DataFile]) -> None:
+        super().__init__(source, label)
         self._s3 = s3
-        self._id = source
-        self._label = label
         self._bucket = bucket
         self._files = {ShardId(file.key): file for file in files}
         self._downloads: dict[ShardId, _Download] = {}
 
     @property
-    def id(self) -> SourceId:
-        """What its checkpoints are filed under."""
-        return self._id
-
-    @property
-    def label(self) -> str:
-        """The table's name."""
-        return self._label
-
-    @property
     def item_count(self) -> int:
         """Items in all files together."""
         return sum(file.item_count for file in self._files.values())
-
-    @property
-    def retention_seconds(self) -> float | None:
-        """Files do not expire while we read."""
-        return None
-
-    @property
-    def server_time(self) -> float:
-        """Not known, and not needed: no position in a file grows old."""
-        return 0.0
-
-    @property
-    def pause_seconds(self) -> float:
-        """No pause: S3 sets no limit that we could reach."""
-        return PAUSE_SECONDS
-
-    def start_position(self, shard: Shard) -> Position:
-        """The first line."""
-        return HORIZON
 
     async def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
         """Yield the files that the manifest names, each once."""
@@ -199,16 +169,8 @@ class ExportSource:
         download.returned += len(records)
         download.ready, download.ready_bytes = [], 0
         positions = [Position(str(number)) for number in range(first, first + len(records))]
-        return RawChunk(
-            shard=shard,
-            records=records,
-            positions=positions,
-            end=Position(str(download.returned)),
-            nbytes=nbytes,
-            read_until=0.0,
-            behind_seconds=0.0 if download.verified else 1.0,
-            closed=download.verified,
-        )
+        end = Position(str(download.returned))
+        return snapshot_chunk(shard, records, positions, end, nbytes=nbytes, closed=download.verified)
 
     def _name(self, file: DataFile) -> str:
         return f"s3://{self._bucket}/{file.key}"

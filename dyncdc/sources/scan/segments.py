@@ -18,6 +18,7 @@ from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.sources.aws_errors import ThrottledError, Verdict, aws_call
 from dyncdc.sources.dynamodb import TABLE_UNKNOWN
 from dyncdc.sources.item_json import key_json, raw_items_of, sdk_key
+from dyncdc.sources.snapshot_source import SnapshotSource, snapshot_chunk
 
 from .page_index import PageIndex
 from .read_capacity import PageSize, ReadCapacity, units_of
@@ -94,46 +95,16 @@ def segment_ids(segments: int) -> list[ShardId]:
     return [ShardId(f"segment-{number}") for number in range(segments)]
 
 
-class ScanSource:
+class ScanSource(SnapshotSource):
     """The segments of one scan. ``label`` is the table's name; ``segments`` must be what the scan was begun with."""
 
     def __init__(self, dynamodb: Any, source: SourceId, label: str, segments: int, capacity: ReadCapacity) -> None:
+        super().__init__(source, label)
         self._dynamodb = dynamodb
-        self._id = source
-        self._label = label
         self._segments = {segment: number for number, segment in enumerate(segment_ids(segments))}
         self._capacity = capacity
         self._sizes: dict[ShardId, PageSize] = {}
         self._pages = PageIndex()
-
-    @property
-    def id(self) -> SourceId:
-        """What its checkpoints are filed under."""
-        return self._id
-
-    @property
-    def label(self) -> str:
-        """The table's name."""
-        return self._label
-
-    @property
-    def retention_seconds(self) -> float | None:
-        """Items do not expire while we read."""
-        return None
-
-    @property
-    def server_time(self) -> float:
-        """Not known, and not needed: no key grows old."""
-        return 0.0
-
-    @property
-    def pause_seconds(self) -> float:
-        """No pause: the budget sets the pace."""
-        return 0.0
-
-    def start_position(self, shard: Shard) -> Position:
-        """The first page."""
-        return HORIZON
 
     async def list_shards(self) -> AsyncIterator[Sequence[Shard]]:
         """Yield the segments, all at once."""
@@ -228,13 +199,4 @@ def _position(record: bytes) -> Position:
 def _chunk(shard: Shard, end: Position, records: Sequence[bytes], *, closed: bool = False) -> RawChunk:
     positions = [_position(record) for record in records]
     nbytes = sum(map(len, records)) + len(records) * LINE_OVERHEAD_BYTES
-    return RawChunk(
-        shard=shard,
-        records=records,
-        positions=positions,
-        end=end,
-        nbytes=nbytes,
-        read_until=0.0,
-        behind_seconds=0.0 if closed else 1.0,
-        closed=closed,
-    )
+    return snapshot_chunk(shard, records, positions, end, nbytes=nbytes, closed=closed)
