@@ -40,14 +40,14 @@ LOOKS = (
 PLACEHOLDERS = {TABLE: "${table_arn}", STREAM: "${stream_arn}", "the-bucket/the-prefix": "the-bucket/${prefix}"}
 
 
-def statements(snapshot: dict[str, object], *, fan_out: bool = False, infer: bool = False) -> list[Statement]:
+def statements(snapshot: dict[str, object], *, infer: bool = False) -> list[Statement]:
     """What a configuration of one table needs."""
     columns = {} if infer else {"columns": [{"attribute": "id", "type": "String"}]}
     config = Config.model_validate(
         {
             "pipeline": "p",
             "clickhouse": {"url": "clickhouse://u@h/d"},
-            "kinesis": {"stream": "s", "fan_out": fan_out},
+            "kinesis": {"stream": "s"},
             "tables": [{"dynamodb": "table", "snapshot": snapshot, **columns}],
         }
     )
@@ -65,7 +65,6 @@ def policies() -> dict[str, str]:
 
     named = {
         "stream": always,
-        "fan-out": beyond(statements({"method": "none"}, fan_out=True)),
         "export": beyond(statements(export)),
         "scan": beyond(statements({"method": "scan"})),
         "sample": beyond(statements({"method": "none"}, infer=True)),

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dyncdc.config import Config
-from dyncdc.config.unsupported import unsupported_values, wholly_unsupported
 from dyncdc.config.validation_errors import model_in
 from dyncdc.telemetry.metrics import Metrics
 
@@ -65,8 +64,6 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
     plain, inner = [], []
     for name, field in model.model_fields.items():
         path = f"{prefix}.{field.alias or name}".lstrip(".")
-        if wholly_unsupported(path):
-            continue
         section = model_in(field.annotation)
         if section is None or field.description:
             plain.append((path, field))
@@ -77,7 +74,7 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         if prefix:
             yield " ".join((model.__doc__ or "").split()) + "\n\n"
         yield "| key | default | meaning |\n|---|---|---|\n"
-        yield from (f"| `{path}` | {_default(field)} | {_meaning(path, field)} |\n" for path, field in plain)
+        yield from (f"| `{path}` | {_default(field)} | {_meaning(field)} |\n" for path, field in plain)
     for path, section in inner:
         yield from _sections(section, path)
 
@@ -100,10 +97,8 @@ def _default(field: FieldInfo) -> str:
     return f"`{field.default}`"
 
 
-def _meaning(path: str, field: FieldInfo) -> str:
-    refused = unsupported_values(path)
-    note = f" (not in this version: {refused})" if refused else ""
-    return (field.description or "").replace("|", "\\|") + note
+def _meaning(field: FieldInfo) -> str:
+    return (field.description or "").replace("|", "\\|")
 
 
 PAGES: Mapping[str, Callable[[], str]] = {

@@ -14,7 +14,6 @@ from dyncdc.errors import ConfigError
 
 from .config import Config
 from .environment import overlay_environment
-from .unsupported import find_unsupported
 from .validation_errors import first_mistake
 
 MASK_KEY_BYTES = 16
@@ -45,8 +44,6 @@ def parse_config(text: str, environ: Mapping[str, str], *, name: str = DEFAULT_F
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"reading {name}: not TOML: {error}") from None
     variables = overlay_environment(document, environ)
-    for key, value in find_unsupported(document):
-        raise ConfigError(f"reading {variables.get(key, name)}: {key}{value} is not available in this version")
     try:
         config = Config.model_validate(document)
     except ValidationError as error:

@@ -7,19 +7,13 @@ from typing import Any
 import orjson
 
 from .config import Config
-from .unsupported import wholly_unsupported
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def config_schema() -> dict[str, Any]:
-    """Return the schema. Keys that this version does not have are left out; what holds between keys is not in it."""
+    """Return the schema. What holds between keys is not in it."""
     schema = Config.model_json_schema(by_alias=True)
-    for section, field in Config.model_fields.items():
-        name = getattr(field.annotation, "__name__", "")
-        properties = schema["$defs"].get(name, {}).get("properties", {})
-        for key in [key for key in properties if wholly_unsupported(f"{section}.{key}")]:
-            del properties[key]
     pipeline = schema["properties"]["pipeline"]
     pipeline["pattern"] = pipeline["pattern"].replace(r"\z", "$")  # editors read JavaScript's patterns
     return {"$schema": _DIALECT, **schema, "title": "dyncdc"}

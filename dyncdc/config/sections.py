@@ -165,13 +165,20 @@ class KinesisConfig(Section):
     poll_interval_seconds: Seconds = Field(
         default=0.25, description="shortest pause between reads of a shard; grows by itself while a shard is idle"
     )
-    fan_out: bool = Field(default=False, description="true: enhanced fan-out (SubscribeToShard)")
+    fan_out: bool = Field(default=False, description="true: enhanced fan-out (SubscribeToShard); not in this version")
     on_lost_position: Literal["resnapshot", "stop"] = Field(
         default="resnapshot",
         description="when changes were lost unread: resnapshot (loads the tables concerned again) or stop (exits 1)",
     )
 
     _stream = field_validator("stream")(check_stream)
+
+    @field_validator("fan_out")
+    @classmethod
+    def _is_off(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("is not available in this version")  # so that no one believes it is in force
+        return value
 
 
 class BatchConfig(Section):

@@ -44,7 +44,7 @@ class Resources:
 def required_statements(config: Config, resources: Resources) -> list[Statement]:
     """Return what the commands need with this configuration, in the order in which they need it."""
     tables = list(config.tables)
-    found = [_streams(config, resources), *_fan_out(config, resources), *_keys(resources)]
+    found = [_streams(config, resources), *_keys(resources)]
     every = tuple(resources.tables[table.dynamodb] for table in tables)
     described = ("dynamodb:DescribeTable", "dynamodb:DescribeKinesisStreamingDestination")
     found.append(Statement("DescribeTables", "key schema, and whether the changes go to the stream", described, every))
@@ -72,18 +72,6 @@ def _streams(config: Config, resources: Resources) -> Statement:
     names = dict.fromkeys(resources.streams[config.stream_of(table)] for table in config.tables)
     actions = ("kinesis:DescribeStreamSummary", "kinesis:ListShards", "kinesis:GetShardIterator", "kinesis:GetRecords")
     return Statement("ReadChanges", "the changes, shard by shard", actions, tuple(names))
-
-
-def _fan_out(config: Config, resources: Resources) -> Iterator[Statement]:
-    if not config.kinesis.fan_out:
-        return
-    streams = dict.fromkeys(resources.streams[config.stream_of(table)] for table in config.tables)
-    yield Statement(
-        "RegisterConsumer",
-        "enhanced fan-out (kinesis.fan_out): a consumer on each stream",
-        ("kinesis:RegisterStreamConsumer", "kinesis:DescribeStreamConsumer", "kinesis:SubscribeToShard"),
-        (*streams, *(f"{arn}/consumer/*" for arn in streams)),
-    )
 
 
 def _keys(resources: Resources) -> Iterator[Statement]:

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dyncdc.config import Config, load_config
-from dyncdc.config.unsupported import UNAVAILABLE, wholly_unsupported
 from dyncdc.config.validation_errors import model_in
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.toml"
@@ -24,8 +23,6 @@ KEY = re.compile(r"(# )?([a-z_]+ = .+)")
 def keys_in_code(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         path = prefix + (field.alias or name)
-        if wholly_unsupported(path):
-            continue
         inner = model_in(field.annotation)
         if inner is None or path == "tables.columns":
             yield path, field
@@ -76,16 +73,6 @@ def test_a_key_without_default_says_so_in_the_example() -> None:
                 assert above.startswith("# Needed"), name
             elif fields[name].default is None:
                 assert above.startswith("# No default"), name
-
-
-def test_only_what_is_refused_is_said_to_be_missing_in_this_version() -> None:
-    section, missing = "", set()
-    for above, line in itertools.pairwise(EXAMPLE.read_text().splitlines()):
-        if header := HEADER.fullmatch(line):
-            section = header[1] + "."
-        elif (key := KEY.fullmatch(line)) and "in this version" in above:
-            missing.add(section + key[2].partition(" ")[0])
-    assert missing == set(UNAVAILABLE)
 
 
 def test_every_key_of_the_code_is_described() -> None:

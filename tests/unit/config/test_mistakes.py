@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from dyncdc.config import load_config, parse_config
-from dyncdc.config.unsupported import UNAVAILABLE
 from dyncdc.errors import ConfigError
 
 MINIMAL = """
@@ -153,28 +152,6 @@ def test_an_unknown_key_is_named_before_what_follows_from_it() -> None:
     assert "unknown key clickhouse.ulr: did you mean url?" in mistake(text)
 
 
-REFUSED = {
-    "kinesis.fan_out": "fan_out = true",
-}
-
-
-def test_every_refusal_has_an_example() -> None:
-    assert REFUSED.keys() == UNAVAILABLE.keys()
-
-
-@pytest.mark.parametrize("key", REFUSED)
-def test_what_this_version_lacks_is_refused_by_name(key: str) -> None:
-    line, section = REFUSED[key], key.partition(".")[0]
-    if section == "tables":
-        text = MINIMAL + TABLE + line
-    elif section in ("clickhouse", "kinesis"):
-        text = MINIMAL.replace(f"[{section}]", f"[{section}]\n{line}") + TABLE
-    else:
-        text = MINIMAL + line + "\n" + TABLE
-    assert f"{key.replace('tables', 'tables[0]')}" in mistake(text)
-    assert "is not available in this version" in mistake(text)
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
@@ -182,7 +159,7 @@ def test_what_this_version_lacks_is_refused_by_name(key: str) -> None:
         ("DYNCDC_TABLES__DYNAMODB", "x", "tables can be set in the file only"),
         ("DYNCDC_BATCH__MAX_ROWS", "many", "variable DYNCDC_BATCH__MAX_ROWS: must be a number, true or false"),
         ("DYNCDC_BATCH__MAX_ROWS", "0", "reading the environment variable DYNCDC_BATCH__MAX_ROWS: batch.max_rows must"),
-        ("DYNCDC_KINESIS__FAN_OUT", "true", "DYNCDC_KINESIS__FAN_OUT: kinesis.fan_out = true is not available"),
+        ("DYNCDC_KINESIS__FAN_OUT", "true", "DYNCDC_KINESIS__FAN_OUT: kinesis.fan_out is not available"),
     ],
 )
 def test_a_mistake_in_the_environment_names_the_variable(variable: str, value: str, expected: str) -> None:
