@@ -204,7 +204,12 @@ class LocalClickHouse:
             name=f"ClickHouse on {self.directory}",
             log_file=self.directory / "server.log",
             ready_timeout_seconds=READY_TIMEOUT_SECONDS,
+            environment=self._environment(),
         )
+
+    def _environment(self) -> Mapping[str, str]:
+        """What the server's process is given beside ours."""
+        return {}
 
     def _explained(self, error: ChildFailed) -> FatalError | ConfigError:
         where = f"starting ClickHouse on {self.directory}"

@@ -9,8 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dyncdc.emulator.children import Child, start_child
-from dyncdc.emulator.clickhouse import READY_TIMEOUT_SECONDS, LocalClickHouse
+from dyncdc.emulator.clickhouse import LocalClickHouse
 
 from .clock import Clock
 
@@ -38,15 +37,8 @@ class TorturedClickHouse(LocalClickHouse):
         self.profile: Mapping[str, object] = {}
         self._clock = clock
 
-    async def _spawn(self) -> Child:
-        module = "dyncdc.emulator.clickhouse_child"
-        return await start_child(
-            ["-m", module, str(self.directory.resolve()), str(self.tcp_port), str(self.http_port)],
-            name=f"ClickHouse on {self.directory}",
-            log_file=self.directory / "server.log",
-            ready_timeout_seconds=READY_TIMEOUT_SECONDS,
-            environment=self._clock.environment,
-        )
+    def _environment(self) -> Mapping[str, str]:
+        return self._clock.environment
 
     def _write_configuration(self) -> None:
         super()._write_configuration()
