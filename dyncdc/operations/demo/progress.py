@@ -11,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from .seed import STREAM
 
 SCRAPE_TIMEOUT_SECONDS = 2.0
+WINDOW_SECONDS = 2.0
+"""Over which a rate is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,7 @@ def caught_up(view: DaemonView, open_shards: Iterable[str], tables: Iterable[str
 class Speed:
     """A rate from a counter that falls back to zero when the daemon is started again."""
 
-    def __init__(self, window_seconds: float = 2.0) -> None:
-        self._window_seconds = window_seconds
+    def __init__(self) -> None:
         self._samples: list[tuple[float, float]] = []
         self._offset = 0.0
         self._last = 0.0
@@ -100,7 +101,7 @@ class Speed:
             self._offset += self._last
         self._last = counter
         self._samples.append((now, self._offset + counter))
-        while len(self._samples) > 2 and self._samples[1][0] < now - self._window_seconds:
+        while len(self._samples) > 2 and self._samples[1][0] < now - WINDOW_SECONDS:
             del self._samples[0]
         (begun, first), (ended, last) = self._samples[0], self._samples[-1]
         return (last - first) / (ended - begun) if ended > begun else 0.0

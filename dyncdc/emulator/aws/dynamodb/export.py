@@ -147,8 +147,7 @@ class Exports:
 
     async def _put_manifest(self, bucket: str, name: str, content: bytes, region: str) -> None:
         await self._moto.put_object(bucket, f"{name}.json", content, region)
-        suffix = self._settings.export_checksum_suffix
-        await self._moto.put_object(bucket, f"{name}.{suffix}", _md5(content).encode(), region)
+        await self._moto.put_object(bucket, f"{name}.md5", _md5(content).encode(), region)
 
 
 def _described(description: Wire) -> Wire:

@@ -43,8 +43,6 @@ class Settings:
     """Data files of an export; 0 chooses by size, 4 at least."""
     export_bare_empty_files: bool = False
     """A data file without items has 0 bytes, not even those of an empty gzip file."""
-    export_checksum_suffix: str = "md5"
-    """``md5`` as the service writes it, or ``checksum`` as its documentation names it."""
     ttl_sweep_seconds: float = 1.0
     """Pause between two sweeps for expired items; 0 stops the sweeps."""
     page_bytes: int = 1024 * 1024
