@@ -6,13 +6,14 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
 from support.pipeline import virtual_time
 
 from dyncdc.errors import CorruptSnapshotError, FatalError
-from dyncdc.model import HORIZON
+from dyncdc.model import HORIZON, SourceId
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
 from dyncdc.pipeline.session import SessionControl, run_session
@@ -272,26 +273,31 @@ def _check_once(simulation: Simulation, born: float) -> None:
                 raise Violation(f"--once ended at {position} of {log.id}, before {entry.sequence}")
 
 
+def snapshot_tasks(simulation: Simulation, session: Life, streams: Mapping[SourceId, FakeStream]) -> list[SnapshotTask]:
+    """The snapshots of all tables that have one, as the application makes them."""
+    tasks = []
+    for stream in simulation.world.streams:
+        for table in stream.tables:
+            if table in simulation.exports:
+                plan = SnapshotPlan(table, "uuid", table in simulation.server.had_rows, MARGIN_SECONDS, SETTLE_SECONDS)
+                needed = SETTLE_SECONDS + (MARGIN_SECONDS if plan.had_rows else 0.0)
+                origin = FakeOrigin(simulation.exports[table], session, settle_seconds=needed)
+                tasks.append(SnapshotTask(plan, origin, streams[stream.id]))
+    return tasks
+
+
 async def _process(
     simulation: Simulation, session: Life, draining: asyncio.Event, metrics: Metrics, *, once: bool
 ) -> None:
     """Start the pipeline as the application does."""
     server = simulation.server
     streams = {stream.id: FakeStream(server, session, stream, simulation.start) for stream in simulation.world.streams}
-    snapshots = []
-    for stream in simulation.world.streams:
-        for table in stream.tables:
-            if table in simulation.exports:
-                plan = SnapshotPlan(table, "uuid", table in server.had_rows, MARGIN_SECONDS, SETTLE_SECONDS)
-                needed = SETTLE_SECONDS + (MARGIN_SECONDS if plan.had_rows else 0.0)
-                origin = FakeOrigin(simulation.exports[table], session, settle_seconds=needed)
-                snapshots.append(SnapshotTask(plan, origin, streams[stream.id]))
     await run_session(
         [
             StreamTask(streams[stream.id], StreamDecoder(stream.tables, session), stream.tables)
             for stream in simulation.world.streams
         ],
-        snapshots,
+        snapshot_tasks(simulation, session, streams),
         Destination(
             SinkClient(server, session, statement_bytes=simulation.batch.statement_bytes),
             CheckpointClient(server, session),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import orjson
 import pytest
 from asynch.errors import ServerException
 from support.pipeline.pipeline_parts import WIDE, BuryInMemory, instruments_of, ledger_of, mark
+from support.pipeline.running_writer import running
 
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import RefusedError, RetryableError, TooLargeError
@@ -107,15 +107,6 @@ def bench(clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(writer, "DIVIDE_AGAIN_SECONDS", 0.5)
     monkeypatch.setattr(isolation, "ROUND_SECONDS", 0.02)
     return Bench(clickhouse)
-
-
-@asynccontextmanager
-async def running(bench: Bench) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(bench.writer.run(), name="writer")
-        await asyncio.sleep(0)
-        yield
-        task.cancel()
 
 
 @pytest.mark.parametrize(

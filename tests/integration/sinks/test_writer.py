@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 import orjson
 import pytest
 from support.pipeline.pipeline_parts import SOURCE, WIDE, instruments_of, ledger_of, mark
+from support.pipeline.running_writer import running
 
 from dyncdc.app.assembly.rejected_rows import RejectedRowRecords
 from dyncdc.decode.dead_letters.kept_rows import row_as_raw
@@ -100,15 +100,6 @@ async def bench(clickhouse: ClickHouse) -> AsyncIterator[Bench]:
     bench = Bench(clickhouse)
     async with running(bench):
         yield bench
-
-
-@asynccontextmanager
-async def running(bench: Bench) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(bench.writer.run(), name="writer")
-        await asyncio.sleep(0)
-        yield
-        task.cancel()
 
 
 @pytest.mark.parametrize("bad", [{4_711}, {0, 1, 5_000, 9_999}], ids=["one", "four"])

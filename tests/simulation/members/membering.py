@@ -21,18 +21,17 @@ from dyncdc.model import Gap, Member, Position, RawChunk, Shard, TableSource
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.services import Destination, Settings, StreamTask
 from dyncdc.pipeline.session import SessionControl, run_session
-from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation import simulate
-from simulation.fakes.aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
+from simulation.fakes.aws import FakeSnapshotDecoders, FakeStream, StreamDecoder
 from simulation.fakes.clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
 from simulation.fakes.orphan_rows import GhostsClient
 from simulation.process_run import Life, Violation, server_time
 from simulation.recovery.losing import Losses, RecoveryClient
-from simulation.simulate import LONGEST_LIFE_SECONDS, MARGIN_SECONDS, SETTLE_SECONDS, Simulation
+from simulation.simulate import LONGEST_LIFE_SECONDS, Simulation
 from simulation.world import ShardLog, StreamScript
 
 CALM_SECONDS = 8.0
@@ -286,20 +285,12 @@ def _start(
 async def _process(simulation: Simulation, shared: Shared, process: Process, *, once: bool) -> None:
     server, session, world = simulation.server, process.session, simulation.world
     streams = {script.id: MemberStream(server, script, process, shared) for script in world.streams}
-    snapshots = []
-    for script in world.streams:
-        for table in script.tables:
-            if table in world.snapshots:
-                plan = SnapshotPlan(table, "uuid", table in server.had_rows, MARGIN_SECONDS, SETTLE_SECONDS)
-                needed = SETTLE_SECONDS + (MARGIN_SECONDS if plan.had_rows else 0.0)
-                origin = FakeOrigin(simulation.exports[table], session, settle_seconds=needed)
-                snapshots.append(SnapshotTask(plan, origin, streams[script.id]))
     await run_session(
         [
             StreamTask(streams[script.id], StreamDecoder(script.tables, session), script.tables)
             for script in world.streams
         ],
-        snapshots,
+        simulate.snapshot_tasks(simulation, session, streams),
         Destination(
             SinkClient(server, session, statement_bytes=simulation.batch.statement_bytes),
             CheckpointClient(server, session),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 
 from dyncdc.model import Gap, Request, Snapshot, SourceId, TableSource
-from dyncdc.pipeline.ports import Counted, Swept
+from dyncdc.pipeline.ports import Counted, Decoder, Swept
 
 
 class MemoryRecovery:
@@ -89,3 +89,6 @@ class NoSnapshots:
 
     async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
         raise AssertionError("there is no gap")
+
+    def for_snapshot(self, table: str, version: int) -> Decoder:
+        raise AssertionError("no snapshot was asked for")

@@ -17,33 +17,18 @@ from support.pipeline.pipeline_parts import (
     chunk,
     shard,
 )
+from support.pipeline.recovery_parts import NoSnapshots
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Session, Shard, Snapshot
-from dyncdc.pipeline.ports import Decoder, SessionStore
+from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Session, Shard
+from dyncdc.pipeline.ports import SessionStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, StreamTask
 from dyncdc.pipeline.session import SessionControl, run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
-
-
-class NoSnapshots:
-    """Snapshots are not what these tests are about."""
-
-    async def load(self) -> Sequence[Snapshot]:
-        return []
-
-    async def save(self, snapshot: Snapshot) -> None:
-        raise AssertionError("no snapshot was asked for")
-
-    async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
-        raise AssertionError("there is no gap")
-
-    def for_snapshot(self, table: str, version: int) -> Decoder:
-        raise AssertionError("no snapshot was asked for")
 
 
 class Bench:

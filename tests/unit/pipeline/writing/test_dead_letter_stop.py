@@ -19,12 +19,12 @@ from support.pipeline.pipeline_parts import (
     shard,
     writer_of,
 )
+from support.pipeline.recovery_parts import NoSnapshots
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Block, DeadLetter, Decoded, Position, RawChunk, Shard, Snapshot
+from dyncdc.model import HORIZON, Block, DeadLetter, Decoded, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.ports import Decoder
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.runtime import Instruments
@@ -63,22 +63,6 @@ class Halts:
         await self._answer()
         self.open.remove(halt)
         self.closed.append(halt)
-
-
-class NoSnapshots:
-    """There are none."""
-
-    async def load(self) -> Sequence[Snapshot]:
-        return []
-
-    async def save(self, snapshot: Snapshot) -> None:
-        raise AssertionError("no snapshot was asked for")
-
-    async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
-        raise AssertionError("there is no gap")
-
-    def for_snapshot(self, table: str, version: int) -> Decoder:
-        raise AssertionError("no snapshot was asked for")
 
 
 class SomeDead:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import pytest
 from support.pipeline.pipeline_parts import (
@@ -20,6 +19,7 @@ from support.pipeline.pipeline_parts import (
     values,
     writer_of,
 )
+from support.pipeline.running_writer import running
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import RefusedError, RejectedRowsError, RetryableError, TooLargeError
@@ -76,15 +76,6 @@ class Bench:
     @property
     def dead_letters(self) -> int:
         return len(self.bury.records)
-
-
-@asynccontextmanager
-async def running(bench: Bench) -> AsyncIterator[Bench]:
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(bench.writer.run(), name="writer")
-        await asyncio.sleep(0)
-        yield bench
-        task.cancel()
 
 
 def no_zero(texts: list[str]) -> Exception | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
 
 import orjson
 import pytest
@@ -20,6 +19,7 @@ from support.pipeline.pipeline_parts import (
     values,
     writer_of,
 )
+from support.pipeline.running_writer import running
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, PositionLostError, RejectedRowsError, RetryableError
@@ -73,15 +73,6 @@ class Bench:
         found.positions = orjson.dumps([str(first + number) for number in range(len(rows))])[1:-1]
         ledger = self.ledger if of == "s" else ledger_of(of)
         self.writer.put(found, ledger.track(mark(self.chunks), 1, lambda: None))
-
-
-@asynccontextmanager
-async def running(bench: Bench) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(bench.writer.run(), name="writer")
-        await asyncio.sleep(0)
-        yield
-        task.cancel()
 
 
 def test_c10_of_ten_thousand_rows_all_but_the_bad_ones_arrive_and_each_letter_holds_its_own_record() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 
 import pytest
 from support.pipeline.pipeline_parts import WIDE, MemorySink, block, ledger_of, mark, values, writer_of
+from support.pipeline.running_writer import running
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import RejectedRowsError, RetryableError
@@ -38,15 +38,6 @@ class Bench:
     @property
     def statements(self) -> list[list[tuple[str, str]]]:
         return [values(found) for found in self.sink.inserted]
-
-
-@asynccontextmanager
-async def running(bench: Bench) -> AsyncIterator[Bench]:
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(bench.writer.run(), name="writer")
-        await asyncio.sleep(0)
-        yield bench
-        task.cancel()
 
 
 def limits(**changes: int | float) -> BatchLimits:
