@@ -165,7 +165,7 @@ class _Replay:
         (decoded,) = decoder.decode(RawChunk(shard, [raw], [position], position, len(raw), 0.0))
         blocks = {block.table: block for block in decoded.blocks}
         if DEAD_LETTER_TABLE in blocks:
-            (found,) = decoded.dead_letters
+            found = decoded.dead_letters[0]
             column = f" in column {found.column}" if found.column else ""
             raise _CannotReplay(f"{found.reason}{column}: {first_error(blocks[DEAD_LETTER_TABLE])}")
         (table,) = decoded.records
