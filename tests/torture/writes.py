@@ -115,6 +115,7 @@ class Writes(Load):
 
     TABLES: ClassVar = {"items": 6, "accounts": 2, "sessions": 2}
     ACCOUNTS: ClassVar = ACCOUNTS
+    SEVERAL: ClassVar = 12
 
     def __init__(self, aws: Aws, plan: Plan, names: dict[str, str]) -> None:
         ordered = [names[table] for table in self.TABLES]

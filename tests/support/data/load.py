@@ -120,6 +120,8 @@ class Load(BackgroundWrites):
     TABLES: ClassVar[Mapping[str, int]] = {"items": 9, "accounts": 1}
     """How often each is written to."""
     ACCOUNTS: ClassVar = 60
+    SEVERAL: ClassVar = 8
+    """Items of one batch."""
 
     def __init__(self, aws: Aws, *names: str, seed: int | str, keys: int, pause_seconds: float) -> None:
         super().__init__(pause_seconds)
@@ -150,7 +152,7 @@ class Load(BackgroundWrites):
 
     def _write_several(self, table: str, key: Item, make: Callable[[], Item], turn: float) -> int:
         """The turns above 0.78."""
-        keys = {str(one): item for one, item in (self._fresh(table) for _ in range(12))}
+        keys = {str(one): item for one, item in (self._fresh(table) for _ in range(self.SEVERAL))}
         self._put_all(table, list(keys.values()))
         return len(keys)
 
