@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dyncdc.app.assembly.assembly import Assembly
 from dyncdc.app.context import AppContext
 from dyncdc.pipeline.checkpoint.tombstone_cleanup import TableToClean, TombstoneCleaner, TombstoneStores
 from dyncdc.pipeline.runtime import in_background
@@ -12,8 +13,6 @@ from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnap
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables.tombstones import CleanedTable, ClickHouseTombstones
 from dyncdc.telemetry.task_health import TaskHealth
-
-from .assembly import Assembly
 
 
 @asynccontextmanager
