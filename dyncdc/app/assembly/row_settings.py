@@ -20,8 +20,8 @@ from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import beside_list
 from dyncdc.schema.sql.quoting import mentions
 from dyncdc.schema.table_spec import TableSpec
-from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.state.mappings import MappingNews, mapping_news
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.row_settings import ClickHouseRowSettings
 from dyncdc.telemetry.metrics import Metrics

@@ -10,13 +10,14 @@ from dyncdc.pipeline.services import Destination, Settings
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.sinks.sink import ClickHouseSink
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
 from dyncdc.sinks.state.destinations import ClickHouseDestinations
 from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
+from dyncdc.sinks.state.progress.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.sessions import ClickHouseSessions
-from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.tables.orphan_rows import ClickHouseOrphanRows
 from dyncdc.telemetry.metrics import Metrics
 

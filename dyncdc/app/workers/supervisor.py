@@ -32,7 +32,7 @@ from dyncdc.config import Config
 from dyncdc.config.sections import MINIMUM_MEMORY_BYTES
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.pipeline.runtime import Backoff, ungrouped
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
 from dyncdc.telemetry.http import serve_http
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.systemd import READY, STOPPING, feed_watchdog, notify

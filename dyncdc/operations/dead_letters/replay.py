@@ -33,8 +33,8 @@ from dyncdc.schema.types.dynamodb_values import Item, canonical
 from dyncdc.schema.types.encodings import dump_cells
 from dyncdc.schema.types.reject_reasons import LIMIT_REACHED, UndecodableRecord
 from dyncdc.sinks.sink import ClickHouseSink
-from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters, StoredDeadLetter
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.tables.tombstones import cleaned_before
 
 from .version_ties import tied_rows

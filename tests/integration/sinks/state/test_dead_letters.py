@@ -14,9 +14,9 @@ from dyncdc.pipeline.writing.dead_letter_limits import LimitStop
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.dead_letters import ClickHouseDeadLetters
+from dyncdc.sinks.state.progress.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.state.rows import append_rows
 from dyncdc.sinks.state.tables import DEAD_LETTERS, own_statements
-from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from collections.abc import Collection, Sequence
 from dyncdc.model import SourceId, Watermark
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
-
-from .rows import MICROSECONDS, append_rows, catch_up, size_of, time_text, until_made_again
-from .tables import DEAD_LETTERS, WATERMARKS
+from dyncdc.sinks.state.rows import MICROSECONDS, append_rows, catch_up, size_of, time_text, until_made_again
+from dyncdc.sinks.state.tables import DEAD_LETTERS, WATERMARKS
 
 
 class ClickHouseWatermarks:
