@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from dyncdc.app.assembly.owners import claim
-from dyncdc.app.assembly.table_plans import own_tables_to_make
+from dyncdc.app.assembly.prepared_tables import own_tables_to_make
 from dyncdc.app.context import AppContext, open_clickhouse, open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, TableConfig

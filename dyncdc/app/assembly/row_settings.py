@@ -29,7 +29,7 @@ from dyncdc.telemetry.task_health import TaskHealth
 
 from .assembly import Assembly
 from .mappings import keep_mapping
-from .table_plans import PreparedTable
+from .prepared_tables import PreparedTable
 
 _DIGESTED = b"dyncdc: which key"
 

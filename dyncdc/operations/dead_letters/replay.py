@@ -10,12 +10,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
 import orjson
 
+from dyncdc.app.assembly.prepared_tables import run_statements
 from dyncdc.app.assembly.rejected_rows import ROW, row_of_raw
-from dyncdc.app.assembly.table_plans import plan_table, run_statements
+from dyncdc.app.assembly.table_plans import plan_table
 from dyncdc.app.context import AppContext
 from dyncdc.config import Config
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
@@ -39,7 +39,7 @@ from dyncdc.sinks.tables.tombstones import cleaned_before
 
 from .version_ties import tied_rows
 
-LETTERS_AT_ONCE: Final = 50
+LETTERS_AT_ONCE = 50
 """Records in memory at a time: of the largest kind some 1.4 MB each."""
 
 
