@@ -155,7 +155,7 @@ class _Noting:
         for gap in gaps:
             if gap.key in told:
                 continue
-            self._metrics.gaps.labels(self._name).inc()
+            self._metrics.tables.gaps.labels(self._name).inc()
             hint = "a fresh snapshot makes the rows right"
             self._health.log_error("settings changed", table=self._name, gap=gap.reason, hint=hint)
 

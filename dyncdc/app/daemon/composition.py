@@ -54,7 +54,7 @@ def _rejected_rows(pipeline: str, assembly: Assembly, metrics: Metrics) -> Rejec
     return RejectedRowRecords(
         pipeline,
         tables,
-        lambda table, why: metrics.dead_letters.labels(table, why).inc(),
+        lambda table, why: metrics.tables.dead_letters.labels(table, why).inc(),
         assembly.decoders.keepable,
     )
 

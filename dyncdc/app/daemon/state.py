@@ -58,7 +58,7 @@ class DaemonState:
         for table in assembly.tables:
             for name in filter(None, (table.spec.destination, table.spec.history)):
                 self.metrics.declare(table.spec.source_table, name)
-            self.metrics.table_usable.labels(table.spec.source_table).set(1)
+            self.metrics.tables.table_usable.labels(table.spec.source_table).set(1)
             self.readiness.done(_usable(table.spec.source_table))
         for one in assembly.unusable:
             self.readiness.wait_for(_usable(one.config.dynamodb))

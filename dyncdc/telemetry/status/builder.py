@@ -93,23 +93,23 @@ class StatusBuilder:
             stuck=[StuckTask(task.name, task.seconds, task.reason, hint_for(task.name)) for task in stuck[:MOST_STUCK]],
             planned=[PlannedWait(wait.name, wait.reason, wait.seconds) for wait in self._health.planned()],
             tables=self._table_statuses(shards),
-            shards=summarize(shards, by_label(metrics.shards)),
+            shards=summarize(shards, by_label(metrics.shards.shards)),
             dead_letters=state.dead_letters[:MOST_DEAD_LETTERS],
             dead_letters_total=sum(found.count for found in state.dead_letters) if stored.known else None,
-            dead_letters_since_start=int(sum(sum_by(metrics.dead_letters, "table").values())),
+            dead_letters_since_start=int(sum(sum_by(metrics.tables.dead_letters, "table").values())),
             gaps=sorted(state.gaps, key=lambda gap: (gap.accepted, -gap.noticed_at))[:MOST_GAPS],
             gaps_total=len(state.gaps) if stored.known else None,
             troubles=self.troubles.recent(),
-            memory_used_bytes=_only(metrics.budget_used),
-            memory_limit_bytes=_only(metrics.budget_limit),
+            memory_used_bytes=_only(metrics.process.budget_used),
+            memory_limit_bytes=_only(metrics.process.budget_limit),
             requested=state.requested,
             members=state.members,
             clickhouse=stored.fresh,
         )
 
     def _totals(self) -> Totals:
-        read = sum_by(self._metrics.records_read, "table")
-        written = sum_by(self._metrics.rows_written, "table")
+        read = sum_by(self._metrics.tables.records_read, "table")
+        written = sum_by(self._metrics.tables.rows_written, "table")
         return {
             facts.table: (read.get(facts.table, 0.0), written.get(facts.destination, 0.0)) for facts in self._tables
         }
@@ -137,8 +137,8 @@ class StatusBuilder:
 
     def _table_statuses(self, shards: Iterable[ShardStatus]) -> list[TableStatus]:
         lags, lefts = _extremes(shards)
-        ratios, until = by_label(self._metrics.snapshot_ratio), by_label(self._metrics.complete_until)
-        inserted, totals, stored = by_label(self._metrics.last_insert), self._totals(), self.stored.state.tables
+        ratios, until = by_label(self._metrics.tables.snapshot_ratio), by_label(self._metrics.tables.complete_until)
+        inserted, totals, stored = by_label(self._metrics.tables.last_insert), self._totals(), self.stored.state.tables
         found = []
         for facts in self._tables:
             table = stored.get(facts.destination) or facts.status()

@@ -77,7 +77,7 @@ class Stage:
         state.tables = {**state.tables, facts.destination: msgspec.structs.replace(before, **values)}
 
     def _move(self, table: str, destination: str, rows: int) -> None:
-        self.metrics.records_read.labels(table).inc(rows)
+        self.metrics.tables.records_read.labels(table).inc(rows)
         self.metrics.inserted(destination, max(1, rows), 0.05, self.clock.now)
 
     def suffer(self) -> None:
