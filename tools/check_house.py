@@ -25,6 +25,7 @@ MAX_SIBLINGS = 12
 WIDE_FOLDERS = {PACKAGE: 16, f"{PACKAGE}/cli": 16}
 """The root of the package, and the commands: one file each."""
 MAX_LINES = 300
+MAX_FUNCTION_LINES = 50
 MAX_PARAMETERS = 6
 MAX_ATTRIBUTES = 12
 
@@ -146,17 +147,20 @@ def statements(parent: ast.AST) -> Iterator[ast.stmt]:
 
 
 def shapes(path: str, parent: ast.AST, prefix: str = "") -> Iterator[Offence]:
-    """Functions with too many parameters and classes with too many instance attributes, nested ones included."""
+    """Functions that are too long or take too many parameters, and classes with too many instance attributes, nested
+    ones included."""
     for node in ast.iter_child_nodes(parent):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             name = prefix + node.name
             if isinstance(node, ast.ClassDef):
-                count, limit, what = len(attributes(node)), MAX_ATTRIBUTES, "instance attributes"
+                sizes = [(len(attributes(node)), MAX_ATTRIBUTES, "instance attributes")]
             else:
                 count = parameters(node, is_method=isinstance(parent, ast.ClassDef))
-                limit, what = MAX_PARAMETERS, "parameters"
-            if count > limit:
-                yield Offence(path, node.lineno, name, f"{name} has {count} {what}, over {limit}")
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                sizes = [(count, MAX_PARAMETERS, "parameters"), (length, MAX_FUNCTION_LINES, "lines")]
+            for size, limit, what in sizes:
+                if size > limit:
+                    yield Offence(path, node.lineno, name, f"{name} has {size} {what}, over {limit}")
             yield from shapes(path, node, f"{name}.")
         elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
             yield from shapes(path, node, prefix)

@@ -2,6 +2,6 @@
 
 from dyncdc.app.workers.supervisor import run_workers
 
-from .daemon import run_daemon
+from .daemon.daemon import run_daemon
 
 __all__ = ["run_daemon", "run_workers"]

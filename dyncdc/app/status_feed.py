@@ -14,7 +14,7 @@ from dyncdc.pipeline.runtime import in_background
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.status_reader import StatusReader
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status import LatestState, StatusBuilder, TableFacts
+from dyncdc.telemetry.status import LatestState, StatusBuilder, StatusSources, TableFacts
 from dyncdc.telemetry.status.model import Freshness
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -26,7 +26,9 @@ def make_status_builder(
     config: Config, assignment: Assignment, metrics: Metrics, health: TaskHealth, missing: Sequence[str]
 ) -> StatusBuilder:
     """The builder of this process's status. ``missing``: what has to be done until it is ready, read at each look."""
-    return StatusBuilder(config.pipeline, str(assignment), table_facts(config), metrics, health, lambda: missing)
+    return StatusBuilder(
+        config.pipeline, str(assignment), table_facts(config), StatusSources(metrics, health, lambda: missing)
+    )
 
 
 def table_facts(config: Config) -> list[TableFacts]:

@@ -83,7 +83,7 @@ async def watch_unusable(
     ``look`` gets why it could not be used before, and returns why it still can not.
     """
     table, error, backoff = one.config.dynamodb, one.error, Backoff(first_seconds=1.0)
-    metrics.table_usable.labels(table).set(0)
+    metrics.tables.table_usable.labels(table).set(0)
     with health.task(f"table:{table}") as task:
         health.log_error("table left out", table=table, error=str(error), hint=error.hint)
         while True:

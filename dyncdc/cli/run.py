@@ -11,7 +11,7 @@ import structlog
 
 from dyncdc.app import run_daemon, run_workers
 from dyncdc.app.run_options import RunOptions
-from dyncdc.app.workers.supervisor import be_worker
+from dyncdc.app.workers.environment import be_worker
 from dyncdc.config import Config, load_config
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.telemetry.logging import configure_logging

@@ -17,7 +17,8 @@ from .sections import (
     LogConfig,
     RunConfig,
 )
-from .tables import ColumnConfig, MetadataConfig, SnapshotConfig, TableConfig
+from .snapshots import SnapshotConfig
+from .tables import ColumnConfig, MetadataConfig, TableConfig
 from .urls import ClickHouseUrl, HttpAddress
 
 __all__ = [

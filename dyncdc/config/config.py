@@ -19,7 +19,8 @@ from .sections import (
     RunConfig,
     Section,
 )
-from .tables import AWS_EXPORT_FUZZ_SECONDS, TableConfig
+from .snapshots import AWS_EXPORT_FUZZ_SECONDS
+from .tables import TableConfig
 
 OWN_TABLE_PREFIX = "dyncdc_"
 VIEW_SUFFIX = "_current"

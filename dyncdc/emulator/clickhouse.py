@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
 import json
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final
-from xml.sax.saxutils import escape
+from typing import Final
 
 from asynch.connection import Connection
 from asynch.errors import ClickHouseException
@@ -21,6 +17,7 @@ from dyncdc.errors import ConfigError, FatalError
 
 from .children import Child, ChildFailed, start_child
 from .clickhouse_child import ENDPOINT_FILE, NO_WHEEL_EXIT, STOP_GRACE_SECONDS
+from .clickhouse_directory import DirectoryInUse, display_name, empty_definitions, sole_starter, write_configuration
 from .own_user import SOLE_USER, make_password, read_password
 
 DEFAULT_DATABASE: Final = "dyncdc"
@@ -31,19 +28,7 @@ PORT_ATTEMPTS: Final = 5
 OWNER_WAIT_SECONDS: Final = 8.0
 """How long another process's server is waited for, be it to answer or to be gone: a clean stop may take 5 s."""
 
-_MERGE_LIMITS: Final = (
-    "number_of_free_entries_in_pool_to_execute_mutation",
-    "number_of_free_entries_in_pool_to_lower_max_size_of_merge",
-    "number_of_free_entries_in_pool_to_execute_optimize_entire_partition",
-)
-_NOT_COMPILED: Final = ("compile_expressions", "compile_aggregate_expressions", "compile_sort_description")
-"""To compile a query to machine code takes longer than to run it over what a local server holds."""
-
 _LOCKED, _PORT_TAKEN = "Cannot lock file", "Address already in use"
-
-
-class DirectoryInUse(ConfigError):
-    """Another server runs on the directory."""
 
 
 class LocalClickHouse:
@@ -128,7 +113,7 @@ class LocalClickHouse:
             raise ConfigError(
                 f"starting ClickHouse on {self.directory}: {error.strerror}", hint="name a directory that it can write"
             ) from None
-        with self._sole_starter():
+        with sole_starter(self.directory):
             if self._secret:
                 make_password(self.directory)
             self.password = read_password(self.directory)
@@ -166,7 +151,7 @@ class LocalClickHouse:
         try:
             self.password = read_password(self.directory)
             # after a crash the file is stale, and its port may by now be anybody's
-            if await self._query("SELECT displayName()", "default") == [(self._display_name,)]:
+            if await self._query("SELECT displayName()", "default") == [(display_name(self.directory),)]:
                 self._attached_pid = pid
                 await self._query(f"CREATE DATABASE IF NOT EXISTS `{_escaped(self.database)}`", "default")
                 return True
@@ -175,19 +160,14 @@ class LocalClickHouse:
         self.tcp_port, self.http_port = before
         return False
 
-    @contextmanager
-    def _sole_starter(self) -> Iterator[None]:
-        """Refuse a second start before it writes a configuration that the first server would read."""
-        with (self.directory / "start.lock").open("wb") as lock:
-            if not _lock(lock) or _serving(self.directory):
-                raise self._in_use()
-            yield
-
     async def _start(self) -> None:
         given = (self.tcp_port, self.http_port)
+        passwords = {**self._users, **({SOLE_USER: self.password} if self.password else {})}
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self.tcp_port, self.http_port = (port or _free_port() for port in given)
-            self._write_configuration()
+            write_configuration(
+                self.directory, (self.tcp_port, self.http_port), self._memory_bytes, passwords, sole=bool(self.password)
+            )
             try:
                 self._child = await self._spawn()
                 return
@@ -216,12 +196,12 @@ class LocalClickHouse:
         if error.returncode == NO_WHEEL_EXIT:
             return ConfigError(f"{where}: it is not installed", hint="pip install 'dyncdc[local]'")
         if _LOCKED in error.log:
-            return self._in_use()
+            return DirectoryInUse(self.directory)
         if _PORT_TAKEN in error.log:
             return ConfigError(
                 f"{where}: port {self.tcp_port} or {self.http_port} is taken", hint="free it, or name another port"
             )
-        empty = ", ".join(_empty_definitions(self.directory / "data")[:5])
+        empty = ", ".join(empty_definitions(self.directory / "data")[:5])
         if empty:
             return FatalError(
                 f"{where}: a table's definition is empty ({empty}); an ALTER while the disk is full leaves such a file",
@@ -229,12 +209,6 @@ class LocalClickHouse:
                 " dyncdc makes and loads the table again",
             )
         return error
-
-    def _in_use(self) -> DirectoryInUse:
-        return DirectoryInUse(
-            f"starting ClickHouse on {self.directory}: another server runs there",
-            hint="stop it, or give each daemon a directory of its own",
-        )
 
     async def _query(self, sql: str, database: str) -> list[tuple[object, ...]]:
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
@@ -245,84 +219,9 @@ class LocalClickHouse:
                     await cursor.execute(sql)
                     return list(await cursor.fetchall())
 
-    @property
-    def _display_name(self) -> str:
-        return f"dyncdc-{hashlib.blake2b(str(self.directory.resolve()).encode(), digest_size=8).hexdigest()}"
-
-    def _write_configuration(self) -> None:
-        memory = self._memory_bytes
-        settings: dict[str, object] = {
-            "listen_host": "127.0.0.1",
-            "tcp_port": self.tcp_port,
-            "http_port": self.http_port,
-            "display_name": self._display_name,
-            "users_config": "users.xml",
-            "max_server_memory_usage": memory,
-            "mark_cache_size": memory // 16,
-            "primary_index_cache_size": memory // 16,
-            "index_mark_cache_size": memory // 64,
-            "compiled_expression_cache_size": memory // 64,
-            "background_pool_size": 2,
-            "background_schedule_pool_size": 4,
-            "background_common_pool_size": 2,
-            "merge_tree": dict.fromkeys(_MERGE_LIMITS, 2),  # they must not exceed background_pool_size
-        }
-        passwords = {**self._users, **({SOLE_USER: self.password} if self.password else {})}
-        limits = {"max_threads": 2, "max_memory_usage": memory * 3 // 4, **dict.fromkeys(_NOT_COMPILED, 0)}
-        users: dict[str, object] = {
-            # The engine itself is ``default``, without a password and for as long as it runs: then no one else is.
-            "profiles": {"default": limits, "engine": limits | {"max_sessions_for_user": 1}},
-            "quotas": {"default": {}},
-            "users": {
-                "default": _user("", "engine" if self.password else "default"),
-                **{name: _user(password) for name, password in passwords.items()},
-            },
-        }
-        for file, content in (("config.xml", settings), ("users.xml", users)):
-            path = self.directory / file
-            path.touch(mode=0o600)
-            path.write_text(f"<clickhouse>{_xml(content)}</clickhouse>\n")
-
-
-def _user(password: str, profile: str = "default") -> dict[str, object]:
-    digest = hashlib.sha256(password.encode()).hexdigest()
-    secret = {"password_sha256_hex": digest} if password else {"password": ""}
-    return {**secret, "networks": {"ip": "127.0.0.1"}, "profile": profile, "quota": "default"}
-
-
-def _xml(content: Mapping[str, object]) -> str:
-    return "".join(
-        f"<{name}>{_xml(value) if isinstance(value, Mapping) else escape(str(value))}</{name}>"
-        for name, value in content.items()
-    )
-
 
 def _escaped(name: str) -> str:
     return name.replace("\\", "\\\\").replace("`", "\\`")
-
-
-def _empty_definitions(data: Path) -> list[str]:
-    """Files without which ClickHouse does not start. A database's folder in ``metadata`` may be a link."""
-    found = {file.resolve() for pattern in ("metadata/*.sql", "metadata/*/*.sql") for file in data.glob(pattern)}
-    return sorted(str(file.relative_to(data.resolve())) for file in found if file.stat().st_size == 0)
-
-
-def _serving(directory: Path) -> bool:
-    """Whether a ClickHouse holds the directory: it keeps a lock on its status file, be it frozen or not."""
-    try:
-        with (directory / "data" / "status").open("rb") as status:
-            return not _lock(status)
-    except FileNotFoundError:
-        return False
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock a file until it is closed; False when someone else has."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _free_port() -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dyncdc.app.assembly.table_plans import TablePlanned, as_configured, check_clickhouse, plan_table, run_statements
+from dyncdc.app.assembly.prepared_tables import as_configured, run_statements
+from dyncdc.app.assembly.table_plans import TablePlanned, check_clickhouse, plan_table
 from dyncdc.app.context import AppContext
 from dyncdc.config import ClickHouseUrl
 from dyncdc.schema.existing.table import is_replicated

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from dyncdc.app.assembly.owners import claim
-from dyncdc.app.assembly.table_plans import own_tables_to_make
+from dyncdc.app.assembly.prepared_tables import own_tables_to_make
 from dyncdc.app.context import AppContext, open_clickhouse, open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import ConfigError
 from dyncdc.model import Snapshot
-from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables.introspection import read_table
 

@@ -13,9 +13,9 @@ from dyncdc.telemetry.status.clickhouse_state import ClickHouseState, newest_sna
 from dyncdc.telemetry.status.model import DeadLettersStatus, GapStatus, MemberStatus, TableFacts, TableStatus
 
 from .client.client import ClickHouse
-from .state.checkpoints import ClickHouseSnapshots
 from .state.dead_letters.store import ClickHouseDeadLetters
 from .state.members import ClickHouseMembers
+from .state.progress.snapshots import ClickHouseSnapshots
 from .state.recovery import ClickHouseRecovery
 from .state.tables import MEMBERS
 

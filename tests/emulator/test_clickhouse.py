@@ -21,7 +21,8 @@ from asynch.connection import Connection
 from asynch.errors import ServerException
 
 from dyncdc.emulator import clickhouse as local_clickhouse
-from dyncdc.emulator.clickhouse import DirectoryInUse, LocalClickHouse, open_local
+from dyncdc.emulator.clickhouse import LocalClickHouse, open_local
+from dyncdc.emulator.clickhouse_directory import DirectoryInUse
 from dyncdc.errors import ConfigError
 
 OWNER = """

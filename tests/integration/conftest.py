@@ -11,7 +11,7 @@ import pytest
 from support.servers.place import Place
 from support.stage.stage import Stage
 
-from dyncdc.app import daemon
+from dyncdc.app.daemon import sessions
 
 STAGE_TIMEOUT_SECONDS = 60
 
@@ -40,5 +40,5 @@ def stage(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     # A session reads its service models from disk, which takes longer than most tests.
     monkeypatch.setattr(aioboto3, "Session", _session)
     # A session looks through all that the process holds: of a daemon that is little, of the tests a lot.
-    monkeypatch.setattr(daemon, "tune_allocator", lambda budget_bytes: None)
+    monkeypatch.setattr(sessions, "tune_allocator", lambda budget_bytes: None)
     yield Stage(place)

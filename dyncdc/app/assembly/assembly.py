@@ -21,8 +21,9 @@ from dyncdc.sources.stream import StreamSource
 
 from .decoder_registry import DecoderRegistry
 from .live_schema import LiveSchema
+from .prepared_tables import PreparedTable, make_own_tables, prepare
 from .streams import NotDelivered, is_named, open_stream_of, snapshot_origin, snapshot_plan
-from .table_plans import PreparedTable, TablePlanned, check_clickhouse, make_own_tables, plan_table, prepare
+from .table_plans import TablePlanned, check_clickhouse, plan_table
 
 T = TypeVar("T")
 

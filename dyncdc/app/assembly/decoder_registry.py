@@ -11,7 +11,7 @@ from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.pipeline.ports import Decoder
 
-from .table_plans import PreparedTable
+from .prepared_tables import PreparedTable
 
 
 @dataclass(frozen=True, slots=True)

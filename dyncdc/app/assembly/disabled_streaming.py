@@ -12,7 +12,8 @@ from dyncdc.config import TableConfig
 from dyncdc.model import Gap
 from dyncdc.pipeline.destinations.streaming_monitor import WAS_OFF
 from dyncdc.pipeline.recovery.gaps import last_covered
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.tables import TABLE_SOURCES
 from dyncdc.sinks.tables.introspection import read_table

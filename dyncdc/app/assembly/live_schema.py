@@ -24,7 +24,7 @@ from dyncdc.telemetry.task_health import TaskHealth
 
 from .decoder_registry import DecoderRegistry
 from .mappings import keep_mapping, kept_now
-from .table_plans import PreparedTable
+from .prepared_tables import PreparedTable
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from dyncdc.schema.existing.compatibility import Incompatibility
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.cluster import present_tables
-from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.state.destinations import count_rows, read_bindings, write_bindings
 from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.tables import DESTINATIONS, MEMBERS, SNAPSHOTS
 from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sources.dynamodb import TableDescription

@@ -20,8 +20,8 @@ from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import beside_list
 from dyncdc.schema.sql.quoting import mentions
 from dyncdc.schema.table_spec import TableSpec
-from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.state.mappings import MappingNews, mapping_news
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.row_settings import ClickHouseRowSettings
 from dyncdc.telemetry.metrics import Metrics
@@ -29,7 +29,7 @@ from dyncdc.telemetry.task_health import TaskHealth
 
 from .assembly import Assembly
 from .mappings import keep_mapping
-from .table_plans import PreparedTable
+from .prepared_tables import PreparedTable
 
 _DIGESTED = b"dyncdc: which key"
 
@@ -155,7 +155,7 @@ class _Noting:
         for gap in gaps:
             if gap.key in told:
                 continue
-            self._metrics.gaps.labels(self._name).inc()
+            self._metrics.tables.gaps.labels(self._name).inc()
             hint = "a fresh snapshot makes the rows right"
             self._health.log_error("settings changed", table=self._name, gap=gap.reason, hint=hint)
 

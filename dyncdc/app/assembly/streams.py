@@ -19,7 +19,7 @@ from dyncdc.sources.scan.origin import ScanOrigin
 from dyncdc.sources.stream import StreamSource
 
 from .disabled_streaming import record_disabled_streaming
-from .table_plans import PreparedTable
+from .prepared_tables import PreparedTable
 
 
 class NotDelivered(UnusableTableError):

@@ -1,4 +1,4 @@
-"""Table plans: how each configured table maps to its ClickHouse table, existing or to be made."""
+"""Table plans: how each configured table maps to its ClickHouse table, existing or to be made. Changes nothing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
-
-import structlog
 
 from dyncdc.app.context import AppContext
-from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.config import TableConfig
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError, UnusableTableError
-from dyncdc.pipeline.destinations.bindings import Target
 from dyncdc.schema.existing.compatibility import DELETED_COLUMN, Incompatibility, incompatibilities
 from dyncdc.schema.existing.nested_columns import Seen, doubtful_columns, nested_arrays, seen_places
-from dyncdc.schema.existing.table import ExistingTable, is_replicated
+from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import existing_table_spec, new_table_spec, offered_statements, unfilled_columns
 from dyncdc.schema.naming import VIRTUAL_NAMES
 from dyncdc.schema.sql.ddl import add_mark_column, create_table, create_view
@@ -26,23 +21,17 @@ from dyncdc.schema.sql.history import create_history, history_incompatibilities
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.schema.table_spec import KeyAttribute, TableSpec
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.client.cluster import check_cluster, present_tables
-from dyncdc.sinks.client.durability import with_fsync
-from dyncdc.sinks.client.error_codes import TableGoneError
+from dyncdc.sinks.client.cluster import check_cluster
 from dyncdc.sinks.state.destinations import refuse_detached
 from dyncdc.sinks.state.mappings import read_destination
-from dyncdc.sinks.state.tables import own_statements, own_tables
-from dyncdc.sinks.tables.disk_space import require_space
-from dyncdc.sinks.tables.introspection import has_rows, read_table
+from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sinks.tables.name_length import refuse_long_names
-from dyncdc.sinks.tables.server_types import virtual_names, with_server_types
+from dyncdc.sinks.tables.server_types import with_server_types
 from dyncdc.sinks.tables.versions import incompatible_versions, made_by_others, read_versions
 from dyncdc.sinks.tables.views import view_name, view_state
 from dyncdc.sources.dynamodb import TableDescription
 
 from .owners import check_owner
-
-_log = structlog.get_logger("dyncdc")
 
 SAMPLE_ITEMS = 1000
 """Items that inference looks at: one page of a scan for most tables."""
@@ -81,38 +70,6 @@ class TablePlanned:
         return self.existing is not None
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedTable:
-    """A destination that is there and safe. ``had_rows``: it was not empty when this session was assembled.
-
-    ``source``: the table that it mirrors, as DynamoDB describes it.
-    """
-
-    config: TableConfig
-    spec: TableSpec
-    table: ExistingTable
-    had_rows: bool
-    source: TableDescription | None = None
-    virtual: frozenset[str] = frozenset()
-    """Names that ClickHouse keeps for itself in the table."""
-
-    @property
-    def created(self) -> float:
-        """When DynamoDB made the table that it mirrors, in seconds since the epoch; 0 if that is unknown."""
-        return self.source.created if self.source is not None else 0.0
-
-    @property
-    def target(self) -> Target:
-        """What goes where."""
-        arn, id_ = (self.source.arn, self.source.id) if self.source is not None else ("", "")
-        return Target(self.spec.source_table, self.spec.destination, self.uuid, arn, id_, str(self.table.hazards))
-
-    @property
-    def uuid(self) -> str:
-        """What ClickHouse tells the table from any other of its name by."""
-        return self.table.uuid
-
-
 async def check_clickhouse(context: AppContext) -> None:
     """Look at what concerns all destinations: the cluster, when one is named. Raises ConfigError."""
     cluster = context.cluster
@@ -140,7 +97,7 @@ async def plan_table(context: AppContext, config: TableConfig) -> TablePlanned:
     version_type = await _version_type(context, config)
     spec = new_table_spec(config, description.keys, await _sample(context, config), version_type=version_type)
     compile_table(spec)
-    notes = list(_name_notes(config, None))
+    notes = list(name_notes(config, None))
     planned = TablePlanned(config, spec, None, [create_table(spec, context.cluster)], notes=notes, source=description)
     planned = await _with_view(context, await _with_history(context, planned))
     return await _with_lengths(context, planned)
@@ -213,7 +170,7 @@ async def _with_lengths(context: AppContext, planned: TablePlanned) -> TablePlan
     """Refuse names that are too long for what would be made."""
     spec = planned.spec
     keys = {spec.destination: "tables.clickhouse", spec.history: "tables.history", view_name(spec): "tables.clickhouse"}
-    made = {_made_by(statement) for statement in planned.statements}
+    made = {made_by(statement) for statement in planned.statements}
     names = {name: key for name, key in keys.items() if quote_name(name) in made}
     found = await context.retry(lambda: refuse_long_names(context.clickhouse, names))
     return replace(planned, refused=(*planned.refused, *found))
@@ -243,7 +200,7 @@ def _of_evolve(config: TableConfig, spec: TableSpec) -> Sequence[Incompatibility
 def _existing(
     config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, cluster: str | None, seen: Seen
 ) -> TablePlanned:
-    spec = _spec_of(config, keys, table, seen)
+    spec = spec_of(config, keys, table, seen)
     offers = offered_statements(config, table, spec, cluster)
     notes = []
     if spec.deletes == "ignore" and not spec.deleted_column:
@@ -263,7 +220,7 @@ def _existing(
     if table.hazards.constraints:
         names = ", ".join(table.hazards.constraints)
         notes.append(f"its constraints ({names}) hold for rows of deletes too: what violates one becomes a dead letter")
-    notes += _name_notes(config, table)
+    notes += name_notes(config, table)
     found = (*incompatibilities(table, spec, cluster), *_of_evolve(config, spec))
     if not found:
         with _as_it_stands():
@@ -271,7 +228,8 @@ def _existing(
     return TablePlanned(config, spec, table, [], offers, notes, found, seen=seen)
 
 
-def _spec_of(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, seen: Seen) -> TableSpec:
+def spec_of(config: TableConfig, keys: Sequence[KeyAttribute], table: ExistingTable, seen: Seen) -> TableSpec:
+    """How a table maps to a destination that is there. Raises UnusableTableError."""
     with _as_it_stands():
         return existing_table_spec(config, keys, table, seen)
 
@@ -285,7 +243,7 @@ def _as_it_stands() -> Iterator[None]:
         raise UnusableTableError(str(error), hint=error.hint) from None
 
 
-def _name_notes(config: TableConfig, table: ExistingTable | None) -> Iterator[str]:
+def name_notes(config: TableConfig, table: ExistingTable | None) -> Iterator[str]:
     """What to say of names that mean something else than they look like."""
     if "." in config.destination:
         yield f"{config.destination} is the name of a table, dot and all; a database is named in clickhouse.url"
@@ -294,64 +252,7 @@ def _name_notes(config: TableConfig, table: ExistingTable | None) -> Iterator[st
             yield f"its column {column.name} has the name of a virtual one of ClickHouse, which may end it: rename it"
 
 
-async def make_own_tables(context: AppContext) -> None:
-    """Make those of dyncdc's own tables that are missing."""
-    own = await own_tables_to_make(context.clickhouse, context.retry, context.cluster)
-    await run_statements(context, as_configured(context, own))
-
-
-async def prepare(context: AppContext, plan: TablePlanned) -> PreparedTable:
-    """Make what is missing of one destination and return it, ready to be written."""
-    for text in _name_notes(plan.config, plan.existing):
-        _log.warning("name of a destination", table=plan.config.dynamodb, said=text)
-    await run_statements(context, as_configured(context, plan.statements))
-    return await _prepared(context, plan)
-
-
-def as_configured(context: AppContext, statements: Sequence[str]) -> list[str]:
-    """Statements that make tables, with the settings that the configuration asks for."""
-    return with_fsync(statements) if context.config.clickhouse.insert_fsync else list(statements)
-
-
-async def own_tables_to_make(clickhouse: ClickHouse, startup_retry: StartupRetry, cluster: str | None) -> list[str]:
-    """Statements for dyncdc's own tables if one is missing here. Raises ConfigError.
-
-    A statement for every server of a cluster waits for each: one that is down must not keep the others from starting.
-    And where an administrator has made the tables, the user need not be allowed to.
-    """
-    present = await startup_retry(lambda: present_tables(clickhouse, own_tables()))
-    alone = [name for name, instruments in present.items() if not is_replicated(instruments)]
-    if cluster and alone:
-        raise ConfigError(
-            f"using clickhouse.cluster {cluster}: {', '.join(alone)} are of one server only",
-            hint="they were made without the cluster: use another database, or drop them and start over",
-        )
-    return [] if len(present) == len(own_tables()) else own_statements(cluster)
-
-
-async def run_statements(context: AppContext, statements: Sequence[str]) -> None:
-    """Run DDL, one statement after the other; each is harmless when repeated. Raises NoSpaceError before an ALTER."""
-    for statement in statements:
-        if statement.startswith("ALTER "):
-            await context.retry(partial(require_space, context.clickhouse, f"altering {_made_by(statement)}"))
-        await context.retry(partial(context.clickhouse.define, statement, doing=f"creating {_made_by(statement)}"))
-
-
-def _made_by(statement: str) -> str:
+def made_by(statement: str) -> str:
     """The name of what a statement makes, for messages."""
     found = re.search(r"(?:TABLE|VIEW) (?:IF NOT EXISTS )?(`(?:[^`\\]|\\.)*`|\w+)", statement)
     return found[1] if found is not None else "tables"
-
-
-async def _prepared(context: AppContext, plan: TablePlanned) -> PreparedTable:
-    table = await context.retry(lambda: read_destination(context.clickhouse, plan.config.destination))
-    if table is None:
-        # dropped by someone, or ClickHouse went back just now: beginning over makes it again
-        raise TableGoneError(
-            f"creating {plan.config.destination}: it is not there afterwards", hint="check the grants of the user"
-        )
-    # Read back, so that inserts fit the table as it is, even if another tool made it.
-    spec = _spec_of(plan.config, plan.spec.keys, table, plan.seen)
-    rows = await context.retry(lambda: has_rows(context.clickhouse, plan.config.destination))
-    virtual = await context.retry(lambda: virtual_names(context.clickhouse, plan.config.destination))
-    return PreparedTable(plan.config, spec, table, rows, plan.source, virtual)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import aiohttp
 from aiohttp import web
@@ -53,13 +53,15 @@ class Answers:
 class WorkerPages:
     """The combined pages of all workers."""
 
-    def __init__(self, answers: Answers, merged: MergedMetrics, overview: StatusBuilder) -> None:
+    def __init__(
+        self, answers: Answers, merged: MergedMetrics, overview: StatusBuilder, restarts: Callable[[], int]
+    ) -> None:
         self._answers = answers
         self._overview = overview
         self._merged = merged
         self._starting: TaskHealth | None = None
         self._kept = CachedAnswer(self._render)
-        self.restarts = 0
+        self._restarts = restarts
 
     def watch_start(self, health: TaskHealth) -> None:
         """Answer with what the supervisor itself does first."""
@@ -85,7 +87,7 @@ class WorkerPages:
             answer = answers[worker.number]
             document = decode(answer[1]) if answer is not None and answer[0] == 200 else None
             told.append((worker.number, worker.absence, document))
-        return merge_statuses(self._overview.document(), told, self.restarts)
+        return merge_statuses(self._overview.document(), told, self._restarts())
 
     async def _render(self) -> bytes:
         """One at a time: an older page must not follow a younger one, counters would fall."""
@@ -97,7 +99,7 @@ class WorkerPages:
             for number, answer in answers.items()
             if answer is not None and before[number] == after[number]
         }
-        body: bytes = self._merged.render(texts, len(self._answers.workers), self.restarts)
+        body: bytes = self._merged.render(texts, len(self._answers.workers), self._restarts())
         return body
 
     async def _metrics(self, _: web.Request) -> web.Response:

@@ -18,7 +18,8 @@ from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.cluster import check_cluster
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import DELIVERING, TableDescription, Tables
-from dyncdc.sources.kinesis.stream_source import open_stream, start_from
+from dyncdc.sources.kinesis.stream_positions import start_from
+from dyncdc.sources.kinesis.stream_source import open_stream
 from dyncdc.sources.scan.read_capacity import UNIT_BYTES
 from dyncdc.sources.stream import StreamSource
 

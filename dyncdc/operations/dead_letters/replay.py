@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
 import orjson
 
-from dyncdc.app.assembly.table_plans import plan_table, run_statements
+from dyncdc.app.assembly.prepared_tables import run_statements
+from dyncdc.app.assembly.table_plans import plan_table
 from dyncdc.app.context import AppContext
 from dyncdc.config import Config
 from dyncdc.decode.dead_letters.kept_rows import is_kept_row, row_of_raw
@@ -33,13 +33,13 @@ from dyncdc.schema.types.dynamodb_values import Item, canonical
 from dyncdc.schema.types.encodings import dump_cells
 from dyncdc.schema.types.reject_reasons import LIMIT_REACHED, UndecodableRecord
 from dyncdc.sinks.sink import ClickHouseSink
-from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters, StoredDeadLetter
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.tables.tombstones import cleaned_before
 
 from .version_ties import tied_rows
 
-LETTERS_AT_ONCE: Final = 50
+LETTERS_AT_ONCE = 50
 """Records in memory at a time: of the largest kind some 1.4 MB each."""
 
 

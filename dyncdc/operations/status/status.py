@@ -14,11 +14,11 @@ from dyncdc.errors import DyncdcError
 from dyncdc.model import Checkpoint, Shard, SourceId
 from dyncdc.pipeline.checkpoint.watermarks import STREAM_DELAY_SECONDS, least
 from dyncdc.schema.mapping import existing_table_spec
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.mappings import read_destination
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.state.tables import CHECKPOINTS, WATERMARKS
-from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.status_reader import StatusReader
 from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sinks.tables.tombstones import cleaned_before, count_tombstones

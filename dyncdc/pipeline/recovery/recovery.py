@@ -186,7 +186,7 @@ class Recovery:
         await self._retry(lambda: self._store.save_gaps(stamped))
         for gap in stamped:
             if gap.key not in self._gaps:
-                self._metrics.gaps.labels(gap.table).inc()
+                self._metrics.tables.gaps.labels(gap.table).inc()
                 self._health.log_error(
                     "position lost", table=gap.table, shard=gap.shard, position=gap.position, gap=in_words(gap)
                 )

@@ -19,6 +19,9 @@ from dyncdc.sinks.client.error_codes import SchemaChangedError, TableGoneError
 
 MICROSECONDS: Final = 1_000_000
 
+ORDINAL_BITS: Final = 64
+"""A rank holds the epoch of a session above these bits, and the number of the row in the session in them."""
+
 
 def time_text(seconds: float) -> str:
     """A time as a DateTime64 column in UTC reads it; a bare number of seconds is not read alike for all magnitudes."""

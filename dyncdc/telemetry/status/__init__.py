@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .builder import StatusBuilder
+from .builder import StatusBuilder, StatusSources
 from .clickhouse_state import ClickHouseState, LatestState
 from .model import DaemonStatus, TableFacts
 from .recent_errors import RecentErrors
@@ -16,6 +16,7 @@ __all__ = [
     "LatestState",
     "RecentErrors",
     "StatusBuilder",
+    "StatusSources",
     "TableFacts",
     "Throughput",
     "add_page",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 from prometheus_client.metrics import MetricWrapperBase
@@ -37,26 +38,26 @@ KEPT_SECONDS = 1.0
 """However many look at the page, the document is made once in so long."""
 
 
+@dataclass(frozen=True, slots=True)
+class StatusSources:
+    """What a process knows of itself. ``missing``: what must still be done until it is ready."""
+
+    metrics: Metrics
+    health: TaskHealth
+    missing: Callable[[], Sequence[str]]
+    clock: Callable[[], float] = time.time
+
+
 class StatusBuilder:
     """Makes the document. All reads, from memory; called on the loop."""
 
-    def __init__(
-        self,
-        pipeline: str,
-        member: str,
-        tables: Sequence[TableFacts],
-        metrics: Metrics,
-        health: TaskHealth,
-        missing: Callable[[], Sequence[str]],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, pipeline: str, member: str, tables: Sequence[TableFacts], sources: StatusSources) -> None:
         self._pipeline = pipeline
         self._member = member
         self._tables = tables
-        self._metrics = metrics
-        self._health = health
-        self._missing = missing
-        self._clock = clock
+        self._sources = sources
+        self._metrics = sources.metrics
+        clock = sources.clock
         self._started_at = clock()
         self._made: tuple[float, DaemonStatus] | None = None
         self.stored = LatestState()
@@ -73,14 +74,14 @@ class StatusBuilder:
     def document(self) -> DaemonStatus:
         """The document, at most a second old."""
         self.stored.wanted.set()
-        now = self._clock()
+        now = self._sources.clock()
         if self._made is None or not 0 <= now - self._made[0] < KEPT_SECONDS:
             self._made = now, self._make(now)
         return self._made[1]
 
     def _make(self, now: float) -> DaemonStatus:
         metrics, stored, state = self._metrics, self.stored, self.stored.state
-        stuck, missing = self._health.stuck(), list(self._missing())
+        stuck, missing = self._sources.health.stuck(), list(self._sources.missing())
         shards = self._shards(now)
         return DaemonStatus(
             version=__version__,
@@ -91,25 +92,25 @@ class StatusBuilder:
             state="stuck" if stuck else "starting" if missing else "healthy",
             missing=missing,
             stuck=[StuckTask(task.name, task.seconds, task.reason, hint_for(task.name)) for task in stuck[:MOST_STUCK]],
-            planned=[PlannedWait(wait.name, wait.reason, wait.seconds) for wait in self._health.planned()],
+            planned=[PlannedWait(wait.name, wait.reason, wait.seconds) for wait in self._sources.health.planned()],
             tables=self._table_statuses(shards),
-            shards=summarize(shards, by_label(metrics.shards)),
+            shards=summarize(shards, by_label(metrics.shards.shards)),
             dead_letters=state.dead_letters[:MOST_DEAD_LETTERS],
             dead_letters_total=sum(found.count for found in state.dead_letters) if stored.known else None,
-            dead_letters_since_start=int(sum(sum_by(metrics.dead_letters, "table").values())),
+            dead_letters_since_start=int(sum(sum_by(metrics.tables.dead_letters, "table").values())),
             gaps=sorted(state.gaps, key=lambda gap: (gap.accepted, -gap.noticed_at))[:MOST_GAPS],
             gaps_total=len(state.gaps) if stored.known else None,
             troubles=self.troubles.recent(),
-            memory_used_bytes=_only(metrics.budget_used),
-            memory_limit_bytes=_only(metrics.budget_limit),
+            memory_used_bytes=_only(metrics.process.budget_used),
+            memory_limit_bytes=_only(metrics.process.budget_limit),
             requested=state.requested,
             members=state.members,
             clickhouse=stored.fresh,
         )
 
     def _totals(self) -> Totals:
-        read = sum_by(self._metrics.records_read, "table")
-        written = sum_by(self._metrics.rows_written, "table")
+        read = sum_by(self._metrics.tables.records_read, "table")
+        written = sum_by(self._metrics.tables.rows_written, "table")
         return {
             facts.table: (read.get(facts.table, 0.0), written.get(facts.destination, 0.0)) for facts in self._tables
         }
@@ -137,8 +138,8 @@ class StatusBuilder:
 
     def _table_statuses(self, shards: Iterable[ShardStatus]) -> list[TableStatus]:
         lags, lefts = _extremes(shards)
-        ratios, until = by_label(self._metrics.snapshot_ratio), by_label(self._metrics.complete_until)
-        inserted, totals, stored = by_label(self._metrics.last_insert), self._totals(), self.stored.state.tables
+        ratios, until = by_label(self._metrics.tables.snapshot_ratio), by_label(self._metrics.tables.complete_until)
+        inserted, totals, stored = by_label(self._metrics.tables.last_insert), self._totals(), self.stored.state.tables
         found = []
         for facts in self._tables:
             table = stored.get(facts.destination) or facts.status()

@@ -77,6 +77,17 @@ def test_a_function_with_too_many_parameters(house: Path, code: str, name: str |
     assert found(house) == ([f"dyncdc/wide.py::{name}"] if name else [])
 
 
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [("def f():\n{}", "f"), ("@g(\n    1\n)\nasync def f():\n{}", "f"), ("class C:\n  def f(self):\n{}", "C.f")],
+)
+def test_a_function_that_is_too_long(house: Path, code: str, name: str) -> None:
+    write(house, "dyncdc/long.py", code.format("    x = 1\n" * 49))
+    assert found(house) == []
+    write(house, "dyncdc/long.py", code.format("    x = 1\n" * 50))
+    assert found(house) == [f"dyncdc/long.py::{name}"]
+
+
 FIELDS = "".join(f"    f{number}: int\n" for number in range(12))
 ASSIGNED = "".join(f"        self.f{number} = 0\n" for number in range(12))
 

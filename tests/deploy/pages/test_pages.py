@@ -14,7 +14,7 @@ import click
 import pytest
 from support.repository.documented import PAGES, ROOT, blocks, inline_commands
 
-from dyncdc.app import daemon
+from dyncdc.app.daemon import daemon
 from dyncdc.app.reload import AT_ONCE, BY_SESSION
 from dyncdc.cli.main import cli
 from dyncdc.telemetry.hints import HINTS

@@ -41,7 +41,7 @@ from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import translate
 from dyncdc.sinks.sink import ClickHouseSink
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
 from dyncdc.sinks.state.tables import own_statements
 from dyncdc.sources.kinesis.stream_source import KinesisSource
 

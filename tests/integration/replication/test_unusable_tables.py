@@ -10,7 +10,8 @@ import asyncio
 import pytest
 from support.stage.stage import Stage, until
 
-from dyncdc.app import daemon, run_daemon
+from dyncdc.app import run_daemon
+from dyncdc.app.daemon import startup
 from dyncdc.app.run_options import RunOptions
 from dyncdc.config import load_config
 from dyncdc.errors import ConfigError
@@ -26,7 +27,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks come often, so that a test does not wait for them."""
     monkeypatch.setattr(destination_monitor, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(streaming_monitor, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(daemon, "REOPEN_SECONDS", 0.2)
+    monkeypatch.setattr(startup, "REOPEN_SECONDS", 0.2)
 
 
 def item(key: str) -> dict[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from dyncdc.sources.export import manifest
 from dyncdc.sources.export.gzip_lines import GzipLines
 from dyncdc.sources.item_json import decode_items, key_json
 from dyncdc.sources.kinesis.get_records import parse_records
-from dyncdc.sources.kinesis.stream_source import in_words, iterator_request
+from dyncdc.sources.kinesis.stream_positions import in_words, iterator_request
 from dyncdc.sources.scan.segments import read_page, start_key
 
 DOCUMENTS = st.recursive(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
-from dyncdc.config.tables import SnapshotConfig, TableConfig
+from dyncdc.config.snapshots import SnapshotConfig
+from dyncdc.config.tables import TableConfig
 from dyncdc.pipeline.destinations import row_settings
 from dyncdc.pipeline.destinations.row_settings import RecordedSettings, RowSettings
 from dyncdc.schema.existing.table import ExistingColumn, ExistingTable

@@ -12,7 +12,7 @@ import msgspec
 
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status import StatusBuilder, TableFacts
+from dyncdc.telemetry.status import StatusBuilder, StatusSources, TableFacts
 from dyncdc.telemetry.status.model import DeadLettersStatus, Freshness, GapStatus
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -77,7 +77,7 @@ class Stage:
         state.tables = {**state.tables, facts.destination: msgspec.structs.replace(before, **values)}
 
     def _move(self, table: str, destination: str, rows: int) -> None:
-        self.metrics.records_read.labels(table).inc(rows)
+        self.metrics.tables.records_read.labels(table).inc(rows)
         self.metrics.inserted(destination, max(1, rows), 0.05, self.clock.now)
 
     def suffer(self) -> None:
@@ -128,7 +128,9 @@ async def on_stage(*more: TableFacts) -> AsyncIterator[Stage]:
     """Serve the page while the block runs. ``more``: tables beside those that are always there."""
     clock, metrics, readiness = Clock(), Metrics(), Readiness()
     progress = TaskHealth(60.0, clock)
-    overview = StatusBuilder("shop", "0/1", [*FACTS, *more], metrics, progress, lambda: readiness.missing, clock)
+    overview = StatusBuilder(
+        "shop", "0/1", [*FACTS, *more], StatusSources(metrics, progress, lambda: readiness.missing, clock)
+    )
     pages = HttpPages(metrics, progress, readiness, overview).application()
     async with serve_http(("127.0.0.1", 0), pages) as port:
         yield Stage(f"http://127.0.0.1:{port}/", clock, metrics, progress, readiness, overview)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from dyncdc.app.assembly import table_plans
+from dyncdc.app.assembly import prepared_tables
 from dyncdc.app.assembly.table_plans import TablePlanned
 from dyncdc.app.context import AppContext
 from dyncdc.sinks.client.error_codes import TableGoneError
@@ -23,8 +23,8 @@ def test_a_destination_that_is_gone_as_soon_as_it_was_made_is_made_again(monkeyp
     async def nothing(*_: object) -> None:
         return None
 
-    monkeypatch.setattr(table_plans, "read_destination", nothing)
+    monkeypatch.setattr(prepared_tables, "read_destination", nothing)
     world = cast(AppContext, SimpleNamespace(clickhouse=None, retry=_call))
     plan = cast(TablePlanned, SimpleNamespace(config=SimpleNamespace(destination="orders")))
     with pytest.raises(TableGoneError, match="creating orders"):  # which the daemon answers by beginning over
-        asyncio.run(table_plans._prepared(world, plan))
+        asyncio.run(prepared_tables._prepared(world, plan))

@@ -8,9 +8,12 @@ from typing import cast
 import pytest
 from support.pipeline.virtual_time import run
 
-from dyncdc.app import daemon
 from dyncdc.app.assembly.assembly import Assembly
 from dyncdc.app.context import AppContext
+from dyncdc.app.daemon import sessions, startup, state
+from dyncdc.app.daemon.sessions import Sessions
+from dyncdc.app.daemon.startup import Startup
+from dyncdc.app.daemon.state import DaemonState
 from dyncdc.app.process.signals import Stop
 from dyncdc.app.reload import ConfigChange
 from dyncdc.app.run_options import RunOptions
@@ -24,19 +27,23 @@ BEGIN_SECONDS = 2.0
 NOTHING = cast(Assembly, type("A", (), {"unusable": ()})())
 
 
-class _Lives(daemon._Daemon):
-    """A daemon whose lives begin slowly and then do nothing."""
+def _state(stop: Stop) -> DaemonState:
+    config = Config.model_validate(
+        {
+            "pipeline": "p",
+            "clickhouse": {"url": "clickhouse://h"},
+            "kinesis": {"stream": "s"},
+            "tables": [{"dynamodb": "items", "snapshot": {"method": "none"}}],
+        }
+    )
+    return DaemonState(config, stop, RunOptions(read=lambda: config))
+
+
+class _SlowSessions(Sessions):
+    """Sessions that begin slowly and then do nothing."""
 
     def __init__(self, stop: Stop) -> None:
-        config = Config.model_validate(
-            {
-                "pipeline": "p",
-                "clickhouse": {"url": "clickhouse://h"},
-                "kinesis": {"stream": "s"},
-                "tables": [{"dynamodb": "items", "snapshot": {"method": "none"}}],
-            }
-        )
-        super().__init__(config, stop, RunOptions(read=lambda: config))
+        super().__init__(_state(stop))
         self.epochs: list[int] = []
         self.ended_beginning = 0
 
@@ -57,20 +64,20 @@ def test_a_reload_that_is_asked_for_while_a_session_begins_waits_until_it_has_be
     async def changed(current: Config, *_: object) -> ConfigChange:
         return ConfigChange(current, ("batch.max_rows",), ())
 
-    monkeypatch.setattr(daemon, "reload", changed)
-    monkeypatch.setattr(daemon, "notify", lambda _: None)
+    monkeypatch.setattr(state, "reload", changed)
+    monkeypatch.setattr(sessions, "notify", lambda _: None)
 
     async def scenario() -> None:
         stop = Stop()
-        sessions = _Lives(stop)
+        slow = _SlowSessions(stop)
         world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
         for number in range(1, 4):
-            session = asyncio.create_task(sessions._live(world, assembly))
+            session = asyncio.create_task(slow.run(world, assembly))
             await asyncio.sleep(BEGIN_SECONDS / 2)
             stop.reload.set()
             assert await session is False
-            assert sessions.epochs == list(range(1, number + 1))
-        assert sessions.ended_beginning == 0
+            assert slow.epochs == list(range(1, number + 1))
+        assert slow.ended_beginning == 0
 
     run(scenario())
 
@@ -80,9 +87,9 @@ def test_that_clickhouse_went_back_is_known_until_a_session_has_begun_since(
     monkeypatch: pytest.MonkeyPatch, begun: bool
 ) -> None:
     """Catches: a session that ends before it has begun, after which nothing is read again of what was lost."""
-    monkeypatch.setattr(daemon, "notify", lambda _: None)
+    monkeypatch.setattr(sessions, "notify", lambda _: None)
 
-    class Ends(_Lives):
+    class Ends(_SlowSessions):
         async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
             if not self.epochs:
                 self.epochs.append(1)
@@ -93,10 +100,10 @@ def test_that_clickhouse_went_back_is_known_until_a_session_has_begun_since(
             raise TableGoneError("loading checkpoints: there is no such table")
 
     async def scenario() -> None:
-        sessions = Ends(Stop())
+        slow = Ends(Stop())
         world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
-        assert await sessions._live(world, assembly) is False and sessions._went_back
-        assert await sessions._live(world, assembly) is False and sessions._went_back is not begun
+        assert await slow.run(world, assembly) is False and slow._went_back
+        assert await slow.run(world, assembly) is False and slow._went_back is not begun
 
     run(scenario())
 
@@ -122,20 +129,20 @@ def test_a_reload_is_heard_while_a_session_waits_for_what_its_configuration_name
     async def changed(current: Config, *_: object) -> ConfigChange:
         return ConfigChange(mended, ("kinesis.stream",), ())
 
-    monkeypatch.setattr(daemon, "assemble", assemble)
-    monkeypatch.setattr(daemon, "reload", changed)
+    monkeypatch.setattr(startup, "assemble", assemble)
+    monkeypatch.setattr(state, "reload", changed)
 
     async def scenario() -> None:
         stop = Stop()
-        sessions = _Lives(stop)
-        with sessions._health.task("start") as task:
-            startup_retry = StartupRetry(None, sessions._health, task)
-            world = cast(AppContext, type("W", (), {"config": sessions._config, "retry": startup_retry})())
-            assembling = asyncio.create_task(sessions._assemble_again(world))
-            await asyncio.sleep(10 * daemon.REOPEN_SECONDS)
+        shared = _state(stop)
+        with shared.health.task("start") as task:
+            startup_retry = StartupRetry(None, shared.health, task)
+            world = cast(AppContext, type("W", (), {"config": shared.config, "retry": startup_retry})())
+            assembling = asyncio.create_task(Startup(shared).assemble_again(world))
+            await asyncio.sleep(10 * startup.REOPEN_SECONDS)
             assert not assembling.done()
             stop.reload.set()
-            async with asyncio.timeout(2 * daemon.REOPEN_SECONDS):
+            async with asyncio.timeout(2 * startup.REOPEN_SECONDS):
                 assert await assembling == "assembled"
             assert not stop.reload.is_set()
 
@@ -154,10 +161,10 @@ def test_a_reload_that_a_session_cuts_short_by_ending_is_answered_by_the_next_on
             await asyncio.Event().wait()
         return ConfigChange(current, ("batch.max_rows",), ())
 
-    monkeypatch.setattr(daemon, "reload", slow_first)
-    monkeypatch.setattr(daemon, "notify", lambda _: None)
+    monkeypatch.setattr(state, "reload", slow_first)
+    monkeypatch.setattr(sessions, "notify", lambda _: None)
 
-    class Ends(_Lives):
+    class Ends(_SlowSessions):
         async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
             self.epochs.append(len(self.epochs) + 1)
             self._ready(self.epochs[-1])
@@ -167,11 +174,11 @@ def test_a_reload_that_a_session_cuts_short_by_ending_is_answered_by_the_next_on
 
     async def scenario() -> None:
         stop = Stop()
-        sessions = Ends(stop)
+        slow = Ends(stop)
         world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
         stop.reload.set()
-        assert await sessions._live(world, assembly) is False and len(tries) == 1
-        assert await sessions._live(world, assembly) is False and len(tries) == 2
+        assert await slow.run(world, assembly) is False and len(tries) == 1
+        assert await slow.run(world, assembly) is False and len(tries) == 2
         assert not stop.reload.is_set()
 
     run(scenario())
@@ -179,26 +186,26 @@ def test_a_reload_that_a_session_cuts_short_by_ending_is_answered_by_the_next_on
 
 def test_sessions_that_end_at_once_do_not_follow_each_other_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: a table of dyncdc's own with a view whose target is gone, for which lives begin as fast as they can."""
-    monkeypatch.setattr(daemon, "notify", lambda _: None)
+    monkeypatch.setattr(sessions, "notify", lambda _: None)
 
-    class Ends(_Lives):
+    class Ends(_SlowSessions):
         async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
             self._ready(1)
             raise TableGoneError("saving 1 checkpoints: there is no such table")
 
     async def scenario() -> None:
-        sessions = Ends(Stop())
+        slow = Ends(Stop())
         world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
         begun_at = asyncio.get_running_loop().time()
         for _ in range(5):
-            assert await sessions._live(world, assembly) is False
-        assert asyncio.get_running_loop().time() - begun_at >= 5 * daemon.REOPEN_SECONDS
+            assert await slow.run(world, assembly) is False
+        assert asyncio.get_running_loop().time() - begun_at >= 5 * startup.REOPEN_SECONDS
 
     run(scenario())
 
 
 def test_a_table_of_its_own_that_is_dropped_while_a_process_starts_does_not_end_it() -> None:
-    class Starts(_Lives):
+    class Starts(Startup):
         looks = 0
 
         async def _alone(self, world: AppContext, assembly: Assembly) -> Assembly:
@@ -211,10 +218,11 @@ def test_a_table_of_its_own_that_is_dropped_while_a_process_starts_does_not_end_
         return cast(Assembly, "assembled")
 
     async def scenario() -> None:
-        sessions = Starts(Stop())
-        with sessions._health.task("start") as task:
-            world = cast(AppContext, type("W", (), {"retry": StartupRetry(None, sessions._health, task)})())
-            assert await sessions._begin_with(world, assemble) == "assembled"
-        assert sessions.looks == 2
+        shared = _state(Stop())
+        starts = Starts(shared)
+        with shared.health.task("start") as task:
+            world = cast(AppContext, type("W", (), {"retry": StartupRetry(None, shared.health, task)})())
+            assert await starts._begin_with(world, assemble) == "assembled"
+        assert starts.looks == 2
 
     run(scenario())

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from dyncdc.app.assembly.row_settings import _Noting, begin_of, of_member, row_settings
-from dyncdc.config.tables import SnapshotConfig, TableConfig
+from dyncdc.config.snapshots import SnapshotConfig
+from dyncdc.config.tables import TableConfig
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.destinations.row_settings import RecordedSettings, RowSettings, SettingChange
 from dyncdc.pipeline.recovery.gaps import closes

@@ -8,7 +8,8 @@ from support.pipeline.virtual_time import run
 from dyncdc.app.context import AppContext
 from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.app.unusable_tables import Unusable, UsableAgainError, first_of, or_unusable, watch_unusable
-from dyncdc.config.tables import SnapshotConfig, TableConfig
+from dyncdc.config.snapshots import SnapshotConfig
+from dyncdc.config.tables import TableConfig
 from dyncdc.errors import (
     AccessDeniedError,
     ConfigError,

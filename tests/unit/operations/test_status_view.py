@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dyncdc.cli.status_view import draw
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status import DaemonStatus, StatusBuilder, TableFacts
+from dyncdc.telemetry.status import DaemonStatus, StatusBuilder, StatusSources, TableFacts
 from dyncdc.telemetry.status.columns import columns_of
 from dyncdc.telemetry.status.model import WORST_SHARDS, DeadLettersStatus, ShardStatus, Status, TableStatus
 from dyncdc.telemetry.status.routes import page
@@ -25,7 +25,7 @@ def shown(found: Status) -> str:
 def live() -> DaemonStatus:
     metrics = Metrics()
     facts = TableFacts("orders", "orders", "changes", "scan")
-    overview = StatusBuilder("shop", "0/1", [facts], metrics, TaskHealth(), list)
+    overview = StatusBuilder("shop", "0/1", [facts], StatusSources(metrics, TaskHealth(), list))
     metrics.snapshot_progress("orders", 0.25)
     overview.troubles.add({"event": "task failed", "level": "error", "error": "no", "hint": "grant it"})
     document = overview.document()

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.config.tables import MetadataConfig, SnapshotConfig, TableConfig
+from dyncdc.config.snapshots import SnapshotConfig
+from dyncdc.config.tables import MetadataConfig, TableConfig
 from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.schema.sql.column_comments import Origin, column_comment, joined_comment, read_comment

@@ -10,12 +10,13 @@ import pytest
 from dyncdc.errors import RetryableError
 from dyncdc.model import SourceId
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.state.destinations import ClickHouseDestinations
 from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
+from dyncdc.sinks.state.progress.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.sessions import ClickHouseSessions
-from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.tables.orphan_rows import ClickHouseOrphanRows
 from dyncdc.sinks.tables.tombstones import ClickHouseTombstones
 

@@ -27,7 +27,7 @@ from dyncdc.sources.kinesis.record_limit import (
     RecordLimit,
     may_be_cut,
 )
-from dyncdc.sources.kinesis.stream_source import iterator_request, start_from
+from dyncdc.sources.kinesis.stream_positions import iterator_request, start_from
 
 
 def client_error(code: str, message: str = "") -> boto.ClientError:

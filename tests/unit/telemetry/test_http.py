@@ -12,7 +12,7 @@ from aiohttp import web
 from dyncdc.errors import ConfigError
 from dyncdc.telemetry.http import HttpPages, Readiness, serve_http
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status import StatusBuilder
+from dyncdc.telemetry.status import StatusBuilder, StatusSources
 from dyncdc.telemetry.task_health import TaskHealth
 
 
@@ -31,7 +31,7 @@ class Site:
 
 
 def pages_of(metrics: Metrics, health: TaskHealth, readiness: Readiness) -> web.Application:
-    overview = StatusBuilder("p", "0/1", [], metrics, health, lambda: readiness.missing)
+    overview = StatusBuilder("p", "0/1", [], StatusSources(metrics, health, lambda: readiness.missing))
     return HttpPages(metrics, health, readiness, overview).application()
 
 

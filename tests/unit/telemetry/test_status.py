@@ -8,7 +8,15 @@ import msgspec
 import structlog
 
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status import DaemonStatus, RecentErrors, StatusBuilder, TableFacts, Throughput, merge_statuses
+from dyncdc.telemetry.status import (
+    DaemonStatus,
+    RecentErrors,
+    StatusBuilder,
+    StatusSources,
+    TableFacts,
+    Throughput,
+    merge_statuses,
+)
 from dyncdc.telemetry.status.model import WORST_SHARDS, DeadLettersStatus, Freshness, GapStatus, Plot, decode, encode
 from dyncdc.telemetry.status.recent_errors import LONGEST
 from dyncdc.telemetry.status.routes import page
@@ -36,7 +44,7 @@ class Process:
         self.missing: list[str] = []
         self.tables = [TableFacts(name, f"{name}_in_ch", "changes", "scan") for name in ("orders", "carts")]
         self.overview = StatusBuilder(
-            "shop", member, self.tables, self.metrics, self.health, lambda: self.missing, clock=self.clock
+            "shop", member, self.tables, StatusSources(self.metrics, self.health, lambda: self.missing, self.clock)
         )
 
     def store(self, **values: Any) -> None:

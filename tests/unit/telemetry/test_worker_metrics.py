@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from dyncdc.app.workers.http import Answers, WorkerPages
 from dyncdc.telemetry.metrics import Metrics
-from dyncdc.telemetry.status import StatusBuilder
+from dyncdc.telemetry.status import StatusBuilder, StatusSources
 from dyncdc.telemetry.task_health import TaskHealth
 from dyncdc.telemetry.worker_metrics import GAUGES, MergedMetrics
 
@@ -91,7 +91,9 @@ async def test_a_worker_that_dies_while_the_others_are_asked_is_not_counted_twic
     series = 'dyncdc_rows_written_total{table="orders"}'
     merged = MergedMetrics()
     answers = Dying(merged)
-    pages = WorkerPages(answers, merged, StatusBuilder("p", "0/1", (), Metrics(), TaskHealth(), lambda: ()))
+    pages = WorkerPages(
+        answers, merged, StatusBuilder("p", "0/1", (), StatusSources(Metrics(), TaskHealth(), lambda: ())), lambda: 0
+    )
     found = []
     for answers.rows, answers.dies in ((30, False), (40, True), (5, False)):
         found.append(value(await pages._render(), series))

@@ -21,9 +21,10 @@ from dyncdc.sinks.client.asynch_connection import ProtocolConnection, Statement
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import SettingRefusedError
 from dyncdc.sinks.client.query_settings import ALWAYS, LIMITS, READING
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
 from dyncdc.sinks.state.members import ClickHouseMembers
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.rows import append_rows
 from dyncdc.sinks.state.tables import DEAD_LETTERS, own_statements

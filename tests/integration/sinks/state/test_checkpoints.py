@@ -10,7 +10,8 @@ import pytest
 
 from dyncdc.model import Checkpoint, Mark, Past, PastMark, Position, ShardId, Snapshot, SourceId
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.tables import CHECKPOINTS, GAPS, own_statements
 
 SOURCE = SourceId("arn:aws:kinesis:eu-west-1:1:stream/it's@1700000000")

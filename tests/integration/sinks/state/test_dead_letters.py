@@ -15,9 +15,9 @@ from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
 from dyncdc.sinks.state.dead_letters.limit_stops import ClickHouseLimitStops
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
+from dyncdc.sinks.state.progress.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.state.rows import append_rows
 from dyncdc.sinks.state.tables import DEAD_LETTERS, own_statements
-from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dyncdc.errors import RefusedError
 from dyncdc.model import Checkpoint, Mark, Position, ShardId, SourceId
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import TableGoneError
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
 from dyncdc.sinks.state.tables import CHECKPOINTS, own_statements
 
 ROW = Checkpoint(SourceId("s"), ShardId("shard"), Mark(Position("1"), 1.0), 1, 1)

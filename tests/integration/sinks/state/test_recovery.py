@@ -9,7 +9,7 @@ import pytest
 
 from dyncdc.model import Gap, SourceId, TableSource
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.state.checkpoints import ClickHouseSnapshots
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.state.tables import GAPS, REQUESTS, own_statements
 

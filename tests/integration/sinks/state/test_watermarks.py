@@ -10,9 +10,9 @@ from dyncdc.model import Watermark
 from dyncdc.pipeline.checkpoint.watermarks import least
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
+from dyncdc.sinks.state.progress.watermarks import ClickHouseWatermarks
 from dyncdc.sinks.state.rows import append_rows
 from dyncdc.sinks.state.tables import DEAD_LETTERS, WATERMARKS, own_statements
-from dyncdc.sinks.state.watermarks import ClickHouseWatermarks
 
 
 async def test_the_newest_watermark_of_each_member_counts_though_it_says_again_what_was_said(

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.config.tables import ColumnConfig, SnapshotConfig, TableConfig
+from dyncdc.config.snapshots import SnapshotConfig
+from dyncdc.config.tables import ColumnConfig, TableConfig
 from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.schema.existing.compatibility import incompatibilities
 from dyncdc.schema.existing.nested_columns import nested_arrays, seen_places

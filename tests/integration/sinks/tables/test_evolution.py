@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from dyncdc.config.tables import ColumnConfig, SnapshotConfig, TableConfig
+from dyncdc.config.snapshots import SnapshotConfig
+from dyncdc.config.tables import ColumnConfig, TableConfig
 from dyncdc.errors import RejectedRowsError
 from dyncdc.model import Block
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError

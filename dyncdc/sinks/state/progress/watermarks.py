@@ -7,10 +7,9 @@ from collections.abc import Collection, Sequence
 from dyncdc.model import SourceId, Watermark
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
-
-from .dead_letters.store import ClickHouseDeadLetters
-from .rows import MICROSECONDS, append_rows, catch_up, time_text
-from .tables import WATERMARKS
+from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters
+from dyncdc.sinks.state.rows import MICROSECONDS, append_rows, catch_up, time_text
+from dyncdc.sinks.state.tables import WATERMARKS
 
 
 class ClickHouseWatermarks:

@@ -1,9 +1,8 @@
-"""Checkpoints and snapshots in ClickHouse: append-only rows, read back by rank. Never deleted, never rewritten."""
+"""Checkpoints in ClickHouse: append-only rows, read back by rank. Never deleted, never rewritten."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import cast
 
 from dyncdc.model import (
     Checkpoint,
@@ -15,17 +14,14 @@ from dyncdc.model import (
     Rollback,
     Server,
     ShardId,
-    Snapshot,
-    SnapshotState,
     SourceId,
 )
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.state.rows import MICROSECONDS, ORDINAL_BITS, append_rows, catch_up, time_text
+from dyncdc.sinks.state.tables import CHECKPOINTS, SNAPSHOTS
 
-from .rows import MICROSECONDS, append_rows, catch_up, time_text
-from .tables import ACCEPTED, CHECKPOINT_HISTORY, CHECKPOINTS, GAPS, HISTORY_DAYS, ROLLBACKS, SNAPSHOTS
-
-ORDINAL_BITS = 64
+from . import checkpoint_history
 
 FINISHED, REOPENED = 1, 2
 """What ``finished`` says of a row, 0 apart."""
@@ -167,73 +163,19 @@ class ClickHouseCheckpoints:
 
     async def remember(self, marks: Sequence[PastMark]) -> None:
         """Append to the history, in one insert."""
-        rows = [
-            {
-                "pipeline": self._pipeline,
-                "source": mark.source,
-                "shard": mark.shard,
-                "position": mark.mark.position,
-                "read_until": time_text(mark.mark.read_until),
-                "epoch": mark.epoch,
-                "ordinal": mark.ordinal,
-                "begins": int(mark.begins),
-            }
-            for mark in marks
-        ]
-        await append_rows(self._clickhouse, CHECKPOINT_HISTORY, rows, doing=f"remembering {len(rows)} checkpoints")
+        await checkpoint_history.remember(self._clickhouse, self._pipeline, marks)
 
     async def past(self, server: Server, rows: int) -> Past:
         """The newest past marks of each shard, and when a server before this one took the last of all."""
-        await catch_up(self._clickhouse, CHECKPOINT_HISTORY)
-        doing = "loading the history of checkpoints"
-        kept = (
-            f"FROM {CHECKPOINT_HISTORY} WHERE pipeline = {quote_text(self._pipeline)}"
-            f" AND saved_at > now64(6) - INTERVAL {HISTORY_DAYS} DAY"
-        )
-        found = await self._clickhouse.fetch(
-            "SELECT source, shard, position, toUnixTimestamp64Micro(read_until), epoch, ordinal, begins, server,"
-            f" toUnixTimestamp64Micro(saved_at) {kept}"
-            f" ORDER BY epoch DESC, ordinal DESC, saved_at DESC LIMIT {rows} BY source, shard",
-            doing=doing,
-        )
-        before = f"saved_at < toDateTime64('{time_text(server.started_at)}', 6, 'UTC')"
-        if server.id:
-            before = f"({before} OR server != {quote_text(server.id)})"
-        ((last,),) = await self._clickhouse.fetch(
-            f"SELECT max(toUnixTimestamp64Micro(saved_at)) {kept} AND {before}", doing=doing
-        )
-        return Past(
-            [
-                PastMark(
-                    SourceId(source),
-                    ShardId(shard),
-                    Mark(Position(position), read_until / MICROSECONDS),
-                    epoch,
-                    ordinal,
-                    bool(begins),
-                    taken_by,
-                    saved_at / MICROSECONDS,
-                )
-                for source, shard, position, read_until, epoch, ordinal, begins, taken_by, saved_at in reversed(found)
-            ],
-            last / MICROSECONDS,
-        )
+        return await checkpoint_history.past(self._clickhouse, self._pipeline, server, rows)
 
     async def note_rollback(self, member: int) -> None:
         """Append to ``dyncdc_rollbacks``."""
-        row = {"pipeline": self._pipeline, "member": member}
-        await append_rows(self._clickhouse, ROLLBACKS, [row], "noting that ClickHouse went back")
+        await checkpoint_history.note_rollback(self._clickhouse, self._pipeline, member)
 
     async def rollbacks(self) -> Sequence[Rollback]:
         """Those of the days for which past marks are kept, oldest first."""
-        await catch_up(self._clickhouse, ROLLBACKS)
-        rows = await self._clickhouse.fetch(
-            f"SELECT DISTINCT member, toUnixTimestamp64Micro(noticed_at) AS at FROM {ROLLBACKS}"
-            f" WHERE pipeline = {quote_text(self._pipeline)} AND noticed_at > now64(6) - INTERVAL {HISTORY_DAYS} DAY"
-            " ORDER BY at, member",
-            doing="looking when ClickHouse went back",
-        )
-        return [Rollback(int(member), at / MICROSECONDS) for member, at in rows]
+        return await checkpoint_history.rollbacks(self._clickhouse, self._pipeline)
 
     async def server_time(self) -> float:
         """Seconds since the epoch by ClickHouse's clock."""
@@ -255,79 +197,3 @@ def _of_shards(shards: Sequence[tuple[SourceId, ShardId]]) -> str:
 def _at_least(row: Checkpoint) -> str:
     """The condition that a row was saved by the process that saved this one, then or later."""
     return f"epoch = {row.epoch} AND member = {row.member} AND ordinal >= {row.ordinal}"
-
-
-class ClickHouseSnapshots:
-    """``dyncdc_snapshots`` of one pipeline, and the gaps that a snapshot was allowed to leave."""
-
-    def __init__(self, clickhouse: ClickHouse, pipeline: str) -> None:
-        self._clickhouse = clickhouse
-        self._pipeline = pipeline
-        self._saves: dict[str, int] = {}
-
-    async def load(self) -> Sequence[Snapshot]:
-        """The newest row of every snapshot, oldest snapshot first."""
-        await catch_up(self._clickhouse, SNAPSHOTS)
-        fields = "table, state, destination_uuid, export_arn, toUnixTimestamp64Micro(export_time), version, segments,"
-        ranks = f"toUInt64(bitShiftRight(revision, {ORDINAL_BITS})), toUnixTimestamp64Micro(updated_at)"
-        rows = await self._clickhouse.fetch(
-            f"SELECT id, argMax(({fields} toUnixTimestamp64Micro(covered_from), had_rows, request, {ranks}),"
-            " revision)"
-            f" FROM {SNAPSHOTS} WHERE pipeline = {quote_text(self._pipeline)} GROUP BY id ORDER BY min(updated_at), id",
-            doing="loading snapshots",
-        )
-        found = []
-        for id_, values in rows:
-            table, state, uuid, arn, export_time, version, segments, covered_from, had_rows, request, *saved = values
-            found.append(
-                Snapshot(
-                    id_,
-                    table,
-                    cast(SnapshotState, state),
-                    uuid,
-                    arn,
-                    export_time / MICROSECONDS,
-                    version,
-                    segments,
-                    covered_from / MICROSECONDS,
-                    bool(had_rows),
-                    request,
-                    epoch=saved[0],
-                    saved_at=saved[1] / MICROSECONDS,
-                )
-            )
-        return found
-
-    async def save(self, snapshot: Snapshot) -> None:
-        """Append the snapshot's new state. What a session of a lower epoch still writes does not count."""
-        number = self._saves.get(snapshot.id, 0) + 1
-        row = {
-            "id": snapshot.id,
-            "pipeline": self._pipeline,
-            "table": snapshot.table,
-            "state": snapshot.state,
-            "export_arn": snapshot.export_arn,
-            "export_time": time_text(snapshot.export_time),
-            "version": snapshot.version,
-            "segments": snapshot.segments,
-            "destination_uuid": snapshot.destination_uuid,
-            "covered_from": time_text(snapshot.covered_from),
-            "had_rows": int(snapshot.had_rows),
-            "request": snapshot.request,
-            "revision": str(snapshot.epoch << ORDINAL_BITS | number),
-        }
-        await append_rows(self._clickhouse, SNAPSHOTS, [row], doing=f"saving the snapshot of {snapshot.table}")
-        self._saves[snapshot.id] = number
-
-    async def record_gap(self, table: str, source: str, begin: float, end: float) -> None:
-        """Append a gap that the user has accepted; ``begin`` and ``end`` in seconds."""
-        row = {
-            "pipeline": self._pipeline,
-            "table": table,
-            "source": source,
-            "shard": "",
-            "from": time_text(begin),
-            "to": time_text(end),
-            "reason": ACCEPTED,
-        }
-        await append_rows(self._clickhouse, GAPS, [row], doing=f"recording a gap of {table}")

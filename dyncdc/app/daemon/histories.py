@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dyncdc.app.assembly.assembly import Assembly
 from dyncdc.app.context import AppContext
 from dyncdc.pipeline.destinations.history_monitor import HistoryMonitor
 from dyncdc.pipeline.runtime import Instruments, in_background
 from dyncdc.sinks.state.histories import ClickHouseHistories
-
-from .assembly import Assembly
 
 
 def history_watch(context: AppContext, assembly: Assembly, instruments: Instruments) -> HistoryMonitor | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dyncdc.app.assembly.assembly import Assembly
 from dyncdc.app.context import AppContext
 from dyncdc.pipeline.checkpoint.tombstone_cleanup import TableToClean, TombstoneCleaner, TombstoneStores
 from dyncdc.pipeline.runtime import in_background
-from dyncdc.sinks.state.checkpoints import ClickHouseCheckpoints, ClickHouseSnapshots
+from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
+from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables.tombstones import CleanedTable, ClickHouseTombstones
 from dyncdc.telemetry.task_health import TaskHealth
-
-from .assembly import Assembly
 
 
 @asynccontextmanager
