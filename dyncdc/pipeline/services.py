@@ -12,6 +12,16 @@ from dyncdc.pipeline.destinations.bindings import DestinationStore, Target
 from dyncdc.pipeline.destinations.schema_evolution import SchemaEvolution
 from dyncdc.pipeline.members.membership import Assignment, Membership
 from dyncdc.pipeline.members.succession import Succession
+from dyncdc.pipeline.ports.checkpoints import CheckpointStore
+from dyncdc.pipeline.ports.decoder import Decoder, SnapshotDecoders
+from dyncdc.pipeline.ports.limit_stops import LimitStopStore
+from dyncdc.pipeline.ports.members import MemberStore, SessionStore
+from dyncdc.pipeline.ports.orphan_rows import OrphanRows
+from dyncdc.pipeline.ports.recovery import RecoveryStore
+from dyncdc.pipeline.ports.sink import Sink
+from dyncdc.pipeline.ports.snapshots import Origin, SnapshotStore
+from dyncdc.pipeline.ports.source import Source
+from dyncdc.pipeline.ports.watermarks import WatermarkStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan
@@ -19,21 +29,6 @@ from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.pipeline.writing.rejected_rows import DeadLetterSource
 
-from .ports import (
-    CheckpointStore,
-    Decoder,
-    LimitStopStore,
-    MemberStore,
-    Origin,
-    OrphanRows,
-    RecoveryStore,
-    SessionStore,
-    Sink,
-    SnapshotDecoders,
-    SnapshotStore,
-    Source,
-    WatermarkStore,
-)
 from .runtime import Instruments
 
 

@@ -25,7 +25,7 @@ from dyncdc.decode.redacted_records import is_withheld, masked_paths
 from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.errors import ConfigError, RefusedError, RejectedRowsError
 from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.ports import Decoder
+from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.writing.batch import join
 from dyncdc.schema.redaction import Path
 from dyncdc.schema.table_spec import SEQUENCE_BITS

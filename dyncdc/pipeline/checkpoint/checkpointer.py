@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from dyncdc.errors import RetryableError
 from dyncdc.model import Checkpoint, Mark, Shard, ShardId, SourceId
-from dyncdc.pipeline.ports import CheckpointStore
+from dyncdc.pipeline.ports.checkpoints import CheckpointStore
 from dyncdc.pipeline.recovery.rewind import Key, PastMarks, Rewind, history_rows, rewind, together
 from dyncdc.pipeline.runtime import Instruments, Retrier
 

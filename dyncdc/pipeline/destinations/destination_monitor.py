@@ -15,7 +15,8 @@ from typing import TypeVar
 from dyncdc.errors import RetryableError
 from dyncdc.model import Gap, Snapshot
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.ports import SnapshotStore, Source
+from dyncdc.pipeline.ports.snapshots import SnapshotStore
+from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments, Retrier
 from dyncdc.telemetry.task_health import TaskProgress

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from dyncdc.errors import ConfigError, FatalError
 from dyncdc.model import Member, Shard, ShardId, SourceId
-from dyncdc.pipeline.ports import MemberStore
+from dyncdc.pipeline.ports.members import MemberStore
 from dyncdc.pipeline.runtime import Instruments, Retrier
 
 from .liveness import LIVE_SECONDS, Sightings

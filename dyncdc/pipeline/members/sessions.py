@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from dyncdc.errors import FatalError
 from dyncdc.model import Member, Process, Session
-from dyncdc.pipeline.ports import MemberStore, SessionStore
+from dyncdc.pipeline.ports.members import MemberStore, SessionStore
 
 from .membership import Assignment
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from dyncdc.errors import FatalError
 from dyncdc.model import Member, Process, Session
-from dyncdc.pipeline.ports import MemberStore, SessionStore
+from dyncdc.pipeline.ports.members import MemberStore, SessionStore
 from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 from dyncdc.timestamps import timestamp

@@ -9,7 +9,8 @@ from functools import partial
 from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError
 from dyncdc.model import Mark, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.ports import Decoder, Source
+from dyncdc.pipeline.ports.decoder import Decoder
+from dyncdc.pipeline.ports.source import Source
 
 from .resources import ReadResources
 from .shard_reader import ReadOptions, ShardReader

@@ -11,7 +11,8 @@ from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model import Block, DeadLetter, Mark, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import Reservation
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.ports import Decoder, Expiring, LargeAnswers, Rereading, Source
+from dyncdc.pipeline.ports.decoder import Decoder
+from dyncdc.pipeline.ports.source import Expiring, LargeAnswers, Rereading, Source
 from dyncdc.pipeline.runtime import Backoff, Retrier, is_recoverable
 from dyncdc.telemetry.task_health import TaskProgress
 

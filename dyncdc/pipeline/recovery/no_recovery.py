@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dyncdc.model import Gap, Member, Request, Session, SourceId, TableSource
-from dyncdc.pipeline.ports import Counted, Swept
+from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 
 
 class NoRecovery:

@@ -15,7 +15,9 @@ from dyncdc.errors import FatalError
 from dyncdc.model import Gap, Request, Snapshot, SourceId, TableSource
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
-from dyncdc.pipeline.ports import RecoveryStore, SnapshotStore, Source
+from dyncdc.pipeline.ports.recovery import RecoveryStore
+from dyncdc.pipeline.ports.snapshots import SnapshotStore
+from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.reading.lineage import LostPosition
 from dyncdc.pipeline.runtime import Instruments, Retrier
 

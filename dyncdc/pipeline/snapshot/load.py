@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from dyncdc.errors import CorruptSnapshotError
 from dyncdc.model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.ports import SnapshotDecoders, Source
+from dyncdc.pipeline.ports.decoder import SnapshotDecoders
+from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.shard_reader import ReadOptions
 from dyncdc.pipeline.services import Services, SnapshotTask

@@ -8,7 +8,7 @@ from functools import partial
 
 from dyncdc.errors import CorruptSnapshotError
 from dyncdc.model import Snapshot, SourceId
-from dyncdc.pipeline.ports import OrphanRows
+from dyncdc.pipeline.ports.orphan_rows import OrphanRows
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.task_health import TaskProgress
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError, RejectedRowsError, RetryableError
 from dyncdc.model import Block, DeadLetter, Position, Shard, SourceId
-from dyncdc.pipeline.ports import Rereading
+from dyncdc.pipeline.ports.source import Rereading
 from dyncdc.pipeline.runtime import Backoff
 
 REREAD_SECONDS = 10.0

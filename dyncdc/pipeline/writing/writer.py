@@ -19,7 +19,8 @@ from dyncdc.errors import FatalError, RefusedError, RejectedRowsError, Retryable
 from dyncdc.model import Block, Position, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import Receipt
-from dyncdc.pipeline.ports import Rereading, Sink
+from dyncdc.pipeline.ports.sink import Sink
+from dyncdc.pipeline.ports.source import Rereading
 from dyncdc.pipeline.runtime import Backoff, Instruments, retry_forever
 from dyncdc.telemetry.task_health import TaskProgress
 

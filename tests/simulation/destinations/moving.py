@@ -17,7 +17,7 @@ from dyncdc.errors import CorruptSnapshotError, RetryableError
 from dyncdc.model import Block, SourceId
 from dyncdc.pipeline.destinations.bindings import Binding, DestinationState, Partition, Target
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
-from dyncdc.pipeline.ports import Swept
+from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask

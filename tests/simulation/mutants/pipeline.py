@@ -19,7 +19,7 @@ from dyncdc.pipeline.budget import ByteBudget, Reservation
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import Receipt, ShardLedger
 from dyncdc.pipeline.coordinator import Coordinator
-from dyncdc.pipeline.ports import Swept
+from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.reading import shard_release
 from dyncdc.pipeline.reading.completeness import Completeness
 from dyncdc.pipeline.reading.reader_pool import ReaderPool

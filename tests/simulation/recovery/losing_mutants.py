@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dyncdc.model import Gap, Snapshot
-from dyncdc.pipeline.ports import Swept
+from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.reading.retention_edge import RetentionEdge
 from dyncdc.pipeline.reading.shard_losses import ShardLosses
 from dyncdc.pipeline.recovery.recovery import Recovery

@@ -21,7 +21,8 @@ from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Session, Shard, Snapshot
-from dyncdc.pipeline.ports import Decoder, SessionStore
+from dyncdc.pipeline.ports.decoder import Decoder
+from dyncdc.pipeline.ports.members import SessionStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.services import Destination, Settings, StreamTask

@@ -24,7 +24,7 @@ from support.pipeline.virtual_time import run
 from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model import HORIZON, Block, DeadLetter, Decoded, Position, RawChunk, Shard, Snapshot
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.ports import Decoder
+from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.runtime import Instruments
