@@ -32,8 +32,8 @@ from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedErro
 from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments, ungrouped
-from dyncdc.pipeline.services import Destination, Settings
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.sinks.client.error_codes import TableGoneError

@@ -11,7 +11,7 @@ from dyncdc.errors import AccessDeniedError, ConfigError, DyncdcError, FatalErro
 from dyncdc.model import Gap
 from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
 from dyncdc.pipeline.runtime import Instruments, Retrier
-from dyncdc.pipeline.services import SnapshotTask
+from dyncdc.pipeline.session.services import SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 LOOK_SECONDS = 5.0

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 
 from dyncdc.model import Shard, ShardId
-from dyncdc.pipeline.services import Services
+from dyncdc.pipeline.session.services import Services
 
 from .reader_pool import ReaderPool
 from .shard_listing import ShardListing

@@ -10,7 +10,7 @@ from dyncdc.errors import PositionLostError
 from dyncdc.model import HORIZON, Mark, Shard, ShardId
 from dyncdc.pipeline.recovery.gaps import lost_with_source
 from dyncdc.pipeline.recovery.recovery import SourceLostError
-from dyncdc.pipeline.services import Services
+from dyncdc.pipeline.session.services import Services
 
 from .lineage import LostPosition, lost_positions
 from .reader_pool import ReaderPool

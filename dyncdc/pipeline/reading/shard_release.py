@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 
 from dyncdc.model import HORIZON, Mark, RawChunk, Shard, ShardId
-from dyncdc.pipeline.services import Services, StreamTask
+from dyncdc.pipeline.session.services import Services, StreamTask
 
 from .completeness import Completeness
 from .lineage import ready

@@ -13,7 +13,7 @@ from dyncdc.pipeline.ports.decoder import SnapshotDecoders
 from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.shard_reader import ReadOptions
-from dyncdc.pipeline.services import Services, SnapshotTask
+from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .plan import Journal

@@ -14,7 +14,7 @@ from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Gap, Request, Snapshot, SourceId
 from dyncdc.pipeline.ports.orphan_rows import OrphanRows
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.services import Services, SnapshotTask
+from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .export import SnapshotExport

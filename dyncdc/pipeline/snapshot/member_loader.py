@@ -7,7 +7,7 @@ import asyncio
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
 from dyncdc.model import Snapshot, SourceId
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.services import Services, SnapshotTask
+from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .load import Loaded, SnapshotLoad

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from dyncdc.model import Block, Decoded, Position, Shard
-from dyncdc.pipeline import session
-from dyncdc.pipeline.services import SnapshotTask, StreamTask
+from dyncdc.pipeline.session.services import SnapshotTask, StreamTask
+from dyncdc.pipeline.session.session import session
 from dyncdc.telemetry.metrics import Metrics
 from simulation import simulate
 from simulation.fakes.aws import StreamDecoder

@@ -20,8 +20,8 @@ from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedErro
 from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot import sweep
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics

@@ -20,7 +20,7 @@ from dyncdc.model import Checkpoint, Gap, Mark, Position, ShardId, Snapshot, Tab
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import SnapshotTask
+from dyncdc.pipeline.session.services import SnapshotTask
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

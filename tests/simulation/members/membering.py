@@ -21,8 +21,8 @@ from dyncdc.model import Gap, Member, Position, RawChunk, Shard, TableSource
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

@@ -18,7 +18,6 @@ from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard, ShardI
 from dyncdc.pipeline.budget import ByteBudget, Reservation
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import Receipt, ShardLedger
-from dyncdc.pipeline.coordinator import Coordinator
 from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.reading import shard_release
 from dyncdc.pipeline.reading.completeness import Completeness
@@ -26,6 +25,7 @@ from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.shard_listing import ShardListing
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.reading.shard_release import ShardRelease
+from dyncdc.pipeline.session.coordinator import Coordinator
 from dyncdc.pipeline.snapshot.export import SnapshotExport
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader

@@ -35,7 +35,7 @@ from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Services, StreamTask
+from dyncdc.pipeline.session.services import Services, StreamTask
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation.process_run import Violation

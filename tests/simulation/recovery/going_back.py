@@ -22,8 +22,8 @@ from dyncdc.pipeline.checkpoint import checkpointer
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.recovery import rewind
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

@@ -18,8 +18,8 @@ from dyncdc.errors import PositionLostError, RetryableError
 from dyncdc.model import Checkpoint, Gap, Position, RawChunk, Request, Shard, SourceId, TableSource
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

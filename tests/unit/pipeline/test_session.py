@@ -25,8 +25,8 @@ from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.ports.members import SessionStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 

@@ -14,7 +14,7 @@ from dyncdc.model import Checkpoint, Mark, Position, ShardId, Snapshot, SourceId
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, monitor_seconds
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import SnapshotTask
+from dyncdc.pipeline.session.services import SnapshotTask
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

@@ -42,7 +42,7 @@ from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Services, SnapshotTask
+from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader, SnapshotPlan
 from dyncdc.pipeline.snapshot.plan import Journal, SnapshotsStanding

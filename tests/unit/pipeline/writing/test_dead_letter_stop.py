@@ -28,8 +28,8 @@ from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached, LimitStop
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from dyncdc.errors import FatalError, RetryableError
+from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.recovery.recovery import Recovery
-from dyncdc.pipeline.runtime import Retrier, ungrouped
-from dyncdc.pipeline.services import Destination, Services, Settings, SnapshotTask, StreamTask, recovery_policy
+from dyncdc.pipeline.runtime import Instruments, Retrier, ungrouped
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, LimitReached, LimitStop
 from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
 
-from .budget import ByteBudget
 from .coordinator import Coordinator
-from .runtime import Instruments
+from .services import Destination, Services, Settings, SnapshotTask, StreamTask, recovery_policy
 
 LEAVE_SECONDS = 2.0
 KEEP_SECONDS = 10.0

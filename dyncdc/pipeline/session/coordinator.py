@@ -20,11 +20,12 @@ from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, mon
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.stream_reader import StreamReader
-from dyncdc.pipeline.services import Destination, Services, Settings, SnapshotTask, StreamTask
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader
 from dyncdc.pipeline.snapshot.member_loader import MemberLoader
 from dyncdc.pipeline.snapshot.plan import Journal
+
+from .services import Destination, Services, Settings, SnapshotTask, StreamTask
 
 TIP_POLL_SECONDS = 0.1
 TIP_MARGIN_SECONDS = 5.0

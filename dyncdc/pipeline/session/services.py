@@ -24,12 +24,11 @@ from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.ports.watermarks import WatermarkStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.pipeline.writing.rejected_rows import DeadLetterSource
-
-from .runtime import Instruments
 
 
 @dataclass(frozen=True, slots=True)
