@@ -8,7 +8,7 @@ from typing import Final
 
 import orjson
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.schema.types.cells import compact, trimmed
 
 DEAD_LETTER_TABLE: Final = "dyncdc_dead_letters"

@@ -20,7 +20,7 @@ from prometheus_client import (
 )
 
 from dyncdc import __version__
-from dyncdc.model import Decoded
+from dyncdc.model.blocks import Decoded
 
 from .log_lines import lost_lines
 

@@ -12,7 +12,7 @@ import structlog
 from support.pipeline import virtual_time
 
 from dyncdc.errors import CorruptSnapshotError, FatalError
-from dyncdc.model import HORIZON
+from dyncdc.model.shards import HORIZON
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask
 from dyncdc.pipeline.session.session import SessionControl, run_session

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 
 from dyncdc.decode.dead_letter_rows import DeadLetterRows
-from dyncdc.model import Block, DeadLetter
+from dyncdc.model.blocks import Block, DeadLetter
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 from dyncdc.schema.types.encodings import load_cells
 from dyncdc.schema.types.reject_reasons import REFUSED_BY_CLICKHOUSE

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Checkpoint, Mark, Shard, ShardId, SourceId
+from dyncdc.model.checkpoints import Checkpoint, Mark
+from dyncdc.model.shards import Shard, ShardId, SourceId
 from dyncdc.pipeline.ports.checkpoints import CheckpointStore
 from dyncdc.pipeline.recovery.rewind import Key, PastMarks, Rewind, history_rows, rewind, together
 from dyncdc.pipeline.runtime import Instruments, Retrier

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dyncdc.errors import DyncdcError
-from dyncdc.model import Checkpoint, Snapshot
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.ports.checkpoints import CheckpointStore
 from dyncdc.pipeline.ports.recovery import RecoveryStore
 from dyncdc.pipeline.ports.snapshots import SnapshotStore

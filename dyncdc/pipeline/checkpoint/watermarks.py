@@ -12,7 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Snapshot, SourceId, Watermark
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.model.watermarks import Watermark
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.ports.recovery import RecoveryStore
 from dyncdc.pipeline.ports.snapshots import SnapshotStore

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dyncdc.model import Gap, Mark, ShardId, Snapshot, SourceId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.gaps import Gap
+from dyncdc.model.shards import ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 
 from .bindings import Binding, DestinationContents, DestinationState, Target
 

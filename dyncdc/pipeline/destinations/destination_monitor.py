@@ -13,7 +13,8 @@ from functools import partial
 from typing import TypeVar
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Gap, Snapshot
+from dyncdc.model.gaps import Gap
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.ports.snapshots import SnapshotStore
 from dyncdc.pipeline.ports.source import Source

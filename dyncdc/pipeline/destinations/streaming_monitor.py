@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from dyncdc.errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
-from dyncdc.model import Gap
+from dyncdc.model.gaps import Gap
 from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
 from dyncdc.pipeline.runtime import Instruments, Retrier
 from dyncdc.pipeline.session.services import SnapshotTask

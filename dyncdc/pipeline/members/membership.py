@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dyncdc.errors import ConfigError, FatalError
-from dyncdc.model import Member, Shard, ShardId, SourceId
+from dyncdc.model.members import Member
+from dyncdc.model.shards import Shard, ShardId, SourceId
 from dyncdc.pipeline.ports.members import MemberStore
 from dyncdc.pipeline.runtime import Instruments, Retrier
 

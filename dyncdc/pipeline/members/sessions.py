@@ -10,7 +10,7 @@ import secrets
 from dataclasses import replace
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Member, Process, Session
+from dyncdc.model.members import Member, Process, Session
 from dyncdc.pipeline.ports.members import MemberStore, SessionStore
 
 from .membership import Assignment

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Member, Process, Session
+from dyncdc.model.members import Member, Process, Session
 from dyncdc.pipeline.ports.members import MemberStore, SessionStore
 from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.task_health import TaskHealth, TaskProgress

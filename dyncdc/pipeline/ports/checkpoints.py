@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from dyncdc.model import Checkpoint, Past, PastMark, Proof, Rollback, Server, ShardId, SourceId
+from dyncdc.model.checkpoints import Checkpoint, Past, PastMark, Proof, Rollback, Server
+from dyncdc.model.shards import ShardId, SourceId
 
 
 class CheckpointStore(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Protocol
 
-from dyncdc.model import Decoded, RawChunk
+from dyncdc.model.blocks import Decoded
+from dyncdc.model.shards import RawChunk
 
 
 class Decoder(Protocol):

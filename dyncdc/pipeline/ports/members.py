@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from dyncdc.model import Member, Session
+from dyncdc.model.members import Member, Session
 
 
 class MemberStore(Protocol):

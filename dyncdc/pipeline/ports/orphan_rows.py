@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 
 
 @dataclass(frozen=True, slots=True)

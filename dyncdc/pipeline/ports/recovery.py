@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from dyncdc.model import Gap, Request, TableSource
+from dyncdc.model.gaps import Gap, Request, TableSource
 
 
 class RecoveryStore(Protocol):

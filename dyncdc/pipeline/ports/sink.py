@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 
 
 class Sink(Protocol):

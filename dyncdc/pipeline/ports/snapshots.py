@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from dyncdc.model import Export, Snapshot, SourceId
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Export, Snapshot
 
 from .source import Source
 

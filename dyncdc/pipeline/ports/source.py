@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from dyncdc.model import Position, RawChunk, Shard, SourceId
+from dyncdc.model.shards import Position, RawChunk, Shard, SourceId
 from dyncdc.pipeline.reading.retention_edge import ObservedRetention
 
 

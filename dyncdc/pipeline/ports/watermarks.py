@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from dyncdc.model import SourceId, Watermark
+from dyncdc.model.shards import SourceId
+from dyncdc.model.watermarks import Watermark
 
 
 class WatermarkStore(Protocol):

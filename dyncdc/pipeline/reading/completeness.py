@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from dyncdc.model import Shard, ShardId
+from dyncdc.model.shards import Shard, ShardId
 from dyncdc.pipeline.session.services import Services
 
 from .reader_pool import ReaderPool

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dyncdc.errors import PositionLostError
-from dyncdc.model import HORIZON, Mark, Shard, ShardId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, Shard, ShardId
 from dyncdc.pipeline.recovery.gaps import lost_with_source
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.session.services import Services

@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from dyncdc.errors import ConfigError, FatalError, RetryableError
-from dyncdc.model import Block, DeadLetter, Mark, Position, RawChunk, Shard
+from dyncdc.model.blocks import Block, DeadLetter
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import Position, RawChunk, Shard
 from dyncdc.pipeline.budget import Reservation
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.ports.decoder import Decoder

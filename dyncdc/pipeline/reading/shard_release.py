@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from dyncdc.model import HORIZON, Mark, RawChunk, Shard, ShardId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, RawChunk, Shard, ShardId
 from dyncdc.pipeline.session.services import Services, StreamTask
 
 from .completeness import Completeness

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dyncdc.errors import PositionLostError, RetryableError
-from dyncdc.model import ShardId
+from dyncdc.model.shards import ShardId
 from dyncdc.pipeline.runtime import Backoff, Retrier
 from dyncdc.pipeline.session.services import Services, StreamTask
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyncdc.model import Gap, Member, Request, Session, SourceId, TableSource
+from dyncdc.model.gaps import Gap, Request, TableSource
+from dyncdc.model.members import Member, Session
+from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 
 

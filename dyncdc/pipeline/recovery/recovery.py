@@ -12,7 +12,9 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Gap, Request, Snapshot, SourceId, TableSource
+from dyncdc.model.gaps import Gap, Request, TableSource
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.ports.recovery import RecoveryStore

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.checkpoint.peer_checkpoints import watch_peer_checkpoints
 from dyncdc.pipeline.checkpoint.watermarks import (
     WatchedTable,

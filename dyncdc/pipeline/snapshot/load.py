@@ -8,7 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from dyncdc.errors import CorruptSnapshotError
-from dyncdc.model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.snapshots import Export, Snapshot
 from dyncdc.pipeline.ports.decoder import SnapshotDecoders
 from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.reading.reader_pool import ReaderPool

@@ -11,7 +11,9 @@ import uuid
 from dataclasses import replace
 
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
-from dyncdc.model import Gap, Request, Snapshot, SourceId
+from dyncdc.model.gaps import Gap, Request
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.ports.orphan_rows import OrphanRows
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.session.services import Services, SnapshotTask

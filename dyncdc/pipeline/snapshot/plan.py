@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from dyncdc.errors import ConfigError, FatalError
-from dyncdc.model import Snapshot
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.ports.snapshots import SnapshotStore
 from dyncdc.pipeline.runtime import Instruments, Retrier, is_recoverable
 from dyncdc.telemetry.task_health import TaskProgress

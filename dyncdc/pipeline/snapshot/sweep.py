@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from dyncdc.errors import CorruptSnapshotError
-from dyncdc.model import Snapshot, SourceId
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.ports.orphan_rows import OrphanRows
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.task_health import TaskProgress

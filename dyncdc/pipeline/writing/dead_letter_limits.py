@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from dyncdc.errors import FatalError
-from dyncdc.model import DeadLetter, Position, Shard, ShardId, SourceId
+from dyncdc.model.blocks import DeadLetter
+from dyncdc.model.shards import Position, Shard, ShardId, SourceId
 
 WINDOW_RECORDS: Final = 10_000
 """``max_ratio`` is of so many records, the last ones of all shards together. Source: CONTRACT, [dead_letters]."""

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Final, Protocol
 
 from dyncdc.errors import RefusedError, RejectedRowsError, TooLargeError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 
 from .batch import join, take, winners
 

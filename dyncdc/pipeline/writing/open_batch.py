@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.checkpoint.ledger import Receipt
 
 Part = tuple[Block, Receipt]

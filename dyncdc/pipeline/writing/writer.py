@@ -16,7 +16,8 @@ from math import inf
 import orjson
 
 from dyncdc.errors import FatalError, RefusedError, RejectedRowsError, RetryableError
-from dyncdc.model import Block, Position, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import Receipt
 from dyncdc.pipeline.ports.sink import Sink

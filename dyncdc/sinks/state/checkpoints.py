@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import cast
 
-from dyncdc.model import (
-    Checkpoint,
-    Mark,
-    Past,
-    PastMark,
-    Position,
-    Proof,
-    Rollback,
-    Server,
-    ShardId,
-    Snapshot,
-    SnapshotState,
-    SourceId,
-)
+from dyncdc.model.checkpoints import Checkpoint, Mark, Past, PastMark, Proof, Rollback, Server
+from dyncdc.model.shards import Position, ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot, SnapshotState
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 

@@ -15,7 +15,7 @@ import msgspec
 import orjson
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Position, ShardId, SourceId
+from dyncdc.model.shards import Position, ShardId, SourceId
 from dyncdc.pipeline.writing.dead_letter_limits import Limit, LimitStop
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.schema.types.reject_reasons import LIMIT_REACHED

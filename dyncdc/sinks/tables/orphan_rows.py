@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 from dyncdc.schema.sql.ddl import key_columns
 from dyncdc.schema.sql.history import vanished

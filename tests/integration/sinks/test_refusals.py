@@ -14,7 +14,7 @@ from support.pipeline.pipeline_parts import WIDE, BuryInMemory, instruments_of, 
 
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import RefusedError, RetryableError, TooLargeError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing import isolation, writer
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter

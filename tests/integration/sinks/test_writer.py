@@ -13,7 +13,8 @@ from support.pipeline.pipeline_parts import SOURCE, WIDE, instruments_of, ledger
 
 from dyncdc.app.assembly.rejected_rows import RejectedRowRecords, row_as_raw
 from dyncdc.decode.dead_letter_rows import DEAD_LETTER_TABLE, DeadLetterRows, dead_letter_id
-from dyncdc.model import Block, Position, Shard
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer

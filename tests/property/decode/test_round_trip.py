@@ -13,7 +13,8 @@ from support.data.decode_items import VERSION, columns_of, items, names, numbers
 
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.sql.row_reader import RowRenderer
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Block, Decoded, Position, Shard
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.shards import Position, Shard
 from dyncdc.pipeline.session.services import SnapshotTask, StreamTask
 from dyncdc.pipeline.session.session import session
 from dyncdc.telemetry.metrics import Metrics

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from dyncdc.errors import CorruptSnapshotError, RetryableError
-from dyncdc.model import Block, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.destinations.bindings import Binding, DestinationState, Partition, Target
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.pipeline.ports.orphan_rows import Swept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 from simulation.process_run import Life
 

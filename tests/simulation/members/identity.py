@@ -17,7 +17,7 @@ import structlog
 from support.pipeline import virtual_time
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Process
+from dyncdc.model.members import Process
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import Destination, Settings, StreamTask

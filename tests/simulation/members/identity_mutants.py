@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Member, Session
+from dyncdc.model.members import Member, Session
 from dyncdc.pipeline.members.liveness import Sightings
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Checkpoint, Member, Proof, Shard, ShardId, SourceId
+from dyncdc.model.checkpoints import Checkpoint, Proof
+from dyncdc.model.members import Member
+from dyncdc.model.shards import Shard, ShardId, SourceId
 from dyncdc.pipeline.members.membership import Assignment, Membership
 from dyncdc.pipeline.reading import shard_release
 from dyncdc.pipeline.reading.completeness import Completeness

@@ -17,7 +17,9 @@ import structlog
 from support.pipeline import virtual_time
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Gap, Member, Position, RawChunk, Shard, TableSource
+from dyncdc.model.gaps import Gap, TableSource
+from dyncdc.model.members import Member
+from dyncdc.model.shards import Position, RawChunk, Shard
 from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from dyncdc.errors import RejectedRowsError, RetryableError
-from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard, ShardId
+from dyncdc.model.blocks import Block
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId
 from dyncdc.pipeline.budget import ByteBudget, Reservation
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import Receipt, ShardLedger

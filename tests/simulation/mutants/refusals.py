@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dyncdc.errors import RefusedError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.writing import writer
 from dyncdc.pipeline.writing.batch import take
 from dyncdc.pipeline.writing.isolation import Isolation

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.model import RawChunk
+from dyncdc.model.shards import RawChunk
 from dyncdc.pipeline.reading.retention_edge import Hole, ObservedRetention, RetentionEdge
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 

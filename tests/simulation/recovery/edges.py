@@ -27,7 +27,9 @@ from support.pipeline.pipeline_parts import (
 from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run as run_virtual
 
-from dyncdc.model import HORIZON, Block, Checkpoint, Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading import retention_edge
 from dyncdc.pipeline.reading.reader_pool import ReaderPool

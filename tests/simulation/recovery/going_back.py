@@ -17,7 +17,9 @@ from typing import Any, Literal
 import pytest
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Block, Checkpoint, Gap, Proof, TableSource
+from dyncdc.model.blocks import Block
+from dyncdc.model.checkpoints import Checkpoint, Proof
+from dyncdc.model.gaps import Gap, TableSource
 from dyncdc.pipeline.checkpoint import checkpointer
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.recovery import rewind

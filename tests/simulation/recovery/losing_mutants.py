@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Gap, Snapshot
+from dyncdc.model.gaps import Gap
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.reading.retention_edge import RetentionEdge
 from dyncdc.pipeline.reading.shard_losses import ShardLosses

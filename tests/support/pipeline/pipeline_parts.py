@@ -8,24 +8,9 @@ from dataclasses import replace
 
 import orjson
 
-from dyncdc.model import (
-    HORIZON,
-    Block,
-    Checkpoint,
-    DeadLetter,
-    Decoded,
-    Mark,
-    Past,
-    PastMark,
-    Position,
-    Proof,
-    RawChunk,
-    Rollback,
-    Server,
-    Shard,
-    ShardId,
-    SourceId,
-)
+from dyncdc.model.blocks import Block, DeadLetter, Decoded
+from dyncdc.model.checkpoints import Checkpoint, Mark, Past, PastMark, Proof, Rollback, Server
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger

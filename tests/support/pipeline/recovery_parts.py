@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 
-from dyncdc.model import Gap, Request, Snapshot, SourceId, TableSource
+from dyncdc.model.gaps import Gap, Request, TableSource
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 
 

@@ -20,7 +20,10 @@ from support.pipeline.pipeline_parts import (
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Session, Shard, Snapshot
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.members import Member, Session
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.ports.members import SessionStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery

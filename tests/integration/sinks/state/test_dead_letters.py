@@ -9,7 +9,7 @@ import pytest
 
 from dyncdc.decode.dead_letter_rows import DeadLetterRows
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Position, ShardId, SourceId
+from dyncdc.model.shards import Position, ShardId, SourceId
 from dyncdc.pipeline.writing.dead_letter_limits import LimitStop
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink

@@ -9,7 +9,9 @@ from support.pipeline.pipeline_parts import instruments_of
 from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run
 
-from dyncdc.model import Server, SourceId, Watermark
+from dyncdc.model.checkpoints import Server
+from dyncdc.model.shards import SourceId
+from dyncdc.model.watermarks import Watermark
 from dyncdc.pipeline.checkpoint.watermarks import (
     Obstacles,
     WatchedTable,

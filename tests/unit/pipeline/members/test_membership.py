@@ -12,7 +12,8 @@ from support.pipeline.pipeline_parts import instruments_of
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import ConfigError, FatalError
-from dyncdc.model import Member, Shard, ShardId, SourceId
+from dyncdc.model.members import Member
+from dyncdc.model.shards import Shard, ShardId, SourceId
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
 from dyncdc.pipeline.members.membership import Assignment, Membership
 

@@ -28,7 +28,9 @@ from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, PositionLostError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Position, RawChunk, Shard, ShardId, SourceId, TableSource
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.gaps import TableSource
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources

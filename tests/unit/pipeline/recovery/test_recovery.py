@@ -20,7 +20,10 @@ from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Checkpoint, Gap, Request, ShardId, Snapshot, SourceId, TableSource
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.gaps import Gap, Request, TableSource
+from dyncdc.model.shards import ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.reading.lineage import LostPosition
 from dyncdc.pipeline.recovery.recovery import REQUEST_POLL_SECONDS, Policy, Recovery

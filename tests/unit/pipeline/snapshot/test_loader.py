@@ -23,20 +23,10 @@ from support.pipeline.recovery_parts import MemoryGhosts, MemoryRecovery
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError
-from dyncdc.model import (
-    Checkpoint,
-    Export,
-    Gap,
-    Mark,
-    Position,
-    RawChunk,
-    Request,
-    Server,
-    Shard,
-    ShardId,
-    Snapshot,
-    SourceId,
-)
+from dyncdc.model.checkpoints import Checkpoint, Mark, Server
+from dyncdc.model.gaps import Gap, Request
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.snapshots import Export, Snapshot
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources

@@ -7,7 +7,8 @@ import random
 import pytest
 from support.pipeline.pipeline_parts import shard
 
-from dyncdc.model import DeadLetter, Position, Shard
+from dyncdc.model.blocks import DeadLetter
+from dyncdc.model.shards import Position, Shard
 from dyncdc.pipeline.writing.dead_letter_limits import (
     WINDOW_RECORDS,
     DeadLetterLimiter,

@@ -22,7 +22,9 @@ from support.pipeline.pipeline_parts import (
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Block, DeadLetter, Decoded, Position, RawChunk, Shard, Snapshot
+from dyncdc.model.blocks import Block, DeadLetter, Decoded
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.reading.resources import ReadResources

@@ -23,7 +23,8 @@ from support.pipeline.pipeline_parts import (
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import RefusedError, RejectedRowsError, RetryableError, TooLargeError
-from dyncdc.model import Block, Decoded, Position, RawChunk, Shard
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.shards import Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.resources import ReadResources

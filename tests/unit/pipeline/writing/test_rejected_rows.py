@@ -23,7 +23,8 @@ from support.pipeline.pipeline_parts import (
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, PositionLostError, RejectedRowsError, RetryableError
-from dyncdc.model import Block, Position, Shard
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached
 from dyncdc.pipeline.writing.rejected_rows import BYTES_AT_ONCE, REREAD_SECONDS, ROWS_AT_ONCE
