@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from dyncdc.errors import ConfigError, FatalError
 from dyncdc.model.members import Member
 from dyncdc.model.shards import Shard, ShardId, SourceId
 from dyncdc.pipeline.ports.members import MemberStore
-from dyncdc.pipeline.runtime import Instruments, Retrier
+from dyncdc.pipeline.runtime import Instruments, ShownRetrier
 
 from .liveness import LIVE_SECONDS, Sightings
 
@@ -123,7 +123,7 @@ class Membership:
         self._store = store
         self._tables = tuple(sorted(tables))
         self._health = instruments.health
-        self._retrier = Retrier(instruments, "members", "members", first_seconds=0.5)
+        self._retry = ShownRetrier(instruments, "members", SHOWN)
         self._epoch = 0
         self._trouble: dict[str, str] = {}
         self._seen: Sequence[Member] = ()
@@ -229,7 +229,7 @@ class Membership:
                     pass  # the interval is over: that is what we wait for
                 self._due.clear()
                 task.waiting_for(SHOWN)
-                with self._retrier.tolerate(BEAT_SECONDS):
+                with self._retry.retrier.tolerate(BEAT_SECONDS):
                     await self._beat()
                     task.moved()
 
@@ -289,8 +289,3 @@ class Membership:
             tables=self._tables,
             errors=dict(self._trouble),
         )
-
-    async def _retry(self, operation: Callable[[], Awaitable[T]]) -> T:
-        with self._health.task("members") as task:
-            task.waiting_for(SHOWN)
-            return await self._retrier(operation)

@@ -23,7 +23,8 @@ from dyncdc.pipeline.ports.snapshots import Origin, SnapshotStore
 from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.ports.watermarks import WatermarkStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits

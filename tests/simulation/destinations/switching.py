@@ -21,7 +21,8 @@ from dyncdc.model.gaps import Gap, TableSource
 from dyncdc.model.shards import Position, ShardId
 from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import SnapshotTask
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan

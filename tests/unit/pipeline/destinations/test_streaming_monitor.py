@@ -15,7 +15,8 @@ from dyncdc.model.gaps import TableSource
 from dyncdc.model.shards import Position, ShardId, SourceId
 from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, monitor_seconds
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import SnapshotTask
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan

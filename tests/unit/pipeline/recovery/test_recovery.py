@@ -26,7 +26,8 @@ from dyncdc.model.shards import ShardId, SourceId
 from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.reading.lineage import LostPosition
-from dyncdc.pipeline.recovery.recovery import REQUEST_POLL_SECONDS, Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import REQUEST_POLL_SECONDS, Recovery
 from dyncdc.telemetry.metrics import Metrics
 
 LOST = [LostPosition(ShardId("s"), mark(7, read_until=900.0), "expired")]

@@ -30,7 +30,8 @@ from dyncdc.model.snapshots import Export, Snapshot
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
