@@ -21,7 +21,8 @@ from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments, Retrier, ungrouped
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, LimitReached, LimitStop
-from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
+from dyncdc.pipeline.writing.rejections import DeadLetterHandling
+from dyncdc.pipeline.writing.writer import Writer
 
 from .coordinator import Coordinator
 from .services import Destination, Services, Settings, SnapshotTask, StreamTask, recovery_policy

@@ -20,7 +20,8 @@ from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
-from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
+from dyncdc.pipeline.writing.rejections import DeadLetterHandling
+from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -231,13 +232,14 @@ def writer_of(
     limits: BatchLimits = WIDE,
     dead_letter_limiter: DeadLetterLimiter | None = None,
     bury: BuryInMemory | None = None,
+    health: TaskHealth | None = None,
 ) -> Writer:
     """Make a writer."""
     return Writer(
         sink,
         budget,
         limits,
-        instruments_of(),
+        instruments_of(health=health),
         token_prefix="p/0/1",
         dead_letters=DeadLetterHandling(bury or BuryInMemory(), dead_letter_limiter or DeadLetterLimiter()),
     )

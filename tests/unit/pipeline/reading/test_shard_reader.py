@@ -55,7 +55,7 @@ class Bench:
 
     def put(self) -> tuple[int, int]:
         """Rows and bytes that the writer has and that are not durable."""
-        batches = [*self.writer._open.values(), *self.writer._flushing.values()]
+        batches = [*self.writer._batches._open.values(), *self.writer._batches._flushing.values()]
         return sum(batch.rows for batch in batches), sum(batch.nbytes for batch in batches)
 
     def shard_reader(self, ledger: ShardLedger | None = None) -> ShardReader:
