@@ -21,7 +21,7 @@ DIVIDE_AFTER_SECONDS = 5.0
 """A statement that has been refused for so long, by codes that may be of its rows, is divided."""
 
 DIVIDE_AGAIN_SECONDS = 60.0
-"""The longest until it is divided again, after divisions in which nothing was taken."""
+"""The longest until it is divided again, after attempts in which nothing was taken."""
 
 
 class StatementWriter:
