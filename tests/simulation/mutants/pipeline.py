@@ -114,7 +114,7 @@ def bookkeeping_before_the_write(patch: pytest.MonkeyPatch) -> None:
 
     async def save(self: Checkpointer) -> None:
         now = asyncio.get_running_loop().time()
-        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._is_dirty(ledger, now)]
+        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._schedule.is_due(ledger, now)]
         if not dirty:
             return
         self._ordinal += 1

@@ -20,7 +20,7 @@ from dyncdc.errors import RetryableError
 from dyncdc.model.blocks import Block
 from dyncdc.model.checkpoints import Checkpoint, Proof
 from dyncdc.model.gaps import Gap, TableSource
-from dyncdc.pipeline.checkpoint import checkpointer
+from dyncdc.pipeline.checkpoint import save_schedule
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.recovery import rewind
 from dyncdc.pipeline.runtime import Instruments
@@ -313,7 +313,7 @@ def run(seed: int, *, losses: Sequence[Loss] = (), parts: bool = False) -> Count
         return None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewind, "HISTORY_SECONDS", HISTORY_SECONDS)
-        patch.setattr(checkpointer, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
+        patch.setattr(save_schedule, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
         made: list[Power] = []
         prepare, live, differences = simulate._prepare, simulate._simulate, simulate._differences
 
