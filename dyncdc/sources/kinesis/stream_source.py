@@ -15,7 +15,7 @@ import msgspec
 
 from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableError
 from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
-from dyncdc.pipeline.reading.retention_edge import ObservedRetention
+from dyncdc.pipeline.reading.retention.edge import ObservedRetention
 from dyncdc.sources.aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.raw_answers import raw_answer

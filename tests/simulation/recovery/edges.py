@@ -31,9 +31,9 @@ from dyncdc.model.blocks import Block, Decoded
 from dyncdc.model.checkpoints import Checkpoint
 from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.reading import retention_edge
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
+from dyncdc.pipeline.reading.retention import edge as retention_edge
 from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
 from dyncdc.pipeline.recovery.policy import Policy
 from dyncdc.pipeline.recovery.recovery import Recovery
