@@ -15,7 +15,7 @@ from dyncdc.errors import RetryableError
 from dyncdc.model.shards import SourceId
 from dyncdc.model.snapshots import Snapshot
 from dyncdc.model.watermarks import Watermark
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.ports.recovery import RecoveryStore
 from dyncdc.pipeline.ports.snapshots import SnapshotStore
 from dyncdc.pipeline.ports.watermarks import WatermarkStore

@@ -15,8 +15,8 @@ from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 from dyncdc.timestamps import timestamp
 
+from .assignment import Assignment, replaced
 from .liveness import LIVE_SECONDS, Sightings
-from .membership import Assignment, replaced
 
 T = TypeVar("T")
 

@@ -121,7 +121,7 @@ class Coordinator:
         watch("reading", lambda: len(readers.shard_readers))
         watch("waiting", lambda: len(ledgers.keys() - readers.shard_readers.keys() - readers.failed.keys()))
         watch("failed", lambda: len(readers.failed))
-        unowned = self._services.membership.unowned
+        unowned = self._services.membership.peers.unowned
         watch(
             "unowned",
             lambda: sum(unowned(stream_reader.listing.elsewhere()) for stream_reader in stream_readers.values()),

@@ -10,7 +10,8 @@ from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS
 from dyncdc.pipeline.destinations.bindings import DestinationStore, Target
 from dyncdc.pipeline.destinations.schema_evolution import SchemaEvolution
-from dyncdc.pipeline.members.membership import Assignment, Membership
+from dyncdc.pipeline.members.assignment import Assignment
+from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.ports.checkpoints import CheckpointStore
 from dyncdc.pipeline.ports.decoder import Decoder, SnapshotDecoders

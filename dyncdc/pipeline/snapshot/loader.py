@@ -212,7 +212,7 @@ class SnapshotLoader:
 
     def _given_up(self, snapshot: Snapshot, task: TaskProgress) -> bool:
         """Say what keeps other members from finishing their files; whether there is a reason for another snapshot."""
-        errors = self._membership.errors(SourceId(snapshot.id))
+        errors = self._membership.peers.errors(SourceId(snapshot.id))
         if not errors:
             self._blocked(None, task)
             return False

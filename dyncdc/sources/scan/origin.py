@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from dyncdc.errors import ConfigError, CorruptSnapshotError
 from dyncdc.model.shards import SourceId
 from dyncdc.model.snapshots import Export
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Tables
 

@@ -20,7 +20,7 @@ from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model.gaps import Gap, TableSource
 from dyncdc.model.members import Member
 from dyncdc.model.shards import Position, RawChunk, Shard
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask

@@ -14,7 +14,8 @@ from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, Sou
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.members.membership import Assignment, Membership
+from dyncdc.pipeline.members.assignment import Assignment
+from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter

@@ -22,7 +22,7 @@ from dyncdc.pipeline.checkpoint.watermarks import (
     complete_until,
     least,
 )
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.recovery.rewind import Rewind
 
 CLEAR = Obstacles(loaded=True, open_dead_letters=False, open_gaps=False)
