@@ -14,8 +14,8 @@ class LimitStopStore(Protocol):
     async def open_limit_stops(self) -> Sequence[LimitStop]:
         """Those that no one has closed. Raises RetryableError, FatalError."""
 
-    async def save_limit_stop(self, halt: LimitStop) -> None:
+    async def save_limit_stop(self, stop: LimitStop) -> None:
         """Append one. Raises RetryableError, FatalError."""
 
-    async def close_limit_stop(self, halt: LimitStop) -> None:
+    async def close_limit_stop(self, stop: LimitStop) -> None:
         """Mark one as done with: its record has become a row. Raises RetryableError, FatalError."""

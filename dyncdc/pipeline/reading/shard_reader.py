@@ -41,12 +41,12 @@ READING_SECONDS = 30.0
 class ReadOptions:
     """How a shard is read.
 
-    ``patient``: what AWS refuses is asked for again until someone has fixed it. ``on_hole`` makes durable, as a gap,
+    ``wait_for_fix``: what AWS refuses is asked for again until it is fixed. ``on_hole`` makes durable, as a gap,
     what expires while the shard is read. ``unusable``: DynamoDB tables whose records are left out; the position stays
     before the first record of theirs.
     """
 
-    patient: bool = False
+    wait_for_fix: bool = False
     on_hole: OnHole | None = None
     unusable: Collection[str] = ()
 
@@ -200,7 +200,7 @@ class ShardReader:
             try:
                 chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
             except (ConfigError, FatalError) as error:
-                if not self._options.patient or not is_recoverable(error):
+                if not self._options.wait_for_fix or not is_recoverable(error):
                     raise
                 task.failed(str(error))
                 raise RetryableError(str(error), hint=error.hint) from error

@@ -89,7 +89,7 @@ class Coordinator:
             readers = ReaderPool(self._resources, self._checkpointer, tasks)
             stream_readers = self._stream_readers(readers)
             self._watch(readers, stream_readers)
-            loaders = self._loaders(readers, stream_readers, patient=not once)
+            loaders = self._loaders(readers, stream_readers, wait_for_fix=not once)
             watches = self._watches() if leads else []
             self.watermarks = self._watermarks(stream_readers)
             if self.watermarks is not None:  # before a position is saved: who comes next finds nothing to rewind
@@ -131,12 +131,12 @@ class Coordinator:
         return {stream.source.id: StreamReader(stream, readers, self._services) for stream in self._streams}
 
     def _loaders(
-        self, readers: ReaderPool, stream_readers: Mapping[str, StreamReader], *, patient: bool
+        self, readers: ReaderPool, stream_readers: Mapping[str, StreamReader], *, wait_for_fix: bool
     ) -> list[SnapshotLoader | MemberLoader]:
-        return [self._loader(task, readers, stream_readers[task.stream.id], patient) for task in self._snapshots]
+        return [self._loader(task, readers, stream_readers[task.stream.id], wait_for_fix) for task in self._snapshots]
 
     def _loader(
-        self, task: SnapshotTask, readers: ReaderPool, stream_reader: StreamReader, patient: bool
+        self, task: SnapshotTask, readers: ReaderPool, stream_reader: StreamReader, wait_for_fix: bool
     ) -> SnapshotLoader | MemberLoader:
         """Member 0 begins snapshots and ends them, the others lend it a hand."""
         services, destination = self._services, self._destination
@@ -145,7 +145,7 @@ class Coordinator:
             services.instruments,
             task.plan.task,
             epoch=services.checkpointer.epoch,
-            patient=patient,
+            wait_for_fix=wait_for_fix,
             still_there=partial(services.checkpointer.check_ownership, ()),
         )
         load = SnapshotLoad(task, journal, destination.decoders, readers, services)

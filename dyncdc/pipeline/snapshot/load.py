@@ -115,7 +115,7 @@ class SnapshotLoad:
         def ended(_: RawChunk | None) -> None:
             self._wake.set()
 
-        options = ReadOptions(patient=self.journal.patient)
+        options = ReadOptions(wait_for_fix=self.journal.wait_for_fix)
         while True:
             self._wake.clear()
             loaded = self._loaded(source.id, files, mine)

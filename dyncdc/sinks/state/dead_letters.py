@@ -138,26 +138,26 @@ class ClickHouseDeadLetters:
         found = await self.find(reason=LIMIT_REACHED, with_raw=True)
         return [_halt(dead_letter) for dead_letter in found]
 
-    async def save_limit_stop(self, halt: LimitStop) -> None:
+    async def save_limit_stop(self, stop: LimitStop) -> None:
         """Keep what a session has stopped at."""
-        limit = {"limit": halt.limit, "value": halt.value, "refused": halt.refused}
+        limit = {"limit": stop.limit, "value": stop.value, "refused": stop.refused}
         row = {
-            "id": halt.id,
+            "id": stop.id,
             "pipeline": self._pipeline,
-            "table": halt.table,
+            "table": stop.table,
             "reason": LIMIT_REACHED,
-            "column": halt.column,
-            "error": halt.message,
-            "source": halt.source,
-            "shard": halt.shard,
-            "position": halt.position,
+            "column": stop.column,
+            "error": stop.message,
+            "source": stop.source,
+            "shard": stop.shard,
+            "position": stop.position,
             "raw": base64.b64encode(orjson.dumps(limit)).decode(),
         }
         await append_rows(self._clickhouse, DEAD_LETTERS, [row], doing="keeping why dyncdc stops")
 
-    async def close_limit_stop(self, halt: LimitStop) -> None:
+    async def close_limit_stop(self, stop: LimitStop) -> None:
         """Mark one as done with."""
-        await self.close([halt.id])
+        await self.close([stop.id])
 
     async def close(self, ids: Sequence[str], *, dropped: bool = False) -> None:
         """Mark dead letters as replayed, or as dropped. Closing one again changes nothing that counts."""

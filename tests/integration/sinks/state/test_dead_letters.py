@@ -110,16 +110,16 @@ async def test_open_letters_are_counted_once_by_source_and_by_table(tables: Clic
 
 async def test_why_a_session_stopped_is_kept_until_it_is_closed(tables: ClickHouse) -> None:
     store = ClickHouseDeadLetters(tables, "p")
-    halt = LimitStop(
+    stop = LimitStop(
         "h1", "max_ratio", 0.05, "too many", SourceId("s@1"), ShardId("shard"), Position("9"), "orders", "age"
     )
-    refused = replace(halt, id="h2", limit="max_consecutive", value=1000.0, column="", refused=True)
-    await store.save_limit_stop(halt)
+    refused = replace(stop, id="h2", limit="max_consecutive", value=1000.0, column="", refused=True)
+    await store.save_limit_stop(stop)
     await store.save_limit_stop(refused)
     await write(tables, "7")
-    assert sorted(await store.open_limit_stops(), key=lambda found: found.id) == [halt, refused]
+    assert sorted(await store.open_limit_stops(), key=lambda found: found.id) == [stop, refused]
     assert await ClickHouseDeadLetters(tables, "another").open_limit_stops() == []
-    await store.close_limit_stop(halt)
+    await store.close_limit_stop(stop)
     assert await store.open_limit_stops() == [refused]
     await store.close(["h2"], dropped=True)
     assert await store.open_limit_stops() == [], "dropping it lets the daemon try again"

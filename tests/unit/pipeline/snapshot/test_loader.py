@@ -153,7 +153,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[SnapshotLoader]:
+async def loading(bench: Bench, *, wait_for_fix: bool = True) -> AsyncIterator[SnapshotLoader]:
     budget = ByteBudget(10**7)
     writer = writer_of(bench.sink, budget)
     checkpointer = checkpointer_of(bench.checkpoints, replay_seconds=bench.replay_seconds)
@@ -165,7 +165,9 @@ async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[Snapsh
             policy = Policy(bench.on_lost_position, {SourceId("stream@1"): ["orders"]})
             recovery = Recovery(bench.recovery, policy, instruments, sole_member())
             await recovery.begin([bench.stream], bench.store, checkpointer)
-            journal = Journal(bench.store, instruments, bench.plan.task, epoch=checkpointer.epoch, patient=patient)
+            journal = Journal(
+                bench.store, instruments, bench.plan.task, epoch=checkpointer.epoch, wait_for_fix=wait_for_fix
+            )
             services = Services(instruments, checkpointer, sole_member(), recovery)
             task = SnapshotTask(bench.plan, bench.origin, bench.stream)
             load = SnapshotLoad(task, journal, bench, readers, services)
@@ -388,7 +390,7 @@ def test_once_does_not_wait_for_what_aws_refuses(call: str) -> None:
         bench.origin.refuses = call
         bench.held.set()
         with pytest.raises(FatalError, match=call):
-            async with loading(bench, patient=False):
+            async with loading(bench, wait_for_fix=False):
                 await asyncio.sleep(600)
 
     run(work())

@@ -57,14 +57,14 @@ class Halts:
         await self._answer()
         return list(self.open)
 
-    async def save_limit_stop(self, halt: LimitStop) -> None:
+    async def save_limit_stop(self, stop: LimitStop) -> None:
         await self._answer()
-        self.open.append(halt)
+        self.open.append(stop)
 
-    async def close_limit_stop(self, halt: LimitStop) -> None:
+    async def close_limit_stop(self, stop: LimitStop) -> None:
         await self._answer()
-        self.open.remove(halt)
-        self.closed.append(halt)
+        self.open.remove(stop)
+        self.closed.append(stop)
 
 
 class NoSnapshots:
@@ -120,7 +120,7 @@ class Setup:
         self.decoder = SomeDead()
         self.sink = MemorySink()
         self.store = MemoryCheckpoints()
-        self.halts = Halts()
+        self.stops = Halts()
         self.at_once = 1_000
         self.fetched = 0
 
@@ -143,7 +143,7 @@ class Setup:
         await run_session(
             [StreamTask(source, self.decoder)],
             [],
-            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.halts),
+            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.stops),
             Settings("p", WIDE, 10**7, checkpoint_interval_seconds=0.05, dead_letter_limiter=self.limits),
             Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), lambda: 1_000.0),
             SessionControl(draining),
@@ -177,7 +177,7 @@ def test_past_the_limit_nothing_more_is_diverted_or_checkpointed_and_every_resta
             assert setup.fetched <= 1_200 // at_once + 1
             assert setup.dead_letters() == dead_letters, "small answers must not divert what a large one did not"
             assert setup.saved() <= 1_200
-            assert len(setup.halts.open) == 1, "one session has said why; the others find it"
+            assert len(setup.stops.open) == 1, "one session has said why; the others find it"
 
     run(work())
 
@@ -189,7 +189,7 @@ def test_raising_the_limit_lets_it_go_on() -> None:
         setup.limits = DeadLetterLimits(max_consecutive=300)
         await setup.session()
         assert setup.saved() == RECORDS and len(setup.dead_letters()) == 300
-        assert setup.halts.open == [] and len(setup.halts.closed) == 1
+        assert setup.stops.open == [] and len(setup.stops.closed) == 1
 
     run(work())
 
@@ -199,10 +199,10 @@ def test_mending_the_cause_lets_it_go_on() -> None:
         setup = Setup(range(1_200, 1_500), DeadLetterLimits(max_consecutive=100))
         await setup.stopped()
         setup.decoder.mended = True
-        setup.halts.failures = 3
+        setup.stops.failures = 3
         await setup.session()
         assert setup.saved() == RECORDS and setup.dead_letters() == set()
-        assert setup.halts.open == [] and len(setup.halts.closed) == 1
+        assert setup.stops.open == [] and len(setup.stops.closed) == 1
 
     run(work())
 
@@ -212,12 +212,12 @@ def test_a_session_that_cannot_keep_why_it_stops_still_says_so() -> None:
         setup = Setup(range(1_200, RECORDS), DeadLetterLimits(max_consecutive=100))
         setup.store.rows.clear()
 
-        async def gone(halt: LimitStop) -> None:
+        async def gone(stop: LimitStop) -> None:
             raise FatalError("no such table")
 
-        setup.halts.save_halt = gone  # type: ignore[method-assign]
+        setup.stops.save_limit_stop = gone  # type: ignore[method-assign]
         assert "100 in a row" in await setup.stopped()
-        setup.halts.save_halt = lambda halt: asyncio.sleep(3_600)  # type: ignore[method-assign,assignment,return-value]
+        setup.stops.save_limit_stop = lambda stop: asyncio.sleep(3_600)  # type: ignore[method-assign,assignment,return-value]
         assert "100 in a row" in await setup.stopped()
 
     run(work())

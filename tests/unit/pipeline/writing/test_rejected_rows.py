@@ -194,7 +194,7 @@ def test_past_the_limit_no_letter_of_the_statement_is_written_and_nothing_is_ack
         while isinstance(error, ExceptionGroup):
             (error,) = error.exceptions
         assert isinstance(error, LimitReached)
-        assert (error.halt.position, error.halt.shard, error.halt.column) == ("1", shard().id, "value")
+        assert (error.stop.position, error.stop.shard, error.stop.column) == ("1", shard().id, "value")
         assert bench.bury.records == [] and bench.ledger.frontier.position == "TRIM_HORIZON"
         assert len(bench.sink.attempts) < 200, "it stops at the limit, not at the statement's end"
 
