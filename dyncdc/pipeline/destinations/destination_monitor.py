@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from dyncdc.errors import RetryableError
 from dyncdc.model.gaps import Gap
 from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
@@ -24,17 +23,12 @@ from dyncdc.telemetry.task_health import TaskProgress
 
 from .binding_changes import EMPTIED, EarlierBindings, blocks_of, is_bound, is_emptied, missed_by, proven_until
 from .bindings import Binding, DestinationContents, DestinationState, DestinationStore, Target
+from .known_contents import SAVE_SECONDS, KnownContents
 from .schema_evolution import DestinationChangedError
 
 T = TypeVar("T")
 
 LOOK_SECONDS = 5.0
-SAVE_SECONDS = 3600.0
-"""Until what a destination holds is written down again although it has the same partitions: it stays true."""
-
-LIVE_PAUSE = 50.0
-"""Until a destination without an item is asked again for one, as a multiple of what the last time took."""
-
 MISSING_LOOKS = 2
 """A table renamed and another renamed into its place: for a moment there is none."""
 
@@ -69,9 +63,7 @@ class DestinationMonitor:
         self._instruments = instruments
         self._retry = Retrier(instruments, "destinations", self.name, first_seconds=0.5)
         self._bound: dict[str, Binding] = {}
-        self._held: dict[str, DestinationContents] = {}
-        self._held_at: dict[str, float] = {}
-        self._live_until: dict[str, float] = {}
+        self._contents = KnownContents(store, self._retry)
         self._missing: dict[str, int] = {}
         self._reported_blind = False
 
@@ -94,7 +86,7 @@ class DestinationMonitor:
         for table, target in self._targets.items():
             held = [row for row in bindings if row.target.uuid == target.uuid]
             if held:
-                self._held[table], self._held_at[table] = held[-1].held, held[-1].saved_at
+                self._contents.note(table, held[-1].held, held[-1].saved_at)
             mine = [row for row in bindings if (row.pipeline, row.target.table) == (self._pipeline, table)]
             theirs = [one for one in snapshots if one.table == table]
             end = self._instant(table, theirs)
@@ -141,7 +133,10 @@ class DestinationMonitor:
 
     async def _look(self, task: TaskProgress) -> None:
         # first, so that rows taken away meanwhile show as missing and not as never there
-        live = {table: await self._is_live(table) for table in self._targets}
+        live = {
+            table: await self._contents.is_live(table, target.destination, pause_seconds=LOOK_SECONDS)
+            for table, target in self._targets.items()
+        }
         standings = await self._all()
         self._demand(standings, task)
         if any(standing.blind for standing in standings.values()):
@@ -184,7 +179,7 @@ class DestinationMonitor:
             table
             for table, target in self._targets.items()
             if standings[target.destination].uuid == target.uuid
-            and is_emptied(self._held.get(table, DestinationContents()), standings[target.destination])
+            and is_emptied(self._contents.of(table), standings[target.destination])
         ]
 
     async def _confirm(self, table: str) -> None:
@@ -194,28 +189,13 @@ class DestinationMonitor:
             return
         live = await self._store.any_live(name)
         standing = (await self._all())[name]
-        if standing.uuid != self._targets[table].uuid or not is_emptied(self._held[table], standing):
+        if standing.uuid != self._targets[table].uuid or not is_emptied(self._contents.of(table), standing):
             return
-        begin = self._held_at[table]
+        begin = self._contents.known_at(table)
         end = max(self._instant(table, await self._snapshots.load()), begin + 0.001)
         await self._recovery.missed([Gap(table, self._sources[table].id, "", begin, end, reason=EMPTIED)])
         row = self._keep(table, standing, live, replaced=True)
         await self._save([row] if row is not None else [])
-
-    async def _is_live(self, table: str) -> bool:
-        """Whether there is an item in the destination, as far as one has to know. Unknown counts as yes."""
-        held, loop = self._held.get(table, DestinationContents()), asyncio.get_running_loop()
-        began = loop.time()
-        if began < self._live_until.get(table, 0.0):
-            return held.live
-        try:
-            live = await self._store.any_live(self._targets[table].destination)
-        except RetryableError as error:
-            self._retry.failed(error, LOOK_SECONDS)
-            return True
-        # to find none among many tombstones takes time
-        self._live_until[table] = loop.time() + (SAVE_SECONDS if live else LIVE_PAUSE * (loop.time() - began))
-        return live
 
     def _keep(self, table: str, standing: DestinationState, live: bool, *, replaced: bool = False) -> Binding | None:
         """Remember what a destination holds; return the row to write down, now and then and for other partitions.
@@ -225,7 +205,7 @@ class DestinationMonitor:
         bound = self._bound[table]
         rows = sum(partition.rows for partition in standing.partitions.values())
         held = DestinationContents(blocks_of(standing), rows, live)
-        self._held[table], self._held_at[table] = held, standing.at
+        self._contents.note(table, held, standing.at)
         same = held.blocks.keys() == bound.held.blocks.keys() and held.live == bound.held.live
         if same and not replaced and standing.at < bound.saved_at + SAVE_SECONDS:
             return None

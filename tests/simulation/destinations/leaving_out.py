@@ -16,8 +16,8 @@ import pytest
 
 from dyncdc.model.blocks import Block, Decoded
 from dyncdc.model.shards import Position, Shard
-from dyncdc.pipeline.session.services import SnapshotTask, StreamTask
 from dyncdc.pipeline.session import session
+from dyncdc.pipeline.session.services import SnapshotTask, StreamTask
 from dyncdc.telemetry.metrics import Metrics
 from simulation import simulate
 from simulation.fakes.aws import StreamDecoder
