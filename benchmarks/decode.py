@@ -18,8 +18,8 @@ from events import SIZES, TABLE, events, export_lines, records_body
 from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStreamDecoder
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
-from dyncdc.pipeline.ports import Decoder
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sources.export.gzip_lines import GzipLines
 from dyncdc.sources.kinesis.get_records import parse_records

@@ -13,7 +13,7 @@ from dyncdc.config import ClickHouseUrl, Config
 from dyncdc.config.load import read_password_file
 from dyncdc.emulator.clickhouse import open_local
 from dyncdc.errors import ConfigError, RetryableError
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.tls import Certificates

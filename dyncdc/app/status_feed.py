@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from dyncdc.config import Config
 from dyncdc.errors import DyncdcError
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.runtime import in_background
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.status_reader import StatusReader

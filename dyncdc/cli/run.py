@@ -13,7 +13,7 @@ from dyncdc.app import run_daemon, run_workers
 from dyncdc.app.run_options import RunOptions
 from dyncdc.app.workers.environment import be_worker
 from dyncdc.config import Config, load_config
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.telemetry.logging import configure_logging
 
 from .options import config_option, debug_option, json_option, load, run_async

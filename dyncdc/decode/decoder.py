@@ -7,7 +7,8 @@ from typing import Final
 
 import orjson
 
-from dyncdc.model import Block, DeadLetter, Decoded, Position, RawChunk
+from dyncdc.model.blocks import Block, DeadLetter, Decoded
+from dyncdc.model.shards import Position, RawChunk
 from dyncdc.schema.types.cells import compact, trimmed
 from dyncdc.schema.types.reject_reasons import TOO_DEEP, UndecodableRecord
 

@@ -11,7 +11,7 @@ from dyncdc.app.context import AppContext, open_clickhouse, open_context
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import ConfigError
-from dyncdc.model import Snapshot
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables.introspection import read_table

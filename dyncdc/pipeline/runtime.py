@@ -102,6 +102,21 @@ class Retrier:
             self.failed(error, pause_seconds)
 
 
+class ShownRetrier:
+    """Repeats what may succeed later, and shows in health that it waits, whatever else its caller does."""
+
+    def __init__(self, instruments: Instruments, name: str, waits_for: str) -> None:
+        self.retrier = Retrier(instruments, name, name, first_seconds=0.5)
+        self._health = instruments.health
+        self._waits_for = waits_for
+
+    async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Repeat ``operation`` until it stops raising RetryableError."""
+        with self._health.task(self.retrier.task) as task:
+            task.waiting_for(self._waits_for)
+            return await self.retrier(operation)
+
+
 def root_cause(error: BaseException) -> BaseException:
     """Return the error inside nested exception groups that says most: ours before anybody else's."""
     if not isinstance(error, BaseExceptionGroup):

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from dyncdc.errors import DyncdcError, FatalError, RefusedError, RejectedRowsError, RetryableError, TooLargeError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.writing.batch import by_presence
 from dyncdc.schema.sql.quoting import qualified, quote_name
 from dyncdc.schema.types.encodings import dump_rows

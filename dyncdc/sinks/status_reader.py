@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
-from dyncdc.model import Gap, Snapshot
+from dyncdc.model.gaps import Gap
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.members.liveness import alive
 from dyncdc.pipeline.recovery.gaps import in_words
 from dyncdc.schema.sql.quoting import quote_text

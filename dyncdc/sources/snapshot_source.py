@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyncdc.model import HORIZON, Position, RawChunk, Shard, SourceId
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, SourceId
 
 
 class SnapshotSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from dyncdc.pipeline.ports import Source
+from dyncdc.pipeline.ports.source import Source
 
 
 class StreamSource(Source, Protocol):

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from dyncdc.errors import AccessDeniedError
-from dyncdc.model import DeadLetter
+from dyncdc.model.blocks import DeadLetter
 
 from .hints import hint_for
 from .repeat_limiter import RepeatLimiter

@@ -13,10 +13,10 @@ import structlog
 from support.pipeline import virtual_time
 
 from dyncdc.errors import CorruptSnapshotError, FatalError
-from dyncdc.model import HORIZON, SourceId
+from dyncdc.model.shards import HORIZON, SourceId
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.metrics import Metrics

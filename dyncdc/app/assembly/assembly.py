@@ -14,7 +14,7 @@ from dyncdc.app.unusable_tables import Unusable, first_of, or_unusable
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError, DyncdcError, FatalError
 from dyncdc.pipeline.runtime import is_recoverable
-from dyncdc.pipeline.services import SnapshotTask, StreamTask
+from dyncdc.pipeline.session.services import SnapshotTask, StreamTask
 from dyncdc.sources.export.origin import ExportOrigin
 from dyncdc.sources.scan.origin import ScanOrigin
 from dyncdc.sources.stream import StreamSource

@@ -9,7 +9,7 @@ from weakref import WeakSet
 from dyncdc.decode.backend import snapshot_decoder, stream_decoder
 from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
-from dyncdc.pipeline.ports import Decoder
+from dyncdc.pipeline.ports.decoder import Decoder
 
 from .prepared_tables import PreparedTable
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig
-from dyncdc.model import Gap
+from dyncdc.model.gaps import Gap
 from dyncdc.pipeline.destinations.streaming_monitor import WAS_OFF
 from dyncdc.pipeline.recovery.gaps import last_covered
 from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints

@@ -9,7 +9,7 @@ from functools import partial
 from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig
 from dyncdc.errors import ConfigError
-from dyncdc.model import Snapshot
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.destinations.bindings import Binding, Target
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
 from dyncdc.schema.existing.compatibility import Incompatibility

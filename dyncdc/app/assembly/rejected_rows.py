@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dyncdc.decode.dead_letters.kept_rows import row_as_raw
 from dyncdc.decode.dead_letters.rows import DeadLetterRows
-from dyncdc.model import Block, DeadLetter
+from dyncdc.model.blocks import Block, DeadLetter
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 from dyncdc.schema.types.reject_reasons import REFUSED_BY_CLICKHOUSE
 

@@ -14,7 +14,8 @@ from functools import partial
 from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig
 from dyncdc.config.attribute_paths import format_attribute_path
-from dyncdc.model import Gap, Snapshot
+from dyncdc.model.gaps import Gap
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.destinations.row_settings import RecordedSettings, RowSettings, SettingChange, effects, first_noted
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import beside_list

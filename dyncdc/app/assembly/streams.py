@@ -7,7 +7,7 @@ from functools import partial
 from dyncdc.app.context import AppContext
 from dyncdc.config import TableConfig
 from dyncdc.errors import UnusableTableError
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.tables.tombstones import cleaned_before

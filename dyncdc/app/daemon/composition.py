@@ -6,7 +6,7 @@ from dyncdc.app.assembly.assembly import Assembly
 from dyncdc.app.assembly.rejected_rows import RejectedRowRecords
 from dyncdc.app.context import AppContext
 from dyncdc.app.process.memory_limits import INSERTS_IN_FLIGHT, MemoryShares
-from dyncdc.pipeline.services import Destination, Settings
+from dyncdc.pipeline.session.services import Destination, Settings
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.sinks.sink import ClickHouseSink

@@ -21,7 +21,7 @@ from dyncdc.pipeline.destinations.history_monitor import HistoryMonitor
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments, ungrouped
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.sinks.client.error_codes import TableGoneError
 from dyncdc.telemetry.systemd import READY, notify
 

@@ -7,7 +7,7 @@ import platform
 from contextlib import suppress
 from pathlib import Path
 
-from dyncdc.model import Process
+from dyncdc.model.members import Process
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _STATE, _BEGAN = 3 - 3, 22 - 3

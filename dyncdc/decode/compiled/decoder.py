@@ -15,7 +15,8 @@ from dyncdc.decode.decoder import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder
 from dyncdc.decode.envelope import MAX_VERSION
 from dyncdc.decode.history_rows import HistoryPlan, is_sequence_number
 from dyncdc.decode.table_plan import TablePlan
-from dyncdc.model import Block, Decoded, Position, RawChunk
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.shards import Position, RawChunk
 from dyncdc.native._rows import Reader
 from dyncdc.schema.table_spec import SEQUENCE_BITS
 

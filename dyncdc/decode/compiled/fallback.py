@@ -10,7 +10,7 @@ import orjson
 from dyncdc.decode.decoder import SubBatch
 from dyncdc.decode.history_rows import HistoryPlan, image_cell
 from dyncdc.decode.table_plan import Row, TablePlan
-from dyncdc.model import Position, RawChunk
+from dyncdc.model.shards import Position, RawChunk
 from dyncdc.schema.types.reject_reasons import UndecodableRecord
 
 from .layout import CompiledTable

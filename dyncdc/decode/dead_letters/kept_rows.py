@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.schema.types.encodings import load_cells
 
 _ROW: Final = "dyncdc_row"

@@ -24,8 +24,10 @@ from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder, block_of, tabl
 from dyncdc.decode.envelope import read_change, read_export_line
 from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.errors import ConfigError, RefusedError, RejectedRowsError
-from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.ports import Decoder
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.writing.batch import join
 from dyncdc.schema.redaction import Path
 from dyncdc.schema.table_spec import SEQUENCE_BITS
@@ -39,7 +41,7 @@ from dyncdc.sinks.tables.tombstones import cleaned_before
 
 from .version_ties import tied_rows
 
-LETTERS_AT_ONCE = 50
+RECORDS_AT_ONCE = 50
 """Records in memory at a time: of the largest kind some 1.4 MB each."""
 
 
@@ -77,17 +79,9 @@ _Row = tuple[_Pending, Block]
 async def replay_dead_letters(context: AppContext, dead_letters: Sequence[StoredDeadLetter]) -> Replayed:
     """Replay dead letters in the order in which their records were delivered. Raises ConfigError, FatalError."""
     replay = await _Replay.prepare(context)
-    ordered = sorted(
-        dead_letters,
-        key=lambda dead_letter: (
-            dead_letter.source,
-            dead_letter.shard,
-            len(dead_letter.position),
-            dead_letter.position,
-        ),
-    )
-    for first in range(0, len(ordered), LETTERS_AT_ONCE):
-        await replay.some([dead_letter.id for dead_letter in ordered[first : first + LETTERS_AT_ONCE]])
+    ordered = sorted(dead_letters, key=lambda each: (each.source, each.shard, len(each.position), each.position))
+    for first in range(0, len(ordered), RECORDS_AT_ONCE):
+        await replay.some([dead_letter.id for dead_letter in ordered[first : first + RECORDS_AT_ONCE]])
     return replay.result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text
 from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.client.client import ClickHouse

@@ -11,7 +11,8 @@ from dyncdc.app.context import AppContext
 from dyncdc.app.status_feed import table_facts
 from dyncdc.config import TableConfig
 from dyncdc.errors import DyncdcError
-from dyncdc.model import Checkpoint, Shard, SourceId
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.shards import Shard, SourceId
 from dyncdc.pipeline.checkpoint.watermarks import STREAM_DELAY_SECONDS, least
 from dyncdc.schema.mapping import existing_table_spec
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters

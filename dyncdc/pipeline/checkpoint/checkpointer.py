@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Checkpoint, Mark, Shard, ShardId, SourceId
-from dyncdc.pipeline.ports import CheckpointStore
+from dyncdc.model.checkpoints import Checkpoint, Mark
+from dyncdc.model.shards import Shard, ShardId, SourceId
+from dyncdc.pipeline.ports.checkpoints import CheckpointStore
 from dyncdc.pipeline.recovery.rewind import Key, PastMarks, Rewind, history_rows, rewind, together
 from dyncdc.pipeline.runtime import Instruments, Retrier
 
 from .ledger import ShardLedger
 from .proof import DurabilityProof
-
-HEARTBEAT_SECONDS = 60.0
-"""An idle shard gets a row this often: ``read_until`` is what tells a quiet shard from a lost position."""
+from .save_schedule import SaveSchedule
+from .saved_marks import SavedMarks
 
 
 class Checkpointer:
@@ -52,11 +52,8 @@ class Checkpointer:
         self._clock = instruments.clock
         self._member = member
         self._ordinal = 0
-        self._saved_at: dict[tuple[SourceId, ShardId], float] = {}
-        self._loaded: dict[SourceId, dict[ShardId, Mark]] = {}
-        self._finished: dict[SourceId, set[ShardId]] = {}
-        self._ends: dict[tuple[SourceId, ShardId], float] = {}
-        self._epochs: dict[SourceId, int] = {}
+        self._saved = SavedMarks()
+        self._schedule = SaveSchedule()
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
         self.ledgers: dict[tuple[SourceId, ShardId], ShardLedger] = {}
@@ -69,22 +66,13 @@ class Checkpointer:
         self._on_ended_elsewhere: list[Callable[[Collection[SourceId]], None]] = []
         self.still_alone: Callable[[], Awaitable[None]] = _nobody_else
         """Raises FatalError when another process has begun as this member since."""
-        self._due: set[SourceId] = set()
-        """Sources whose next save is not for the heartbeat to decide."""
 
     async def load(self) -> None:
         """Read all checkpoints of the pipeline and take an epoch above every one seen. Once, before the first shard."""
         rows = await self._store.load()
         await self._proving.begin()
         self.rewind = await self._rewind(rows)
-        for row in rows:
-            mark = self.rewind.marks.get((row.source, row.shard), row.mark)
-            self._loaded.setdefault(row.source, {})[row.shard] = mark
-            self._epochs[row.source] = max(self._epochs.get(row.source, 0), row.epoch)
-            if mark.finished:
-                self._finish(row.source, row.shard, mark)
-            elif row.mark.finished:
-                self._reopened.add((row.source, row.shard))
+        self._reopened.update(self._saved.load(rows, self.rewind))
         if shards := len(self.rewind.marks):
             self._metrics.rewound(shards)
             self._health.log_info(
@@ -120,22 +108,7 @@ class Checkpointer:
         self._take(await self._store.load())
 
     def _take(self, rows: Sequence[Checkpoint]) -> None:
-        ended: set[SourceId] = set()
-        moved = False
-        for row in rows:
-            if (row.source, row.shard) in self.ledgers or row.shard in self.finished(row.source):
-                continue
-            if self.rewind.overtakes(row):
-                continue  # its owner has not read it again yet
-            marks = self._loaded.setdefault(row.source, {})
-            before = marks.get(row.shard)
-            if row.mark.finished:
-                self._finish(row.source, row.shard, row.mark)
-                ended.add(row.source)
-            elif before is not None and before.read_until >= row.mark.read_until:
-                continue  # nothing new, or a replica that lags
-            marks[row.shard] = row.mark
-            moved = True
+        moved, ended = self._saved.take(rows, self.rewind, self.ledgers)
         if ended:
             for tell in self._on_ended_elsewhere:
                 tell(ended)
@@ -149,7 +122,7 @@ class Checkpointer:
 
     def saved(self, source: SourceId) -> Mapping[ShardId, Mark]:
         """What the store held for a source at the start; of shards that are not read here, at the last look."""
-        return self._loaded.get(source, {})
+        return self._saved.of(source)
 
     def known_shards(self, source: SourceId) -> set[ShardId]:
         """Every shard of a source that has a row, or is about to get one."""
@@ -161,7 +134,7 @@ class Checkpointer:
 
     def newest_epoch(self, source: SourceId) -> int:
         """The greatest epoch that the store held for a source at the start, 0 when it held none."""
-        return self._epochs.get(source, 0)
+        return self._saved.newest_epoch(source)
 
     def on_saved(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after every save that wrote something: shards may have been persisted as finished."""
@@ -173,15 +146,11 @@ class Checkpointer:
 
     def finished(self, source: SourceId) -> Collection[ShardId]:
         """Shards of a source that are persisted as finished."""
-        return self._finished.get(source, frozenset())
+        return self._saved.finished(source)
 
     def read_until(self, source: SourceId, shard: ShardId) -> float | None:
         """Up to when a finished shard was read, and so what its children have not lost; None for any other."""
-        return self._ends.get((source, shard))
-
-    def _finish(self, source: SourceId, shard: ShardId, mark: Mark) -> None:
-        self._finished.setdefault(source, set()).add(shard)
-        self._ends[source, shard] = mark.read_until
+        return self._saved.read_until(source, shard)
 
     def open(self, shard: Shard, start: Mark) -> ShardLedger:
         """Begin to follow a shard. Its first row is written by the next save, before anything else is known of it."""
@@ -202,7 +171,7 @@ class Checkpointer:
 
     def heartbeat(self, source: SourceId) -> None:
         """Save with the next save how far every shard of a source is read: someone waits for it."""
-        self._due.add(source)
+        self._schedule.want(source)
 
     def abandon(self, source: SourceId) -> None:
         """Stop following the shards of a source that no one reads any more."""
@@ -223,12 +192,12 @@ class Checkpointer:
         Raises FatalError when another process has taken the shards over.
         """
         now = asyncio.get_running_loop().time()
-        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._is_dirty(ledger, now)]
+        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._schedule.is_due(ledger, now)]
         if not dirty:
             await self.check_durable()
             return
         await self.check_ownership({(ledger.shard.source, ledger.shard.id) for ledger, _ in dirty})
-        self._due.clear()
+        self._schedule.begin()
         self._ordinal += 1
         past = self._past.due((ledger for ledger, _ in dirty), self.epoch, self._ordinal, now)
         if past:
@@ -269,25 +238,15 @@ class Checkpointer:
             for ledger, mark in dirty
         ]
 
-    def _is_dirty(self, ledger: ShardLedger, now: float) -> bool:
-        mark, before = ledger.frontier, ledger.persisted
-        if before is None or mark.position != before.position or mark.finished != before.finished:
-            return True
-        if ledger.shard.source in self._due and mark.read_until != before.read_until:
-            return True
-        saved_at = self._saved_at.get((ledger.shard.source, ledger.shard.id), -HEARTBEAT_SECONDS)
-        return mark.read_until != before.read_until and now - saved_at >= HEARTBEAT_SECONDS
-
     def _settle(self, ledger: ShardLedger, mark: Mark, now: float) -> None:
-        shard = ledger.shard
+        key = ledger.shard.source, ledger.shard.id
         ledger.persisted = mark
-        self._reopened.discard((shard.source, shard.id))
-        self._saved_at[shard.source, shard.id] = now
+        self._reopened.discard(key)
+        self._schedule.saved(key, now, finished=mark.finished)
         if mark.finished:
-            self._finish(shard.source, shard.id, mark)
-            self.ledgers.pop((shard.source, shard.id), None)
-            del self._saved_at[shard.source, shard.id]
-            self._past.forget((shard.source, shard.id))
+            self._saved.finish(*key, mark)
+            self.ledgers.pop(key, None)
+            self._past.forget(key)
 
     async def run(self) -> None:
         """Save at every interval until stopped. Failed saves are repeated; the frontier waits in the ledgers."""

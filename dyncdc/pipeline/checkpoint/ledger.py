@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from dyncdc.model import Mark, Shard
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import Shard
 
 MANY_RECEIPTS = 1_000
 """From so many on, settled ones are made fewer."""

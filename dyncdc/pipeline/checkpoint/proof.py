@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Checkpoint, Server, ShardId, SourceId
-from dyncdc.pipeline.ports import CheckpointStore
+from dyncdc.model.checkpoints import Checkpoint, Server
+from dyncdc.model.shards import ShardId, SourceId
+from dyncdc.pipeline.ports.checkpoints import CheckpointStore
 from dyncdc.pipeline.recovery.rewind import is_restarted
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

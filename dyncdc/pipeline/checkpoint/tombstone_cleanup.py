@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from dyncdc.errors import DyncdcError
-from dyncdc.model import Checkpoint, Snapshot
-from dyncdc.pipeline.ports import CheckpointStore, RecoveryStore, SnapshotStore, Source, Tombstones
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.pipeline.ports.checkpoints import CheckpointStore
+from dyncdc.pipeline.ports.recovery import RecoveryStore
+from dyncdc.pipeline.ports.snapshots import SnapshotStore
+from dyncdc.pipeline.ports.source import Source
+from dyncdc.pipeline.ports.tombstones import Tombstones
 from dyncdc.pipeline.snapshot.plan import SnapshotsStanding
 from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 

@@ -12,9 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Snapshot, SourceId, Watermark
-from dyncdc.pipeline.members.membership import Assignment
-from dyncdc.pipeline.ports import RecoveryStore, SnapshotStore, WatermarkStore
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.model.watermarks import Watermark
+from dyncdc.pipeline.members.assignment import Assignment
+from dyncdc.pipeline.ports.recovery import RecoveryStore
+from dyncdc.pipeline.ports.snapshots import SnapshotStore
+from dyncdc.pipeline.ports.watermarks import WatermarkStore
 from dyncdc.pipeline.recovery.rewind import Rewind
 from dyncdc.pipeline.runtime import Instruments, Retrier
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dyncdc.model import Gap, Mark, ShardId, Snapshot, SourceId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.gaps import Gap
+from dyncdc.model.shards import ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 
 from .bindings import Binding, DestinationContents, DestinationState, Target
 
@@ -61,9 +64,9 @@ def _other_table(one: Target, other: Target) -> bool:
     return one.table_id != "" and _other_id(one, other)
 
 
-def is_bound(target: Target, mine: Sequence[Binding], everybody: Iterable[Binding]) -> bool:
+def is_bound(target: Target, mine: Sequence[Binding], bindings: Iterable[Binding]) -> bool:
     """Whether the newest row of the table, and the newest of the destination, say that one goes to the other."""
-    newest = max((row for row in everybody if row.target.uuid == target.uuid), key=lambda row: row.number, default=None)
+    newest = max((row for row in bindings if row.target.uuid == target.uuid), key=lambda row: row.number, default=None)
     return bool(mine) and newest == mine[-1] and not _other_id(mine[-1].target, target)
 
 

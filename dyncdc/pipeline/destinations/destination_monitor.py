@@ -12,27 +12,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from dyncdc.errors import RetryableError
-from dyncdc.model import Gap, Snapshot
+from dyncdc.model.gaps import Gap
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.ports import SnapshotStore, Source
+from dyncdc.pipeline.ports.snapshots import SnapshotStore
+from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments, Retrier
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .binding_changes import EMPTIED, EarlierBindings, blocks_of, is_bound, is_emptied, missed_by, proven_until
 from .bindings import Binding, DestinationContents, DestinationState, DestinationStore, Target
+from .known_contents import SAVE_SECONDS, KnownContents
 from .schema_evolution import DestinationChangedError
 
 T = TypeVar("T")
 
 LOOK_SECONDS = 5.0
-SAVE_SECONDS = 3600.0
-"""Until what a destination holds is written down again although it has the same partitions: it stays true."""
-
-LIVE_PAUSE = 50.0
-"""Until a destination without an item is asked again for one, as a multiple of what the last time took."""
-
 MISSING_LOOKS = 2
 """A table renamed and another renamed into its place: for a moment there is none."""
 
@@ -67,11 +63,9 @@ class DestinationMonitor:
         self._instruments = instruments
         self._retry = Retrier(instruments, "destinations", self.name, first_seconds=0.5)
         self._bound: dict[str, Binding] = {}
-        self._held: dict[str, DestinationContents] = {}
-        self._held_at: dict[str, float] = {}
-        self._live_until: dict[str, float] = {}
+        self._contents = KnownContents(store, self._retry)
         self._missing: dict[str, int] = {}
-        self._told_blind = False
+        self._reported_blind = False
 
     @property
     def name(self) -> str:
@@ -85,28 +79,28 @@ class DestinationMonitor:
 
         Raises FatalError when a gap may not, or cannot, be made good.
         """
-        everybody = list(await self._retry(self._store.bindings))
+        bindings = list(await self._retry(self._store.bindings))
         snapshots = await self._retry(self._snapshots.load)
         gaps: list[Gap] = []
         new: list[Binding] = []
         for table, target in self._targets.items():
-            held = [row for row in everybody if row.target.uuid == target.uuid]
+            held = [row for row in bindings if row.target.uuid == target.uuid]
             if held:
-                self._held[table], self._held_at[table] = held[-1].held, held[-1].saved_at
-            mine = [row for row in everybody if (row.pipeline, row.target.table) == (self._pipeline, table)]
+                self._contents.note(table, held[-1].held, held[-1].saved_at)
+            mine = [row for row in bindings if (row.pipeline, row.target.table) == (self._pipeline, table)]
             theirs = [one for one in snapshots if one.table == table]
             end = self._instant(table, theirs)
             gap = missed_by(target, EarlierBindings(mine, theirs), self._sources[table].id, end)
             if gap is not None and all(known.end < end for known in self._recovery.gaps(table)):
                 gaps.append(gap)
-            if is_bound(target, mine, everybody):
+            if is_bound(target, mine, bindings):
                 self._bound[table] = mine[-1]
                 continue
             marks = checkpointer.saved(self._sources[table].id)
-            number = max((row.number for row in everybody), default=0) + 1
+            number = max((row.number for row in bindings), default=0) + 1
             row = Binding(self._pipeline, target, number, proven_until(marks, self._sources[table].server_time))
             self._bound[table] = row
-            everybody.append(row)
+            bindings.append(row)
             new.append(row)
         await self._recovery.missed(gaps)
         await self._retry(lambda: self._store.save_bindings(new))
@@ -114,7 +108,7 @@ class DestinationMonitor:
             with self._instruments.health.task("destinations") as task:
                 task.waiting_for("ClickHouse to show the destinations, from a replica that has all parts")
                 await self._retry(partial(self._look, task))
-                while not self._told_blind and self._suspects(await self._retry(self._all)):
+                while not self._reported_blind and self._suspects(await self._retry(self._all)):
                     await asyncio.sleep(1.0)
                     await self._retry(partial(self._look, task))
 
@@ -139,11 +133,14 @@ class DestinationMonitor:
 
     async def _look(self, task: TaskProgress) -> None:
         # first, so that rows taken away meanwhile show as missing and not as never there
-        live = {table: await self._is_live(table) for table in self._targets}
+        live = {
+            table: await self._contents.is_live(table, target.destination, pause_seconds=LOOK_SECONDS)
+            for table, target in self._targets.items()
+        }
         standings = await self._all()
         self._demand(standings, task)
         if any(standing.blind for standing in standings.values()):
-            self._tell_blind()
+            self._report_blind()
             return
         suspects = self._suspects(standings)
         kept = [
@@ -153,79 +150,64 @@ class DestinationMonitor:
         ]
         await self._save([row for row in kept if row is not None])
         for table in suspects:
-            await self._convict(table)
+            await self._confirm(table)
 
-    def _tell_blind(self) -> None:
-        if not self._told_blind:
-            self._told_blind = True
+    def _report_blind(self) -> None:
+        if not self._reported_blind:
+            self._reported_blind = True
             hint = "grant SELECT ON system.parts to the user; `dyncdc ddl` prints all grants"
             self._instruments.health.log_error("rows taken out of a destination would not be noticed", hint=hint)
 
     def _demand(self, standings: Mapping[str, DestinationState], task: TaskProgress) -> None:
         """Raise DestinationChangedError for a table that is another one or gone; a detached one is waited for."""
-        troubles = []
+        problems = []
         for table, target in self._targets.items():
             standing, name = standings[target.destination], target.destination
             missing = 0 if standing.uuid or standing.detached else self._missing.get(table, 0) + 1
             self._missing[table] = missing
             if standing.detached:
-                troubles.append(f"{name} is detached: run ATTACH TABLE {name}")
+                problems.append(f"{name} is detached: run ATTACH TABLE {name}")
             elif standing.uuid == target.uuid and standing.hazards != target.hazards:
                 raise DestinationChangedError(f"looking at {name}: its TTL, projections or constraints were changed")
             elif missing >= MISSING_LOOKS or standing.uuid not in ("", target.uuid):
                 how = "it is another table now" if standing.uuid else "it is gone"
                 raise DestinationChangedError(f"looking at {name}: {how}", hint="what stands there now is loaded")
-        task.failed("; ".join(troubles))
+        task.failed("; ".join(problems))
 
     def _suspects(self, standings: Mapping[str, DestinationState]) -> list[str]:
         return [
             table
             for table, target in self._targets.items()
             if standings[target.destination].uuid == target.uuid
-            and is_emptied(self._held.get(table, DestinationContents()), standings[target.destination])
+            and is_emptied(self._contents.of(table), standings[target.destination])
         ]
 
-    async def _convict(self, table: str) -> None:
+    async def _confirm(self, table: str) -> None:
         """Write the gap down if the rows are missing for good, and not just on a replica that lags."""
         name = self._targets[table].destination
         if not await self._store.caught_up(name):
             return
         live = await self._store.any_live(name)
         standing = (await self._all())[name]
-        if standing.uuid != self._targets[table].uuid or not is_emptied(self._held[table], standing):
+        if standing.uuid != self._targets[table].uuid or not is_emptied(self._contents.of(table), standing):
             return
-        begin = self._held_at[table]
+        begin = self._contents.known_at(table)
         end = max(self._instant(table, await self._snapshots.load()), begin + 0.001)
         await self._recovery.missed([Gap(table, self._sources[table].id, "", begin, end, reason=EMPTIED)])
-        row = self._keep(table, standing, live, anew=True)
+        row = self._keep(table, standing, live, replaced=True)
         await self._save([row] if row is not None else [])
 
-    async def _is_live(self, table: str) -> bool:
-        """Whether there is an item in the destination, as far as one has to know. Unknown counts as yes."""
-        held, loop = self._held.get(table, DestinationContents()), asyncio.get_running_loop()
-        began = loop.time()
-        if began < self._live_until.get(table, 0.0):
-            return held.live
-        try:
-            live = await self._store.any_live(self._targets[table].destination)
-        except RetryableError as error:
-            self._retry.failed(error, LOOK_SECONDS)
-            return True
-        # to find none among many tombstones takes time
-        self._live_until[table] = loop.time() + (SAVE_SECONDS if live else LIVE_PAUSE * (loop.time() - began))
-        return live
-
-    def _keep(self, table: str, standing: DestinationState, live: bool, *, anew: bool = False) -> Binding | None:
+    def _keep(self, table: str, standing: DestinationState, live: bool, *, replaced: bool = False) -> Binding | None:
         """Remember what a destination holds; return the row to write down, now and then and for other partitions.
 
-        ``anew``: nothing of what is written down is there any more.
+        ``replaced``: nothing of what is written down is there any more.
         """
         bound = self._bound[table]
         rows = sum(partition.rows for partition in standing.partitions.values())
         held = DestinationContents(blocks_of(standing), rows, live)
-        self._held[table], self._held_at[table] = held, standing.at
+        self._contents.note(table, held, standing.at)
         same = held.blocks.keys() == bound.held.blocks.keys() and held.live == bound.held.live
-        if same and not anew and standing.at < bound.saved_at + SAVE_SECONDS:
+        if same and not replaced and standing.at < bound.saved_at + SAVE_SECONDS:
             return None
         return replace(bound, held=held, revision=bound.revision + 1, saved_at=standing.at)
 

@@ -15,7 +15,8 @@ from dyncdc.telemetry.task_health import TaskProgress
 
 from .binding_changes import blocks_of, is_emptied
 from .bindings import DestinationContents, DestinationState
-from .destination_monitor import LOOK_SECONDS, MISSING_LOOKS, SAVE_SECONDS
+from .destination_monitor import LOOK_SECONDS, MISSING_LOOKS
+from .known_contents import SAVE_SECONDS
 from .schema_evolution import DestinationChangedError
 
 OTHER_TABLE = "it is another table than the one that was written before"

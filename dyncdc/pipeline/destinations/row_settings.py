@@ -85,20 +85,20 @@ def effects(
     uuid: str,
     now: RowSettings,
     shown: Collection[str] = (),
-    everybody: Sequence[RecordedSettings] | None = None,
+    everyone: Sequence[RecordedSettings] | None = None,
 ) -> list[SettingChange]:
     """Return what rows of the destination ``uuid`` are under other settings than ``now``.
 
     ``past``: what sessions of the table have noted, the oldest first. ``shown``: columns whose DEFAULT reads the spill,
-    so that older rows show their values. ``everybody``: what all members have noted, ``past`` among it: a change begins
+    so that older rows show their values. ``everyone``: what all members have noted, ``past`` among it: a change begins
     with the first of them that noted the settings, so that all members find the same change.
     """
-    everybody = past if everybody is None else everybody
+    everyone = past if everyone is None else everyone
     own = [index for index, noted in enumerate(past) if _is_of(noted, uuid, now)]
     if not own:
         return []
     last = past[own[-1]]
-    found = list(_elsewhere(past[own[-1] + 1 :], uuid, now, everybody))
+    found = list(_elsewhere(past[own[-1] + 1 :], uuid, now, everyone))
     changed = list(_changed([past[index].settings for index in own], now, shown))
     if changed:
 
@@ -106,14 +106,14 @@ def effects(
             rows_differ = _loads(noted.settings, now, shown)
             return _is_of(noted, uuid, now) and rows_differ and not _loads(noted.settings, last.settings, shown)
 
-        since = _began(everybody, last, same)
+        since = _began(everyone, last, same)
         found += [replace(effect, since=since) for effect in changed]
     return found
 
 
-def first_noted(everybody: Sequence[RecordedSettings], uuid: str, now: RowSettings) -> float:
+def first_noted(everyone: Sequence[RecordedSettings], uuid: str, now: RowSettings) -> float:
     """Since when there are rows of the destination ``uuid``, as far as was noted; 0 if nothing was."""
-    return min((noted.at for noted in everybody if _is_of(noted, uuid, now)), default=0.0)
+    return min((noted.at for noted in everyone if _is_of(noted, uuid, now)), default=0.0)
 
 
 def _is_of(noted: RecordedSettings, uuid: str, now: RowSettings) -> bool:
@@ -121,14 +121,14 @@ def _is_of(noted: RecordedSettings, uuid: str, now: RowSettings) -> bool:
 
 
 def _began(
-    everybody: Sequence[RecordedSettings], last: RecordedSettings, same: Callable[[RecordedSettings], bool]
+    everyone: Sequence[RecordedSettings], last: RecordedSettings, same: Callable[[RecordedSettings], bool]
 ) -> float:
     """Return when what ``last`` stands for was noted first: by whichever member, and without others in between.
 
     In the order of time: members that begin at once may note in another order than that of their sessions.
     """
     at = last.at
-    for noted in sorted(everybody, key=lambda noted: noted.at, reverse=True):
+    for noted in sorted(everyone, key=lambda noted: noted.at, reverse=True):
         if noted.at < last.at:
             if not same(noted):
                 break
@@ -137,12 +137,12 @@ def _began(
 
 
 def _elsewhere(
-    later: Sequence[RecordedSettings], uuid: str, now: RowSettings, everybody: Sequence[RecordedSettings]
+    later: Sequence[RecordedSettings], uuid: str, now: RowSettings, everyone: Sequence[RecordedSettings]
 ) -> Iterator[SettingChange]:
     others = [noted for noted in later if noted.settings.destination != now.destination]
     if others:
         words = f"its rows went to {others[-1].settings.destination} for a while, and not to {now.destination}"
-        since = _began(everybody, others[0], lambda noted: not _is_of(noted, uuid, now))
+        since = _began(everyone, others[0], lambda noted: not _is_of(noted, uuid, now))
         yield SettingChange("clickhouse", words, "snapshot", since)
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 
 from dyncdc.errors import AccessDeniedError, ConfigError, DyncdcError, FatalError, RetryableError
-from dyncdc.model import Gap
+from dyncdc.model.gaps import Gap
 from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
 from dyncdc.pipeline.runtime import Instruments, Retrier
-from dyncdc.pipeline.services import SnapshotTask
+from dyncdc.pipeline.session.services import SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 LOOK_SECONDS = 5.0

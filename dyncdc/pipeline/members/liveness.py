@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from dyncdc.model import Member
+from dyncdc.model.members import Member
 
 LIVE_SECONDS = 15.0
 """A member that has not been seen for so long is taken for dead; one that comes back after that joins again."""

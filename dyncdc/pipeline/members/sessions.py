@@ -10,10 +10,10 @@ import secrets
 from dataclasses import replace
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Member, Process, Session
-from dyncdc.pipeline.ports import MemberStore, SessionStore
+from dyncdc.model.members import Member, Process, Session
+from dyncdc.pipeline.ports.members import MemberStore, SessionStore
 
-from .membership import Assignment
+from .assignment import Assignment
 
 ID_BYTES = 12
 """Random ones; what a session inserts carries them, so that no row looks like a retry of another session's."""

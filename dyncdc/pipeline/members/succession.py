@@ -9,14 +9,14 @@ from functools import partial
 from typing import TypeVar
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Member, Process, Session
-from dyncdc.pipeline.ports import MemberStore, SessionStore
+from dyncdc.model.members import Member, Process, Session
+from dyncdc.pipeline.ports.members import MemberStore, SessionStore
 from dyncdc.pipeline.runtime import Backoff, retry_forever
 from dyncdc.telemetry.task_health import TaskHealth, TaskProgress
 from dyncdc.timestamps import timestamp
 
+from .assignment import Assignment, replaced
 from .liveness import LIVE_SECONDS, Sightings
-from .membership import Assignment, replaced
 
 T = TypeVar("T")
 

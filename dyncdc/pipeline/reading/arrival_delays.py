@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 
 AGE_SECONDS = 600.0
 """A delay is remembered for so long at least, and for twice as long at most: streams are late for a while, and records

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from dyncdc.model import Shard, ShardId
-from dyncdc.pipeline.services import Services
+from dyncdc.model.shards import Shard, ShardId
+from dyncdc.pipeline.session.services import Services
 
 from .reader_pool import ReaderPool
 from .shard_listing import ShardListing
@@ -30,7 +30,7 @@ class Completeness:
     def held_elsewhere(self) -> bool:
         """Whether all other members are there, follow the same tables, and have a row for each of their shards."""
         rows = self._checkpointer.saved(self._source.id).keys()
-        return self._membership.all_follow(self._tables) and all(
+        return self._membership.peers.all_follow(self._tables) and all(
             shard.id in rows for shard in self._listing.elsewhere()
         )
 
@@ -95,6 +95,6 @@ class Completeness:
         finished = self._checkpointer.finished(self._source.id)
         return self._checkpointer.looked_at > self._membership.looked_at and any(
             not self._listing.owns(Shard(self._source.id, parent))
-            and self._membership.owner_left(self._source.id, parent)
+            and self._membership.peers.owner_left(self._source.id, parent)
             for parent in shard.parents - set(finished)
         )

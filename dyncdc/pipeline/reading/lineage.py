@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from dyncdc.model import Mark, Shard, ShardId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import Shard, ShardId
 
 
 def ready(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dyncdc.model import RawChunk
+from dyncdc.model.shards import RawChunk
 
 IDLE_CALLS_PER_SECOND = 15.0
 IDLE_CALLS_PER_SECOND_AND_SHARD = 0.2

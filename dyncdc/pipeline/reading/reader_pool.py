@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError
-from dyncdc.model import Mark, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.ports import Decoder, Source
+from dyncdc.pipeline.ports.decoder import Decoder
+from dyncdc.pipeline.ports.source import Source
 
 from .resources import ReadResources
 from .shard_reader import ReadOptions, ShardReader

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 
-from dyncdc.model import HORIZON, Shard, ShardId, SourceId
+from dyncdc.model.shards import HORIZON, Shard, ShardId, SourceId
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
-from dyncdc.pipeline.members.membership import Assignment
-from dyncdc.pipeline.ports import Source
+from dyncdc.pipeline.members.assignment import Assignment
+from dyncdc.pipeline.ports.source import Source
 
 from .lineage import unread_parents
 

@@ -7,14 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dyncdc.errors import PositionLostError
-from dyncdc.model import HORIZON, Mark, Shard, ShardId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, Shard, ShardId
+from dyncdc.pipeline.reading.retention.edge import Hole
 from dyncdc.pipeline.recovery.gaps import lost_with_source
 from dyncdc.pipeline.recovery.recovery import SourceLostError
-from dyncdc.pipeline.services import Services
+from dyncdc.pipeline.session.services import Services
 
 from .lineage import LostPosition, lost_positions
 from .reader_pool import ReaderPool
-from .retention_edge import Hole
 from .shard_listing import ShardListing
 
 

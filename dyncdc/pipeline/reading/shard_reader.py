@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from dyncdc.errors import ConfigError, FatalError, RetryableError
-from dyncdc.model import Block, DeadLetter, Mark, Position, RawChunk, Shard
+from dyncdc.model.blocks import Block, DeadLetter
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import Position, RawChunk
 from dyncdc.pipeline.budget import Reservation
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.ports import Decoder, Expiring, LargeAnswers, Rereading, Source
+from dyncdc.pipeline.ports.decoder import Decoder
+from dyncdc.pipeline.ports.source import LargeAnswers, Rereading, Source
 from dyncdc.pipeline.runtime import Backoff, Retrier, is_recoverable
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .polling import FetchSize, PollInterval
 from .resources import ReadResources
-from .retention_edge import Hole, ObservedRetention, RetentionEdge
+from .retention.expiry import ExpiryWatch, OnHole
 
 FETCH_COST = 4
 """Bytes of memory that a fetch takes for each byte of records while it is under way: the response as it arrives, the
@@ -30,13 +33,6 @@ free beside what tables hold that take nothing. So the bound is exceeded by one 
 DECODE_COST = 2
 """The same while the records are decoded: the records, and their columns growing beside them."""
 
-
-OnHole = Callable[[Shard, Mark, Hole], Awaitable[None]]
-"""Makes a hole durable as a gap. The mark: up to where the shard was read before it."""
-
-LOOK_AGAIN_SECONDS = 30.0
-"""A shard at the edge of the retention loses something with each answer: not each is worth a look at the retention."""
-
 READING_SECONDS = 30.0
 """A shard that gave no answer for so long is not being read, whatever keeps its reader."""
 
@@ -45,12 +41,12 @@ READING_SECONDS = 30.0
 class ReadOptions:
     """How a shard is read.
 
-    ``patient``: what AWS refuses is asked for again until someone has fixed it. ``on_hole`` makes durable, as a gap,
+    ``wait_for_fix``: what AWS refuses is asked for again until it is fixed. ``on_hole`` makes durable, as a gap,
     what expires while the shard is read. ``unusable``: DynamoDB tables whose records are left out; the position stays
     before the first record of theirs.
     """
 
-    patient: bool = False
+    wait_for_fix: bool = False
     on_hole: OnHole | None = None
     unusable: Collection[str] = ()
 
@@ -74,10 +70,8 @@ class ShardReader:
         self._decoder = decoder
         self._ledger = ledger
         self._shard = ledger.shard
-        self._expiring = source if isinstance(source, Expiring) else None
         self._large = source if isinstance(source, LargeAnswers) else None
-        self._looked_at = float("-inf")
-        self._edge = RetentionEdge(ledger.frontier.read_until)
+        self._expiry = ExpiryWatch(source, ledger.shard, ledger.frontier.read_until, options.on_hole)
         if isinstance(source, Rereading):
             resources.writer.sources[source.id] = source
         self._backoff = Backoff(first_seconds=0.2)
@@ -192,9 +186,7 @@ class ShardReader:
             chunk = await self._fetch(after, task)
             reservation.resize(chunk.nbytes * DECODE_COST)
             await alone.aclose()
-            await self._pass_edge(chunk, after, task)
-            if not self._edge.describe(chunk) and self._edge.read_until:  # an empty one proves nothing new
-                chunk = replace(chunk, read_until=min(chunk.read_until, self._edge.read_until))
+            chunk = await self._expiry.check(chunk, after, task)
             self._read_before = self.read_until or self._read_before
             self.read_until = max(self.read_until, chunk.read_until)
             task.moved()
@@ -208,7 +200,7 @@ class ShardReader:
             try:
                 chunk = await self._source.fetch(self._shard, after, self._size.want_bytes)
             except (ConfigError, FatalError) as error:
-                if not self._options.patient or not is_recoverable(error):
+                if not self._options.wait_for_fix or not is_recoverable(error):
                     raise
                 task.failed(str(error))
                 raise RetryableError(str(error), hint=error.hint) from error
@@ -225,37 +217,6 @@ class ShardReader:
             self._headroom_seconds(chunk),
         )
         return chunk
-
-    async def _pass_edge(self, chunk: RawChunk, after: Position, task: TaskProgress) -> None:
-        """Have written down what had expired before this answer, before anything of the answer counts as read."""
-        hole = self._hole(chunk)
-        if await self._looked_again(chunk, hole):
-            hole = self._hole(chunk)
-        if hole is not None and self._options.on_hole is not None:
-            task.waiting_for("ClickHouse to take the gap")
-            await self._options.on_hole(self._shard, Mark(after, hole.begin), hole)
-        self._edge.passed(chunk, hole)
-
-    def _hole(self, chunk: RawChunk) -> Hole | None:
-        kept = self._kept
-        return None if kept is None else self._edge.hole(chunk, kept)
-
-    @property
-    def _kept(self) -> ObservedRetention | None:
-        if self._expiring is not None:
-            return self._expiring.kept
-        seconds = self._source.retention_seconds
-        return None if seconds is None else ObservedRetention(seconds)
-
-    async def _looked_again(self, chunk: RawChunk, hole: Hole | None) -> bool:
-        """Look at the retention where it decides: it may have been increased, or decreased, since the last list."""
-        now = asyncio.get_running_loop().time()
-        told = hole is not None and now - self._looked_at > LOOK_AGAIN_SECONDS
-        if self._expiring is None or not (told or self._edge.in_doubt(chunk)):
-            return False
-        await self._expiring.look_at_retention()
-        self._looked_at = now
-        return True
 
     def is_reading(self, now: float) -> bool:
         """Whether an answer came a short while before ``now`` (loop time): then what expires is noticed here."""
@@ -278,7 +239,7 @@ class ShardReader:
         """
         blocks: list[Block] = []
         whole = True
-        judged, buried = 0, list[DeadLetter]()
+        judged, rejected = 0, list[DeadLetter]()
         held = chunk.nbytes
         with self._instruments.metrics.stage("decode"):
             for decoded in self._decoder.decode(chunk):
@@ -286,15 +247,15 @@ class ShardReader:
                 held += sum(block.nbytes for block in decoded.blocks)
                 if held > reservation.nbytes:  # a history holds each image once more
                     reservation.resize(held)
-                buried += (
+                rejected += (
                     replace(dead_letter, ordinal=judged + dead_letter.ordinal) for dead_letter in decoded.dead_letters
                 )
                 judged += decoded.judged
                 whole = whole and self._unusable.isdisjoint(decoded.records)
                 self._instruments.metrics.decoded(decoded)
                 await asyncio.sleep(0)
-        self._instruments.health.diverted(buried)
-        self._resources.dead_letter_limiter.count_decoded(self._shard, judged, buried, chunk.positions)
+        self._instruments.health.diverted(rejected)
+        self._resources.dead_letter_limiter.count_decoded(self._shard, judged, rejected, chunk.positions)
         return blocks, whole
 
     def _hand_over(self, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from dyncdc.model import HORIZON, Mark, RawChunk, Shard, ShardId
-from dyncdc.pipeline.services import Services, StreamTask
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, RawChunk, Shard, ShardId
+from dyncdc.pipeline.session.services import Services, StreamTask
 
 from .completeness import Completeness
 from .lineage import ready

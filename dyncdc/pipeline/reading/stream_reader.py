@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from dyncdc.errors import PositionLostError, RetryableError
-from dyncdc.model import ShardId
+from dyncdc.model.shards import ShardId
 from dyncdc.pipeline.runtime import Backoff, Retrier
-from dyncdc.pipeline.services import Services, StreamTask
+from dyncdc.pipeline.session.services import Services, StreamTask
 
 from .completeness import Completeness
 from .reader_pool import ReaderPool

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from dyncdc.model import Gap, Mark, Position, ShardId, Snapshot, SourceId, TableSource
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.gaps import Gap, TableSource
+from dyncdc.model.shards import Position, ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.reading.lineage import LostPosition
 from dyncdc.timestamps import timestamp
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyncdc.model import Gap, Member, Request, Session, SourceId, TableSource
-from dyncdc.pipeline.ports import Counted, Swept
+from dyncdc.model.gaps import Gap, Request, TableSource
+from dyncdc.model.members import Member, Session
+from dyncdc.model.shards import SourceId
+from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 
 
 class NoRecovery:

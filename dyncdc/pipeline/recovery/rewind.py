@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dyncdc.model import Checkpoint, Mark, Past, PastMark, Server, ShardId, SourceId
+from dyncdc.model.checkpoints import Checkpoint, Mark, Past, PastMark, Server
+from dyncdc.model.shards import ShardId, SourceId
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 
 HISTORY_SECONDS = 60.0

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import replace
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
-from dyncdc.model import Snapshot
-from dyncdc.pipeline.ports import Origin
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.pipeline.ports.snapshots import Origin
 from dyncdc.pipeline.recovery.gaps import needs_snapshot
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.telemetry.task_health import TaskProgress

@@ -8,11 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from dyncdc.errors import CorruptSnapshotError
-from dyncdc.model import HORIZON, Export, Mark, RawChunk, Shard, ShardId, Snapshot, SourceId
-from dyncdc.pipeline.ports import SnapshotDecoders, Source
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.snapshots import Export, Snapshot
+from dyncdc.pipeline.ports.decoder import SnapshotDecoders
+from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.shard_reader import ReadOptions
-from dyncdc.pipeline.services import Services, SnapshotTask
+from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .plan import Journal
@@ -112,7 +115,7 @@ class SnapshotLoad:
         def ended(_: RawChunk | None) -> None:
             self._wake.set()
 
-        options = ReadOptions(patient=self.journal.patient)
+        options = ReadOptions(wait_for_fix=self.journal.wait_for_fix)
         while True:
             self._wake.clear()
             loaded = self._loaded(source.id, files, mine)

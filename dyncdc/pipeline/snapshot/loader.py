@@ -11,10 +11,12 @@ import uuid
 from dataclasses import replace
 
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
-from dyncdc.model import Gap, Request, Snapshot, SourceId
-from dyncdc.pipeline.ports import OrphanRows
+from dyncdc.model.gaps import Gap, Request
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.pipeline.ports.orphan_rows import OrphanRows
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.services import Services, SnapshotTask
+from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .export import SnapshotExport
@@ -44,7 +46,6 @@ class SnapshotLoader:
         self._instruments = services.instruments
         self._recovery = services.recovery
         self._membership = services.membership
-        self._journal = load.journal
         self._export = SnapshotExport(task.plan, task.origin, load.journal, coverage, services.recovery)
         self._sweep = SnapshotSweep(orphan_rows, load.journal, coverage, services.instruments, self._blocked)
         self._version_floor = 0
@@ -107,9 +108,9 @@ class SnapshotLoader:
         while self._reasons() <= before:
             await wanted.wait()
             wanted.clear()
-        for snapshot in (await self._journal.load(self._plan))[-1:]:
+        for snapshot in (await self._load.journal.load(self._plan))[-1:]:
             if snapshot.state != "complete":
-                await self._journal.save(replace(snapshot, state="failed"))
+                await self._load.journal.save(replace(snapshot, state="failed"))
             self._readers.abandon(SourceId(snapshot.id))
         self.failure = None
         self.ended.clear()
@@ -141,7 +142,7 @@ class SnapshotLoader:
         if choice.done:
             return None
         if choice.superseded is not None:
-            await self._journal.save(replace(choice.superseded, state="failed"))
+            await self._load.journal.save(replace(choice.superseded, state="failed"))
         snapshot = choice.go_on
         if snapshot is None:
             # Rows that came from the stream since this pipeline began, through any member, are no rows of before.
@@ -151,17 +152,17 @@ class SnapshotLoader:
             if request is not None:
                 snapshot = replace(snapshot, had_rows=True, request=request.id)
         if snapshot not in known:
-            await self._journal.save(snapshot)
+            await self._load.journal.save(snapshot)
         self._version_floor = version_floor(known, snapshot)
         return snapshot
 
     async def _known(self) -> list[Snapshot]:
         """All snapshots of the destination, the oldest first, each as far as it surely is."""
-        known = await self._journal.load(self._plan)
+        known = await self._load.journal.load(self._plan)
         if known and (checked := self._load.checked(known[-1])) != known[-1]:
-            await self._journal.save(checked)
+            await self._load.journal.save(checked)
             known[-1] = checked
-        self._journal.judged(self._plan)
+        self._load.journal.judged(self._plan)
         return known
 
     async def _bring_to_end(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot | None:
@@ -169,21 +170,21 @@ class SnapshotLoader:
         snapshot = await self._export.run(snapshot, self._version_floor, task)
         if snapshot.state == "loading":
             if not await self._load_files(snapshot, task):
-                await self._journal.save(replace(snapshot, state="failed"))
+                await self._load.journal.save(replace(snapshot, state="failed"))
                 self._readers.abandon(SourceId(snapshot.id))
                 return None
             # An empty destination has no orphan rows: what is in it came from the snapshot or from changes after it.
             sweeps = self._plan.sweeps and snapshot.had_rows
             snapshot = replace(snapshot, state="sweeping" if sweeps else "complete")
-            await self._journal.save(snapshot)
+            await self._load.journal.save(snapshot)
         if snapshot.state == "sweeping":
             known = self._reasons()
             if not await self._sweep.run(snapshot, task, lambda: not self._reasons() <= known):
-                await self._journal.save(replace(snapshot, state="failed"))
+                await self._load.journal.save(replace(snapshot, state="failed"))
                 self._readers.abandon(SourceId(snapshot.id))
                 return None
             snapshot = replace(snapshot, state="complete")
-            await self._journal.save(snapshot)
+            await self._load.journal.save(snapshot)
         return snapshot
 
     async def _load_files(self, snapshot: Snapshot, task: TaskProgress) -> bool:
@@ -193,7 +194,7 @@ class SnapshotLoader:
         """
         complete = False
 
-        async def over(loaded: Loaded) -> bool:
+        async def is_done(loaded: Loaded) -> bool:
             nonlocal complete
             complete = loaded.done == loaded.files
             if loaded.broken and not loaded.mine:
@@ -201,23 +202,23 @@ class SnapshotLoader:
             return complete or (not loaded.mine and self._given_up(snapshot, task))
 
         try:
-            await self._load.run(snapshot, task, over)
+            await self._load.run(snapshot, task, is_done)
         except CorruptSnapshotError:
             if not self._readers.failed_of(SourceId(snapshot.id)):  # the manifests, not a file
-                await self._journal.save(replace(snapshot, state="failed"))
+                await self._load.journal.save(replace(snapshot, state="failed"))
             raise
         self._blocked(None, task)
         return complete
 
     def _given_up(self, snapshot: Snapshot, task: TaskProgress) -> bool:
         """Say what keeps other members from finishing their files; whether there is a reason for another snapshot."""
-        troubles = self._membership.errors(SourceId(snapshot.id))
-        if not troubles:
+        errors = self._membership.peers.errors(SourceId(snapshot.id))
+        if not errors:
             self._blocked(None, task)
             return False
         if self.failure is None:
             self._known_reasons = self._reasons()
             who = self._membership.assignment.members
-            words = "; ".join(f"member {member}/{who}: {trouble}" for member, trouble in sorted(troubles.items()))
+            words = "; ".join(f"member {member}/{who}: {error}" for member, error in sorted(errors.items()))
             self._blocked(CorruptSnapshotError(words), task)
         return not self._reasons() <= self._known_reasons

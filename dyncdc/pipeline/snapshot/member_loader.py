@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
-from dyncdc.model import Snapshot, SourceId
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.services import Services, SnapshotTask
+from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .load import Loaded, SnapshotLoad

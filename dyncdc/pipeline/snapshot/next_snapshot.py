@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dyncdc.model import Gap, Request, Snapshot
+from dyncdc.model.gaps import Gap, Request
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.recovery.gaps import needs_snapshot
 
 

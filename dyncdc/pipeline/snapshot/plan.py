@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from dyncdc.errors import ConfigError, FatalError
-from dyncdc.model import Snapshot
-from dyncdc.pipeline.ports import SnapshotStore
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.pipeline.ports.snapshots import SnapshotStore
 from dyncdc.pipeline.runtime import Instruments, Retrier, is_recoverable
 from dyncdc.telemetry.task_health import TaskProgress
 
@@ -97,7 +97,7 @@ class Journal:
         name: str,
         *,
         epoch: int,
-        patient: bool = True,
+        wait_for_fix: bool = True,
         still_there: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         self._still_there = still_there
@@ -105,7 +105,7 @@ class Journal:
         self._instruments = instruments
         self._name = name
         self._epoch = epoch
-        self.patient = patient
+        self.wait_for_fix = wait_for_fix
         self.retry = Retrier(instruments, "snapshot", name, first_seconds=0.5)
         """Repeats what raises RetryableError."""
 
@@ -149,7 +149,7 @@ class Journal:
             try:
                 answer = await self.retry(operation)
             except (ConfigError, FatalError) as error:
-                if not self.patient or not is_recoverable(error):
+                if not self.wait_for_fix or not is_recoverable(error):
                     raise
                 self._instruments.metrics.error("snapshot", error)
                 self._instruments.health.log_retry(self._name, error, REFUSED_PAUSE_SECONDS)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import partial
 
 from dyncdc.errors import CorruptSnapshotError
-from dyncdc.model import Snapshot, SourceId
-from dyncdc.pipeline.ports import OrphanRows
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.pipeline.ports.orphan_rows import OrphanRows
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.task_health import TaskProgress
 
@@ -51,7 +52,7 @@ class SnapshotSweep:
             task.moved()
             task.waiting_for("the stream to be read up to the snapshot")
             await asyncio.sleep(STREAM_POLL_SECONDS)
-        await self._no_letters(snapshot, task)
+        await self._no_dead_letters(snapshot, task)
         if not await self._allowed(snapshot, task, superseded):
             return False
         rows = 0
@@ -99,7 +100,7 @@ class SnapshotSweep:
             task.moved()
         return live, orphans
 
-    async def _no_letters(self, snapshot: Snapshot, task: TaskProgress) -> None:
+    async def _no_dead_letters(self, snapshot: Snapshot, task: TaskProgress) -> None:
         """Wait until no item of the snapshot is a dead letter: its key would look deleted."""
         told = False
         while dead_letters := await self._journal.retry(

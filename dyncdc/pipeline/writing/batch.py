@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.schema.types.encodings import dump_cells, load_cells
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from dyncdc.errors import FatalError
-from dyncdc.model import DeadLetter, Position, Shard, ShardId, SourceId
+from dyncdc.model.blocks import DeadLetter
+from dyncdc.model.shards import Position, Shard, ShardId, SourceId
 
 WINDOW_RECORDS: Final = 10_000
 """``max_ratio`` is of so many records, the last ones of all shards together. Source: CONTRACT, [dead_letters]."""
@@ -60,12 +61,12 @@ class LimitStop:
 
 
 class LimitReached(FatalError):
-    """Too many dead letters. ``halt`` is new unless ``again``, when an earlier session has kept it."""
+    """Too many dead letters. ``stop`` is new unless ``again``, when an earlier session has kept it."""
 
-    def __init__(self, halt: LimitStop, *, again: bool) -> None:
-        hint = f"fix the cause (`dyncdc dead-letters list` shows what was diverted) or raise dead_letters.{halt.limit}"
-        super().__init__(halt.message, hint=hint)
-        self.halt = halt
+    def __init__(self, stop: LimitStop, *, again: bool) -> None:
+        hint = f"fix the cause (`dyncdc dead-letters list` shows what was diverted) or raise dead_letters.{stop.limit}"
+        super().__init__(stop.message, hint=hint)
+        self.stop = stop
         self.again = again
 
 
@@ -106,21 +107,21 @@ class _Window:
 
 
 class DeadLetterLimiter:
-    """The counts of one session. ``halts``: what earlier sessions have stopped at and no one has closed."""
+    """The counts of one session. ``stops``: what earlier sessions have stopped at and no one has closed."""
 
     def __init__(
         self,
         limits: DeadLetterLimits | None = None,
-        halts: Iterable[LimitStop] = (),
+        stops: Iterable[LimitStop] = (),
         *,
-        on_mended: Callable[[LimitStop], None] = lambda _: None,
+        on_passed: Callable[[LimitStop], None] = lambda _: None,
     ) -> None:
         self._limits = limits or DeadLetterLimits()
-        self._on_mended = on_mended
+        self._on_passed = on_passed
         self._window = _Window()
         self._runs: dict[tuple[SourceId, ShardId] | str, int] = {}
-        self.halts = {halt.place: halt for halt in halts if halt.stands(self._limits)}
-        """Those that still stand. One whose record has become a row leaves, and ``on_mended`` is told."""
+        self.stops = {stop.place: stop for stop in stops if stop.stands(self._limits)}
+        """Those that still stand. One whose record has become a row leaves, and ``on_passed`` is told."""
 
     def count_decoded(
         self, shard: Shard, judged: int, buried: Sequence[DeadLetter], positions: Sequence[Position]
@@ -132,7 +133,7 @@ class DeadLetterLimiter:
         lane = (shard.source, shard.id)
         run, expected = self._runs.get(lane, 0), 0
         for dead_letter in buried:
-            known = self.halts.get((*lane, dead_letter.position))
+            known = self.stops.get((*lane, dead_letter.position))
             if known is not None and not known.refused:
                 raise LimitReached(known, again=True)
             self._window.pass_by(dead_letter.ordinal - expected)
@@ -145,9 +146,9 @@ class DeadLetterLimiter:
         self._runs[lane] = run if judged == expected else 0
         if buried and self._too_many():
             raise self._reached("max_ratio", buried[-1], shard, buried[0].position)
-        for halt in [halt for halt in self.halts.values() if (halt.source, halt.shard) == lane and not halt.refused]:
-            if halt.position in positions:
-                self._mended(halt)
+        for stop in [stop for stop in self.stops.values() if (stop.source, stop.shard) == lane and not stop.refused]:
+            if stop.position in positions:
+                self._passed(stop)
 
     def count_rejected(
         self, destination: str, shard: Shard, dead_letter: DeadLetter, first: tuple[Shard, Position]
@@ -157,7 +158,7 @@ class DeadLetterLimiter:
         ``first``: where the first refused row of the same statement was read; no dead letter of it is written yet
         either.
         """
-        known = self.halts.get((shard.source, shard.id, dead_letter.position))
+        known = self.stops.get((shard.source, shard.id, dead_letter.position))
         if known is not None and known.refused:
             raise LimitReached(known, again=True)
         self._window.turn()
@@ -170,16 +171,16 @@ class DeadLetterLimiter:
     def count_accepted(self, destination: str, rows: Iterable[tuple[Shard, bytes]]) -> None:
         """Note that ClickHouse has taken rows. ``rows``: by shard, their positions as JSON texts."""
         self._runs.pop(destination, None)
-        waiting = [halt for halt in self.halts.values() if halt.refused]
+        waiting = [stop for stop in self.stops.values() if stop.refused]
         for shard, positions in rows if waiting else ():
-            for halt in waiting:
-                here = (shard.source, shard.id) == (halt.source, halt.shard)
-                if here and b'"%b"' % halt.position.encode() in positions:
-                    self._mended(halt)
+            for stop in waiting:
+                here = (shard.source, shard.id) == (stop.source, stop.shard)
+                if here and b'"%b"' % stop.position.encode() in positions:
+                    self._passed(stop)
 
-    def _mended(self, halt: LimitStop) -> None:
-        if self.halts.pop(halt.place, None) is not None:
-            self._on_mended(halt)
+    def _passed(self, stop: LimitStop) -> None:
+        if self.stops.pop(stop.place, None) is not None:
+            self._on_passed(stop)
 
     def _too_many(self) -> bool:
         window = self._window

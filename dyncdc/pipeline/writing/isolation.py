@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Final, Protocol
 
 from dyncdc.errors import RefusedError, RejectedRowsError, TooLargeError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 
 from .batch import join, take, winners
 
@@ -51,7 +51,7 @@ class Suspect:
 
 
 class Isolation:
-    """One assignment of a statement that was refused. Nothing else is inserted into its table meanwhile.
+    """One attempt to divide a statement that was refused. Nothing else is inserted into its table meanwhile.
 
     Only the rows that would win are sent, so that their order does not matter. Those that they would replace count
     again where the winner is refused: see ``left``.

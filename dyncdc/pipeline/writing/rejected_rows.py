@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError, RejectedRowsError, RetryableError
-from dyncdc.model import Block, DeadLetter, Position, Shard, SourceId
-from dyncdc.pipeline.ports import Rereading
+from dyncdc.model.blocks import Block, DeadLetter
+from dyncdc.model.shards import Position, Shard, SourceId
+from dyncdc.pipeline.ports.source import Rereading
 from dyncdc.pipeline.runtime import Backoff
 
 REREAD_SECONDS = 10.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from dyncdc.model import Member
+from dyncdc.model.members import Member
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 

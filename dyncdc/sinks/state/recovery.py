@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
-from dyncdc.model import Gap, Request, SourceId, TableSource
+from dyncdc.model.gaps import Gap, Request, TableSource
+from dyncdc.model.shards import SourceId
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
-from dyncdc.model import SourceId
-from dyncdc.pipeline.ports import Counted, Swept
+from dyncdc.model.shards import SourceId
+from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 from dyncdc.schema.sql.ddl import key_columns
 from dyncdc.schema.sql.history import vanished
 from dyncdc.schema.sql.quoting import qualified, quote_name, quote_text

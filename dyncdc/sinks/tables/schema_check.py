@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse

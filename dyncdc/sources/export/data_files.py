@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, RetryableError
-from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.sources.aws_errors import Verdict, aws_call
 from dyncdc.sources.snapshot_source import SnapshotSource, snapshot_chunk
 

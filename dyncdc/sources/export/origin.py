@@ -10,7 +10,8 @@ from typing import Literal
 import msgspec
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError, UnusableTableError
-from dyncdc.model import Export, SourceId
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Export
 from dyncdc.sources.aws_errors import CredentialsError, Verdict, aws_call
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import TABLE_UNKNOWN, Tables

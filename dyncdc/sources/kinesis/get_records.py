@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Position
+from dyncdc.model.shards import Position
 from dyncdc.native.version import demand_version, why_missing
 
 Split = tuple[list[bytes], list[str], float, float, bytes]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from dyncdc.errors import PositionLostError, RetryableError
-from dyncdc.model import Position, ShardId
+from dyncdc.model.shards import Position, ShardId
 from dyncdc.sources.aws_errors import Verdict, aws_call
 
 from .get_records import DECODED, RecordsBody

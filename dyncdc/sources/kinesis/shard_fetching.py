@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from dyncdc.errors import FatalError, PositionLostError
-from dyncdc.model import Position, RawChunk, Shard, ShardId
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId
 from dyncdc.sources.aws_errors import IteratorExpiredError, ThrottledError, Verdict, aws_call, server_time
 
 from .get_records import DECODED, RecordsBody

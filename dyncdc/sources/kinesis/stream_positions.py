@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 
 from dyncdc.errors import ConfigError, FatalError
-from dyncdc.model import HORIZON, Position
+from dyncdc.model.shards import HORIZON, Position
 
 AT_TIMESTAMP = "AT_TIMESTAMP:"
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from dyncdc.errors import ConfigError, PositionLostError, RetryableError
-from dyncdc.model import HORIZON, Position, RawChunk, Shard, SourceId
-from dyncdc.pipeline.reading.retention_edge import ObservedRetention
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, SourceId
+from dyncdc.pipeline.reading.retention.edge import ObservedRetention
 from dyncdc.sources.aws_errors import aws_call
 from dyncdc.sources.clients import AwsClients
 

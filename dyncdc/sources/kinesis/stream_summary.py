@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from dyncdc.errors import ConfigError, PositionLostError
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 from dyncdc.sources.aws_errors import Verdict, aws_call, server_time
 from dyncdc.sources.raw_answers import raw_answer
 

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
-from dyncdc.model import Export, SourceId
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Export
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Tables
 

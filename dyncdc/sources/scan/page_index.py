@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dyncdc.model import Position, ShardId
+from dyncdc.model.shards import Position, ShardId
 
 ITEMS_KEPT = 200_000
 """Items whose page is known, 8 bytes each: far more than wait for ClickHouse at a time, and small beside the budget."""

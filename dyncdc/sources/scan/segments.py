@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.sources.aws_errors import ThrottledError, Verdict, aws_call
 from dyncdc.sources.dynamodb import TABLE_UNKNOWN
 from dyncdc.sources.item_json import key_json, raw_items_of, sdk_key

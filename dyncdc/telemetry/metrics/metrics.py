@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
 
-from dyncdc.model import Decoded
+from dyncdc.model.blocks import Decoded
 from dyncdc.telemetry.log_lines import lost_lines
 
 from .families import Families, ProcessMetrics, SavingMetrics, ShardMetrics, TableMetrics, TimingMetrics

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dyncdc.model import Snapshot
+from dyncdc.model.snapshots import Snapshot
 
 from .model import DeadLettersStatus, Freshness, GapStatus, MemberStatus, TableStatus
 

@@ -15,7 +15,7 @@ from dyncdc.app.run_options import RunOptions
 from dyncdc.app.startup_retry import limited
 from dyncdc.config import load_config
 from dyncdc.operations.check.checker import Checker
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.schema.table_spec import ColumnSpec
 

@@ -19,7 +19,9 @@ from support.pipeline.pipeline_parts import (
 )
 from support.pipeline.virtual_time import run
 
-from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard
+from dyncdc.model.blocks import Block
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.polling import IDLE_CALLS_PER_SECOND_AT_MOST

@@ -10,7 +10,7 @@ import asyncio
 import pytest
 from support.stage.stage import Stage, change, now, until
 
-from dyncdc.pipeline.writing import isolation, writer
+from dyncdc.pipeline.writing import isolation, statements
 
 COLUMNS = {"id": "String", "value": "Nullable(Int64)"}
 
@@ -84,7 +84,7 @@ async def test_c10_a_row_that_an_expression_of_the_table_chokes_on_is_the_only_l
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches: a code that no table knows retried as a whole forever, and nothing of the batch arrives."""
-    monkeypatch.setattr(writer, "DIVIDE_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(statements, "DIVIDE_AFTER_SECONDS", 0.5)
     monkeypatch.setattr(isolation, "ROUND_SECONDS", 0.1)
     table = stage.table(columns=COLUMNS)
     async with stage.living():

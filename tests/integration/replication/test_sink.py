@@ -36,7 +36,9 @@ from support.stage.stage import Stage, change, now, until
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import AccessDeniedError, RetryableError
-from dyncdc.model import HORIZON, Block, Checkpoint, Mark, Position, ShardId, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.checkpoints import Checkpoint, Mark
+from dyncdc.model.shards import HORIZON, Position, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import translate

@@ -14,12 +14,13 @@ from support.pipeline.running_writer import running
 
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import RefusedError, RetryableError, TooLargeError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.writing import isolation, writer
+from dyncdc.pipeline.writing import isolation, statements
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
-from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
+from dyncdc.pipeline.writing.rejections import DeadLetterHandling
+from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import TableGoneError, translate
 from dyncdc.sinks.sink import ClickHouseSink
@@ -103,8 +104,8 @@ def block(table: str, *numbers: int) -> Block:
 @pytest.fixture
 def bench(clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Divides, and compares, sooner than usual."""
-    monkeypatch.setattr(writer, "DIVIDE_AFTER_SECONDS", 0.3)
-    monkeypatch.setattr(writer, "DIVIDE_AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(statements, "DIVIDE_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr(statements, "DIVIDE_AGAIN_SECONDS", 0.5)
     monkeypatch.setattr(isolation, "ROUND_SECONDS", 0.02)
     return Bench(clickhouse)
 

@@ -16,7 +16,7 @@ from dyncdc.config import ClickHouseUrl
 from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE, DeadLetterRows
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import FatalError, RejectedRowsError, RetryableError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import SchemaChangedError

@@ -7,7 +7,7 @@ import random
 import struct
 from decimal import Decimal
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.schema.types.families.numbers import float32_cell, float64_cell
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink

@@ -6,7 +6,7 @@ import json
 
 from dyncdc.decode.decoder import block_of
 from dyncdc.decode.table_plan import TablePlan, compile_table
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.operations.dead_letters.version_ties import tied_rows
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec

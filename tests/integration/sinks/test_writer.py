@@ -14,10 +14,12 @@ from support.pipeline.running_writer import running
 from dyncdc.app.assembly.rejected_rows import RejectedRowRecords
 from dyncdc.decode.dead_letters.kept_rows import row_as_raw
 from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE, DeadLetterRows, dead_letter_id
-from dyncdc.model import Block, Position, Shard
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
-from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
+from dyncdc.pipeline.writing.rejections import DeadLetterHandling
+from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.schema.types.reject_reasons import REFUSED_BY_CLICKHOUSE
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink

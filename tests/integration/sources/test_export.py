@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError
-from dyncdc.model import Export, Position
+from dyncdc.model.shards import Position
+from dyncdc.model.snapshots import Export
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.export import manifest
 from dyncdc.sources.export.data_files import ExportSource

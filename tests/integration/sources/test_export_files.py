@@ -13,7 +13,7 @@ import pytest
 from support.servers.tcp_proxy import TcpProxy
 
 from dyncdc.errors import CorruptSnapshotError, FatalError, RetryableError
-from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.sources.clients import AwsClients, open_clients
 from dyncdc.sources.export.data_files import ExportSource
 from dyncdc.sources.export.manifest import DataFile

@@ -11,7 +11,7 @@ from support.servers.kinesis_server import KinesisServer
 from dyncdc.emulator.aws.kinesis import records as kinesis_records
 from dyncdc.emulator.aws.server.wire import AwsError
 from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableError
-from dyncdc.model import HORIZON, Position, RawChunk, Shard, ShardId
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId
 from dyncdc.sources.aws_errors import CredentialsError, ThrottledError
 from dyncdc.sources.clients import AwsClients, open_clients
 from dyncdc.sources.kinesis.stream_source import KinesisSource, open_stream

@@ -23,7 +23,8 @@ from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
 from dyncdc.emulator.aws.server.settings import Settings
 from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError, RetryableError
-from dyncdc.model import HORIZON, Export, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.snapshots import Export
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sources.aws_errors import CredentialsError, ThrottledError
 from dyncdc.sources.clients import AwsClients, open_clients

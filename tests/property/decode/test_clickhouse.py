@@ -19,7 +19,8 @@ from support.data.decode_items import VERSION, items, wide_table
 from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.emulator.clickhouse import LocalClickHouse
-from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.sql.readback import quote_identifier
 from dyncdc.schema.sql.row_reader import RowRenderer
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec

@@ -18,7 +18,8 @@ from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStre
 from dyncdc.decode.compiled.layout import CompiledTable, kind_of
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.redaction import Redaction
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec

@@ -25,7 +25,8 @@ from dyncdc.config import ClickHouseUrl
 from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.emulator.clickhouse import LocalClickHouse
-from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.writing.batch import take
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.sql.readback import column_reader

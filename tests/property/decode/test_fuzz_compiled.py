@@ -19,7 +19,8 @@ from support.data.decode_items import VERSION
 from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStreamDecoder
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
-from dyncdc.model import Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Decoded
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.table_spec import TableSpec
 from dyncdc.schema.unmapped import UnmappedAttributes

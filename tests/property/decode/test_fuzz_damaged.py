@@ -24,7 +24,7 @@ from support.data.decode_items import VERSION, wide_table
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import CorruptSnapshotError, DyncdcError
-from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.types.reject_reasons import REASONS
 from dyncdc.sources.export import manifest
 from dyncdc.sources.export.gzip_lines import GzipLines

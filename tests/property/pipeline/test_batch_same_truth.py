@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.pipeline.pipeline_parts import block, values
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.writing.batch import collapse, join, statement
 
 Rows = list[tuple[str, int, str]]

@@ -11,7 +11,7 @@ from support.pipeline.pipeline_parts import block, values
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import RefusedError, RejectedRowsError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.writing.batch import collapse, join
 from dyncdc.pipeline.writing.isolation import Isolation, Row
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.pipeline.pipeline_parts import ledger_of, mark
 
-from dyncdc.model import HORIZON
+from dyncdc.model.shards import HORIZON
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.randoms(use_true_random=False))

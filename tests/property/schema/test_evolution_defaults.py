@@ -21,7 +21,8 @@ from support.data.decode_items import VERSION, values
 from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.emulator.clickhouse import LocalClickHouse
-from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.inference import infer_columns
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.sql.default_expressions import default_expression

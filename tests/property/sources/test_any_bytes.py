@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dyncdc.errors import DyncdcError
-from dyncdc.model import Position
+from dyncdc.model.shards import Position
 from dyncdc.sources.export import manifest
 from dyncdc.sources.export.gzip_lines import GzipLines
 from dyncdc.sources.item_json import decode_items, key_json

@@ -10,7 +10,8 @@ from typing import Any
 from dyncdc.decode.compiled.decoder import CompiledStreamDecoder
 from dyncdc.decode.decoder import StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from simulation.process_run import Violation
 

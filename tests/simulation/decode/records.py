@@ -15,7 +15,8 @@ import orjson
 from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
-from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from simulation.process_run import Violation
 

@@ -16,7 +16,7 @@ from support.servers.older_servers import read_float
 
 from dyncdc.decode.decoder import SnapshotDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from simulation.process_run import Violation
 

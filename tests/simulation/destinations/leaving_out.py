@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Block, Decoded, Position, Shard
-from dyncdc.pipeline import session
-from dyncdc.pipeline.services import SnapshotTask, StreamTask
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.shards import Position, Shard
+from dyncdc.pipeline.session import session
+from dyncdc.pipeline.session.services import SnapshotTask, StreamTask
 from dyncdc.telemetry.metrics import Metrics
 from simulation import simulate
 from simulation.fakes.aws import StreamDecoder

@@ -10,7 +10,7 @@ import pytest
 
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.stream_reader import StreamReader
-from dyncdc.pipeline.services import StreamTask
+from dyncdc.pipeline.session.services import StreamTask
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from dyncdc.errors import CorruptSnapshotError, RetryableError
-from dyncdc.model import Block, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.destinations.bindings import Binding, DestinationState, Partition, Target
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
-from dyncdc.pipeline.ports import Swept
+from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot import sweep
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Gap
+from dyncdc.model.gaps import Gap
 from dyncdc.pipeline.destinations import binding_changes, destination_monitor
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor
 from dyncdc.pipeline.snapshot.sweep import SnapshotSweep

@@ -16,11 +16,15 @@ from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run as run_virtual
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Checkpoint, Gap, Mark, Position, ShardId, Snapshot, TableSource
+from dyncdc.model.checkpoints import Checkpoint, Mark
+from dyncdc.model.gaps import Gap, TableSource
+from dyncdc.model.shards import Position, ShardId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import SnapshotTask
+from dyncdc.pipeline.session.services import SnapshotTask
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

@@ -8,7 +8,9 @@ import zlib
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 
 from dyncdc.errors import CorruptSnapshotError, RetryableError
-from dyncdc.model import HORIZON, Block, Decoded, Export, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.snapshots import Export
 from simulation.process_run import Life, server_time
 from simulation.world import EPOCH, ShardLog, StreamScript, World
 

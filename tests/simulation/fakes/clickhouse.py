@@ -12,20 +12,11 @@ from typing import Any
 import orjson
 
 from dyncdc.errors import RefusedError, RejectedRowsError, RetryableError
-from dyncdc.model import (
-    Block,
-    Checkpoint,
-    DeadLetter,
-    Past,
-    PastMark,
-    Proof,
-    Rollback,
-    Server,
-    ShardId,
-    Snapshot,
-    SourceId,
-    Watermark,
-)
+from dyncdc.model.blocks import Block, DeadLetter
+from dyncdc.model.checkpoints import Checkpoint, Past, PastMark, Proof, Rollback, Server
+from dyncdc.model.shards import ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.model.watermarks import Watermark
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
 from simulation.process_run import Life, server_time
 from simulation.world import EPOCH, POISON, Change, World

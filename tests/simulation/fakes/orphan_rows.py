@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import SourceId
-from dyncdc.pipeline.ports import Counted, Swept
+from dyncdc.model.shards import SourceId
+from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 from simulation.process_run import Life
 
 from .clickhouse import ClickHouse, Row

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from dyncdc.model import SourceId, Watermark
+from dyncdc.model.shards import SourceId
+from dyncdc.model.watermarks import Watermark
 from simulation.process_run import Life, server_time
 from simulation.world import EPOCH
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Member, Session
+from dyncdc.model.members import Member, Session
 from simulation.fakes.aws import FakeStream
 from simulation.fakes.clickhouse import CheckpointClient, ClickHouse
 from simulation.process_run import Life, server_time

@@ -17,11 +17,11 @@ import structlog
 from support.pipeline import virtual_time
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Process
+from dyncdc.model.members import Process
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation import simulate

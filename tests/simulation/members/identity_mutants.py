@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Member, Session
+from dyncdc.model.members import Member, Session
 from dyncdc.pipeline.members.liveness import Sightings
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor
-from dyncdc.pipeline.session import _Session
+from dyncdc.pipeline.session.session import _Session
 from dyncdc.pipeline.writing.writer import Writer
 from simulation.mutants.pipeline import Plant
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Checkpoint, Member, Proof, Shard, ShardId, SourceId
-from dyncdc.pipeline.members.membership import Assignment, Membership
+from dyncdc.model.checkpoints import Checkpoint, Proof
+from dyncdc.model.members import Member
+from dyncdc.model.shards import Shard, ShardId, SourceId
+from dyncdc.pipeline.members.assignment import Assignment
+from dyncdc.pipeline.members.peers import Peers
 from dyncdc.pipeline.reading import shard_release
 from dyncdc.pipeline.reading.completeness import Completeness
 from dyncdc.pipeline.reading.lineage import ready
@@ -75,10 +78,10 @@ def every_epoch_counts(patch: pytest.MonkeyPatch) -> None:
 def strays_welcome(patch: pytest.MonkeyPatch) -> None:
     """Members of another assignment are not looked for."""
 
-    def none(self: Membership, seen: Any) -> list[Member]:
+    def none(self: Peers, seen: Any) -> list[Member]:
         return []
 
-    patch.setattr(Membership, "_strangers", none)
+    patch.setattr(Peers, "foreign", none)
 
 
 def covered_by_one_member(patch: pytest.MonkeyPatch) -> None:

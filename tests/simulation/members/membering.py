@@ -17,12 +17,14 @@ import structlog
 from support.pipeline import virtual_time
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Gap, Member, Position, RawChunk, Shard, TableSource
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.model.gaps import Gap, TableSource
+from dyncdc.model.members import Member
+from dyncdc.model.shards import Position, RawChunk, Shard
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation import simulate

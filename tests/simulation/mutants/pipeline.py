@@ -14,23 +14,28 @@ from typing import Any
 import pytest
 
 from dyncdc.errors import RejectedRowsError, RetryableError
-from dyncdc.model import HORIZON, Block, Mark, Position, RawChunk, Shard, ShardId
+from dyncdc.model.blocks import Block
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId
 from dyncdc.pipeline.budget import ByteBudget, Reservation
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import Receipt, ShardLedger
-from dyncdc.pipeline.coordinator import Coordinator
-from dyncdc.pipeline.ports import Swept
+from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.reading import shard_release
 from dyncdc.pipeline.reading.completeness import Completeness
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.shard_listing import ShardListing
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.reading.shard_release import ShardRelease
+from dyncdc.pipeline.session.coordinator import Coordinator
 from dyncdc.pipeline.snapshot.export import SnapshotExport
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader
 from dyncdc.pipeline.snapshot.sweep import SnapshotSweep
-from dyncdc.pipeline.writing import batch, writer
+from dyncdc.pipeline.writing import batch, statements
+from dyncdc.pipeline.writing.inserts import Inserts
+from dyncdc.pipeline.writing.open_batch import OpenBatches, Part
+from dyncdc.pipeline.writing.statements import StatementWriter
 from dyncdc.pipeline.writing.writer import Writer
 from simulation.fakes.aws import FakeStream
 from simulation.fakes.clickhouse import ClickHouse, SinkClient
@@ -109,7 +114,7 @@ def bookkeeping_before_the_write(patch: pytest.MonkeyPatch) -> None:
 
     async def save(self: Checkpointer) -> None:
         now = asyncio.get_running_loop().time()
-        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._is_dirty(ledger, now)]
+        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._schedule.is_due(ledger, now)]
         if not dirty:
             return
         self._ordinal += 1
@@ -152,14 +157,14 @@ def grant_lost_on_cancel(patch: pytest.MonkeyPatch) -> None:
 def insert_error_swallowed(patch: pytest.MonkeyPatch) -> None:
     """An insert that fails is logged, and its rows are acknowledged."""
 
-    async def attempts(self: Writer, block: Block, token: str, task: object, **options: Any) -> None:
+    async def insert(self: Inserts, block: Block, token: str, task: object, **options: Any) -> None:
         try:
             async with self._slots.hold(block.table):
                 await self._sink.insert(block, token)
         except RetryableError:
             pass
 
-    patch.setattr(Writer, "_attempts", attempts)
+    patch.setattr(Inserts, "insert", insert)
 
 
 def children_beside_their_parents(patch: pytest.MonkeyPatch) -> None:
@@ -239,17 +244,17 @@ def acknowledged_after_the_first_block(patch: pytest.MonkeyPatch) -> None:
 def never_old_enough(patch: pytest.MonkeyPatch) -> None:
     """Batches are flushed when they are full, and not before."""
 
-    def due(self: Writer, now: float) -> list[str]:
+    def due(self: OpenBatches, now: float, *, draining: bool, fetching: int) -> list[str]:
         limits = self._limits
         return [
             name
             for name, open_batch in self._open.items()
             if name not in self._flushing
-            and (self._draining or open_batch.rows >= limits.max_rows or open_batch.nbytes >= limits.max_bytes)
+            and (draining or open_batch.rows >= limits.max_rows or open_batch.nbytes >= limits.max_bytes)
         ]
 
-    patch.setattr(Writer, "_due", due)
-    patch.setattr(Writer, "_pause_seconds", lambda self, now: None)
+    patch.setattr(OpenBatches, "_due", due)
+    patch.setattr(OpenBatches, "pause_seconds", lambda self, now: None)
 
 
 def saved_before_the_insert(patch: pytest.MonkeyPatch) -> None:
@@ -291,7 +296,7 @@ def ties_turned(patch: pytest.MonkeyPatch) -> None:
             if rows or not block.keys
         ]
 
-    patch.setattr(writer, "collapse", collapse)
+    patch.setattr(statements, "collapse", collapse)
 
 
 def complete_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
@@ -318,7 +323,7 @@ def finished_not_sticky(patch: pytest.MonkeyPatch) -> None:
 
 def token_used_again(patch: pytest.MonkeyPatch) -> None:
     """Every block of a session has the same deduplication token."""
-    patch.setattr(Writer, "_ordinal", property(lambda self: 1, lambda self, value: None), raising=False)
+    patch.setattr(StatementWriter, "_ordinal", property(lambda self: 1, lambda self, value: None), raising=False)
 
 
 def token_new_for_each_attempt(patch: pytest.MonkeyPatch) -> None:
@@ -344,28 +349,28 @@ def epoch_used_again(patch: pytest.MonkeyPatch) -> None:
 
 def good_rows_split_away(patch: pytest.MonkeyPatch) -> None:
     """When a row is refused, the rows that it had replaced are gone."""
-    original = Writer._write
+    original = StatementWriter._write
 
-    async def write(self: Writer, own: Any, parts: Sequence[writer.Part], token: str, task: Any) -> None:
+    async def write(self: StatementWriter, own: Any, parts: Sequence[Part], token: str, task: Any) -> None:
         receipt = parts[-1][1]
         kept = [(block, receipt) for block in batch.collapse([block for block, _ in parts])]
         await original(self, own, kept, token, task)
 
-    patch.setattr(Writer, "_write", write)
+    patch.setattr(StatementWriter, "_write", write)
 
 
 def refused_rows_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Rows that ClickHouse refuses are counted and skipped."""
-    original = Writer._attempts
+    original = Inserts.insert
 
-    async def attempts(self: Writer, block: Block, token: str, task: Any, **options: Any) -> None:
+    async def insert(self: Inserts, block: Block, token: str, task: Any, **options: Any) -> None:
         try:
             await original(self, block, token, task, **options)
         except RejectedRowsError:
             if block.rows > 1:
                 raise
 
-    patch.setattr(Writer, "_attempts", attempts)
+    patch.setattr(Inserts, "insert", insert)
 
 
 def once_ends_without_the_tip(patch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dyncdc.errors import RefusedError
-from dyncdc.model import Block
-from dyncdc.pipeline.writing import writer
+from dyncdc.model.blocks import Block
+from dyncdc.pipeline.writing import statements
 from dyncdc.pipeline.writing.batch import take
 from dyncdc.pipeline.writing.isolation import Isolation
 
@@ -32,7 +32,7 @@ def letters_made_in_an_outage(patch: pytest.MonkeyPatch) -> None:
 
 def parts_sent_under_the_token_of_the_whole(patch: pytest.MonkeyPatch) -> None:
     """A divided statement goes on with its token."""
-    patch.setattr(writer, "_below", itertools.repeat)
+    patch.setattr(statements, "_below", itertools.repeat)
 
 
 def replaced_rows_sent_after_those_that_replace_them(patch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.model import RawChunk
-from dyncdc.pipeline.reading.retention_edge import Hole, ObservedRetention, RetentionEdge
-from dyncdc.pipeline.reading.shard_reader import ShardReader
+from dyncdc.model.shards import RawChunk
+from dyncdc.pipeline.reading.retention.edge import Hole, ObservedRetention, RetentionEdge
+from dyncdc.pipeline.reading.retention.expiry import ExpiryWatch
 
 
 def expired_while_reading_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -42,10 +42,10 @@ def gap_ends_too_early(patch: pytest.MonkeyPatch) -> None:
 def retention_believed(patch: pytest.MonkeyPatch) -> None:
     """The retention is what the last list said, whatever the records say."""
 
-    async def looked_again(self: ShardReader, chunk: RawChunk, hole: Hole | None) -> bool:
+    async def looked_again(self: ExpiryWatch, chunk: RawChunk, hole: Hole | None) -> bool:
         return False
 
-    patch.setattr(ShardReader, "_looked_again", looked_again)
+    patch.setattr(ExpiryWatch, "_looked_again", looked_again)
 
 
 def increase_brings_records_back(patch: pytest.MonkeyPatch) -> None:

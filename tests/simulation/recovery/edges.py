@@ -27,15 +27,18 @@ from support.pipeline.pipeline_parts import (
 from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run as run_virtual
 
-from dyncdc.model import HORIZON, Block, Checkpoint, Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
-from dyncdc.pipeline.reading import retention_edge
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
+from dyncdc.pipeline.reading.retention import edge as retention_edge
 from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Services, StreamTask
+from dyncdc.pipeline.session.services import Services, StreamTask
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation.process_run import Violation

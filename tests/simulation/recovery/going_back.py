@@ -17,13 +17,15 @@ from typing import Any, Literal
 import pytest
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import Block, Checkpoint, Gap, Proof, TableSource
-from dyncdc.pipeline.checkpoint import checkpointer
+from dyncdc.model.blocks import Block
+from dyncdc.model.checkpoints import Checkpoint, Proof
+from dyncdc.model.gaps import Gap, TableSource
+from dyncdc.pipeline.checkpoint import save_schedule
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.recovery import rewind
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
@@ -311,7 +313,7 @@ def run(seed: int, *, losses: Sequence[Loss] = (), parts: bool = False) -> Count
         return None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewind, "HISTORY_SECONDS", HISTORY_SECONDS)
-        patch.setattr(checkpointer, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
+        patch.setattr(save_schedule, "HEARTBEAT_SECONDS", HEARTBEAT_SECONDS)
         made: list[Power] = []
         prepare, live, differences = simulate._prepare, simulate._simulate, simulate._differences
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Checkpoint, Mark, PastMark, Proof, Shard, Snapshot
+from dyncdc.model.checkpoints import Checkpoint, Mark, PastMark, Proof
+from dyncdc.model.shards import Shard
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.checkpoint import checkpointer
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.watermarks import Watermarks

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from dyncdc.errors import PositionLostError, RetryableError
-from dyncdc.model import Checkpoint, Gap, Position, RawChunk, Request, Shard, SourceId, TableSource
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.gaps import Gap, Request, TableSource
+from dyncdc.model.shards import Position, RawChunk, Shard, SourceId
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, SnapshotTask, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, SnapshotTask, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Gap, Snapshot
-from dyncdc.pipeline.ports import Swept
-from dyncdc.pipeline.reading.retention_edge import RetentionEdge
+from dyncdc.model.gaps import Gap
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.pipeline.ports.orphan_rows import Swept
+from dyncdc.pipeline.reading.retention.edge import RetentionEdge
 from dyncdc.pipeline.reading.shard_losses import ShardLosses
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.snapshot import next_snapshot
@@ -30,13 +31,14 @@ def any_snapshot_closes_a_gap(patch: pytest.MonkeyPatch) -> None:
         return False
 
     async def completed(self: Recovery, snapshot: Snapshot) -> None:
-        healed = [gap for gap in self._gaps.values() if gap.table == snapshot.table]
+        healed = [gap for gap in self._gaps.all() if gap.table == snapshot.table]
         await self._retry(lambda: self._store.save_gaps(healed, recovered_at=1.0))
         for gap in healed:
-            del self._gaps[gap.key]
-        await self._retry(lambda: self._store.finish_requests(list(self._requests.values()), 1.0))
-        self._closed.update(self._requests)
-        self._requests.clear()
+            del self._gaps._gaps[gap.key]
+        requests = self._requests
+        await self._retry(lambda: self._store.finish_requests(list(requests._open.values()), 1.0))
+        requests._closed.update(requests._open)
+        requests._open.clear()
 
     patch.setattr(next_snapshot, "needs_snapshot", needs_snapshot)
     patch.setattr(Recovery, "completed", completed)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from dyncdc.model import Rollback
+from dyncdc.model.checkpoints import Rollback
 from dyncdc.pipeline.checkpoint.proof import DurabilityProof
 from simulation.fakes.clickhouse import CheckpointClient
 

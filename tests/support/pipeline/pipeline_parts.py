@@ -8,34 +8,21 @@ from dataclasses import replace
 
 import orjson
 
-from dyncdc.model import (
-    HORIZON,
-    Block,
-    Checkpoint,
-    DeadLetter,
-    Decoded,
-    Mark,
-    Past,
-    PastMark,
-    Position,
-    Proof,
-    RawChunk,
-    Rollback,
-    Server,
-    Shard,
-    ShardId,
-    SourceId,
-)
+from dyncdc.model.blocks import Block, DeadLetter, Decoded
+from dyncdc.model.checkpoints import Checkpoint, Mark, Past, PastMark, Proof, Rollback, Server
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.members.membership import Assignment, Membership
+from dyncdc.pipeline.members.assignment import Assignment
+from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.pipeline.writing.rejected_rows import RejectedRow
-from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
+from dyncdc.pipeline.writing.rejections import DeadLetterHandling
+from dyncdc.pipeline.writing.writer import Writer
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -246,13 +233,14 @@ def writer_of(
     limits: BatchLimits = WIDE,
     dead_letter_limiter: DeadLetterLimiter | None = None,
     bury: BuryInMemory | None = None,
+    health: TaskHealth | None = None,
 ) -> Writer:
     """Make a writer."""
     return Writer(
         sink,
         budget,
         limits,
-        instruments_of(),
+        instruments_of(health=health),
         token_prefix="p/0/1",
         dead_letters=DeadLetterHandling(bury or BuryInMemory(), dead_letter_limiter or DeadLetterLimiter()),
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 
-from dyncdc.model import Gap, Request, Snapshot, SourceId, TableSource
-from dyncdc.pipeline.ports import Counted, Decoder, Swept
+from dyncdc.model.gaps import Gap, Request, TableSource
+from dyncdc.model.shards import SourceId
+from dyncdc.model.snapshots import Snapshot
+from dyncdc.pipeline.ports.decoder import Decoder
+from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 
 
 class MemoryRecovery:

@@ -13,8 +13,9 @@ import orjson
 from dyncdc.config import ClickHouseUrl
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Block, Position, RawChunk, Shard, ShardId, SourceId
-from dyncdc.pipeline.ports import Decoder
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.writing.batch import collapse, join
 from dyncdc.schema.sql.ddl import create_table, create_view
 from dyncdc.schema.table_spec import AttributeType, ColumnSpec, KeyAttribute, TableSpec

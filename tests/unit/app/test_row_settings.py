@@ -14,7 +14,8 @@ import pytest
 from dyncdc.app.assembly.row_settings import _Noting, begin_of, of_member, row_settings
 from dyncdc.config.snapshots import SnapshotConfig
 from dyncdc.config.tables import TableConfig
-from dyncdc.model import Gap, Snapshot
+from dyncdc.model.gaps import Gap
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.destinations.row_settings import RecordedSettings, RowSettings, SettingChange
 from dyncdc.pipeline.recovery.gaps import closes
 from dyncdc.schema.mapping import new_table_spec

@@ -11,7 +11,7 @@ import pytest
 from dyncdc.decode.compiled.decoder import CompiledSnapshotDecoder, CompiledStreamDecoder
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import TablePlan, compile_table
-from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.schema.unmapped import MOST_NAMES, UnmappedAttributes
 

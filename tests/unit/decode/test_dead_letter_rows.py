@@ -8,7 +8,8 @@ import orjson
 
 from dyncdc.decode.decoder import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import DeadLetter, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import DeadLetter
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 USERS = compile_table(

@@ -12,7 +12,8 @@ import pytest
 from dyncdc.decode.dead_letters.rows import DEAD_LETTER_COLUMNS, dead_letter_id
 from dyncdc.decode.decoder import SUB_BATCH_ROWS, SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Block, Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 T0 = 1_720_742_302_233_719

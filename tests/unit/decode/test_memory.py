@@ -12,7 +12,8 @@ import pytest
 from dyncdc.decode.compiled.decoder import CompiledStreamDecoder
 from dyncdc.decode.decoder import StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import HORIZON, Block, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.redaction import Redaction
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 

@@ -16,7 +16,8 @@ from dyncdc.decode.dead_letters.rows import DEAD_LETTER_TABLE
 from dyncdc.decode.decoder import SnapshotDecoder, StreamDecoder
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError
-from dyncdc.model import Decoded, Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.blocks import Decoded
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.redaction import Redaction
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.schema.types.reject_reasons import UndecodableRecord

@@ -14,7 +14,7 @@ from dyncdc.decode.compiled import decoder
 from dyncdc.decode.compiled.decoder import CompiledStreamDecoder
 from dyncdc.decode.decoder import StreamDecoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 from dyncdc.sources.kinesis import get_records
 

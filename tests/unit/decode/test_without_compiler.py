@@ -13,7 +13,7 @@ import pytest
 
 from dyncdc.decode.backend import IS_COMPILED, snapshot_decoder, stream_decoder
 from dyncdc.decode.table_plan import compile_table
-from dyncdc.model import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 
 ROOT = Path(__file__).parents[3]

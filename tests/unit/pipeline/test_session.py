@@ -21,12 +21,14 @@ from support.pipeline.recovery_parts import NoSnapshots
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Member, Position, RawChunk, Session, Shard
-from dyncdc.pipeline.ports import SessionStore
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.members import Member, Session
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
+from dyncdc.pipeline.ports.members import SessionStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 

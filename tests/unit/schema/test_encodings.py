@@ -9,7 +9,7 @@ from dyncdc.config.attribute_paths import format_attribute_path, parse_attribute
 from dyncdc.decode.dead_letters.kept_rows import row_as_raw, row_of_raw
 from dyncdc.decode.table_plan import compile_table
 from dyncdc.errors import ConfigError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.schema.sql.column_comments import column_comment, read_comment
 from dyncdc.schema.sql.readback import column_reader
 from dyncdc.schema.table_spec import ColumnSpec, Encoding, KeyAttribute, TableSpec

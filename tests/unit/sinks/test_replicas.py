@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.destinations import ClickHouseDestinations
 from dyncdc.sinks.state.members import ClickHouseMembers

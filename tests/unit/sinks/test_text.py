@@ -13,7 +13,7 @@ from asynch.errors import NetworkError, ServerException
 from dyncdc.config.tables import TableConfig
 from dyncdc.decode.dead_letters.rows import DEAD_LETTER_COLUMNS, DEAD_LETTER_TABLE
 from dyncdc.errors import AccessDeniedError, ConfigError, RejectedRowsError, RetryableError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.schema.existing.compatibility import incompatibilities
 from dyncdc.schema.existing.table import ExistingColumn, ExistingTable
 from dyncdc.schema.mapping import existing_table_spec, new_table_spec

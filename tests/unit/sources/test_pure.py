@@ -10,7 +10,7 @@ import pytest
 from botocore import exceptions as boto
 
 from dyncdc.errors import ConfigError, FatalError, PositionLostError, RetryableError
-from dyncdc.model import HORIZON, Position
+from dyncdc.model.shards import HORIZON, Position
 from dyncdc.sources.aws_errors import (
     CredentialsError,
     IteratorExpiredError,

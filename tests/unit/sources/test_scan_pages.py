@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dyncdc.model import HORIZON, Position, ShardId
+from dyncdc.model.shards import HORIZON, Position, ShardId
 from dyncdc.sources.scan.page_index import PageIndex
 
 SEGMENT = ShardId("segment-0")

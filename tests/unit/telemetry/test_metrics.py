@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dyncdc.model import Decoded
+from dyncdc.model.blocks import Decoded
 from dyncdc.telemetry.metrics import OTHER_TABLES, TABLES_SEEN, Metrics
 
 CONTRACT = {

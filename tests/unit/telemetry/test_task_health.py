@@ -8,7 +8,8 @@ import io
 import structlog
 
 from dyncdc.errors import AccessDeniedError, RetryableError
-from dyncdc.model import DeadLetter, Position
+from dyncdc.model.blocks import DeadLetter
+from dyncdc.model.shards import Position
 from dyncdc.telemetry.hints import hint_for
 from dyncdc.telemetry.logging import configure_logging
 from dyncdc.telemetry.repeat_limiter import RepeatLimiter

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Position, ShardId, SourceId
+from dyncdc.model.shards import Position, ShardId, SourceId
 from dyncdc.pipeline.writing.dead_letter_limits import Limit, LimitStop
 from dyncdc.schema.types.reject_reasons import LIMIT_REACHED
 

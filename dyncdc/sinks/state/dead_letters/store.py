@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dyncdc.decode.dead_letters.rows import raw_of_text, text_of_raw
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse, Row
 from dyncdc.sinks.client.query_settings import WAIT_FOR_DELETES

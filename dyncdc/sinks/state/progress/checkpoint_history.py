@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyncdc.model import Mark, Past, PastMark, Position, Rollback, Server, ShardId, SourceId
+from dyncdc.model.checkpoints import Mark, Past, PastMark, Rollback, Server
+from dyncdc.model.shards import Position, ShardId, SourceId
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.rows import MICROSECONDS, append_rows, catch_up, time_text

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dyncdc.model import (
-    Checkpoint,
-    Mark,
-    Past,
-    PastMark,
-    Position,
-    Proof,
-    Rollback,
-    Server,
-    ShardId,
-    SourceId,
-)
+from dyncdc.model.checkpoints import Checkpoint, Mark, Past, PastMark, Proof, Rollback, Server
+from dyncdc.model.shards import Position, ShardId, SourceId
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.rows import MICROSECONDS, ORDINAL_BITS, append_rows, catch_up, time_text

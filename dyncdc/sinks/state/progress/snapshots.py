@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from dyncdc.model import Snapshot, SnapshotState
+from dyncdc.model.snapshots import Snapshot, SnapshotState
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.rows import MICROSECONDS, ORDINAL_BITS, append_rows, catch_up, time_text

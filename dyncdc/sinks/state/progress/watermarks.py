@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dyncdc.model import SourceId, Watermark
+from dyncdc.model.shards import SourceId
+from dyncdc.model.watermarks import Watermark
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters

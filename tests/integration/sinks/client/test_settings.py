@@ -14,7 +14,11 @@ import pytest
 from dyncdc.config import ClickHouseUrl
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import RetryableError
-from dyncdc.model import Checkpoint, Gap, Mark, Member, Position, ShardId, Snapshot, SourceId
+from dyncdc.model.checkpoints import Checkpoint, Mark
+from dyncdc.model.gaps import Gap
+from dyncdc.model.members import Member
+from dyncdc.model.shards import Position, ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.client.asynch_connection import ProtocolConnection, Statement

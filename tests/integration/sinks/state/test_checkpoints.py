@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.model import Checkpoint, Mark, Past, PastMark, Position, ShardId, Snapshot, SourceId
+from dyncdc.model.checkpoints import Checkpoint, Mark, Past, PastMark
+from dyncdc.model.shards import Position, ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints
 from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots

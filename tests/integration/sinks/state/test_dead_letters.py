@@ -9,7 +9,7 @@ import pytest
 
 from dyncdc.decode.dead_letters.rows import DeadLetterRows
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Position, ShardId, SourceId
+from dyncdc.model.shards import Position, ShardId, SourceId
 from dyncdc.pipeline.writing.dead_letter_limits import LimitStop
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink
@@ -111,17 +111,17 @@ async def test_open_letters_are_counted_once_by_source_and_by_table(tables: Clic
 
 async def test_why_a_session_stopped_is_kept_until_it_is_closed(tables: ClickHouse) -> None:
     store = ClickHouseDeadLetters(tables, "p")
-    halt = LimitStop(
+    stop = LimitStop(
         "h1", "max_ratio", 0.05, "too many", SourceId("s@1"), ShardId("shard"), Position("9"), "orders", "age"
     )
-    refused = replace(halt, id="h2", limit="max_consecutive", value=1000.0, column="", refused=True)
+    refused = replace(stop, id="h2", limit="max_consecutive", value=1000.0, column="", refused=True)
     stops = ClickHouseLimitStops(store)
-    await stops.save_limit_stop(halt)
+    await stops.save_limit_stop(stop)
     await stops.save_limit_stop(refused)
     await write(tables, "7")
-    assert sorted(await stops.open_limit_stops(), key=lambda found: found.id) == [halt, refused]
+    assert sorted(await stops.open_limit_stops(), key=lambda found: found.id) == [stop, refused]
     assert await ClickHouseLimitStops(ClickHouseDeadLetters(tables, "another")).open_limit_stops() == []
-    await stops.close_limit_stop(halt)
+    await stops.close_limit_stop(stop)
     assert await stops.open_limit_stops() == [refused]
     await store.close(["h2"], dropped=True)
     assert await stops.open_limit_stops() == [], "dropping it lets the daemon try again"

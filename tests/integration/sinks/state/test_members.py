@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.model import Member
+from dyncdc.model.members import Member
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.members import ClickHouseMembers
 from dyncdc.sinks.state.tables import MEMBERS, own_statements

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dyncdc.errors import RefusedError
-from dyncdc.model import Checkpoint, Mark, Position, ShardId, SourceId
+from dyncdc.model.checkpoints import Checkpoint, Mark
+from dyncdc.model.shards import Position, ShardId, SourceId
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import TableGoneError
 from dyncdc.sinks.state.progress.checkpoints import ClickHouseCheckpoints

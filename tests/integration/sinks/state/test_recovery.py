@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.model import Gap, SourceId, TableSource
+from dyncdc.model.gaps import Gap, TableSource
+from dyncdc.model.shards import SourceId
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dyncdc.model import Process, Session
+from dyncdc.model.members import Process, Session
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.rows import append_rows
 from dyncdc.sinks.state.sessions import ClickHouseSessions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dyncdc.model import Watermark
+from dyncdc.model.watermarks import Watermark
 from dyncdc.pipeline.checkpoint.watermarks import least
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.state.dead_letters.store import ClickHouseDeadLetters

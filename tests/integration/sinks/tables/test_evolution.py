@@ -9,7 +9,7 @@ import pytest
 from dyncdc.config.snapshots import SnapshotConfig
 from dyncdc.config.tables import ColumnConfig, TableConfig
 from dyncdc.errors import RejectedRowsError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.mapping import existing_table_spec

@@ -11,7 +11,7 @@ from support.servers import disks
 from dyncdc.config import ClickHouseUrl
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.schema.table_spec import ColumnSpec
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.sink import ClickHouseSink

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dyncdc.errors import RetryableError
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 from dyncdc.schema.sql.ddl import create_table
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec

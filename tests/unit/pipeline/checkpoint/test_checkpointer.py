@@ -11,9 +11,11 @@ from support.pipeline.pipeline_parts import SOURCE, MemoryCheckpoints, checkpoin
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Mark, ShardId
-from dyncdc.pipeline.checkpoint.checkpointer import HEARTBEAT_SECONDS, Checkpointer
+from dyncdc.model.checkpoints import Checkpoint, Mark
+from dyncdc.model.shards import HORIZON, ShardId
+from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.proof import WentBackError
+from dyncdc.pipeline.checkpoint.save_schedule import HEARTBEAT_SECONDS
 from dyncdc.pipeline.recovery.rewind import HISTORY_SECONDS
 
 

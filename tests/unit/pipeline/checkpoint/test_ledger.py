@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from support.pipeline.pipeline_parts import ledger_of, mark, shard
 
-from dyncdc.model import HORIZON, Mark
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON
 from dyncdc.pipeline.checkpoint.ledger import MANY_RECEIPTS, ShardLedger
 
 

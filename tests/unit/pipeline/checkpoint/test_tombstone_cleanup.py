@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from support.pipeline.pipeline_parts import ScriptedSource
 
-from dyncdc.model import Checkpoint, Gap, Mark, Position, ShardId, Snapshot, SourceId, TableSource
+from dyncdc.model.checkpoints import Checkpoint, Mark
+from dyncdc.model.gaps import Gap, TableSource
+from dyncdc.model.shards import Position, ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.checkpoint.tombstone_cleanup import (
     DurableState,

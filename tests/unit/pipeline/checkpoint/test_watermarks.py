@@ -9,7 +9,9 @@ from support.pipeline.pipeline_parts import instruments_of
 from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run
 
-from dyncdc.model import Server, SourceId, Watermark
+from dyncdc.model.checkpoints import Server
+from dyncdc.model.shards import SourceId
+from dyncdc.model.watermarks import Watermark
 from dyncdc.pipeline.checkpoint.watermarks import (
     Obstacles,
     WatchedTable,
@@ -20,7 +22,7 @@ from dyncdc.pipeline.checkpoint.watermarks import (
     complete_until,
     least,
 )
-from dyncdc.pipeline.members.membership import Assignment
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.recovery.rewind import Rewind
 
 CLEAR = Obstacles(loaded=True, open_dead_letters=False, open_gaps=False)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from dyncdc.model import Mark, Position, ShardId, Snapshot, SourceId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import Position, ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.destinations.binding_changes import (
     MADE_ANEW,
     WAS_ELSEWHERE,

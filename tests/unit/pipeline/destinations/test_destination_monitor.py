@@ -11,12 +11,14 @@ from support.pipeline.pipeline_parts import SOURCE, MemoryCheckpoints, ScriptedS
 from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run
 
-from dyncdc.model import Gap, SourceId
+from dyncdc.model.gaps import Gap
+from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.destinations.binding_changes import EMPTIED, WAS_ELSEWHERE
 from dyncdc.pipeline.destinations.bindings import Binding, DestinationContents, DestinationState, Partition, Target
 from dyncdc.pipeline.destinations.destination_monitor import DestinationMonitor, MonitoredTable
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

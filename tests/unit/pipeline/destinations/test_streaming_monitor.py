@@ -10,11 +10,15 @@ from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import ConfigError, DyncdcError, FatalError, RetryableError
-from dyncdc.model import Checkpoint, Mark, Position, ShardId, Snapshot, SourceId, TableSource
+from dyncdc.model.checkpoints import Checkpoint, Mark
+from dyncdc.model.gaps import TableSource
+from dyncdc.model.shards import Position, ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, monitor_seconds
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import SnapshotTask
+from dyncdc.pipeline.session.services import SnapshotTask
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth

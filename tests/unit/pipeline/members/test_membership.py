@@ -12,9 +12,11 @@ from support.pipeline.pipeline_parts import instruments_of
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import ConfigError, FatalError
-from dyncdc.model import Member, Shard, ShardId, SourceId
+from dyncdc.model.members import Member
+from dyncdc.model.shards import Shard, ShardId, SourceId
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
-from dyncdc.pipeline.members.membership import Assignment, Membership
+from dyncdc.pipeline.members.membership import Membership
 
 STREAM = SourceId("arn:aws:kinesis:eu-west-1:1:stream/orders@1")
 
@@ -105,7 +107,7 @@ def test_of_two_divisions_that_begin_together_the_older_stays() -> None:
         await older.join(7)
         with pytest.raises(FatalError, match="alive: 0/3"):
             await younger.join(8)
-        await older._beat()
+        await older._heartbeat()
 
     run(work())
 
@@ -120,9 +122,9 @@ def test_c7_one_that_was_taken_for_dead_and_wakes_stops_where_others_have_taken_
         store.add(Member(0, 4, 90))
         store.add(Member(1, 3, 91))
         with pytest.raises(FatalError, match="alive: 0/4"):
-            await frozen._beat()
+            await frozen._heartbeat()
         with pytest.raises(FatalError, match="took over"):
-            await replaced._beat()
+            await replaced._heartbeat()
 
     run(work())
 
@@ -151,16 +153,16 @@ def test_a_stream_is_covered_only_when_all_members_are_there_and_follow_its_tabl
         await me.join(1)
         store.add(Member(1, 3, 2, tables=("orders",)))
         store.add(Member(2, 3, 3, tables=("accounts",)))
-        await me._beat()
-        assert not me.all_follow(["orders"])
+        await me._heartbeat()
+        assert not me.peers.all_follow(["orders"])
         store.add(Member(2, 3, 4, tables=("accounts", "orders")))
-        await me._beat()
-        assert me.all_follow(["orders"]) and [one.member for one in me.live()] == [0, 1, 2]
+        await me._heartbeat()
+        assert me.peers.all_follow(["orders"]) and [one.member for one in me.peers.live()] == [0, 1, 2]
         shards = [Shard(STREAM, ShardId(f"shardId-{number}")) for number in range(9)]
-        assert me.unowned(shards) == 0
+        assert me.peers.unowned(shards) == 0
         await asyncio.sleep(LIVE_SECONDS + 1.0)
-        await me._beat()
-        assert not me.all_follow(["orders"]) and me.unowned(shards) == 6
+        await me._heartbeat()
+        assert not me.peers.all_follow(["orders"]) and me.peers.unowned(shards) == 6
 
     run(work())
 
@@ -178,11 +180,11 @@ def test_once_who_takes_the_place_of_a_dead_member_counts_on_those_that_have_don
         await asyncio.sleep(5.0)
         late = membership(store, "0/3", since=began)
         await late.join(3)
-        assert late.owner_left(STREAM, owned_by(1)) and not late.owner_left(STREAM, owned_by(2))
-        assert not late.all_follow(["orders"])
+        assert late.peers.owner_left(STREAM, owned_by(1)) and not late.peers.owner_left(STREAM, owned_by(2))
+        assert not late.peers.all_follow(["orders"])
         store.add(Member(2, 3, 4, tables=("orders",), left=True))
-        await late._beat()
-        assert late.all_follow(["orders"])
+        await late._heartbeat()
+        assert late.peers.all_follow(["orders"])
 
     run(work())
 

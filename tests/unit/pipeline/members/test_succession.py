@@ -10,9 +10,9 @@ import pytest
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError
-from dyncdc.model import Member, Process, Session
+from dyncdc.model.members import Member, Process, Session
+from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
-from dyncdc.pipeline.members.membership import Assignment
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.telemetry.task_health import TaskHealth

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.reading.arrival_delays import AGE_SECONDS, ArrivalDelays
 
 A, B = SourceId("a"), SourceId("b")

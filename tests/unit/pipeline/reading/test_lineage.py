@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.pipeline.pipeline_parts import mark, shard
 
-from dyncdc.model import Shard, ShardId
+from dyncdc.model.shards import Shard, ShardId
 from dyncdc.pipeline.reading.lineage import lost_positions, ready, unread_parents
 
 

@@ -23,16 +23,14 @@ from support.pipeline.pipeline_parts import (
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Decoded, Mark, Position, RawChunk, Shard
+from dyncdc.model.blocks import Decoded
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.polling import FetchSize, PollInterval
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.reading.shard_reader import (
-    DECODE_COST,
-    FETCH_COST,
-    ShardReader,
-)
+from dyncdc.pipeline.reading.shard_reader import DECODE_COST, FETCH_COST, ShardReader
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -57,7 +55,7 @@ class Bench:
 
     def put(self) -> tuple[int, int]:
         """Rows and bytes that the writer has and that are not durable."""
-        batches = [*self.writer._open.values(), *self.writer._flushing.values()]
+        batches = [*self.writer._batches._open.values(), *self.writer._batches._flushing.values()]
         return sum(batch.rows for batch in batches), sum(batch.nbytes for batch in batches)
 
     def shard_reader(self, ledger: ShardLedger | None = None) -> ShardReader:

@@ -28,13 +28,16 @@ from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, PositionLostError, RetryableError
-from dyncdc.model import HORIZON, Checkpoint, Position, RawChunk, Shard, ShardId, SourceId, TableSource
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.gaps import TableSource
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery, SourceLostError
-from dyncdc.pipeline.services import Services, StreamTask
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery, SourceLostError
+from dyncdc.pipeline.session.services import Services, StreamTask
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dyncdc.model import Mark, Position, ShardId, SourceId, TableSource
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.gaps import TableSource
+from dyncdc.model.shards import Position, ShardId, SourceId
 from dyncdc.pipeline.recovery.gaps import missed_since
 
 STREAM = SourceId("arn:stream/s@1")

@@ -20,10 +20,14 @@ from support.pipeline.recovery_parts import MemoryRecovery, NoSnapshots
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import Checkpoint, Gap, Request, ShardId, Snapshot, SourceId, TableSource
+from dyncdc.model.checkpoints import Checkpoint
+from dyncdc.model.gaps import Gap, Request, TableSource
+from dyncdc.model.shards import ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.reading.lineage import LostPosition
-from dyncdc.pipeline.recovery.recovery import REQUEST_POLL_SECONDS, Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import REQUEST_POLL_SECONDS, Recovery
 from dyncdc.telemetry.metrics import Metrics
 
 LOST = [LostPosition(ShardId("s"), mark(7, read_until=900.0), "expired")]

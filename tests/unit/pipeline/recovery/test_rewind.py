@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 from support.pipeline.pipeline_parts import SOURCE
 
-from dyncdc.model import HORIZON, Checkpoint, Mark, Past, PastMark, Position, Server, ShardId
+from dyncdc.model.checkpoints import Checkpoint, Mark, Past, PastMark, Server
+from dyncdc.model.shards import HORIZON, Position, ShardId
 from dyncdc.pipeline.recovery.rewind import is_before, is_restarted, rewind, together
 
 STARTED_AT = 10_000.0

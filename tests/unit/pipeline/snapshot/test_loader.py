@@ -23,26 +23,17 @@ from support.pipeline.recovery_parts import MemoryGhosts, MemoryRecovery
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import ConfigError, CorruptSnapshotError, FatalError
-from dyncdc.model import (
-    Checkpoint,
-    Export,
-    Gap,
-    Mark,
-    Position,
-    RawChunk,
-    Request,
-    Server,
-    Shard,
-    ShardId,
-    Snapshot,
-    SourceId,
-)
+from dyncdc.model.checkpoints import Checkpoint, Mark, Server
+from dyncdc.model.gaps import Gap, Request
+from dyncdc.model.shards import Position, RawChunk, Shard, ShardId, SourceId
+from dyncdc.model.snapshots import Export, Snapshot
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Services, SnapshotTask
+from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader, SnapshotPlan
 from dyncdc.pipeline.snapshot.plan import Journal, SnapshotsStanding
@@ -162,7 +153,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[SnapshotLoader]:
+async def loading(bench: Bench, *, wait_for_fix: bool = True) -> AsyncIterator[SnapshotLoader]:
     budget = ByteBudget(10**7)
     writer = writer_of(bench.sink, budget)
     checkpointer = checkpointer_of(bench.checkpoints, replay_seconds=bench.replay_seconds)
@@ -174,7 +165,9 @@ async def loading(bench: Bench, *, patient: bool = True) -> AsyncIterator[Snapsh
             policy = Policy(bench.on_lost_position, {SourceId("stream@1"): ["orders"]})
             recovery = Recovery(bench.recovery, policy, instruments, sole_member())
             await recovery.begin([bench.stream], bench.store, checkpointer)
-            journal = Journal(bench.store, instruments, bench.plan.task, epoch=checkpointer.epoch, patient=patient)
+            journal = Journal(
+                bench.store, instruments, bench.plan.task, epoch=checkpointer.epoch, wait_for_fix=wait_for_fix
+            )
             services = Services(instruments, checkpointer, sole_member(), recovery)
             task = SnapshotTask(bench.plan, bench.origin, bench.stream)
             load = SnapshotLoad(task, journal, bench, readers, services)
@@ -397,7 +390,7 @@ def test_once_does_not_wait_for_what_aws_refuses(call: str) -> None:
         bench.origin.refuses = call
         bench.held.set()
         with pytest.raises(FatalError, match=call):
-            async with loading(bench, patient=False):
+            async with loading(bench, wait_for_fix=False):
                 await asyncio.sleep(600)
 
     run(work())

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from dyncdc.model import Gap, Mark, Position, Request, ShardId, Snapshot, SnapshotState, SourceId
+from dyncdc.model.checkpoints import Mark
+from dyncdc.model.gaps import Gap, Request
+from dyncdc.model.shards import Position, ShardId, SourceId
+from dyncdc.model.snapshots import Snapshot, SnapshotState
 from dyncdc.pipeline.reading.lineage import LostPosition
 from dyncdc.pipeline.recovery.gaps import gaps_of, in_words, lost_with_source
 from dyncdc.pipeline.snapshot.next_snapshot import choose, version_floor

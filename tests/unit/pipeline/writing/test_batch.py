@@ -6,7 +6,7 @@ from collections import deque
 
 from support.pipeline.pipeline_parts import block, values
 
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.writing.batch import MOST_PARTS, by_presence, collapse, join, statement, take
 
 

@@ -7,7 +7,8 @@ import random
 import pytest
 from support.pipeline.pipeline_parts import shard
 
-from dyncdc.model import DeadLetter, Position, Shard
+from dyncdc.model.blocks import DeadLetter
+from dyncdc.model.shards import Position, Shard
 from dyncdc.pipeline.writing.dead_letter_limits import (
     WINDOW_RECORDS,
     DeadLetterLimiter,
@@ -45,7 +46,7 @@ def test_as_many_in_a_row_as_allowed_pass_and_one_more_does_not() -> None:
     admit(dead_letter_limiter, 2, 1)
     admit(dead_letter_limiter, 2, 0, 1)
     error = stopped(dead_letter_limiter, 1, 0, first=40)
-    assert (error.halt.limit, error.halt.value, error.halt.position, error.again) == (
+    assert (error.stop.limit, error.stop.value, error.stop.position, error.again) == (
         "max_consecutive",
         3.0,
         "40",
@@ -67,7 +68,7 @@ def test_the_ratio_counts_only_once_there_were_so_many_records() -> None:
     dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_ratio=0.05))
     admit(dead_letter_limiter, WINDOW_RECORDS - 1, *range(0, 4_000, 2))
     error = stopped(dead_letter_limiter, 1, 0, first=7)
-    assert (error.halt.limit, error.halt.position) == ("max_ratio", "7")
+    assert (error.stop.limit, error.stop.position) == ("max_ratio", "7")
     assert "0.05 of the last 10,000 records" in str(error)
 
 
@@ -95,40 +96,40 @@ def test_the_window_counts_as_a_list_of_all_records_would(seed: int) -> None:
         history += chunk
         too_many = bool(dead) and len(history) >= WINDOW_RECORDS and sum(history[-WINDOW_RECORDS:]) > limit * 10_000
         if too_many:
-            assert stopped(dead_letter_limiter, count, *dead).halt.limit == "max_ratio"
+            assert stopped(dead_letter_limiter, count, *dead).stop.limit == "max_ratio"
             return
         admit(dead_letter_limiter, count, *dead)
 
 
 def test_the_position_kept_is_the_first_of_the_chunk_that_is_not_handed_over() -> None:
     dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3))
-    assert stopped(dead_letter_limiter, 100, 5, *range(20, 60), first=1_000).halt.position == "1005"
+    assert stopped(dead_letter_limiter, 100, 5, *range(20, 60), first=1_000).stop.position == "1005"
 
 
 def test_the_next_session_stops_at_the_same_record_with_the_same_words_whatever_the_size_of_its_chunks() -> None:
     error = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 100, 5, *range(20, 60), first=1_000)
-    again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3), [error.halt])
+    again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3), [error.stop])
     admit(again, 5, first=1_000)
     second = stopped(again, 1, 0, first=1_005)
     assert (str(second), second.hint, second.again) == (str(error), error.hint, True)
 
 
 def test_raising_the_limit_or_mending_the_cause_lets_the_next_session_go_on() -> None:
-    halt = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 4, 0, 1, 2, 3).halt
-    raised = DeadLetterLimiter(DeadLetterLimits(max_consecutive=4), [halt])
-    assert raised.halts == {}
+    stop = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 4, 0, 1, 2, 3).stop
+    raised = DeadLetterLimiter(DeadLetterLimits(max_consecutive=4), [stop])
+    assert raised.stops == {}
     admit(raised, 4, 0, 1, 2, 3)
     mended: list[LimitStop] = []
-    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3), [halt], on_mended=mended.append)
+    dead_letter_limiter = DeadLetterLimiter(DeadLetterLimits(max_consecutive=3), [stop], on_passed=mended.append)
     admit(dead_letter_limiter, 4, 2, of=shard("other"))
     assert mended == []
     admit(dead_letter_limiter, 4, 2)
-    assert mended == [halt] and dead_letter_limiter.halts == {}
+    assert mended == [stop] and dead_letter_limiter.stops == {}
 
 
 def test_another_limit_that_was_raised_does_not_help() -> None:
-    halt = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 4, 0, 1, 2, 3).halt
-    assert stopped(DeadLetterLimiter(DeadLetterLimits(max_ratio=1.0, max_consecutive=3), [halt]), 4, 0).again
+    stop = stopped(DeadLetterLimiter(DeadLetterLimits(max_consecutive=3)), 4, 0, 1, 2, 3).stop
+    assert stopped(DeadLetterLimiter(DeadLetterLimits(max_ratio=1.0, max_consecutive=3), [stop]), 4, 0).again
 
 
 def refuse(dead_letter_limiter: DeadLetterLimiter, position: str, first: str) -> None:
@@ -145,10 +146,10 @@ def test_rows_that_clickhouse_refuses_count_into_the_same_limits() -> None:
     refuse(dead_letter_limiter, "4", "3")
     with pytest.raises(LimitReached, match="in column age") as caught:
         refuse(dead_letter_limiter, "5", "3")
-    halt = caught.value.halt
-    assert (halt.position, halt.refused) == ("3", True), "no dead letter of the statement is written yet"
+    stop = caught.value.stop
+    assert (stop.position, stop.refused) == ("3", True), "no dead letter of the statement is written yet"
 
-    again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2), [halt])
+    again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=2), [stop])
     admit(again, 9, 3)  # that the record at 3 decodes, or does not, is not what stopped the session before
     with pytest.raises(LimitReached) as caught:
         refuse(again, "3", "3")
@@ -171,8 +172,8 @@ def test_a_refused_row_that_clickhouse_takes_at_last_is_forgiven() -> None:
     with pytest.raises(LimitReached) as caught:
         refuse(dead_letter_limiter, "4", "3")
     mended: list[LimitStop] = []
-    again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=1), [caught.value.halt], on_mended=mended.append)
+    again = DeadLetterLimiter(DeadLetterLimits(max_consecutive=1), [caught.value.stop], on_passed=mended.append)
     again.count_accepted("orders_ch", [(shard(), b'"33","13"'), (shard("other"), b'"3"')])
     assert mended == []
     again.count_accepted("orders_ch", [(shard(), b'"2","3"')])
-    assert mended == [caught.value.halt]
+    assert mended == [caught.value.stop]

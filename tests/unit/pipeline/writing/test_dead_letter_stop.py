@@ -23,13 +23,14 @@ from support.pipeline.recovery_parts import NoSnapshots
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.model import HORIZON, Block, DeadLetter, Decoded, Position, RawChunk, Shard
+from dyncdc.model.blocks import Block, DeadLetter, Decoded
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.runtime import Instruments
-from dyncdc.pipeline.services import Destination, Settings, StreamTask
-from dyncdc.pipeline.session import SessionControl, run_session
+from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
+from dyncdc.pipeline.session.session import SessionControl, run_session
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached, LimitStop
 from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
@@ -55,14 +56,14 @@ class Halts:
         await self._answer()
         return list(self.open)
 
-    async def save_limit_stop(self, halt: LimitStop) -> None:
+    async def save_limit_stop(self, stop: LimitStop) -> None:
         await self._answer()
-        self.open.append(halt)
+        self.open.append(stop)
 
-    async def close_limit_stop(self, halt: LimitStop) -> None:
+    async def close_limit_stop(self, stop: LimitStop) -> None:
         await self._answer()
-        self.open.remove(halt)
-        self.closed.append(halt)
+        self.open.remove(stop)
+        self.closed.append(stop)
 
 
 class SomeDead:
@@ -102,7 +103,7 @@ class Setup:
         self.decoder = SomeDead()
         self.sink = MemorySink()
         self.store = MemoryCheckpoints()
-        self.halts = Halts()
+        self.stops = Halts()
         self.at_once = 1_000
         self.fetched = 0
 
@@ -125,7 +126,7 @@ class Setup:
         await run_session(
             [StreamTask(source, self.decoder)],
             [],
-            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.halts),
+            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.stops),
             Settings("p", WIDE, 10**7, checkpoint_interval_seconds=0.05, dead_letter_limiter=self.limits),
             Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), lambda: 1_000.0),
             SessionControl(draining),
@@ -159,7 +160,7 @@ def test_past_the_limit_nothing_more_is_diverted_or_checkpointed_and_every_resta
             assert setup.fetched <= 1_200 // at_once + 1
             assert setup.dead_letters() == dead_letters, "small answers must not divert what a large one did not"
             assert setup.saved() <= 1_200
-            assert len(setup.halts.open) == 1, "one session has said why; the others find it"
+            assert len(setup.stops.open) == 1, "one session has said why; the others find it"
 
     run(work())
 
@@ -171,7 +172,7 @@ def test_raising_the_limit_lets_it_go_on() -> None:
         setup.limits = DeadLetterLimits(max_consecutive=300)
         await setup.session()
         assert setup.saved() == RECORDS and len(setup.dead_letters()) == 300
-        assert setup.halts.open == [] and len(setup.halts.closed) == 1
+        assert setup.stops.open == [] and len(setup.stops.closed) == 1
 
     run(work())
 
@@ -181,10 +182,10 @@ def test_mending_the_cause_lets_it_go_on() -> None:
         setup = Setup(range(1_200, 1_500), DeadLetterLimits(max_consecutive=100))
         await setup.stopped()
         setup.decoder.mended = True
-        setup.halts.failures = 3
+        setup.stops.failures = 3
         await setup.session()
         assert setup.saved() == RECORDS and setup.dead_letters() == set()
-        assert setup.halts.open == [] and len(setup.halts.closed) == 1
+        assert setup.stops.open == [] and len(setup.stops.closed) == 1
 
     run(work())
 
@@ -194,12 +195,12 @@ def test_a_session_that_cannot_keep_why_it_stops_still_says_so() -> None:
         setup = Setup(range(1_200, RECORDS), DeadLetterLimits(max_consecutive=100))
         setup.store.rows.clear()
 
-        async def gone(halt: LimitStop) -> None:
+        async def gone(stop: LimitStop) -> None:
             raise FatalError("no such table")
 
-        setup.halts.save_halt = gone  # type: ignore[method-assign]
+        setup.stops.save_limit_stop = gone  # type: ignore[method-assign]
         assert "100 in a row" in await setup.stopped()
-        setup.halts.save_halt = lambda halt: asyncio.sleep(3_600)  # type: ignore[method-assign,assignment,return-value]
+        setup.stops.save_limit_stop = lambda stop: asyncio.sleep(3_600)  # type: ignore[method-assign,assignment,return-value]
         assert "100 in a row" in await setup.stopped()
 
     run(work())

@@ -23,12 +23,13 @@ from support.pipeline.running_writer import running
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import RefusedError, RejectedRowsError, RetryableError, TooLargeError
-from dyncdc.model import Block, Decoded, Position, RawChunk, Shard
+from dyncdc.model.blocks import Block, Decoded
+from dyncdc.model.shards import Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.shard_reader import ShardReader
-from dyncdc.pipeline.writing import writer
+from dyncdc.pipeline.writing.capacity import TableCapacity
 from dyncdc.pipeline.writing.insert_slots import SLOW_SECONDS, SLOW_SLOTS, InsertSlots
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -63,8 +64,7 @@ class Bench:
         self.sink = Sink(refuse)
         self.bury = BuryInMemory()
         self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
-        self.writer = writer_of(self.sink, ByteBudget(10**8), WIDE, bury=self.bury)
-        self.writer._health = self.health
+        self.writer = writer_of(self.sink, ByteBudget(10**8), WIDE, bury=self.bury, health=self.health)
         self.ledger = ledger_of()
         self.chunks = 0
 
@@ -333,10 +333,10 @@ def test_two_refused_tables_leave_half_of_the_memory_and_the_healthy_one_goes_on
 
 
 def test_the_healthy_table_that_waits_behind_two_refused_ones_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def each_for_itself(self: writer.Writer, table: str) -> bool:
-        return table in self._refused and self._held(table) >= 0.5 * self._budget.capacity_bytes
+    def each_for_itself(self: TableCapacity, table: str) -> bool:
+        return table in self.refused and self._held(table) >= 0.5 * self._budget.capacity_bytes
 
-    monkeypatch.setattr(writer.Writer, "_overdrawn", each_for_itself)
+    monkeypatch.setattr(TableCapacity, "is_overdrawn", each_for_itself)
     streams: dict[str, tuple[str, ...]] = {"one": ("bad1",), "two": ("bad2",), "three": ("good",)}
     rows, _, _ = run(read_beside({"bad1", "bad2"}, streams, 120.0, 200_000))
     assert rows.get("good", 0) < 0.9 * 120 * 9

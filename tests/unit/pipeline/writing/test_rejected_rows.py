@@ -23,7 +23,8 @@ from support.pipeline.running_writer import running
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, PositionLostError, RejectedRowsError, RetryableError
-from dyncdc.model import Block, Position, Shard
+from dyncdc.model.blocks import Block
+from dyncdc.model.shards import Position, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, DeadLetterLimits, LimitReached
 from dyncdc.pipeline.writing.rejected_rows import BYTES_AT_ONCE, REREAD_SECONDS, ROWS_AT_ONCE
@@ -184,7 +185,7 @@ def test_past_the_limit_no_letter_of_the_statement_is_written_and_nothing_is_ack
         while isinstance(error, ExceptionGroup):
             (error,) = error.exceptions
         assert isinstance(error, LimitReached)
-        assert (error.halt.position, error.halt.shard, error.halt.column) == ("1", shard().id, "value")
+        assert (error.stop.position, error.stop.shard, error.stop.column) == ("1", shard().id, "value")
         assert bench.bury.records == [] and bench.ledger.frontier.position == "TRIM_HORIZON"
         assert len(bench.sink.attempts) < 200, "it stops at the limit, not at the statement's end"
 

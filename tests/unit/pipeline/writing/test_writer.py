@@ -11,7 +11,7 @@ from support.pipeline.running_writer import running
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import RejectedRowsError, RetryableError
-from dyncdc.model import Block
+from dyncdc.model.blocks import Block
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.writing.flush_rate import GATHER_SECONDS

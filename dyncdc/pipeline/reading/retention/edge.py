@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dyncdc.model import RawChunk
+from dyncdc.model.shards import RawChunk
 
 LEAST_RETENTION_SECONDS = 24 * 3600.0
 """A younger position has not expired, whatever the retention is by now. Source: AWS, Kinesis quotas."""

@@ -10,31 +10,27 @@ from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.watermarks import INTERVAL_SECONDS, STREAM_DELAY_SECONDS
 from dyncdc.pipeline.destinations.bindings import DestinationStore, Target
 from dyncdc.pipeline.destinations.schema_evolution import SchemaEvolution
-from dyncdc.pipeline.members.membership import Assignment, Membership
+from dyncdc.pipeline.members.assignment import Assignment
+from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.members.succession import Succession
+from dyncdc.pipeline.ports.checkpoints import CheckpointStore
+from dyncdc.pipeline.ports.decoder import Decoder, SnapshotDecoders
+from dyncdc.pipeline.ports.limit_stops import LimitStopStore
+from dyncdc.pipeline.ports.members import MemberStore, SessionStore
+from dyncdc.pipeline.ports.orphan_rows import OrphanRows
+from dyncdc.pipeline.ports.recovery import RecoveryStore
+from dyncdc.pipeline.ports.sink import Sink
+from dyncdc.pipeline.ports.snapshots import Origin, SnapshotStore
+from dyncdc.pipeline.ports.source import Source
+from dyncdc.pipeline.ports.watermarks import WatermarkStore
 from dyncdc.pipeline.recovery.no_recovery import NoRecovery
-from dyncdc.pipeline.recovery.recovery import Policy, Recovery
+from dyncdc.pipeline.recovery.policy import Policy
+from dyncdc.pipeline.recovery.recovery import Recovery
+from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.snapshot.plan import SnapshotPlan
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimits
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.pipeline.writing.rejected_rows import DeadLetterSource
-
-from .ports import (
-    CheckpointStore,
-    Decoder,
-    LimitStopStore,
-    MemberStore,
-    Origin,
-    OrphanRows,
-    RecoveryStore,
-    SessionStore,
-    Sink,
-    SnapshotDecoders,
-    SnapshotStore,
-    Source,
-    WatermarkStore,
-)
-from .runtime import Instruments
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from dyncdc.errors import FatalError, RetryableError
+from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.members.membership import Membership
 from dyncdc.pipeline.members.sessions import SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.recovery.recovery import Recovery
-from dyncdc.pipeline.runtime import Retrier, ungrouped
-from dyncdc.pipeline.services import Destination, Services, Settings, SnapshotTask, StreamTask, recovery_policy
+from dyncdc.pipeline.runtime import Instruments, Retrier, ungrouped
 from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter, LimitReached, LimitStop
-from dyncdc.pipeline.writing.writer import DeadLetterHandling, Writer
+from dyncdc.pipeline.writing.rejections import DeadLetterHandling
+from dyncdc.pipeline.writing.writer import Writer
 
-from .budget import ByteBudget
 from .coordinator import Coordinator
-from .runtime import Instruments
+from .services import Destination, Services, Settings, SnapshotTask, StreamTask, recovery_policy
 
 LEAVE_SECONDS = 2.0
 KEEP_SECONDS = 10.0
@@ -67,7 +67,7 @@ async def run_session(
             await session.run(streams, snapshots)
     except LimitReached as error:
         if not error.again:
-            await session.keep(error.halt)
+            await session.keep(error.stop)
         raise
 
 
@@ -89,7 +89,7 @@ class _Session:
         self._health = instruments.health
         self._budget = ByteBudget(settings.budget_bytes)
         self._dead_letter_limiter = DeadLetterLimiter(settings.dead_letter_limiter)
-        self._mended: asyncio.Queue[LimitStop] = asyncio.Queue()
+        self._passed: asyncio.Queue[LimitStop] = asyncio.Queue()
         self._checkpointer = Checkpointer(
             destination.checkpoints,
             instruments,
@@ -145,7 +145,7 @@ class _Session:
     async def _work(self, coordinator: Coordinator, writer: Writer, deadline: asyncio.Timeout) -> None:
         async with asyncio.TaskGroup() as saving:
             saving.create_task(self._checkpointer.run(), name="checkpointer")
-            closing = saving.create_task(self._close_mended(), name="limit stops")
+            closing = saving.create_task(self._close_passed(), name="limit stops")
             async with asyncio.TaskGroup() as writing:
                 writing.create_task(writer.run(), name="writer")
                 evolving = self._destination.schema_evolution
@@ -179,31 +179,31 @@ class _Session:
 
     async def _load(self) -> None:
         await self._checkpointer.load()
-        halts = self._destination.limit_stops
-        found = await halts.open_limit_stops() if halts is not None else ()
+        stops = self._destination.limit_stops
+        found = await stops.open_limit_stops() if stops is not None else ()
         self._dead_letter_limiter = DeadLetterLimiter(
-            self._settings.dead_letter_limiter, found, on_mended=self._mended.put_nowait
+            self._settings.dead_letter_limiter, found, on_passed=self._passed.put_nowait
         )
-        for halt in found:
-            if not halt.stands(self._settings.dead_letter_limiter):
-                self._mended.put_nowait(halt)
+        for stop in found:
+            if not stop.stands(self._settings.dead_letter_limiter):
+                self._passed.put_nowait(stop)
 
-    async def keep(self, halt: LimitStop) -> None:
+    async def keep(self, stop: LimitStop) -> None:
         """Let the next session stop where this one did. Gives up after a while: it would then stop a little later."""
-        halts = self._destination.limit_stops
-        if halts is None:
+        stops = self._destination.limit_stops
+        if stops is None:
             return
         with suppress(TimeoutError, FatalError):  # what stops the session is worth saying, this is not
             async with asyncio.timeout(KEEP_SECONDS):
-                await self._retry_checkpoints("keeping why this session stops", lambda: halts.save_limit_stop(halt))
+                await self._retry_checkpoints("keeping why this session stops", lambda: stops.save_limit_stop(stop))
 
-    async def _close_mended(self) -> None:
+    async def _close_passed(self) -> None:
         """Forget what earlier sessions have stopped at and this one has passed."""
-        halts = self._destination.limit_stops
-        while halts is not None:
-            halt = await self._mended.get()
-            self._health.log_info("dead-letter limit passed", limit=halt.limit, table=halt.table)
-            await self._retry_checkpoints("closing a limit stop", partial(halts.close_limit_stop, halt))
+        stops = self._destination.limit_stops
+        while stops is not None:
+            stop = await self._passed.get()
+            self._health.log_info("dead-letter limit passed", limit=stop.limit, table=stop.table)
+            await self._retry_checkpoints("closing a limit stop", partial(stops.close_limit_stop, stop))
 
     def _limit(self, deadline: asyncio.Timeout) -> None:
         """Let the time begin in which readers leave, the writer drains and the last checkpoints are saved."""

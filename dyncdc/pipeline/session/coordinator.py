@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from dyncdc.model import SourceId
+from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.checkpoint.peer_checkpoints import watch_peer_checkpoints
 from dyncdc.pipeline.checkpoint.watermarks import (
     WatchedTable,
@@ -20,11 +20,12 @@ from dyncdc.pipeline.destinations.streaming_monitor import StreamingMonitor, mon
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.reading.stream_reader import StreamReader
-from dyncdc.pipeline.services import Destination, Services, Settings, SnapshotTask, StreamTask
 from dyncdc.pipeline.snapshot.load import SnapshotLoad
 from dyncdc.pipeline.snapshot.loader import SnapshotLoader
 from dyncdc.pipeline.snapshot.member_loader import MemberLoader
 from dyncdc.pipeline.snapshot.plan import Journal
+
+from .services import Destination, Services, Settings, SnapshotTask, StreamTask
 
 TIP_POLL_SECONDS = 0.1
 TIP_MARGIN_SECONDS = 5.0
@@ -88,7 +89,7 @@ class Coordinator:
             readers = ReaderPool(self._resources, self._checkpointer, tasks)
             stream_readers = self._stream_readers(readers)
             self._watch(readers, stream_readers)
-            loaders = self._loaders(readers, stream_readers, patient=not once)
+            loaders = self._loaders(readers, stream_readers, wait_for_fix=not once)
             watches = self._watches() if leads else []
             self.watermarks = self._watermarks(stream_readers)
             if self.watermarks is not None:  # before a position is saved: who comes next finds nothing to rewind
@@ -120,7 +121,7 @@ class Coordinator:
         watch("reading", lambda: len(readers.shard_readers))
         watch("waiting", lambda: len(ledgers.keys() - readers.shard_readers.keys() - readers.failed.keys()))
         watch("failed", lambda: len(readers.failed))
-        unowned = self._services.membership.unowned
+        unowned = self._services.membership.peers.unowned
         watch(
             "unowned",
             lambda: sum(unowned(stream_reader.listing.elsewhere()) for stream_reader in stream_readers.values()),
@@ -130,12 +131,12 @@ class Coordinator:
         return {stream.source.id: StreamReader(stream, readers, self._services) for stream in self._streams}
 
     def _loaders(
-        self, readers: ReaderPool, stream_readers: Mapping[str, StreamReader], *, patient: bool
+        self, readers: ReaderPool, stream_readers: Mapping[str, StreamReader], *, wait_for_fix: bool
     ) -> list[SnapshotLoader | MemberLoader]:
-        return [self._loader(task, readers, stream_readers[task.stream.id], patient) for task in self._snapshots]
+        return [self._loader(task, readers, stream_readers[task.stream.id], wait_for_fix) for task in self._snapshots]
 
     def _loader(
-        self, task: SnapshotTask, readers: ReaderPool, stream_reader: StreamReader, patient: bool
+        self, task: SnapshotTask, readers: ReaderPool, stream_reader: StreamReader, wait_for_fix: bool
     ) -> SnapshotLoader | MemberLoader:
         """Member 0 begins snapshots and ends them, the others lend it a hand."""
         services, destination = self._services, self._destination
@@ -144,7 +145,7 @@ class Coordinator:
             services.instruments,
             task.plan.task,
             epoch=services.checkpointer.epoch,
-            patient=patient,
+            wait_for_fix=wait_for_fix,
             still_there=partial(services.checkpointer.check_ownership, ()),
         )
         load = SnapshotLoad(task, journal, destination.decoders, readers, services)

@@ -1,0 +1,1 @@
+"""The protocols that adapters implement. Nothing else is pluggable, and nothing here knows a vendor."""
