@@ -16,6 +16,7 @@ from dyncdc.errors import ConfigError, RetryableError
 from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
 from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.client.cluster import cluster_in_use
 from dyncdc.sinks.client.tls import Certificates
 from dyncdc.sources.clients import AwsClients, open_clients
 from dyncdc.sources.dynamodb import Tables
@@ -36,11 +37,8 @@ class AppContext:
     retry: StartupRetry
     assignment: Assignment = field(default_factory=Assignment)
     """Which member of the pipeline this process is."""
-
-    @property
-    def cluster(self) -> str | None:
-        """The cluster that every statement about tables is for, None for this server alone."""
-        return self.config.clickhouse.cluster
+    cluster: str | None = None
+    """The cluster that every statement about tables is for, None for this server alone; see ``DATABASE_ITSELF``."""
 
     @property
     def tables(self) -> Tables:
@@ -111,4 +109,5 @@ async def open_context(
 ) -> AsyncIterator[AppContext]:
     """Open both sides; AWS is not called before it is needed. ``own``: see ``open_clickhouse``."""
     async with open_clickhouse(config, startup_retry, own=own) as clickhouse, open_aws(config) as aws:
-        yield AppContext(config, aws, clickhouse, startup_retry, assignment or Assignment())
+        cluster = await startup_retry(lambda: cluster_in_use(clickhouse, config.clickhouse.cluster))
+        yield AppContext(config, aws, clickhouse, startup_retry, assignment or Assignment(), cluster)

@@ -12,6 +12,7 @@ from dyncdc.app.startup_retry import limited
 from dyncdc.config import Config, TableConfig
 from dyncdc.errors import ConfigError
 from dyncdc.model.snapshots import Snapshot
+from dyncdc.sinks.client.cluster import cluster_in_use
 from dyncdc.sinks.state.progress.snapshots import ClickHouseSnapshots
 from dyncdc.sinks.state.recovery import ClickHouseRecovery
 from dyncdc.sinks.tables.introspection import read_table
@@ -35,7 +36,7 @@ async def accept_deletes(config: Config, table: str) -> SnapshotRequest:
     _refuse(configured)
     with limited(config, "snapshot") as startup_retry:
         async with open_context(config, startup_retry) as context:
-            for statement in await own_tables_to_make(context.clickhouse, startup_retry, config.clickhouse.cluster):
+            for statement in await own_tables_to_make(context.clickhouse, startup_retry, context.cluster):
                 await startup_retry(partial(context.clickhouse.execute, statement, doing="creating tables"))
             store = ClickHouseRecovery(context.clickhouse, config.pipeline)
             await claim(context, configured)
@@ -63,7 +64,8 @@ async def request_snapshot(config: Config, table: str) -> str:
     _refuse(_configured(config, table))
     with limited(config, "snapshot") as startup_retry:
         async with open_clickhouse(config, startup_retry) as clickhouse:
-            for statement in await own_tables_to_make(clickhouse, startup_retry, config.clickhouse.cluster):
+            cluster = await startup_retry(lambda: cluster_in_use(clickhouse, config.clickhouse.cluster))
+            for statement in await own_tables_to_make(clickhouse, startup_retry, cluster):
                 await startup_retry(partial(clickhouse.execute, statement, doing="creating tables"))
             return await startup_retry(lambda: ClickHouseRecovery(clickhouse, config.pipeline).request(table))
 

@@ -73,7 +73,7 @@ class TablePlanned:
 async def check_clickhouse(context: AppContext) -> None:
     """Look at what concerns all destinations: the cluster, when one is named. Raises ConfigError."""
     cluster = context.cluster
-    if cluster:
+    if cluster is not None:
         await context.retry(lambda: check_cluster(context.clickhouse, cluster))
 
 

@@ -15,7 +15,8 @@ from dyncdc.operations.ddl import unsynced_tables
 from dyncdc.operations.permissions.grants import can_tell, missing_grants
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.client.cluster import check_cluster
+from dyncdc.sinks.client.cluster import SPLIT_HINT, check_cluster, cluster_in_use, split_tables
+from dyncdc.sinks.state.tables import own_tables
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import DELIVERING, TableDescription, Tables
 from dyncdc.sources.kinesis.stream_positions import start_from
@@ -64,6 +65,7 @@ class Checker:
     def __init__(self, config: Config, startup_retry: StartupRetry) -> None:
         self._config = config
         self._startup_retry = startup_retry
+        self._cluster: str | None = None
         self.findings: list[Finding] = [Finding("ok", "config", f"valid, {len(config.tables)} tables")]
 
     async def run(self) -> None:
@@ -97,13 +99,20 @@ class Checker:
             self._say("error", "clickhouse", f"version {version} is too old", "upgrade to 23.8 or newer")
         else:
             self._say("ok", "clickhouse", f"{self._config.clickhouse.url} answers, version {version}")
-        cluster = self._config.clickhouse.cluster
-        if cluster:
-            await self._cluster(clickhouse, cluster)
+        configured = self._config.clickhouse.cluster
+        self._cluster = await self._try("clickhouse", lambda: cluster_in_use(clickhouse, configured))
+        if self._cluster is not None:
+            await self._servers(clickhouse, self._cluster)
 
-    async def _cluster(self, clickhouse: ClickHouse, cluster: str) -> None:
+    async def _servers(self, clickhouse: ClickHouse, cluster: str) -> None:
+        """Whether all servers of the cluster have, or would have, one truth."""
         if await self._try("clickhouse", lambda: self._valid(lambda: check_cluster(clickhouse, cluster))):
-            self._say("ok", "clickhouse", f"cluster {cluster} has one shard")
+            name = f"cluster {cluster}" if cluster else "the Replicated database"
+            self._say("ok", "clickhouse", f"{name} has one shard")
+        configured = [(table.destination, table.history) for table in self._config.tables]
+        names = [*own_tables(), *(name for pair in configured for name in pair if name)]
+        for found in await self._try("clickhouse", lambda: split_tables(clickhouse, cluster, names)) or []:
+            self._say("error", "clickhouse", str(found), SPLIT_HINT)
 
     async def _aws(self, clickhouse: ClickHouse | None) -> None:
         try:
@@ -111,7 +120,9 @@ class Checker:
                 sources: dict[str, StreamSource | None] = {}
                 planned: list[TablePlanned] = []
                 context = (
-                    AppContext(self._config, aws, clickhouse, self._startup_retry) if clickhouse is not None else None
+                    AppContext(self._config, aws, clickhouse, self._startup_retry, cluster=self._cluster)
+                    if clickhouse is not None
+                    else None
                 )
                 for table in self._config.tables:
                     name = self._config.stream_of(table)

@@ -16,6 +16,7 @@ from dyncdc.operations.ddl import granted_table
 from dyncdc.operations.permissions.iam_policy import Resources, Statement, required_statements
 from dyncdc.schema.mapping import new_table_spec
 from dyncdc.schema.sql.ddl import create_table, create_view
+from dyncdc.sinks.client.cluster import cluster_in_use
 from dyncdc.sinks.state.tables import own_statements
 from dyncdc.sinks.tables.grants import grant_statements
 from dyncdc.sources.clients import AwsClients
@@ -148,21 +149,22 @@ async def _statements(
     if standing.unseen:
         spec = new_table_spec(table, source.table.keys, (), version_type=source.version_type)
         statements = (*own_statements(cluster), create_table(spec, cluster), create_view(spec, cluster))
-        return _Planned(statements, grants=_grants(config, TablePlanned(table, spec, None)))
+        return _Planned(statements, grants=_grants(config, TablePlanned(table, spec, None), cluster))
     try:
         async with open_clickhouse(config, startup_retry) as clickhouse:
-            plan = await plan_table(AppContext(config, aws, clickhouse, startup_retry), table)
+            cluster = await startup_retry(lambda: cluster_in_use(clickhouse, config.clickhouse.cluster))
+            plan = await plan_table(AppContext(config, aws, clickhouse, startup_retry, cluster=cluster), table)
     except DyncdcError as error:
         return _Planned(notes=(f"`dyncdc ddl` cannot do it as it stands: {error}; {error.hint}",))
     refused = tuple(f"{each.reason}; {each.todo}" for each in plan.refused)
     statements = (*own_statements(cluster), *plan.statements)
-    return _Planned(statements, tuple(plan.offers), _grants(config, plan), refused)
+    return _Planned(statements, tuple(plan.offers), _grants(config, plan, cluster), refused)
 
 
-def _grants(config: Config, plan: TablePlanned) -> tuple[str, ...]:
+def _grants(config: Config, plan: TablePlanned, cluster: str | None) -> tuple[str, ...]:
     url = config.clickhouse.url
     database = DEFAULT_DATABASE if url.kind == "local" else url.database
-    return tuple(grant_statements(url.user, database, [granted_table(plan)], cluster=config.clickhouse.cluster))
+    return tuple(grant_statements(url.user, database, [granted_table(plan)], cluster=cluster))
 
 
 def _resources(config: Config, source: Source, draft: Draft) -> Resources:

@@ -9,7 +9,7 @@ from typing import Final
 
 from dyncdc.config.attribute_paths import format_attribute_path
 from dyncdc.schema.sql.ddl import add_column, add_mark_column, key_columns
-from dyncdc.schema.sql.quoting import qualified, quote_name
+from dyncdc.schema.sql.quoting import DATABASE_ITSELF, qualified, quote_name
 from dyncdc.schema.table_spec import TableSpec
 
 from .hazards import split_list
@@ -47,12 +47,19 @@ def incompatibilities(table: ExistingTable, spec: TableSpec, cluster: str | None
         return [Incompatibility(f"its engine is {table.engine}", _OTHER_ENGINES.get(table.engine, _USE_REPLACING))]
     found = [*_of_version(table, spec), *_of_keys(table, spec), *_of_deletes(table, spec), *_of_columns(table, spec)]
     found += _of_hazards(table)
-    if cluster and not is_replicated(table.engine):
-        todo = "use a ReplicatedReplacingMergeTree table, or leave clickhouse.cluster out"
-        found.append(
-            Incompatibility(f"its engine is {table.engine}: only one server of cluster {cluster} has its rows", todo)
-        )
+    if cluster is not None and not is_replicated(table.engine):
+        found.append(one_server_only(table, cluster))
     return found
+
+
+def one_server_only(table: ExistingTable, cluster: str) -> Incompatibility:
+    """Say that a table is not replicated, where all servers must have its rows."""
+    todo = "use a ReplicatedReplacingMergeTree table"
+    if cluster == DATABASE_ITSELF:
+        where = "only one server of its Replicated database"
+    else:
+        where, todo = f"only one server of cluster {cluster}", f"{todo}, or leave clickhouse.cluster out"
+    return Incompatibility(f"its engine is {table.engine}: {where} has its rows", todo)
 
 
 def _of_version(table: ExistingTable, spec: TableSpec) -> Iterator[Incompatibility]:

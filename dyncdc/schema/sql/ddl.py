@@ -1,10 +1,12 @@
 """Statements that create destinations, their views and the columns that an older table lacks. Pure text.
 
-With ``cluster`` (``clickhouse.cluster``) each is for every server of it, and tables are replicated between them.
+With ``cluster`` (``clickhouse.cluster``, or ``DATABASE_ITSELF``) each is for every server of it, and tables are
+replicated between them.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from dyncdc.schema.table_spec import ColumnSpec, TableSpec
@@ -17,17 +19,19 @@ DEDUPLICATION_WINDOW: Final = 1000
 """Inserts whose tokens ClickHouse remembers; without it a table that is not replicated ignores tokens."""
 
 VIEW_SUFFIX: Final = "_current"
+_REPLACE_VIEW: Final = "CREATE OR REPLACE VIEW "
+_VIEW_HEAD: Final = re.compile(_REPLACE_VIEW + r"((?:`(?:[^`\\]|\\.)*`| ON CLUSTER )+) AS ")
 
 
 def engine(name: str, arguments: str, cluster: str | None = None) -> str:
     """Return an engine's clause. Of a replicated table the server's own defaults name path and replica."""
-    full = f"Replicated{name}" if cluster else name
+    full = f"Replicated{name}" if cluster is not None else name
     return f"{full}({arguments})" if arguments else full
 
 
 def deduplication(cluster: str | None = None) -> str:
     """Return the SETTINGS clause by which a table remembers the tokens of its inserts."""
-    kind = "replicated" if cluster else "non_replicated"
+    kind = "replicated" if cluster is not None else "non_replicated"
     return f"SETTINGS {kind}_deduplication_window = {DEDUPLICATION_WINDOW}"
 
 
@@ -59,9 +63,27 @@ def create_view(spec: TableSpec, cluster: str | None = None) -> str:
     hidden = [name for name in (spec.spill_column, spec.version_column, spec.deleted_column) if name]
     alive = f" WHERE {quote_name(spec.deleted_column)} = 0" if spec.deleted_column else ""
     return (
-        f"CREATE OR REPLACE VIEW {qualified(spec.destination + VIEW_SUFFIX)}{on_cluster(cluster)} AS"
+        f"{_REPLACE_VIEW}{qualified(spec.destination + VIEW_SUFFIX)}{on_cluster(cluster)} AS"
         f" SELECT * EXCEPT ({', '.join(map(quote_name, hidden))}) FROM {qualified(spec.destination)} FINAL{alive}"
     )
+
+
+def is_view(statement: str) -> bool:
+    """Whether a statement is one of ``create_view``."""
+    return statement.startswith(_REPLACE_VIEW)
+
+
+def without_replacing(statement: str) -> tuple[str, str, str]:
+    """Return the name of the view that a statement of ``create_view`` makes, and two statements that do the same.
+
+    Readers find no view between the two.
+    """
+    head = _VIEW_HEAD.match(statement)
+    if head is None:
+        raise AssertionError("a statement of create_view")
+    name = head[1].partition(" ON CLUSTER ")[0]
+    created = statement.replace(_REPLACE_VIEW, "CREATE VIEW IF NOT EXISTS ", 1)
+    return name, f"DROP VIEW IF EXISTS {head[1]}", created
 
 
 def add_column(destination: str, column: ColumnSpec, cluster: str | None = None, spill: str = "") -> str:

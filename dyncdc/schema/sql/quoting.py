@@ -25,6 +25,12 @@ def qualified(table: str, database: str = "") -> str:
     return f"{quote_name(database)}.{quote_name(table)}" if database else quote_name(table)
 
 
+DATABASE_ITSELF: Final = ""
+"""In place of a cluster's name: the database is of the engine Replicated. It runs each statement about tables on every
+server, refuses ON CLUSTER, and keeps the rows together only of Replicated tables.
+"""
+
+
 def on_cluster(cluster: str | None) -> str:
     """Return the clause that runs a statement on every server of a cluster; nothing without one."""
     return f" ON CLUSTER {quote_name(cluster)}" if cluster else ""

@@ -12,11 +12,11 @@ from typing import Any
 from asynch.errors import ClickHouseException
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.errors import RetryableError
+from dyncdc.errors import DyncdcError, RetryableError
 
 from .asynch_connection import ProtocolConnection, Statement
 from .error_codes import NOT_ENOUGH_SPACE, SettingRefusedError, translate
-from .query_settings import LIMITS, Settings, with_required_settings
+from .query_settings import LIMITS, SETTING_NOT_TAKEN, WAITING_FOR_CLUSTER, Settings, with_required_settings
 from .tls import NO_CERTIFICATES, Certificates
 
 Row = tuple[Any, ...]
@@ -58,6 +58,8 @@ class ClickHouse:
         self._idle: list[ProtocolConnection] = []
         self._refused: set[str] = set()
         """Limits that the user may not lift."""
+        self._waiting = 0
+        """Which of ``WAITING_FOR_CLUSTER`` the server takes, as far as is known."""
         self._made: list[ProtocolConnection] = []
         self._closed = False
         self._full_at = -inf
@@ -86,9 +88,20 @@ class ClickHouse:
     async def define(self, sql: str, *, settings: Settings | None = None, doing: str = "") -> list[Row]:
         """Run a statement about tables or types, which holds no values: errors repeat what the server says of it.
 
+        Of a cluster only servers that are up are waited for, and those not long; the others run it once they are back.
+
         Raises RefusedStatementError (a ConfigError) for what it will never accept.
         """
-        return await self._run(sql, settings, doing, (), definition=True)
+        for waiting in WAITING_FOR_CLUSTER[self._waiting : -1]:
+            try:
+                rows = await self._run(sql, {**waiting, **(settings or {})}, doing, (), definition=True)
+            except DyncdcError as error:
+                if error.code not in SETTING_NOT_TAKEN:
+                    raise
+            else:
+                self._waiting = WAITING_FOR_CLUSTER.index(waiting)
+                return rows
+        return await self._run(sql, {**WAITING_FOR_CLUSTER[-1], **(settings or {})}, doing, (), definition=True)
 
     async def fetch(self, sql: str, *, settings: Settings | None = None, doing: str = "") -> list[Row]:
         """Run a query and return all of its rows."""

@@ -1,13 +1,25 @@
-"""A cluster that ON CLUSTER names: whether tables made on it can keep one truth. Changes nothing."""
+"""The servers that statements about tables are for, and whether tables on them keep one truth. Changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from dyncdc.errors import ConfigError
-from dyncdc.schema.sql.quoting import quote_text
+from dyncdc.errors import AccessDeniedError, ConfigError
+from dyncdc.schema.sql.quoting import DATABASE_ITSELF, quote_text
 
 from .client import ClickHouse
+
+
+async def cluster_in_use(clickhouse: ClickHouse, configured: str | None) -> str | None:
+    """Return what stands for the cluster in every statement about tables.
+
+    Within a Replicated database a plain table is made on every server and filled on one: it is seen and not configured.
+    """
+    rows = await clickhouse.fetch(
+        "SELECT engine FROM system.databases WHERE name = currentDatabase()", doing="looking at the database"
+    )
+    return DATABASE_ITSELF if rows == [("Replicated",)] else configured
 
 
 async def check_cluster(clickhouse: ClickHouse, cluster: str) -> None:
@@ -16,19 +28,111 @@ async def check_cluster(clickhouse: ClickHouse, cluster: str) -> None:
     Each server of another shard would take rows of its own, and versions of one item on different shards never meet.
     """
     rows = await clickhouse.fetch(
-        f"SELECT uniqExact(shard_num) FROM system.clusters WHERE cluster = {quote_text(cluster)}",
-        doing=f"looking at cluster {cluster}",
+        f"SELECT uniqExact(shard_num) FROM system.clusters WHERE cluster = {_name(cluster)}",
+        doing="looking at the cluster",
     )
     shards = int(rows[0][0])
-    doing = f"using clickhouse.cluster {cluster}"
-    if not shards:
+    itself = cluster == DATABASE_ITSELF
+    doing = (
+        f"using the Replicated database {clickhouse.url.database}" if itself else f"using clickhouse.cluster {cluster}"
+    )
+    if not shards and not itself:
         hint = "`SELECT * FROM system.clusters` lists them"
         raise ConfigError(f"{doing}: the server knows no such cluster", hint=hint)
     if shards > 1:
+        hint = "name a cluster of one shard with all its replicas (remote_servers in the server's configuration)"
+        if itself:
+            hint = "give all servers one shard's name in ENGINE = Replicated(path, shard, replica)"
         raise ConfigError(
             f"{doing}: it has {shards} shards; versions of one item on different shards would never replace each other",
-            hint="name a cluster of one shard with all its replicas (remote_servers in the server's configuration)",
+            hint=hint,
         )
+
+
+def _name(cluster: str) -> str:
+    """The name in ``system.clusters``. That of a Replicated database has the database's."""
+    return "currentDatabase()" if cluster == DATABASE_ITSELF else quote_text(cluster)
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """A replicated table as this server has it. ``members``: servers that share its rows, ``pending``: that will."""
+
+    table: str
+    path: str
+    members: int
+    servers: int
+    pending: int = 0
+
+    @property
+    def is_split(self) -> bool:
+        """Whether other servers of the cluster may share other rows under the table's name.
+
+        At most one Keeper path has more than half of the servers. None known: Keeper does not answer.
+        """
+        return 0 < self.members and 2 * (self.members + self.pending) <= self.servers
+
+    def __str__(self) -> str:
+        return f"{self.table} is shared by {self.members} of the {self.servers} servers of the cluster ({self.path})"
+
+
+SPLIT_HINT = (
+    "the others have another table of that name, or none, and a failover would go on from there: where it has no rows,"
+    " drop it and create it with the UUID that it has elsewhere (docs/operations/guide.md)"
+)
+
+
+class SplitTablesError(AccessDeniedError):
+    """Tables of dyncdc's own that most servers of the cluster do not share: it waits until someone fixes that."""
+
+
+async def split_tables(clickhouse: ClickHouse, cluster: str | None, tables: Sequence[str]) -> list[Replicas]:
+    """Which of these tables, of those that are there, are not shared by most of the servers of the cluster.
+
+    Without a cluster's name no one knows which servers there should be; in a Replicated database all share all.
+    """
+    if not cluster or not tables:
+        return []
+    rows = await clickhouse.fetch(
+        "SELECT table, any(zookeeper_path), max(total_replicas),"
+        f" (SELECT uniqExact(host_name, port) FROM system.clusters WHERE cluster = {_name(cluster)})"
+        " FROM system.replicas WHERE database = currentDatabase()"
+        f" AND table IN ({', '.join(map(quote_text, tables))}) GROUP BY table ORDER BY table",
+        doing="looking at the replicas of tables",
+    )
+    found = [Replicas(str(table), str(path), int(members), int(servers)) for table, path, members, servers in rows]
+    return [
+        each
+        for each in found
+        if each.is_split and replace(each, pending=await _pending(clickhouse, cluster, each)).is_split
+    ]
+
+
+async def _pending(clickhouse: ClickHouse, cluster: str, found: Replicas) -> int:
+    """How many servers have yet to make this very table, as they were down when it was made.
+
+    None where one has run the statement and does not share the rows: it had a table of that name already.
+    """
+    table = quote_text(found.table)
+    uuid = f"SELECT toString(uuid) FROM system.tables WHERE database = currentDatabase() AND name = {table}"
+    try:
+        rows = await clickhouse.fetch(
+            "SELECT uniqExactIf((host, port), status != 'Finished'),"
+            " uniqExactIf((host, port), status = 'Finished' AND exception_code = 0)"
+            f" FROM system.distributed_ddl_queue WHERE cluster = {quote_text(cluster)}"
+            f" AND position(query, ({uuid})) > 0",
+            doing="looking at statements that servers of the cluster have yet to run",
+        )
+    except AccessDeniedError:  # a grant that earlier versions did not need: then none is known
+        return 0
+    pending, done = map(int, rows[0])
+    return pending if done <= found.members else 0
+
+
+async def refuse_split(clickhouse: ClickHouse, cluster: str | None, tables: Sequence[str]) -> None:
+    """Raise SplitTablesError for the first of ``split_tables``."""
+    for found in await split_tables(clickhouse, cluster, tables):
+        raise SplitTablesError(f"using {found}", hint=SPLIT_HINT)
 
 
 async def present_tables(clickhouse: ClickHouse, names: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ a list that is sent cannot be out of date. What the server does not know it pass
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 Settings = Mapping[str, object]
@@ -96,6 +96,20 @@ answer is wrong, so one that a constraint holds is not insisted on."""
 
 WAIT_FOR_DELETES: Final[Settings] = {"lightweight_deletes_sync": 2, "mutations_sync": 2}
 """On all replicas: of two deletes the second must not come before the first."""
+
+WAITING_FOR_CLUSTER: Final[Sequence[Settings]] = (
+    {"distributed_ddl_task_timeout": 5, "distributed_ddl_output_mode": "null_status_on_timeout_only_active"},
+    {"distributed_ddl_task_timeout": 5, "distributed_ddl_output_mode": "null_status_on_timeout"},
+    {},
+)
+"""How long a statement about tables waits for the servers of a cluster, or of a Replicated database, best first.
+
+Older servers do not know the first, and a profile may hold both. By default a server that is down is waited for for
+three minutes, then the statement is an error, and said again it is one more task for that server.
+"""
+
+SETTING_NOT_TAKEN: Final = frozenset({36, 164, 452, 472})
+"""BAD_ARGUMENTS, as an unknown value is answered; READONLY, SETTING_CONSTRAINT_VIOLATION, READONLY_SETTING."""
 
 _LIMITS_OF_ROWS: Final = (
     "max_query_size",

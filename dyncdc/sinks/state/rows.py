@@ -79,7 +79,9 @@ async def catch_up(clickhouse: ClickHouse, table: str) -> None:
         doing=f"looking at {table}",
     )
     if rows and str(rows[0][0]).startswith(("Replicated", "Shared")):
-        await clickhouse.execute(f"SYSTEM SYNC REPLICA {table}", doing=f"waiting for this replica of {table}")
+        await clickhouse.execute(
+            f"SYSTEM SYNC REPLICA {table} LIGHTWEIGHT", doing=f"waiting for this replica of {table}"
+        )
 
 
 async def size_of(clickhouse: ClickHouse, table: str) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from dyncdc.sinks.client.error_codes import RefusedStatementError, UnknownCodeEr
 
 from .disk_space import require_space
 from .introspection import read_table
-from .views import view_name, view_state
+from .views import make_view, view_name, view_state
 
 STATEMENT_CHARS: Final = 100_000
 """One ALTER holds about so much text: ClickHouse parses 256 KB of it, and 50,000 nodes, unless told otherwise."""
@@ -101,4 +101,4 @@ async def refresh_view(clickhouse: ClickHouse, spec: TableSpec, cluster: str | N
         table = await read_table(clickhouse, spec.destination)
         if await view_state(clickhouse, spec, table) not in ("stale", "missing"):
             return
-        await clickhouse.execute(create_view(spec, cluster), doing=f"making {view_name(spec)} again")
+        await make_view(clickhouse, create_view(spec, cluster), f"making {view_name(spec)} again")

@@ -48,14 +48,15 @@ def needed_grants(
     """The same as (place, privileges with commas between)."""
     found = list(_grants(database, tables, cluster, replicated))
     if engines:
-        found.append((f"{'Replicated' if cluster else ''}ReplacingMergeTree", "TABLE ENGINE"))
+        found.append((f"{'' if cluster is None else 'Replicated'}ReplacingMergeTree", "TABLE ENGINE"))
     return found
 
 
 def _grants(
     database: str, tables: Sequence[GrantedTable], cluster: str | None, replicated: bool
 ) -> Iterator[tuple[str, str]]:
-    own = "SELECT, INSERT, CREATE TABLE" + (", SYSTEM SYNC REPLICA" if cluster or replicated else "")
+    replicated = replicated or cluster is not None
+    own = "SELECT, INSERT, CREATE TABLE" + (", SYSTEM SYNC REPLICA" if replicated else "")
     for name in own_tables():
         yield qualified(name, database), own
     for table in tables:
@@ -75,8 +76,10 @@ def _grants(
     yield "system.detached_tables", "SELECT"
     if any(table.cleaned for table in tables):
         yield "system.mutations", "SELECT"
-    if cluster or replicated:
+    if replicated:
         yield "system.replicas", "SELECT"
-    if cluster:
+    if cluster is not None:
         yield "system.clusters", "SELECT"
+    if cluster:
+        yield "system.distributed_ddl_queue", "SELECT"
         yield "*.*", "CLUSTER"

@@ -1,12 +1,13 @@
-"""The view that readers use: whether its name is free, ours and up to date, or someone else's. Changes nothing."""
+"""The view that readers use: whether its name is free, ours and up to date, or someone else's; and how it is made."""
 
 from __future__ import annotations
 
 import re
 from typing import Final, Literal
 
+from dyncdc.errors import AccessDeniedError, FatalError
 from dyncdc.schema.existing.table import ExistingTable
-from dyncdc.schema.sql.ddl import VIEW_SUFFIX
+from dyncdc.schema.sql.ddl import VIEW_SUFFIX, without_replacing
 from dyncdc.schema.sql.quoting import quote_text
 from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.client.client import ClickHouse
@@ -50,6 +51,36 @@ async def view_state(clickhouse: ClickHouse, spec: TableSpec, table: ExistingTab
     filtered = " WHERE " in select.partition(" FINAL")[2]
     same = [tuple(column) for column in columns] == shown and filtered == bool(spec.deleted_column)
     return "current" if same else "stale"
+
+
+async def make_view(clickhouse: ClickHouse, statement: str, doing: str) -> None:
+    """Run a statement of ``create_view``. Raises as ``ClickHouse.define``.
+
+    25.x replaces a view by way of a table of another name (``_tmp_replace_...``), and wants grants on that which no one
+    can give before. There the view is dropped and created, which the grants on its own name allow.
+    """
+    try:
+        await clickhouse.define(statement, doing=doing)
+        return
+    except AccessDeniedError as error:
+        name, drop, create = without_replacing(statement)
+        if not await _may_make(clickhouse, name):
+            raise
+        denied = error
+    try:
+        await clickhouse.define(drop, doing=doing)
+        await clickhouse.define(create, doing=doing)
+    except AccessDeniedError as error:
+        raise error from denied
+
+
+async def _may_make(clickhouse: ClickHouse, name: str) -> bool:
+    """Whether the grants on the view itself are there: it is not dropped before that is known."""
+    try:
+        rows = await clickhouse.fetch(f"CHECK GRANT CREATE VIEW, DROP VIEW ON {name}", doing="looking at grants")
+    except FatalError:  # the statement came in 2024; servers before that ask for no other grants
+        return False
+    return bool(rows[0][0])
 
 
 def _reads(select: str, table: str) -> bool:

@@ -16,26 +16,30 @@ from dyncdc.config import ClickHouseUrl
 from dyncdc.emulator.clickhouse import LocalClickHouse
 from dyncdc.errors import ConfigError
 from dyncdc.schema.existing.table import is_replicated
-from dyncdc.schema.sql.ddl import add_column, add_mark_column, create_table, create_view
+from dyncdc.schema.sql.ddl import add_column, add_mark_column, create_table, create_view, without_replacing
 from dyncdc.schema.sql.history import create_history
-from dyncdc.schema.sql.quoting import quote_text
+from dyncdc.schema.sql.quoting import DATABASE_ITSELF, quote_name, quote_text
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.client.cluster import check_cluster, present_tables
+from dyncdc.sinks.client.cluster import check_cluster, cluster_in_use, present_tables
 from dyncdc.sinks.state.tables import own_statements, own_tables
 
 SPEC = TableSpec(
     "orders", "or`ders", (KeyAttribute("id", "S"),), (ColumnSpec("id", "String", ("id",), ("S",), key=True),)
 )
 CLUSTER = "ma in"
-STATEMENTS = [
-    create_table(SPEC, CLUSTER),
-    create_view(SPEC, CLUSTER),
-    create_history(replace(SPEC, history="or`ders_history"), CLUSTER),
-    add_column("orders", ColumnSpec("n", "Nullable(Int64)", ("n",), ("N",)), CLUSTER),
-    add_mark_column("orders", "_deleted", CLUSTER),
-    *own_statements(CLUSTER),
-]
+
+
+def statements(cluster: str) -> list[str]:
+    """One of each kind."""
+    return [
+        create_table(SPEC, cluster),
+        create_view(SPEC, cluster),
+        create_history(replace(SPEC, history="or`ders_history"), cluster),
+        add_column("orders", ColumnSpec("n", "Nullable(Int64)", ("n",), ("N",)), cluster),
+        add_mark_column("orders", "_deleted", cluster),
+        *own_statements(cluster),
+    ]
 
 
 class Clustered(LocalClickHouse):
@@ -72,16 +76,14 @@ async def test_a_cluster_of_one_shard_is_taken(clickhouse: ClickHouse) -> None:
     await check_cluster(clickhouse, "main")
 
 
-@pytest.mark.parametrize(
-    ("cluster", "words"), [("wide", "2 shards"), ("it's not there", "no such cluster"), ("", "no such cluster")]
-)
+@pytest.mark.parametrize(("cluster", "words"), [("wide", "2 shards"), ("it's not there", "no such cluster")])
 async def test_other_clusters_are_refused(clickhouse: ClickHouse, cluster: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         await check_cluster(clickhouse, cluster)
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("statement", STATEMENTS)
+@pytest.mark.parametrize("statement", statements(CLUSTER))
 async def test_each_statement_is_read_as_one_for_the_cluster(clickhouse: ClickHouse, statement: str) -> None:
     rows = await clickhouse.fetch(f"SELECT formatQuerySingleLine({quote_text(statement)})")
     text = str(rows[0][0])
@@ -89,6 +91,39 @@ async def test_each_statement_is_read_as_one_for_the_cluster(clickhouse: ClickHo
     engine = re.search(r"ENGINE = (\w+)", text)
     assert engine is None or engine[1] == "ReplicatedReplacingMergeTree"
     assert "non_replicated" not in text
+
+
+@pytest.mark.parametrize("statement", statements(DATABASE_ITSELF))
+async def test_in_a_replicated_database_tables_are_replicated_and_nothing_is_on_cluster(
+    clickhouse: ClickHouse, statement: str
+) -> None:
+    rows = await clickhouse.fetch(f"SELECT formatQuerySingleLine({quote_text(statement)})")
+    text = str(rows[0][0])
+    assert " ON CLUSTER " not in text
+    engine = re.search(r"ENGINE = (\w+)", text)
+    assert engine is None or engine[1] == "ReplicatedReplacingMergeTree"
+    assert "non_replicated" not in text
+
+
+async def test_a_database_that_is_not_replicated_leaves_the_configured_cluster(clickhouse: ClickHouse) -> None:
+    assert await cluster_in_use(clickhouse, None) is None
+    assert await cluster_in_use(clickhouse, "main") == "main"
+
+
+@pytest.mark.parametrize("cluster", [None, CLUSTER, "a ` AS b"])
+async def test_a_view_is_also_made_by_dropping_and_creating_it(clickhouse: ClickHouse, cluster: str | None) -> None:
+    spec = replace(SPEC, destination="a ` AS ` b")
+    name, drop, create = without_replacing(create_view(spec, cluster))
+    assert name == quote_name("a ` AS ` b_current")
+    for statement in (drop, create):
+        rows = await clickhouse.fetch(f"SELECT formatQuerySingleLine({quote_text(statement)})")
+        assert (" ON CLUSTER " in str(rows[0][0])) == (cluster is not None)
+    if cluster is None:
+        await clickhouse.define(create_table(spec))
+        for _ in range(2):
+            await clickhouse.define(drop)
+            await clickhouse.define(create)
+        assert await present_tables(clickhouse, ["a ` AS ` b_current"]) == {"a ` AS ` b_current": "View"}
 
 
 async def test_own_tables_are_found_with_their_engines(clickhouse: ClickHouse) -> None:
