@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from dyncdc.schema.sql.ddl import VIEW_SUFFIX
 from dyncdc.schema.sql.quoting import qualified, quote_name
 from dyncdc.sinks.state.tables import own_tables
+
+_DELETING: Final = ", ALTER DELETE, ALTER UPDATE(_row_exists)"
+"""What DELETE takes: the second on 24.x and 25.x, where it marks rows by an update, the first since then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def _grants(
         created = ", CREATE TABLE" if table.made else ""
         # comments that someone took away are restored; without the grant that is told, and rows are right all the same
         grows = ", ALTER ADD COLUMN, ALTER COMMENT COLUMN" if table.grows else ""
-        cleaned = ", ALTER DELETE" if table.cleaned else ""
+        cleaned = _DELETING if table.cleaned else ""
         yield qualified(table.name, database), f"SELECT, INSERT{created}{grows}{cleaned}"
         if table.history:
             yield qualified(table.history, database), "SELECT, INSERT, CREATE TABLE"

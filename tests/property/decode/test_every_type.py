@@ -13,7 +13,7 @@ import ipaddress
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -268,12 +268,28 @@ def about(column: ColumnSpec, text: str, value: dict[str, Any]) -> bool:
     return canonical(column_reader(column.type, tag, column.encoding).read(text)) == canonical(value)
 
 
-@pytest.mark.timeout(90)
+async def offered(server: LocalClickHouse) -> Callable[[str, Encoding], bool]:
+    """Which kinds the server has: JSON came with 24.8 to 25.3, and some builds have no functions of base64."""
+    clickhouse = ClickHouse(ClickHouseUrl("native", port=server.tcp_port, database=server.database))
+    try:
+        ((version, base64_there),) = await clickhouse.fetch(
+            "SELECT version(), (SELECT count() FROM system.functions WHERE name = 'base64Encode')"
+        )
+    finally:
+        await clickhouse.close()
+    json_there = tuple(map(int, version.split(".")[:2])) >= (25, 3)
+    return lambda kind, encoding: (json_there or not kind.startswith("JSON")) and (base64_there or encoding != "raw")
+
+
+@pytest.mark.timeout(180)
 def test_every_value_in_every_column_type_is_exact_or_null_with_the_exact_value_in_the_spill(
     server: LocalClickHouse,
 ) -> None:
     held = 0
+    has = asyncio.run(offered(server))
     for kind, encoding in kinds():
+        if not has(kind, encoding):
+            continue
         spec = table(kind, encoding)
         renderer = RowRenderer(spec)
         for item, texts, spill in rows_of(server, spec):

@@ -106,7 +106,8 @@ def test_grants_follow_what_is_done_to_a_table() -> None:
     table = GrantedTable("t", made=True, grows=True, history="h", cleaned=True)
     full = grant_statements("me", "d", [table], cluster="main")
     for grant in (
-        "GRANT SELECT, INSERT, CREATE TABLE, ALTER ADD COLUMN, ALTER COMMENT COLUMN, ALTER DELETE ON `d`.`t` TO `me`",
+        "GRANT SELECT, INSERT, CREATE TABLE, ALTER ADD COLUMN, ALTER COMMENT COLUMN, ALTER DELETE,"
+        " ALTER UPDATE(_row_exists) ON `d`.`t` TO `me`",
         "GRANT SELECT, INSERT, CREATE TABLE ON `d`.`h` TO `me`",
         "GRANT SELECT, INSERT, CREATE TABLE, SYSTEM SYNC REPLICA ON `d`.`dyncdc_checkpoints` TO `me`",
         "GRANT SELECT ON system.mutations TO `me`",
