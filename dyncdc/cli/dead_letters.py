@@ -134,7 +134,7 @@ def drop(ids: tuple[str, ...], config_file: str | None, as_json: bool, debug: bo
 @json_option
 @debug_option
 def clean(days: int, config_file: str | None, as_json: bool, debug: bool) -> None:
-    """Delete dead letters replayed or dropped so many days ago. Needs ALTER DELETE on their table, and before 26 also ALTER UPDATE(_row_exists)."""
+    """Delete dead letters closed so many days ago. Needs ALTER DELETE, before 26 also ALTER UPDATE, on their table."""
     del debug
 
     async def forget(config: Config) -> int:
