@@ -10,7 +10,7 @@ from dyncdc.app.context import AppContext
 from dyncdc.config import ClickHouseUrl
 from dyncdc.schema.existing.table import is_replicated
 from dyncdc.schema.sql.quoting import quote_name
-from dyncdc.sinks.client.cluster import present_tables
+from dyncdc.sinks.client.cluster import makes_shared_tables, present_tables
 from dyncdc.sinks.client.durability import set_fsync, without_fsync
 from dyncdc.sinks.state.tables import own_statements, own_tables
 from dyncdc.sinks.tables.grants import GrantedTable, needed_grants
@@ -54,13 +54,14 @@ async def unsynced_tables(context: AppContext, planned: list[TablePlanned]) -> l
 async def needed_for(context: AppContext, planned: list[TablePlanned]) -> list[tuple[str, str]]:
     """What the user of ``clickhouse.url`` needs, as (place, privileges with commas between)."""
     engines = await context.retry(lambda: present_tables(context.clickhouse, own_tables()))
+    shared = await context.retry(lambda: makes_shared_tables(context.clickhouse))
     version = await context.retry(lambda: context.clickhouse.fetch("SELECT version()"))
     url: ClickHouseUrl = context.clickhouse.url
     return needed_grants(
         url.database,
         [granted_table(plan) for plan in planned],
         cluster=context.cluster,
-        replicated=any(map(is_replicated, engines.values())),
+        replicated=shared or any(map(is_replicated, engines.values())),
         engines=int(str(version[0][0]).partition(".")[0]) >= ENGINE_GRANTS_SINCE,
     )
 

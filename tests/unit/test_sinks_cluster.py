@@ -14,8 +14,15 @@ from dyncdc.schema.existing.compatibility import one_server_only
 from dyncdc.schema.existing.table import ExistingTable
 from dyncdc.schema.sql.quoting import DATABASE_ITSELF
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.client.cluster import SplitTablesError, cluster_in_use, refuse_split, split_tables
+from dyncdc.sinks.client.cluster import (
+    SplitTablesError,
+    cluster_in_use,
+    makes_shared_tables,
+    refuse_split,
+    split_tables,
+)
 from dyncdc.sinks.client.query_settings import WAITING_FOR_CLUSTER
+from dyncdc.sinks.tables.grants import needed_grants
 from dyncdc.sinks.tables.views import make_view
 
 REPLICAS = ("t", "/keeper/t")
@@ -89,6 +96,20 @@ def test_a_replicated_database_is_seen_whatever_is_configured() -> None:
     clickhouse: Any = Answering({"system.databases": [("Replicated",)]})
     assert asyncio.run(cluster_in_use(clickhouse, None)) == DATABASE_ITSELF
     assert asyncio.run(cluster_in_use(clickhouse, "main")) == DATABASE_ITSELF
+
+
+@pytest.mark.parametrize(("engine", "shared"), [("Shared", True), ("Atomic", False), ("Replicated", False)])
+def test_a_database_of_cloud_is_seen_before_any_table_is_made(engine: str, shared: bool) -> None:
+    clickhouse: Any = Answering({"system.databases": [(engine,)]})
+    assert asyncio.run(makes_shared_tables(clickhouse)) is shared
+
+
+def test_the_wait_for_replicas_is_granted_where_tables_will_be_shared() -> None:
+    for cluster, replicated in ((None, True), (DATABASE_ITSELF, False), ("main", False)):
+        found = dict(needed_grants("d", [], cluster=cluster, replicated=replicated, engines=True))
+        assert found["`d`.`dyncdc_members`"].endswith(", SYSTEM SYNC REPLICA")
+        assert found["system.replicas"] == "SELECT"
+        assert ("*.*" in found) == (cluster == "main"), "in a Replicated database nothing is ON CLUSTER"
 
 
 def test_a_table_of_one_server_is_refused_in_words_that_fit() -> None:

@@ -16,10 +16,19 @@ async def cluster_in_use(clickhouse: ClickHouse, configured: str | None) -> str 
 
     Within a Replicated database a plain table is made on every server and filled on one: it is seen and not configured.
     """
+    return DATABASE_ITSELF if await _database_engine(clickhouse) == "Replicated" else configured
+
+
+async def makes_shared_tables(clickhouse: ClickHouse) -> bool:
+    """Whether the database makes every table one that all servers share, whatever engine is named, as Cloud's does."""
+    return await _database_engine(clickhouse) == "Shared"
+
+
+async def _database_engine(clickhouse: ClickHouse) -> str:
     rows = await clickhouse.fetch(
         "SELECT engine FROM system.databases WHERE name = currentDatabase()", doing="looking at the database"
     )
-    return DATABASE_ITSELF if rows == [("Replicated",)] else configured
+    return str(rows[0][0]) if rows else ""
 
 
 async def check_cluster(clickhouse: ClickHouse, cluster: str) -> None:
