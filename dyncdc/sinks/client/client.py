@@ -123,8 +123,11 @@ class ClickHouse:
                 try:
                     async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
                         rows: list[Row] = await connection.execute(sql, settings=sent)
-                except SettingRefusedError as error:
-                    connection.drop()  # the server leaves the rest of the statement unread, and hangs up
+                except DyncdcError as error:
+                    if error.code in SETTING_NOT_TAKEN:
+                        connection.drop()  # the server leaves the rest of the statement unread, and hangs up
+                    if not isinstance(error, SettingRefusedError):
+                        raise
                     if error.setting not in (LIMITS.keys() & sent.keys()) - (settings or {}).keys():
                         raise  # or the statement needs it
                     self._refused.add(error.setting)

@@ -20,8 +20,10 @@ from dyncdc.schema.sql.ddl import add_column, add_mark_column, create_table, cre
 from dyncdc.schema.sql.history import create_history
 from dyncdc.schema.sql.quoting import DATABASE_ITSELF, quote_name, quote_text
 from dyncdc.schema.table_spec import ColumnSpec, KeyAttribute, TableSpec
+from dyncdc.sinks.client import client
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.cluster import check_cluster, cluster_in_use, present_tables
+from dyncdc.sinks.client.query_settings import WAITING_FOR_CLUSTER
 from dyncdc.sinks.state.tables import own_statements, own_tables
 
 SPEC = TableSpec(
@@ -124,6 +126,16 @@ async def test_a_view_is_also_made_by_dropping_and_creating_it(clickhouse: Click
             await clickhouse.define(drop)
             await clickhouse.define(create)
         assert await present_tables(clickhouse, ["a ` AS ` b_current"]) == {"a ` AS ` b_current": "View"}
+
+
+async def test_statements_run_where_their_way_to_wait_is_not_known(
+    clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = {"distributed_ddl_output_mode": "a mode of a later version"}
+    monkeypatch.setattr(client, "WAITING_FOR_CLUSTER", (later, *WAITING_FOR_CLUSTER))
+    for name in ("first", "second"):
+        await clickhouse.define(f"CREATE TABLE {name} (x Int8) ENGINE = Memory")
+    assert len(await present_tables(clickhouse, ["first", "second"])) == 2
 
 
 async def test_own_tables_are_found_with_their_engines(clickhouse: ClickHouse) -> None:
