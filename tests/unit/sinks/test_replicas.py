@@ -66,7 +66,7 @@ class Replica:
 async def test_c6_what_is_loaded_from_a_replica_is_waited_for(engine: str, table: str) -> None:
     replica = Replica(engine)
     await LOADS[table](cast(ClickHouse, replica))
-    assert replica.statements == [f"SYSTEM SYNC REPLICA {table}", "SELECT"]
+    assert replica.statements == [f"SYSTEM SYNC REPLICA {table} LIGHTWEIGHT", "SELECT"]
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
