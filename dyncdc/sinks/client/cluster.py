@@ -141,7 +141,7 @@ async def _pending(clickhouse: ClickHouse, cluster: str, found: Replicas) -> int
 async def refuse_split(clickhouse: ClickHouse, cluster: str | None, tables: Sequence[str]) -> None:
     """Raise SplitTablesError for the first of ``split_tables``."""
     for found in await split_tables(clickhouse, cluster, tables):
-        raise SplitTablesError(f"using {found}", hint=SPLIT_HINT)
+        raise SplitTablesError(f"using clickhouse.cluster {cluster}: {found}", hint=SPLIT_HINT)
 
 
 async def present_tables(clickhouse: ClickHouse, names: Sequence[str]) -> dict[str, str]:
