@@ -9,7 +9,7 @@ from dyncdc.app.assembly.table_plans import TablePlanned, check_clickhouse, plan
 from dyncdc.app.context import AppContext
 from dyncdc.config import ClickHouseUrl
 from dyncdc.schema.existing.table import is_replicated
-from dyncdc.schema.sql.quoting import quote_name
+from dyncdc.schema.sql.quoting import qualified, quote_name
 from dyncdc.sinks.client.cluster import makes_shared_tables, present_tables
 from dyncdc.sinks.client.durability import set_fsync, without_fsync
 from dyncdc.sinks.state.tables import own_statements, own_tables
@@ -57,13 +57,15 @@ async def needed_for(context: AppContext, planned: list[TablePlanned]) -> list[t
     shared = await context.retry(lambda: makes_shared_tables(context.clickhouse))
     version = await context.retry(lambda: context.clickhouse.fetch("SELECT version()"))
     url: ClickHouseUrl = context.clickhouse.url
-    return needed_grants(
+    unsynced = await unsynced_tables(context, planned)
+    grants = needed_grants(
         url.database,
         [granted_table(plan) for plan in planned],
         cluster=context.cluster,
         replicated=shared or any(map(is_replicated, engines.values())),
         engines=int(str(version[0][0]).partition(".")[0]) >= ENGINE_GRANTS_SINCE,
     )
+    return [*grants, *((qualified(table, url.database), "ALTER SETTINGS") for table in unsynced)]
 
 
 def granted_table(plan: TablePlanned) -> GrantedTable:

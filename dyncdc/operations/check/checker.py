@@ -171,7 +171,12 @@ class Checker:
         lacking = await self._try("clickhouse", lambda: unsynced_tables(context, planned))
         if lacking:
             text = f"insert_fsync = true, and without its settings are {', '.join(lacking)}"
-            self._say("warning", "clickhouse", text, "run `dyncdc ddl --apply` as a user with ALTER SETTINGS")
+            self._say(
+                "warning",
+                "clickhouse",
+                text,
+                "run `dyncdc ddl --apply`; the grant ALTER SETTINGS is among those that it prints",
+            )
 
     async def _table(self, aws: AwsClients, table: TableConfig, source: StreamSource | None) -> None:
         subject = f"table {table.dynamodb}"
