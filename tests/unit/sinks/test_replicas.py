@@ -74,7 +74,7 @@ async def test_c6_nothing_is_deleted_before_the_replica_knows_all_dead_letters(d
     """Catches: a dead letter that another replica has taken is missed, and its item counts as deleted."""
     replica = Replica("ReplicatedReplacingMergeTree")
     await DECISIONS[decision](cast(ClickHouse, replica))
-    assert replica.statements[:2] == ["SYSTEM SYNC REPLICA dyncdc_dead_letters", "SELECT"]
+    assert replica.statements[:2] == ["SYSTEM SYNC REPLICA dyncdc_dead_letters LIGHTWEIGHT", "SELECT"]
     replica.behind = True
     with pytest.raises(RetryableError):
         await DECISIONS[decision](cast(ClickHouse, replica))
