@@ -7,10 +7,10 @@ process is the server: a signal to it is one to the server. The entry point is u
 from __future__ import annotations
 
 import ctypes
+import http.client
 import os
 import signal
 import sys
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -27,8 +27,9 @@ def main(library: str, directory: Path, tcp_port: int, http_port: int) -> None:
     extra = directory / "conf.d"
     extra.mkdir(exist_ok=True)
     (extra / "paths.xml").write_text(_paths(directory))
+    _fork_announcer(tcp_port, http_port)
+    os.dup2(2, 1)
     watch_parent(lambda: os.kill(os.getpid(), signal.SIGTERM), lambda: os.kill(os.getpid(), signal.SIGKILL))
-    threading.Thread(target=_announce_when_serving, args=(tcp_port, http_port), daemon=True).start()
     entry = ctypes.CDLL(library, mode=os.RTLD_NOW)[ENTRY]
     entry.restype = ctypes.c_int
     arguments = [b"clickhouse-server", f"--config-file={directory}/config.xml".encode()]
@@ -45,17 +46,25 @@ def _paths(directory: Path) -> str:
     )
 
 
-def _announce_when_serving(tcp_port: int, http_port: int) -> None:
-    """Say that it serves. The server closes every file but 0, 1 and 2 at its start, so nothing else would do."""
-    while True:
+def _fork_announcer(tcp_port: int, http_port: int) -> None:
+    """Say from a process of its own that the server serves.
+
+    The server closes every file but 0, 1 and 2 at its start. A socket of ours among them would then be closed once more
+    by us, when its number is already that of a file of the server.
+    """
+    server = os.getpid()
+    if os.fork():
+        return
+    while os.getppid() == server:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/ping", timeout=1) as answer:
                 if answer.read() == b"Ok.\n":
+                    announce({"pid": server, "tcp_port": tcp_port, "http_port": http_port})
                     break
-        except (OSError, ValueError):
+        except (OSError, http.client.HTTPException):
             pass  # it does not listen yet, or was cut
         time.sleep(0.05)
-    announce({"pid": os.getpid(), "tcp_port": tcp_port, "http_port": http_port})
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ def replicas(aws: Aws, forking: None, tmp_path: Path) -> Iterator[tuple[Trial, C
         yield started
 
 
+@pytest.mark.timeout(200)
 def test_every_replica_ends_equal_after_the_connection_moved(replicas: tuple[Trial, Cluster]) -> None:
     trial, cluster = replicas
     trial.start()
