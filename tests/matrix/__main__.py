@@ -156,7 +156,10 @@ def _one(engine: str, scenario: str, directory: Path) -> int:
     except Refused as refused:
         outcome.result, outcome.message = "refused", _shortened(refused)
     except Exception as error:
-        outcome.result, outcome.message = "FAILED", f"{type(error).__name__}: {_shortened(error)}"
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        outcome.result, outcome.message = "FAILED", f"{type(cause).__name__}: {_shortened(cause)}"
         traceback.print_exc()
     outcome.seconds = time.monotonic() - began
     (directory / OUTCOME).write_text(json.dumps(outcome.document()))

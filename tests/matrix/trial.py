@@ -127,13 +127,13 @@ class Trial:
         except Refused as refused:
             return str(refused)
         except AssertionError:
-            found = self.place.command("check", "-c", str(self.daemon.config))
+            found = self.place.command("check", "--json", "-c", str(self.daemon.config))
         if found.code == 0:  # slow, not refused
             wait_until(self.daemon.ready, READY_SECONDS, f"the daemon is ready: {self.daemon.tail()}")
             return ""
         self.daemon.kill()
-        words = [line.strip() for line in [*found.out.splitlines(), *found.complaints] if "error" in line.lower()]
-        return (words or [f"`check` exits {found.code}"])[0]
+        errors = [one for one in json.loads(found.out)["findings"] if one["level"] == "error"]
+        return "{subject}: {text}; {todo}".format(**errors[0])
 
     def restart(self) -> None:
         """SIGKILL, then start again."""
