@@ -7,13 +7,14 @@
 #   make test                 all tests            (make test ARGS="-k ledger -x")
 #   make simulations TIMES=20 the simulations over twenty times as many seeds as `make test` tries
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
+#   make matrix               scenarios on several versions of ClickHouse, alone and as replicas: docs/clickhouse.md
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
 #   make bench-decode         CPU time of decoding alone, by the compiled path and by the exact one
 #   make bench                CPU time per record, latency and memory, beside what one would build instead: build/bench.md
 #   make bench-compare A=… B=…  two build/bench.json of two runs
 #   make bench-scale          what 1, 10, 100 and 1,000 mostly idle shards cost
 #   make bench-recovery       seconds from SIGKILL to the next new row, and of the pause in reading at a reshard
-#   make tools                what tests of deploy/, docs/ and the page check with: promtool, hadolint, schemas, MkDocs, Chromium
+#   make tools                what some tests need: promtool, hadolint, schemas, MkDocs, Chromium, ClickHouse 25.8, ZooKeeper
 #   make alerts               a real Prometheus over a real daemon while faults are injected: which alerts fire
 #   make check                lint, format, types, layers, sizes and words
 #   make docs                 rewrite the generated pages of docs/
@@ -26,6 +27,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := .tools
 BENCH := .bench
+MATRIX := .matrix
 # the first of these that starts and is new enough; `make PYTHON=...` overrides
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
@@ -39,7 +41,7 @@ TIMES ?= 20
 # where it is set, every process compiles all that it imports, which takes it three times as long to start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test simulations torture mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs site lock upgrade clean
+.PHONY: help demo test simulations torture matrix mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs site lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -57,6 +59,10 @@ simulations: $(STAMP)
 
 torture: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+# engines that are not there are fetched when their turn comes, 0.5 to 0.85 GB each
+matrix: $(MATRIX)/.installed
+	@PYTHONPATH=tests $(BIN)/python -m matrix $(ARGS)
 
 bench-decode: $(STAMP)
 	@$(BIN)/python benchmarks/decode.py
@@ -81,7 +87,7 @@ bench-recovery: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python benchmarks/recovery.py $(ARGS)
 
 # optional: tests that need a tool that is not there are skipped
-tools: $(TOOLS)/.installed
+tools: $(TOOLS)/.installed $(MATRIX)/.installed
 
 $(TOOLS)/.installed: $(STAMP) requirements/tools.lock requirements/debian.sh requirements/fetch-prometheus.sh requirements/fetch-chromium.sh
 	@echo "installing into $(TOOLS)"
@@ -89,6 +95,12 @@ $(TOOLS)/.installed: $(STAMP) requirements/tools.lock requirements/debian.sh req
 	@$(UV) pip install --python $(TOOLS)/bin/python --require-hashes --no-deps -r requirements/tools.lock
 	@sh requirements/fetch-prometheus.sh $(TOOLS)
 	@sh requirements/fetch-chromium.sh $(TOOLS)
+	@touch $@
+
+$(MATRIX)/.installed: $(STAMP) requirements/debian.sh requirements/fetch-zookeeper.sh tests/matrix/engines.py
+	@echo "installing into $(MATRIX)"
+	@sh requirements/fetch-zookeeper.sh $(MATRIX)
+	@PYTHONPATH=tests $(BIN)/python -m matrix --fetch --engines 25.8
 	@touch $@
 
 alerts: $(STAMP) tools
@@ -127,7 +139,7 @@ upgrade:
 	@$(MAKE) lock LOCK_ARGS=--upgrade
 
 clean:
-	rm -rf $(VENV) $(TOOLS) $(BENCH) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) $(BENCH) $(MATRIX) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # A first line of pip for uv itself, pinned by hash; uv for the rest: a fifth of pip's time.
 # The project is installed without build isolation, with the pinned setuptools: nothing unpinned is fetched.

@@ -175,8 +175,9 @@ class LocalClickHouse:
                     raise self._explained(error) from None
 
     def _write_configuration(self) -> None:
+        """Write what the server reads at its start."""
         passwords = {**self._users, **({SOLE_USER: self.password} if self.password else {})}
-        ports = (self.tcp_port, self.http_port)
+        ports = self.tcp_port, self.http_port
         write_configuration(self.directory, ports, self._memory_bytes, passwords, sole=bool(self.password))
 
     async def _spawn(self) -> Child:

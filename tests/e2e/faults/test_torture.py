@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 from support.processes.harness import die_with_parent
+from torture.clickhouse import USER, TorturedClickHouse
+from torture.clock import Clock
+
+from dyncdc.errors import FatalError
 
 SEED = 3
 TESTS = Path(__file__).parents[2]
@@ -29,3 +33,21 @@ def test_a_random_history_with_faults_ends_equal_and_is_counted() -> None:
     assert "EQUAL: no differences" in done.stdout
     injected = [line for line in done.stdout.splitlines() if line.startswith("| all: ")]
     assert len(injected) == 1, done.stdout
+
+
+async def test_the_daemons_user_gets_the_odd_profile_when_the_server_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches: a start that writes its configuration by another way, so that no profile is ever odd."""
+
+    async def end_at_once() -> None:
+        raise FatalError("it ended at once")
+
+    server = TorturedClickHouse(tmp_path, Clock(tmp_path / "preload.so", "server"))
+    server.profile = {"extremes": 1}
+    monkeypatch.setattr(server, "_spawn", end_at_once)
+    with pytest.raises(FatalError):
+        await server.start()
+    users = (tmp_path / "users.xml").read_text()
+    assert "<extremes>1</extremes>" in users
+    assert "<profile>odd</profile>" in users.partition(f"<{USER}>")[2]

@@ -1,0 +1,83 @@
+"""Running one scenario: its servers, its tables, its story, and the comparison at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from support.servers.aws import Aws
+from support.servers.place import Place
+
+from .cluster import CLUSTER, Cluster
+from .engines import ENGINES, Engine
+from .outcome import Outcome
+from .scenarios import REPLICATED, Replicated, single
+from .server import MatrixServer
+from .trial import DATABASE, Trial
+
+
+def run_scenario(aws: Aws, scenario: str, directory: Path, outcome: Outcome) -> None:
+    """Run it on ``outcome.engine`` to its end. Raises Refused, or AssertionError for a difference."""
+    engine, name = ENGINES[outcome.engine], scenario.replace(" ", "-").lower()
+    if scenario not in REPLICATED:
+        with on_server(aws, name, directory, engine) as trial:
+            outcome.notes = trial.notes
+            single(trial)
+            _compare(trial)
+    else:
+        story = REPLICATED[scenario]
+        with on_cluster(aws, name, directory, story, engine) as (trial, cluster):
+            outcome.notes = trial.notes
+            story.run(trial, cluster)
+            _compare(trial)
+    outcome.changes = trial.changes
+
+
+@contextlib.contextmanager
+def on_server(aws: Aws, name: str, directory: Path, engine: Engine) -> Iterator[Trial]:
+    """A trial of one server."""
+    with contextlib.ExitStack() as stack:
+        server = MatrixServer(engine, directory / "clickhouse", database=DATABASE)
+        stack.callback(server.kill)
+        asyncio.run(server.start())
+        place = Place(name, directory, aws, server)
+        yield _trial(place, [server], f"clickhouse://default@127.0.0.1:{server.tcp_port}", stack)
+
+
+@contextlib.contextmanager
+def on_cluster(
+    aws: Aws, name: str, directory: Path, story: Replicated, engine: Engine
+) -> Iterator[tuple[Trial, Cluster]]:
+    """A trial of a cluster."""
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(Cluster(directory, story.replicas, engine).running())
+        kind = f" ENGINE = {story.database_engine}" if story.database_engine else ""
+        cluster.everywhere(f"CREATE DATABASE {DATABASE}{kind}")
+        trial = _trial(Place(name, directory, aws, cluster.replicas[0]), cluster.replicas, cluster.url, stack)
+        trial.cluster = CLUSTER
+        yield trial, cluster
+
+
+def _trial(place: Place, servers: Sequence[MatrixServer], url: str, stack: contextlib.ExitStack) -> Trial:
+    trial = Trial(place, servers, url)
+    stack.callback(_leave, place)
+    trial.make_tables()
+    return trial
+
+
+def _leave(place: Place) -> None:
+    """Kill the daemons and drop what others of this AWS could see; the servers go with their data."""
+    for daemon in place.daemons:
+        daemon.kill()
+    for stream in place.streams:
+        place.aws.kinesis.delete_stream(StreamName=stream)
+    for table in place.tables:
+        place.aws.dynamodb.delete_table(TableName=table)
+
+
+def _compare(trial: Trial) -> None:
+    trial.expect_equal()
+    assert trial.daemon.running, f"the daemon has ended: {trial.daemon.tail()}"
+    trial.verify()
