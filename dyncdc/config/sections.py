@@ -128,6 +128,12 @@ class ClickHouseConfig(Section):
     insert_timeout_seconds: Seconds = Field(
         default=60.0, description="an insert that takes longer is given up and sent again"
     )
+    insert_quorum: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto",
+        description="replicas that must have an insert before it counts: auto (a majority: both of two), a number, or "
+        "off (one; what another has not fetched is read again after a failover, as far as replay_after_restart_seconds "
+        "reaches)",
+    )
     insert_fsync: bool = Field(
         default=False, description="true: tables are made so that an insert is on disk before it is acknowledged"
     )

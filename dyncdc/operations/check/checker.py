@@ -16,6 +16,7 @@ from dyncdc.operations.permissions.grants import can_tell, missing_grants
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.cluster import check_cluster
+from dyncdc.sinks.state.tables import own_tables
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import DELIVERING, TableDescription, Tables
 from dyncdc.sources.kinesis.stream_positions import start_from
@@ -25,6 +26,7 @@ from dyncdc.sources.stream import StreamSource
 
 from .changed import changed_findings
 from .findings import Finding, Level
+from .replicas import replica_findings
 from .sample import sample_findings
 
 T = TypeVar("T")
@@ -123,6 +125,7 @@ class Checker:
                 if context is not None and planned:
                     await self._grants(context, planned)
                     await self._fsync(context, planned)
+                    await self._replicas(context, planned)
         except DyncdcError as error:
             self._failed("aws", error)
 
@@ -161,6 +164,11 @@ class Checker:
         if lacking:
             text = f"insert_fsync = true, and without its settings are {', '.join(lacking)}"
             self._say("warning", "clickhouse", text, "run `dyncdc ddl --apply` as a user with ALTER SETTINGS")
+
+    async def _replicas(self, context: AppContext, planned: list[TablePlanned]) -> None:
+        ours = [name for plan in planned for name in (plan.spec.destination, plan.spec.history) if name]
+        found = await self._try("clickhouse", lambda: replica_findings(context, [*own_tables(), *ours]))
+        self.findings += found or []
 
     async def _table(self, aws: AwsClients, table: TableConfig, source: StreamSource | None) -> None:
         subject = f"table {table.dynamodb}"

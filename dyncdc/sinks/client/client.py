@@ -17,6 +17,7 @@ from dyncdc.errors import RetryableError
 from .asynch_connection import ProtocolConnection, Statement
 from .error_codes import NOT_ENOUGH_SPACE, SettingRefusedError, translate
 from .query_settings import LIMITS, Settings, with_required_settings
+from .quorum import MISSED, Quorum
 from .tls import NO_CERTIFICATES, Certificates
 
 Row = tuple[Any, ...]
@@ -56,6 +57,7 @@ class ClickHouse:
         self._password = password or (lambda: self.url.password)
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[ProtocolConnection] = []
+        self.quorum = Quorum(timeout_seconds)
         self._refused: set[str] = set()
         """Limits that the user may not lift."""
         self._made: list[ProtocolConnection] = []
@@ -104,15 +106,16 @@ class ClickHouse:
     async def _run(
         self, sql: str, settings: Settings | None, doing: str, columns: Collection[str], *, definition: bool = False
     ) -> list[Row]:
+        settings = {**await self.quorum.settings(sql, self.fetch), **(settings or {})}
         async with self._borrow() as connection:
             while True:
-                sent = self._settings(sql, settings or {})
+                sent = self._settings(sql, settings)
                 try:
                     async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
                         rows: list[Row] = await connection.execute(sql, settings=sent)
                 except SettingRefusedError as error:
                     connection.drop()  # the server leaves the rest of the statement unread, and hangs up
-                    if error.setting not in (LIMITS.keys() & sent.keys()) - (settings or {}).keys():
+                    if error.setting not in (LIMITS.keys() & sent.keys()) - settings.keys():
                         raise  # or the statement needs it
                     self._refused.add(error.setting)
                 else:
@@ -145,6 +148,8 @@ class ClickHouse:
             translated = translate(error, doing, columns=columns, definition=definition)
             if translated.code == NOT_ENOUGH_SPACE:
                 self._full_at = asyncio.get_running_loop().time()
+            if translated.code in MISSED:
+                self.quorum.forget()
             raise translated from None
 
     def _make(self) -> ProtocolConnection:

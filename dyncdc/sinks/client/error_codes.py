@@ -177,6 +177,7 @@ _RETRYABLE: Final = {
     286: "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE",
     289: "REPLICA_IS_NOT_IN_QUORUM",
     319: "UNKNOWN_STATUS_OF_INSERT",
+    341: "UNFINISHED",
     369: "ALL_REPLICAS_ARE_STALE",
     394: "QUERY_WAS_CANCELLED",
     416: "REPLICA_STATUS_CHANGED",
@@ -242,6 +243,11 @@ _HINTS: Final[Mapping[int, str]] = {
     243: "free disk space on the server",
     252: "too many parts: let merges catch up, or raise batch.max_age_seconds; of too many partitions, allow dyncdc"
     " max_partitions_per_insert_block = 0",
+    **dict.fromkeys(
+        (285, 286, 289, 319),
+        "a replica is down or behind, and this waits for it: bring it back, or set clickhouse.insert_quorum to what"
+        ' must have an insert (a number, or "off") and send SIGHUP',
+    ),
     1001: "the server's log has more: it answers so where its disk is read-only or gone",
     497: "`dyncdc ddl` prints the grants that the user needs",
 }

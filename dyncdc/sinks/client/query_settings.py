@@ -22,10 +22,11 @@ MAX_QUERY_BYTES: Final = 64 * 2**20
 
 ALWAYS: Final[Settings] = {
     # Synchronous always; and no zstd, which is the server's default choice, from a client that reads lz4 only.
-    # Of a replicated table, a majority has what was acknowledged; other tables ignore that.
     "async_insert": 0,
     "implicit_transaction": 0,
-    "insert_quorum": "auto",
+    # None, unless ``quorum`` says so; several inserts may wait for theirs at the same time.
+    "insert_quorum": 0,
+    "insert_quorum_parallel": 1,
     "network_compression_method": "LZ4",
     # The driver reads neither logs nor types in binary.
     "send_logs_level": "none",

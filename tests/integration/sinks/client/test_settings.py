@@ -57,6 +57,7 @@ ODD = {
     "mutations_sync": 0,
     "session_timezone": "Asia/Tokyo",
     "async_insert": 1,
+    "insert_quorum_parallel": 0,
     "send_logs_level": "trace",
     "output_format_native_encode_types_in_binary_format": 1,
     "input_format_allow_errors_num": 1000,
