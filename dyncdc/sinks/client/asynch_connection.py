@@ -9,6 +9,8 @@ What it changes, and why (asynch 0.4, each measured):
 - No PING before each query: 1.5 ms each, and a ``wait_for`` as well.
 - It knows no client certificates.
 - Only DATA is an answer's rows. asynch hands the rows of TOTALS and EXTREMES over as if they were more of them.
+- What the server has answered is read also where it hung up before it had read all that was sent: the connection then
+  counts as reset (24.8 on a database that is missing).
 - Closing never waits. asynch waits until what was written has been sent, which a frozen server never lets happen.
 """
 
@@ -19,10 +21,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from asynch.errors import NetworkError
+from asynch.errors import ClickHouseException, NetworkError, ServerException
 from asynch.proto.connection import Connection as AsynchConnection
 from asynch.proto.protocol import ServerPacket
 from asynch.proto.streams.buffered import BufferedWriter
@@ -31,6 +35,9 @@ from .tls import Certificates
 
 PIECE_BYTES = 256 * 1024
 """What is handed to the socket at once, and held beside the statement while it is sent."""
+
+FAILURES = (ClickHouseException, OSError, EOFError, RuntimeError, ValueError, IndexError, struct.error)
+"""asynch also lets through what parsing a cut answer raises; uvloop raises RuntimeError on a closed socket."""
 
 # It logs every failed connect as a warning, and statements, which hold values, at debug level.
 logging.getLogger("asynch").setLevel(logging.ERROR)
@@ -91,6 +98,8 @@ class ProtocolConnection(AsynchConnection):
         self._certificates = certificates
         self._connect_seconds = connect_seconds
         self.connects = 0
+        self._last_answer: Exception | None = None
+        """What the server said before it hung up."""
 
     def _get_ssl_context(self) -> ssl.SSLContext | None:
         return self._certificates.context() if self.secure_socket else None
@@ -117,6 +126,7 @@ class ProtocolConnection(AsynchConnection):
         """Connect again. Leaves nothing behind when it fails, exceeds ``connect_seconds``, or is cancelled."""
         self.password = self._ask_password()
         self.connects += 1
+        self._last_answer = None
         try:
             async with asyncio.timeout(self._connect_seconds):
                 await super().connect()
@@ -132,9 +142,41 @@ class ProtocolConnection(AsynchConnection):
         packet = await super().receive_packet()
         return packet if isinstance(packet, bool) or packet.type == ServerPacket.DATA else True
 
+    async def run(self, sql: str, settings: dict[str, object]) -> list[tuple[Any, ...]]:
+        """Run a statement and return all of its rows."""
+        with self._answered():
+            rows: list[tuple[Any, ...]] = await self.execute(sql, settings=settings)
+        return rows
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Raise what the server said last, rather than that it then hung up."""
+        try:
+            yield
+        except (OSError, EOFError):
+            if self._last_answer is not None:
+                raise self._last_answer from None
+            raise
+
     async def disconnect(self) -> None:
         """Drop the connection at once, whatever is under way."""
+        if self.connected and self._closed_by_server():
+            self._last_answer = await self._read_answer()
         self.drop()
+
+    async def _read_answer(self) -> Exception | None:
+        """The exception among what has arrived and was not read. Waits for nothing: no more can come."""
+        stream = self.reader.reader
+        stream._exception = None  # it would be raised before what arrived ahead of it
+        stream.feed_eof()
+        try:
+            while await self.receive_packet():
+                pass
+        except ServerException as answer:
+            return answer
+        except FAILURES:  # cut short
+            return None
+        return None
 
     def drop(self) -> None:
         """As ``disconnect``, without awaiting."""

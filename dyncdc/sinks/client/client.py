@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
 
-from asynch.errors import ClickHouseException
-
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import RetryableError
 
-from .asynch_connection import ProtocolConnection, Statement
+from .asynch_connection import FAILURES, ProtocolConnection, Statement
 from .error_codes import NOT_ENOUGH_SPACE, SettingRefusedError, translate
 from .query_settings import LIMITS, Settings, with_required_settings
 from .quorum import MISSED, Quorum
@@ -24,9 +21,6 @@ Row = tuple[Any, ...]
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLIENT_NAME = "dyncdc"
-
-_FAILURES = (ClickHouseException, OSError, EOFError, RuntimeError, ValueError, IndexError, struct.error)
-"""asynch also lets through what parsing a cut answer raises; uvloop raises RuntimeError on a closed socket."""
 
 
 class ClickHouse:
@@ -112,7 +106,7 @@ class ClickHouse:
                 sent = self._settings(sql, settings)
                 try:
                     async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
-                        rows: list[Row] = await connection.execute(sql, settings=sent)
+                        rows = await connection.run(sql, sent)
                 except SettingRefusedError as error:
                     connection.drop()  # the server leaves the rest of the statement unread, and hangs up
                     if error.setting not in (LIMITS.keys() & sent.keys()) - settings.keys():
@@ -144,7 +138,7 @@ class ClickHouse:
         except TimeoutError:
             seconds = f"{self.timeout_seconds:g} s"
             raise RetryableError(f"{doing}: no answer in {seconds}; it may have been executed") from None
-        except _FAILURES as error:
+        except FAILURES as error:
             translated = translate(error, doing, columns=columns, definition=definition)
             if translated.code == NOT_ENOUGH_SPACE:
                 self._full_at = asyncio.get_running_loop().time()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -234,6 +236,33 @@ async def test_a_missing_database_is_waited_for(clickhouse: ClickHouse) -> None:
     error = await error_of(client, "SELECT 1")
     assert isinstance(error, RetryableError)
     assert "create the database" in error.hint
+
+
+@pytest.mark.parametrize("with_hello", [True, False])
+async def test_the_answer_of_a_server_that_hangs_up_at_once_is_read(with_hello: bool) -> None:
+    """As 24.8 does on a database that is missing: what is sent after the login it leaves unread."""
+
+    def text(value: bytes) -> bytes:
+        return bytes([len(value)]) + value
+
+    hello = b"\0" + text(b"ClickHouse") + b"\x18\x08" + b"\xc5\xa9\x03" + text(b"UTC") + text(b"old") + b"\x04"
+    said = text(b"DB::Exception") + text(b"DB::Exception: no such database") + text(b"")
+    answer = b"\x02" + struct.pack("<i", 81) + said + b"\0"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        linger = struct.pack("ii", 1, 0)  # closing is a reset
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.write(hello + answer if with_hello else answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        client = ClickHouse(ClickHouseUrl("native", port=server.sockets[0].getsockname()[1]), timeout_seconds=5)
+        for _ in range(5):
+            with pytest.raises(LoginRefused, match="81 UNKNOWN_DATABASE"):
+                await client.fetch("SELECT 1")
+        await client.close()
 
 
 async def test_wrong_ports_are_retryable_and_say_what_to_look_at(
