@@ -8,9 +8,9 @@ import pytest
 
 from dyncdc.errors import AccessDeniedError
 from dyncdc.sinks.client import quorum as module
-from dyncdc.sinks.client.quorum import Quorum
+from dyncdc.sinks.client.quorum import NO_QUORUM, Quorum
 
-MAJORITY = {"insert_quorum": "auto", "insert_quorum_timeout": 45_000}
+MAJORITY = {"insert_quorum": "auto", "insert_quorum_parallel": 1, "insert_quorum_timeout": 45_000}
 INSERT = "INSERT INTO `orders` (`pk`) FORMAT JSONCompactColumns "
 
 
@@ -37,7 +37,7 @@ async def test_a_majority_has_what_is_acknowledged_where_there_are_several_or_no
 
 @pytest.mark.parametrize("shown", [[], [(1,)]])
 async def test_a_table_without_another_replica_waits_for_none(shown: list[tuple[int]]) -> None:
-    assert await Quorum(60).settings(INSERT, Replicas(shown)) == {}
+    assert await Quorum(60).settings(INSERT, Replicas(shown)) == NO_QUORUM
 
 
 async def test_replicas_are_counted_once_for_a_while_and_again_after_a_missed_quorum(
@@ -50,7 +50,7 @@ async def test_replicas_are_counted_once_for_a_while_and_again_after_a_missed_qu
     assert len(replicas.asked) == 1
     replicas.shown = [(1,)]
     quorum.forget()
-    assert await quorum.settings(INSERT, replicas) == {}
+    assert await quorum.settings(INSERT, replicas) == NO_QUORUM
     replicas.shown = [(2,)]
     now += module.KNOWN_SECONDS + 1
     assert await quorum.settings(INSERT, replicas) == MAJORITY
@@ -60,15 +60,15 @@ async def test_what_cannot_be_told_is_asked_again() -> None:
     quorum, replicas = Quorum(60), Replicas([(0,)])
     await quorum.settings(INSERT, replicas)
     replicas.shown = [(1,)]
-    assert await quorum.settings(INSERT, replicas) == {}
+    assert await quorum.settings(INSERT, replicas) == NO_QUORUM
 
 
 async def test_the_configuration_decides_without_a_look() -> None:
     quorum, replicas = Quorum(60), Replicas([(2,)])
     quorum.wanted = "off"
-    assert await quorum.settings(INSERT, replicas) == {}
+    assert await quorum.settings(INSERT, replicas) == NO_QUORUM
     quorum.wanted = 3
-    assert await quorum.settings(INSERT, replicas) == {"insert_quorum": 3, "insert_quorum_timeout": 45_000}
+    assert await quorum.settings(INSERT, replicas) == {**MAJORITY, "insert_quorum": 3}
     assert not replicas.asked
 
 

@@ -23,6 +23,8 @@ WAIT_SHARE: Final = 0.75
 MISSED: Final = frozenset({285, 286, 289, 319})
 """TOO_FEW_LIVE_REPLICAS, UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE, REPLICA_IS_NOT_IN_QUORUM, UNKNOWN_STATUS_OF_INSERT."""
 
+NO_QUORUM: Final[Settings] = {"insert_quorum": 0}
+
 _INSERT: Final = re.compile(r"INSERT INTO (?:`((?:[^`\\]|\\.)*)`|(\w+))[ (]", re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _PLAIN: Final = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
@@ -43,17 +45,19 @@ class Quorum:
         self._known: dict[str, tuple[float, Settings]] = {}
 
     async def settings(self, sql: str, ask: Ask) -> Settings:
-        """Return the settings of a statement; none for what inserts nothing."""
+        """Return the settings of a statement; nothing for what inserts nothing."""
         found = _INSERT.match(sql)
-        if found is None or self.wanted == "off":
+        if found is None:
             return {}
+        if self.wanted == "off":
+            return NO_QUORUM
         if self.wanted != "auto":
             return self._of(self.wanted)
         table = found[2] or _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), found[1])
         asked_at, known = self._known.get(table, (0.0, {}))
         if not asked_at or time.monotonic() - asked_at > KNOWN_SECONDS:
             replicas = await self._replicas(table, ask)
-            known = self._of("auto") if replicas != 1 else {}
+            known = self._of("auto") if replicas != 1 else NO_QUORUM
             if replicas is not None:
                 self._known[table] = time.monotonic(), known
         return known
@@ -63,7 +67,8 @@ class Quorum:
         self._known.clear()
 
     def _of(self, replicas: InsertQuorum) -> Settings:
-        return {"insert_quorum": replicas, "insert_quorum_timeout": self._timeout_ms}
+        """Several inserts may wait for theirs at the same time."""
+        return {"insert_quorum": replicas, "insert_quorum_parallel": 1, "insert_quorum_timeout": self._timeout_ms}
 
     async def _replicas(self, table: str, ask: Ask) -> int | None:
         """How many there are, 1 of what is not replicated; None where no one can tell now, as without a keeper."""
