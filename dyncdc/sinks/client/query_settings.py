@@ -1,10 +1,10 @@
 """Settings that our statements depend on, sent with each of them: what a user's profile says must not change an answer.
 
 A profile may hold anything, and most settings only make a query slower. Listed here is what is known to change the
-answer of a statement of ours, or its error: found by going through ``system.settings`` of 26.9 by name and by trying some
-250 of them one at a time. ``test_no_setting_of_a_profile_changes_what_is_read_or_written`` gives a user a profile with
-all of these set otherwise at once, but for ``network_compression_method`` and ``additional_table_filters``, and compares
-what tables of ours and a destination hold with what they hold for a usual user.
+answer of a statement of ours, or its error: found by going through ``system.settings`` of 26.9 by name, and by trying
+some 400 of them one at a time. ``test_no_setting_of_a_profile_changes_what_is_read_or_written`` gives a user a profile
+with all of these set otherwise at once, but for ``network_compression_method`` and ``additional_table_filters``, and
+compares what tables of ours and a destination hold with what they hold for a usual user.
 
 They are sent always, not looked up and compared first: a server never refuses a value that the session has already, and
 a list that is sent cannot be out of date. What the server does not know it passes by.
