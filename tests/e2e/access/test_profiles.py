@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes.harness import command, environment
+from support.servers.place import Place
 
 from dyncdc.emulator.clickhouse import LocalClickHouse
-
-from .harness import command, environment
-from .place import Place
 
 SECRET = "secret"
 
