@@ -82,6 +82,22 @@ class _PiecewiseWriter(BufferedWriter):
             await self.write_bytes(piece)  # sends, and waits for room in the socket, at every PIECE_BYTES
 
 
+class Hosts:
+    """Replicas to connect to: one for all connections, until it cannot be reached."""
+
+    def __init__(self, hosts: Sequence[tuple[str, int]]) -> None:
+        self._hosts = tuple(hosts)
+        self.current = self._hosts[0]
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def failed(self, host: tuple[str, int]) -> None:
+        """Turn to the next one, unless another connection already has."""
+        if host == self.current:
+            self.current = self._hosts[(self._hosts.index(host) + 1) % len(self._hosts)]
+
+
 class ProtocolConnection(AsynchConnection):
     """One connection: one query at a time, from one task at a time. Reconnects by itself when it is down."""
 
@@ -90,9 +106,19 @@ class ProtocolConnection(AsynchConnection):
     secure_socket: bool
 
     def __init__(
-        self, *, certificates: Certificates, connect_seconds: float, ask_password: Callable[[], str], **options: Any
+        self,
+        *,
+        hosts: Hosts,
+        certificates: Certificates,
+        connect_seconds: float,
+        ask_password: Callable[[], str],
+        **options: Any,
     ) -> None:
-        super().__init__(connect_timeout=None, send_receive_timeout=None, **options)  # None: no wait_for
+        host, port = hosts.current
+        super().__init__(
+            host=host, port=port, connect_timeout=None, send_receive_timeout=None, **options
+        )  # no wait_for
+        self._hosts = hosts
         self._ask_password = ask_password
         self.available_client_settings = ()  # it keeps some settings to itself that are the server's
         self._certificates = certificates
@@ -123,7 +149,21 @@ class ProtocolConnection(AsynchConnection):
             await self.connect()
 
     async def connect(self) -> None:
-        """Connect again. Leaves nothing behind when it fails, exceeds ``connect_seconds``, or is cancelled."""
+        """Connect again, to the next host where one cannot be reached.
+
+        Leaves nothing behind when it fails, exceeds ``connect_seconds`` for each host, or is cancelled.
+        """
+        for left in reversed(range(len(self._hosts))):
+            host = self._hosts.current
+            try:
+                return await self._connect_to(host)
+            except (OSError, EOFError, NetworkError):
+                self._hosts.failed(host)
+                if not left:
+                    raise
+
+    async def _connect_to(self, host: tuple[str, int]) -> None:
+        self.hosts = [host]
         self.password = self._ask_password()
         self.connects += 1
         self._last_answer = None

@@ -9,9 +9,10 @@ from math import inf
 from typing import Any
 
 from dyncdc.config import ClickHouseUrl
+from dyncdc.config.urls import host_text
 from dyncdc.errors import RetryableError
 
-from .asynch_connection import FAILURES, ProtocolConnection, Statement
+from .asynch_connection import FAILURES, Hosts, ProtocolConnection, Statement
 from .error_codes import NOT_ENOUGH_SPACE, SettingRefusedError, translate
 from .query_settings import LIMITS, Settings, with_required_settings
 from .quorum import MISSED, Quorum
@@ -45,6 +46,7 @@ class ClickHouse:
     ) -> None:
         certificates.check()
         self.url = url
+        self._hosts = Hosts(url.hosts)
         self.timeout_seconds = timeout_seconds
         self._compression = compression
         self._certificates = certificates
@@ -131,7 +133,7 @@ class ClickHouse:
     @asynccontextmanager
     async def _bounded(self, doing: str, columns: Collection[str], *, definition: bool = False) -> AsyncIterator[None]:
         """Bound what is awaited inside in time, and translate what it raises."""
-        doing = f"{doing} at {self.url.host}:{self.url.port}"
+        doing = f"{doing} at {host_text(self._hosts.current)}"
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 yield
@@ -149,8 +151,7 @@ class ClickHouse:
     def _make(self) -> ProtocolConnection:
         url = self.url
         made = ProtocolConnection(
-            host=url.host,
-            port=url.port,
+            hosts=self._hosts,
             database=url.database,
             user=url.user,
             ask_password=self._password,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -197,6 +198,32 @@ async def test_a_restart_of_the_server_between_two_queries_goes_unnoticed(tmp_pa
         server.kill()
         await server.start()
         assert await client.fetch("SELECT 1") == [(1,)]
+
+
+async def test_of_several_hosts_all_connections_go_to_one_that_can_be_reached(tmp_path: Path) -> None:
+    async with LocalClickHouse(tmp_path / "a") as first, LocalClickHouse(tmp_path / "b") as second:
+        ports = [first.tcp_port, second.tcp_port]
+        url = ClickHouseUrl("native", port=ports[0], database=first.database, others=(("127.0.0.1", ports[1]),))
+        client = ClickHouse(url, timeout_seconds=10)
+
+        async def answering() -> set[int]:
+            rows = await asyncio.gather(*(client.fetch("SELECT tcpPort()") for _ in range(6)))
+            return {port for ((port,),) in rows}
+
+        assert await answering() == {ports[0]}
+        first.kill()
+        with contextlib.suppress(RetryableError):  # what was under way
+            await client.fetch("SELECT 1")
+        assert await answering() == {ports[1]}
+        await first.start()
+        assert await answering() == {ports[1]}  # until that one is gone as well
+        second.kill()
+        with contextlib.suppress(RetryableError):
+            await client.fetch("SELECT 1")
+        assert await answering() == {ports[0]}
+        first.kill()
+        assert (await error_of(client, "SELECT 1")).hint
+        await client.close()
 
 
 async def test_closing_lets_the_server_stop_at_once(tmp_path: Path) -> None:
