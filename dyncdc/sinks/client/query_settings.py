@@ -89,6 +89,8 @@ READING: Final[Settings] = {
     "show_create_query_identifier_quoting_rule": "when_necessary",
     "show_create_query_identifier_quoting_style": "Backticks",
     "show_table_uuid_in_table_create_query_if_not_nil": 0,
+    "bool_true_representation": "true",
+    "bool_false_representation": "false",
     "output_format_json_quote_64bit_integers": 0,
     "output_format_json_quote_64bit_floats": 0,
     "output_format_json_quote_decimals": 0,

@@ -34,6 +34,7 @@ GROUPS = {
         "input_format_null_as_default": 0,
         "input_format_json_map_as_array_of_tuples": 1,
         "output_format_json_quote_64bit_integers": 1,
+        "bool_true_representation": "yes",
         "asterisk_include_alias_columns": 1,
         "show_create_query_identifier_quoting_rule": "always",
         "date_time_input_format": "basic",

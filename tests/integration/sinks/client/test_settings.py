@@ -85,6 +85,8 @@ ODD = {
     "show_table_uuid_in_table_create_query_if_not_nil": 1,
     "type_json_skip_duplicated_paths": 1,
     "type_json_skip_invalid_typed_paths": 1,
+    "bool_true_representation": "yes",
+    "bool_false_representation": "no",
     "output_format_json_quote_64bit_integers": 1,
     "output_format_json_quote_64bit_floats": 1,
     "output_format_json_quote_decimals": 1,
