@@ -88,6 +88,8 @@ class Hosts:
     def __init__(self, hosts: Sequence[tuple[str, int]]) -> None:
         self._hosts = tuple(hosts)
         self.current = self._hosts[0]
+        self.connects = 0
+        """How often a connection was begun."""
 
     def __len__(self) -> int:
         return len(self._hosts)
@@ -123,7 +125,6 @@ class ProtocolConnection(AsynchConnection):
         self.available_client_settings = ()  # it keeps some settings to itself that are the server's
         self._certificates = certificates
         self._connect_seconds = connect_seconds
-        self.connects = 0
         self._last_answer: Exception | None = None
         """What the server said before it hung up."""
 
@@ -165,7 +166,7 @@ class ProtocolConnection(AsynchConnection):
     async def _connect_to(self, host: tuple[str, int]) -> None:
         self.hosts = [host]
         self.password = self._ask_password()
-        self.connects += 1
+        self._hosts.connects += 1
         self._last_answer = None
         try:
             async with asyncio.timeout(self._connect_seconds):

@@ -56,7 +56,6 @@ class ClickHouse:
         self.quorum = Quorum(timeout_seconds)
         self._refused: set[str] = set()
         """Limits that the user may not lift."""
-        self._made: list[ProtocolConnection] = []
         self._closed = False
         self._full_at = -inf
 
@@ -67,7 +66,7 @@ class ClickHouse:
     @property
     def connects(self) -> int:
         """How often a connection to the server was made."""
-        return sum(connection.connects for connection in self._made)
+        return self._hosts.connects
 
     def __repr__(self) -> str:
         return f"<ClickHouse {self.url}>"
@@ -150,7 +149,7 @@ class ClickHouse:
 
     def _make(self) -> ProtocolConnection:
         url = self.url
-        made = ProtocolConnection(
+        return ProtocolConnection(
             hosts=self._hosts,
             database=url.database,
             user=url.user,
@@ -161,8 +160,6 @@ class ClickHouse:
             secure=url.secure,
             certificates=self._certificates,
         )
-        self._made.append(made)
-        return made
 
     def _settings(self, sql: str, settings: Settings) -> dict[str, object]:
         return with_required_settings(settings, rows=isinstance(sql, Statement), refused=self._refused)
