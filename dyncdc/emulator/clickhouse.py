@@ -162,12 +162,9 @@ class LocalClickHouse:
 
     async def _start(self) -> None:
         given = (self.tcp_port, self.http_port)
-        passwords = {**self._users, **({SOLE_USER: self.password} if self.password else {})}
         for attempt in range(1, PORT_ATTEMPTS + 1):
             self.tcp_port, self.http_port = (port or _free_port() for port in given)
-            write_configuration(
-                self.directory, (self.tcp_port, self.http_port), self._memory_bytes, passwords, sole=bool(self.password)
-            )
+            self._write_configuration()
             try:
                 self._child = await self._spawn()
                 return
@@ -176,6 +173,12 @@ class LocalClickHouse:
                 again = _PORT_TAKEN in error.log and 0 in given and attempt < PORT_ATTEMPTS
                 if not again:
                     raise self._explained(error) from None
+
+    def _write_configuration(self) -> None:
+        passwords = {**self._users, **({SOLE_USER: self.password} if self.password else {})}
+        write_configuration(
+            self.directory, (self.tcp_port, self.http_port), self._memory_bytes, passwords, sole=bool(self.password)
+        )
 
     async def _spawn(self) -> Child:
         module = "dyncdc.emulator.clickhouse_child"
