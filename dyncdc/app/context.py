@@ -85,6 +85,7 @@ async def open_clickhouse(
             password=partial(_read_again, settings.password_file) if settings.password_file else None,
             connections=INSERTS_IN_FLIGHT + SLOW_SLOTS + OTHER_STATEMENTS,
         )
+        clickhouse.quorum.wanted = settings.insert_quorum
         try:
             await startup_retry(lambda: clickhouse.fetch("SELECT 1"))
             yield clickhouse

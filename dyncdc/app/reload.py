@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -22,7 +23,8 @@ _log = structlog.get_logger("dyncdc")
 BY_SESSION = ("kinesis", "batch", "checkpoint", "dead_letters", "tables")
 """Sections that are read at the beginning of each session of the pipeline, and by no one else."""
 
-AT_ONCE = "log.level"
+AT_ONCE = ("log.level", "clickhouse.insert_quorum")
+"""Keys of other sections that are followed without another session."""
 
 
 class ReloadedError(FatalError):
@@ -40,16 +42,18 @@ class ConfigChange:
     @property
     def needs_new_session(self) -> bool:
         """Whether the pipeline has to start over."""
-        return any(key != AT_ONCE for key in self.taken)
+        return any(key not in AT_ONCE for key in self.taken)
 
 
 def compare(current: Config, read: Config) -> ConfigChange:
     """Return what to take from a configuration that was reread. Values show nowhere, only names of keys."""
     differing = list(_differing(current, read))
-    taken = tuple(key for section, key in differing if section in BY_SESSION or key == AT_ONCE)
+    taken = tuple(key for section, key in differing if section in BY_SESSION or key in AT_ONCE)
     restart = tuple(key for _, key in differing if key not in taken)
     update = {section: getattr(read, section) for section in BY_SESSION}
-    update["log"] = current.log.model_copy(update={"level": read.log.level})
+    for section, _, name in (key.partition(".") for key in AT_ONCE):
+        theirs = getattr(read, section)
+        update[section] = getattr(current, section).model_copy(update={name: getattr(theirs, name)})
     return ConfigChange(current.model_copy(update=update), taken, restart)
 
 
@@ -97,12 +101,18 @@ async def reload(
         # Someone waits for each answer: with "repeats" none is left out.
         _log.error("reload rejected", error=str(error), hint=error.hint, repeats=0)
         return None
-    if AT_ONCE in change.taken:
+    if "log.level" in change.taken:
         set_log_level(change.config.log.level)
     if change.restart:
         _log.warning("restart required", keys=list(change.restart), repeats=0)
     _log.info("configuration reloaded", keys=list(change.taken))
     return change
+
+
+def follow_quorum(context: AppContext, read: Callable[[], Config]) -> None:
+    """Send inserts with the quorum of the configuration as it is now; one that cannot be read changes nothing yet."""
+    with suppress(DyncdcError):
+        context.clickhouse.quorum.wanted = read().clickhouse.insert_quorum
 
 
 async def try_out(context: AppContext, health: TaskHealth, config: Config) -> None:

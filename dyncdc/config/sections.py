@@ -102,7 +102,8 @@ class ClickHouseConfig(Section):
 
     # whatever the way it was given, the password ends up in url.password
     url: ClickHouseUrlField = Field(
-        description="clickhouse://user@host:9000/database; clickhouses:// for TLS (port 9440); "
+        description="clickhouse://user@host:9000/database; clickhouses:// for TLS (port 9440); several replicas of a "
+        "cluster as host1:9000,host2:9000; "
         "local:///directory starts a ClickHouse of its own as a child process"
     )
     password_env: Text | None = Field(
@@ -128,6 +129,12 @@ class ClickHouseConfig(Section):
     insert_timeout_seconds: Seconds = Field(
         default=60.0, description="an insert that takes longer is given up and sent again"
     )
+    insert_quorum: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto",
+        description="replicas that must have an insert before it counts: auto (a majority: both of two), a number, or "
+        "off (one; what another has not fetched is read again after a failover, as far as replay_after_restart_seconds "
+        "reaches)",
+    )
     insert_fsync: bool = Field(
         default=False, description="true: tables are made so that an insert is on disk before it is acknowledged"
     )
@@ -146,6 +153,8 @@ class ClickHouseConfig(Section):
             raise ValueError("the password is given twice: keep one of url, password_env and password_file")
         if self.url.kind == "local" and any((*passwords, self.ca_file, self.cert_file)):
             raise ValueError("a local:// ClickHouse takes neither password nor certificates")
+        if self.url.others and not self.cluster:
+            raise ValueError("several hosts in url must be replicas of one cluster: name it as clickhouse.cluster")
         if self.key_file and not self.cert_file:
             raise ValueError("key_file needs clickhouse.cert_file, the certificate that the key is of")
         for key in ("ca_file", "cert_file"):

@@ -16,6 +16,8 @@ NATIVE_TLS_PORT = 9440
 class ClickHouseUrl:
     """Where ClickHouse is. ``kind`` "local" means a child process on ``directory``; the other fields are then defaults.
 
+    ``others``: replicas to turn to while ``host`` cannot be reached, as (host, port).
+
     ``str()`` and ``repr()`` never show the password.
     """
 
@@ -27,14 +29,25 @@ class ClickHouseUrl:
     database: str = "default"
     secure: bool = False
     directory: str = ""
+    others: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def hosts(self) -> tuple[tuple[str, int], ...]:
+        """All of them, as (host, port)."""
+        return ((self.host, self.port), *self.others)
 
     def __str__(self) -> str:
         if self.kind == "local":
             return f"local://{self.directory}"
         scheme = "clickhouses" if self.secure else "clickhouse"
         secret = ":***" if self.password else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{self.user}{secret}@{host}:{self.port}/{self.database}"
+        return f"{scheme}://{self.user}{secret}@{','.join(map(host_text, self.hosts))}/{self.database}"
+
+
+def host_text(host: tuple[str, int]) -> str:
+    """A host and its port as a URL writes them."""
+    name, port = host
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 def parse_clickhouse_url(text: object) -> ClickHouseUrl:
@@ -49,7 +62,10 @@ def parse_clickhouse_url(text: object) -> ClickHouseUrl:
         raise ValueError("must be a URL, clickhouse://user@host:9000/database")
     try:
         parts = urlsplit(text)
-        port = parts.port
+        user, at, names = parts.netloc.rpartition("@")
+        places = [urlsplit(f"//{name}") for name in names.split(",")]
+        ports = [place.port for place in places]
+        parts = parts._replace(netloc=f"{user}{at}{places[0].netloc}")
     except ValueError:
         # urlsplit's own message may quote parts of the URL, the password among them
         raise ValueError("is not a URL that can be read; percent-encode special characters in the password") from None
@@ -61,17 +77,21 @@ def parse_clickhouse_url(text: object) -> ClickHouseUrl:
         raise ValueError(
             "must start with clickhouse:// or clickhouses:// (the native protocol, port 9000 or 9440) or local:///"
         )
-    if not parts.hostname:
+    hosts = [place.hostname for place in places]
+    if not all(hosts):
         raise ValueError("names no host")
     secure = parts.scheme == "clickhouses"
+    usual = NATIVE_TLS_PORT if secure else NATIVE_PORT
+    found = [(str(host), port or usual) for host, port in zip(hosts, ports, strict=True)]
     return ClickHouseUrl(
         kind="native",
-        host=parts.hostname,
-        port=port or (NATIVE_TLS_PORT if secure else NATIVE_PORT),
+        host=found[0][0],
+        port=found[0][1],
         user=unquote(parts.username or "default"),
         password=unquote(parts.password or ""),
         database=unquote(parts.path.strip("/")) or "default",
         secure=secure,
+        others=tuple(found[1:]),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -77,7 +77,11 @@ async def retry_forever(
 
 @dataclass(frozen=True, slots=True)
 class Retrier:
-    """Repeats what may succeed later. Failures count under ``stage``, and show in health and log under ``task``."""
+    """Repeats what may succeed later. Failures count under ``stage``, and show in health and log under ``task``.
+
+    From its first failure on a call is a task of its own where none of that name is live, as while a session begins:
+    what is repeated without end must be able to get stuck.
+    """
 
     instruments: Instruments
     stage: str
@@ -86,7 +90,15 @@ class Retrier:
 
     async def __call__(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Repeat ``operation`` until it stops raising RetryableError."""
-        return await retry_forever(operation, backoff=Backoff(self.first_seconds), on_retry=self.failed)
+        health = self.instruments.health
+        with ExitStack() as shown:
+
+            def failed(error: RetryableError, pause_seconds: float) -> None:
+                if not health.is_live(self.task):
+                    shown.enter_context(health.task(self.task)).waiting_for("the next try")
+                self.failed(error, pause_seconds)
+
+            return await retry_forever(operation, backoff=Backoff(self.first_seconds), on_retry=failed)
 
     def failed(self, error: RetryableError, pause_seconds: float) -> None:
         """Report an attempt that is repeated after ``pause_seconds``."""

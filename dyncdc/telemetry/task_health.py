@@ -175,6 +175,10 @@ class TaskHealth:
             if self._named.get(name) is task:
                 del self._named[name]
 
+    def is_live(self, name: str) -> bool:
+        """Whether a task of this name is."""
+        return name in self._named
+
     def tasks(self) -> list[TaskProgress]:
         """Every live task."""
         return list(self._tasks.values())

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from dyncdc.app.assembly.assembly import Assembly, look_again
 from dyncdc.app.context import AppContext
-from dyncdc.app.reload import ReloadedError
+from dyncdc.app.reload import ReloadedError, follow_quorum
 from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.app.unusable_tables import Unusable, watch_unusable
 from dyncdc.errors import DyncdcError, FatalError
 from dyncdc.telemetry.task_health import TaskProgress
 
+from .startup import REOPEN_SECONDS
 from .state import DaemonState
 
 DENIED_POLL_SECONDS = 0.5
@@ -62,10 +63,17 @@ async def _end_when_denied(state: DaemonState) -> None:
 
 
 async def _reload(state: DaemonState, context: AppContext, begun: asyncio.Event) -> None:
-    """At each SIGHUP read the configuration. Raises ReloadedError when it takes another session to follow it."""
+    """At each SIGHUP read the configuration. Raises ReloadedError when it takes another session to follow it.
+
+    A session may never begin for want of a quorum, so that one is followed before.
+    """
     while state.options.read is not None:
         await state.stop.reload.wait()
-        await begun.wait()
+        while not begun.is_set():
+            follow_quorum(context, state.options.read)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REOPEN_SECONDS):
+                    await begun.wait()
         change = await state.read_again(context)
         if change is None or state.stop.draining.is_set():
             continue

@@ -78,4 +78,5 @@ class DaemonState:
                 self.readiness.done(_usable(table.dynamodb))
                 self.metrics.forget(table.dynamodb, *filter(None, (table.destination, table.history)))
         self.config = context.config = config
+        context.clickhouse.quorum.wanted = config.clickhouse.insert_quorum
         self.status.set_planned(table_facts(config))

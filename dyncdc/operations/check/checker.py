@@ -26,6 +26,7 @@ from dyncdc.sources.stream import StreamSource
 
 from .changed import changed_findings
 from .findings import Finding, Level
+from .replicas import replica_findings
 from .sample import sample_findings
 
 T = TypeVar("T")
@@ -134,6 +135,7 @@ class Checker:
                 if context is not None and planned:
                     await self._grants(context, planned)
                     await self._fsync(context, planned)
+                    await self._replicas(context, planned)
         except DyncdcError as error:
             self._failed("aws", error)
 
@@ -177,6 +179,11 @@ class Checker:
                 text,
                 "run `dyncdc ddl --apply`; the grant ALTER SETTINGS is among those that it prints",
             )
+
+    async def _replicas(self, context: AppContext, planned: list[TablePlanned]) -> None:
+        ours = [name for plan in planned for name in (plan.spec.destination, plan.spec.history) if name]
+        found = await self._try("clickhouse", lambda: replica_findings(context, [*own_tables(), *ours]))
+        self.findings += found or []
 
     async def _table(self, aws: AwsClients, table: TableConfig, source: StreamSource | None) -> None:
         subject = f"table {table.dynamodb}"

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import Any
 
-from asynch.errors import ClickHouseException
-
 from dyncdc.config import ClickHouseUrl
+from dyncdc.config.urls import host_text
 from dyncdc.errors import DyncdcError, RetryableError
 
-from .asynch_connection import ProtocolConnection, Statement
+from .asynch_connection import FAILURES, Hosts, ProtocolConnection, Statement
 from .error_codes import NOT_ENOUGH_SPACE, SettingRefusedError, translate
 from .query_settings import LIMITS, SETTING_NOT_TAKEN, WAITING_FOR_CLUSTER, Settings, with_required_settings
+from .quorum import MISSED, Quorum
 from .tls import NO_CERTIFICATES, Certificates
 
 Row = tuple[Any, ...]
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLIENT_NAME = "dyncdc"
-
-_FAILURES = (ClickHouseException, OSError, EOFError, RuntimeError, ValueError, IndexError, struct.error)
-"""asynch also lets through what parsing a cut answer raises; uvloop raises RuntimeError on a closed socket."""
 
 
 class ClickHouse:
@@ -50,17 +47,27 @@ class ClickHouse:
     ) -> None:
         certificates.check()
         self.url = url
+        self._hosts = Hosts(url.hosts)
         self.timeout_seconds = timeout_seconds
-        self._compression = compression
-        self._certificates = certificates
-        self._password = password or (lambda: self.url.password)
+        self._connection = partial(
+            ProtocolConnection,
+            hosts=self._hosts,
+            database=url.database,
+            user=url.user,
+            ask_password=password or (lambda: url.password),
+            client_name=CLIENT_NAME,
+            connect_seconds=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
+            compression=False if compression == "none" else compression,
+            secure=url.secure,
+            certificates=certificates,
+        )
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[ProtocolConnection] = []
+        self.quorum = Quorum(timeout_seconds)
         self._refused: set[str] = set()
         """Limits that the user may not lift."""
         self._waiting = 0
         """Which of ``WAITING_FOR_CLUSTER`` the server takes, as far as is known."""
-        self._made: list[ProtocolConnection] = []
         self._closed = False
         self._full_at = -inf
 
@@ -71,7 +78,7 @@ class ClickHouse:
     @property
     def connects(self) -> int:
         """How often a connection to the server was made."""
-        return sum(connection.connects for connection in self._made)
+        return self._hosts.connects
 
     def __repr__(self) -> str:
         return f"<ClickHouse {self.url}>"
@@ -117,18 +124,19 @@ class ClickHouse:
     async def _run(
         self, sql: str, settings: Settings | None, doing: str, columns: Collection[str], *, definition: bool = False
     ) -> list[Row]:
+        settings = {**await self.quorum.settings(sql, self.fetch), **(settings or {})}
         async with self._borrow() as connection:
             while True:
-                sent = self._settings(sql, settings or {})
+                sent = self._settings(sql, settings)
                 try:
                     async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
-                        rows: list[Row] = await connection.execute(sql, settings=sent)
+                        rows = await connection.run(sql, sent)
                 except DyncdcError as error:
                     if error.code in SETTING_NOT_TAKEN:
                         connection.drop()  # the server leaves the rest of the statement unread, and hangs up
                     if not isinstance(error, SettingRefusedError):
                         raise
-                    if error.setting not in (LIMITS.keys() & sent.keys()) - (settings or {}).keys():
+                    if error.setting not in (LIMITS.keys() & sent.keys()) - settings.keys():
                         raise  # or the statement needs it
                     self._refused.add(error.setting)
                 else:
@@ -138,7 +146,7 @@ class ClickHouse:
     async def _borrow(self) -> AsyncIterator[ProtocolConnection]:
         """A connection for one call at a time. It comes back connected, or dropped by whatever went wrong."""
         async with self._slots:
-            connection = self._idle.pop() if self._idle else self._make()
+            connection = self._idle.pop() if self._idle else self._connection()
             try:
                 yield connection
             finally:
@@ -150,35 +158,20 @@ class ClickHouse:
     @asynccontextmanager
     async def _bounded(self, doing: str, columns: Collection[str], *, definition: bool = False) -> AsyncIterator[None]:
         """Bound what is awaited inside in time, and translate what it raises."""
-        doing = f"{doing} at {self.url.host}:{self.url.port}"
+        doing = f"{doing} at {host_text(self._hosts.current)}"
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 yield
         except TimeoutError:
             seconds = f"{self.timeout_seconds:g} s"
             raise RetryableError(f"{doing}: no answer in {seconds}; it may have been executed") from None
-        except _FAILURES as error:
+        except FAILURES as error:
             translated = translate(error, doing, columns=columns, definition=definition)
             if translated.code == NOT_ENOUGH_SPACE:
                 self._full_at = asyncio.get_running_loop().time()
+            if translated.code in MISSED:
+                self.quorum.forget()
             raise translated from None
-
-    def _make(self) -> ProtocolConnection:
-        url = self.url
-        made = ProtocolConnection(
-            host=url.host,
-            port=url.port,
-            database=url.database,
-            user=url.user,
-            ask_password=self._password,
-            client_name=CLIENT_NAME,
-            connect_seconds=min(CONNECT_TIMEOUT_SECONDS, self.timeout_seconds),
-            compression=False if self._compression == "none" else self._compression,
-            secure=url.secure,
-            certificates=self._certificates,
-        )
-        self._made.append(made)
-        return made
 
     def _settings(self, sql: str, settings: Settings) -> dict[str, object]:
         return with_required_settings(settings, rows=isinstance(sql, Statement), refused=self._refused)

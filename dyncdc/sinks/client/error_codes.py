@@ -89,6 +89,11 @@ _SETTING: Final = {
     472: "READONLY_SETTING",
 }
 
+READONLY: Final = 164
+UNKNOWN_SETTING: Final = 115
+_OF_A_SETTING: Final = {READONLY, UNKNOWN_SETTING}
+"""They may be about a setting, and then say which."""
+
 _GONE: Final = {60: "UNKNOWN_TABLE"}
 
 _SCHEMA: Final = {
@@ -177,6 +182,7 @@ _RETRYABLE: Final = {
     286: "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE",
     289: "REPLICA_IS_NOT_IN_QUORUM",
     319: "UNKNOWN_STATUS_OF_INSERT",
+    341: "UNFINISHED",
     369: "ALL_REPLICAS_ARE_STALE",
     394: "QUERY_WAS_CANCELLED",
     416: "REPLICA_STATUS_CHANGED",
@@ -242,6 +248,14 @@ _HINTS: Final[Mapping[int, str]] = {
     243: "free disk space on the server",
     252: "too many parts: let merges catch up, or raise batch.max_age_seconds; of too many partitions, allow dyncdc"
     " max_partitions_per_insert_block = 0",
+    **dict.fromkeys(
+        (285, 286, 289, 319),
+        "a replica is down or behind, and this waits for it: bring it back, or set clickhouse.insert_quorum to what"
+        ' must have an insert (a number, or "off") and send SIGHUP',
+    ),
+    277: "the user's profile forces an index (force_data_skipping_indices): give it another",
+    341: "the server goes on with it; dyncdc asks again",
+    392: "the user's profile has allow_ddl = 0: give it another, or run `dyncdc ddl --apply` as an administrator",
     1001: "the server's log has more: it answers so where its disk is read-only or gone",
     497: "`dyncdc ddl` prints the grants that the user needs",
 }
@@ -252,7 +266,10 @@ _CLIENT_CERTIFICATE: Final = re.compile(r"ALERT_(?:\w*CERTIFICATE\w*|UNKNOWN_CA|
 _SHOW: Final = "set clickhouse.cert_file and key_file to a certificate in force, of a CA that the server trusts"
 _REACH: Final = "check clickhouse.url, the network, and that the server runs"
 _GRANT: Final = re.compile(r"have the grant (.{1,300}?)(?:\. |\.?$)", re.MULTILINE)
-_SETTING_NAME: Final = re.compile(r"[Ss]etting '?(\w{1,100})'? should")
+_SETTING_NAME: Final = re.compile(
+    r"[Ss]etting '?(\w{1,100})'? (?:should|is neither)"
+    r"|Cannot modify '(\w{1,100})' setting|Unknown setting '(\w{1,100})'"
+)
 _MISSING: Final = re.compile(r"[Tt]able '?([\w.`]{1,300}?)'? (?:does|of view '[^']{1,300}' does)")
 _VIEW: Final = re.compile(r": while pushing to view ([\w.`]{1,300})\.?\s*$")
 """Both are names, never values: what follows the second is the end of the server's text."""
@@ -335,8 +352,8 @@ def _of_code(code: int, text: str, doing: str, columns: Collection[str]) -> Dync
     if view is not None:
         message += f" while pushing to view {view[1]}"
     action, hint = ACTIONS.get(code, UnknownCodeError), _HINTS.get(code, "")
-    if action is SettingRefusedError:
-        return _setting_refused(message, text)
+    if code in _SETTING or (code in _OF_A_SETTING and _SETTING_NAME.search(text)):
+        return _setting_refused(code, message, text)
     if action is not RejectedRowsError:
         return action(message, hint=hint)
     constraint = _CONSTRAINT.search(text) if code == 469 else None
@@ -349,12 +366,16 @@ def _of_code(code: int, text: str, doing: str, columns: Collection[str]) -> Dync
     return RejectedRowsError(f"{message} in column {column}" if column else message, hint=hint, column=column)
 
 
-def _setting_refused(message: str, text: str) -> SettingRefusedError:
+def _setting_refused(code: int, message: str, text: str) -> DyncdcError:
     found = _SETTING_NAME.search(text)
     if found is None:
         return SettingRefusedError(message)
-    name = found[1]
+    name = next(filter(None, found.groups()))
     hint = f"take {name} out of the constraints of the user's profile: dyncdc's statements depend on it"
+    if code == READONLY:
+        hint = f"the user's profile has readonly = 1, and dyncdc's statements depend on {name}: give it one without"
+    if code == UNKNOWN_SETTING:
+        return FatalError(f"{message} {name}", hint="this ClickHouse is too old for it")
     return SettingRefusedError(f"{message} of {name}", hint=hint, setting=name)
 
 

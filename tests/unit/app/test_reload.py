@@ -22,8 +22,11 @@ from dyncdc.config import Config
 from dyncdc.errors import ConfigError
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.sinks.client.error_codes import TableGoneError
+from dyncdc.sinks.client.quorum import Quorum
 
 BEGIN_SECONDS = 2.0
+QUORUM = type("Q", (), {"wanted": "auto"})
+CLICKHOUSE = type("C", (), {"quorum": QUORUM})
 NOTHING = cast(Assembly, type("A", (), {"unusable": ()})())
 
 
@@ -70,7 +73,7 @@ def test_a_reload_that_is_asked_for_while_a_session_begins_waits_until_it_has_be
     async def scenario() -> None:
         stop = Stop()
         slow = _SlowSessions(stop)
-        world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
+        world, assembly = cast(AppContext, type("W", (), {"config": None, "clickhouse": CLICKHOUSE})()), NOTHING
         for number in range(1, 4):
             session = asyncio.create_task(slow.run(world, assembly))
             await asyncio.sleep(BEGIN_SECONDS / 2)
@@ -78,6 +81,36 @@ def test_a_reload_that_is_asked_for_while_a_session_begins_waits_until_it_has_be
             assert await session is False
             assert slow.epochs == list(range(1, number + 1))
         assert slow.ended_beginning == 0
+
+    run(scenario())
+
+
+def test_a_session_that_cannot_begin_for_want_of_a_quorum_follows_a_new_one_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sessions, "notify", lambda _: None)
+
+    class Waits(_SlowSessions):
+        async def _replicate(self, world: AppContext, assembly: Assembly) -> None:
+            while world.clickhouse.quorum.wanted == "auto":  # noqa: ASYNC110 - as an insert that is tried again
+                await asyncio.sleep(0.1)
+            self._ready(1)
+            await asyncio.sleep(BEGIN_SECONDS)
+
+    async def scenario() -> None:
+        stop = Stop()
+        slow = Waits(stop)
+        before = slow._state.config
+        one = before.clickhouse.model_copy(update={"insert_quorum": "off"})
+        slow._state.options = RunOptions(read=lambda: before.model_copy(update={"clickhouse": one}))
+        clickhouse = type("C", (), {"quorum": Quorum(60)})()
+        world = cast(AppContext, type("W", (), {"config": before, "clickhouse": clickhouse})())
+        session = asyncio.create_task(slow.run(world, NOTHING))
+        await asyncio.sleep(1)
+        stop.reload.set()
+        async with asyncio.timeout(startup.REOPEN_SECONDS + 2 * BEGIN_SECONDS):
+            assert await session is True
+        assert slow._state.config.clickhouse.insert_quorum == "off"
 
     run(scenario())
 
@@ -101,7 +134,7 @@ def test_that_clickhouse_went_back_is_known_until_a_session_has_begun_since(
 
     async def scenario() -> None:
         slow = Ends(Stop())
-        world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
+        world, assembly = cast(AppContext, type("W", (), {"config": None, "clickhouse": CLICKHOUSE})()), NOTHING
         assert await slow.run(world, assembly) is False and slow._went_back
         assert await slow.run(world, assembly) is False and slow._went_back is not begun
 
@@ -137,7 +170,9 @@ def test_a_reload_is_heard_while_a_session_waits_for_what_its_configuration_name
         shared = _state(stop)
         with shared.health.task("start") as task:
             startup_retry = StartupRetry(None, shared.health, task)
-            world = cast(AppContext, type("W", (), {"config": shared.config, "retry": startup_retry})())
+            world = cast(
+                AppContext, type("W", (), {"config": None, "clickhouse": CLICKHOUSE, "retry": startup_retry})()
+            )
             assembling = asyncio.create_task(Startup(shared).assemble_again(world))
             await asyncio.sleep(10 * startup.REOPEN_SECONDS)
             assert not assembling.done()
@@ -175,7 +210,7 @@ def test_a_reload_that_a_session_cuts_short_by_ending_is_answered_by_the_next_on
     async def scenario() -> None:
         stop = Stop()
         slow = Ends(stop)
-        world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
+        world, assembly = cast(AppContext, type("W", (), {"config": None, "clickhouse": CLICKHOUSE})()), NOTHING
         stop.reload.set()
         assert await slow.run(world, assembly) is False and len(tries) == 1
         assert await slow.run(world, assembly) is False and len(tries) == 2
@@ -195,7 +230,7 @@ def test_sessions_that_end_at_once_do_not_follow_each_other_without_a_pause(monk
 
     async def scenario() -> None:
         slow = Ends(Stop())
-        world, assembly = cast(AppContext, type("W", (), {"config": None})()), NOTHING
+        world, assembly = cast(AppContext, type("W", (), {"config": None, "clickhouse": CLICKHOUSE})()), NOTHING
         begun_at = asyncio.get_running_loop().time()
         for _ in range(5):
             assert await slow.run(world, assembly) is False

@@ -92,6 +92,14 @@ def test_the_file_is_found_by_argument_then_by_variable_then_by_default(
     assert load_config(None, {}).pipeline == "config"
 
 
+def test_several_hosts_are_replicas_of_a_cluster_in_their_order() -> None:
+    text = MINIMAL.replace('"clickhouse://ch.internal"', '"clickhouses://u:p%40,:@a:1,b,[::1]:3/db"\ncluster = "main"')
+    url = parse_config(text, {}).clickhouse.url
+    assert url.hosts == (("a", 1), ("b", 9440), ("::1", 3))
+    assert (url.user, url.password, url.database) == ("u", "p@,:", "db")
+    assert str(url) == "clickhouses://u:***@a:1,b:9440,[::1]:3/db"
+
+
 def test_the_password_comes_from_the_url_a_variable_or_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("pa ss\n")

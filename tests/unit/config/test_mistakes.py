@@ -67,6 +67,8 @@ def mistake(text: str, environ: dict[str, str] | None = None) -> str:
         (MINIMAL.replace('"orders"', '"orders\\n"') + TABLE, "pipeline must be 1 to 64 of a-z 0-9 _ -"),
         (MINIMAL.replace("[clickhouse]", "[clickhouse]\ncompression = 'zip'") + TABLE, "compression must be"),
         (MINIMAL.replace("clickhouse:", "https:") + TABLE, "clickhouse.url must start with clickhouse://"),
+        (MINIMAL.replace("//ch.internal", "//ch1,ch2") + TABLE, "several hosts in url must be replicas of one cluster"),
+        (MINIMAL.replace("//ch.internal", "//ch1,,ch2") + TABLE, "names no host"),
         (MINIMAL.replace("clickhouse://ch.internal", "local://x") + TABLE, "url needs an absolute directory"),
         (MINIMAL.replace('url = "clickhouse://ch.internal"', "") + TABLE, "clickhouse.url is missing"),
         (

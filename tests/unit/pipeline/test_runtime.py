@@ -6,10 +6,11 @@ import asyncio
 import random
 
 import pytest
+from support.pipeline.pipeline_parts import instruments_of
 from support.pipeline.virtual_time import run
 
 from dyncdc.errors import FatalError, RetryableError
-from dyncdc.pipeline.runtime import Backoff, retry_forever
+from dyncdc.pipeline.runtime import Backoff, Retrier, retry_forever
 
 
 def test_the_pause_is_drawn_below_a_ceiling_that_doubles_up_to_a_limit() -> None:
@@ -70,5 +71,47 @@ def test_a_pause_can_be_cancelled() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(5):
                 await retry_forever(operation, backoff=Backoff(), on_retry=lambda error, pause_seconds: None)
+
+    run(work())
+
+
+def test_a_call_that_no_task_runs_gets_stuck_while_it_fails() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        instruments = instruments_of()
+        health = instruments.health
+        health.clock = loop.time
+        refused = True
+
+        async def operation() -> None:
+            if refused:
+                raise RetryableError("285 TOO_FEW_LIVE_REPLICAS")
+
+        retrier = Retrier(instruments, "members", "members")
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(2):
+                tasks.create_task(retrier(operation))
+            await asyncio.sleep(health.stuck_after_seconds * 2)
+            (stuck,) = health.stuck()
+            assert stuck.name == "members"
+            assert "285" in stuck.reason
+            refused = False
+        assert not health.tasks()
+
+    run(work())
+
+
+def test_a_call_of_a_live_task_is_that_task() -> None:
+    async def work() -> None:
+        instruments = instruments_of()
+        failures = [RetryableError("no"), RetryableError("no")]
+
+        async def operation() -> None:
+            if failures:
+                raise failures.pop()
+            assert [task.name for task in instruments.health.tasks()] == ["members"]
+
+        with instruments.health.task("members"):
+            await Retrier(instruments, "members", "members")(operation)
 
     run(work())

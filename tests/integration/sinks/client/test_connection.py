@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -197,6 +200,32 @@ async def test_a_restart_of_the_server_between_two_queries_goes_unnoticed(tmp_pa
         assert await client.fetch("SELECT 1") == [(1,)]
 
 
+async def test_of_several_hosts_all_connections_go_to_one_that_can_be_reached(tmp_path: Path) -> None:
+    async with LocalClickHouse(tmp_path / "a") as first, LocalClickHouse(tmp_path / "b") as second:
+        ports = [first.tcp_port, second.tcp_port]
+        url = ClickHouseUrl("native", port=ports[0], database=first.database, others=(("127.0.0.1", ports[1]),))
+        client = ClickHouse(url, timeout_seconds=10)
+
+        async def answering() -> set[int]:
+            rows = await asyncio.gather(*(client.fetch("SELECT tcpPort()") for _ in range(6)))
+            return {port for ((port,),) in rows}
+
+        assert await answering() == {ports[0]}
+        first.kill()
+        with contextlib.suppress(RetryableError):  # what was under way
+            await client.fetch("SELECT 1")
+        assert await answering() == {ports[1]}
+        await first.start()
+        assert await answering() == {ports[1]}  # until that one is gone as well
+        second.kill()
+        with contextlib.suppress(RetryableError):
+            await client.fetch("SELECT 1")
+        assert await answering() == {ports[0]}
+        first.kill()
+        assert (await error_of(client, "SELECT 1")).hint
+        await client.close()
+
+
 async def test_closing_lets_the_server_stop_at_once(tmp_path: Path) -> None:
     async with own_server(tmp_path) as (server, client):
         await client.fetch("SELECT 1")
@@ -234,6 +263,33 @@ async def test_a_missing_database_is_waited_for(clickhouse: ClickHouse) -> None:
     error = await error_of(client, "SELECT 1")
     assert isinstance(error, RetryableError)
     assert "create the database" in error.hint
+
+
+@pytest.mark.parametrize("with_hello", [True, False])
+async def test_the_answer_of_a_server_that_hangs_up_at_once_is_read(with_hello: bool) -> None:
+    """As 24.8 does on a database that is missing: what is sent after the login it leaves unread."""
+
+    def text(value: bytes) -> bytes:
+        return bytes([len(value)]) + value
+
+    hello = b"\0" + text(b"ClickHouse") + b"\x18\x08" + b"\xc5\xa9\x03" + text(b"UTC") + text(b"old") + b"\x04"
+    said = text(b"DB::Exception") + text(b"DB::Exception: no such database") + text(b"")
+    answer = b"\x02" + struct.pack("<i", 81) + said + b"\0"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        linger = struct.pack("ii", 1, 0)  # closing is a reset
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.write(hello + answer if with_hello else answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        client = ClickHouse(ClickHouseUrl("native", port=server.sockets[0].getsockname()[1]), timeout_seconds=5)
+        for _ in range(5):
+            with pytest.raises(LoginRefused, match="81 UNKNOWN_DATABASE"):
+                await client.fetch("SELECT 1")
+        await client.close()
 
 
 async def test_wrong_ports_are_retryable_and_say_what_to_look_at(

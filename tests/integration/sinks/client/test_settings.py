@@ -13,7 +13,7 @@ import pytest
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.emulator.clickhouse import LocalClickHouse
-from dyncdc.errors import RetryableError
+from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model.checkpoints import Checkpoint, Mark
 from dyncdc.model.gaps import Gap
 from dyncdc.model.members import Member
@@ -38,8 +38,32 @@ ODD = {
     "extremes": 1,
     "limit": 1,
     "offset": 1,
+    "page": 2,
+    "format": "CSV",
+    "select": "1",
+    "sort": "1",
+    "order": "1",
     "additional_result_filter": "0",
     "final": 1,
+    "dialect": "prql",
+    "discard_query_data": 1,
+    "run_query_in_background": 1,
+    "apply_deleted_mask": 0,
+    "do_not_merge_across_partitions_select_final": 1,
+    "optimize_move_to_prewhere_if_final": 1,
+    "optimize_trivial_approximate_count_query": 1,
+    "use_query_cache": 1,
+    "enable_parallel_replicas": 1,
+    "skip_unavailable_shards": 1,
+    "asterisk_include_alias_columns": 1,
+    "asterisk_include_materialized_columns": 1,
+    "asterisk_include_virtual_columns": 1,
+    "force_optimize_projection": 1,
+    "force_optimize_projection_name": "p",
+    "insert_deduplicate": 0,
+    "deduplicate_insert": "disable",
+    "input_format_force_null_for_omitted_fields": 1,
+    "input_format_json_map_as_array_of_tuples": 1,
     "aggregate_functions_null_for_empty": 1,
     "empty_result_for_aggregation_by_empty_set": 1,
     "group_by_use_nulls": 1,
@@ -56,6 +80,18 @@ ODD = {
     "lightweight_deletes_sync": 0,
     "mutations_sync": 0,
     "session_timezone": "Asia/Tokyo",
+    "show_create_query_identifier_quoting_rule": "always",
+    "show_create_query_identifier_quoting_style": "DoubleQuotes",
+    "show_table_uuid_in_table_create_query_if_not_nil": 1,
+    "type_json_skip_duplicated_paths": 1,
+    "type_json_skip_invalid_typed_paths": 1,
+    "bool_true_representation": "yes",
+    "bool_false_representation": "no",
+    "output_format_json_quote_64bit_integers": 1,
+    "output_format_json_quote_64bit_floats": 1,
+    "output_format_json_quote_decimals": 1,
+    "output_format_json_map_as_array_of_tuples": 1,
+    "output_format_json_named_tuples_as_objects": 0,
     "async_insert": 1,
     "send_logs_level": "trace",
     "output_format_native_encode_types_in_binary_format": 1,
@@ -71,7 +107,7 @@ ODD = {
 }
 """Each of ours, set otherwise."""
 
-USERS = ("odd", "bound", "held")
+USERS = ("odd", "bound", "held", "reader", "replicas")
 
 SOURCE = SourceId("stream@1")
 SPEC = TableSpec(
@@ -87,28 +123,42 @@ class OddServer(LocalClickHouse):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, users=dict.fromkeys(USERS, "secret"))
+        self.known: frozenset[str] = frozenset(ODD)
+        """Settings that this server has: one that it lacks in a profile would keep it from starting."""
 
     def _write_configuration(self) -> None:
         super()._write_configuration()
         path = self.directory / "users.xml"
-        odd = "".join(f"<{name}>{value}</{name}>" for name, value in ODD.items())
+        odd = "".join(f"<{name}>{value}</{name}>" for name, value in ODD.items() if name in self.known)
         bound = (
             "<constraints><max_query_size><max>1000000</max></max_query_size>"
             "<max_result_rows><readonly/></max_result_rows></constraints><max_result_rows>1000</max_result_rows>"
         )
         held = "<extremes>1</extremes><constraints><extremes><readonly/></extremes></constraints>"
-        profiles = "".join(
-            f"<{name}>{text}</{name}>" for name, text in (("odd", odd), ("bound", bound), ("held", held))
+        reader = "<readonly>1</readonly>"
+        replicas = (
+            "<insert_quorum>2</insert_quorum><constraints><insert_quorum><readonly/></insert_quorum></constraints>"
         )
+        texts = dict(zip(USERS, (odd, bound, held, reader, replicas), strict=True))
+        profiles = "".join(f"<{name}>{text}</{name}>" for name, text in texts.items())
         text = path.read_text().replace("</profiles>", f"{profiles}</profiles>")
         for name in USERS:
             text = re.sub(rf"(<{name}><password_sha256_hex>.*?<profile>)default", rf"\g<1>{name}", text, count=1)
         path.write_text(text)
 
 
+async def settings_of(server: LocalClickHouse) -> frozenset[str]:
+    """Names of the settings that a server has."""
+    client = ClickHouse(ClickHouseUrl("native", port=server.tcp_port, database=server.database))
+    rows = await client.fetch("SELECT name FROM system.settings")
+    await client.close()
+    return frozenset(name for (name,) in rows)
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OddServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, clickhouse_server: LocalClickHouse) -> Iterator[OddServer]:
     found = OddServer(tmp_path_factory.mktemp("odd"))
+    found.known = asyncio.run(settings_of(clickhouse_server))
     asyncio.run(found.start())
     yield found
     asyncio.run(found.stop())
@@ -190,8 +240,7 @@ async def rows_of_a_table(clickhouse: ClickHouse) -> list[object]:
 
 async def test_no_setting_of_a_profile_changes_what_is_read_or_written(server: OddServer) -> None:
     assert ODD.keys() >= (ALWAYS.keys() | READING.keys() | LIMITS.keys()) - {
-        "insert_quorum",  # the next two: what else they could be is for other servers
-        "network_compression_method",
+        "network_compression_method",  # what else it could be is for other servers
         "additional_table_filters",
     }
     async with user(server, "default", "usual") as clickhouse:
@@ -223,6 +272,27 @@ async def test_a_setting_that_may_not_be_ours_is_named(server: OddServer) -> Non
         with pytest.raises(SettingRefusedError, match="452 SETTING_CONSTRAINT_VIOLATION of extremes") as caught:
             await clickhouse.fetch("SELECT 1")
     assert "extremes" in caught.value.hint
+
+
+async def test_a_user_who_may_change_no_setting_is_told_which_one_and_why(server: OddServer) -> None:
+    async with user(server, "reader", "reader") as clickhouse:
+        for _ in range(3):  # whatever was said before on the connection
+            with pytest.raises(SettingRefusedError, match=r"164 READONLY of [a-z_]+") as caught:
+                await clickhouse.fetch("SELECT 1")
+    assert "readonly = 1" in caught.value.hint
+
+
+async def test_a_quorum_that_may_not_be_ours_stands_in_the_way_of_inserts_alone(server: OddServer) -> None:
+    async with user(server, "replicas", "replicas") as clickhouse:
+        await clickhouse.execute("CREATE TABLE t (a String) ENGINE = MergeTree ORDER BY a")
+        assert await clickhouse.fetch("SELECT count() FROM t") == [(0,)]
+        with pytest.raises(SettingRefusedError, match="of insert_quorum"):
+            await clickhouse.execute("INSERT INTO t (a) VALUES ('x')")
+
+
+async def test_a_setting_of_a_statement_that_the_server_lacks_is_named(clickhouse: ClickHouse) -> None:
+    with pytest.raises(FatalError, match="115 UNKNOWN_SETTING a_setting_of_another_version"):
+        await clickhouse.fetch("SELECT 1 SETTINGS a_setting_of_another_version = 1")
 
 
 async def test_a_setting_that_a_server_does_not_know_is_passed_by(clickhouse: ClickHouse) -> None:

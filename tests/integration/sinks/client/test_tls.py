@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import ConfigError
+from dyncdc.sinks.client.asynch_connection import Hosts
 from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import LoginRefused
 from dyncdc.sinks.client.tls import Certificates
@@ -141,7 +142,7 @@ async def test_a_client_certificate_is_shown_and_a_renewed_one_is_used_without_a
     trusted = make_certificate(tmp_path / "renewed.pem")
     shown.write_bytes(trusted.read_bytes())
     async with serving(clickhouse, certificate, trusted) as url:
-        client.url = url
+        client._hosts = Hosts(url.hosts)
         assert await client.fetch("SELECT 1") == [(1,)]
         await client.close()
 

@@ -11,7 +11,7 @@ import pytest
 from support.pipeline.pipeline_parts import instruments_of
 from support.pipeline.virtual_time import run
 
-from dyncdc.errors import ConfigError, FatalError
+from dyncdc.errors import ConfigError, FatalError, RetryableError
 from dyncdc.model.members import Member
 from dyncdc.model.shards import Shard, ShardId, SourceId
 from dyncdc.pipeline.members.assignment import Assignment
@@ -192,3 +192,24 @@ def test_once_who_takes_the_place_of_a_dead_member_counts_on_those_that_have_don
 def owned_by(member: int) -> ShardId:
     assignment = Assignment(0, 3)
     return next(shard for n in range(3) if assignment.owner(STREAM, shard := ShardId(f"shardId-{n}")) == member)
+
+
+def test_a_member_whose_row_is_refused_is_named_by_health() -> None:
+    """What begins a session is a task like any other: an insert that ClickHouse refuses may be refused for ever."""
+
+    class Refusing(MemoryMembers):
+        async def save_member(self, member: Member) -> None:
+            raise RetryableError("saving a member: ClickHouse answered 201 QUOTA_EXCEEDED")
+
+    async def stuck() -> list[str]:
+        instruments = instruments_of()
+        instruments.health.clock = asyncio.get_running_loop().time
+        task = asyncio.create_task(Membership(Assignment(), Refusing(), ["orders"], instruments).join(1))
+        await asyncio.sleep(instruments.health.stuck_after_seconds * 2)
+        found = [f"{one.name}: {one.reason}" for one in instruments.health.stuck()]
+        task.cancel()
+        return found
+
+    (found,) = run(stuck())
+    assert found.startswith("members: ")
+    assert "201 QUOTA_EXCEEDED" in found
