@@ -49,8 +49,10 @@ def test_c1_a_daemon_killed_at_any_moment_ends_equal(place: Place, seed: int) ->
     preloaded = {str(key): make_item(rng, key) for key in (make_key(rng, KEYS) for _ in range(KEYS))}
     place.aws.put_all(items, list(preloaded.values()))
     place.aws.put_all(accounts, [make_account(rng, number) for number in range(60)])
+    # a daemon that is killed before its first snapshot row finds rows of its own, and waits for the margin
+    snapshot = {"method": "export", "bucket": place.bucket, "settle_seconds": 0.5, "margin_seconds": 2.0}
     config = place.configure(
-        [place.entry(items, columns=COLUMNS), place.entry(accounts)],
+        [place.entry(items, columns=COLUMNS, snapshot=snapshot), place.entry(accounts, snapshot=snapshot)],
         # rows wait far longer than positions: a position that overtakes its rows loses them at almost every kill
         batch={"max_age_seconds": 0.6},
         checkpoint={"interval_seconds": 0.1},

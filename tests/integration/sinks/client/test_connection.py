@@ -138,7 +138,7 @@ async def test_a_server_that_lets_us_connect_and_says_nothing_is_given_up_after_
     accepted: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
     client = ClickHouse(ClickHouseUrl("native", port=server.sockets[0].getsockname()[1], database="d"))
-    connection = client._make()
+    connection = client._connection()
     connection._connect_seconds = 0.2
     client._idle.append(connection)
     started = time.monotonic()

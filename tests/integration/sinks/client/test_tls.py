@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ async def test_a_client_certificate_is_shown_and_a_renewed_one_is_used_without_a
     trusted = make_certificate(tmp_path / "renewed.pem")
     shown.write_bytes(trusted.read_bytes())
     async with serving(clickhouse, certificate, trusted) as url:
-        client._hosts = Hosts(url.hosts)
+        client._connection = partial(client._connection, hosts=Hosts(url.hosts))
         assert await client.fetch("SELECT 1") == [(1,)]
         await client.close()
 
