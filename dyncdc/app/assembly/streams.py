@@ -10,6 +10,7 @@ from dyncdc.errors import UnusableTableError
 from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.snapshot.loader import SnapshotPlan
 from dyncdc.sinks.client.client import ClickHouse
+from dyncdc.sinks.tables.introspection import has_rows
 from dyncdc.sinks.tables.tombstones import cleaned_before
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Destination, Tables
@@ -123,4 +124,5 @@ def snapshot_plan(table: PreparedTable, clickhouse: ClickHouse) -> SnapshotPlan:
         accept_gap=options.accept_gap,
         sweeps=table.spec.deletes != "ignore" and table.spec.deleted_column != "",
         cleaned_before=partial(cleaned_before, clickhouse, table.uuid),
+        has_rows=partial(has_rows, clickhouse, table.spec.destination),
     )

@@ -23,6 +23,9 @@ POLL_CEILING_SECONDS = 20.0
 
 
 COVER_POLL_SECONDS = 5.0
+UNSEEN_SECONDS = 10.0
+"""A streaming destination may be off and on again while AWS does not answer for longer than that."""
+
 DESTINATION = "DynamoDB to show the streaming destination"
 COVERING = (
     "the stream must have brought the table's changes for that long before its snapshot begins (settle_seconds, and"
@@ -42,6 +45,8 @@ class SnapshotExport:
         self._journal = journal
         self._coverage = coverage
         self._recovery = recovery
+        self._seen_all_along = True
+        """Whether the streaming destination was ACTIVE whenever this session looked, and AWS let it look."""
 
     async def run(self, snapshot: Snapshot, version_floor: int, task: TaskProgress) -> Snapshot:
         """Return the snapshot once it can be loaded. ``version_floor`` (microseconds): its rows must be newer.
@@ -75,6 +80,10 @@ class SnapshotExport:
             newer = version_floor / 1_000_000 + self._plan.margin_seconds + 1.0 if version_floor else 0.0
             missing = max(snapshot.covered_from + self._needed_seconds(snapshot), newer) - now
             if missing <= 0:
+                if await self._has_older_rows(snapshot):
+                    snapshot = replace(snapshot, had_rows=True)
+                    await self._journal.save(snapshot)
+                    continue
                 task.planned("")
                 return snapshot
             task.moved()  # AWS has answered, and the table is covered all the while
@@ -91,17 +100,28 @@ class SnapshotExport:
         return self._plan.settle_seconds + (self._plan.margin_seconds if snapshot.had_rows else 0.0)
 
     async def _seen_active(self, snapshot: Snapshot, task: TaskProgress) -> Snapshot:
+        loop = asyncio.get_running_loop()
         while not snapshot.covered_from:
             task.waiting_for("positions in the stream")
             await self._coverage.held.wait()
+            asked_at = loop.time()
             seen = await self._journal.call_aws(self._origin.covered_at, task)
+            if seen is None or seen < self._lost_until or loop.time() - asked_at > UNSEEN_SECONDS:
+                self._seen_all_along = False
             if seen is None or seen < self._lost_until or not self._coverage.held.is_set():
                 task.waiting_for("the table's streaming destination to become ACTIVE")
                 await asyncio.sleep(1.0)
                 continue
-            snapshot = replace(snapshot, covered_from=seen)
+            had_rows = snapshot.had_rows or await self._has_older_rows(snapshot)
+            snapshot = replace(snapshot, covered_from=seen, had_rows=had_rows)
             await self._journal.save(snapshot)
         return snapshot
+
+    async def _has_older_rows(self, snapshot: Snapshot) -> bool:
+        """Whether rows that came from the stream may be older than changes that no stream has."""
+        if snapshot.had_rows or self._seen_all_along:
+            return False
+        return await self._journal.retry(self._plan.has_rows)
 
     @property
     def _lost_until(self) -> float:

@@ -23,6 +23,10 @@ async def _never() -> int:
     return 0
 
 
+async def _no_rows() -> bool:
+    return False
+
+
 async def _nothing() -> None:
     return None
 
@@ -55,8 +59,8 @@ class SnapshotPlan:
 
     ``table`` is the DynamoDB table's name. ``destination_uuid`` and ``had_rows``: see Snapshot. ``sweeps``: keys that a
     snapshot does not hold are marked as deleted, in a destination that had rows. ``cleaned_before`` asks below
-    which version (microseconds) the destination has no tombstones any more. ``standing``: whether this session
-    knows which of the table's snapshots it reads again.
+    which version (microseconds) the destination has no tombstones any more, ``has_rows`` whether it has a row now.
+    ``standing``: whether this session knows which of the table's snapshots it reads again.
     """
 
     table: str
@@ -68,6 +72,7 @@ class SnapshotPlan:
     accept_gap: bool = False
     sweeps: bool = True
     cleaned_before: Callable[[], Awaitable[int]] = _never
+    has_rows: Callable[[], Awaitable[bool]] = _no_rows
     standing: SnapshotsStanding = field(default_factory=SnapshotsStanding, compare=False)
 
     @property

@@ -291,6 +291,37 @@ def test_a_call_that_hangs_in_the_middle_of_a_planned_wait_is_stuck_within_its_t
     run(work())
 
 
+@pytest.mark.parametrize("had_come", [False, True])
+@pytest.mark.parametrize("unseen", ["off", "no answer"])
+def test_s3_rows_that_came_before_a_destination_was_seen_active_are_swept_by_the_first_snapshot(
+    unseen: str, had_come: bool
+) -> None:
+    """Catches: a stream with a put from before a time off, and a delete in it that no stream has."""
+
+    async def has_rows() -> bool:
+        return had_come
+
+    async def work() -> None:
+        bench = Bench(replace(PLAN, had_rows=False, has_rows=has_rows))
+        look = bench.origin.covered_at
+
+        async def late() -> float | None:
+            if now() - BEGUN < 20.0:
+                await asyncio.sleep(20.0)
+            return await look()
+
+        if unseen == "off":
+            bench.origin.active_from = 20.0
+        else:
+            bench.origin.covered_at = late  # type: ignore[method-assign]
+        await load(bench)
+        waited = bench.origin.asked_at - BEGUN
+        assert ("sweeping" in bench.states) is had_come
+        assert (waited >= 20.0 + PLAN.settle_seconds + PLAN.margin_seconds) is had_come
+
+    run(work())
+
+
 def test_s3_a_destination_that_was_switched_off_in_between_is_covered_again() -> None:
     async def work() -> None:
         bench = Bench()
