@@ -1,4 +1,4 @@
-"""What runs beside a session and may end it for another one: reloads, and tables that can be used again."""
+"""What runs beside a session: reloads and tables that can be used again, which end it for another one; own tables."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from dyncdc.app.assembly.assembly import Assembly, look_again
+from dyncdc.app.assembly.prepared_tables import make_own_tables
 from dyncdc.app.context import AppContext
 from dyncdc.app.reload import ReloadedError, follow_quorum
 from dyncdc.app.startup_retry import StartupRetry
 from dyncdc.app.unusable_tables import Unusable, watch_unusable
-from dyncdc.errors import DyncdcError, FatalError
+from dyncdc.errors import DyncdcError, FatalError, RetryableError
+from dyncdc.sinks.client.cluster import present_tables
+from dyncdc.sinks.state.tables import own_tables
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .startup import REOPEN_SECONDS
@@ -30,7 +33,10 @@ async def session_tasks(
     None ends the session before ``begun``: one that ended while it began would look like another process to the next.
     """
     async with asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(_reload(state, context, begun), name="reload")]
+        beside = [
+            tasks.create_task(_reload(state, context, begun), name="reload"),
+            tasks.create_task(_remake_own_tables(context, begun), name="own tables"),
+        ]
         beside += [
             tasks.create_task(_watch_unusable(state, context, one, begun), name=f"table:{one.config.dynamodb}")
             for one in assembly.unusable
@@ -40,6 +46,18 @@ async def session_tasks(
         yield
         for task in beside:
             task.cancel()
+
+
+async def _remake_own_tables(context: AppContext, begun: asyncio.Event) -> None:
+    """Make what someone drops while a session begins: it waits for the table, and no other session would make it."""
+    while not begun.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REOPEN_SECONDS):
+                await begun.wait()
+                return
+        with suppress(RetryableError):  # the session meets it too, and says so
+            if len(await present_tables(context.clickhouse, own_tables())) < len(own_tables()):
+                await make_own_tables(context)
 
 
 async def _watch_unusable(state: DaemonState, context: AppContext, one: Unusable, begun: asyncio.Event) -> None:

@@ -16,6 +16,10 @@ GRACE_SECONDS = 5.0
 
 LOOK_SECONDS = 2.0
 
+TURN_SECONDS = 0.1
+"""A time limit that expires looks like a cancellation for one turn of the loop, and may do so at every look where it
+is as long as the pause between two."""
+
 _log = structlog.get_logger("dyncdc")
 
 
@@ -30,8 +34,10 @@ async def cancel_remaining_tasks(main: asyncio.Task[None]) -> None:
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         now = loop.time()
-        # A time limit that expires looks the same for one turn of the loop, and never for so long.
-        asked = {task: asked.get(task, now) for task in asyncio.all_tasks() if task is not main and task.cancelling()}
+        seen = [task for task in asyncio.all_tasks() if task is not main and task.cancelling()]
+        if seen:
+            await asyncio.sleep(TURN_SECONDS)
+        asked = {task: asked.get(task, now) for task in seen if task.cancelling() and not task.done()}
         told &= asked.keys()
         for task, since in asked.items():
             if now - since < GRACE_SECONDS:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from support.pipeline.virtual_time import run
 
+from dyncdc.app.process import cancellation
 from dyncdc.app.process.cancellation import GRACE_SECONDS, LOOK_SECONDS, cancel_remaining_tasks
 from dyncdc.errors import FatalError
 from dyncdc.pipeline.runtime import root_cause
@@ -48,6 +49,49 @@ def test_c7_a_daemon_that_was_replaced_ends_and_says_so_though_a_task_has_swallo
         assert asyncio.get_running_loop().time() < 3.0 + GRACE_SECONDS + 2 * LOOK_SECONDS
 
     run(work())
+
+
+class _Expiring:
+    """A task with a time limit that expires in the turn of the loop in which someone looks."""
+
+    def __init__(self) -> None:
+        self.looked_at = 0.0
+        self.cancelled = False
+
+    def cancelling(self) -> int:
+        now = asyncio.get_running_loop().time()
+        before, self.looked_at = self.looked_at, now
+        return int(now - before > LOOK_SECONDS / 2)
+
+    def done(self) -> bool:
+        return False
+
+    def get_name(self) -> str:
+        return "expiring"
+
+    def get_stack(self, *, limit: int | None = None) -> list[object]:
+        return []
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def test_a_task_whose_time_limits_expire_at_each_look_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: a member that is never seen again, since its pauses were as long as those between two looks."""
+    task = _Expiring()
+
+    async def work() -> None:
+        monkeypatch.setattr(cancellation.asyncio, "all_tasks", lambda: {task})
+        monkeypatch.setattr(cancellation, "stack_of", lambda _: [])
+        living = asyncio.create_task(asyncio.sleep(10 * LOOK_SECONDS), name="daemon")
+        watch = asyncio.create_task(cancel_remaining_tasks(living))
+        await living
+        watch.cancel()
+        await asyncio.wait({watch})
+        monkeypatch.undo()
+
+    run(work())
+    assert not task.cancelled
 
 
 def test_a_clean_up_within_its_time_is_not_cut_short() -> None:
