@@ -23,6 +23,9 @@ WAIT_SHARE: Final = 0.75
 MISSED: Final = frozenset({285, 286, 289, 319})
 """TOO_FEW_LIVE_REPLICAS, UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE, REPLICA_IS_NOT_IN_QUORUM, UNKNOWN_STATUS_OF_INSERT."""
 
+DENIED: Final = 0
+"""In place of a number: the user may not look, and would be refused again with each insert."""
+
 NO_QUORUM: Final[Settings] = {"insert_quorum": 0}
 
 _INSERT: Final = re.compile(r"INSERT INTO (?:`((?:[^`\\]|\\.)*)`|(\w+))[ (]", re.DOTALL)
@@ -56,7 +59,10 @@ class Quorum:
         table = found[2] or _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), found[1])
         asked_at, known = self._known.get(table, (0.0, {}))
         if not asked_at or time.monotonic() - asked_at > KNOWN_SECONDS:
-            replicas = await self._replicas(table, ask)
+            try:
+                replicas = await self._replicas(table, ask)
+            except AccessDeniedError:
+                replicas = DENIED
             known = self._of("auto") if replicas != 1 else NO_QUORUM
             if replicas is not None:
                 self._known[table] = time.monotonic(), known
@@ -71,12 +77,12 @@ class Quorum:
         return {"insert_quorum": replicas, "insert_quorum_parallel": 1, "insert_quorum_timeout": self._timeout_ms}
 
     async def _replicas(self, table: str, ask: Ask) -> int | None:
-        """How many there are, 1 of what is not replicated; None where no one can tell now, as without a keeper."""
-        try:
-            rows = await ask(
-                "SELECT total_replicas FROM system.replicas"
-                f" WHERE database = currentDatabase() AND table = {quote_text(table)}"
-            )
-        except AccessDeniedError:
-            return None
+        """How many there are, 1 of what is not replicated; None where no one can tell now, as without a keeper.
+
+        Raises AccessDeniedError.
+        """
+        rows = await ask(
+            "SELECT total_replicas FROM system.replicas"
+            f" WHERE database = currentDatabase() AND table = {quote_text(table)}"
+        )
         return 1 if not rows else int(rows[0][0]) or None

@@ -63,6 +63,14 @@ async def test_what_cannot_be_told_is_asked_again() -> None:
     assert await quorum.settings(INSERT, replicas) == NO_QUORUM
 
 
+async def test_a_look_that_is_denied_is_not_asked_for_with_each_insert() -> None:
+    """Catches: a statement that is refused in front of each insert, with the grants that a single server needs."""
+    quorum, replicas = Quorum(60), Replicas(AccessDeniedError("no"))
+    for _ in range(3):
+        assert await quorum.settings(INSERT, replicas) == MAJORITY
+    assert len(replicas.asked) == 1
+
+
 async def test_the_configuration_decides_without_a_look() -> None:
     quorum, replicas = Quorum(60), Replicas([(2,)])
     quorum.wanted = "off"
