@@ -44,7 +44,7 @@ KEPT_SECONDS_AT_MOST = 1.0
 
 
 class Connections:
-    """The open connections of one server, so many at most; a unmapped attribute takes the place of one that waits."""
+    """The open connections of one server, so many at most; a new one takes the place of one that waits."""
 
     def __init__(self) -> None:
         self._open: dict[Connection, None] = {}

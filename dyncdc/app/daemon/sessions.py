@@ -19,6 +19,7 @@ from dyncdc.app.unusable_tables import UsableAgainError
 from dyncdc.pipeline.checkpoint.proof import WentBackError
 from dyncdc.pipeline.destinations.history_monitor import HistoryMonitor
 from dyncdc.pipeline.destinations.schema_evolution import DestinationChangedError
+from dyncdc.pipeline.members.sessions import AnotherBegunError
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.runtime import Instruments, ungrouped
 from dyncdc.pipeline.session.session import SessionControl, run_session
@@ -41,6 +42,7 @@ _ANOTHER_SESSION = (
     WentBackError,
     TableGoneError,
     UsableAgainError,
+    AnotherBegunError,
 )
 """After these another session begins in the same process: it finds all as it is by then, and makes missing tables."""
 

@@ -104,7 +104,7 @@ class Checkpointer:
         self.looked_at = begun
 
     async def load_again(self) -> None:
-        """Take up what other members have saved of any source, read consistently. Raises RetryableError, FatalError."""
+        """Take up what others have saved of any source, read consistently. Raises RetryableError, FatalError."""
         self._take(await self._store.load())
 
     def _take(self, rows: Sequence[Checkpoint]) -> None:

@@ -19,21 +19,36 @@ ID_BYTES = 12
 """Random ones; what a session inserts carries them, so that no row looks like a retry of another session's."""
 
 
+class AnotherBegunError(FatalError):
+    """Another process has begun as this member while this one was starting. Another session sees if it is at work."""
+
+
 class SessionClaim:
-    """The session of one session."""
+    """The row in ``dyncdc_sessions`` of one session of a process."""
 
     def __init__(self, assignment: Assignment, store: SessionStore, members: MemberStore, process: Process) -> None:
+        self._assignment = assignment
         self._store = store
         self._members = members
         self.session = Session(assignment.member, assignment.members, 0, secrets.token_hex(ID_BYTES), process)
+        self._begun = 0
+
+    async def look(self) -> None:
+        """Note the newest session of this member. Before it is decided that no one is at work. Raises RetryableError."""
+        self._begun = max((one.epoch for one in await self._seen() if self._same_member(one)), default=0)
 
     async def take(self, epoch: int) -> int:
         """Begin the session under this epoch or a later one, and return which. Raises RetryableError.
 
-        Raises FatalError when another process begins as this member at the same time, and later than this one.
+        Raises AnotherBegunError when another process has begun as this member since ``look``: this one may have been
+        frozen meanwhile, and must not take the place of who is at work by now. Raises FatalError when another process
+        begins at the same time, and later than this one.
         """
         while True:
-            seen: list[Session | Member] = [*await self._store.newest_sessions(), *await self._members.members()]
+            seen = await self._seen()
+            known = max(self._begun, self.session.epoch)
+            if any(self._same_member(one) and one.epoch > known for one in seen):
+                raise AnotherBegunError(f"beginning as member {self._assignment}: another process has begun meanwhile")
             epoch = max([epoch, *(one.epoch + 1 for one in seen)])
             self.session = replace(self.session, epoch=epoch)
             await self._store.save_session(self.session)
@@ -50,7 +65,10 @@ class SessionClaim:
         if later is not None:
             raise took_over(later, self.session)
 
-    def _same_member(self, one: Session) -> bool:
+    async def _seen(self) -> list[Session | Member]:
+        return [*await self._store.newest_sessions(), *await self._members.members()]
+
+    def _same_member(self, one: Session | Member) -> bool:
         return (one.member, one.members) == (self.session.member, self.session.members)
 
 

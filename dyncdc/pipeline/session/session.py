@@ -163,11 +163,14 @@ class _Session:
         """Wait until no one else is at work, load what was saved, take an epoch, and be a member."""
         await self._membership.wait_until_alone()
         there, settings = self._destination, self._settings
+        await self._retry_checkpoints("looking for sessions", self._claim.look)
         before = Predecessor(settings.assignment, there.members, there.sessions, settings.succession, self._health)
         with self._health.task("start") as task:
             await before.wait(settings.after, task)
         await self._retry_checkpoints("loading checkpoints", self._load)
         await self._retry_checkpoints("beginning a session", self._take_epoch)
+        # A process whose place this is may have saved until now: a shard of which nothing is known would look lost.
+        await self._retry_checkpoints("loading what was saved meanwhile", self._checkpointer.load_again)
         if self._control.on_claimed is not None:
             await self._control.on_claimed(self._checkpointer.epoch)
             # A process that began meanwhile may not have seen what was noted; one that begins from here on does.

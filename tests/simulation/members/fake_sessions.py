@@ -42,6 +42,9 @@ class One:
     patient: bool = True
     ready: bool = False
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    asks_until_frozen: int | None = None
+    """Questions for members and sessions that are answered before the process is frozen."""
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def task(self) -> asyncio.Task[None]:
@@ -81,12 +84,18 @@ class ClockedCheckpoints(CheckpointClient):
 class KeptClient:
     """``dyncdc_members`` and ``dyncdc_sessions`` as one session sees them."""
 
-    def __init__(self, kept: Kept, session: Life) -> None:
+    def __init__(self, kept: Kept, one: One) -> None:
         self._kept = kept
-        self._session = session
+        self._one = one
+        self._session = one.session
 
     async def _call(self) -> None:
         await self._session.takes(0.001, 0.05)
+        if self._one.asks_until_frozen is not None:
+            if self._one.asks_until_frozen == 0:
+                await self._one.woken.wait()
+            else:
+                self._one.asks_until_frozen -= 1
         if self._session.happens(self._session.faults.save_failed):
             raise RetryableError("asking for members: no answer")
 

@@ -18,6 +18,7 @@ from support.pipeline import virtual_time
 
 from dyncdc.errors import FatalError
 from dyncdc.model.members import Process
+from dyncdc.pipeline.members.sessions import AnotherBegunError
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
@@ -39,6 +40,12 @@ STEPS_SECONDS = (0.0, 0.0, 0.02, -0.02, 3600.0, -3600.0)
 
 BEGIN_SECONDS = 60.0
 """More than a start may take: it waits for a dead process of another host, and for an outage."""
+
+STEADY_SECONDS = 5.0
+"""A destination stays equal for so long in the end: one with nothing in it may be equal before all is read."""
+
+REOPEN_SECONDS = 2.0
+"""Between two sessions of a process, as in the daemon."""
 
 TOOK_OVER, AT_WORK = "took over", "is at work"
 
@@ -81,7 +88,11 @@ async def _simulate(simulation: Simulation, kept: Kept) -> Counter[str]:
     last = _start(simulation, kept, rng)
     loop = asyncio.get_running_loop()
     end = loop.time() + LONGEST_LIFE_SECONDS
-    while simulate._differences(simulation) or not last.ready:
+    equal_since = end
+    while loop.time() < equal_since + STEADY_SECONDS:
+        if simulate._differences(simulation) or not last.ready:
+            equal_since = end
+        equal_since = min(equal_since, loop.time())
         _check(simulation, [last])
         if loop.time() > end:
             raise Violation(f"never equal, ready={last.ready}: {simulate._differences(simulation)[:3]}")
@@ -93,20 +104,22 @@ async def _simulate(simulation: Simulation, kept: Kept) -> Counter[str]:
 
 
 async def _term(simulation: Simulation, kept: Kept, rng: random.Random) -> None:
-    """A process, or two that start together, or one and a unmapped attribute; in the end no one is left."""
-    happening = rng.choice(["alone", "together", "together", "newcomer", "refused", "takes over"])
+    """A process, or two that start together, or one and another that comes later; in the end no one is left."""
+    happening = rng.choice(["alone", "together", "together", "newcomer", "refused", "takes over", "frozen"])
     simulation.counted[happening] += 1
-    first = _start(simulation, kept, rng)
+    first = _start(simulation, kept, rng, frozen=happening == "frozen")
     if rng.random() < 0.4:
         first.session.cut = PowerCut("before save", 1)  # rows are there, and no position
     others: list[One] = []
     if happening == "together":
         others.append(_start(simulation, kept, rng))
     elif happening != "alone":
-        await _until(lambda: first.ready or not first.running)
-        others.append(
-            _start(simulation, kept, rng, take_over=happening == "takes over", patient=happening != "refused")
-        )
+        await _until(lambda: first.ready or not first.running or first.asks_until_frozen == 0)
+        taken_over = happening in ("takes over", "frozen")
+        others.append(_start(simulation, kept, rng, take_over=taken_over, patient=happening != "refused"))
+    if happening == "frozen":
+        await _until(lambda: others[0].ready or not others[0].running)
+        first.woken.set()
     await asyncio.sleep(rng.uniform(1.0, 8.0))
     if others:
         await _compare(simulation, kept, happening, first, others[0])
@@ -120,13 +133,15 @@ async def _term(simulation: Simulation, kept: Kept, rng: random.Random) -> None:
 
 async def _compare(simulation: Simulation, kept: Kept, happening: str, first: One, other: One) -> None:
     """Say what must not become of two processes."""
+    steady = not simulation.faults.outages and abs(kept.ahead_seconds) < 1.0
     if happening in ("newcomer", "refused"):
-        steady = not simulation.faults.outages and abs(kept.ahead_seconds) < 1.0
         if first.running and first.ready and other.ready and steady:
             raise Violation("a process that is at work was not waited for")
         if first.ended_by(TOOK_OVER) and steady:
             raise Violation("a process that is at work was evicted")
         return
+    if happening == "frozen" and other.ended_by(TOOK_OVER) and steady:
+        raise Violation("a process that took over was evicted by one that was frozen at its start")
     await _until(lambda: not _both_work(first, other))
     if _both_work(first, other):
         raise Violation("two processes of one member go on")
@@ -163,20 +178,39 @@ def _check(simulation: Simulation, processes: Sequence[One]) -> None:
         excused = isinstance(error, FatalError) and (
             TOOK_OVER in text
             or (AT_WORK in text and not one.patient)
-            or (text.startswith("draining") and bool(simulation.faults.outages))
+            or (text.startswith("draining") and bool(simulation.faults.outages or simulation.faults.refusals))
         )
         if error is not None and not excused:
             raise Violation(f"a process ended by {error!r}") from error
 
 
 def _start(
-    simulation: Simulation, kept: Kept, rng: random.Random, *, take_over: bool = False, patient: bool = True
+    simulation: Simulation,
+    kept: Kept,
+    rng: random.Random,
+    *,
+    take_over: bool = False,
+    patient: bool = True,
+    frozen: bool = False,
 ) -> One:
     session = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
     one = One(session, take_over, patient)
+    one.asks_until_frozen = rng.randint(1, 6) if frozen else None
     here = rng.random() < 0.5
     session.task = asyncio.create_task(_process(simulation, kept, one, here=here), name="process")
     return one
+
+
+async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) -> None:
+    """Sessions until one ends for good. ``here``: whether others of its machine can see that it has died."""
+    mark = f"{'here' if here else 'there'} {len(kept.processes)}"
+    kept.processes[mark] = one
+    while True:
+        try:
+            return await _run_session(simulation, kept, one, mark)
+        except AnotherBegunError:
+            simulation.counted["another had begun"] += 1
+            await asyncio.sleep(REOPEN_SECONDS)
 
 
 def _ready(kept: Kept, one: One, epoch: int) -> None:
@@ -186,13 +220,10 @@ def _ready(kept: Kept, one: One, epoch: int) -> None:
         raise one.session.violated(f"epoch {epoch} was taken twice")
 
 
-async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) -> None:
-    """``here``: whether others of its machine can see that it has died."""
+async def _run_session(simulation: Simulation, kept: Kept, one: One, mark: str) -> None:
     server, session, world = simulation.server, one.session, simulation.world
     streams = {script.id: LastingStream(server, session, script, "TRIM_HORIZON") for script in world.streams}
-    keeper = KeptClient(kept, session)
-    mark = f"{'here' if here else 'there'} {len(kept.processes)}"
-    kept.processes[mark] = one
+    keeper = KeptClient(kept, one)
     await run_session(
         [
             StreamTask(streams[script.id], StreamDecoder(script.tables, session), script.tables)

@@ -61,7 +61,7 @@ def tokens_of_an_epoch(patch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_waited_for(patch: pytest.MonkeyPatch) -> None:
-    """A unmapped attribute takes the place of whoever is at work."""
+    """A process that starts takes the place of one that is at work."""
 
     async def wait(self: Predecessor, after: int, task: Any) -> bool:
         return False
@@ -78,10 +78,20 @@ def dates_believed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Sightings, "_age", age)
 
 
+def frozen_at_a_start(patch: pytest.MonkeyPatch) -> None:
+    """A process that was frozen between its look at the others and its epoch takes the place of who came meanwhile."""
+
+    async def look(self: SessionClaim) -> None:
+        self._begun = 2**63
+
+    patch.setattr(SessionClaim, "look", look)
+
+
 ALL: tuple[Plant, ...] = (
     epoch_kept_in_mind,
     equal_epochs_go_on,
     tokens_of_an_epoch,
     nobody_waited_for,
     dates_believed,
+    frozen_at_a_start,
 )

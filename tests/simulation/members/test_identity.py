@@ -19,5 +19,5 @@ def test_processes_that_meet_under_any_clock_end_with_one_at_work_and_the_destin
     counted: Counter[str] = Counter()
     for seed in range(first_seed, first_seed + CHUNK):
         counted += run(seed)  # an error names its seed: run(seed) repeats it
-    expected = ("alone", "together", "newcomer", "refused", "takes over", "sessions lost")
+    expected = ("alone", "together", "newcomer", "refused", "takes over", "frozen", "sessions lost")
     assert all(counted[what] for what in expected), counted

@@ -115,7 +115,7 @@ def test_ready_means_that_the_checkpoints_are_loaded_and_nothing_has_been_read()
             nonlocal failures
             await asyncio.sleep(1)
             failures -= 1
-            if failures:
+            if failures > 0:
                 raise RetryableError("no answer")
             return []
 

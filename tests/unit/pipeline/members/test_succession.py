@@ -13,7 +13,7 @@ from dyncdc.errors import FatalError
 from dyncdc.model.members import Member, Process, Session
 from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.members.liveness import LIVE_SECONDS
-from dyncdc.pipeline.members.sessions import SessionClaim
+from dyncdc.pipeline.members.sessions import AnotherBegunError, SessionClaim
 from dyncdc.pipeline.members.succession import Predecessor, Succession
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -138,6 +138,8 @@ def test_of_two_that_take_one_epoch_the_greater_id_goes_on_with_a_greater_epoch_
             (SessionClaim(Assignment(), kept, kept, Process(host)) for host in "ab"), key=lambda c: c.session.id
         )
         low, high = claims
+        for claim in claims:
+            await claim.look()
         for claim in claims:  # both have looked before either wrote
             claim.session = replace(claim.session, epoch=7)
             await kept.save_session(claim.session)
@@ -154,9 +156,29 @@ def test_an_epoch_is_above_every_one_that_is_known_and_durable_when_it_is_return
         kept = Kept()
         await at_work(kept, epoch=90)
         claim = SessionClaim(Assignment(), kept, kept, Process())
+        await claim.look()
         assert await claim.take(7) == 91
         assert kept.sessions[-1] == claim.session
         later = SessionClaim(Assignment(), kept, kept, Process())
+        await later.look()
         assert await later.take(7) == 92 and later.session.id != claim.session.id
+
+    run(scenario())
+
+
+def test_a_process_that_was_frozen_at_its_start_does_not_take_the_place_of_one_that_began_meanwhile() -> None:
+    """Catches: a daemon that had been replaced while it was between two sessions put an end to the one at work."""
+
+    async def scenario() -> None:
+        kept = Kept()
+        frozen, other = (SessionClaim(Assignment(), kept, kept, Process(host)) for host in "ab")
+        for claim in (frozen, other):
+            await claim.look()
+        assert await other.take(7) == 7
+        with pytest.raises(AnotherBegunError):
+            await frozen.take(7)
+        await other.check()
+        await frozen.look()
+        assert await frozen.take(7) == 8, "once it has been seen whether the other one is at work"
 
     run(scenario())
