@@ -36,6 +36,7 @@ MESSAGE_CHARS = 600
 
 def main() -> int:
     """Run what the arguments say."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process compiles all that it imports
     arguments = _arguments()
     if arguments.directory:
         return _one(arguments.engines[0], arguments.scenarios[0], Path(arguments.directory))

@@ -32,6 +32,7 @@ OUTCOME = "outcome.json"
 
 def main() -> int:
     """Run what the arguments say."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process compiles all that it imports
     arguments = _arguments()
     if arguments.directory:
         return _one(arguments.seed, Path(arguments.directory))

@@ -31,8 +31,10 @@ def make_again(world: World, spell: Spell) -> int:
     label = rng.choice(sorted(world.names))
     name, aws = world.names[label], world.aws
     down = spell.strength > 0.7
+    check_alive(world)
+    # Before its first session a daemon knows no table: changes of another one of that name may be in the stream.
+    world.daemon.wait_ready()
     if down:
-        check_alive(world)
         world.daemon.kill()
     with world.streaming, world.writes.pause:
         world.may_end = True

@@ -34,7 +34,7 @@ class SessionClaim:
         self._begun = 0
 
     async def look(self) -> None:
-        """Note the newest session of this member. Before it is decided that no one is at work. Raises RetryableError."""
+        """Note the newest session of this member, before it is decided if one is at work. Raises RetryableError."""
         self._begun = max((one.epoch for one in await self._seen() if self._same_member(one)), default=0)
 
     async def take(self, epoch: int) -> int:
