@@ -41,7 +41,7 @@ class SessionClaim:
         """Begin the session under this epoch or a later one, and return which. Raises RetryableError.
 
         Raises AnotherBegunError when another process has begun as this member since ``look``: this one may have been
-        frozen meanwhile, and must not take the place of who is at work by now. Raises FatalError when another process
+        frozen meanwhile, and must not end the one that is at work by now. Raises FatalError when another process
         begins at the same time, and later than this one.
         """
         while True:

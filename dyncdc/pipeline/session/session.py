@@ -169,7 +169,7 @@ class _Session:
             await before.wait(settings.after, task)
         await self._retry_checkpoints("loading checkpoints", self._load)
         await self._retry_checkpoints("beginning a session", self._take_epoch)
-        # A process whose place this is may have saved until now: a shard of which nothing is known would look lost.
+        # The process before may have saved until now. A shard that it knew and this one does not would look lost.
         await self._retry_checkpoints("loading what was saved meanwhile", self._checkpointer.load_again)
         if self._control.on_claimed is not None:
             await self._control.on_claimed(self._checkpointer.epoch)
