@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("clock.c")
@@ -19,7 +22,7 @@ def build_preload(directory: Path) -> Path:
 
 
 class Clock:
-    """The clock of whoever runs with this ``environment``."""
+    """The clock of the processes that run with this ``environment``."""
 
     def __init__(self, preload: Path, name: str) -> None:
         self._file = preload.with_name(f"{name}.clock")
@@ -30,3 +33,9 @@ class Clock:
         """Be off by so much from now on."""
         with self._file.open("r+b", buffering=0) as file:  # in place: it is mapped
             file.write(struct.pack("q", int(off_seconds * NANOSECONDS)))
+
+    def seen_off_seconds(self) -> float:
+        """How far a Python process with this clock is off."""
+        command = [sys.executable, "-S", "-c", "import time; print(time.time())"]
+        seen = subprocess.run(command, check=True, capture_output=True, env={**os.environ, **self.environment})
+        return float(seen.stdout) - time.time()

@@ -67,9 +67,13 @@ def restore(world: World, spell: Spell) -> int:
 def lose_parts(world: World, spell: Spell) -> int:
     """Kill the server, and take the newest parts of the destinations away before it starts again."""
     labels = ", ".join(f"'{label}'" for label in world.names)
-    rows = world.place.clickhouse.rows(
-        f"SELECT toString(uuid) FROM system.tables WHERE database = '{world.place.name}' AND name IN ({labels})"
-    )
+    where = f"database = '{world.place.name}'"
+    rows = world.place.clickhouse.rows(f"SELECT toString(uuid) FROM system.tables WHERE {where} AND name IN ({labels})")
+    fresh = f"SELECT count() FROM system.parts WHERE {where} AND table IN ({labels}) AND modification_time >= now() - 1"
+    for _ in range(ATTEMPTS):  # the daemon may be at its start: then there is nothing to lose
+        if world.place.clickhouse.number(fresh):
+            break
+        world.sleep(0.5)
     world.server.kill()
     try:
         removed = world.server.drop_newest_parts([str(uuid) for (uuid,) in rows], 0.5 + 2.5 * spell.strength)

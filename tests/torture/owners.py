@@ -190,12 +190,14 @@ def _is_off(world: World, seconds: float) -> bool:
 def step_daemon_clock(world: World, spell: Spell) -> int:
     """Let the clock of the daemon's host be off for a while."""
     check_alive(world)
-    world.daemon_clock.step(random.Random(f"clock {world.plan.seed} {spell.strength}").choice(STEPS_SECONDS))
+    off = random.Random(f"clock {world.plan.seed} {spell.strength}").choice(STEPS_SECONDS)
+    world.daemon_clock.step(off)
     try:
+        moved = abs(world.daemon_clock.seen_off_seconds() - off) < 1.0
         world.sleep(spell.seconds)
     finally:
         world.daemon_clock.step(0.0)
-    return 1
+    return int(moved)
 
 
 OWNERS: dict[str, Callable[[World, Spell], int]] = {

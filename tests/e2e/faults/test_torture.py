@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from support.processes.harness import die_with_parent
+from support.processes.harness import ClickHouseHttp, die_with_parent
 from torture.clickhouse import USER, TorturedClickHouse
-from torture.clock import Clock
+from torture.clock import Clock, build_preload
 
 from dyncdc.errors import FatalError
 
@@ -51,3 +53,20 @@ async def test_the_daemons_user_gets_the_odd_profile_when_the_server_starts(
     users = (tmp_path / "users.xml").read_text()
     assert "<extremes>1</extremes>" in users
     assert "<profile>odd</profile>" in users.partition(f"<{USER}>")[2]
+
+
+async def test_the_clocks_of_daemon_and_clickhouse_are_off_by_what_the_torture_says(tmp_path: Path) -> None:
+    """Catches: a kernel that lets no one write to the vDSO, and every step of a clock counted though none was off."""
+    preload = build_preload(tmp_path)
+    clock = Clock(preload, "server")
+    server = TorturedClickHouse(tmp_path / "server", clock)
+    await server.start()
+    try:
+        for off in (3600.0, -45.0, 0.0):
+            clock.step(off)
+            assert abs(clock.seen_off_seconds() - off) < 2.0
+            if platform.machine() == "x86_64":
+                now = ClickHouseHttp(server.http_port).number("SELECT toInt64(toFloat64(now64(3)))")
+                assert abs(now - time.time() - off) < 2.0
+    finally:
+        await server.stop()
