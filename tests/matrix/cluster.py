@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 from support.processes.harness import ClickHouseHttp, free_port, wait_until
 from support.servers.chaos import ChaosProxy
@@ -100,7 +101,7 @@ class Cluster:
         self.keeper = ZooKeeper(directory / "zookeeper")
         ports = [(free_port(), free_port(), free_port()) for _ in range(replicas)]
         self.replicas = [
-            Replica(
+            self._make_replica(
                 engine,
                 directory / f"r{number}",
                 tcp_port=tcp,
@@ -112,8 +113,11 @@ class Cluster:
         self.balancer = LoadBalancer([tcp for tcp, _, _ in ports])
         self._loop = Loop()
 
+    def _make_replica(self, engine: Engine, directory: Path, **options: Any) -> Replica:
+        return Replica(engine, directory, **options)
+
     @contextlib.contextmanager
-    def running(self) -> Iterator[Cluster]:
+    def running(self) -> Iterator[Self]:
         """Run until left."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._loop.close)

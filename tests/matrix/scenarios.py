@@ -14,10 +14,8 @@ from typing import Final
 from support.processes.harness import wait_until
 
 from .cluster import Cluster, Replica
+from .rebuild import DROP_REPLICA_SECONDS, copy_tables, forget
 from .trial import DATABASE, Refused, Trial
-
-DROP_REPLICA_SECONDS = 20.0
-"""Longer than the lost session of a replica lasts: until it is over, the replica counts as active."""
 
 
 def single(trial: Trial) -> None:
@@ -145,13 +143,13 @@ def rebuilt_replica(trial: Trial, cluster: Cluster) -> None:
     first, second = cluster.replicas
     second.kill()
     second.wipe()
-    wait_until(lambda: _dropped(first, "r2"), DROP_REPLICA_SECONDS, "r2 is dropped", pause_seconds=0.5)
+    wait_until(lambda: forget(first, "r2", DATABASE), DROP_REPLICA_SECONDS, "r2 is dropped", pause_seconds=0.5)
     second.up()
     second.http.run(f"CREATE DATABASE {DATABASE}")
     refusal = trial.start_or_refuse()
     if refusal:
         trial.notes.append(f"refused: {refusal}")
-        _copy_tables(first, second)
+        copy_tables(first, second, DATABASE)
         trial.start()
     _change(trial, 1.0)
 
@@ -177,27 +175,6 @@ def _expect_of(trial: Trial, replicas: list[Replica]) -> None:
     everyone, trial.servers = trial.servers, replicas
     trial.expect_equal()
     trial.servers = everyone
-
-
-def _dropped(replica: Replica, name: str) -> bool:
-    """Forget a replica that is gone for good, as an operator would; False while it still counts as active."""
-    try:
-        replica.http.run(f"SYSTEM DROP REPLICA '{name}' FROM DATABASE {DATABASE}")
-    except AssertionError:
-        return False
-    return True
-
-
-def _copy_tables(source: Replica, target: Replica) -> None:
-    """Make the tables of one replica on another, with their UUIDs: the path in ZooKeeper is made of them."""
-    for name in target.http.rows(f"SELECT name FROM system.tables WHERE database = '{DATABASE}'"):
-        target.http.run(f"DROP TABLE {DATABASE}.`{name[0]}` SYNC")
-    statements = source.http.rows(
-        f"SELECT create_table_query FROM system.tables WHERE database = '{DATABASE}' ORDER BY engine = 'View'"
-        " SETTINGS show_table_uuid_in_table_create_query_if_not_nil = 1"
-    )
-    for (statement,) in statements:
-        target.http.run(str(statement))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class MatrixServer(LocalClickHouse):
 
     async def _spawn(self) -> Child:
         arguments = [str(self.directory.resolve()), str(self.tcp_port), str(self.http_port)]
-        environment = {}
+        environment = dict(self._environment())
         if self.engine.whole:
             arguments = [str(CHILD), str(self.engine.library), *arguments]
         else:

@@ -20,9 +20,11 @@ from pathlib import Path
 
 from support.processes.harness import die_with_parent
 
-from . import matrix
+from . import kinds, matrix
 from .history import Outcome, run
-from .plan import make_plan
+from .plan import Plan, make_plan
+from .replicas import kinds as replicated
+from .replicas.plan import make_replicated_plan
 
 LONGEST_SECONDS = 400.0
 """One history, at most: then it is killed, with everything it started, and counts as failed."""
@@ -35,7 +37,7 @@ def main() -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every process compiles all that it imports
     arguments = _arguments()
     if arguments.directory:
-        return _one(arguments.seed, Path(arguments.directory))
+        return _one(_plan(arguments.seed, arguments.replicas), Path(arguments.directory))
     seeds = list(range(arguments.first, arguments.first + arguments.seeds))
     if arguments.seed is not None:
         seeds = [arguments.seed]
@@ -46,18 +48,19 @@ def main() -> int:
     seeds = [seed for seed in seeds if seed not in done]
     interrupted = False
     try:
-        for outcome in _run_all(seeds, arguments.jobs, root, keep=arguments.keep):
+        for outcome in _run_all(seeds, arguments, root):
             outcomes.append(outcome)
             _write(arguments.into, outcome)
-            print(_said(outcome, root), flush=True)
+            print(_said(outcome, root, arguments.replicas), flush=True)
     except KeyboardInterrupt:
         interrupted = True
     if not any(root.iterdir()):
         root.rmdir()
     seconds, new = time.monotonic() - began, len(outcomes) - len(done)
     print(f"\n{len(outcomes)} histories, {new} of them now, in {seconds:,.0f} s, {arguments.jobs} at a time\n")
-    print("\n".join(matrix.lines(outcomes)))
-    code = _verdict(outcomes)
+    required = replicated.REQUIRED if arguments.replicas else kinds.REQUIRED
+    print("\n".join(matrix.lines(outcomes, required)))
+    code = _verdict(outcomes, replicas=arguments.replicas > 0)
     if interrupted:
         sys.stdout.flush()
         os._exit(code or 130)  # histories under way end with this process
@@ -70,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=1, help="the first of them (default 1)")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--jobs", type=int, default=2, help="histories at a time (default 2)")
+    parser.add_argument("--replicas", type=int, default=0, help="of ClickHouse, over ZooKeeper (default: one server)")
     parser.add_argument("--keep", action="store_true", help="keep the directories of histories that went well, too")
     parser.add_argument(
         "--into", type=Path, help="file that outcomes are added to; seeds that it holds are not run again"
@@ -78,28 +82,37 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _one(seed: int, directory: Path) -> int:
+def _plan(seed: int, replicas: int) -> Plan:
+    return make_replicated_plan(seed, replicas) if replicas else make_plan(seed)
+
+
+def _one(plan: Plan, directory: Path) -> int:
     """Run one history in this process."""
-    outcome = run(make_plan(seed), directory)
+    outcome = run(plan, directory)
     (directory / OUTCOME).write_text(json.dumps(outcome.document()))
     return 1 if outcome.failure else 0
 
 
-def _run_all(seeds: Sequence[int], jobs: int, root: Path, *, keep: bool) -> Iterator[Outcome]:
-    pool = ThreadPoolExecutor(jobs)  # its threads outlive their children: these die with the thread that started them
-    running = [pool.submit(_spawn, seed, root, keep=keep) for seed in seeds]
+def _run_all(seeds: Sequence[int], arguments: argparse.Namespace, root: Path) -> Iterator[Outcome]:
+    pool = ThreadPoolExecutor(
+        arguments.jobs
+    )  # its threads outlive their children: these die with the thread that started them
+    running = [pool.submit(_spawn, seed, root, arguments.replicas, keep=arguments.keep) for seed in seeds]
     for done in as_completed(running):
         yield done.result()
     pool.shutdown()
 
 
-def _spawn(seed: int, root: Path, *, keep: bool) -> Outcome:
+def _spawn(seed: int, root: Path, replicas: int, *, keep: bool) -> Outcome:
     """Run one history in a child; what it has started dies with it."""
     directory = root / f"seed-{seed}"
     directory.mkdir()
     with (directory / "output.txt").open("wb") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "torture", "--seed", str(seed), "--directory", str(directory)],
+            [
+                *(sys.executable, "-m", "torture", "--seed", str(seed), "--directory", str(directory)),
+                *("--replicas", str(replicas)),
+            ],
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
@@ -132,19 +145,21 @@ def _write(file: Path | None, outcome: Outcome) -> None:
             lines.write(json.dumps(outcome.document()) + "\n")
 
 
-def _said(outcome: Outcome, root: Path) -> str:
+def _said(outcome: Outcome, root: Path, replicas: int) -> str:
     text = (
         f"seed {outcome.seed:>4}  {outcome.seconds:>5.1f} s  {outcome.changes:>6,} changes  {outcome.items:>5,} items  "
     )
     if not outcome.failure:
         return text + "equal"
     where = root / f"seed-{outcome.seed}"
-    return f"{text}FAILED: {outcome.failure}\n    make torture SEED={outcome.seed}; its logs are in {where}"
+    again = f"make torture SEED={outcome.seed}" + (f' ARGS="--replicas {replicas}"' if replicas else "")
+    return f"{text}FAILED: {outcome.failure}\n    {again}; its logs are in {where}"
 
 
-def _verdict(outcomes: Sequence[Outcome]) -> int:
+def _verdict(outcomes: Sequence[Outcome], *, replicas: bool) -> int:
     failed = sorted(outcome.seed for outcome in outcomes if outcome.failure)
-    missing = matrix.too_few(outcomes)
+    demanded = (replicated.FAULTS, replicated.LONG_RUN) if replicas else (kinds.REQUIRED, kinds.LONG_RUN)
+    missing = matrix.too_few(outcomes, *demanded)
     if failed:
         print(f"\nFAILED: seeds {', '.join(map(str, failed))}")
     for kind in missing:

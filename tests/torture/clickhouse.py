@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dyncdc.emulator.clickhouse import LocalClickHouse
 
@@ -32,8 +33,8 @@ ODD_PROFILES: Sequence[Mapping[str, object]] = (
 class TorturedClickHouse(LocalClickHouse):
     """``profile``: what the daemon's user is given at the next start; the judge's user keeps the defaults."""
 
-    def __init__(self, directory: Path, clock: Clock) -> None:
-        super().__init__(directory, users={USER: PASSWORD})
+    def __init__(self, directory: Path, clock: Clock, **options: Any) -> None:
+        super().__init__(directory, users={USER: PASSWORD}, **options)
         self.profile: Mapping[str, object] = {}
         self._clock = clock
 

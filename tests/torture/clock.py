@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("clock.c")
+PRELOAD = "clock.so"
 NANOSECONDS = 1_000_000_000
 
 
 def build_preload(directory: Path) -> Path:
     """Compile what is preloaded into processes whose clock is to be off."""
-    made = directory / "clock.so"
+    made = directory / PRELOAD
     compiler = ["cc", "-O1", "-shared", "-fPIC", "-o", str(made), str(SOURCE), "-ldl"]
     subprocess.run(compiler, check=True, capture_output=True)
     return made

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from support.data.oracle import assert_equal_within, differences
-from support.processes.harness import wait_until
+from support.processes.harness import ClickHouseHttp, wait_until
 
 from dyncdc.config import load_config
 from dyncdc.operations.verify import verify_table
 
-from . import kinds
+from . import kinds, replicas
 from .carried import carried
+from .clickhouse import TorturedClickHouse
 from .disturb import disturb
 from .outside import SHORT_RETENTION_SECONDS
 from .plan import SCAN, Plan, Spell
@@ -82,7 +83,7 @@ class _Tracks:
             for spell in track:
                 self._world.sleep(spell.after_seconds)
                 self._diary(f"{spell.kind} for {spell.seconds:.2f} s, strength {spell.strength:.2f}")
-                disturb(self._world, spell)
+                (replicas.disturb if self._world.cluster else disturb)(self._world, spell)
                 self._diary(f"{spell.kind} is over")
         except Abandoned:
             pass
@@ -107,7 +108,7 @@ def run(plan: Plan, directory: Path) -> Outcome:
         diary(f"-- {name}")
 
     try:
-        with make_world(plan, directory) as world:
+        with (replicas.make_world if plan.replicas else make_world)(plan, directory) as world:
             lap("set up")
             try:
                 _live(world, diary, lap)
@@ -172,21 +173,26 @@ def _put_bad_records(world: World) -> None:
 def _judge(world: World, outcome: Outcome, lap: Callable[[str], None]) -> None:
     """Compare everything, twice: once it looks equal, and after the daemon has left."""
     place, aws = world.place, world.aws
-    end = time.monotonic() + CATCH_UP_SECONDS
-    _await_snapshots(world, CATCH_UP_SECONDS)
+    seconds = replicas.CATCH_UP_SECONDS if world.cluster else CATCH_UP_SECONDS
+    end = time.monotonic() + seconds
+    _await_snapshots(world, seconds)
     _await_recovery(world, max(1.0, end - time.monotonic()))
-    for name in world.names.values():
-        check_alive(world)
-        assert_equal_within(max(1.0, end - time.monotonic()), aws, place.clickhouse, name)
+    for server in world.servers:
+        for name in world.names.values():
+            check_alive(world)
+            assert_equal_within(max(1.0, end - time.monotonic()), aws, _asked(world, server), name)
     lap("caught up")
     while not terminate(world):  # cut short by its limit: a view may not show the newest columns yet
         world.daemon.start()
         for name in world.names.values():
             assert_equal_within(max(1.0, end - time.monotonic()), aws, place.clickhouse, name)
+    if world.cluster:
+        replicas.expect_one_truth(world, max(5.0, end - time.monotonic()))
     lap("drained")
-    for label, name in world.names.items():
-        found = differences(aws, place.clickhouse, name, label)
-        assert not found, f"{label} was equal and is not any more: {found[:3]}"
+    for server in world.servers:
+        for label, name in world.names.items():
+            found = differences(aws, _asked(world, server), name, label)
+            assert not found, f"{label} was equal on {server.directory.name} and is not any more: {found[:3]}"
     world.counted += carried(aws, place.name)
     world.counted[kinds.EVOLVED] += place.clickhouse.number(
         "SELECT count() FROM system.columns WHERE database = currentDatabase() AND default_kind = 'DEFAULT'"
@@ -210,6 +216,10 @@ def _judge(world: World, outcome: Outcome, lap: Callable[[str], None]) -> None:
     for name in world.names.values():
         verdict = world.loop.call(verify_table(config, name))  # what `dyncdc verify` does
         assert verdict.equal, f"{verdict.verdict}: {list(verdict.lines())[:3]}"
+
+
+def _asked(world: World, server: TorturedClickHouse) -> ClickHouseHttp:
+    return ClickHouseHttp(server.http_port, world.place.name)
 
 
 def _judge_letters(world: World) -> None:

@@ -8,11 +8,11 @@ from . import kinds
 from .history import Outcome, merge_counts
 
 
-def lines(outcomes: Sequence[Outcome]) -> list[str]:
-    """The fault matrix, as a table in Markdown."""
+def lines(outcomes: Sequence[Outcome], required: Sequence[str] = kinds.REQUIRED) -> list[str]:
+    """The fault matrix, as a table in Markdown: the required kinds in their order, and what else there was."""
     total = merge_counts(outcomes)
     rows = [("fault", "times injected", "histories", "differences")]
-    for kind in _present(outcomes):
+    for kind in _present(outcomes, required):
         mine = [outcome for outcome in outcomes if outcome.counted.get(kind)]
         bad = sum(1 for outcome in mine if outcome.failure)
         rows.append((kind, f"{total[kind]:,}", str(len(mine)), str(bad)))
@@ -31,14 +31,16 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _present(outcomes: Sequence[Outcome]) -> list[str]:
+def _present(outcomes: Sequence[Outcome], required: Sequence[str]) -> list[str]:
     found = {kind for outcome in outcomes for kind in outcome.counted}
-    return [*kinds.REQUIRED, *sorted(found - set(kinds.REQUIRED))]
+    return [*required, *sorted(found - set(required))]
 
 
-def too_few(outcomes: Sequence[Outcome]) -> list[str]:
+def too_few(
+    outcomes: Sequence[Outcome], required: Sequence[str] = kinds.REQUIRED, long_run: int = kinds.LONG_RUN
+) -> list[str]:
     """Kinds that a long run has not injected often enough to say anything about them."""
-    if len(outcomes) < kinds.LONG_RUN:
+    if len(outcomes) < long_run:
         return []
     total = merge_counts(outcomes)
-    return [kind for kind in kinds.REQUIRED if total[kind] < kinds.LEAST]
+    return [kind for kind in required if total[kind] < kinds.LEAST]

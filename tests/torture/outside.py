@@ -91,7 +91,8 @@ def refuse_login(world: World, spell: Spell) -> int:
     right = world.password_file.read_text()
     world.password_file.write_text("not-yet-rotated")
     try:
-        world.loop.soon(world.to_clickhouse.reset_connections)
+        for front in world.fronts:
+            world.loop.soon(front.reset_connections)
         world.sleep(spell.seconds)
     finally:
         world.password_file.write_text(right)
@@ -122,18 +123,18 @@ def exchange(world: World, spell: Spell) -> int:
 
     def swap() -> None:
         before[:] = [uuid()]
-        clickhouse.run(f"CREATE TABLE IF NOT EXISTS {other} AS {label}")
-        clickhouse.run(f"EXCHANGE TABLES {label} AND {other}")
+        clickhouse.run(f"CREATE TABLE IF NOT EXISTS {other}{world.on_cluster} AS {label}")
+        clickhouse.run(f"EXCHANGE TABLES {label} AND {other}{world.on_cluster}")
 
     def swap_back() -> None:
         if uuid() != before[0]:
-            clickhouse.run(f"EXCHANGE TABLES {label} AND {other}")
+            clickhouse.run(f"EXCHANGE TABLES {label} AND {other}{world.on_cluster}")
 
     if not run_somehow(world, swap):
         return 0
     world.sleep(0.5 + spell.seconds * 2)
     run_somehow(world, swap_back)
-    run_somehow(world, lambda: clickhouse.run(f"DROP TABLE IF EXISTS {other} SYNC"))
+    run_somehow(world, lambda: clickhouse.run(f"DROP TABLE IF EXISTS {other}{world.on_cluster} SYNC"))
     return 1
 
 
@@ -147,7 +148,8 @@ def lose_own_table(world: World, spell: Spell) -> int:
         there = sorted(name for name in clickhouse.tables() - KEPT if name.startswith("dyncdc_"))
         assert there, "dyncdc has made no table yet"
         chosen[:] = [rng.choice(there)]
-        clickhouse.run(f"DROP TABLE {chosen[0]} SYNC" if rng.random() < 0.5 else f"TRUNCATE TABLE {chosen[0]}")
+        drop = f"DROP TABLE {chosen[0]}{world.on_cluster} SYNC"
+        clickhouse.run(drop if rng.random() < 0.5 else f"TRUNCATE TABLE {chosen[0]}")
 
     with world.by_hand:
         if not run_somehow(world, lose):

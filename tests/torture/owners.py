@@ -135,7 +135,7 @@ def intrude(world: World, spell: Spell) -> int:
             }
         ],
         world.aws.endpoint_url,
-        world.server.tcp_port,
+        world.direct,
         "intruder",
         pipeline=f"{place.name}_intruder",
     )

@@ -70,6 +70,8 @@ class Plan:
     """Kinesis tells times in whole seconds, and that nothing is left to read."""
     short_retention: bool
     """What is not read within seconds is gone."""
+    replicas: int = 0
+    """Of ClickHouse; 0 is one server that has none."""
 
     def lines(self) -> Iterator[str]:
         """Yield the plan for people."""
@@ -77,7 +79,7 @@ class Plan:
         yield f"{self.shards} shards, {self.keys} keys, {self.preloaded} items, {self.bad_records} bad records"
         yield from (f"table {one.label}: {one.method}, {one.precision}" for one in self.tables)
         yield f"slow export {self.slow_export}, first export {self.first_export_fails or 'works'}"
-        yield f"coarse times {self.coarse}, short retention {self.short_retention}"
+        yield f"coarse times {self.coarse}, short retention {self.short_retention}, replicas {self.replicas}"
         tracks = (("process", self.process), ("aws", self.aws), ("stream", self.stream), ("sql", self.sql))
         for name, spells in tracks:
             yield from (f"{name}: {spell}" for spell in spells)
@@ -108,19 +110,19 @@ def make_plan(seed: int) -> Plan:
         bad_records=0 if short_retention else rng.choice([0, 0, 1, 4]),
         disturbed_start=rng.random() < 0.4,
         process=(
-            *_spells(rng, seed, PROCESS_KINDS, PROCESS_SPELLS, (0.1, 0.7), without=(ZOMBIE,) if ties else ()),
+            *deal_spells(rng, seed, PROCESS_KINDS, PROCESS_SPELLS, (0.1, 0.7), without=(ZOMBIE,) if ties else ()),
             *([Spell(RETENTION, 0.5, 1.0, rng.random())] if short_retention else []),
             *([Spell(ZOMBIE, 0.5, 1.0, rng.random())] if seed % ZOMBIE_SEEDS == 1 else []),
         ),
-        aws=tuple(_spells(rng, seed, AWS_KINDS, AWS_SPELLS, (0.0, 0.5))),
-        stream=tuple(_spells(rng, seed, STREAM_KINDS, STREAM_TURNS, (0.3, 1.5))),
-        sql=tuple(_spells(rng, seed, SQL_KINDS, SQL_TURNS, (0.5, 4.0))),
+        aws=tuple(deal_spells(rng, seed, AWS_KINDS, AWS_SPELLS, (0.0, 0.5))),
+        stream=tuple(deal_spells(rng, seed, STREAM_KINDS, STREAM_TURNS, (0.3, 1.5))),
+        sql=tuple(deal_spells(rng, seed, SQL_KINDS, SQL_TURNS, (0.5, 4.0))),
         coarse=seed % 4 == 1,
         short_retention=short_retention,
     )
 
 
-def _spells(
+def deal_spells(
     rng: random.Random,
     seed: int,
     kinds: Sequence[str],

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from support.servers.place import Place
 from dyncdc.emulator.aws import LocalAws
 
 from .clickhouse import PASSWORD, USER, TorturedClickHouse
-from .clock import Clock, build_preload
+from .clock import PRELOAD, Clock, build_preload
 from .plan import SCAN, Plan
 from .writes import KEY_SCHEMAS, TABLE_COLUMNS, TTL_ATTRIBUTE, Writes
 
@@ -69,8 +69,12 @@ class World:
     loop: Loop
     local_aws: LocalAws
     server: TorturedClickHouse
+    servers: Sequence[TorturedClickHouse]
+    """It, and its replicas. Each is to end equal."""
     to_aws: ChaosProxy
     to_clickhouse: ChaosProxy
+    fronts: Sequence[ChaosProxy]
+    """One before each server, ``to_clickhouse`` before the first."""
     aws: Aws
     place: Place
     names: dict[str, str]
@@ -79,6 +83,8 @@ class World:
     config: Path
     direct_config: Path
     """The same, without proxies between."""
+    direct: dict[str, Any]
+    """``[clickhouse]`` of it."""
     stream_arn: str
     password_file: Path
     """Where the daemon finds its password to ClickHouse."""
@@ -86,6 +92,10 @@ class World:
     """``[[tables]]`` of the configuration."""
     server_clock: Clock
     daemon_clock: Clock
+    cluster: Any = None
+    """What replicas have beside: see replicas/world.py."""
+    on_cluster: str = ""
+    """In statements about tables, where there are replicas."""
     by_hand: threading.Lock = field(default_factory=threading.Lock)
     """Held over statements of ours that belong together, so that a copy of ClickHouse has all of them or none."""
     streaming: threading.Lock = field(default_factory=threading.Lock)
@@ -114,7 +124,7 @@ class World:
 
     def heal(self) -> None:
         """Turn everything off that was turned on."""
-        for proxy in (self.to_aws, self.to_clickhouse):
+        for proxy in (self.to_aws, *self.fronts):
             self.loop.soon(proxy.heal)
         self.aws.clear_faults()
         self.aws.set(
@@ -133,76 +143,105 @@ class Abandoned(Exception):
     """The history ends because another part of it has failed."""
 
 
+@dataclass(frozen=True)
+class Served:
+    """ClickHouse as it was started for a history: one server, or replicas."""
+
+    servers: Sequence[TorturedClickHouse]
+    clock: Clock
+    """Of the first server."""
+    fronts: Sequence[ChaosProxy]
+    """One before each server."""
+    cluster: Any = None
+    """What replicas have beside: see replicas/world.py."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of ``[clickhouse]``."""
+    make_place: Callable[..., Place] = Place
+
+    def keys(self, ports: Sequence[int], database: str) -> dict[str, Any]:
+        """``[clickhouse]``, by way of these ports."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        return {"url": f"clickhouse://{USER}@{hosts}/{database}", **self.more}
+
+
 @contextlib.contextmanager
 def make_world(plan: Plan, directory: Path) -> Iterator[World]:
-    """Start the servers and proxies, make stream, tables and configuration, write the first items."""
+    """Start everything on one ClickHouse."""
     with contextlib.ExitStack() as stack:
         loop = Loop()
         stack.callback(loop.close)
-        aws_server = LocalAws(settings={"seed": plan.seed, "ttl_sweep_seconds": 0.5, "export_files": 6})
-        preload = build_preload(directory)
-        clocks = [Clock(preload, name) for name in ("server", "daemon")]
-        server = TorturedClickHouse(directory / "clickhouse", clocks[0])
-        stack.callback(lambda: loop.call(_stop(aws_server, server)))
-        loop.call(_start(aws_server, server))
-        aws_url = urlsplit(aws_server.endpoint_url)
-        to_aws = _proxy(loop, stack, str(aws_url.hostname), aws_url.port or 80)
-        to_clickhouse = _proxy(loop, stack, "127.0.0.1", server.tcp_port)
-        os.environ["AWS_ENDPOINT_URL"] = aws_server.endpoint_url
-        os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")
-        os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
-        aws = Aws(aws_server.endpoint_url, local=True)
-        stack.callback(aws.close)
-        for client in (aws.kinesis, aws.dynamodb, aws.s3):
-            client.meta.events.register("needs-retry", _ask_again_when_denied)
-        place = Place(f"torture{plan.seed}", directory, aws, server)
-        ClickHouseHttp(server.http_port).run(f"CREATE DATABASE {place.name}")
-        stream_arn = place.make_stream(plan.shards)
-        names = {one.label: place.make_table(one.label, KEY_SCHEMAS[one.label]) for one in plan.tables}
-        aws.dynamodb.update_time_to_live(
-            TableName=names["sessions"],
-            TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
-        )
-        writes = Writes(aws, plan, names)
-        writes.preload()
-        for one in plan.tables:
-            aws.send_changes(names[one.label], stream_arn, one.precision)
-        entries = _entries(plan, place, names)
-        direct_config = configure(place, entries, aws_server.endpoint_url, server.tcp_port, "direct")
-        config = configure(place, entries, to_aws.url, to_clickhouse.listening_port, "config")
-        daemon = place.daemon(config)
-        daemon.environment = _with_witness(daemon.environment) | MASK_KEY | clocks[1].environment
-        stack.callback(_kill_all, place)
-        yield World(
-            plan,
-            loop,
-            aws_server,
-            server,
-            to_aws,
-            to_clickhouse,
-            aws,
-            place,
-            names,
-            writes,
-            daemon,
-            config,
-            direct_config,
-            stream_arn,
-            directory / "config.password",
-            entries,
-            *clocks,
-        )
+        clock = Clock(build_preload(directory), "server")
+        server = TorturedClickHouse(directory / "clickhouse", clock)
+        stack.callback(server.kill)
+        loop.call(server.start())
+        front = make_proxy(loop, stack, server.tcp_port)
+        yield furnish(plan, directory, stack, loop, Served([server], clock, [front]))
 
 
-async def _start(aws: LocalAws, server: TorturedClickHouse) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(aws.start())
-        tasks.create_task(server.start())
+def furnish(plan: Plan, directory: Path, stack: contextlib.ExitStack, loop: Loop, served: Served) -> World:
+    """Start the local AWS, make stream, tables and configuration, write the first items."""
+    aws_server = LocalAws(settings={"seed": plan.seed, "ttl_sweep_seconds": 0.5, "export_files": 6})
+    loop.call(aws_server.start())
+    stack.callback(lambda: loop.call(aws_server.stop()))
+    to_aws = make_proxy(loop, stack, urlsplit(aws_server.endpoint_url).port or 80)
+    os.environ["AWS_ENDPOINT_URL"] = aws_server.endpoint_url
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
+    aws = Aws(aws_server.endpoint_url, local=True)
+    stack.callback(aws.close)
+    for client in (aws.kinesis, aws.dynamodb, aws.s3):
+        client.meta.events.register("needs-retry", _ask_again_when_denied)
+    place = served.make_place(f"torture{plan.seed}", directory, aws, served.servers[0])
+    for server in served.servers:
+        ClickHouseHttp(server.http_port).run(f"CREATE DATABASE IF NOT EXISTS {place.name}")
+    stream_arn, names = _make_tables(plan, place)
+    writes = Writes(aws, plan, names)
+    writes.preload()
+    for one in plan.tables:
+        aws.send_changes(names[one.label], stream_arn, one.precision)
+    entries = _entries(plan, place, names)
+    direct = served.keys([server.tcp_port for server in served.servers], place.name)
+    through = served.keys([front.listening_port for front in served.fronts], place.name)
+    config = configure(place, entries, to_aws.url, through, "config")
+    daemon_clock = Clock(directory / PRELOAD, "daemon")
+    daemon = place.daemon(config)
+    daemon.environment = _with_witness(daemon.environment) | MASK_KEY | daemon_clock.environment
+    stack.callback(_kill_all, place)
+    return World(
+        plan=plan,
+        loop=loop,
+        local_aws=aws_server,
+        server=served.servers[0],
+        servers=served.servers,
+        to_aws=to_aws,
+        to_clickhouse=served.fronts[0],
+        fronts=served.fronts,
+        cluster=served.cluster,
+        on_cluster=f" ON CLUSTER {served.more['cluster']}" if "cluster" in served.more else "",
+        aws=aws,
+        place=place,
+        names=names,
+        writes=writes,
+        daemon=daemon,
+        config=config,
+        direct=direct,
+        direct_config=configure(place, entries, aws_server.endpoint_url, direct, "direct"),
+        stream_arn=stream_arn,
+        password_file=directory / "config.password",
+        entries=entries,
+        server_clock=served.clock,
+        daemon_clock=daemon_clock,
+    )
 
 
-async def _stop(aws: LocalAws, server: TorturedClickHouse) -> None:
-    server.kill()
-    await aws.stop()
+def _make_tables(plan: Plan, place: Place) -> tuple[str, dict[str, str]]:
+    stream_arn = place.make_stream(plan.shards)
+    names = {one.label: place.make_table(one.label, KEY_SCHEMAS[one.label]) for one in plan.tables}
+    place.aws.dynamodb.update_time_to_live(
+        TableName=names["sessions"],
+        TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
+    )
+    return stream_arn, names
 
 
 def _kill_all(place: Place) -> None:
@@ -210,8 +249,9 @@ def _kill_all(place: Place) -> None:
         daemon.kill()
 
 
-def _proxy(loop: Loop, stack: contextlib.ExitStack, host: str, port: int) -> ChaosProxy:
-    proxy = ChaosProxy(host, port)
+def make_proxy(loop: Loop, stack: contextlib.ExitStack, port: int) -> ChaosProxy:
+    """A proxy before a port of this machine, until the stack is left."""
+    proxy = ChaosProxy("127.0.0.1", port)
     running = proxy.running()
     loop.call(running.__aenter__())
     stack.callback(lambda: loop.call(running.__aexit__(None, None, None)))
@@ -238,20 +278,16 @@ def _entries(plan: Plan, place: Place, names: dict[str, str]) -> list[dict[str, 
 
 
 def configure(
-    place: Place, entries: list[dict[str, Any]], aws_url: str, clickhouse_port: int, label: str, **sections: Any
+    place: Place, entries: list[dict[str, Any]], aws_url: str, clickhouse: dict[str, Any], label: str, **sections: Any
 ) -> Path:
-    """Write a configuration of this world, with a file for its password."""
+    """Write a configuration of this world, with a file for its password. ``clickhouse``: keys that outrank ours."""
     password = place.directory / f"{label}.password"
     password.write_text(PASSWORD)
     return place.configure(
         entries,
         label,
         aws={"endpoint_url": aws_url},
-        clickhouse={
-            "url": f"clickhouse://{USER}@127.0.0.1:{clickhouse_port}/{place.name}",
-            "password_file": str(password),
-            "insert_timeout_seconds": 2.0,
-        },
+        clickhouse={"password_file": str(password), "insert_timeout_seconds": 2.0} | clickhouse,
         run={"shutdown_seconds": DRAIN_SECONDS},
         **sections,
     )

@@ -55,6 +55,11 @@ class ChaosProxy:
         """Return the proxy's address as a HTTP endpoint."""
         return f"http://127.0.0.1:{self.listening_port}"
 
+    @property
+    def open_connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._clients)
+
     def heal(self) -> None:
         """Turn all switches off."""
         self.latency_seconds = self.bytes_per_second = 0.0
