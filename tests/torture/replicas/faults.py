@@ -58,6 +58,21 @@ def _taken_away(world: World, spell: Spell) -> Iterator[None]:
         front.refuse = False
 
 
+@contextlib.contextmanager
+def _sent_to(world: World, replica: Replica) -> Iterator[None]:
+    """Let the daemon reach this replica alone while the block runs."""
+    others = list(world.fronts)
+    others.pop(world.cluster.replicas.index(replica)).refuse = False
+    for front in others:
+        front.refuse = True
+        world.loop.soon(front.reset_connections)
+    try:
+        yield
+    finally:
+        for front in others:
+            front.refuse = False
+
+
 def _chosen(world: World, spell: Spell) -> Replica:
     """Any replica: that of the daemon, by now another, among them."""
     cluster: TorturedCluster = world.cluster
@@ -87,13 +102,18 @@ def freeze_replica(world: World, spell: Spell) -> int:
 
 
 def stop(what: str) -> Callable[[World, Spell], int]:
-    """Let a replica not fetch from the others, or not send to them, so that it, or they, fall behind."""
+    """Let a replica not fetch from the others, or not send to them, so that it, or they, fall behind.
+
+    At times the daemon fails over to it meanwhile.
+    """
 
     def act(world: World, spell: Spell) -> int:
         replica = _chosen(world, spell)
         replica.http.run(f"SYSTEM STOP {what}")
         try:
-            world.sleep(1.0 + spell.seconds * 4)
+            world.sleep(0.5 + spell.seconds * 2)
+            with _sent_to(world, replica) if spell.strength > 0.4 else contextlib.nullcontext():
+                world.sleep(0.5 + spell.seconds * 2)
         finally:
             replica.http.run(f"SYSTEM START {what}")
         return 1
@@ -104,7 +124,7 @@ def stop(what: str) -> Callable[[World, Spell], int]:
 def rebuild(world: World, spell: Spell) -> int:
     """Lose the disk of a replica, drop it from the keeper, and create its tables again from those of another.
 
-    At times the daemon can reach it before it has all its tables.
+    At times the daemon can reach no other while it has no tables.
     """
     cluster: TorturedCluster = world.cluster
     replica, database = _chosen(world, spell), world.place.name
@@ -117,19 +137,11 @@ def rebuild(world: World, spell: Spell) -> int:
         wait_until(
             lambda: forget(source, name, database), DROP_REPLICA_SECONDS, f"{name} is dropped", pause_seconds=0.5
         )
-        front = world.fronts[number]
-        front.refuse = spell.strength < 0.5
-        try:
-            replica.up()
-            world.sleep(0.0 if front.refuse else spell.seconds * 2)
-            wait_until(
-                lambda: _share(source, replica, database),
-                REBUILD_SECONDS,
-                f"{name} shares its tables",
-                pause_seconds=0.5,
-            )
-        finally:
-            front.refuse = False
+        replica.up()
+        if spell.strength > 0.5:
+            with _sent_to(world, replica):
+                world.sleep(1.0 + spell.seconds * 3)
+        wait_until(lambda: _share(source, replica, database), REBUILD_SECONDS, "it shares its tables")
     return 1
 
 
