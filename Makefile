@@ -7,6 +7,7 @@
 #   make test                 all tests            (make test ARGS="-k ledger -x")
 #   make simulations TIMES=20 the simulations over twenty times as many seeds as `make test` tries
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
+#   make torture SEEDS=20 ARGS="--replicas 3"   the same on three replicas, which make tools or make matrix has fetched
 #   make matrix               scenarios on several versions of ClickHouse, alone and as replicas: docs/clickhouse.md
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
 #   make bench-decode         CPU time of decoding alone, by the compiled path and by the exact one

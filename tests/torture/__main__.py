@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from matrix.cluster import require_cluster
+from matrix.engines import NotHere
 from support.processes.harness import die_with_parent
 
 from . import kinds, matrix
@@ -38,6 +40,12 @@ def main() -> int:
     arguments = _arguments()
     if arguments.directory:
         return _one(_plan(arguments.seed, arguments.replicas), Path(arguments.directory))
+    if arguments.replicas:
+        try:
+            require_cluster()
+        except NotHere as missing:
+            print(f"no replicas: {missing}; `make tools` fetches what they need")
+            return 2
     seeds = list(range(arguments.first, arguments.first + arguments.seeds))
     if arguments.seed is not None:
         seeds = [arguments.seed]
