@@ -19,7 +19,7 @@ from ..plan import Spell
 from ..processes import check_alive
 from ..world import World
 from . import kinds
-from .judge import tables_of
+from .judge import expect_nothing_written_apart, tables_of
 from .world import TorturedCluster
 
 SESSION_OVER_SECONDS = 7.5
@@ -141,6 +141,7 @@ def rebuild(world: World, spell: Spell) -> int:
         if spell.strength > 0.5:
             with _sent_to(world, replica):
                 world.sleep(1.0 + spell.seconds * 3)
+                expect_nothing_written_apart(replica, database)
         wait_until(lambda: _share(source, replica, database), REBUILD_SECONDS, "it shares its tables")
     return 1
 

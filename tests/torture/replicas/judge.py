@@ -50,6 +50,15 @@ def tables_of(replica: Replica, database: str) -> dict[str, str]:
     return {str(name): f"{engine} {uuid}".strip() for name, engine, uuid in rows}
 
 
+def expect_nothing_written_apart(replica: Replica, database: str) -> None:
+    """A table that no other replica shares has no rows: what is written there, no one else sees."""
+    found = replica.http.rows(
+        "SELECT name, total_rows FROM system.tables WHERE total_rows > 0 AND (database, name) IN"
+        f" (SELECT database, table FROM system.replicas WHERE database = '{database}' AND total_replicas = 1)"
+    )
+    assert not found, f"rows were written on {replica.directory.name} into tables that it shares with no one: {found}"
+
+
 def _fetch_all(clickhouse: ClickHouseHttp) -> None:
     for (name,) in clickhouse.rows(
         f"SELECT table FROM system.replicas WHERE database = '{clickhouse.database}' ORDER BY table"
