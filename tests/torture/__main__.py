@@ -102,9 +102,8 @@ def _one(plan: Plan, directory: Path) -> int:
 
 
 def _run_all(seeds: Sequence[int], arguments: argparse.Namespace, root: Path) -> Iterator[Outcome]:
-    pool = ThreadPoolExecutor(
-        arguments.jobs
-    )  # its threads outlive their children: these die with the thread that started them
+    # its threads outlive their children: these die with the thread that started them
+    pool = ThreadPoolExecutor(arguments.jobs)
     running = [pool.submit(_spawn, seed, root, arguments.replicas, keep=arguments.keep) for seed in seeds]
     for done in as_completed(running):
         yield done.result()

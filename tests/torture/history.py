@@ -173,9 +173,8 @@ def _put_bad_records(world: World) -> None:
 def _judge(world: World, outcome: Outcome, lap: Callable[[str], None]) -> None:
     """Compare everything, twice: once it looks equal, and after the daemon has left."""
     place, aws = world.place, world.aws
-    seconds = replicas.CATCH_UP_SECONDS if world.cluster else CATCH_UP_SECONDS
-    end = time.monotonic() + seconds
-    _await_snapshots(world, seconds)
+    end = time.monotonic() + CATCH_UP_SECONDS
+    _await_snapshots(world, CATCH_UP_SECONDS)
     _await_recovery(world, max(1.0, end - time.monotonic()))
     for server in world.servers:
         for name in world.names.values():

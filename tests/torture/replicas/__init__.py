@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .faults import disturb
-from .judge import CATCH_UP_SECONDS, expect_one_truth
+from .judge import expect_one_truth
 from .world import make_world
 
-__all__ = ["CATCH_UP_SECONDS", "disturb", "expect_one_truth", "make_world"]
+__all__ = ["disturb", "expect_one_truth", "make_world"]

@@ -9,9 +9,6 @@ from support.processes.harness import ClickHouseHttp, wait_until
 
 from ..world import World
 
-CATCH_UP_SECONDS = 90.0
-"""From the end of all faults to equality, at most: a replica that was rebuilt, or lost its keeper, comes back first."""
-
 
 def expect_one_truth(world: World, seconds: float) -> None:
     """Wait until each replica has fetched all; then each table must be the same one on all of them."""
