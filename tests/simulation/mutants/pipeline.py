@@ -114,15 +114,16 @@ def bookkeeping_before_the_write(patch: pytest.MonkeyPatch) -> None:
 
     async def save(self: Checkpointer) -> None:
         now = asyncio.get_running_loop().time()
-        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._schedule.is_due(ledger, now)]
+        dirty = [
+            (ledger, ledger.frontier) for ledger in self.progress.ledgers.values() if self._schedule.is_due(ledger, now)
+        ]
         if not dirty:
             return
         self._ordinal += 1
         rows = self._rows(dirty)
         for ledger, mark in dirty:
             self._settle(ledger, mark, now)
-        for callback in self._on_saved:
-            callback()
+        self.progress.notify_saved()
         await self._store.save(rows)
 
     patch.setattr(Checkpointer, "save", save)
@@ -342,7 +343,7 @@ def epoch_used_again(patch: pytest.MonkeyPatch) -> None:
 
     async def load(self: Checkpointer) -> None:
         await original(self)
-        self.epoch = 1
+        self.ownership.epoch = 1
 
     patch.setattr(Checkpointer, "load", load)
 
@@ -427,7 +428,7 @@ def finished_during_a_save_forgotten(patch: pytest.MonkeyPatch) -> None:
         try:
             await original(self)
         finally:
-            self._wanted.clear()
+            self.progress.save_wanted.clear()
 
     patch.setattr(Checkpointer, "save", save)
 

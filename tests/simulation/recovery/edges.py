@@ -221,7 +221,7 @@ async def _live(seed: int, counted: Counter[str]) -> None:
     recovery = Recovery(gaps, Policy("resnapshot", {SOURCE: [TABLE]}), instruments, sole_member())
     await checkpointer.load()
     async with asyncio.TaskGroup() as tasks:
-        readers = ReaderPool(ReadResources(instruments, budget, writer), checkpointer, tasks)
+        readers = ReaderPool(ReadResources(instruments, budget, writer), checkpointer.progress, tasks)
         await recovery.begin([source], NoSnapshots(), checkpointer)
         services = Services(instruments, checkpointer, sole_member(), recovery)
         stream_reader = StreamReader(StreamTask(source, OneRowForEach()), readers, services)
