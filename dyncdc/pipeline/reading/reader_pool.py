@@ -14,7 +14,7 @@ from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.ports.source import Source
 
 from .resources import ReadResources
-from .shard_reader import ReadOptions, ShardReader
+from .shard.shard_reader import ReadOptions, ShardReader
 
 
 class ReaderPool:

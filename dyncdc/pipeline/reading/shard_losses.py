@@ -9,7 +9,7 @@ from dataclasses import replace
 from dyncdc.errors import PositionLostError
 from dyncdc.model.checkpoints import Mark
 from dyncdc.model.shards import HORIZON, Shard, ShardId
-from dyncdc.pipeline.reading.retention.edge import Hole
+from dyncdc.pipeline.reading.shard.retention.edge import Hole
 from dyncdc.pipeline.recovery.gaps import lost_with_source
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.session.services import Services

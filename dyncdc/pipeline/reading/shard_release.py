@@ -12,9 +12,9 @@ from dyncdc.pipeline.session.services import Services, StreamTask
 from .completeness import Completeness
 from .lineage import ready
 from .reader_pool import ReaderPool
+from .shard.shard_reader import ReadOptions
 from .shard_listing import ShardListing
 from .shard_losses import ShardLosses
-from .shard_reader import ReadOptions
 
 
 class ShardRelease:

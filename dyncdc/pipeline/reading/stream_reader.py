@@ -11,9 +11,9 @@ from dyncdc.pipeline.session.services import Services, StreamTask
 
 from .completeness import Completeness
 from .reader_pool import ReaderPool
+from .shard.shard_reader import ShardReader
 from .shard_listing import ShardListing
 from .shard_losses import ShardLosses
-from .shard_reader import ShardReader
 from .shard_release import ShardRelease
 
 LIST_INTERVAL_SECONDS = 30.0

@@ -14,7 +14,7 @@ from dyncdc.model.snapshots import Export, Snapshot
 from dyncdc.pipeline.ports.decoder import SnapshotDecoders
 from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.reading.shard_reader import ReadOptions
+from dyncdc.pipeline.reading.shard.shard_reader import ReadOptions
 from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 

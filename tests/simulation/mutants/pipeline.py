@@ -24,8 +24,8 @@ from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.reading import shard_release
 from dyncdc.pipeline.reading.completeness import Completeness
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard.shard_reader import ShardReader
 from dyncdc.pipeline.reading.shard_listing import ShardListing
-from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.reading.shard_release import ShardRelease
 from dyncdc.pipeline.session.coordinator import Coordinator
 from dyncdc.pipeline.snapshot.export import SnapshotExport

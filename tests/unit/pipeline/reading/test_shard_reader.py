@@ -28,9 +28,9 @@ from dyncdc.model.checkpoints import Mark
 from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.reading.polling import FetchSize, PollInterval
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.reading.shard_reader import DECODE_COST, FETCH_COST, ShardReader
+from dyncdc.pipeline.reading.shard.polling import FetchSize, PollInterval
+from dyncdc.pipeline.reading.shard.shard_reader import DECODE_COST, FETCH_COST, ShardReader
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.task_health import TaskHealth
 

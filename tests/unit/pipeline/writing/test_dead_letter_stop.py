@@ -27,7 +27,7 @@ from dyncdc.model.blocks import Block, DeadLetter, Decoded
 from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.reading.shard_reader import ShardReader
+from dyncdc.pipeline.reading.shard.shard_reader import ShardReader
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
 from dyncdc.pipeline.session.session import SessionControl, run_session

@@ -28,7 +28,7 @@ from dyncdc.model.shards import Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.reading.shard_reader import ShardReader
+from dyncdc.pipeline.reading.shard.shard_reader import ShardReader
 from dyncdc.pipeline.writing.capacity import TableCapacity
 from dyncdc.pipeline.writing.insert_slots import SLOW_SECONDS, SLOW_SLOTS, InsertSlots
 from dyncdc.telemetry.task_health import TaskHealth

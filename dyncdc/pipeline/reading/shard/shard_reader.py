@@ -15,11 +15,11 @@ from dyncdc.pipeline.budget import Reservation
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.ports.source import LargeAnswers, Rereading, Source
+from dyncdc.pipeline.reading.resources import ReadResources
 from dyncdc.pipeline.runtime import Backoff, Retrier, is_recoverable
 from dyncdc.telemetry.task_health import TaskProgress
 
 from .polling import FetchSize, PollInterval
-from .resources import ReadResources
 from .retention.expiry import ExpiryWatch, OnHole
 
 FETCH_COST = 4
