@@ -83,8 +83,8 @@ class ShardLosses:
         shard_reader = self._readers.shard_readers.get((self._source.id, shard))
         if shard_reader is None:
             return frontier
-        reading = shard_reader.is_reading(asyncio.get_running_loop().time())
-        until = self._source.server_time if reading else shard_reader.put_until
+        reading = shard_reader.progress.is_reading(asyncio.get_running_loop().time())
+        until = self._source.server_time if reading else shard_reader.progress.put_until
         return replace(frontier, read_until=max(frontier.read_until, until))
 
     def expired(self, marks: Mapping[ShardId, Mark], present: Collection[ShardId]) -> list[LostPosition]:

@@ -225,6 +225,6 @@ class Coordinator:
         if self._assignment.shared and stream_reader.listing.listed_at < begun:
             return False
         return not stream_reader.completeness.pending() and all(
-            shard_reader.tip_seen_at >= begun or shard_reader.put_until >= instant + TIP_MARGIN_SECONDS
-            for shard_reader in stream_reader.shard_readers()
+            reading.tip_seen_at >= begun or reading.put_until >= instant + TIP_MARGIN_SECONDS
+            for reading in (shard_reader.progress for shard_reader in stream_reader.shard_readers())
         )

@@ -24,7 +24,7 @@ from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.reading import shard_release
 from dyncdc.pipeline.reading.completeness import Completeness
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.reading.shard.shard_reader import ShardReader
+from dyncdc.pipeline.reading.shard.chunk_handover import ChunkHandover
 from dyncdc.pipeline.reading.shard_listing import ShardListing
 from dyncdc.pipeline.reading.shard_release import ShardRelease
 from dyncdc.pipeline.session.coordinator import Coordinator
@@ -65,14 +65,14 @@ def highest_acknowledged(patch: pytest.MonkeyPatch) -> None:
 
 def last_answer_dropped(patch: pytest.MonkeyPatch) -> None:
     """The records that come with the end of a shard are thrown away."""
-    original = ShardReader._hand_over
+    original = ChunkHandover.hand_over
 
     def hand_over(
-        self: ShardReader, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool
+        self: ChunkHandover, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool
     ) -> None:
         original(self, chunk, [] if chunk.closed else blocks, reservation, whole=whole)
 
-    patch.setattr(ShardReader, "_hand_over", hand_over)
+    patch.setattr(ChunkHandover, "hand_over", hand_over)
 
 
 def checkpoint_at_read_time(patch: pytest.MonkeyPatch) -> None:
@@ -478,7 +478,7 @@ def watermark_from_what_was_read(patch: pytest.MonkeyPatch) -> None:
 
     def durable_until(self: Completeness, shard: Shard) -> float | None:
         shard_reader = self._readers.shard_readers.get((shard.source, shard.id))
-        return shard_reader.put_until or None if shard_reader is not None else None
+        return shard_reader.progress.put_until or None if shard_reader is not None else None
 
     patch.setattr(Completeness, "_durable_until", durable_until)
 

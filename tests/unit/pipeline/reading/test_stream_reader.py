@@ -372,8 +372,8 @@ def test_k7_a_shard_whose_position_turns_out_lost_while_it_is_read_is_looked_up(
             await asyncio.sleep(5)
             assert stream_reader.completeness.held.is_set()
             assert {gap.shard for gap in bench.recovery.gaps.values()} == {"a"}
-            assert ("a" in {shard_reader._shard.id for shard_reader in stream_reader.shard_readers()}) is listed
-            assert "b" in {shard_reader._shard.id for shard_reader in stream_reader.shard_readers()}
+            assert ("a" in {shard_reader._ledger.shard.id for shard_reader in stream_reader.shard_readers()}) is listed
+            assert "b" in {shard_reader._ledger.shard.id for shard_reader in stream_reader.shard_readers()}
         assert [each.mark.finished for each in bench.store.rows if each.shard == "a"][-1] is not listed
 
     run(work())
