@@ -22,10 +22,10 @@ from support.servers.place import Place
 
 from dyncdc.emulator.aws import LocalAws
 
-from .clickhouse import PASSWORD, USER, TorturedClickHouse
-from .clock import Clock, build_preload
 from .plan import SCAN, Plan
-from .writes import KEY_SCHEMAS, TABLE_COLUMNS, TTL_ATTRIBUTE, Writes
+from .processes.clickhouse import PASSWORD, USER, TorturedClickHouse
+from .processes.clock import Clock, build_preload
+from .workload import KEY_SCHEMAS, TABLE_COLUMNS, TTL_ATTRIBUTE, Writes
 
 T = TypeVar("T")
 
@@ -171,7 +171,7 @@ def make_world(plan: Plan, directory: Path) -> Iterator[World]:
         direct_config = configure(place, entries, aws_server.endpoint_url, server.tcp_port, "direct")
         config = configure(place, entries, to_aws.url, to_clickhouse.listening_port, "config")
         daemon = place.daemon(config)
-        daemon.environment = _with_witness(daemon.environment) | MASK_KEY | clocks[1].environment
+        daemon.environment = _with_task_dump(daemon.environment) | MASK_KEY | clocks[1].environment
         stack.callback(_kill_all, place)
         yield World(
             plan,
@@ -260,14 +260,14 @@ def configure(
 def replacement(world: World) -> Daemon:
     """A second daemon with the same configuration, but for the port of its pages."""
     port = free_port()
-    variables = _with_witness(environment()) | MASK_KEY | world.daemon_clock.environment
+    variables = _with_task_dump(environment()) | MASK_KEY | world.daemon_clock.environment
     made = Daemon(world.config, port, variables | {"DYNCDC_HTTP__LISTEN": f"127.0.0.1:{port}"})
     world.place.daemons.append(made)
     return made
 
 
-def _with_witness(variables: dict[str, str]) -> dict[str, str]:
-    path = [str(Path(__file__).parent / "witness"), variables.get("PYTHONPATH", "")]
+def _with_task_dump(variables: dict[str, str]) -> dict[str, str]:
+    path = [str(Path(__file__).parent / "processes" / "task_dump"), variables.get("PYTHONPATH", "")]
     return variables | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
