@@ -13,7 +13,7 @@ from support.pipeline.pipeline_parts import (
     MemorySink,
     ScriptedSource,
     block,
-    bury,
+    dead_letters_in_memory,
     instruments_of,
     ledger_of,
     shard,
@@ -126,7 +126,7 @@ class Setup:
         await run_session(
             [StreamTask(source, self.decoder)],
             [],
-            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.stops),
+            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), dead_letters_in_memory, self.stops),
             Settings("p", WIDE, 10**7, checkpoint_interval_seconds=0.05, dead_letter_limiter=self.limits),
             Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), lambda: 1_000.0),
             SessionControl(draining),
