@@ -39,7 +39,7 @@ from dyncdc.pipeline.writing.statements import StatementWriter
 from dyncdc.pipeline.writing.writer import Writer
 from simulation.fakes.aws import FakeStream
 from simulation.fakes.clickhouse import ClickHouse, SinkClient
-from simulation.fakes.orphan_rows import GhostsClient
+from simulation.fakes.orphan_rows import OrphanRowsClient
 from simulation.fakes.watermarks import WatermarksClient
 from simulation.world import ShardLog
 
@@ -379,7 +379,7 @@ def once_ends_without_the_tip(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Coordinator, "_at_tip", lambda self, stream_reader, begun, instant: True)
 
 
-def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
+def orphan_rows_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
     """What a later snapshot has not shown yet counts as deleted while its files are still read."""
     original = SnapshotLoader._load_files
 
@@ -391,7 +391,7 @@ def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SnapshotLoader, "_load_files", load)
 
 
-def ghosts_left(patch: pytest.MonkeyPatch) -> None:
+def orphan_rows_left(patch: pytest.MonkeyPatch) -> None:
     """A later snapshot ends without a look at what it does not hold."""
 
     async def run(self: SnapshotSweep, snapshot: Any, task: Any, superseded: Any) -> bool:
@@ -402,12 +402,12 @@ def ghosts_left(patch: pytest.MonkeyPatch) -> None:
 
 def swept_one_range_only(patch: pytest.MonkeyPatch) -> None:
     """The sweep ends after its first range of keys."""
-    original = GhostsClient.sweep
+    original = OrphanRowsClient.sweep
 
-    async def sweep(self: GhostsClient, table: str, version: int, after: tuple[str, ...]) -> Swept:
+    async def sweep(self: OrphanRowsClient, table: str, version: int, after: tuple[str, ...]) -> Swept:
         return replace(await original(self, table, version, after), upto=None)
 
-    patch.setattr(GhostsClient, "sweep", sweep)
+    patch.setattr(OrphanRowsClient, "sweep", sweep)
 
 
 def old_epoch_wins(patch: pytest.MonkeyPatch) -> None:
@@ -509,8 +509,8 @@ ALL: tuple[Plant, ...] = (
     good_rows_split_away,
     refused_rows_forgotten,
     once_ends_without_the_tip,
-    ghosts_before_the_last_file,
-    ghosts_left,
+    orphan_rows_before_the_last_file,
+    orphan_rows_left,
     swept_one_range_only,
     old_epoch_wins,
     unread_child_ignored,
