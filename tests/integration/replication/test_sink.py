@@ -93,7 +93,7 @@ async def test_c2_an_insert_whose_answer_is_lost_is_sent_again_and_counts_once(s
                 await super().insert(block, token, past_views=past_views)
 
         writer = writer_of(Counted(through), budget)  # type: ignore[arg-type]
-        ledger = checkpointer_of(MemoryCheckpoints()).open(shard(), Mark(HORIZON))
+        ledger = checkpointer_of(MemoryCheckpoints()).progress.open(shard(), Mark(HORIZON))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(writer.run())
             for number in range(4):
