@@ -40,7 +40,7 @@ def draw(found: Status) -> RenderableType:
     parts += _shards(found.shards)
     if found.dead_letters:
         parts.append(_grid(DeadLettersStatus, found.dead_letters[:MOST_LINES], "dead letters of"))
-    parts += _troubles(found.live)
+    parts += _recent_errors(found.live)
     return Group(*parts)
 
 
@@ -107,18 +107,18 @@ def _shards(shards: Sequence[ShardStatus]) -> Iterator[RenderableType]:
         yield Text(f"the worst {WORST_SHARDS} of {len(shards):,} shards; --json has all")
 
 
-def _troubles(live: DaemonStatus | None) -> Iterator[Text]:
+def _recent_errors(live: DaemonStatus | None) -> Iterator[Text]:
     if live is None or not live.troubles:
         return
     yield Text("recent warnings and errors:", style="bold")
-    for trouble in live.troubles[:MOST_LINES]:
-        yield Text(_trouble(trouble, live.now), style="yellow" if trouble.level == "warning" else "red")
+    for error in live.troubles[:MOST_LINES]:
+        yield Text(_recent_error(error, live.now), style="yellow" if error.level == "warning" else "red")
 
 
-def _trouble(trouble: RecentError, now: float) -> str:
-    times = f", {trouble.count:,} times" if trouble.count > 1 else ""
-    words = [f"{trouble.event} {_seconds(max(0.0, now - trouble.last_at))} ago{times}", trouble.where, trouble.error]
-    return f"  {': '.join(filter(None, words))}{f'; {trouble.hint}' if trouble.hint else ''}"
+def _recent_error(error: RecentError, now: float) -> str:
+    times = f", {error.count:,} times" if error.count > 1 else ""
+    words = [f"{error.event} {_seconds(max(0.0, now - error.last_at))} ago{times}", error.where, error.error]
+    return f"  {': '.join(filter(None, words))}{f'; {error.hint}' if error.hint else ''}"
 
 
 def _short(position: str) -> str:

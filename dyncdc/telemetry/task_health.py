@@ -44,9 +44,9 @@ class TaskProgress:
     runner: asyncio.Task[object] | None = None
     """What runs it: its stack shows where it hangs."""
     logged: bool = False
-    trouble: Exception | None = None
+    last_error: Exception | None = None
     """Why it tries again, while it does."""
-    troubled_at: float = 0.0
+    error_since: float = 0.0
     """Since when it has been of this class."""
     plan: str = ""
     """What it waits for on purpose; "" while it does not."""
@@ -60,7 +60,7 @@ class TaskProgress:
         self.moved_at = self._clock()
         self.waits_for = ""
         self.allowance_seconds = 0.0
-        self.trouble = None
+        self.last_error = None
         self._rests = False
 
     def waiting_for(self, what: str, *, for_seconds: float = 0.0) -> None:
@@ -87,19 +87,19 @@ class TaskProgress:
         """Record that the task has given up: it counts as stuck from now on. With "" that it has not."""
         self.failure = why
         if not why:
-            self.trouble = None
+            self.last_error = None
 
-    def troubled(self, error: Exception) -> None:
+    def attempt_failed(self, error: Exception) -> None:
         """Record why an attempt has failed."""
-        if type(error) is not type(self.trouble):
-            self.troubled_at = self._clock()
-        self.trouble = error
+        if type(error) is not type(self.last_error):
+            self.error_since = self._clock()
+        self.last_error = error
 
     @property
     def reason(self) -> str:
         """Why it does not move, as far as is known."""
-        trouble = str(self.trouble or "")
-        why = f" ({trouble})" if trouble not in self.waits_for else ""
+        last_error = str(self.last_error or "")
+        why = f" ({last_error})" if last_error not in self.waits_for else ""
         return self.failure or f"waiting for {self.waits_for or 'its turn'}{why}"
 
 
@@ -212,9 +212,9 @@ class TaskHealth:
         """For how many seconds a task has been denied access by now, and how; of several the longest."""
         now = self.clock()
         found = [
-            (now - task.troubled_at, task.trouble)
+            (now - task.error_since, task.last_error)
             for task in self._tasks.values()
-            if isinstance(task.trouble, AccessDeniedError)
+            if isinstance(task.last_error, AccessDeniedError)
         ]
         return max(found, key=lambda one: one[0], default=None)
 
@@ -275,7 +275,7 @@ class TaskHealth:
         """Log a task's error, at most once per interval. ``pause_seconds``: None when there is no next try."""
         live = self._named.get(task)
         if live is not None:
-            live.troubled(error)
+            live.attempt_failed(error)
         repeats = self._repeats.admit((task, type(error)), always=pause_seconds is None)
         if repeats is None:
             return

@@ -74,7 +74,7 @@ class MergedMetrics:
 
     def __init__(self) -> None:
         self._last: dict[int, _Page] = {}
-        self._buried: Values = {}
+        self._ended: Values = {}
         self._deaths: Counter[int] = Counter()
 
     def died(self, worker: int) -> None:
@@ -83,7 +83,7 @@ class MergedMetrics:
         page = self._last.pop(worker, None)
         for series, (family, value) in page.series.items() if page else ():
             if page and page.kind(family) != "gauge":
-                self._buried[series] = self._buried.get(series, 0.0) + value
+                self._ended[series] = self._ended.get(series, 0.0) + value
 
     def deaths(self) -> Mapping[int, int]:
         """How often each worker has died: a page that was asked for before its death is of no one who counts on."""
@@ -111,7 +111,7 @@ class MergedMetrics:
 
     def _value(self, series: str, family: str, kind: str, values: list[float], workers: int) -> float | None:
         if kind != "gauge":
-            return sum(values) + self._buried.get(series, 0.0)
+            return sum(values) + self._ended.get(series, 0.0)
         rule = "max" if series == UNOWNED else GAUGES.get(family, "max")
         if rule == "sum":
             return sum(values)

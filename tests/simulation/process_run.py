@@ -6,6 +6,8 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
+from dyncdc.errors import RetryableError
+
 from .world import EPOCH
 
 
@@ -79,6 +81,12 @@ class Life:
         if self.dead:
             await asyncio.Event().wait()
         await asyncio.sleep(self.rng.uniform(least_seconds, most_seconds))
+
+    async def ask(self, what: str) -> None:
+        """Let a call to ClickHouse take its time, and fail now and then. Raises RetryableError."""
+        await self.takes(0.001, 0.05)
+        if self.happens(self.faults.save_failed):
+            raise RetryableError(f"{what}: no answer")
 
     async def reach(self, point: str) -> None:
         """Pass a named point; the process may end exactly here."""

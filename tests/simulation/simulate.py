@@ -23,16 +23,16 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation.fakes.aws import Exports, FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder, garbage_id
 from simulation.fakes.clickhouse import (
-    Bury,
     CheckpointClient,
     ClickHouse,
+    DeadLetterClient,
     Row,
     SinkClient,
     SnapshotClient,
     position_index,
     refused_id,
 )
-from simulation.fakes.orphan_rows import GhostsClient
+from simulation.fakes.orphan_rows import OrphanRowsClient
 from simulation.fakes.watermarks import STREAM_DELAY_SECONDS, WatermarksClient
 
 from .process_run import Faults, Life, PowerCut, Violation, server_time
@@ -303,8 +303,8 @@ async def _process(
             CheckpointClient(server, session),
             SnapshotClient(server, session),
             FakeSnapshotDecoders(session),
-            Bury(),
-            orphan_rows=GhostsClient(server, session),
+            DeadLetterClient(),
+            orphan_rows=OrphanRowsClient(server, session),
             watermarks=WatermarksClient(server, session, set(simulation.exports)),
         ),
         Settings(

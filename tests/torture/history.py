@@ -19,12 +19,12 @@ from dyncdc.config import load_config
 from dyncdc.operations.verify import verify_table
 
 from . import kinds, replicas
-from .carried import carried
-from .clickhouse import TorturedClickHouse
-from .disturb import disturb
-from .outside import SHORT_RETENTION_SECONDS
+from .faults.disturb import disturb
+from .faults.outside import SHORT_RETENTION_SECONDS
 from .plan import SCAN, Plan, Spell
-from .processes import check_alive, terminate
+from .processes.clickhouse import TorturedClickHouse
+from .processes.daemon import check_alive, terminate
+from .stream_audit import carried
 from .world import Abandoned, World, make_world, stamp
 
 CATCH_UP_SECONDS = 120.0

@@ -22,10 +22,10 @@ from support.servers.place import Place
 
 from dyncdc.emulator.aws import LocalAws
 
-from .clickhouse import PASSWORD, USER, TorturedClickHouse
-from .clock import PRELOAD, Clock, build_preload
 from .plan import SCAN, Plan
-from .writes import KEY_SCHEMAS, TABLE_COLUMNS, TTL_ATTRIBUTE, Writes
+from .processes.clickhouse import PASSWORD, USER, TorturedClickHouse
+from .processes.clock import PRELOAD, Clock, build_preload
+from .workload import KEY_SCHEMAS, TABLE_COLUMNS, TTL_ATTRIBUTE, Writes
 
 T = TypeVar("T")
 
@@ -205,7 +205,7 @@ def furnish(plan: Plan, directory: Path, stack: contextlib.ExitStack, loop: Loop
     config = configure(place, entries, to_aws.url, through, "config")
     daemon_clock = Clock(directory / PRELOAD, "daemon")
     daemon = place.daemon(config)
-    daemon.environment = _with_witness(daemon.environment) | MASK_KEY | daemon_clock.environment
+    daemon.environment = _with_task_dump(daemon.environment) | MASK_KEY | daemon_clock.environment
     stack.callback(_kill_all, place)
     return World(
         plan=plan,
@@ -296,14 +296,14 @@ def configure(
 def replacement(world: World) -> Daemon:
     """A second daemon with the same configuration, but for the port of its pages."""
     port = free_port()
-    variables = _with_witness(environment()) | MASK_KEY | world.daemon_clock.environment
+    variables = _with_task_dump(environment()) | MASK_KEY | world.daemon_clock.environment
     made = Daemon(world.config, port, variables | {"DYNCDC_HTTP__LISTEN": f"127.0.0.1:{port}"})
     world.place.daemons.append(made)
     return made
 
 
-def _with_witness(variables: dict[str, str]) -> dict[str, str]:
-    path = [str(Path(__file__).parent / "witness"), variables.get("PYTHONPATH", "")]
+def _with_task_dump(variables: dict[str, str]) -> dict[str, str]:
+    path = [str(Path(__file__).parent / "processes" / "task_dump"), variables.get("PYTHONPATH", "")]
     return variables | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 

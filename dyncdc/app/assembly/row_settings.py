@@ -73,15 +73,15 @@ async def note_settings(
     Returns, by table, what health must name. Before anything is read or written, and after the session was claimed:
     what a process notes that then gives way to another one would count as what the rows of that one are under.
     """
-    troubles = {}
+    errors = {}
     for stream in assembly.streams:
         for table in assembly.tables:
             if table.spec.source_table in stream.tables:
                 noting = _Noting(context, table, epoch, metrics, health)
-                trouble = await noting.run(stream.source.id, stream.source.server_time)
-                if trouble:
-                    troubles[table.spec.source_table] = trouble
-    return troubles
+                error = await noting.run(stream.source.id, stream.source.server_time)
+                if error:
+                    errors[table.spec.source_table] = error
+    return errors
 
 
 class _Noting:
@@ -131,25 +131,25 @@ class _Noting:
     async def _tell(self, found: Sequence[SettingChange], source: str, now: float) -> None:
         """Make a gap of what a snapshot makes right, once rows were loaded; say the rest."""
         why_not = unrepeatable(self._table.config)
-        mended = [effect for effect in found if effect.mends == "snapshot" and not why_not]
+        repairable = [effect for effect in found if effect.repaired_by == "snapshot" and not why_not]
         for effect in found:
-            if effect not in mended:
-                hint = why_not if effect.mends == "snapshot" else "no snapshot changes that"
+            if effect not in repairable:
+                hint = why_not if effect.repaired_by == "snapshot" else "no snapshot changes that"
                 self._health.log_error(
                     "settings changed", table=self._name, setting=effect.setting, stays=effect.words, hint=hint
                 )
-        loaded = await self._loaded() if mended else []
+        loaded = await self._loaded() if repairable else []
         if loaded:
-            await self._gaps(mended, source, now, max(snapshot.covered_from for snapshot in loaded))
+            await self._gaps(repairable, source, now, max(snapshot.covered_from for snapshot in loaded))
 
-    async def _gaps(self, mended: Sequence[SettingChange], source: str, now: float, covered_from: float) -> None:
+    async def _gaps(self, repairable: Sequence[SettingChange], source: str, now: float, covered_from: float) -> None:
         recovery = ClickHouseRecovery(self._context.clickhouse, self._context.config.pipeline)
         noticed_at = await self._context.retry(recovery.server_time)
         told = {gap.key for gap in await self._context.retry(recovery.open_gaps)}  # by another member
         end = max(now, covered_from + 0.001)  # what covers from before now on was begun under the other settings
         gaps = []
-        for since in sorted({effect.since for effect in mended}):
-            reason = "; ".join(effect.words for effect in mended if effect.since == since)
+        for since in sorted({effect.since for effect in repairable}):
+            reason = "; ".join(effect.words for effect in repairable if effect.since == since)
             begin = begin_of(since, clickhouse_now=noticed_at, stream_now=now, end=end)
             gaps.append(Gap(self._name, source, "", begin, end, reason=reason, noticed_at=noticed_at))
         await self._context.retry(partial(recovery.save_gaps, gaps))
@@ -188,9 +188,9 @@ def begin_of(since: float, *, clickhouse_now: float, stream_now: float, end: flo
     return min(since - ahead if since else end, end - 1.0)
 
 
-def name_troubles(health: TaskHealth, troubles: Mapping[str, str], tasks: AsyncExitStack) -> None:
+def report_errors(health: TaskHealth, errors: Mapping[str, str], tasks: AsyncExitStack) -> None:
     """Report these errors, by table, in health until ``tasks`` is closed."""
-    for table, why in troubles.items():
+    for table, why in errors.items():
         tasks.enter_context(health.task(f"mapping:{table}")).failed(why)
 
 

@@ -15,9 +15,8 @@ from dyncdc.sinks.tables.tombstones import cleaned_before
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Destination, Tables
 from dyncdc.sources.export.origin import ExportOrigin
-from dyncdc.sources.kinesis.stream_source import open_stream
 from dyncdc.sources.scan.origin import ScanOrigin
-from dyncdc.sources.stream import StreamSource
+from dyncdc.sources.stream import StreamSource, open_stream
 
 from .disabled_streaming import record_disabled_streaming
 from .prepared_tables import PreparedTable

@@ -65,7 +65,7 @@ async def _serve(state: DaemonState, sessions: Sessions) -> None:
     """Serve the pages, start, replicate. Everything that is opened is closed in the opposite order."""
     config, options = state.config, state.options
     pages = HttpPages(state.metrics, state.health, state.readiness, state.status).application()
-    state.status.troubles.listen()
+    state.status.recent_errors.listen()
     where = str(options.worker) if options.worker is not None else (config.http.listen.host, config.http.listen.port)
     async with serve_http(where, pages, config.http.allowed_hosts) as port, asyncio.TaskGroup() as tasks:
         beside = [

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from dyncdc.app.assembly.assembly import Assembly
-from dyncdc.app.assembly.row_settings import name_troubles, note_settings
+from dyncdc.app.assembly.row_settings import note_settings, report_errors
 from dyncdc.app.context import AppContext
 from dyncdc.app.process.allocator import tune_allocator
 from dyncdc.app.process.memory_limits import share_memory
@@ -54,7 +54,7 @@ class Sessions:
         self._state = state
         self._begun = asyncio.Event()
         """The present session has its epoch."""
-        self._troubles: dict[str, str] = {}
+        self._settings_errors: dict[str, str] = {}
         """By table, what health has to say of this session's destinations."""
         self._went_back = False
         """Whether ClickHouse went back, and no session has begun since."""
@@ -92,7 +92,7 @@ class Sessions:
         settings = session_settings(state, shares, went_back=self._went_back)
 
         def ready(epoch: int) -> None:
-            name_troubles(state.health, self._troubles, standing)
+            report_errors(state.health, self._settings_errors, standing)
             self._ready(epoch)
 
         tune_allocator(shares.budget_bytes)
@@ -118,7 +118,7 @@ class Sessions:
             context.retry = state.startup_retry(noting)
             if histories is not None:
                 await context.retry(histories.begin)
-            self._troubles = await note_settings(context, assembly, epoch, state.metrics, state.health)
+            self._settings_errors = await note_settings(context, assembly, epoch, state.metrics, state.health)
 
     def _ready(self, epoch: int) -> None:
         self._state.epoch = epoch

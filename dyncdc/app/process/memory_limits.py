@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dyncdc.pipeline.reading.shard_reader import FETCH_COST
+from dyncdc.pipeline.reading.shard.fetch_memory import FETCH_COST
 from dyncdc.pipeline.writing.insert_slots import SLOW_SLOTS
 from dyncdc.sinks.sink import INSERT_COPIES
 

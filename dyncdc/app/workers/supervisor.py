@@ -89,7 +89,7 @@ class _Supervisor:
         """Serve, prepare, supervise; return the exit code."""
         http = self._config.http
         listen = http.listen
-        self._overview.troubles.listen()
+        self._overview.recent_errors.listen()
         async with serve_http((listen.host, listen.port), self._pages.application(), http.allowed_hosts) as port:
             _log.info(
                 "started",

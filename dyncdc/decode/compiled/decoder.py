@@ -177,7 +177,7 @@ class CompiledStreamDecoder(StreamDecoder):
             sub_batch.add(compiled.tables[told[0]], told)
         self._exactly(others, singles, batch)
         self._count_others(sub_batch, read, others, singles)
-        self._bury(batch, len(records), others, singles)
+        self._add_dead_letters(batch, len(records), others, singles)
         return sub_batch.close()
 
     def _exactly(self, others: Mapping[str, list[int]], singles: ReferenceRecords, batch: SubBatch) -> None:
@@ -197,11 +197,13 @@ class CompiledStreamDecoder(StreamDecoder):
                 sub_batch.batch.decoded.records[table] = len(numbers)
         sub_batch.count_without_row(counted)
 
-    def _bury(self, batch: SubBatch, records: int, others: Mapping[str, list[int]], singles: ReferenceRecords) -> None:
+    def _add_dead_letters(
+        self, batch: SubBatch, records: int, others: Mapping[str, list[int]], singles: ReferenceRecords
+    ) -> None:
         """Hand over the dead letters, each with its place among the records that had to become rows."""
-        strangers = [number for table, numbers in others.items() if table not in self._plans for number in numbers]
-        strangers += [n for n, one in singles.found.items() if one.table and one.table not in self._plans]
-        _bury(batch, records, strangers, singles.found)
+        without_plan = [number for table, numbers in others.items() if table not in self._plans for number in numbers]
+        without_plan += [n for n, one in singles.found.items() if one.table and one.table not in self._plans]
+        _add_dead_letters(batch, records, without_plan, singles.found)
 
 
 class CompiledSnapshotDecoder(SnapshotDecoder):
@@ -235,7 +237,7 @@ class CompiledSnapshotDecoder(SnapshotDecoder):
             counted.update(told[4])
             sub_batch.add(compiled.tables[0], told, self._version)
         sub_batch.count_without_row(counted)
-        _bury(batch, len(lines), (), singles.found)
+        _add_dead_letters(batch, len(lines), (), singles.found)
         return sub_batch.close()
 
 
@@ -251,9 +253,11 @@ def _is_sequence_number(position: Position) -> bool:
     return is_sequence_number(position) and int(position) >> SEQUENCE_BITS == 0
 
 
-def _bury(batch: SubBatch, records: int, strangers: Sequence[int], singles: Mapping[int, ReferenceRecord]) -> None:
+def _add_dead_letters(
+    batch: SubBatch, records: int, without_plan: Sequence[int], singles: Mapping[int, ReferenceRecord]
+) -> None:
     for number, single in sorted(singles.items()) if singles else ():
-        if single.buried is not None:
-            batch.decoded.judged = number + 1 - sum(other <= number for other in strangers)
-            batch.reject(*single.buried)
-    batch.decoded.judged = records - len(strangers)
+        if single.rejection is not None:
+            batch.decoded.judged = number + 1 - sum(other <= number for other in without_plan)
+            batch.reject(*single.rejection)
+    batch.decoded.judged = records - len(without_plan)

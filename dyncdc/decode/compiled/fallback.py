@@ -26,7 +26,7 @@ class ReferenceRecord(SubBatch):
         self.microseconds = 0
         self.change: tuple[HistoryPlan, list[bytes], Position] | None = None
         """Its row of a history, until it is handed over."""
-        self.buried: tuple[str, UndecodableRecord, Position, bytes] | None = None
+        self.rejection: tuple[str, UndecodableRecord, Position, bytes] | None = None
         self._calls: list[Callable[[SubBatch], None]] = []
 
     def count(self, table: str) -> None:
@@ -52,7 +52,7 @@ class ReferenceRecord(SubBatch):
         """Take down that it is a dead letter."""
         # A copy was never raised: the one that was holds frames, and so, in a cycle, the whole chunk.
         said = UndecodableRecord(failure.reason, failure.detail, column=failure.column)
-        self.buried = (table, said, position, raw)
+        self.rejection = (table, said, position, raw)
 
     def hand_over(self, batch: SubBatch) -> None:
         """Do to a batch what was done to this one, dead letters apart."""

@@ -49,15 +49,15 @@ def _of_settings(planned: TablePlanned, past: Sequence[RecordedSettings]) -> Ite
     shown = shown_columns(table, spec)
     why_not = unrepeatable(planned.config)
     for effect in effects(past, table.uuid, row_settings(planned.config, spec), shown):
-        todo = why_not or "the next start loads it again" if effect.mends == "snapshot" else ""
+        todo = why_not or "the next start loads it again" if effect.repaired_by == "snapshot" else ""
         yield _finding(planned, effect, effect.words, todo)
     for index in range(1, len(past)):
         if past[index].uuid != table.uuid:
             continue
         for effect in effects(past[:index], table.uuid, past[index].settings, shown):
-            if effect.mends == "nothing" or why_not:
+            if effect.repaired_by == "nothing" or why_not:
                 words = f"{effect.words} (changed at {timestamp(past[index].at)})"
-                yield _finding(planned, effect, words, why_not if effect.mends == "snapshot" else "")
+                yield _finding(planned, effect, words, why_not if effect.repaired_by == "snapshot" else "")
 
 
 def _finding(planned: TablePlanned, effect: SettingChange, words: str, todo: str) -> Finding:

@@ -20,9 +20,8 @@ from dyncdc.sinks.state.tables import own_tables
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import DELIVERING, TableDescription, Tables
 from dyncdc.sources.kinesis.stream_positions import start_from
-from dyncdc.sources.kinesis.stream_source import open_stream
 from dyncdc.sources.scan.read_capacity import UNIT_BYTES
-from dyncdc.sources.stream import StreamSource
+from dyncdc.sources.stream import StreamSource, open_stream
 
 from .changed import changed_findings
 from .findings import Finding, Level

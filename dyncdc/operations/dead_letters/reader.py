@@ -46,11 +46,11 @@ class DeadLetterReader:
         """The dead letters meant by ids, or all open ones, or those of one table. Raises ConfigError."""
         if given:
             found = {dead_letter.id: dead_letter for dead_letter in [await self._one(each) for each in given]}
-            strangers = [
+            of_others = [
                 dead_letter.id for dead_letter in found.values() if table is not None and dead_letter.table != table
             ]
-            if strangers:
-                raise ConfigError(f"finding dead letter {strangers[0]}: it is not of table {table}")
+            if of_others:
+                raise ConfigError(f"finding dead letter {of_others[0]}: it is not of table {table}")
             return list(found.values())
         return await self._startup_retry(lambda: self._store.find(table=table))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dyncdc.config import Config, TableConfig
+from dyncdc.sources.stream import READ_ACTIONS
 
 POLICY_VERSION = "2012-10-17"
 
@@ -70,8 +71,7 @@ def policy_document(statements: Sequence[Statement]) -> dict[str, object]:
 
 def _streams(config: Config, resources: Resources) -> Statement:
     names = dict.fromkeys(resources.streams[config.stream_of(table)] for table in config.tables)
-    actions = ("kinesis:DescribeStreamSummary", "kinesis:ListShards", "kinesis:GetShardIterator", "kinesis:GetRecords")
-    return Statement("ReadChanges", "the changes, shard by shard", actions, tuple(names))
+    return Statement("ReadChanges", "the changes, shard by shard", READ_ACTIONS, tuple(names))
 
 
 def _keys(resources: Resources) -> Iterator[Statement]:

@@ -23,8 +23,7 @@ from dyncdc.sinks.state.tables import CHECKPOINTS, WATERMARKS
 from dyncdc.sinks.status_reader import StatusReader
 from dyncdc.sinks.tables.introspection import read_table
 from dyncdc.sinks.tables.tombstones import cleaned_before, count_tombstones
-from dyncdc.sources.kinesis.stream_source import open_stream
-from dyncdc.sources.stream import StreamSource
+from dyncdc.sources.stream import StreamSource, open_stream
 from dyncdc.telemetry.status import ClickHouseState, DaemonStatus
 from dyncdc.telemetry.status.model import ShardStatus, Status, TableStatus
 

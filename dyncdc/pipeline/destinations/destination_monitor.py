@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from dyncdc.model.gaps import Gap
 from dyncdc.model.snapshots import Snapshot
-from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
+from dyncdc.pipeline.checkpoint.shard_progress import ShardProgress
 from dyncdc.pipeline.ports.snapshots import SnapshotStore
 from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.recovery.recovery import Recovery
@@ -72,7 +72,7 @@ class DestinationMonitor:
         """The task's name in health and logs."""
         return "destinations"
 
-    async def begin(self, checkpointer: Checkpointer, *, leads: bool) -> None:
+    async def begin(self, progress: ShardProgress, *, leads: bool) -> None:
         """Write down what the tables missed and where their changes go from now on, in this order.
 
         Once per session, before anything is read. ``leads``: also find out whether rows were taken away meanwhile.
@@ -96,7 +96,7 @@ class DestinationMonitor:
             if is_bound(target, mine, bindings):
                 self._bound[table] = mine[-1]
                 continue
-            marks = checkpointer.saved(self._sources[table].id)
+            marks = progress.saved(self._sources[table].id)
             number = max((row.number for row in bindings), default=0) + 1
             row = Binding(self._pipeline, target, number, proven_until(marks, self._sources[table].server_time))
             self._bound[table] = row

@@ -65,13 +65,13 @@ class RecordedSettings:
 class SettingChange:
     """What a change of ``setting`` did to rows that are there: ``words``.
 
-    ``mends``: "snapshot" makes them right; "nothing" does, and it is only to be known. ``since``: when what they are
-    under began.
+    ``repaired_by``: "snapshot" makes them right; "nothing" does, and it is only to be known. ``since``: when what they
+    are under began.
     """
 
     setting: str
     words: str
-    mends: Literal["snapshot", "nothing"]
+    repaired_by: Literal["snapshot", "nothing"]
     since: float = 0.0
 
 
@@ -148,7 +148,7 @@ def _elsewhere(
 
 def _loads(before: RowSettings, now: RowSettings, shown: Collection[str]) -> bool:
     """Whether a change loads the table again."""
-    return any(effect.mends == "snapshot" for effect in _changed([before], now, shown))
+    return any(effect.repaired_by == "snapshot" for effect in _changed([before], now, shown))
 
 
 def _changed(past: Sequence[RowSettings], now: RowSettings, shown: Collection[str]) -> Iterator[SettingChange]:

@@ -81,13 +81,13 @@ class StreamingMonitor:
             seen = await self._origin.covered_at()
             found = await self._origin.identity() if self._table_id else ""
         except (AccessDeniedError, FatalError) as error:  # that we may not look says nothing about the destination
-            task.failed(self._trouble(error))
+            task.failed(self._report(error))
             return
         except RetryableError as error:  # nor does it when AWS is away; everything else goes on
             Retrier(self._instruments, "destination", self.name).failed(error, self._pause_seconds)
             return
         except ConfigError as error:  # the table is gone, and its destination with it
-            seen, found, failure = None, "", self._trouble(error)
+            seen, found, failure = None, "", self._report(error)
         task.moved()
         if found not in ("", self._table_id):
             self._instruments.health.log_error("table recreated", table=self._table)
@@ -113,7 +113,7 @@ class StreamingMonitor:
     async def _missed_until(self, instant: float) -> None:
         await self._recovery.missed([Gap(self._table, self._source.id, "", self._active_at, instant, reason=WAS_OFF)])
 
-    def _trouble(self, error: DyncdcError) -> str:
+    def _report(self, error: DyncdcError) -> str:
         self._instruments.metrics.error("destination", error)
         self._instruments.health.log_retry(self.name, error, self._pause_seconds)
         return str(error)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from dyncdc.model.shards import Position, RawChunk, Shard, SourceId
-from dyncdc.pipeline.reading.retention.edge import ObservedRetention
+from dyncdc.pipeline.reading.shard.retention.edge import ObservedRetention
 
 
 class Source(Protocol):

@@ -20,7 +20,8 @@ class Completeness:
         self._tables = tables
         self._listing = listing
         self._readers = readers
-        self._checkpointer = services.checkpointer
+        self._progress = services.checkpointer.progress
+        self._peers = services.checkpointer.peers
         self._membership = services.membership
         self._claimed: dict[ShardId, float] = {}
         """What the first row that was seen of another member's shard said: perhaps no more than where it starts."""
@@ -29,17 +30,17 @@ class Completeness:
 
     def held_elsewhere(self) -> bool:
         """Whether all other members are there, follow the same tables, and have a row for each of their shards."""
-        rows = self._checkpointer.saved(self._source.id).keys()
+        rows = self._progress.saved(self._source.id).keys()
         return self._membership.peers.all_follow(self._tables) and all(
             shard.id in rows for shard in self._listing.elsewhere()
         )
 
     def read_past(self, instant: float) -> bool:
         """Whether all that the source held before ``instant`` (seconds, server clock) is durable in the destination."""
-        mine = [ledger for (source, _), ledger in self._checkpointer.ledgers.items() if source == self._source.id]
+        mine = [ledger for (source, _), ledger in self._progress.ledgers.items() if source == self._source.id]
         if not self.held.is_set() or self.pending() or not all(ledger.read_until > instant for ledger in mine):
             return False
-        saved = self._checkpointer.saved(self._source.id)
+        saved = self._progress.saved(self._source.id)
         others = self._listing.read_elsewhere()
         return self.held_elsewhere() and all(saved[shard].read_until > instant for shard in others)
 
@@ -58,16 +59,16 @@ class Completeness:
         return min(known) if known and len(known) == len(bounds) else None
 
     def _done(self, shard: ShardId) -> bool:
-        ledger = self._checkpointer.ledgers.get((self._source.id, shard))
-        finished = self._checkpointer.finished(self._source.id)
+        ledger = self._progress.ledgers.get((self._source.id, shard))
+        finished = self._progress.finished(self._source.id)
         return shard in finished or (ledger is not None and ledger.frontier.finished)
 
     def _durable_until(self, shard: Shard) -> float | None:
         """Up to when a shard has been read and saved. None before that: a start may claim more."""
         if self._listing.owns(shard):
-            ledger = self._checkpointer.ledgers.get((shard.source, shard.id))
+            ledger = self._progress.ledgers.get((shard.source, shard.id))
             return None if ledger is None else ledger.read_until or None
-        saved = self._checkpointer.saved(shard.source).get(shard.id)
+        saved = self._progress.saved(shard.source).get(shard.id)
         if saved is None:
             return None
         first = self._claimed.setdefault(shard.id, saved.read_until)
@@ -75,7 +76,7 @@ class Completeness:
 
     def pending(self) -> bool:
         """Whether a listed shard of this member is neither finished nor being read, or others wait for its end."""
-        finished = set(self._checkpointer.finished(self._source.id))
+        finished = set(self._progress.finished(self._source.id))
         running = self._readers.running(self._source.id)
         awaited = {parent for shard in self._listing.elsewhere() for parent in shard.parents}
         waiting = [
@@ -92,8 +93,8 @@ class Completeness:
 
         What it had saved before it said so is known only to a look that was begun after that.
         """
-        finished = self._checkpointer.finished(self._source.id)
-        return self._checkpointer.looked_at > self._membership.looked_at and any(
+        finished = self._progress.finished(self._source.id)
+        return self._peers.looked_at > self._membership.looked_at and any(
             not self._listing.owns(Shard(self._source.id, parent))
             and self._membership.peers.owner_left(self._source.id, parent)
             for parent in shard.parents - set(finished)

@@ -9,21 +9,21 @@ from functools import partial
 from dyncdc.errors import CorruptSnapshotError, FatalError, PositionLostError
 from dyncdc.model.checkpoints import Mark
 from dyncdc.model.shards import RawChunk, Shard, ShardId, SourceId
-from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
+from dyncdc.pipeline.checkpoint.shard_progress import ShardProgress
 from dyncdc.pipeline.ports.decoder import Decoder
 from dyncdc.pipeline.ports.source import Source
 
 from .resources import ReadResources
-from .shard_reader import ReadOptions, ShardReader
+from .shard.shard_reader import ReadOptions, ShardReader
 
 
 class ReaderPool:
     """All running shard readers, stream and snapshot alike. They run in the task group of the coordinator."""
 
-    def __init__(self, resources: ReadResources, checkpointer: Checkpointer, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, resources: ReadResources, progress: ShardProgress, tasks: asyncio.TaskGroup) -> None:
         self._resources = resources
         self._instruments = resources.instruments
-        self._checkpointer = checkpointer
+        self._progress = progress
         self._tasks = tasks
         self._running: dict[tuple[SourceId, ShardId], asyncio.Task[None]] = {}
         self.shard_readers: dict[tuple[SourceId, ShardId], ShardReader] = {}
@@ -35,8 +35,8 @@ class ReaderPool:
 
     def follow(self, shard: Shard, start: Mark) -> None:
         """Give the shard a row in the checkpoints; reading may begin later, once its parents are finished."""
-        if (shard.source, shard.id) not in self._checkpointer.ledgers:
-            self._checkpointer.open(shard, start)
+        if (shard.source, shard.id) not in self._progress.ledgers:
+            self._progress.open(shard, start)
 
     def start(
         self,
@@ -51,7 +51,7 @@ class ReaderPool:
 
         ``on_lost`` is called instead when its position is lost; without it that ends everything."""
         key = shard.source, shard.id
-        ledger = self._checkpointer.ledgers[key]
+        ledger = self._progress.ledgers[key]
         shard_reader = ShardReader(self._resources, source, decoder, ledger, options)
         self.shard_readers[key] = shard_reader
         task = self._tasks.create_task(self._run(shard_reader, shard, on_end, on_lost), name=shard_reader.name)
@@ -83,7 +83,7 @@ class ReaderPool:
         """Forget a source that has failed and will not be read again; none of its shard readers may be running."""
         for key in [key for key in self.failed if key[0] == source]:
             del self.failed[key]
-        self._checkpointer.abandon(source)
+        self._progress.abandon(source)
 
     async def _run(
         self,

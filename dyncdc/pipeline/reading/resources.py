@@ -11,7 +11,7 @@ from dyncdc.pipeline.writing.dead_letter_limits import DeadLetterLimiter
 from dyncdc.pipeline.writing.writer import Writer
 
 from .arrival_delays import ArrivalDelays
-from .polling import IdlePollLimiter
+from .shard.polling import IdlePollLimiter
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from dyncdc.model.shards import HORIZON, Shard, ShardId, SourceId
-from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
+from dyncdc.pipeline.checkpoint.shard_progress import ShardProgress
 from dyncdc.pipeline.members.assignment import Assignment
 from dyncdc.pipeline.ports.source import Source
 
@@ -16,9 +16,9 @@ from .lineage import unread_parents
 class ShardListing:
     """The known shards of one stream. ``wake`` is set when its reader has something to do."""
 
-    def __init__(self, source: Source, checkpointer: Checkpointer, assignment: Assignment) -> None:
+    def __init__(self, source: Source, progress: ShardProgress, assignment: Assignment) -> None:
         self.source = source
-        self._checkpointer = checkpointer
+        self._progress = progress
         self._assignment = assignment
         self.wake = asyncio.Event()
         self.shards: dict[ShardId, Shard] = {}
@@ -65,7 +65,7 @@ class ShardListing:
         ``doubted``: a child that no list has shown is believed to be there until its reading fails for the second time.
         """
         self.named -= {*seen, *doubted}
-        self.read -= set(self._checkpointer.finished(self.source.id))
+        self.read -= set(self._progress.finished(self.source.id))
         elsewhere = self.read_elsewhere()
         for other in elsewhere:  # listed no more, but its reader is not done: its children wait
             self.shards.setdefault(other, Shard(self.source.id, other))
@@ -91,14 +91,14 @@ class ShardListing:
 
     def read_elsewhere(self) -> set[ShardId]:
         """Shards that other members have begun and not finished. Only they can say that one is lost."""
-        finished = self._checkpointer.finished(self.source.id)
+        finished = self._progress.finished(self.source.id)
         return {
             shard
-            for shard in self._checkpointer.saved(self.source.id)
+            for shard in self._progress.saved(self.source.id)
             if shard not in finished and not self.owns(Shard(self.source.id, shard))
         }
 
     def elsewhere(self) -> list[Shard]:
         """Shards of other members that are not finished, as far as is known here."""
-        finished = self._checkpointer.finished(self.source.id)
+        finished = self._progress.finished(self.source.id)
         return [shard for shard in self.shards.values() if shard.id not in finished and not self.owns(shard)]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from dyncdc.errors import PositionLostError
 from dyncdc.model.checkpoints import Mark
 from dyncdc.model.shards import HORIZON, Shard, ShardId
-from dyncdc.pipeline.reading.retention.edge import Hole
+from dyncdc.pipeline.reading.shard.retention.edge import Hole
 from dyncdc.pipeline.recovery.gaps import lost_with_source
 from dyncdc.pipeline.recovery.recovery import SourceLostError
 from dyncdc.pipeline.session.services import Services
@@ -34,7 +34,8 @@ class ShardLosses:
         self._listing = listing
         self._held = held
         self._readers = readers
-        self._checkpointer = services.checkpointer
+        self._progress = services.checkpointer.progress
+        self._ownership = services.checkpointer.ownership
         self._recovery = services.recovery
         self._list_interval_seconds = list_interval_seconds
         self.suspects: dict[ShardId, PositionLostError] = {}
@@ -57,12 +58,12 @@ class ShardLosses:
 
         ``known``: every shard that ever had a row; empty where the stream was never held before.
         """
-        saved, listing = self._checkpointer.saved(self._source.id), self._listing
+        saved, listing = self._progress.saved(self._source.id), self._listing
         marks = dict(saved)
-        for (source, shard), ledger in self._checkpointer.ledgers.items():
+        for (source, shard), ledger in self._progress.ledgers.items():
             if source == self._source.id:
                 marks[shard] = ledger.frontier
-        for shard in (*self._checkpointer.finished(self._source.id), *listing.read, *listing.read_elsewhere()):
+        for shard in (*self._progress.finished(self._source.id), *listing.read, *listing.read_elsewhere()):
             marks.pop(shard, None)
         judged = {shard: self._read_so_far(shard, mark) for shard, mark in marks.items()}
         # What is with the writer has not expired, but may be lost with this process: the gap begins at what is durable.
@@ -82,8 +83,8 @@ class ShardLosses:
         shard_reader = self._readers.shard_readers.get((self._source.id, shard))
         if shard_reader is None:
             return frontier
-        reading = shard_reader.is_reading(asyncio.get_running_loop().time())
-        until = self._source.server_time if reading else shard_reader.put_until
+        reading = shard_reader.progress.is_reading(asyncio.get_running_loop().time())
+        until = self._source.server_time if reading else shard_reader.progress.put_until
         return replace(frontier, read_until=max(frontier.read_until, until))
 
     def expired(self, marks: Mapping[ShardId, Mark], present: Collection[ShardId]) -> list[LostPosition]:
@@ -103,7 +104,7 @@ class ShardLosses:
         if not lost:
             return
         # One that was frozen and replaced finds everything lost.
-        await self._checkpointer.check_ownership({(self._source.id, loss.shard) for loss in lost})
+        await self._ownership.check({(self._source.id, loss.shard) for loss in lost})
         await self._recovery.notice(self._source, lost)
         self._held.clear()
         for loss in lost:
@@ -112,19 +113,19 @@ class ShardLosses:
             there = loss.shard in self._listing.shards
             shard = self._listing.shards.get(loss.shard, Shard(self._source.id, loss.shard))
             mark = Mark(HORIZON, self._source.server_time) if there else replace(loss.mark, finished=True)
-            self._checkpointer.restart(shard, mark)
+            self._progress.restart(shard, mark)
             self._restarted_at[loss.shard] = asyncio.get_running_loop().time()
 
     async def give_up_source(self, error: PositionLostError) -> None:
         """The source is gone: write down what that costs. What has taken its place is for another session to read."""
-        marks = self._checkpointer.positions(self._source.id)
+        marks = self._progress.positions(self._source.id)
         mine = {shard: mark for shard, mark in marks.items() if self._listing.owns(Shard(self._source.id, shard))}
-        await self._checkpointer.check_ownership({(self._source.id, shard) for shard in mine})
+        await self._ownership.check({(self._source.id, shard) for shard in mine})
         await self._recovery.notice(self._source, lost_with_source(mine, str(error)))
         raise SourceLostError(str(error), hint=error.hint) from error
 
     async def fell_off(self, shard: Shard, mark: Mark, hole: Hole) -> None:
         """A shard was read so slowly that records of it expired: write that down before it is read on."""
-        await self._checkpointer.check_ownership({(self._source.id, shard.id)})
+        await self._ownership.check({(self._source.id, shard.id)})
         reason = "it was read more slowly than it was written, or its retention was decreased, until records expired"
         await self._recovery.notice(self._source, [LostPosition(shard.id, mark, reason)], hole.end)

@@ -12,9 +12,9 @@ from dyncdc.pipeline.session.services import Services, StreamTask
 from .completeness import Completeness
 from .lineage import ready
 from .reader_pool import ReaderPool
+from .shard.shard_reader import ReadOptions
 from .shard_listing import ShardListing
 from .shard_losses import ShardLosses
-from .shard_reader import ReadOptions
 
 
 class ShardRelease:
@@ -36,13 +36,13 @@ class ShardRelease:
         self._losses = losses
         self._completeness = completeness
         self._readers = readers
-        self._checkpointer = services.checkpointer
+        self._progress = services.checkpointer.progress
         # After a loss all that is still there is read, whatever start is configured.
         self.fresh = self._begins_here(services) and not services.recovery.recovering(stream.source.id)
 
     def _begins_here(self, services: Services) -> bool:
         """Whether the source was never read: by this member, where others have begun before it."""
-        saved = self._checkpointer.saved(self._source.id)
+        saved = self._progress.saved(self._source.id)
         if not services.membership.assignment.shared or services.recovery.was_checkpointed(self._source.id):
             return not saved
         return not any(self._listing.owns(Shard(self._source.id, shard)) for shard in saved)
@@ -52,8 +52,8 @@ class ShardRelease:
 
         ``but``: shards that name a loss get theirs only after the loss is written down, or it would be forgotten.
         """
-        saved = self._checkpointer.saved(self._source.id)
-        finished = self._checkpointer.finished(self._source.id)
+        saved = self._progress.saved(self._source.id)
+        finished = self._progress.finished(self._source.id)
         for shard in self._listing.shards.values():
             if shard.id in finished or shard.id in but or not self._listing.owns(shard):
                 continue
@@ -67,22 +67,22 @@ class ShardRelease:
 
         A child of what another member has begun is read from its beginning, like every child.
         """
-        if self.fresh and not shard.parents & self._checkpointer.saved(self._source.id).keys():
+        if self.fresh and not shard.parents & self._progress.saved(self._source.id).keys():
             return Mark(self._source.start_position(shard), self._source.server_time)
-        ends = [self._checkpointer.read_until(self._source.id, parent) for parent in shard.parents]
+        ends = [self._progress.read_until(self._source.id, parent) for parent in shard.parents]
         return Mark(HORIZON, min((end for end in ends if end), default=self._source.server_time))
 
     def release(self) -> None:
         """Start every shard whose turn has come. Starts beyond the horizon are saved before the first read."""
         listing, completeness = self._listing, self._completeness
-        if listing.complete and self._checkpointer.checkpointed(self._source.id):
+        if listing.complete and self._progress.checkpointed(self._source.id):
             self.fresh = False
             if completeness.held_elsewhere():
                 completeness.held.set()
-        finished = self._checkpointer.finished(self._source.id)
+        finished = self._progress.finished(self._source.id)
         busy = self._readers.running(self._source.id) | listing.read | self._losses.suspects.keys()
         for shard in ready(listing.shards, finished, busy, complete=listing.complete):
-            ledger = self._checkpointer.ledgers.get((shard.source, shard.id))
+            ledger = self._progress.ledgers.get((shard.source, shard.id))
             if ledger is None or (ledger.persisted is None and ledger.frontier.position != HORIZON):
                 continue
             # Before the first read: Kinesis would go on at the horizon without a word, and the loss would not show.
@@ -101,7 +101,7 @@ class ShardRelease:
         self._listing.wake.set()
 
     def _name_child(self, child: Shard, read_until: float) -> None:
-        listing, finished = self._listing, self._checkpointer.finished(self._source.id)
+        listing, finished = self._listing, self._progress.finished(self._source.id)
         if child.id not in listing.shards:
             listing.named.add(child.id)
             listing.shards[child.id] = child

@@ -11,9 +11,9 @@ from dyncdc.pipeline.session.services import Services, StreamTask
 
 from .completeness import Completeness
 from .reader_pool import ReaderPool
+from .shard.shard_reader import ShardReader
 from .shard_listing import ShardListing
 from .shard_losses import ShardLosses
-from .shard_reader import ShardReader
 from .shard_release import ShardRelease
 
 LIST_INTERVAL_SECONDS = 30.0
@@ -36,13 +36,13 @@ class StreamReader:
         self._services = services
         self._list_interval_seconds = list_interval_seconds
         checkpointer, membership = services.checkpointer, services.membership
-        self.listing = ShardListing(stream.source, checkpointer, membership.assignment)
+        self.listing = ShardListing(stream.source, checkpointer.progress, membership.assignment)
         self.completeness = Completeness(stream.tables, self.listing, readers, services)
         self._losses = ShardLosses(self.listing, self.completeness.held, readers, services, list_interval_seconds)
         self._release = ShardRelease(stream, self.listing, self._losses, self.completeness, readers, services)
-        checkpointer.watched.add(stream.source.id)
-        checkpointer.on_saved(self.listing.wake.set)
-        checkpointer.on_ended_elsewhere(self.listing.ended_elsewhere)
+        checkpointer.peers.watched.add(stream.source.id)
+        checkpointer.progress.on_saved(self.listing.wake.set)
+        checkpointer.peers.on_ended(self.listing.ended_elsewhere)
         membership.on_seen(self.listing.wake.set)
 
     @property
@@ -90,7 +90,7 @@ class StreamReader:
         listing, release, losses = self.listing, self._release, self._losses
         seen: set[ShardId] = set()
         held_before = self._services.recovery.was_checkpointed(self.source.id)
-        known = self._services.checkpointer.known_shards(self.source.id) if held_before else set()
+        known = self._services.checkpointer.progress.known_shards(self.source.id) if held_before else set()
         listing.begin()
         try:
             async for page in self.source.list_shards():

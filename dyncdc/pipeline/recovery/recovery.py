@@ -65,7 +65,7 @@ class Recovery:
 
         Raises FatalError when a loss may not, or cannot, be made good.
         """
-        self._still_there = partial(checkpointer.check_ownership, ())
+        self._still_there = partial(checkpointer.ownership.check, ())
         await self._gaps.load()
         self._take(await self._retry(self._store.open_requests))
         followed, gaps = await self._table_sources.compare(sources, snapshots, checkpointer)

@@ -54,9 +54,9 @@ class TableSources:
     ) -> tuple[list[TableSource], list[Gap]]:
         """Return what this session reads its tables from, and what was lost between the last session and this one."""
         self._before = {row.table: row for row in await self._retry(self._store.table_sources)}
-        if any(not checkpointer.saved(row.source) for row in self._before.values()):
+        if any(not checkpointer.progress.saved(row.source) for row in self._before.values()):
             # Another process may have begun, saved and said so since we have loaded the checkpoints.
-            await self._retry(checkpointer.load_again)
+            await self._retry(checkpointer.peers.load_again)
         known = _Snapshots.of(await self._retry(snapshots.load) if self._before else ())
         followed: list[TableSource] = []
         gaps: list[Gap] = []
@@ -77,22 +77,22 @@ class TableSources:
         if before is not None and before.source == source.id:
             held = before.held
             if (table, uuid) in known.covered:
-                self._covered[table] = last_covered(before, checkpointer.saved(source.id))
+                self._covered[table] = last_covered(before, checkpointer.progress.saved(source.id))
         was_empty = table in self._policy.empty or (before is not None and before.empty == (uuid or ""))
         empty = (uuid or "") if was_empty else ""
-        return TableSource(table, source.id, checkpointer.epoch, source.server_time, held, empty)
+        return TableSource(table, source.id, checkpointer.ownership.epoch, source.server_time, held, empty)
 
     def _missed(self, table: str, source: Source, known: _Snapshots, checkpointer: Checkpointer) -> Iterable[Gap]:
         before, uuid = self._before.get(table), self._policy.destinations.get(table)
         if before is None or (uuid is not None and (table, uuid) not in known.begun):
             return ()
-        if before.epoch > checkpointer.epoch:
+        if before.epoch > checkpointer.ownership.epoch:
             return ()  # of a later session: we were frozen between two reads and are replaced; what we know is old
         return missed_since(
             replace(before, held=before.held or table in known.exported),
             source.id,
-            checkpointer.newest_epoch(source.id),
-            checkpointer.saved(before.source),
+            checkpointer.progress.newest_epoch(source.id),
+            checkpointer.progress.saved(before.source),
             source.server_time,
             self._policy.created.get(table, 0.0),
         )

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from dyncdc.model.shards import SourceId
-from dyncdc.pipeline.checkpoint.peer_checkpoints import watch_peer_checkpoints
 from dyncdc.pipeline.checkpoint.watermarks import (
     WatchedTable,
     WatermarkChecks,
@@ -82,32 +81,24 @@ class Coordinator:
         await self._services.recovery.begin(
             [stream.source for stream in self._streams], self._destination.snapshots, self._checkpointer
         )
-        leads = self._assignment.is_leader
+        leads, peers = self._assignment.is_leader, self._checkpointer.peers
         if self._target_watch is not None:
-            await self._target_watch.begin(self._checkpointer, leads=leads)
+            await self._target_watch.begin(self._checkpointer.progress, leads=leads)
         async with asyncio.TaskGroup() as tasks:
-            readers = ReaderPool(self._resources, self._checkpointer, tasks)
+            readers = ReaderPool(self._resources, self._checkpointer.progress, tasks)
             stream_readers = self._stream_readers(readers)
             self._watch(readers, stream_readers)
             loaders = self._loaders(readers, stream_readers, wait_for_fix=not once)
             watches = self._watches() if leads else []
             self.watermarks = self._watermarks(stream_readers)
             if self.watermarks is not None:  # before a position is saved: who comes next finds nothing to rewind
-                await self.watermarks.take_back(self._checkpointer.rewind)
+                await self.watermarks.take_back(self._checkpointer.progress.rewind)
             running = [
                 *(tasks.create_task(f.run(), name=f.name) for f in stream_readers.values()),
                 *(tasks.create_task(loader.run(), name=loader.name) for loader in loaders),
                 *(tasks.create_task(watch.run(), name=watch.name) for watch in watches),
                 *([tasks.create_task(self._services.recovery.poll(), name="requests")] if loaders else ()),
-                *(
-                    [
-                        tasks.create_task(
-                            watch_peer_checkpoints(self._checkpointer, self._services.instruments), name="others"
-                        )
-                    ]
-                    if self._assignment.shared
-                    else ()
-                ),
+                *([tasks.create_task(peers.run(), name="others")] if self._assignment.shared else ()),
                 *([tasks.create_task(self.watermarks.run(), name="watermarks")] if self.watermarks else ()),
             ]
             if once:
@@ -117,7 +108,7 @@ class Coordinator:
                 readers.cancel()
 
     def _watch(self, readers: ReaderPool, stream_readers: Mapping[str, StreamReader]) -> None:
-        watch, ledgers = self._services.instruments.metrics.watch_shards, self._checkpointer.ledgers
+        watch, ledgers = self._services.instruments.metrics.watch_shards, self._checkpointer.progress.ledgers
         watch("reading", lambda: len(readers.shard_readers))
         watch("waiting", lambda: len(ledgers.keys() - readers.shard_readers.keys() - readers.failed.keys()))
         watch("failed", lambda: len(readers.failed))
@@ -144,9 +135,9 @@ class Coordinator:
             destination.snapshots,
             services.instruments,
             task.plan.task,
-            epoch=services.checkpointer.epoch,
+            epoch=services.checkpointer.ownership.epoch,
             wait_for_fix=wait_for_fix,
-            still_there=partial(services.checkpointer.check_ownership, ()),
+            still_there=partial(services.checkpointer.ownership.check, ()),
         )
         load = SnapshotLoad(task, journal, destination.decoders, readers, services)
         if services.membership.assignment.is_leader:
@@ -188,7 +179,7 @@ class Coordinator:
             services.membership.assignment,
             WatermarkStores(destination.watermarks, destination.snapshots, destination.recovery),
             services.instruments,
-            WatermarkChecks(self._heartbeat, services.checkpointer.check_durable),
+            WatermarkChecks(self._heartbeat, services.checkpointer.ownership.check_durable),
             WatermarkTiming(settings.stream_delay_seconds, settings.watermark_interval_seconds),
         )
 
@@ -234,6 +225,6 @@ class Coordinator:
         if self._assignment.shared and stream_reader.listing.listed_at < begun:
             return False
         return not stream_reader.completeness.pending() and all(
-            shard_reader.tip_seen_at >= begun or shard_reader.put_until >= instant + TIP_MARGIN_SECONDS
-            for shard_reader in stream_reader.shard_readers()
+            reading.tip_seen_at >= begun or reading.put_until >= instant + TIP_MARGIN_SECONDS
+            for reading in (shard_reader.progress for shard_reader in stream_reader.shard_readers())
         )

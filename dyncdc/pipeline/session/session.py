@@ -109,14 +109,14 @@ class _Session:
         self._claim = SessionClaim(
             settings.assignment, destination.sessions, destination.members, settings.succession.process
         )
-        self._checkpointer.still_alone = self._claim.check
+        self._checkpointer.ownership.still_alone = self._claim.check
         instruments.metrics.watch_budget(lambda: self._budget.held_bytes, settings.budget_bytes)
 
     async def run(self, streams: Sequence[StreamTask], snapshots: Sequence[SnapshotTask]) -> None:
         """Begin, work, and end in order."""
         if not await _unless(self._control.draining, self._begin(), name="checkpointer", on_end=lambda: None):
             return
-        self._control.on_ready(self._checkpointer.epoch)
+        self._control.on_ready(self._checkpointer.ownership.epoch)
         writer = self._writer()
         coordinator = self._coordinator(streams, snapshots, writer)
         try:
@@ -170,15 +170,15 @@ class _Session:
         await self._retry_checkpoints("loading checkpoints", self._load)
         await self._retry_checkpoints("beginning a session", self._take_epoch)
         # The process before may have saved until now. A shard that it knew and this one does not would look lost.
-        await self._retry_checkpoints("loading what was saved meanwhile", self._checkpointer.load_again)
+        await self._retry_checkpoints("loading what was saved meanwhile", self._checkpointer.peers.load_again)
         if self._control.on_claimed is not None:
-            await self._control.on_claimed(self._checkpointer.epoch)
+            await self._control.on_claimed(self._checkpointer.ownership.epoch)
             # A process that began meanwhile may not have seen what was noted; one that begins from here on does.
             await self._retry_checkpoints("looking for a later session", self._claim.check)
-        await self._membership.join(self._checkpointer.epoch)
+        await self._membership.join(self._checkpointer.ownership.epoch)
 
     async def _take_epoch(self) -> None:
-        self._checkpointer.epoch = await self._claim.take(self._checkpointer.epoch)
+        self._checkpointer.ownership.epoch = await self._claim.take(self._checkpointer.ownership.epoch)
 
     async def _load(self) -> None:
         await self._checkpointer.load()
@@ -219,7 +219,7 @@ class _Session:
             self._budget,
             settings.batch,
             self._instruments,
-            token_prefix=f"{settings.pipeline}/{settings.assignment.member}/{checkpointer.epoch}/{self._claim.session.id}",
+            token_prefix=f"{settings.pipeline}/{settings.assignment.member}/{checkpointer.ownership.epoch}/{self._claim.session.id}",
             dead_letters=DeadLetterHandling(self._destination.dead_letters, self._dead_letter_limiter),
         )
 

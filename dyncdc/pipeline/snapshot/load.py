@@ -14,7 +14,7 @@ from dyncdc.model.snapshots import Export, Snapshot
 from dyncdc.pipeline.ports.decoder import SnapshotDecoders
 from dyncdc.pipeline.ports.source import Source
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
-from dyncdc.pipeline.reading.shard_reader import ReadOptions
+from dyncdc.pipeline.reading.shard.shard_reader import ReadOptions
 from dyncdc.pipeline.session.services import Services, SnapshotTask
 from dyncdc.telemetry.task_health import TaskProgress
 
@@ -54,10 +54,11 @@ class SnapshotLoad:
         self._decoders = decoders
         self._readers = readers
         self._instruments = services.instruments
-        self._checkpointer = checkpointer = services.checkpointer
+        self._progress = services.checkpointer.progress
+        self._peers = services.checkpointer.peers
         self._membership = membership = services.membership
         self._wake = asyncio.Event()
-        checkpointer.on_saved(self._wake.set)
+        self._progress.on_saved(self._wake.set)
         membership.on_seen(self._wake.set)
 
     def checked(self, snapshot: Snapshot) -> Snapshot:
@@ -68,9 +69,9 @@ class SnapshotLoad:
         if snapshot.state not in ("sweeping", "complete"):
             return snapshot
         source = SourceId(snapshot.id)
-        if not self._checkpointer.saved(source).keys() <= set(self._checkpointer.finished(source)):
+        if not self._progress.saved(source).keys() <= set(self._progress.finished(source)):
             return replace(snapshot, state="loading")  # a file is read again
-        if self._checkpointer.rewind.touches(snapshot.saved_at, snapshot.epoch):
+        if self._progress.rewind.touches(snapshot.saved_at, snapshot.epoch):
             return replace(snapshot, state="loading")
         return snapshot
 
@@ -82,14 +83,14 @@ class SnapshotLoad:
         export = Export(snapshot.export_arn, "COMPLETED", snapshot.export_time)
         # Filed under the snapshot's id: the same export may be loaded again, into a table that was recreated.
         source = await self.journal.call_aws(lambda: self._origin.open_export(export, SourceId(snapshot.id)), task)
-        self._checkpointer.watched.add(source.id)
+        self._peers.watched.add(source.id)
         try:
             files = await self.journal.retry(lambda: self._files(source))
             await self._read(source, snapshot, files, task, over)
         finally:
             for shard in self._readers.running(source.id):
                 await self._readers.stop(source.id, shard)
-            self._checkpointer.watched.discard(source.id)
+            self._peers.watched.discard(source.id)
             await source.close()
 
     async def _files(self, source: Source) -> dict[ShardId, Shard]:
@@ -104,7 +105,7 @@ class SnapshotLoad:
         over: Callable[[Loaded], Awaitable[bool]],
     ) -> None:
         decoder = self._decoders.for_snapshot(self._table, snapshot.version)
-        saved, finished = self._checkpointer.saved(source.id), self._checkpointer.finished
+        saved, finished = self._progress.saved(source.id), self._progress.finished
         assignment = self._membership.assignment
         owners = assignment.owners(source.id, files)
         mine = [shard for shard in files.values() if owners[shard.id] == assignment.member]
@@ -133,7 +134,7 @@ class SnapshotLoad:
                     await self._wake.wait()
 
     def _loaded(self, source: SourceId, files: dict[ShardId, Shard], mine: list[Shard]) -> Loaded:
-        done = self._checkpointer.finished(source)
+        done = self._progress.finished(source)
         failed = {shard: error for (owner, shard), error in self._readers.failed.items() if owner == source}
         left = sum(1 for shard in mine if shard.id not in done and shard.id not in failed)
         return Loaded(len(done & files.keys()), len(files), left, tuple(failed.values()))

@@ -124,7 +124,7 @@ class DeadLetterLimiter:
         """Those that still stand. One whose record has become a row leaves, and ``on_passed`` is told."""
 
     def count_decoded(
-        self, shard: Shard, judged: int, buried: Sequence[DeadLetter], positions: Sequence[Position]
+        self, shard: Shard, judged: int, rejected: Sequence[DeadLetter], positions: Sequence[Position]
     ) -> None:
         """Count what became of a chunk, before it is handed over. ``positions``: of all its records.
 
@@ -132,7 +132,7 @@ class DeadLetterLimiter:
         """
         lane = (shard.source, shard.id)
         run, expected = self._runs.get(lane, 0), 0
-        for dead_letter in buried:
+        for dead_letter in rejected:
             known = self.stops.get((*lane, dead_letter.position))
             if known is not None and not known.refused:
                 raise LimitReached(known, again=True)
@@ -141,11 +141,11 @@ class DeadLetterLimiter:
             run = run + 1 if dead_letter.ordinal == expected else 1
             expected = dead_letter.ordinal + 1
             if run > self._limits.max_consecutive:
-                raise self._reached("max_consecutive", dead_letter, shard, buried[0].position)
+                raise self._reached("max_consecutive", dead_letter, shard, rejected[0].position)
         self._window.pass_by(judged - expected)
         self._runs[lane] = run if judged == expected else 0
-        if buried and self._too_many():
-            raise self._reached("max_ratio", buried[-1], shard, buried[0].position)
+        if rejected and self._too_many():
+            raise self._reached("max_ratio", rejected[-1], shard, rejected[0].position)
         for stop in [stop for stop in self.stops.values() if (stop.source, stop.shard) == lane and not stop.refused]:
             if stop.position in positions:
                 self._passed(stop)

@@ -46,7 +46,7 @@ class DeadLetterSource(Protocol):
 
 
 async def dead_letters_of(
-    rows: Sequence[RejectedRow], sources: Mapping[SourceId, Rereading], bury: DeadLetterSource
+    rows: Sequence[RejectedRow], sources: Mapping[SourceId, Rereading], dead_letter_of: DeadLetterSource
 ) -> AsyncGenerator[list[Block], None]:
     """Yield the dead letters of all rows, one block each, as many at a time as may be in memory."""
     by_shard: dict[Shard, list[RejectedRow]] = {}
@@ -59,7 +59,7 @@ async def dead_letters_of(
             records: Mapping[Position, bytes] = {}
             if source is not None:
                 records = await _read_again(source, shard, [row.position for row in some], deadline)
-            yield [bury(row, records.get(row.position)) for row in some]
+            yield [dead_letter_of(row, records.get(row.position)) for row in some]
 
 
 def _slices(rows: Sequence[RejectedRow]) -> Iterator[list[RejectedRow]]:

@@ -10,7 +10,7 @@ import msgspec
 
 from dyncdc.errors import ConfigError, PositionLostError, RetryableError
 from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, SourceId
-from dyncdc.pipeline.reading.retention.edge import ObservedRetention
+from dyncdc.pipeline.reading.shard.retention.edge import ObservedRetention
 from dyncdc.sources.aws_errors import aws_call
 from dyncdc.sources.clients import AwsClients
 

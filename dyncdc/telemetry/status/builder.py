@@ -62,7 +62,7 @@ class StatusBuilder:
         self._made: tuple[float, DaemonStatus] | None = None
         self.stored = LatestState()
         self.stored.wanted.set()  # so that the first page has something to show
-        self.troubles = RecentErrors(clock=clock)
+        self.recent_errors = RecentErrors(clock=clock)
         self.activity = Throughput([facts.table for facts in tables], self._totals, clock)
 
     def set_planned(self, tables: Sequence[TableFacts]) -> None:
@@ -100,7 +100,7 @@ class StatusBuilder:
             dead_letters_since_start=int(sum(sum_by(metrics.tables.dead_letters, "table").values())),
             gaps=sorted(state.gaps, key=lambda gap: (gap.accepted, -gap.noticed_at))[:MOST_GAPS],
             gaps_total=len(state.gaps) if stored.known else None,
-            troubles=self.troubles.recent(),
+            troubles=self.recent_errors.recent(),
             memory_used_bytes=_only(metrics.process.budget_used),
             memory_limit_bytes=_only(metrics.process.budget_limit),
             requested=state.requested,

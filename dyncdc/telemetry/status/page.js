@@ -166,7 +166,7 @@ function gaps(doc) {
       make("code", {}, `dyncdc snapshot ${gap.table}`)))));
 }
 
-function troubles(doc) {
+function recentErrors(doc) {
   $("troubles-note").textContent = doc.troubles.length ? "" : "None since the start.";
   $("troubles").replaceChildren(...doc.troubles.map((t) => make("li", {},
     make("b", { class: t.level === "warning" ? "warn" : "bad" }, t.event),
@@ -225,7 +225,7 @@ function draw(doc) {
   alarms(doc);
   const now = doc.now;
   $("tables").replaceChildren(...doc.tables.map((table) => card(table, now)));
-  shards(doc.shards, now); letters(doc); gaps(doc); troubles(doc); process(doc);
+  shards(doc.shards, now); letters(doc); gaps(doc); recentErrors(doc); process(doc);
 }
 
 let drawnAt = null;

@@ -15,7 +15,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from dyncdc.telemetry.task_health import MOVED_AGAIN, STUCK
 
-from .model import MOST_TROUBLES, RecentError
+from .model import MOST_ERRORS, RecentError
 
 LONGEST = 600
 """Characters of a text that are kept."""
@@ -29,7 +29,7 @@ FREE = "task stuck, moves again"
 class RecentErrors:
     """A structlog processor that keeps what it sees and passes everything on."""
 
-    def __init__(self, most: int = MOST_TROUBLES, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, most: int = MOST_ERRORS, clock: Callable[[], float] = time.time) -> None:
         self._most = most
         self._clock = clock
         self._kept: OrderedDict[tuple[str, ...], RecentError] = OrderedDict()

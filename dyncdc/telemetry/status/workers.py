@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from .columns import Merge, merges_of
-from .model import MOST_STUCK, MOST_TROUBLES, DaemonStatus, RecentError, Shards, StuckTask, TableStatus, WorkerStatus
+from .model import MOST_ERRORS, MOST_STUCK, DaemonStatus, RecentError, Shards, StuckTask, TableStatus, WorkerStatus
 from .shards import worst_of
 from .throughput import sum_plots
 
@@ -57,7 +57,7 @@ def merge_statuses(
         ],
         tables=[_table(table, documents, len(answers) > len(documents)) for table in own.tables],
         shards=_shards(documents),
-        troubles=_troubles(own, told),
+        troubles=_recent_errors(own, told),
         workers=[
             WorkerStatus(number, absence or ("does not answer" if number in silent else "running"))
             for number, absence, _ in answers
@@ -108,11 +108,11 @@ def _shards(documents: Sequence[DaemonStatus]) -> Shards:
     )
 
 
-def _troubles(own: DaemonStatus, told: Iterable[tuple[int, DaemonStatus]]) -> list[RecentError]:
+def _recent_errors(own: DaemonStatus, told: Iterable[tuple[int, DaemonStatus]]) -> list[RecentError]:
     found = list(own.troubles)
     for number, document in told:
         found += (
-            msgspec.structs.replace(trouble, where=", ".join(filter(None, (f"worker {number}", trouble.where))))
-            for trouble in document.troubles
+            msgspec.structs.replace(error, where=", ".join(filter(None, (f"worker {number}", error.where))))
+            for error in document.troubles
         )
-    return sorted(found, key=lambda trouble: -trouble.last_at)[:MOST_TROUBLES]
+    return sorted(found, key=lambda error: -error.last_at)[:MOST_ERRORS]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from support.processes.harness import ClickHouseHttp, die_with_parent
-from torture.clickhouse import USER, TorturedClickHouse
-from torture.clock import Clock, build_preload
+from torture.processes.clickhouse import USER, TorturedClickHouse
+from torture.processes.clock import Clock, build_preload
 
 from dyncdc.errors import FatalError
 

@@ -24,9 +24,9 @@ from dyncdc.model.checkpoints import Mark
 from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.reading.polling import IDLE_CALLS_PER_SECOND_AT_MOST
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.reading.shard_reader import ShardReader
+from dyncdc.pipeline.reading.shard.polling import IDLE_CALLS_PER_SECOND_AT_MOST
+from dyncdc.pipeline.reading.shard.shard_reader import ShardReader
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.task_health import TaskHealth
 

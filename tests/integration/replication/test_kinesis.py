@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.stage.stage import Stage, change, now, until
 
-from dyncdc.pipeline.reading.retention import edge as retention_edge
+from dyncdc.pipeline.reading.shard.retention import edge as retention_edge
 
 SCAN = {"method": "scan", "margin_seconds": 1, "settle_seconds": 0}
 COLUMNS = {"id": "String", "value": "Nullable(String)"}

@@ -93,7 +93,7 @@ async def test_c2_an_insert_whose_answer_is_lost_is_sent_again_and_counts_once(s
                 await super().insert(block, token, past_views=past_views)
 
         writer = writer_of(Counted(through), budget)  # type: ignore[arg-type]
-        ledger = checkpointer_of(MemoryCheckpoints()).open(shard(), Mark(HORIZON))
+        ledger = checkpointer_of(MemoryCheckpoints()).progress.open(shard(), Mark(HORIZON))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(writer.run())
             for number in range(4):
@@ -133,7 +133,7 @@ def test_c3_the_checkpoint_never_passes_a_failed_insert_among_parallel_ones() ->
         writer = writer_of(sink, ByteBudget(10**7))
         checkpointer = checkpointer_of(store, interval_seconds=0.1)
         await checkpointer.load()
-        ledger = checkpointer.open(shard(), Mark(HORIZON))
+        ledger = checkpointer.progress.open(shard(), Mark(HORIZON))
         async with asyncio.TaskGroup() as tasks:
             writing, saving = tasks.create_task(writer.run()), tasks.create_task(checkpointer.run())
             for position, table in enumerate(("t1", "t2", "t3", "t4"), start=1):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import orjson
 import pytest
 from asynch.errors import ServerException
-from support.pipeline.pipeline_parts import WIDE, BuryInMemory, instruments_of, ledger_of, mark
+from support.pipeline.pipeline_parts import WIDE, DeadLettersInMemory, instruments_of, ledger_of, mark
 from support.pipeline.running_writer import running
 
 from dyncdc.emulator.clickhouse import LocalClickHouse
@@ -34,7 +34,7 @@ TABLE = (
 )
 
 
-class Bury(BuryInMemory):
+class NamedDeadLetters(DeadLettersInMemory):
     """Keeps what is said of each row; the dead letter itself goes to a table of one column."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Bench:
     def __init__(self, clickhouse: ClickHouse) -> None:
         self.clickhouse = clickhouse
         self.watch = SchemaCheck(clickhouse, lambda _: None)
-        self.bury = Bury()
+        self.dead_letters = NamedDeadLetters()
         self.health = TaskHealth(stuck_after_seconds=0.5)
         self.sink = ClickHouseSink(clickhouse, self.watch)
         self.writer = Writer(
@@ -61,7 +61,7 @@ class Bench:
             replace(WIDE, max_age_seconds=0.05),
             instruments_of(health=self.health),
             token_prefix="p/0/1",
-            dead_letters=DeadLetterHandling(self.bury, DeadLetterLimiter()),
+            dead_letters=DeadLetterHandling(self.dead_letters, DeadLetterLimiter()),
         )
         self.ledger = ledger_of()
         self.chunks = 0
@@ -127,7 +127,7 @@ async def test_a_row_that_an_expression_of_the_table_chokes_on_is_a_letter_and_t
         bench.put(1, 2, bad, 3)
         await bench.until_durable()
     assert await bench.rows() == ["1", "2", "3"]
-    ((value, said),) = bench.bury.said
+    ((value, said),) = bench.dead_letters.said
     assert value == bad and f"ClickHouse answered {code}" in said
 
 
@@ -136,7 +136,7 @@ async def test_a_row_that_a_constraint_cannot_be_computed_for_is_a_letter(bench:
     async with running(bench):
         bench.put(1, 2, 0, 3)
         await bench.until_durable()
-    assert await bench.rows() == ["1", "2", "3"] and [value for value, _ in bench.bury.said] == [0]
+    assert await bench.rows() == ["1", "2", "3"] and [value for value, _ in bench.dead_letters.said] == [0]
 
 
 @pytest.mark.parametrize("expression", ["intDiv(100, v)", "toInt32(if(v = 0, 'x', '1'))"], ids=["odd code", "row code"])
@@ -151,7 +151,7 @@ async def test_a_row_that_a_view_chokes_on_is_in_the_table_and_the_letter_names_
         await bench.until_durable()
     assert await bench.rows() == ["0", "1", "2", "3"]
     assert await bench.rows(table="agg") == ["1", "2", "3"]
-    ((value, said),) = bench.bury.said
+    ((value, said),) = bench.dead_letters.said
     assert value == 0 and "while pushing to view" in said and ".mv (in a materialized view: the row is in" in said
 
 
@@ -167,12 +167,12 @@ async def test_a_view_that_chokes_on_every_row_holds_its_table_and_no_other_and_
         bench.put(1, 2, table="u")
         await asyncio.sleep(3.0)
         assert await bench.rows(table="u") == ["1", "2"]
-        assert bench.ledger.in_flight == 2 and bench.bury.said == []
+        assert bench.ledger.in_flight == 2 and bench.dead_letters.said == []
         (stuck,) = bench.health.stuck()
         assert stuck.name == "insert:t" and "while pushing to view" in stuck.reason
         await bench.clickhouse.execute("ALTER TABLE mv MODIFY QUERY SELECT pk, v AS m FROM t")
         await bench.until_durable()
-    assert len(await bench.rows()) == 399 and bench.bury.said == []
+    assert len(await bench.rows()) == 399 and bench.dead_letters.said == []
     assert len(await bench.rows(table="agg")) == 399, "what waited has reached the view"
 
 
@@ -193,7 +193,7 @@ async def test_a_view_whose_target_is_gone_holds_its_table_with_the_missing_name
         assert stuck.name == "insert:t" and ".agg" in stuck.reason
         await bench.clickhouse.execute("CREATE TABLE agg (pk String) ENGINE = ReplacingMergeTree ORDER BY pk")
         await bench.until_durable()
-    assert await bench.rows() == await bench.rows(table="agg") == ["1", "2"] and bench.bury.said == []
+    assert await bench.rows() == await bench.rows(table="agg") == ["1", "2"] and bench.dead_letters.said == []
 
 
 async def test_a_view_of_a_history_whose_target_is_gone_holds_the_history_and_ends_nothing(bench: Bench) -> None:
@@ -221,7 +221,7 @@ async def test_a_detached_table_holds_its_own_rows_until_it_is_attached_and_no_o
         bench.put(2, 3)
         bench.put(1, 2, table="u")
         await asyncio.sleep(1.0)
-        assert await bench.rows(table="u") == ["1", "2"] and bench.bury.said == []
+        assert await bench.rows(table="u") == ["1", "2"] and bench.dead_letters.said == []
         (stuck,) = bench.health.stuck()
         assert stuck.name == "insert:t" and "ATTACH TABLE `t`" in stuck.reason
         await bench.clickhouse.execute("ATTACH TABLE t")
@@ -254,7 +254,7 @@ async def test_where_the_limit_of_partitions_is_not_ours_to_lift_the_statement_i
     async with running(bench):
         bench.put(*range(150))
         await bench.until_durable()
-    assert len(await bench.rows()) == 150 and bench.bury.said == []
+    assert len(await bench.rows()) == 150 and bench.dead_letters.said == []
 
 
 class Answers:

@@ -47,14 +47,14 @@ class Bench:
         self.metrics = Metrics()
         self.health = TaskHealth(stuck_after_seconds=0.5)
         self.counted: list[tuple[str, str]] = []
-        bury = RejectedRowRecords("p", {"t": "dynamo.t"}, lambda table, why: self.counted.append((table, why)))
+        dead_letters = RejectedRowRecords("p", {"t": "dynamo.t"}, lambda table, why: self.counted.append((table, why)))
         self.writer = Writer(
             ClickHouseSink(clickhouse),
             ByteBudget(10**8),
             WIDE,
             instruments_of(self.metrics, self.health),
             token_prefix="p/0/1",
-            dead_letters=DeadLetterHandling(bury, DeadLetterLimiter()),
+            dead_letters=DeadLetterHandling(dead_letters, DeadLetterLimiter()),
         )
         self.writer.sources[SOURCE] = Records()
         self.ledger = ledger_of()

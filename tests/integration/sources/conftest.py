@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 
@@ -11,9 +12,44 @@ import aioboto3
 import pytest
 from support.servers.kinesis_server import KinesisServer
 
+from dyncdc.errors import RetryableError
+from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
+from dyncdc.pipeline.ports.source import Source
 from dyncdc.sources.clients import AwsClients, open_clients
 
 REGION = "eu-west-1"
+WANT_BYTES = 20_000
+
+
+async def make_table(aws: AwsClients, *, sorted_by: str) -> str:
+    """Make a table with a binary key ``pk`` and a number; return its name."""
+    name = f"t-{uuid.uuid4().hex[:12]}"
+    await aws.dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": sorted_by, "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": attribute, "AttributeType": kind}
+            for attribute, kind in sorted({"pk": "B", sorted_by: "N"}.items())
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return name
+
+
+async def read_on(
+    source: Source, shard: Shard, after: Position = HORIZON, want_bytes: int = WANT_BYTES
+) -> list[RawChunk]:
+    """Fetch to the end, again after every RetryableError, as a shard reader does."""
+    chunks: list[RawChunk] = []
+    for _ in range(10_000):
+        try:
+            chunk = await source.fetch(shard, chunks[-1].end if chunks else after, want_bytes)
+        except RetryableError:
+            continue
+        chunks.append(chunk)
+        if chunk.closed:
+            return chunks
+    raise AssertionError("the shard has no end")
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,13 @@ import uuid
 import pytest
 from support.servers.tcp_proxy import TcpProxy
 
-from dyncdc.errors import CorruptSnapshotError, FatalError, RetryableError
+from dyncdc.errors import CorruptSnapshotError, FatalError
 from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, SourceId
 from dyncdc.sources.clients import AwsClients, open_clients
 from dyncdc.sources.export.data_files import ExportSource
 from dyncdc.sources.export.manifest import DataFile
 
-from .conftest import REGION
+from .conftest import REGION, read_on
 
 ARN = "arn:aws:dynamodb:eu-west-1:000000000000:table/t/export/01-a"
 
@@ -37,20 +37,6 @@ async def put(clients: AwsClients, key: str, body: bytes, count: int) -> tuple[s
     await clients.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     await clients.s3.put_object(Bucket=bucket, Key=key, Body=body)
     return bucket, DataFile(key, count, hashlib.md5(body).digest())
-
-
-async def read_on(source: ExportSource, shard: Shard, after: Position, want_bytes: int) -> list[RawChunk]:
-    """Fetch to the end, again after every RetryableError, as a shard reader does."""
-    chunks: list[RawChunk] = []
-    for _ in range(10_000):
-        try:
-            chunk = await source.fetch(shard, chunks[-1].end if chunks else after, want_bytes)
-        except RetryableError:
-            continue
-        chunks.append(chunk)
-        if chunk.closed:
-            return chunks
-    raise AssertionError("the file has no end")
 
 
 def lines_of(chunks: list[RawChunk]) -> list[bytes]:

@@ -33,11 +33,10 @@ from dyncdc.sources.item_json import sdk_key
 from dyncdc.sources.scan.origin import ScanOrigin
 from dyncdc.sources.scan.segments import END, ScanSource
 
-from .conftest import REGION
+from .conftest import REGION, WANT_BYTES, make_table, read_on
 
 ITEMS = 300
 SOURCE = SourceId("the snapshot's id")
-WANT_BYTES = 20_000
 
 
 def item(number: int, width: int = 60) -> dict[str, dict[str, Any]]:
@@ -98,37 +97,11 @@ async def bench(aws: AwsClients, aws_url: str) -> AsyncIterator[Bench]:
 
 
 async def make_bench(aws: AwsClients, url: str, session: aiohttp.ClientSession) -> Bench:
-    name = f"t-{uuid.uuid4().hex[:12]}"
-    await aws.dynamodb.create_table(
-        TableName=name,
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "n", "KeyType": "RANGE"}],
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "B"},
-            {"AttributeName": "n", "AttributeType": "N"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    return Bench(aws, name, url, session)
+    return Bench(aws, await make_table(aws, sorted_by="n"), url, session)
 
 
 async def segments_of(source: ScanSource) -> list[Shard]:
     return [shard async for page in source.list_shards() for shard in page]
-
-
-async def read_on(
-    source: ScanSource, shard: Shard, after: Position = HORIZON, want_bytes: int = WANT_BYTES
-) -> list[RawChunk]:
-    """Fetch to the end, again after every RetryableError, as a shard reader does."""
-    chunks: list[RawChunk] = []
-    for _ in range(10_000):
-        try:
-            chunk = await source.fetch(shard, chunks[-1].end if chunks else after, want_bytes)
-        except RetryableError:
-            continue
-        chunks.append(chunk)
-        if chunk.closed:
-            return chunks
-    raise AssertionError("the segment has no end")
 
 
 def numbers(chunks: Sequence[RawChunk]) -> list[int]:

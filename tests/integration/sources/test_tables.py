@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import uuid
 
 import pytest
 
@@ -13,20 +12,13 @@ from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import Tables
 from dyncdc.sources.item_json import Item, sdk_key
 
+from .conftest import make_table
+
 
 @pytest.fixture
 async def table(aws: AwsClients) -> str:
     """150 items with a composite key, which DynamoDB lists RANGE first."""
-    name = f"t-{uuid.uuid4().hex[:12]}"
-    await aws.dynamodb.create_table(
-        TableName=name,
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "at", "KeyType": "RANGE"}],
-        AttributeDefinitions=[
-            {"AttributeName": "at", "AttributeType": "N"},
-            {"AttributeName": "pk", "AttributeType": "B"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
+    name = await make_table(aws, sorted_by="at")
     for first in range(0, 150, 25):
         puts = [{"PutRequest": {"Item": {**item(n), **sdk_key(key(n))}}} for n in range(first, first + 25)]
         await aws.dynamodb.batch_write_item(RequestItems={name: puts})

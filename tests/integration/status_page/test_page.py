@@ -85,7 +85,7 @@ async def test_names_never_become_markup() -> None:
         stage.live(2)
         stage.suffer()
         stage.metrics.fetched(STRANGE, STRANGE, stage.clock.now, 1.0, 2.0)
-        stage.overview.troubles.add({"event": STRANGE, "level": "error", "error": STRANGE, "hint": STRANGE})
+        stage.overview.recent_errors.add({"event": STRANGE, "level": "error", "error": STRANGE, "hint": STRANGE})
         text = await drawn(tab, stage)
         assert text.count(STRANGE) >= 10
         assert await tab.get("document.querySelectorAll('main img, main script').length") == 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from dyncdc.errors import CorruptSnapshotError, RetryableError
+from dyncdc.errors import CorruptSnapshotError
 from dyncdc.model.blocks import Block
 from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.destinations.bindings import Binding, DestinationState, Partition, Target
@@ -29,7 +29,7 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation import simulate
 from simulation.fakes.aws import FakeSnapshotDecoders, StreamDecoder
-from simulation.fakes.clickhouse import DEAD, Bury, ClickHouse, Row, SinkClient, SnapshotClient
+from simulation.fakes.clickhouse import DEAD, ClickHouse, DeadLetterClient, Row, SinkClient, SnapshotClient
 from simulation.process_run import Life, server_time
 from simulation.recovery.losing import (
     WIDE_MARGIN_SECONDS,
@@ -152,9 +152,7 @@ class DestinationsClient:
         self._session = session
 
     async def _call(self) -> None:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("asking for destinations: no answer")
+        await self._session.ask("asking for destinations")
 
     async def bindings(self) -> Sequence[Binding]:
         await self._call()
@@ -329,7 +327,7 @@ async def _session(
             LossyCheckpoints(server, session, moves.losses),
             SnapshotClient(server, session),
             FakeSnapshotDecoders(session),
-            Bury(),
+            DeadLetterClient(),
             recovery=RecoveryClient(moves.losses, session),
             orphan_rows=AskingGhosts(server, session, moves),
             destinations=DestinationsClient(server, moves, session),

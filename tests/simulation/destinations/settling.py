@@ -81,7 +81,7 @@ def _start(world: _World, settings: RowSettings, at: float) -> None:
     found = row_settings.effects(world.past, uuid, settings)
     world.past.append(RecordedSettings(uuid, settings, at))
     rows = world.rows.setdefault(uuid, {})
-    if not rows or any(effect.mends == "snapshot" for effect in found):
+    if not rows or any(effect.repaired_by == "snapshot" for effect in found):
         rows.clear()
         rows.update(dict.fromkeys(world.source, settings))
     table = mappings.with_kept(world.table, world.kept)

@@ -135,7 +135,7 @@ def refused_id(table: str, key: str, number: int) -> str:
     return f"refused/{table}/{key}/{number}"
 
 
-class Bury:
+class DeadLetterClient:
     """Makes the dead letters of refused rows."""
 
     def name(self, row: RejectedRow) -> DeadLetter:
@@ -246,15 +246,11 @@ class CheckpointClient:
         self.connects = 1
 
     async def load(self) -> Sequence[Checkpoint]:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("loading checkpoints: no answer")
+        await self._session.ask("loading checkpoints")
         return list(self._server.winners().values())
 
     async def refresh(self, sources: Collection[SourceId]) -> Sequence[Checkpoint]:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("looking at checkpoints: no answer")
+        await self._session.ask("looking at checkpoints")
         return [row for row in self._server.winners().values() if row.source in sources]
 
     async def proof(self, shards: Collection[tuple[SourceId, ShardId]], last: Checkpoint | None) -> Proof:
@@ -273,9 +269,7 @@ class CheckpointClient:
         return Server(self._server.id, self._server.started_at)
 
     async def remember(self, marks: Sequence[PastMark]) -> None:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("remembering checkpoints: no answer")
+        await self._session.ask("remembering checkpoints")
         self._server.past += [replace(mark, server=self._server.id, saved_at=server_time()) for mark in marks]
 
     async def past(self, server: Server, rows: int) -> Past:
@@ -290,9 +284,7 @@ class CheckpointClient:
         await self._session.takes(0.001, 0.05)
 
     async def rollbacks(self) -> Sequence[Rollback]:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("looking when ClickHouse went back: no answer")
+        await self._session.ask("looking when ClickHouse went back")
         return list(self._server.rollbacks)
 
     async def server_time(self) -> float:
@@ -371,16 +363,12 @@ class SnapshotClient:
         self._session = session
 
     async def load(self) -> Sequence[Snapshot]:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("loading snapshots: no answer")
+        await self._session.ask("loading snapshots")
         return list(self._server.snapshots.values())
 
     async def save(self, snapshot: Snapshot) -> None:
         session = self._session
-        await session.takes(0.001, 0.05)
-        if session.happens(session.faults.save_failed):
-            raise RetryableError("saving a snapshot: no answer")
+        await session.ask("saving a snapshot")
         if snapshot.state == "complete":
             files = self._server.export_files[snapshot.export_arn]
             if len(self._server.finished(snapshot.id)) != files:

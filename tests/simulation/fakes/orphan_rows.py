@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dyncdc.errors import RetryableError
 from dyncdc.model.shards import SourceId
 from dyncdc.pipeline.ports.orphan_rows import Counted, Swept
 from simulation.process_run import Life
@@ -10,7 +9,7 @@ from simulation.process_run import Life
 from .clickhouse import ClickHouse, Row
 
 
-class GhostsClient:
+class OrphanRowsClient:
     """The sweep of a later snapshot as one session sees it: nothing may be taken for deleted before the last file."""
 
     RANGE_KEYS = 7
@@ -20,15 +19,11 @@ class GhostsClient:
         self._session = session
 
     async def open_dead_letters(self, snapshot: SourceId) -> int:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("counting dead letters: no answer")
+        await self._session.ask("counting dead letters")
         return 0
 
     async def count(self, table: str, version: int, after: tuple[str, ...]) -> Counted:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("counting: no answer")
+        await self._session.ask("counting")
         rows = [row for row in self._server.tables.get(table, {}).values() if not row.deleted]
         return Counted(len(rows), sum(row.version < version for row in rows), None)
 
@@ -39,9 +34,7 @@ class GhostsClient:
     async def sweep(self, table: str, version: int, after: tuple[str, ...]) -> Swept:
         session, server = self._session, self._server
         self._probe(table, version)
-        await session.takes(0.001, 0.05)
-        if session.happens(session.faults.save_failed):
-            raise RetryableError("sweeping: no answer")
+        await session.ask("sweeping")
         rows = server.tables.get(table, {})
         keys = sorted(key for key in rows if (key,) > after)[: self.RANGE_KEYS]
         orphan_rows = [key for key in keys if rows[key].version < version and not rows[key].deleted]

@@ -52,6 +52,10 @@ class One:
         return self.session.task
 
     @property
+    def label(self) -> str:
+        return "a process"
+
+    @property
     def running(self) -> bool:
         """Whether it has neither ended nor lost its power."""
         return not self.session.dead and not self.task.done()

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 import structlog
 from support.pipeline import virtual_time
 
-from dyncdc.errors import FatalError
 from dyncdc.model.members import Process
 from dyncdc.pipeline.members.sessions import AnotherBegunError
 from dyncdc.pipeline.members.succession import Succession
@@ -27,8 +26,9 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation import simulate
 from simulation.fakes.aws import FakeSnapshotDecoders, StreamDecoder
-from simulation.fakes.clickhouse import Bury, SinkClient, SnapshotClient
-from simulation.fakes.orphan_rows import GhostsClient
+from simulation.fakes.clickhouse import DeadLetterClient, SinkClient, SnapshotClient
+from simulation.fakes.orphan_rows import OrphanRowsClient
+from simulation.members.endings import check_endings
 from simulation.process_run import Life, PowerCut, Violation, server_time
 from simulation.simulate import LONGEST_LIFE_SECONDS, Simulation
 
@@ -167,21 +167,11 @@ async def _drain(simulation: Simulation, one: One) -> None:
 
 
 def _check(simulation: Simulation, processes: Sequence[One]) -> None:
-    """Raise what any of them has violated, and what one has ended by that it must not."""
-    if simulation.violations:
-        raise Violation(simulation.violations[0])
-    for one in processes:
-        if one.session.dead or not one.task.done():
-            continue
-        error = None if one.task.cancelled() else one.task.exception()
-        text = str(error)
-        excused = isinstance(error, FatalError) and (
-            TOOK_OVER in text
-            or (AT_WORK in text and not one.patient)
-            or (text.startswith("draining") and bool(simulation.faults.outages or simulation.faults.refusals))
-        )
-        if error is not None and not excused:
-            raise Violation(f"a process ended by {error!r}") from error
+    def may_say(one: One, text: str) -> bool:
+        drained = text.startswith("draining") and bool(simulation.faults.refusals)
+        return TOOK_OVER in text or (AT_WORK in text and not one.patient) or drained
+
+    check_endings(simulation, processes, may_say)
 
 
 def _start(
@@ -235,9 +225,9 @@ async def _run_session(simulation: Simulation, kept: Kept, one: One, mark: str) 
             ClockedCheckpoints(server, session, kept),
             SnapshotClient(server, session),
             FakeSnapshotDecoders(session),
-            Bury(),
+            DeadLetterClient(),
             recovery=NothingLost(kept.losses, session),
-            orphan_rows=GhostsClient(server, session),
+            orphan_rows=OrphanRowsClient(server, session),
             members=keeper,
             sessions=keeper,
         ),

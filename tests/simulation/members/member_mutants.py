@@ -42,7 +42,7 @@ def complete_before_another_members_last_file(patch: pytest.MonkeyPatch) -> None
     """A snapshot is taken for complete, and swept, when member 0 has read its own files."""
 
     def loaded(self: SnapshotLoad, source: SourceId, files: dict[ShardId, Shard], mine: list[Shard]) -> Loaded:
-        done = self._checkpointer.finished(source)
+        done = self._progress.finished(source)
         finished = sum(1 for shard in mine if shard.id in done)
         return Loaded(finished + len(files) - len(mine), len(files), len(mine) - finished, ())
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 import structlog
 from support.pipeline import virtual_time
 
-from dyncdc.errors import FatalError, RetryableError
 from dyncdc.model.gaps import Gap, TableSource
 from dyncdc.model.members import Member
 from dyncdc.model.shards import Position, RawChunk, Shard
@@ -29,8 +28,9 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation import simulate
 from simulation.fakes.aws import FakeSnapshotDecoders, FakeStream, StreamDecoder
-from simulation.fakes.clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
-from simulation.fakes.orphan_rows import GhostsClient
+from simulation.fakes.clickhouse import CheckpointClient, ClickHouse, DeadLetterClient, SinkClient, SnapshotClient
+from simulation.fakes.orphan_rows import OrphanRowsClient
+from simulation.members.endings import check_endings
 from simulation.process_run import Life, Violation, server_time
 from simulation.recovery.losing import Losses, RecoveryClient
 from simulation.simulate import LONGEST_LIFE_SECONDS, Simulation
@@ -67,6 +67,10 @@ class Process:
     stray: bool = False
     takes_over: bool = False
     born: float = field(default_factory=server_time)
+
+    @property
+    def label(self) -> str:
+        return f"member {self.assignment}"
 
     @property
     def task(self) -> asyncio.Task[None]:
@@ -110,20 +114,15 @@ class MembersClient:
         self._shared = shared
         self._session = session
 
-    async def _call(self) -> None:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("asking for members: no answer")
-
     async def members(self) -> Sequence[Member]:
-        await self._call()
+        await self._session.ask("asking for members")
         newest: dict[tuple[int, int], Member] = {}
         for (members, member, _), row in sorted(self._shared.members.items()):
             newest[members, member] = replace(row, age_seconds=server_time() - row.seen_at)
         return list(newest.values())
 
     async def save_member(self, member: Member) -> None:
-        await self._call()
+        await self._session.ask("asking for members")
         key = member.members, member.member, member.epoch
         self._shared.members[key] = replace(member, seen_at=server_time())
 
@@ -136,7 +135,7 @@ class NothingLost(RecoveryClient):
             raise self._session.violated(f"a loss that was none: {gaps[0].reason}")
 
     async def save_table_sources(self, tables: Sequence[TableSource]) -> None:
-        await self._call()
+        await self._session.ask("asking for members")
         for row in tables:
             before = self._losses.followed.get(row.table)
             if before is None or (row.epoch, row.held) > (before.epoch, before.held):
@@ -252,19 +251,7 @@ async def _drain(simulation: Simulation, processes: Sequence[Process]) -> None:
 
 
 def _check(simulation: Simulation, processes: Sequence[Process]) -> None:
-    """Raise what any of them has violated, and what one has ended by that it must not."""
-    if simulation.violations:
-        raise Violation(simulation.violations[0])
-    for one in processes:
-        if one.session.dead or not one.task.done():
-            continue
-        error = None if one.task.cancelled() else one.task.exception()
-        excused = isinstance(error, FatalError) and (
-            (one.may_say and one.may_say in str(error))
-            or (str(error).startswith("draining") and bool(simulation.faults.outages))
-        )
-        if error is not None and not excused:
-            raise Violation(f"member {one.assignment} ended by {error!r}") from error
+    check_endings(simulation, processes, lambda one, text: bool(one.may_say) and one.may_say in text)
 
 
 def _start(
@@ -298,9 +285,9 @@ async def _process(simulation: Simulation, shared: Shared, process: Process, *, 
             CheckpointClient(server, session),
             SnapshotClient(server, session),
             FakeSnapshotDecoders(session),
-            Bury(),
+            DeadLetterClient(),
             recovery=NothingLost(shared.losses, session),
-            orphan_rows=GhostsClient(server, session),
+            orphan_rows=OrphanRowsClient(server, session),
             members=MembersClient(shared, session),
         ),
         Settings(

@@ -24,8 +24,8 @@ from dyncdc.pipeline.ports.orphan_rows import Swept
 from dyncdc.pipeline.reading import shard_release
 from dyncdc.pipeline.reading.completeness import Completeness
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
+from dyncdc.pipeline.reading.shard.chunk_handover import ChunkHandover
 from dyncdc.pipeline.reading.shard_listing import ShardListing
-from dyncdc.pipeline.reading.shard_reader import ShardReader
 from dyncdc.pipeline.reading.shard_release import ShardRelease
 from dyncdc.pipeline.session.coordinator import Coordinator
 from dyncdc.pipeline.snapshot.export import SnapshotExport
@@ -39,7 +39,7 @@ from dyncdc.pipeline.writing.statements import StatementWriter
 from dyncdc.pipeline.writing.writer import Writer
 from simulation.fakes.aws import FakeStream
 from simulation.fakes.clickhouse import ClickHouse, SinkClient
-from simulation.fakes.orphan_rows import GhostsClient
+from simulation.fakes.orphan_rows import OrphanRowsClient
 from simulation.fakes.watermarks import WatermarksClient
 from simulation.world import ShardLog
 
@@ -65,14 +65,14 @@ def highest_acknowledged(patch: pytest.MonkeyPatch) -> None:
 
 def last_answer_dropped(patch: pytest.MonkeyPatch) -> None:
     """The records that come with the end of a shard are thrown away."""
-    original = ShardReader._hand_over
+    original = ChunkHandover.hand_over
 
     def hand_over(
-        self: ShardReader, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool
+        self: ChunkHandover, chunk: RawChunk, blocks: list[Block], reservation: Reservation, *, whole: bool
     ) -> None:
         original(self, chunk, [] if chunk.closed else blocks, reservation, whole=whole)
 
-    patch.setattr(ShardReader, "_hand_over", hand_over)
+    patch.setattr(ChunkHandover, "hand_over", hand_over)
 
 
 def checkpoint_at_read_time(patch: pytest.MonkeyPatch) -> None:
@@ -114,15 +114,16 @@ def bookkeeping_before_the_write(patch: pytest.MonkeyPatch) -> None:
 
     async def save(self: Checkpointer) -> None:
         now = asyncio.get_running_loop().time()
-        dirty = [(ledger, ledger.frontier) for ledger in self.ledgers.values() if self._schedule.is_due(ledger, now)]
+        dirty = [
+            (ledger, ledger.frontier) for ledger in self.progress.ledgers.values() if self._schedule.is_due(ledger, now)
+        ]
         if not dirty:
             return
         self._ordinal += 1
         rows = self._rows(dirty)
         for ledger, mark in dirty:
             self._settle(ledger, mark, now)
-        for callback in self._on_saved:
-            callback()
+        self.progress.notify_saved()
         await self._store.save(rows)
 
     patch.setattr(Checkpointer, "save", save)
@@ -342,7 +343,7 @@ def epoch_used_again(patch: pytest.MonkeyPatch) -> None:
 
     async def load(self: Checkpointer) -> None:
         await original(self)
-        self.epoch = 1
+        self.ownership.epoch = 1
 
     patch.setattr(Checkpointer, "load", load)
 
@@ -378,7 +379,7 @@ def once_ends_without_the_tip(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Coordinator, "_at_tip", lambda self, stream_reader, begun, instant: True)
 
 
-def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
+def orphan_rows_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
     """What a later snapshot has not shown yet counts as deleted while its files are still read."""
     original = SnapshotLoader._load_files
 
@@ -390,7 +391,7 @@ def ghosts_before_the_last_file(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SnapshotLoader, "_load_files", load)
 
 
-def ghosts_left(patch: pytest.MonkeyPatch) -> None:
+def orphan_rows_left(patch: pytest.MonkeyPatch) -> None:
     """A later snapshot ends without a look at what it does not hold."""
 
     async def run(self: SnapshotSweep, snapshot: Any, task: Any, superseded: Any) -> bool:
@@ -401,12 +402,12 @@ def ghosts_left(patch: pytest.MonkeyPatch) -> None:
 
 def swept_one_range_only(patch: pytest.MonkeyPatch) -> None:
     """The sweep ends after its first range of keys."""
-    original = GhostsClient.sweep
+    original = OrphanRowsClient.sweep
 
-    async def sweep(self: GhostsClient, table: str, version: int, after: tuple[str, ...]) -> Swept:
+    async def sweep(self: OrphanRowsClient, table: str, version: int, after: tuple[str, ...]) -> Swept:
         return replace(await original(self, table, version, after), upto=None)
 
-    patch.setattr(GhostsClient, "sweep", sweep)
+    patch.setattr(OrphanRowsClient, "sweep", sweep)
 
 
 def old_epoch_wins(patch: pytest.MonkeyPatch) -> None:
@@ -427,7 +428,7 @@ def finished_during_a_save_forgotten(patch: pytest.MonkeyPatch) -> None:
         try:
             await original(self)
         finally:
-            self._wanted.clear()
+            self.progress.save_wanted.clear()
 
     patch.setattr(Checkpointer, "save", save)
 
@@ -477,7 +478,7 @@ def watermark_from_what_was_read(patch: pytest.MonkeyPatch) -> None:
 
     def durable_until(self: Completeness, shard: Shard) -> float | None:
         shard_reader = self._readers.shard_readers.get((shard.source, shard.id))
-        return shard_reader.put_until or None if shard_reader is not None else None
+        return shard_reader.progress.put_until or None if shard_reader is not None else None
 
     patch.setattr(Completeness, "_durable_until", durable_until)
 
@@ -508,8 +509,8 @@ ALL: tuple[Plant, ...] = (
     good_rows_split_away,
     refused_rows_forgotten,
     once_ends_without_the_tip,
-    ghosts_before_the_last_file,
-    ghosts_left,
+    orphan_rows_before_the_last_file,
+    orphan_rows_left,
     swept_one_range_only,
     old_epoch_wins,
     unread_child_ignored,

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from dyncdc.model.shards import RawChunk
-from dyncdc.pipeline.reading.retention.edge import Hole, ObservedRetention, RetentionEdge
-from dyncdc.pipeline.reading.retention.expiry import ExpiryWatch
+from dyncdc.pipeline.reading.shard.retention.edge import Hole, ObservedRetention, RetentionEdge
+from dyncdc.pipeline.reading.shard.retention.expiry import ExpiryWatch
 
 
 def expired_while_reading_ignored(patch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard, ShardId, Sou
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.reader_pool import ReaderPool
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.reading.retention import edge as retention_edge
+from dyncdc.pipeline.reading.shard.retention import edge as retention_edge
 from dyncdc.pipeline.reading.stream_reader import LIST_INTERVAL_SECONDS, StreamReader
 from dyncdc.pipeline.recovery.policy import Policy
 from dyncdc.pipeline.recovery.recovery import Recovery
@@ -221,7 +221,7 @@ async def _live(seed: int, counted: Counter[str]) -> None:
     recovery = Recovery(gaps, Policy("resnapshot", {SOURCE: [TABLE]}), instruments, sole_member())
     await checkpointer.load()
     async with asyncio.TaskGroup() as tasks:
-        readers = ReaderPool(ReadResources(instruments, budget, writer), checkpointer, tasks)
+        readers = ReaderPool(ReadResources(instruments, budget, writer), checkpointer.progress, tasks)
         await recovery.begin([source], NoSnapshots(), checkpointer)
         services = Services(instruments, checkpointer, sole_member(), recovery)
         stream_reader = StreamReader(StreamTask(source, OneRowForEach()), readers, services)

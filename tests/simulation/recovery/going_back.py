@@ -31,7 +31,7 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation import simulate
 from simulation.fakes.aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
-from simulation.fakes.clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
+from simulation.fakes.clickhouse import CheckpointClient, ClickHouse, DeadLetterClient, SinkClient, SnapshotClient
 from simulation.fakes.watermarks import STREAM_DELAY_SECONDS, WatermarksClient
 from simulation.process_run import Life, server_time
 from simulation.simulate import SETTLE_SECONDS, Simulation
@@ -427,7 +427,7 @@ async def _session(
             over(MortalCheckpoints(server, session, power)),
             over(SnapshotClient(server, session)),
             FakeSnapshotDecoders(session),
-            Bury(),
+            DeadLetterClient(),
             recovery=over(RecoveryClient(losses, session)),
             orphan_rows=over(LossyGhosts(server, session)),
             watermarks=over(WatermarksClient(server, session, set(simulation.exports))),

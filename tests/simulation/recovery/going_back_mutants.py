@@ -10,7 +10,7 @@ import pytest
 from dyncdc.model.checkpoints import Checkpoint, Mark, PastMark, Proof
 from dyncdc.model.shards import Shard
 from dyncdc.model.snapshots import Snapshot
-from dyncdc.pipeline.checkpoint import checkpointer
+from dyncdc.pipeline.checkpoint import session_start
 from dyncdc.pipeline.checkpoint.checkpointer import Checkpointer
 from dyncdc.pipeline.checkpoint.watermarks import Watermarks
 from dyncdc.pipeline.reading import shard_release
@@ -33,17 +33,17 @@ def saves_over_what_went_back(patch: pytest.MonkeyPatch) -> None:
 
 def nothing_is_read_again(patch: pytest.MonkeyPatch) -> None:
     """A restart of the server is noticed, and reading goes on from the positions that are saved."""
-    patch.setattr(checkpointer, "rewind", lambda rows, past, server, seconds: Rewind(server=server))
+    patch.setattr(session_start, "rewind", lambda rows, past, server, seconds: Rewind(server=server))
 
 
 def finished_shards_are_not_read_again(patch: pytest.MonkeyPatch) -> None:
     """What was finished stays finished, however shortly before the server ended."""
-    original = checkpointer.rewind
+    original = session_start.rewind
 
     def unfinished_only(rows: Sequence[Checkpoint], *others: Any) -> Rewind:
         return original([row for row in rows if not row.mark.finished], *others)
 
-    patch.setattr(checkpointer, "rewind", unfinished_only)
+    patch.setattr(session_start, "rewind", unfinished_only)
 
 
 def history_of_the_present(patch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def children_before_parents_that_are_read_again(patch: pytest.MonkeyPatch) -> No
     async def load(self: Checkpointer) -> None:
         await original(self)
         READ_AGAIN.clear()
-        READ_AGAIN.update(shard for _, shard in self._reopened)
+        READ_AGAIN.update(shard for _, shard in self.progress._reopened)
 
     patch.setattr(Checkpointer, "load", load)
     patch.setattr(shard_release, "ready", impatient)

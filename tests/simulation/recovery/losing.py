@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dyncdc.errors import PositionLostError, RetryableError
+from dyncdc.errors import PositionLostError
 from dyncdc.model.checkpoints import Checkpoint
 from dyncdc.model.gaps import Gap, Request, TableSource
 from dyncdc.model.shards import Position, RawChunk, Shard, SourceId
@@ -27,8 +27,8 @@ from dyncdc.telemetry.metrics import Metrics
 from dyncdc.telemetry.task_health import TaskHealth
 from simulation import simulate
 from simulation.fakes.aws import FakeOrigin, FakeSnapshotDecoders, FakeStream, StreamDecoder
-from simulation.fakes.clickhouse import Bury, CheckpointClient, ClickHouse, SinkClient, SnapshotClient
-from simulation.fakes.orphan_rows import GhostsClient
+from simulation.fakes.clickhouse import CheckpointClient, ClickHouse, DeadLetterClient, SinkClient, SnapshotClient
+from simulation.fakes.orphan_rows import OrphanRowsClient
 from simulation.process_run import Life, server_time
 from simulation.simulate import MARGIN_SECONDS, SETTLE_SECONDS, Simulation
 from simulation.world import EPOCH, Entry, ShardLog, StreamScript, World
@@ -145,9 +145,7 @@ class RecoveryClient:
         self._session = session
 
     async def _call(self) -> None:
-        await self._session.takes(0.001, 0.05)
-        if self._session.happens(self._session.faults.save_failed):
-            raise RetryableError("asking for gaps: no answer")
+        await self._session.ask("asking for gaps")
 
     async def server_time(self) -> float:
         await self._call()
@@ -214,7 +212,7 @@ class AgainOrigin(FakeOrigin):
             raise session.violated("a later snapshot takes the destination for empty")
 
 
-class LossyGhosts(GhostsClient):
+class LossyGhosts(OrphanRowsClient):
     """The sweep of any later snapshot."""
 
     def _probe(self, table: str, version: int) -> None:
@@ -337,7 +335,7 @@ async def _session(
             LossyCheckpoints(server, session, losses),
             SnapshotClient(server, session),
             FakeSnapshotDecoders(session),
-            Bury(),
+            DeadLetterClient(),
             recovery=RecoveryClient(losses, session),
             orphan_rows=LossyGhosts(server, session),
         ),

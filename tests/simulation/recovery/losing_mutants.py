@@ -10,7 +10,7 @@ import pytest
 from dyncdc.model.gaps import Gap
 from dyncdc.model.snapshots import Snapshot
 from dyncdc.pipeline.ports.orphan_rows import Swept
-from dyncdc.pipeline.reading.retention.edge import RetentionEdge
+from dyncdc.pipeline.reading.shard.retention.edge import RetentionEdge
 from dyncdc.pipeline.reading.shard_losses import ShardLosses
 from dyncdc.pipeline.recovery.recovery import Recovery
 from dyncdc.pipeline.snapshot import next_snapshot

@@ -203,7 +203,7 @@ class OneRowEach:
             yield Decoded([block("t", *rows)])
 
 
-class BuryInMemory:
+class DeadLettersInMemory:
     """Makes dead letters that say which shard their rows came from; keeps what they were made of."""
 
     def __init__(self) -> None:
@@ -217,7 +217,7 @@ class BuryInMemory:
         return Block("dead", ("shard", "key"), [orjson.dumps(row.shard.id), row.block.cells[0]], 1)
 
 
-bury = BuryInMemory()
+dead_letters_in_memory = DeadLettersInMemory()
 
 
 def instruments_of(
@@ -232,7 +232,7 @@ def writer_of(
     budget: ByteBudget,
     limits: BatchLimits = WIDE,
     dead_letter_limiter: DeadLetterLimiter | None = None,
-    bury: BuryInMemory | None = None,
+    dead_letters: DeadLettersInMemory | None = None,
     health: TaskHealth | None = None,
 ) -> Writer:
     """Make a writer."""
@@ -242,7 +242,9 @@ def writer_of(
         limits,
         instruments_of(health=health),
         token_prefix="p/0/1",
-        dead_letters=DeadLetterHandling(bury or BuryInMemory(), dead_letter_limiter or DeadLetterLimiter()),
+        dead_letters=DeadLetterHandling(
+            dead_letters or DeadLettersInMemory(), dead_letter_limiter or DeadLetterLimiter()
+        ),
     )
 
 
@@ -281,15 +283,15 @@ def mark(position: object, *, finished: bool = False, read_until: float = 0.0) -
 __all__ = [
     "SOURCE",
     "WIDE",
-    "BuryInMemory",
+    "DeadLettersInMemory",
     "MemoryCheckpoints",
     "MemorySink",
     "OneRowEach",
     "ScriptedSource",
     "block",
-    "bury",
     "checkpointer_of",
     "chunk",
+    "dead_letters_in_memory",
     "instruments_of",
     "ledger_of",
     "mark",

@@ -84,9 +84,9 @@ class ChaosProxy:
         try:
             upstream_reader, upstream = await asyncio.open_connection(self.host, self.port)
             try:
-                async with asyncio.TaskGroup() as shard_readers:
-                    shard_readers.create_task(self._shard_reader(reader, upstream, client), name="pump:up")
-                    shard_readers.create_task(self._pump_answers(upstream_reader, client), name="pump:down")
+                async with asyncio.TaskGroup() as pumps:
+                    pumps.create_task(self._pump_requests(reader, upstream, client), name="pump:up")
+                    pumps.create_task(self._pump_answers(upstream_reader, client), name="pump:down")
             finally:
                 upstream.transport.abort()
         except* OSError:
@@ -96,7 +96,7 @@ class ChaosProxy:
             self.dead.discard(client)
             client.transport.abort()
 
-    async def _shard_reader(
+    async def _pump_requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter
     ) -> None:
         while chunk := await reader.read(CHUNK_BYTES):

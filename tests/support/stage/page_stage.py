@@ -108,10 +108,10 @@ class Stage:
         stored.fresh = Freshness(now - 95, "counting dead letters at ch.internal:9000: connection refused")
         told = {"event": "task retried", "level": "warning", "task": "insert:orders", "error_class": "RetryableError"}
         for _ in range(14):
-            self.overview.troubles.add(
+            self.overview.recent_errors.add(
                 {**told, "error": "inserting 5,000 rows into orders at ch.internal:9000: connection refused"}
             )
-        self.overview.troubles.add(
+        self.overview.recent_errors.add(
             {
                 "event": "task failed",
                 "level": "error",

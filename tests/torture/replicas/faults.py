@@ -11,12 +11,12 @@ from matrix.rebuild import DROP_REPLICA_SECONDS, copy_tables, forget
 from support.processes.harness import wait_until
 from support.servers.chaos import ChaosProxy
 
-from .. import disturb as single
 from .. import kinds as ordinary
-from ..clickhouse import ODD_PROFILES
-from ..owners import STEPS_SECONDS
+from ..faults import disturb as single
+from ..faults.owners import STEPS_SECONDS
 from ..plan import Spell
-from ..processes import check_alive
+from ..processes.clickhouse import ODD_PROFILES
+from ..processes.daemon import check_alive
 from ..world import World
 from . import kinds
 from .judge import expect_nothing_written_apart, tables_of

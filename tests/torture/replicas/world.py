@@ -14,9 +14,9 @@ from support.processes.harness import ClickHouseHttp
 from support.servers.place import Place
 
 from .. import world as single
-from ..clickhouse import TorturedClickHouse
-from ..clock import Clock, build_preload
 from ..plan import Plan
+from ..processes.clickhouse import TorturedClickHouse
+from ..processes.clock import Clock, build_preload
 
 INSERT_SECONDS = 4.0
 """A majority takes longer than one server."""

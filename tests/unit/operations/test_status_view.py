@@ -27,7 +27,7 @@ def live() -> DaemonStatus:
     facts = TableFacts("orders", "orders", "changes", "scan")
     overview = StatusBuilder("shop", "0/1", [facts], StatusSources(metrics, TaskHealth(), list))
     metrics.snapshot_progress("orders", 0.25)
-    overview.troubles.add({"event": "task failed", "level": "error", "error": "no", "hint": "grant it"})
+    overview.recent_errors.add({"event": "task failed", "level": "error", "error": "no", "hint": "grant it"})
     document = overview.document()
     document.tables[0].plot.written.extend([0.0, 50.0, 100.0])
     return document

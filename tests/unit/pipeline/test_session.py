@@ -13,8 +13,8 @@ from support.pipeline.pipeline_parts import (
     MemorySink,
     OneRowEach,
     ScriptedSource,
-    bury,
     chunk,
+    dead_letters_in_memory,
     shard,
 )
 from support.pipeline.recovery_parts import NoSnapshots
@@ -65,7 +65,7 @@ class Bench:
                 self.store,
                 NoSnapshots(),
                 NoSnapshots(),
-                bury,
+                dead_letters_in_memory,
                 members=self.members,
                 recovery=self.recovery,
                 sessions=self.sessions,

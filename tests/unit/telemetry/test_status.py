@@ -221,7 +221,7 @@ def test_workers_add_up_and_those_that_are_missing_are_named() -> None:
         worker.fetched(f"shard-{number}", 10.0 * number, HOUR)
         worker.metrics.inserted("orders_in_ch", 5, 0.1, worker.clock.now)
         worker.metrics.completed("orders", 100.0 + number)
-        worker.overview.troubles.add({"event": "task retried", "level": "warning", "task": "t"})
+        worker.overview.recent_errors.add({"event": "task retried", "level": "warning", "task": "t"})
     told = [(number, "", worker.document()) for number, worker in enumerate(workers)]
     merged = merge_statuses(supervisor.document(), told, restarts=1)
     orders, carts = merged.tables

@@ -79,7 +79,7 @@ async def serving(
 ) -> AsyncIterator[ClickHouseUrl]:
     """A TLS proxy in front of the database; ``clients``: see ``demanding``."""
 
-    async def shard_reader(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
                 writer.write(data)
@@ -91,7 +91,7 @@ async def serving(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", clickhouse.url.port)
-        await asyncio.gather(shard_reader(reader, inner_writer), shard_reader(inner_reader, writer))
+        await asyncio.gather(forward(reader, inner_writer), forward(inner_reader, writer))
 
     context = demanding(certificate, clients)
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:

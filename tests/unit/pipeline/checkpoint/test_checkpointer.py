@@ -37,7 +37,7 @@ def test_all_shards_that_moved_are_saved_in_one_insert() -> None:
     async def work() -> None:
         store = MemoryCheckpoints()
         checkpointer = await loaded(store)
-        one, two = (checkpointer.open(shard(name), Mark(HORIZON)) for name in ("one", "two"))
+        one, two = (checkpointer.progress.open(shard(name), Mark(HORIZON)) for name in ("one", "two"))
         await checkpointer.save()
         assert len(store.saves) == 1 and {x.shard for x in store.saves[0]} == {"one", "two"}
         two.track(mark(7), 0, nothing)
@@ -54,13 +54,13 @@ def test_ranks_grow_with_every_save_and_start_above_everything_seen() -> None:
     async def work() -> None:
         store = MemoryCheckpoints([row("s", 1, epoch=10**18)])
         checkpointer = await loaded(store)
-        assert checkpointer.epoch == 10**18 + 1
-        ledger = checkpointer.open(shard(), mark(1))
+        assert checkpointer.ownership.epoch == 10**18 + 1
+        ledger = checkpointer.progress.open(shard(), mark(1))
         for position in (2, 3):
             ledger.track(mark(position), 0, nothing)
             await checkpointer.save()
         assert [(x.epoch, x.ordinal) for save in store.saves for x in save] == [(10**18 + 1, 1), (10**18 + 1, 2)]
-        assert (await loaded(MemoryCheckpoints())).epoch == 1_000 * 10**6
+        assert (await loaded(MemoryCheckpoints())).ownership.epoch == 1_000 * 10**6
 
     run(work())
 
@@ -72,17 +72,17 @@ def test_a_save_that_fails_changes_nothing_here() -> None:
     async def work() -> None:
         store = MemoryCheckpoints()
         checkpointer = await loaded(store)
-        ledger = checkpointer.open(shard(), Mark(HORIZON))
+        ledger = checkpointer.progress.open(shard(), Mark(HORIZON))
         ledger.track(mark(5, finished=True), 0, nothing)
         store.answer = fail
         called: list[int] = []
-        checkpointer.on_saved(lambda: called.append(1))
+        checkpointer.progress.on_saved(lambda: called.append(1))
         with pytest.raises(RetryableError):
             await checkpointer.save()
-        assert ledger.persisted is None and not checkpointer.finished(SOURCE) and called == []
+        assert ledger.persisted is None and not checkpointer.progress.finished(SOURCE) and called == []
         store.answer = None
         await checkpointer.save()
-        assert checkpointer.finished(SOURCE) == {"s"} and not checkpointer.ledgers and called == [1]
+        assert checkpointer.progress.finished(SOURCE) == {"s"} and not checkpointer.progress.ledgers and called == [1]
 
     run(work())
 
@@ -91,7 +91,7 @@ def test_what_moves_during_a_save_is_saved_by_the_next() -> None:
     async def work() -> None:
         store = MemoryCheckpoints()
         checkpointer = await loaded(store)
-        ledger = checkpointer.open(shard(), mark(1))
+        ledger = checkpointer.progress.open(shard(), mark(1))
 
         async def moves() -> None:
             ledger.track(mark(9, finished=True), 0, nothing)
@@ -99,10 +99,10 @@ def test_what_moves_during_a_save_is_saved_by_the_next() -> None:
 
         store.answer = moves
         await checkpointer.save()
-        assert ledger.persisted == mark(1) and not checkpointer.finished(SOURCE)
+        assert ledger.persisted == mark(1) and not checkpointer.progress.finished(SOURCE)
         store.answer = None
         await checkpointer.save()
-        assert checkpointer.finished(SOURCE) == {"s"}
+        assert checkpointer.progress.finished(SOURCE) == {"s"}
         assert [x.mark for save in store.saves for x in save] == [mark(1), mark(9, finished=True)]
 
     run(work())
@@ -118,16 +118,18 @@ def test_a_save_cancelled_anywhere_leaves_the_books_as_they_were_or_complete(ste
         store = MemoryCheckpoints()
         store.answer = wait
         checkpointer = await loaded(store)
-        ledgers = [checkpointer.open(shard(name), mark(1, finished=name == "b")) for name in "ab"]
+        ledgers = [checkpointer.progress.open(shard(name), mark(1, finished=name == "b")) for name in "ab"]
         task = asyncio.create_task(checkpointer.save(), name="save")
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait({task})
         if not store.saves:
-            assert [ledger.persisted for ledger in ledgers] == [None, None] and not checkpointer.finished(SOURCE)
+            assert [ledger.persisted for ledger in ledgers] == [None, None] and not checkpointer.progress.finished(
+                SOURCE
+            )
         await checkpointer.save()
-        assert ledgers[0].persisted == mark(1) and checkpointer.finished(SOURCE) == {"b"}
+        assert ledgers[0].persisted == mark(1) and checkpointer.progress.finished(SOURCE) == {"b"}
 
     run(work())
 
@@ -136,9 +138,9 @@ def test_c8_another_process_with_a_higher_epoch_has_taken_over() -> None:
     async def work() -> None:
         store = MemoryCheckpoints()
         checkpointer = await loaded(store)
-        ledger = checkpointer.open(shard(), mark(1))
+        ledger = checkpointer.progress.open(shard(), mark(1))
         await checkpointer.save()
-        store.rows.append(row("s", 5, epoch=checkpointer.epoch + 1))
+        store.rows.append(row("s", 5, epoch=checkpointer.ownership.epoch + 1))
         ledger.track(mark(2), 0, nothing)
         with pytest.raises(FatalError, match="took over"):
             await checkpointer.save()
@@ -151,12 +153,12 @@ def test_a_loaded_shard_counts_as_persisted_and_a_finished_one_stays_finished() 
     async def work() -> None:
         store = MemoryCheckpoints([row("s", 5), row("f", 9, finished=True)])
         checkpointer = await loaded(store)
-        assert checkpointer.saved(SOURCE) == {"s": mark(5), "f": mark(9, finished=True)}
-        assert checkpointer.finished(SOURCE) == {"f"}
-        assert checkpointer.open(shard(), mark(5)).persisted == mark(5)
-        assert checkpointer.checkpointed(SOURCE)
-        checkpointer.open(shard("new"), Mark(HORIZON))
-        assert not checkpointer.checkpointed(SOURCE)
+        assert checkpointer.progress.saved(SOURCE) == {"s": mark(5), "f": mark(9, finished=True)}
+        assert checkpointer.progress.finished(SOURCE) == {"f"}
+        assert checkpointer.progress.open(shard(), mark(5)).persisted == mark(5)
+        assert checkpointer.progress.checkpointed(SOURCE)
+        checkpointer.progress.open(shard("new"), Mark(HORIZON))
+        assert not checkpointer.progress.checkpointed(SOURCE)
 
     run(work())
 
@@ -165,7 +167,7 @@ def test_an_idle_shard_gets_a_row_at_the_start_and_then_one_a_minute() -> None:
     async def work() -> None:
         store = MemoryCheckpoints([row("s", 5)])
         checkpointer = await loaded(store)
-        ledger = checkpointer.open(shard(), mark(5))
+        ledger = checkpointer.progress.open(shard(), mark(5))
         times: list[float] = []
         for second in range(200):
             ledger.track(mark(5, read_until=1_000.0 + second), 0, nothing)
@@ -194,7 +196,7 @@ def test_the_first_row_and_the_end_of_a_shard_do_not_wait_for_the_interval() -> 
 
         async def use() -> None:
             await asyncio.sleep(0.1)
-            ledger = checkpointer.open(shard(), Mark(HORIZON))
+            ledger = checkpointer.progress.open(shard(), Mark(HORIZON))
             await asyncio.sleep(0.1)
             assert len(store.saves) == 1
             ledger.track(mark(3), 0, nothing)
@@ -202,7 +204,7 @@ def test_the_first_row_and_the_end_of_a_shard_do_not_wait_for_the_interval() -> 
             assert len(store.saves) == 1
             ledger.track(mark(3, finished=True), 0, nothing)
             await asyncio.sleep(0.1)
-            assert checkpointer.finished(SOURCE) == {"s"}
+            assert checkpointer.progress.finished(SOURCE) == {"s"}
 
         await _run_for(checkpointer, use)
 
@@ -222,7 +224,7 @@ def test_failed_saves_are_repeated_until_one_works() -> None:
 
         async def use() -> None:
             store.answer = fail
-            checkpointer.open(shard(), Mark(HORIZON))
+            checkpointer.progress.open(shard(), Mark(HORIZON))
             await asyncio.sleep(20)
             assert len(tries) == 5 and len(store.saves) == 1
 
@@ -241,7 +243,7 @@ def test_stopping_ends_the_task_within_the_save_under_way() -> None:
 
         async def use() -> None:
             store.answer = slow
-            checkpointer.open(shard(), Mark(HORIZON))
+            checkpointer.progress.open(shard(), Mark(HORIZON))
             await asyncio.sleep(0.1)
 
         async with asyncio.timeout(3):
@@ -262,11 +264,11 @@ def test_a_shard_that_ends_during_a_save_does_not_wait_for_the_next_interval() -
 
         async def use() -> None:
             store.answer = slow
-            ledger = checkpointer.open(shard(), Mark(HORIZON))
+            ledger = checkpointer.progress.open(shard(), Mark(HORIZON))
             await asyncio.sleep(0.5)
             ledger.track(mark(3, finished=True), 0, nothing)  # the first save is under way, without it
             await asyncio.sleep(2)
-            assert checkpointer.finished(SOURCE) == {"s"}
+            assert checkpointer.progress.finished(SOURCE) == {"s"}
 
         await _run_for(checkpointer, use)
 
@@ -277,7 +279,7 @@ def test_a_save_that_clickhouse_has_forgotten_ends_the_session_before_the_next()
     async def work() -> None:
         store = MemoryCheckpoints()
         checkpointer = await loaded(store)
-        ledger = checkpointer.open(shard(), mark(1))
+        ledger = checkpointer.progress.open(shard(), mark(1))
         await checkpointer.save()
         ledger.track(mark(2), 0, nothing)
         await checkpointer.save()
@@ -294,7 +296,7 @@ def test_a_server_that_was_started_again_ends_the_session_before_the_next_save()
     async def work() -> None:
         store = MemoryCheckpoints()
         checkpointer = await loaded(store)
-        checkpointer.open(shard(), mark(1))
+        checkpointer.progress.open(shard(), mark(1))
         store.of = replace(store.of, started_at=900.0)
         with pytest.raises(WentBackError, match="started again"):
             await checkpointer.save()
@@ -307,7 +309,7 @@ def test_an_idle_process_looks_after_each_new_connection_and_only_then() -> None
     async def work() -> None:
         store = MemoryCheckpoints()
         checkpointer = await loaded(store)
-        checkpointer.open(shard(), mark(1))
+        checkpointer.progress.open(shard(), mark(1))
         await checkpointer.save()
         looks = store.looks
         for _ in range(3):
@@ -328,27 +330,28 @@ def test_after_a_restart_of_the_server_a_finished_shard_is_reopened_and_read_aga
     async def work() -> None:
         store = MemoryCheckpoints()
         before = await loaded(store)
-        ledger = before.open(shard(), Mark(HORIZON))
+        ledger = before.progress.open(shard(), Mark(HORIZON))
         await before.save()
         ledger.track(mark(7, finished=True), 0, nothing)
         await before.save()
         store.now, store.of = 2_000.0, replace(store.of, started_at=1_500.0)
         after = checkpointer_of(store, replay_seconds=300.0)
         await after.load()
-        assert after.saved(SOURCE) == {"s": Mark(HORIZON)} and not after.finished(SOURCE)
-        ledger = after.open(shard(), after.saved(SOURCE)[ShardId("s")])
-        assert not after.checkpointed(SOURCE), "another process would not read it again yet"
-        await after.refresh([SOURCE])
-        assert not after.finished(SOURCE), "the row of before still says so"
+        assert after.progress.saved(SOURCE) == {"s": Mark(HORIZON)} and not after.progress.finished(SOURCE)
+        ledger = after.progress.open(shard(), after.progress.saved(SOURCE)[ShardId("s")])
+        assert not after.progress.checkpointed(SOURCE), "another process would not read it again yet"
+        await after.peers.refresh([SOURCE])
+        assert not after.progress.finished(SOURCE), "the row of before still says so"
         await after.save()
-        assert (store.rows[-1].reopened, store.rows[-1].mark.position) == (True, HORIZON) and after.checkpointed(SOURCE)
+        assert (store.rows[-1].reopened, store.rows[-1].mark.position) == (True, HORIZON)
+        assert after.progress.checkpointed(SOURCE)
         ledger.track(mark(7, finished=True), 0, nothing)
         await after.save()
-        assert not store.rows[-1].reopened and after.finished(SOURCE) == {"s"}
+        assert not store.rows[-1].reopened and after.progress.finished(SOURCE) == {"s"}
         again = checkpointer_of(store, replay_seconds=300.0)
         store.rows = store.rows[-1:]
         await again.load()
-        assert not again.rewind.marks, "once is enough"
+        assert not again.progress.rewind.marks, "once is enough"
 
     run(work())
 
@@ -357,7 +360,7 @@ def test_the_history_has_every_beginning_and_each_shard_once_a_minute_as_it_was_
     async def work() -> None:
         store = MemoryCheckpoints()
         checkpointer = await loaded(store)
-        ledger = checkpointer.open(shard(), mark(1))
+        ledger = checkpointer.progress.open(shard(), mark(1))
         ledger.track(mark(2), 0, nothing)
         for position in range(3, 8):
             await checkpointer.save()
@@ -378,7 +381,7 @@ def test_what_went_back_without_a_restart_is_read_again_as_after_one() -> None:
     async def work() -> None:
         store = MemoryCheckpoints()
         before = await loaded(store)
-        ledger = before.open(shard(), mark(1))
+        ledger = before.progress.open(shard(), mark(1))
         await before.save()
         store.now = 1_100.0
         ledger.track(mark(2), 0, nothing)
@@ -386,11 +389,11 @@ def test_what_went_back_without_a_restart_is_read_again_as_after_one() -> None:
         store.now = 1_200.0
         plain = checkpointer_of(store, replay_seconds=300.0)
         await plain.load()
-        assert plain.saved(SOURCE) == {"s": mark(2)}
+        assert plain.progress.saved(SOURCE) == {"s": mark(2)}
         after = checkpointer_of(store, replay_seconds=300.0, went_back=True)
         await after.load()
-        assert after.saved(SOURCE) == {"s": mark(1)}
-        ledger = after.open(shard(), mark(1))
+        assert after.progress.saved(SOURCE) == {"s": mark(1)}
+        ledger = after.progress.open(shard(), mark(1))
         await after.save()
         assert store.rows[-1].mark == mark(1), "the server itself was not started again: that ends no session"
 
@@ -400,7 +403,7 @@ def test_what_went_back_without_a_restart_is_read_again_as_after_one() -> None:
 async def saved_and_lost(store: MemoryCheckpoints) -> Checkpointer:
     """Save two positions of two shards, long apart; then the replicas lose the newest rows and nothing else tells."""
     before = await loaded(store)
-    ledgers = [before.open(shard(name), mark(1)) for name in ("one", "two")]
+    ledgers = [before.progress.open(shard(name), mark(1)) for name in ("one", "two")]
     await before.save()
     for number, now in ((2, 1_100.0), (3, 1_101.0)):
         store.now = now
@@ -419,19 +422,20 @@ def test_whoever_starts_after_a_session_that_saw_clickhouse_go_back_reads_again_
         store = MemoryCheckpoints()
         before = await saved_and_lost(store)
         with pytest.raises(WentBackError):
-            await before.check_ownership(())
+            await before.ownership.check(())
         store.now = 1_500.0
         for _ in range(2):  # each is killed before its first save
             after = checkpointer_of(store, replay_seconds=300.0)
             await after.load()
-            assert after.saved(SOURCE) == {"one": mark(1), "two": mark(1)}
-        after.open(shard("one"), mark(1))
+            assert after.progress.saved(SOURCE) == {"one": mark(1), "two": mark(1)}
+        after.progress.open(shard("one"), mark(1))
         await after.save()
         store.rows = [x for x in store.rows if x.shard == "two" or x == store.rows[-1]]
         store.now = 9_000.0
         last = checkpointer_of(store, replay_seconds=300.0)
         await last.load()
-        assert last.saved(SOURCE) == {"one": mark(1), "two": mark(1)} and last.rewind.marks.keys() == {(SOURCE, "two")}
+        assert last.progress.saved(SOURCE) == {"one": mark(1), "two": mark(1)}
+        assert last.progress.rewind.marks.keys() == {(SOURCE, "two")}
 
     run(work())
 
@@ -442,10 +446,10 @@ def test_while_it_cannot_be_written_down_that_clickhouse_went_back_nothing_is_sa
         before = await saved_and_lost(store)
         store.note_answer = RetryableError("noting: no answer")
         with pytest.raises(RetryableError):
-            await before.check_ownership(())
+            await before.ownership.check(())
         store.note_answer = None
         with pytest.raises(WentBackError):
-            await before.check_ownership(())
+            await before.ownership.check(())
         assert [one.noticed_at for one in store.noted] == [1_200.0]
 
     run(work())
@@ -457,12 +461,12 @@ def test_where_the_table_for_it_is_gone_too_the_next_session_writes_down_that_cl
         before = await saved_and_lost(store)
         store.note_answer = FatalError("noting: no such table")
         with pytest.raises(WentBackError):
-            await before.check_ownership(())
+            await before.ownership.check(())
         store.note_answer = None
         await checkpointer_of(store, replay_seconds=300.0, went_back=True).load()
         killed = checkpointer_of(store, replay_seconds=300.0)
         await killed.load()
-        assert killed.saved(SOURCE) == {"one": mark(1), "two": mark(1)}
+        assert killed.progress.saved(SOURCE) == {"one": mark(1), "two": mark(1)}
 
     run(work())
 
@@ -471,11 +475,11 @@ def test_what_one_member_saw_lost_takes_nothing_back_of_another() -> None:
     async def work() -> None:
         store = MemoryCheckpoints()
         with pytest.raises(WentBackError):
-            await (await saved_and_lost(store)).check_ownership(())
+            await (await saved_and_lost(store)).ownership.check(())
         store.noted = [replace(store.noted[0], member=1)]
         after = checkpointer_of(store, replay_seconds=300.0)
         await after.load()
-        assert not after.rewind.marks
+        assert not after.progress.rewind.marks
 
     run(work())
 
@@ -484,13 +488,13 @@ def test_a_finished_shard_that_is_read_again_stays_so_though_its_row_of_before_i
     async def work() -> None:
         store = MemoryCheckpoints()
         before = await loaded(store)
-        ledger = before.open(shard(), Mark(HORIZON))
+        ledger = before.progress.open(shard(), Mark(HORIZON))
         ledger.track(mark(7, finished=True), 0, nothing)
         await before.save()
         store.now = 1_200.0
         after = checkpointer_of(store, replay_seconds=300.0, went_back=True)
         await after.load()
-        await after.load_again()
-        assert not after.finished(SOURCE)
+        await after.peers.load_again()
+        assert not after.progress.finished(SOURCE)
 
     run(work())

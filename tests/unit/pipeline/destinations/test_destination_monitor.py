@@ -83,7 +83,7 @@ class Bench:
         self.store.diary.append("gap")
 
     async def begin(self) -> None:
-        await self.watch.begin(checkpointer_of(MemoryCheckpoints()), leads=True)
+        await self.watch.begin(checkpointer_of(MemoryCheckpoints()).progress, leads=True)
 
     @property
     def found(self) -> list[Gap]:

@@ -18,7 +18,7 @@ KEEP = replace(BASE, ttl_deletes="keep")
 
 def found(*past: RowSettings, now: RowSettings = BASE, shown: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     noted = [RecordedSettings("u", settings, float(at)) for at, settings in enumerate(past)]
-    return [(effect.setting, effect.mends) for effect in effects(noted, "u", now, shown)]
+    return [(effect.setting, effect.repaired_by) for effect in effects(noted, "u", now, shown)]
 
 
 def test_a_destination_that_was_never_noted_has_nothing_to_compare() -> None:
@@ -93,7 +93,7 @@ def gaps_begin(past: list[RecordedSettings], now: RowSettings) -> set[float]:
     begins, notes = set(), list(past)
     for member in sorted({noted.member for noted in past}):
         own = [noted for noted in notes if noted.member == member]
-        begins |= {effect.since for effect in effects(own, "u", now, (), notes) if effect.mends == "snapshot"}
+        begins |= {effect.since for effect in effects(own, "u", now, (), notes) if effect.repaired_by == "snapshot"}
         notes.append(RecordedSettings("u", now, 100.0 + member, member))
     return begins
 
@@ -139,7 +139,7 @@ def test_what_was_used_before_and_left_out_for_a_while_has_a_hole() -> None:
 def test_rows_that_went_to_another_destination_are_missing_since_then() -> None:
     past = [RecordedSettings("u", BASE, 1.0), RecordedSettings("v", replace(BASE, destination="other"), 2.0)]
     ((effect),) = effects(past, "u", BASE)
-    assert (effect.setting, effect.mends, effect.since) == ("clickhouse", "snapshot", 2.0)
+    assert (effect.setting, effect.repaired_by, effect.since) == ("clickhouse", "snapshot", 2.0)
     assert "other" in effect.words
     assert effects(past, "v", past[1].settings) == []
 

@@ -1,4 +1,4 @@
-"""Pump: bounded by the budget, complete between awaits, and poor while it rests."""
+"""Shard reader: bounded by the budget, complete between awaits, and poor while it rests."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ from dyncdc.model.checkpoints import Mark
 from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
-from dyncdc.pipeline.reading.polling import FetchSize, PollInterval
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.reading.shard_reader import DECODE_COST, FETCH_COST, ShardReader
+from dyncdc.pipeline.reading.shard.fetch_memory import DECODE_COST, FETCH_COST
+from dyncdc.pipeline.reading.shard.polling import FetchSize, PollInterval
+from dyncdc.pipeline.reading.shard.shard_reader import ShardReader
 from dyncdc.pipeline.writing.open_batch import BatchLimits
 from dyncdc.telemetry.task_health import TaskHealth
 
@@ -111,7 +112,7 @@ def test_a_pump_cancelled_anywhere_holds_nothing_and_has_tracked_all_or_nothing(
     async def work() -> None:
         bench = Bench()
         counting(bench, records=3, last=9)
-        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="shard reader")
         for _ in range(steps):
             await asyncio.sleep(0.0 if steps % 2 else 0.004)
         task.cancel()
@@ -129,7 +130,7 @@ def test_a_pump_cancelled_while_it_waits_for_the_budget_takes_nothing(steps: int
     async def work() -> None:
         bench = Bench(capacity_bytes=1_000)
         first = await bench.budget.reserve(1_000)
-        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="shard reader")
         await asyncio.sleep(0.1)
         first.release()
         for _ in range(steps):
@@ -176,7 +177,7 @@ def test_an_answer_beyond_its_estimate_is_counted_and_keeps_others_out() -> None
             return chunk(of, [b"x" * 150_000], "1", behind_seconds=1.0)
 
         bench.source.answer = huge
-        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="shard reader")
         await asyncio.sleep(0.05)
         (decoded,) = OneRowEach().decode(await huge(bench.ledger.shard, HORIZON))
         held = 150_000 + decoded.blocks[0].nbytes
@@ -206,7 +207,7 @@ def test_no_one_holds_the_records_while_a_shard_rests() -> None:
 
         bench.source.answer = answer
         bench.source.pause_seconds = 10.0
-        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="shard reader")
         await asyncio.sleep(5)
         gc.collect()
         assert len(watched) == 1 and watched[0]() is None
@@ -224,7 +225,7 @@ def test_a_shard_that_rests_after_an_error_holds_no_budget_and_does_not_count_as
             raise RetryableError("throttled")
 
         bench.source.answer = fail
-        task = asyncio.create_task(bench.shard_reader().run(), name="pump")
+        task = asyncio.create_task(bench.shard_reader().run(), name="shard reader")
         for _ in range(200):
             await asyncio.sleep(0.05)
             assert bench.budget.held_bytes == 0 and bench.writer.fetching == 0
@@ -442,15 +443,15 @@ def test_the_tip_is_seen_only_when_what_came_with_it_is_with_the_writer() -> Non
         class Watched(OneRowEach):
             def decode(self, chunk: RawChunk) -> Iterator[Decoded]:
                 for decoded in super().decode(chunk):
-                    seen.append((shard_reader.tip_seen_at, shard_reader.put_until, bench.put()[0]))
+                    seen.append((shard_reader.progress.tip_seen_at, shard_reader.progress.put_until, bench.put()[0]))
                     yield decoded
 
-        shard_reader._decoder = Watched()
+        shard_reader._decoder._decoder = Watched()
         running = asyncio.create_task(shard_reader.run())
         await asyncio.sleep(0.1)
         assert seen == [(float("-inf"), 0.0, 0)]
-        assert shard_reader.tip_seen_at >= 0.0
-        assert (shard_reader.put_until, bench.put()[0]) == (1_000.0, 1)
+        assert shard_reader.progress.tip_seen_at >= 0.0
+        assert (shard_reader.progress.put_until, bench.put()[0]) == (1_000.0, 1)
         running.cancel()
 
     run(work())
@@ -463,6 +464,6 @@ def test_headroom_is_that_of_what_was_left_out_and_must_be_read_again() -> None:
     ledger = ledger_of()
     shard_reader = bench.shard_reader(ledger)
     ledger.track(mark(1, read_until=1_000.0), 0, lambda: None)
-    assert shard_reader._headroom_seconds(chunk(shard(), [], "2")) == 86_400.0
+    assert shard_reader._fetcher.headroom_seconds(chunk(shard(), [], "2")) == 86_400.0
     ledger.track(mark(2, read_until=2_000.0), 1, lambda: None, incomplete=True).ack()
-    assert shard_reader._headroom_seconds(chunk(shard(), [], "2")) == 86_400.0 - 4_000.0
+    assert shard_reader._fetcher.headroom_seconds(chunk(shard(), [], "2")) == 86_400.0 - 4_000.0

@@ -85,7 +85,9 @@ async def following(bench: Bench) -> AsyncIterator[StreamReader]:
     instruments = instruments_of(bench.metrics, bench.health)
     try:
         async with asyncio.TaskGroup() as tasks:
-            readers = ReaderPool(ReadResources(instruments, bench.budget, bench.writer), bench.checkpointer, tasks)
+            readers = ReaderPool(
+                ReadResources(instruments, bench.budget, bench.writer), bench.checkpointer.progress, tasks
+            )
             policy = Policy(bench.on_lost_position, {SOURCE: ["orders", "accounts"]})
             recovery = Recovery(bench.recovery, policy, instruments_of(bench.metrics), sole_member())
             await recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
@@ -172,7 +174,7 @@ def test_a_child_that_is_finished_stays_so_when_its_parent_is_read_again() -> No
             await asyncio.sleep(5)
             bench.ends["p"] = (shard("c", "p"),)
             await asyncio.sleep(5)
-            assert {name for _, name in bench.checkpointer.ledgers} == {"d"}
+            assert {name for _, name in bench.checkpointer.progress.ledgers} == {"d"}
             assert stream_reader.completeness.read_past(1.0) and "d" in bench.fetched
 
     run(work())
@@ -370,8 +372,8 @@ def test_k7_a_shard_whose_position_turns_out_lost_while_it_is_read_is_looked_up(
             await asyncio.sleep(5)
             assert stream_reader.completeness.held.is_set()
             assert {gap.shard for gap in bench.recovery.gaps.values()} == {"a"}
-            assert ("a" in {shard_reader._shard.id for shard_reader in stream_reader.shard_readers()}) is listed
-            assert "b" in {shard_reader._shard.id for shard_reader in stream_reader.shard_readers()}
+            assert ("a" in {shard_reader._ledger.shard.id for shard_reader in stream_reader.shard_readers()}) is listed
+            assert "b" in {shard_reader._ledger.shard.id for shard_reader in stream_reader.shard_readers()}
         assert [each.mark.finished for each in bench.store.rows if each.shard == "a"][-1] is not listed
 
     run(work())

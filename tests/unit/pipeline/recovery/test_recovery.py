@@ -156,7 +156,7 @@ def test_nothing_is_closed_by_a_snapshot_that_clickhouse_has_lost() -> None:
         async def away() -> None:
             raise RetryableError("saving gaps: no answer")
 
-        bench.checkpointer.still_alone, bench.store.answer = restored, away
+        bench.checkpointer.ownership.still_alone, bench.store.answer = restored, away
         with pytest.raises(WentBackError):
             await recovery.completed(
                 Snapshot("a", "orders", "complete", "uuid", "arn", covered_from=1_200.0, had_rows=True)
@@ -217,7 +217,7 @@ def test_k13_what_was_lost_between_two_lives_is_found_before_anything_is_read() 
         assert (gap.source, gap.shard, gap.position, gap.begin, gap.end) == (old, "s", "7", 900.0, 1_000.0)
         assert recovery.recovering(SOURCE) and recovery.gaps("orders") == [gap]
         assert bench.store.tables["orders"].source == SOURCE
-        assert bench.store.tables["orders"].epoch == bench.checkpointer.epoch
+        assert bench.store.tables["orders"].epoch == bench.checkpointer.ownership.epoch
 
     run(work())
 
@@ -249,7 +249,9 @@ def test_c7_a_session_that_was_frozen_and_replaced_while_it_began_takes_nothing_
     async def work() -> None:
         bench = Bench()
         await bench.checkpointer.load()  # before the successor had saved anything
-        bench.store.tables["orders"] = TableSource("orders", SOURCE, bench.checkpointer.epoch + 1, 800.0, held=True)
+        bench.store.tables["orders"] = TableSource(
+            "orders", SOURCE, bench.checkpointer.ownership.epoch + 1, 800.0, held=True
+        )
         await bench.recovery.begin([bench.source], NoSnapshots(), bench.checkpointer)
         assert not bench.store.gaps
 

@@ -161,12 +161,12 @@ async def loading(bench: Bench, *, wait_for_fix: bool = True) -> AsyncIterator[S
     instruments = Instruments(Metrics(), bench.health, now)
     try:
         async with asyncio.TaskGroup() as tasks:
-            readers = ReaderPool(ReadResources(instruments, budget, writer), checkpointer, tasks)
+            readers = ReaderPool(ReadResources(instruments, budget, writer), checkpointer.progress, tasks)
             policy = Policy(bench.on_lost_position, {SourceId("stream@1"): ["orders"]})
             recovery = Recovery(bench.recovery, policy, instruments, sole_member())
             await recovery.begin([bench.stream], bench.store, checkpointer)
             journal = Journal(
-                bench.store, instruments, bench.plan.task, epoch=checkpointer.epoch, wait_for_fix=wait_for_fix
+                bench.store, instruments, bench.plan.task, epoch=checkpointer.ownership.epoch, wait_for_fix=wait_for_fix
             )
             services = Services(instruments, checkpointer, sole_member(), recovery)
             task = SnapshotTask(bench.plan, bench.origin, bench.stream)

@@ -13,7 +13,7 @@ from support.pipeline.pipeline_parts import (
     MemorySink,
     ScriptedSource,
     block,
-    bury,
+    dead_letters_in_memory,
     instruments_of,
     ledger_of,
     shard,
@@ -27,7 +27,7 @@ from dyncdc.model.blocks import Block, DeadLetter, Decoded
 from dyncdc.model.shards import HORIZON, Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.reading.shard_reader import ShardReader
+from dyncdc.pipeline.reading.shard.shard_reader import ShardReader
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
 from dyncdc.pipeline.session.session import SessionControl, run_session
@@ -126,7 +126,7 @@ class Setup:
         await run_session(
             [StreamTask(source, self.decoder)],
             [],
-            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), bury, self.stops),
+            Destination(self.sink, self.store, NoSnapshots(), NoSnapshots(), dead_letters_in_memory, self.stops),
             Settings("p", WIDE, 10**7, checkpoint_interval_seconds=0.05, dead_letter_limiter=self.limits),
             Instruments(Metrics(), TaskHealth(clock=asyncio.get_running_loop().time), lambda: 1_000.0),
             SessionControl(draining),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from support.pipeline.pipeline_parts import (
     WIDE,
-    BuryInMemory,
+    DeadLettersInMemory,
     MemorySink,
     ScriptedSource,
     block,
@@ -28,7 +28,7 @@ from dyncdc.model.shards import Position, RawChunk, Shard
 from dyncdc.pipeline.budget import ByteBudget
 from dyncdc.pipeline.checkpoint.ledger import ShardLedger
 from dyncdc.pipeline.reading.resources import ReadResources
-from dyncdc.pipeline.reading.shard_reader import ShardReader
+from dyncdc.pipeline.reading.shard.shard_reader import ShardReader
 from dyncdc.pipeline.writing.capacity import TableCapacity
 from dyncdc.pipeline.writing.insert_slots import SLOW_SECONDS, SLOW_SLOTS, InsertSlots
 from dyncdc.telemetry.task_health import TaskHealth
@@ -62,9 +62,9 @@ class Sink(MemorySink):
 class Bench:
     def __init__(self, refuse: Callable[[list[str]], Exception | None]) -> None:
         self.sink = Sink(refuse)
-        self.bury = BuryInMemory()
+        self.dead_letters = DeadLettersInMemory()
         self.health = TaskHealth(clock=lambda: asyncio.get_running_loop().time())
-        self.writer = writer_of(self.sink, ByteBudget(10**8), WIDE, bury=self.bury, health=self.health)
+        self.writer = writer_of(self.sink, ByteBudget(10**8), WIDE, dead_letters=self.dead_letters, health=self.health)
         self.ledger = ledger_of()
         self.chunks = 0
 
@@ -74,8 +74,8 @@ class Bench:
         self.writer.put(found, self.ledger.track(mark(self.chunks), 1, lambda: None))
 
     @property
-    def dead_letters(self) -> int:
-        return len(self.bury.records)
+    def dead_letter_count(self) -> int:
+        return len(self.dead_letters.records)
 
 
 def no_zero(texts: list[str]) -> Exception | None:
@@ -89,7 +89,7 @@ def test_rows_that_only_a_code_of_no_table_refuses_become_letters_and_all_others
             bench.put("0", "1000")
             await asyncio.sleep(60)
             assert sorted(set(bench.sink.rows()), key=int) == [str(number) for number in range(1, 1_001)]
-            assert bench.dead_letters == 2
+            assert bench.dead_letter_count == 2
             assert bench.ledger.frontier == mark(2)
             assert len(bench.sink.attempts) < 80, "found by halving"
 
@@ -102,7 +102,7 @@ def test_an_outage_with_a_code_that_no_one_knows_makes_no_letter_and_ends_when_i
         async with running(Bench(lambda _: DIVIDED_BY_ZERO)) as bench:
             bench.put(*map(str, range(rows)))
             await asyncio.sleep(3_600)
-            assert bench.dead_letters == 0 and bench.ledger.in_flight == 1
+            assert bench.dead_letter_count == 0 and bench.ledger.in_flight == 1
             assert len(bench.sink.attempts) < 3_600, "it backs off"
             (stuck,) = bench.health.stuck()
             assert stuck.name == "insert:t" and "answered 153" in stuck.reason
@@ -127,7 +127,7 @@ def test_an_outage_that_begins_while_rows_are_looked_for_makes_no_letter_of_a_go
             await asyncio.sleep(600)
             bench.put("600")  # where the bad row alone is left, there is nothing else to compare it with
             await asyncio.sleep(300)
-            assert bench.dead_letters == 1
+            assert bench.dead_letter_count == 1
             assert len(set(bench.sink.rows())) == 600 and bench.ledger.frontier == mark(2)
 
     run(work())
@@ -145,7 +145,7 @@ def test_every_token_is_of_one_set_of_rows_and_parts_have_tokens_of_their_own() 
             await asyncio.sleep(300)
             refusing = False
             await asyncio.sleep(300)
-            assert bench.dead_letters == 1
+            assert bench.dead_letter_count == 1
             rows: dict[str, object] = {}
             for token, found in bench.sink.attempts:
                 assert rows.setdefault(token, values(found)) == values(found)
@@ -159,7 +159,7 @@ def test_a_view_that_refuses_everything_by_a_code_for_rows_makes_no_letters_and_
             bench.put(*[f"view {number}" for number in range(5_000)])
             bench.put("1", table="u")
             await asyncio.sleep(3_600)
-            assert bench.dead_letters == 0 and bench.sink.rows("u") == ["1"]
+            assert bench.dead_letter_count == 0 and bench.sink.rows("u") == ["1"]
             assert len(bench.sink.attempts) < 10_000
             assert "pushing to the view" in bench.health.stuck()[0].reason
 
@@ -170,12 +170,12 @@ def test_a_row_that_only_a_view_refuses_is_in_the_table_and_its_letter_says_so()
     async def work() -> None:
         async with running(Bench(lambda _: None)) as bench:
             told: list[str] = []
-            name = bench.bury.name
-            bench.bury.name = lambda row: told.append(str(row.error)) or name(row)  # type: ignore[func-returns-value, method-assign]
+            name = bench.dead_letters.name
+            bench.dead_letters.name = lambda row: told.append(str(row.error)) or name(row)  # type: ignore[func-returns-value, method-assign]
             bench.put("1", "view", "2")
             await asyncio.sleep(30)
             assert {"1", "2"} <= set(bench.sink.rows()) and "view" in bench.sink.table
-            assert bench.dead_letters == 1 and bench.ledger.frontier == mark(1)
+            assert bench.dead_letter_count == 1 and bench.ledger.frontier == mark(1)
             assert told == ["pushing to the view: cannot be parsed (in a materialized view: the row is in the table)"]
 
     run(work())
@@ -186,10 +186,10 @@ def test_a_row_with_nothing_to_compare_it_with_waits_for_the_next_one() -> None:
         async with running(Bench(no_zero)) as bench:
             bench.put("0")
             await asyncio.sleep(600)
-            assert bench.dead_letters == 0 and bench.ledger.in_flight == 1
+            assert bench.dead_letter_count == 0 and bench.ledger.in_flight == 1
             bench.put("1")
             await asyncio.sleep(180)
-            assert bench.dead_letters == 1 and bench.sink.rows()[0] == "1" and bench.ledger.frontier == mark(2)
+            assert bench.dead_letter_count == 1 and bench.sink.rows()[0] == "1" and bench.ledger.frontier == mark(2)
 
     run(work())
 
@@ -202,7 +202,7 @@ def test_a_statement_that_is_too_large_is_halved_until_it_fits_and_a_row_alone_i
         async with running(Bench(refuse)) as bench:
             bench.put(*map(str, range(1_000)), "large")
             await asyncio.sleep(600)
-            assert len(bench.sink.rows()) == 1_000 and bench.dead_letters == 0
+            assert len(bench.sink.rows()) == 1_000 and bench.dead_letter_count == 0
             assert bench.ledger.in_flight == 1, "the large one waits"
 
     run(work())

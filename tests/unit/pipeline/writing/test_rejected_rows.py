@@ -10,7 +10,7 @@ import pytest
 from support.pipeline.pipeline_parts import (
     SOURCE,
     WIDE,
-    BuryInMemory,
+    DeadLettersInMemory,
     MemorySink,
     block,
     ledger_of,
@@ -55,9 +55,11 @@ class Bench:
 
     def __init__(self, dead_letter_limiter: DeadLetterLimiter | None = None) -> None:
         self.sink = MemorySink(self._refuse)
-        self.bury = BuryInMemory()
+        self.dead_letters = DeadLettersInMemory()
         self.records = Records()
-        self.writer: Writer = writer_of(self.sink, ByteBudget(10**8), WIDE, dead_letter_limiter, bury=self.bury)
+        self.writer: Writer = writer_of(
+            self.sink, ByteBudget(10**8), WIDE, dead_letter_limiter, dead_letters=self.dead_letters
+        )
         self.writer.sources[SOURCE] = self.records
         self.ledger = ledger_of()
         self.chunks = 0
@@ -87,7 +89,7 @@ def test_c10_of_ten_thousand_rows_all_but_the_bad_ones_arrive_and_each_letter_ho
             await asyncio.sleep(30)
         good = [row for found in bench.sink.inserted if found.table == "t" for row in values(found)]
         assert len(good) == len(set(good)) == 9_997
-        assert bench.bury.records == [(str(number), b"record %d" % number) for number in sorted(bad)]
+        assert bench.dead_letters.records == [(str(number), b"record %d" % number) for number in sorted(bad)]
         assert bench.ledger.frontier == mark(40) and bench.ledger.in_flight == 0
         assert len(bench.sink.attempts) < 150, "bad rows are found by halving"
 
@@ -103,7 +105,7 @@ def test_records_are_asked_for_by_shard_and_few_at_a_time() -> None:
             await asyncio.sleep(60)
         asked = [(of, len(positions)) for of, positions in bench.records.asked]
         assert asked == [("s", ROWS_AT_ONCE), ("s", 5), ("other", 1), ("other", 1)]
-        assert len(bench.bury.records) == ROWS_AT_ONCE + 7
+        assert len(bench.dead_letters.records) == ROWS_AT_ONCE + 7
 
     run(work())
 
@@ -116,7 +118,7 @@ def test_what_was_read_before_a_failure_is_not_read_again() -> None:
             bench.put("bad", "bad", "bad", "bad")
             await asyncio.sleep(30)
         assert [positions for _, positions in bench.records.asked] == [["0", "1", "2", "3"], ["2", "3"], ["3"]]
-        assert [record for _, record in bench.bury.records] == [b"record %d" % number for number in range(4)]
+        assert [record for _, record in bench.dead_letters.records] == [b"record %d" % number for number in range(4)]
 
     run(work())
 
@@ -129,7 +131,7 @@ def test_a_record_that_cannot_be_had_again_leaves_the_row_in_its_letter(failure:
         async with running(bench):
             bench.put("bad", "bad", "bad")
             await asyncio.sleep(30)
-        assert [record for _, record in bench.bury.records] == [b"record 0", None, None]
+        assert [record for _, record in bench.dead_letters.records] == [b"record 0", None, None]
         assert bench.ledger.frontier == mark(1)
 
     run(work())
@@ -142,7 +144,7 @@ def test_a_source_that_is_too_slow_holds_its_table_for_seconds_only() -> None:
         async with running(bench):
             bench.put("bad", "bad", "bad")
             await asyncio.sleep(REREAD_SECONDS + 3)
-            assert [record is not None for _, record in bench.bury.records] == [True, True, False]
+            assert [record is not None for _, record in bench.dead_letters.records] == [True, True, False]
             assert bench.ledger.frontier == mark(1)
 
     run(work())
@@ -155,7 +157,7 @@ def test_a_source_that_shows_nothing_again_gives_letters_of_rows() -> None:
         async with running(bench):
             bench.put("bad")
             await asyncio.sleep(3)
-        assert bench.bury.records == [("0", None)]
+        assert bench.dead_letters.records == [("0", None)]
 
     run(work())
 
@@ -186,7 +188,7 @@ def test_past_the_limit_no_letter_of_the_statement_is_written_and_nothing_is_ack
             (error,) = error.exceptions
         assert isinstance(error, LimitReached)
         assert (error.stop.position, error.stop.shard, error.stop.column) == ("1", shard().id, "value")
-        assert bench.bury.records == [] and bench.ledger.frontier.position == "TRIM_HORIZON"
+        assert bench.dead_letters.records == [] and bench.ledger.frontier.position == "TRIM_HORIZON"
         assert len(bench.sink.attempts) < 200, "it stops at the limit, not at the statement's end"
 
     run(work())

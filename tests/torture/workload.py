@@ -1,4 +1,4 @@
-"""Writes: the live load of one history on three tables with hot keys, bursts, re-creations, TTL and odd values."""
+"""Workload: the live load of one history on three tables with hot keys, bursts, re-creations, TTL and odd values."""
 
 from __future__ import annotations
 

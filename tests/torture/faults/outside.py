@@ -9,9 +9,9 @@ from http.client import HTTPException
 from dyncdc.config import load_config
 from dyncdc.operations.snapshot import request_snapshot
 
-from .clickhouse import ODD_PROFILES
-from .plan import Spell
-from .world import World
+from ..plan import Spell
+from ..processes.clickhouse import ODD_PROFILES
+from ..world import World
 
 ATTEMPTS = 20
 SHORT_RETENTION_SECONDS = 6.0

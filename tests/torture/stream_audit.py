@@ -1,4 +1,4 @@
-"""Carried: what the stream of a history really carried, read at its end. Says which disturbances of data happened."""
+"""Stream audit: what the stream of a history really carried, read at its end, and so which faults of data happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes: the daemon as whoever runs it sees it. It must not end by itself, but for what AWS shows just now."""
+"""The daemon as its operator sees it. It must not end by itself, but for what AWS shows just now."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 from support.processes.harness import Daemon
 
-from .world import DRAIN_SECONDS, World
+from ..world import DRAIN_SECONDS, World
 
 DRAIN_FAILED = "draining within"
 RESTARTED = "daemon: started again once AWS had what it missed"
@@ -45,7 +45,7 @@ def terminate(world: World) -> bool:
     try:
         code = daemon.wait(DRAIN_SECONDS + 15.0)
     except AssertionError:
-        daemon.signal(signal.SIGUSR1)  # see witness/sitecustomize.py
+        daemon.signal(signal.SIGUSR1)  # see task_dump/sitecustomize.py
         world.sleep(1.0)
         raise AssertionError(f"it does not end after SIGTERM; its tasks are in {daemon.log}") from None
     if code == -signal.SIGTERM and not listening:

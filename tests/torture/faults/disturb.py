@@ -10,13 +10,14 @@ from typing import Any
 from support.processes.harness import wait_until
 from support.servers.chaos import ChaosProxy
 
-from . import kinds, outside
+from .. import kinds
+from ..plan import Spell
+from ..processes.daemon import check_alive, terminate
+from ..workload import HAND_MADE
+from ..world import MARGIN_SECONDS, World, replacement
+from . import outside
 from .outside import run_somehow
 from .owners import OWNERS, streaming_destinations
-from .plan import Spell
-from .processes import check_alive, terminate
-from .world import MARGIN_SECONDS, World, replacement
-from .writes import HAND_MADE
 
 LONGEST_FREEZE_SECONDS = 3.0
 LOST_SECONDS = MARGIN_SECONDS + 1.0
@@ -82,7 +83,7 @@ def replace_daemon(world: World, spell: Spell) -> int:
     try:
         code = old.wait(20)
     except AssertionError:
-        old.signal(signal.SIGUSR1)  # see witness/sitecustomize.py
+        old.signal(signal.SIGUSR1)  # see processes/task_dump/sitecustomize.py
         world.sleep(1.0)
         raise AssertionError(f"a daemon that was replaced does not end; its tasks are in {old.log}") from None
     assert code == 1, f"a daemon that was replaced: {old.tail()}"

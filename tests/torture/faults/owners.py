@@ -1,4 +1,4 @@
-"""Owners: whoever owns tables and hosts changes them under the daemon. Each returns when its spell is over."""
+"""Owners: those of tables and hosts change them under the daemon. Each returns when its spell is over."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 from support.data.load import COLUMNS
 from support.processes.harness import Daemon
 
-from . import configured, kinds
+from .. import kinds
+from ..plan import Spell
+from ..processes.daemon import check_alive, logged, supervise, terminate
+from ..workload import KEY_SCHEMAS, TTL_ATTRIBUTE
+from ..world import World, configure, replacement
+from . import configuration
 from .outside import run_somehow
-from .plan import Spell
-from .processes import check_alive, logged, supervise, terminate
-from .world import World, configure, replacement
-from .writes import KEY_SCHEMAS, TTL_ATTRIBUTE
 
 SEEN_SECONDS = 15.0
 """A streaming destination that is off this long must have been seen off."""
@@ -205,8 +206,8 @@ OWNERS: dict[str, Callable[[World, Spell], int]] = {
     kinds.INTRUDER: intrude,
     kinds.DAEMON_CLOCK: step_daemon_clock,
     kinds.CLICKHOUSE_CLOCK: step_server_clock,
-    kinds.SETTINGS: configured.change_settings,
-    kinds.PARTIAL_EXPORT: configured.offer_partial_export,
+    kinds.SETTINGS: configuration.change_settings,
+    kinds.PARTIAL_EXPORT: configuration.offer_partial_export,
     kinds.STREAMING_OFF: switch_streaming_off,
     kinds.TABLE_ANEW: make_again,
 }

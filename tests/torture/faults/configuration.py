@@ -1,4 +1,4 @@
-"""Configured: the configuration changes under the daemon, and is taken back. Each returns when its spell is over."""
+"""Configuration: it changes under the daemon, and is taken back. Each returns when its spell is over."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from support.processes.harness import wait_until
 from support.servers.aws import REGION
 from support.servers.place import toml
 
-from .plan import Spell
-from .processes import check_alive, logged, terminate
-from .world import MARGIN_SECONDS, MASK_KEY, World
-from .writes import KEY_SCHEMAS
+from ..plan import Spell
+from ..processes.daemon import check_alive, logged, terminate
+from ..workload import KEY_SCHEMAS
+from ..world import MARGIN_SECONDS, MASK_KEY, World
 
 NOTED_SECONDS = 20.0
 HIDDEN = {"items": ["Name", "memo"], "accounts": ["visits"], "sessions": ["extra"]}

@@ -1,0 +1,1 @@
+"""What each kind of fault does to a world. Each function returns when its spell is over."""
