@@ -55,8 +55,9 @@ def on_cluster(
         cluster = stack.enter_context(Cluster(directory, story.replicas, engine).running())
         kind = f" ENGINE = {story.database_engine}" if story.database_engine else ""
         cluster.everywhere(f"CREATE DATABASE {DATABASE}{kind}")
-        trial = _trial(Place(name, directory, aws, cluster.replicas[0]), cluster.replicas, cluster.url, stack)
-        trial.cluster = CLUSTER
+        url = cluster.hosts_url if story.hosts else cluster.url
+        trial = _trial(Place(name, directory, aws, cluster.replicas[0]), cluster.replicas, url, stack)
+        trial.cluster, trial.insert_quorum = CLUSTER, story.quorum
         yield trial, cluster
 
 

@@ -6,8 +6,9 @@ A scenario may be refused instead, where that is right: then the message is part
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -168,6 +169,55 @@ def replicated_database(trial: Trial, cluster: Cluster) -> None:
     _change(trial, 1.0)
 
 
+def lagging_host(trial: Trial, cluster: Cluster) -> None:
+    """Of two hosts the first dies, and the second lacks what it alone acknowledged: the daemon waits for it.
+
+    Without a quorum, which would not let a replica lack what was acknowledged.
+    """
+    _leave_others_behind(trial, cluster)
+    first = cluster.replicas[0]
+    with trial.load(), _says(trial, "waiting for this replica of dyncdc_"):
+        first.kill()
+    with trial.load(), _says(trial, "waiting for this replica of dyncdc_"):
+        trial.daemon.kill()
+        trial.daemon.start()
+    assert not trial.daemon.ready(), "it goes on from what the second host has"
+    first.up()
+    wait_until(trial.daemon.ready, 60, f"the daemon is ready: {trial.daemon.tail()}")
+
+
+def lost_host(trial: Trial, cluster: Cluster) -> None:
+    """As with a lagging host, but the first is lost with what it alone had: that is read again, and said."""
+    _leave_others_behind(trial, cluster)
+    first, second, _ = cluster.replicas
+    with trial.load(), _says(trial, "reading again what ClickHouse may have lost"):
+        with _says(trial, "waiting for this replica of dyncdc_"):
+            first.kill()
+        wait_until(lambda: _dropped(second, "r1"), DROP_REPLICA_SECONDS, "r1 is dropped", pause_seconds=0.5)
+    wait_until(trial.daemon.ready, 60, f"the daemon is ready: {trial.daemon.tail()}")
+    trial.servers = cluster.replicas[1:]
+
+
+def _leave_others_behind(trial: Trial, cluster: Cluster) -> None:
+    """Let the first host acknowledge checkpoints, and rows before them, that the others have not fetched."""
+    first, *others = cluster.replicas
+    trial.start()
+    _change(trial, 1.0)
+    for other in others:
+        other.http.run("SYSTEM STOP FETCHES")
+    _change(trial, 3.0)
+    newest = f"SELECT max(rank) FROM {DATABASE}.dyncdc_checkpoints"
+    assert all(first.http.number(newest) > other.http.number(newest) for other in others), "they lack checkpoints"
+
+
+@contextlib.contextmanager
+def _says(trial: Trial, words: str, seconds: float = 60.0) -> Iterator[None]:
+    """Wait, after the block, until the daemon has logged these words since it was entered."""
+    start = len(trial.daemon.log.read_bytes())
+    yield
+    wait_until(lambda: words.encode() in trial.daemon.log.read_bytes()[start:], seconds, f"the log says: {words}")
+
+
 def _change(trial: Trial, seconds: float) -> None:
     with trial.load():
         time.sleep(seconds)
@@ -202,11 +252,16 @@ def _copy_tables(source: Replica, target: Replica) -> None:
 
 @dataclass(frozen=True)
 class Replicated:
-    """A scenario of a cluster. ``database_engine``: of the database on each replica, when not the usual."""
+    """A scenario of a cluster. ``database_engine``: of the database on each replica, when not the usual.
+
+    ``hosts``: the daemon knows each replica by its address, instead of the load balancer.
+    """
 
     run: Callable[[Trial, Cluster], None]
     replicas: int
     database_engine: str = ""
+    hosts: bool = False
+    quorum: str = "auto"
 
 
 SINGLE: Final = "single"
@@ -220,6 +275,8 @@ REPLICATED: Final[Mapping[str, Replicated]] = {
     "dead keeper": Replicated(dead_keeper, 2),
     "frozen keeper": Replicated(frozen_keeper, 2),
     "one replica": Replicated(smoke, 1),
+    "lagging host": Replicated(lagging_host, 2, hosts=True, quorum="off"),
+    "lost host": Replicated(lost_host, 3, hosts=True, quorum="off"),
     "rebuilt replica": Replicated(rebuilt_replica, 2),
     "Replicated database": Replicated(
         replicated_database, 2, f"Replicated('/clickhouse/databases/{DATABASE}', '{{shard}}', '{{replica}}')"

@@ -68,6 +68,7 @@ class Trial:
     servers: Sequence[MatrixServer]
     url: str
     cluster: str = ""
+    insert_quorum: str = "auto"
     notes: list[str] = field(default_factory=list)
     """What is to be said beside the result."""
     changes: int = 0
@@ -99,6 +100,7 @@ class Trial:
     def configure(self, label: str, url: str, **clickhouse: Any) -> Path:
         """Write a configuration."""
         clickhouse = {"url": f"{url}/{DATABASE}", "insert_timeout_seconds": 10.0} | clickhouse
+        clickhouse["insert_quorum"] = self.insert_quorum
         if self.cluster:
             clickhouse["cluster"] = self.cluster
         columns: dict[str, dict[str, Any]] = {"items": {"columns": COLUMNS}, "places": {"columns": PLACE_COLUMNS}}

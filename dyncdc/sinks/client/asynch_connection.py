@@ -31,6 +31,8 @@ from asynch.proto.connection import Connection as AsynchConnection
 from asynch.proto.protocol import ServerPacket
 from asynch.proto.streams.buffered import BufferedWriter
 
+from dyncdc.config.urls import host_text
+
 from .tls import Certificates
 
 PIECE_BYTES = 256 * 1024
@@ -127,6 +129,8 @@ class ProtocolConnection(AsynchConnection):
         self._connect_seconds = connect_seconds
         self._last_answer: Exception | None = None
         """What the server said before it hung up."""
+        self._tried = [hosts.current]
+        """The host of the last connect; where it failed, all of them, in order."""
 
     def _get_ssl_context(self) -> ssl.SSLContext | None:
         return self._certificates.context() if self.secure_socket else None
@@ -154,14 +158,19 @@ class ProtocolConnection(AsynchConnection):
 
         Leaves nothing behind when it fails, exceeds ``connect_seconds`` for each host, or is cancelled.
         """
+        self._tried = []
         for left in reversed(range(len(self._hosts))):
             host = self._hosts.current
+            self._tried.append(host)
             try:
-                return await self._connect_to(host)
+                await self._connect_to(host)
             except (OSError, EOFError, NetworkError):
                 self._hosts.failed(host)
                 if not left:
                     raise
+            else:
+                self._tried = [host]
+                return
 
     async def _connect_to(self, host: tuple[str, int]) -> None:
         self.hosts = [host]
@@ -173,6 +182,11 @@ class ProtocolConnection(AsynchConnection):
                 await super().connect()
         except TimeoutError as error:
             raise NetworkError("connecting took too long") from error
+
+    @property
+    def place(self) -> str:
+        """For errors: the host that it is, or was, connected to; where none could be reached, all that were tried."""
+        return ", ".join(map(host_text, self._tried))
 
     def _closed_by_server(self) -> bool:
         stream = self.reader.reader
