@@ -12,7 +12,6 @@ from dyncdc.schema.sql.quoting import DATABASE_ITSELF, quote_text
 
 from .client import ClickHouse
 
-
 SHARDS_PAGE: Final = "docs/clickhouse.md#clusters-of-several-shards"
 
 
