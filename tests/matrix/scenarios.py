@@ -189,7 +189,7 @@ def lost_host(trial: Trial, cluster: Cluster) -> None:
     """As with a lagging host, but the first is lost with what it alone had: that is read again, and said."""
     _leave_others_behind(trial, cluster)
     second = cluster.replicas[1]
-    with trial.load(), _says(trial, "reading again what ClickHouse may have lost"):
+    with trial.load(), _says(trial, "ClickHouse went back"):
         with _says(trial, "waiting for this replica of dyncdc_"):
             _lose_first(cluster)
         wait_until(lambda: _dropped(second, "r1"), DROP_REPLICA_SECONDS, "r1 is dropped", pause_seconds=0.5)
