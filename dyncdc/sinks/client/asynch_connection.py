@@ -129,8 +129,6 @@ class ProtocolConnection(AsynchConnection):
         self._connect_seconds = connect_seconds
         self._last_answer: Exception | None = None
         """What the server said before it hung up."""
-        self._tried = [hosts.current]
-        """The host of the last connect; where it failed, all of them, in order."""
 
     def _get_ssl_context(self) -> ssl.SSLContext | None:
         return self._certificates.context() if self.secure_socket else None
@@ -158,18 +156,18 @@ class ProtocolConnection(AsynchConnection):
 
         Leaves nothing behind when it fails, exceeds ``connect_seconds`` for each host, or is cancelled.
         """
-        self._tried = []
+        tried = []
         for left in reversed(range(len(self._hosts))):
             host = self._hosts.current
-            self._tried.append(host)
+            tried.append(host)
             try:
                 await self._connect_to(host)
             except (OSError, EOFError, NetworkError):
                 self._hosts.failed(host)
                 if not left:
+                    self.hosts = tried
                     raise
             else:
-                self._tried = [host]
                 return
 
     async def _connect_to(self, host: tuple[str, int]) -> None:
@@ -186,7 +184,7 @@ class ProtocolConnection(AsynchConnection):
     @property
     def place(self) -> str:
         """For errors: the host that it is, or was, connected to; where none could be reached, all that were tried."""
-        return ", ".join(map(host_text, self._tried))
+        return ", ".join(map(host_text, self.hosts))
 
     def _closed_by_server(self) -> bool:
         stream = self.reader.reader

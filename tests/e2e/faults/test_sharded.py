@@ -58,6 +58,7 @@ def test_what_would_spread_rows_over_shards_is_refused_by_name(trial: Trial) -> 
     server.run(f"CREATE TABLE items AS shard ENGINE = Distributed({SHARDED}, {DATABASE}, shard, cityHash64(pk))")
     for said in refused(trial, "destination"):
         assert "its engine is Distributed" in said and "docs/clickhouse.md#clusters-of-several-shards" in said
+    server.run("DROP TABLE items")
     server.run(f"CREATE TABLE dyncdc_checkpoints AS shard ENGINE = Distributed({SHARDED}, {DATABASE}, shard)")
     for said in refused(trial, "own"):
         assert "dyncdc_checkpoints (Distributed)" in said
