@@ -9,6 +9,7 @@
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
 #   make torture SEEDS=20 ARGS="--replicas 3"   the same on three replicas, which make tools or make matrix has fetched
 #   make matrix               scenarios on several versions of ClickHouse, alone and as replicas: docs/clickhouse.md
+#   make cloud                smoke scenarios on a ClickHouse service that the environment names: docs/clickhouse.md
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
 #   make bench-decode         CPU time of decoding alone, by the compiled path and by the exact one
 #   make bench                CPU time per record, latency and memory, beside what one would build instead: build/bench.md
@@ -42,7 +43,7 @@ TIMES ?= 20
 # where it is set, every process compiles all that it imports, which takes it three times as long to start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test simulations torture matrix mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs site lock upgrade clean
+.PHONY: help demo test simulations torture matrix cloud mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs site lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -64,6 +65,9 @@ torture: $(STAMP)
 # engines that are not there are fetched when their turn comes, 0.5 to 0.85 GB each
 matrix: $(MATRIX)/.installed
 	@PYTHONPATH=tests $(BIN)/python -m matrix $(ARGS)
+
+cloud: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python -m cloud
 
 bench-decode: $(STAMP)
 	@$(BIN)/python benchmarks/decode.py

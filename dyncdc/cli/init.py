@@ -22,6 +22,7 @@ from .options import debug_option, json_option, run_async
 @click.argument("table")
 @click.option("--stream", default="", help="Name or ARN; default: where DynamoDB says that the changes go.")
 @click.option("--clickhouse", "url", metavar="URL", help="clickhouse://user@host:9000/database; need not answer yet.")
+@click.option("--cluster", default="", metavar="NAME", help="ClickHouse cluster; needed for several hosts in the URL.")
 @click.option("--into", default="", metavar="NAME", help="ClickHouse table; default: the same name.")
 @click.option("--region", default="", help="AWS region; default: what the SDK finds.")
 @click.option("--endpoint-url", default="", metavar="URL", help="Another AWS endpoint: LocalStack, the local AWS.")
@@ -37,6 +38,7 @@ def init(
     table: str,
     stream: str,
     url: str | None,
+    cluster: str,
     into: str,
     region: str,
     endpoint_url: str,
@@ -60,7 +62,16 @@ def init(
     if file is not None and file.exists():
         raise ConfigError(f"writing {file}: it exists", hint="name another file, or remove it")
     asked = InitRequest(
-        table, stream, _address(url), into, region, endpoint_url, bucket, snapshot=not no_snapshot, items=items
+        table,
+        stream,
+        _address(url),
+        into,
+        region,
+        endpoint_url,
+        bucket,
+        cluster=cluster,
+        snapshot=not no_snapshot,
+        items=items,
     )
     found = run_async(propose(asked, os.environ))
     if file is not None:

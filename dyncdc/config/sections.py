@@ -154,7 +154,10 @@ class ClickHouseConfig(Section):
         if self.url.kind == "local" and any((*passwords, self.ca_file, self.cert_file)):
             raise ValueError("a local:// ClickHouse takes neither password nor certificates")
         if self.url.others and not self.cluster:
-            raise ValueError("several hosts in url must be replicas of one cluster: name it as clickhouse.cluster")
+            raise ValueError(
+                "several hosts in url must be replicas of one cluster: name it as clickhouse.cluster (`dyncdc init`:"
+                " --cluster)"
+            )
         if self.key_file and not self.cert_file:
             raise ValueError("key_file needs clickhouse.cert_file, the certificate that the key is of")
         for key in ("ca_file", "cert_file"):

@@ -83,6 +83,8 @@ def parse_clickhouse_url(text: object) -> ClickHouseUrl:
     secure = parts.scheme == "clickhouses"
     usual = NATIVE_TLS_PORT if secure else NATIVE_PORT
     found = [(str(host), port or usual) for host, port in zip(hosts, ports, strict=True)]
+    if len(set(found)) < len(found):
+        raise ValueError("names a host twice")
     return ClickHouseUrl(
         kind="native",
         host=found[0][0],

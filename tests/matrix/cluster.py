@@ -141,6 +141,11 @@ class Cluster:
         """``clickhouse.url`` up to the database, by way of the load balancer."""
         return f"clickhouse://default@127.0.0.1:{self.balancer.listening_port}"
 
+    @property
+    def hosts_url(self) -> str:
+        """``clickhouse.url`` up to the database, with each replica as a host."""
+        return "clickhouse://default@" + ",".join(f"127.0.0.1:{replica.tcp_port}" for replica in self.replicas)
+
     def everywhere(self, sql: str) -> None:
         """Run a statement on each replica."""
         for replica in self.replicas:

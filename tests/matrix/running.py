@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from support.servers.aws import Aws
 from support.servers.place import Place
@@ -15,7 +16,7 @@ from .engines import ENGINES, Engine
 from .outcome import Outcome
 from .scenarios import REPLICATED, Replicated, single
 from .server import MatrixServer
-from .trial import DATABASE, Trial
+from .trial import DATABASE, Server, Trial
 
 
 def run_scenario(aws: Aws, scenario: str, directory: Path, outcome: Outcome) -> None:
@@ -25,13 +26,13 @@ def run_scenario(aws: Aws, scenario: str, directory: Path, outcome: Outcome) -> 
         with on_server(aws, name, directory, engine) as trial:
             outcome.notes = trial.notes
             single(trial)
-            _compare(trial)
+            finished(trial)
     else:
         story = REPLICATED[scenario]
         with on_cluster(aws, name, directory, story, engine) as (trial, cluster):
             outcome.notes = trial.notes
             story.run(trial, cluster)
-            _compare(trial)
+            finished(trial)
     outcome.changes = trial.changes
 
 
@@ -43,7 +44,7 @@ def on_server(aws: Aws, name: str, directory: Path, engine: Engine) -> Iterator[
         stack.callback(server.kill)
         asyncio.run(server.start())
         place = Place(name, directory, aws, server)
-        yield _trial(place, [server], f"clickhouse://default@127.0.0.1:{server.tcp_port}", stack)
+        yield trial_of(place, [server], server.address, stack)
 
 
 @contextlib.contextmanager
@@ -55,13 +56,15 @@ def on_cluster(
         cluster = stack.enter_context(Cluster(directory, story.replicas, engine).running())
         kind = f" ENGINE = {story.database_engine}" if story.database_engine else ""
         cluster.everywhere(f"CREATE DATABASE {DATABASE}{kind}")
-        trial = _trial(Place(name, directory, aws, cluster.replicas[0]), cluster.replicas, cluster.url, stack)
-        trial.cluster = CLUSTER
+        url = cluster.hosts_url if story.hosts else cluster.url
+        trial = trial_of(Place(name, directory, aws, cluster.replicas[0]), cluster.replicas, url, stack)
+        trial.cluster, trial.options = CLUSTER, story.options
         yield trial, cluster
 
 
-def _trial(place: Place, servers: Sequence[MatrixServer], url: str, stack: contextlib.ExitStack) -> Trial:
-    trial = Trial(place, servers, url)
+def trial_of(place: Place, servers: Sequence[Server], url: str, stack: contextlib.ExitStack, **more: Any) -> Trial:
+    """A trial with its tables. What it starts and makes goes with the stack, but for what is in the servers."""
+    trial = Trial(place, servers, url, **more)
     stack.callback(_leave, place)
     trial.make_tables()
     return trial
@@ -77,7 +80,8 @@ def _leave(place: Place) -> None:
         place.aws.dynamodb.delete_table(TableName=table)
 
 
-def _compare(trial: Trial) -> None:
+def finished(trial: Trial) -> None:
+    """Compare every server, and see that the daemon is at work still."""
     trial.expect_equal()
     assert trial.daemon.running, f"the daemon has ended: {trial.daemon.tail()}"
     trial.verify()

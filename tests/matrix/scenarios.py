@@ -6,10 +6,11 @@ A scenario may be refused instead, where that is right: then the message is part
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from support.processes.harness import wait_until
 
@@ -166,6 +167,62 @@ def replicated_database(trial: Trial, cluster: Cluster) -> None:
     _change(trial, 1.0)
 
 
+def lagging_host(trial: Trial, cluster: Cluster) -> None:
+    """Of two hosts the first dies, and the second lacks what it alone acknowledged: the daemon waits for it.
+
+    Without a quorum, which would not let a replica lack what was acknowledged.
+    """
+    _leave_others_behind(trial, cluster)
+    with trial.load(), _says(trial, "waiting for this replica of dyncdc_"):
+        _lose_first(cluster)
+    with trial.load(), _says(trial, "waiting for this replica of dyncdc_"):
+        trial.daemon.kill()
+        trial.daemon.start()
+    assert not trial.daemon.ready(), "it goes on from what the second host has"
+    cluster.replicas[0].up()
+    wait_until(trial.daemon.ready, 60, f"the daemon is ready: {trial.daemon.tail()}")
+
+
+def lost_host(trial: Trial, cluster: Cluster) -> None:
+    """As with a lagging host, but the first is lost with what it alone had: that is read again, and said."""
+    _leave_others_behind(trial, cluster)
+    second = cluster.replicas[1]
+    with trial.load(), _says(trial, "ClickHouse went back"):
+        with _says(trial, "waiting for this replica of dyncdc_"):
+            _lose_first(cluster)
+        wait_until(lambda: _dropped(second, "r1"), DROP_REPLICA_SECONDS, "r1 is dropped", pause_seconds=0.5)
+    wait_until(trial.daemon.ready, 60, f"the daemon is ready: {trial.daemon.tail()}")
+    trial.servers = cluster.replicas[1:]
+
+
+def _leave_others_behind(trial: Trial, cluster: Cluster) -> None:
+    """Let the first host acknowledge checkpoints, and rows before them, that the others have not fetched."""
+    first, *others = cluster.replicas
+    trial.start()
+    _change(trial, 1.0)
+    for other in others:
+        other.http.run("SYSTEM STOP FETCHES")
+    _change(trial, 3.0)
+    newest = f"SELECT max(rank) FROM {DATABASE}.dyncdc_checkpoints"
+    assert all(first.http.number(newest) > other.http.number(newest) for other in others), "they lack checkpoints"
+
+
+def _lose_first(cluster: Cluster) -> None:
+    """Kill the first host. The others fetch again, from each other."""
+    first, *others = cluster.replicas
+    first.kill()
+    for other in others:
+        other.http.run("SYSTEM START FETCHES")
+
+
+@contextlib.contextmanager
+def _says(trial: Trial, words: str, seconds: float = 60.0) -> Iterator[None]:
+    """Wait, after the block, until the daemon has logged these words since it was entered."""
+    start = len(trial.daemon.log.read_bytes())
+    yield
+    wait_until(lambda: words.encode() in trial.daemon.log.read_bytes()[start:], seconds, f"the log says: {words}")
+
+
 def _change(trial: Trial, seconds: float) -> None:
     with trial.load():
         time.sleep(seconds)
@@ -179,11 +236,16 @@ def _expect_of(trial: Trial, replicas: list[Replica]) -> None:
 
 @dataclass(frozen=True)
 class Replicated:
-    """A scenario of a cluster. ``database_engine``: of the database on each replica, when not the usual."""
+    """A scenario of a cluster. ``database_engine``: of the database on each replica, when not the usual.
+
+    ``hosts``: the daemon knows each replica by its address, instead of the load balancer. ``options``: see ``Trial``.
+    """
 
     run: Callable[[Trial, Cluster], None]
     replicas: int
     database_engine: str = ""
+    hosts: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 SINGLE: Final = "single"
@@ -197,6 +259,8 @@ REPLICATED: Final[Mapping[str, Replicated]] = {
     "dead keeper": Replicated(dead_keeper, 2),
     "frozen keeper": Replicated(frozen_keeper, 2),
     "one replica": Replicated(smoke, 1),
+    "lagging host": Replicated(lagging_host, 2, hosts=True, options={"insert_quorum": "off"}),
+    "lost host": Replicated(lost_host, 3, hosts=True, options={"insert_quorum": "off"}),
     "rebuilt replica": Replicated(rebuilt_replica, 2),
     "Replicated database": Replicated(
         replicated_database, 2, f"Replicated('/clickhouse/databases/{DATABASE}', '{{shard}}', '{{replica}}')"

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from support.processes.harness import ClickHouseHttp
+
 from dyncdc.emulator.children import Child, start_child
 from dyncdc.emulator.clickhouse import LocalClickHouse
 
@@ -24,6 +26,20 @@ class MatrixServer(LocalClickHouse):
         super().__init__(directory, **options)
         self.engine = engine
         self.extra = extra
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.directory.name
+
+    @property
+    def address(self) -> str:
+        """``clickhouse.url`` up to the database."""
+        return f"clickhouse://default@127.0.0.1:{self.tcp_port}"
+
+    def queries(self, database: str) -> ClickHouseHttp:
+        """Queries to it, beside what the daemon does."""
+        return ClickHouseHttp(self.http_port, database)
 
     async def _spawn(self) -> Child:
         arguments = [str(self.directory.resolve()), str(self.tcp_port), str(self.http_port)]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from support.data.load import COLUMNS, Load, make_account, make_item, make_key
 from support.data.oracle import assert_equal_within
@@ -20,8 +20,6 @@ from support.servers.aws import Aws, Item
 from support.servers.place import Place
 
 from dyncdc.emulator.aws import LocalAws
-
-from .server import MatrixServer
 
 DATABASE = "matrix"
 SEED = 14
@@ -60,13 +58,30 @@ def local_aws() -> Iterator[Aws]:
         yield clients
 
 
+class Server(Protocol):
+    """What must end equal. ``address``: as ``clickhouse.url`` takes it, up to the database."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    def queries(self, database: str) -> ClickHouseHttp: ...
+
+
 @dataclass
 class Trial:
-    """``servers``: each must end equal. ``url``: how the daemon reaches them, up to the database."""
+    """``servers``: each must end equal. ``url``: how the daemon reaches them, up to the database.
+
+    ``options``: more of the ``[clickhouse]`` of every configuration.
+    """
 
     place: Place
-    servers: Sequence[MatrixServer]
+    servers: Sequence[Server]
     url: str
+    database: str = DATABASE
+    options: Mapping[str, Any] = field(default_factory=dict)
     cluster: str = ""
     notes: list[str] = field(default_factory=list)
     """What is to be said beside the result."""
@@ -98,7 +113,7 @@ class Trial:
 
     def configure(self, label: str, url: str, **clickhouse: Any) -> Path:
         """Write a configuration."""
-        clickhouse = {"url": f"{url}/{DATABASE}", "insert_timeout_seconds": 10.0} | clickhouse
+        clickhouse = {"url": f"{url}/{self.database}", "insert_timeout_seconds": 10.0, **self.options, **clickhouse}
         if self.cluster:
             clickhouse["cluster"] = self.cluster
         columns: dict[str, dict[str, Any]] = {"items": {"columns": COLUMNS}, "places": {"columns": PLACE_COLUMNS}}
@@ -152,7 +167,7 @@ class Trial:
     def expect_equal(self, seconds: float = EQUAL_SECONDS) -> None:
         """Wait until each server holds what DynamoDB holds."""
         for server in self.servers:
-            clickhouse = ClickHouseHttp(server.http_port, DATABASE)
+            clickhouse = server.queries(self.database)
             for table in ("items", "accounts"):
                 with _about(server):
                     assert_equal_within(seconds, self.place.aws, clickhouse, self._name(table))
@@ -162,10 +177,10 @@ class Trial:
     def verify(self) -> None:
         """Let ``dyncdc verify`` compare each server, too."""
         for number, server in enumerate(self.servers):
-            config = self.configure(f"direct-{number}", f"clickhouse://default@127.0.0.1:{server.tcp_port}")
+            config = self.configure(f"direct-{number}", server.address)
             for table in TABLES:
                 verdict = self.place.command("verify", self._name(table), "-c", str(config))
-                assert verdict.code == 0, f"{server.directory.name}: {verdict.out[-1500:]}{verdict.err[-500:]}"
+                assert verdict.code == 0, f"{server.name}: {verdict.out[-1500:]}{verdict.err[-500:]}"
 
     def _name(self, label: str) -> str:
         return f"{self.place.name}.{label}"
@@ -218,11 +233,11 @@ class Trial:
 
 
 @contextlib.contextmanager
-def _about(server: MatrixServer) -> Iterator[None]:
+def _about(server: Server) -> Iterator[None]:
     try:
         yield
     except AssertionError as error:
-        raise AssertionError(f"{server.directory.name}: {error}") from None
+        raise AssertionError(f"{server.name}: {error}") from None
 
 
 def _float(cell: object) -> float | None:

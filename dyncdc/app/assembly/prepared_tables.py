@@ -18,7 +18,7 @@ from dyncdc.schema.existing.table import ExistingTable, is_replicated
 from dyncdc.schema.sql.ddl import is_view
 from dyncdc.schema.table_spec import TableSpec
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.client.cluster import SPLIT_HINT, present_tables, refuse_split, split_tables
+from dyncdc.sinks.client.cluster import SPLIT_HINT, present_tables, refuse_engines, refuse_split, split_tables
 from dyncdc.sinks.client.durability import with_fsync
 from dyncdc.sinks.client.error_codes import TableGoneError
 from dyncdc.sinks.state.mappings import read_destination
@@ -105,13 +105,7 @@ async def own_tables_to_make(clickhouse: ClickHouse, startup_retry: StartupRetry
     Where an administrator has made the tables, the user need not be allowed to.
     """
     present = await startup_retry(lambda: present_tables(clickhouse, own_tables()))
-    alone = [name for name, instruments in present.items() if not is_replicated(instruments)]
-    if cluster is not None and alone:
-        used = f"clickhouse.cluster {cluster}" if cluster else f"the Replicated database {clickhouse.url.database}"
-        raise ConfigError(
-            f"using {used}: {', '.join(alone)} are of one server only",
-            hint="they were made without it: use another database, or drop them and start over",
-        )
+    refuse_engines(clickhouse, cluster, present)
     await startup_retry(lambda: refuse_split(clickhouse, cluster, list(present)))
     return [] if len(present) == len(own_tables()) else own_statements(cluster)
 

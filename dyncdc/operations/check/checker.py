@@ -15,7 +15,14 @@ from dyncdc.operations.ddl import unsynced_tables
 from dyncdc.operations.permissions.grants import can_tell, missing_grants
 from dyncdc.schema.sql.quoting import quote_name
 from dyncdc.sinks.client.client import ClickHouse
-from dyncdc.sinks.client.cluster import SPLIT_HINT, check_cluster, cluster_in_use, split_tables
+from dyncdc.sinks.client.cluster import (
+    SPLIT_HINT,
+    check_cluster,
+    cluster_in_use,
+    present_tables,
+    refuse_engines,
+    split_tables,
+)
 from dyncdc.sinks.state.tables import own_tables
 from dyncdc.sources.clients import AwsClients
 from dyncdc.sources.dynamodb import DELIVERING, TableDescription, Tables
@@ -27,14 +34,12 @@ from .changed import changed_findings
 from .findings import Finding, Level
 from .replicas import replica_findings
 from .sample import sample_findings
+from .server_version import version_findings
 
 T = TypeVar("T")
 
 PROBE_BYTES = 1
 """One record is enough, and takes the least of what the other readers of the shard may have."""
-
-OLDEST_SERVER = (23, 8)
-"""Source: the deleted column of ReplacingMergeTree and its use by FINAL are settled from 23.8 on."""
 
 PRECISION_COMMAND = (
     "run: aws dynamodb update-kinesis-streaming-destination --table-name {table} --stream-arn {stream}"
@@ -94,13 +99,15 @@ class Checker:
 
     async def _server(self, clickhouse: ClickHouse) -> None:
         version = str((await clickhouse.fetch("SELECT version()"))[0][0])
-        numbers = tuple(int(part) for part in version.split(".")[:2])
-        if numbers < OLDEST_SERVER:
-            self._say("error", "clickhouse", f"version {version} is too old", "upgrade to 23.8 or newer")
-        else:
-            self._say("ok", "clickhouse", f"{self._config.clickhouse.url} answers, version {version}")
+        self._say("ok", "clickhouse", f"{self._config.clickhouse.url} answers, version {version}")
+        self.findings += version_findings(version)
         configured = self._config.clickhouse.cluster
         self._cluster = await self._try("clickhouse", lambda: cluster_in_use(clickhouse, configured))
+        present = await self._try("clickhouse", lambda: present_tables(clickhouse, own_tables())) or {}
+        try:
+            refuse_engines(clickhouse, self._cluster, present)
+        except DyncdcError as error:
+            self._failed("clickhouse", error)
         if self._cluster is not None:
             await self._servers(clickhouse, self._cluster)
 

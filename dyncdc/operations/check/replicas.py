@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dyncdc.app.context import AppContext
 from dyncdc.errors import AccessDeniedError
 from dyncdc.schema.sql.quoting import quote_text
+from dyncdc.sinks.client.cluster import present_tables
 from dyncdc.sinks.client.quorum import InsertQuorum
 
 from .findings import Finding
@@ -17,8 +18,13 @@ SUBJECT = "clickhouse"
 async def replica_findings(context: AppContext, tables: Collection[str]) -> list[Finding]:
     """What ``clickhouse.insert_quorum`` means for these tables, as far as they are there.
 
+    Nothing of SharedMergeTree tables: an insert is in the storage that all servers share, and waits for none of them.
     Nothing where the user may not look: the grants name that where there are replicas.
     """
+    engines = await present_tables(context.clickhouse, list(tables))
+    tables = [name for name, engine in engines.items() if engine.startswith("Replicated")]
+    if not tables:
+        return []
     try:
         rows = await context.clickhouse.fetch(
             "SELECT table, total_replicas, active_replicas FROM system.replicas WHERE database = currentDatabase()"

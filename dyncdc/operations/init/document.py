@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from dyncdc.config import ClickHouseUrl, TableConfig, format_attribute_path
+from dyncdc.config.urls import host_text
 from dyncdc.schema.inference import Inference, Observation
 from dyncdc.schema.table_spec import ColumnSpec, TableSpec
 
@@ -37,6 +38,7 @@ class Draft:
     region: str
     endpoint_url: str
     url: ClickHouseUrl
+    cluster: str
     password: bool
     stream: str
     table: TableConfig
@@ -75,8 +77,8 @@ def url_text(url: ClickHouseUrl) -> str:
     if url.kind == "local":
         return f"local://{quote(url.directory)}"
     scheme = "clickhouses" if url.secure else "clickhouse"
-    host = f"[{url.host}]" if ":" in url.host else url.host
-    return f"{scheme}://{quote(url.user, safe='')}@{host}:{url.port}/{quote(url.database, safe='')}"
+    hosts = ",".join(map(host_text, url.hosts))
+    return f"{scheme}://{quote(url.user, safe='')}@{hosts}/{quote(url.database, safe='')}"
 
 
 def frequency(observed: Observation | None, inference: Inference) -> str:
@@ -113,6 +115,8 @@ def _lines(draft: Draft) -> Iterator[str]:
         yield f"endpoint_url = {toml_text(draft.endpoint_url)}"
     yield "\n[clickhouse]"
     yield f"url = {toml_text(url_text(draft.url))}"
+    if draft.cluster:
+        yield f"cluster = {toml_text(draft.cluster)}"
     if draft.password:
         yield "# The password is not written here: it comes from the environment."
         yield f"password_env = {toml_text(PASSWORD_VARIABLE)}"

@@ -56,6 +56,7 @@ def make_draft(
         region=region,
         endpoint_url=first.aws.endpoint_url or "",
         url=first.clickhouse.url,
+        cluster=first.clickhouse.cluster or "",
         password=bool(first.clickhouse.url.password),
         stream=_stream_name(source) if stream is not None else STREAM_PLACEHOLDER,
         table=mapping.table,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dyncdc.app.assembly.table_plans import TablePlanned, plan_table
+from dyncdc.app.assembly.table_plans import TablePlanned, check_clickhouse, plan_table
 from dyncdc.app.context import AppContext, open_aws, open_clickhouse
 from dyncdc.app.startup_retry import StartupRetry, limited
 from dyncdc.config import ClickHouseUrl, Config, parse_config
@@ -47,6 +47,7 @@ class InitRequest:
     region: str = ""
     endpoint_url: str = ""
     bucket: str = ""
+    cluster: str = ""
     snapshot: bool = True
     items: int = 1000
 
@@ -92,10 +93,13 @@ def _first_config(asked: InitRequest, environ: Mapping[str, str]) -> tuple[Confi
         environ.pop("DYNCDC_CLICKHOUSE__URL", None)
         if asked.url.password:
             environ[PASSWORD_VARIABLE] = asked.url.password
+    if asked.cluster:
+        environ.pop("DYNCDC_CLICKHOUSE__CLUSTER", None)
     lines = [f"pipeline = {toml_text(_pipeline(asked.table))}", "[aws]"]
     lines += [f"region = {toml_text(asked.region)}"] if asked.region else []
     lines += [f"endpoint_url = {toml_text(asked.endpoint_url)}"] if asked.endpoint_url else []
     lines += ["[clickhouse]", f"url = {toml_text(url_text(asked.url or DEFAULT_URL))}"]
+    lines += [f"cluster = {toml_text(asked.cluster)}"] if asked.cluster else []
     if PASSWORD_VARIABLE in environ and (asked.url or DEFAULT_URL).kind == "native":
         lines.append(f"password_env = {toml_text(PASSWORD_VARIABLE)}")
     lines += ["[kinesis]", f"stream = {toml_text(asked.stream or STREAM_PLACEHOLDER)}"]
@@ -153,7 +157,9 @@ async def _statements(
     try:
         async with open_clickhouse(config, startup_retry) as clickhouse:
             cluster = await startup_retry(lambda: cluster_in_use(clickhouse, config.clickhouse.cluster))
-            plan = await plan_table(AppContext(config, aws, clickhouse, startup_retry, cluster=cluster), table)
+            context = AppContext(config, aws, clickhouse, startup_retry, cluster=cluster)
+            await check_clickhouse(context)
+            plan = await plan_table(context, table)
     except DyncdcError as error:
         return _Planned(notes=(f"`dyncdc ddl` cannot do it as it stands: {error}; {error.hint}",))
     refused = tuple(f"{each.reason}; {each.todo}" for each in plan.refused)

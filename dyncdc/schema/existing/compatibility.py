@@ -17,7 +17,8 @@ from .table import ExistingTable, is_replicated, unquoted
 
 _USE_REPLACING: Final = "use a ReplacingMergeTree(version, deleted) table"
 _OTHER_ENGINES: Final = {
-    "Distributed": "name the table that it is made of, of a cluster of one shard: over several, keys would never meet",
+    "Distributed": "name the table that it reads, on one shard: over several, versions of one item would never meet"
+    " (docs/clickhouse.md#clusters-of-several-shards)",
     "View": "name the table that it reads, or another one",
     "MaterializedView": "name the table that it writes to, or another one",
     "CollapsingMergeTree": "a deleted item is no sign of -1 here; use a ReplacingMergeTree(version, deleted) table",

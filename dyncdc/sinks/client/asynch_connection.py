@@ -31,6 +31,8 @@ from asynch.proto.connection import Connection as AsynchConnection
 from asynch.proto.protocol import ServerPacket
 from asynch.proto.streams.buffered import BufferedWriter
 
+from dyncdc.config.urls import host_text
+
 from .tls import Certificates
 
 PIECE_BYTES = 256 * 1024
@@ -154,14 +156,19 @@ class ProtocolConnection(AsynchConnection):
 
         Leaves nothing behind when it fails, exceeds ``connect_seconds`` for each host, or is cancelled.
         """
+        tried = []
         for left in reversed(range(len(self._hosts))):
             host = self._hosts.current
+            tried.append(host)
             try:
-                return await self._connect_to(host)
+                await self._connect_to(host)
             except (OSError, EOFError, NetworkError):
                 self._hosts.failed(host)
                 if not left:
+                    self.hosts = tried
                     raise
+            else:
+                return
 
     async def _connect_to(self, host: tuple[str, int]) -> None:
         self.hosts = [host]
@@ -173,6 +180,11 @@ class ProtocolConnection(AsynchConnection):
                 await super().connect()
         except TimeoutError as error:
             raise NetworkError("connecting took too long") from error
+
+    @property
+    def place(self) -> str:
+        """For errors: the host that it is, or was, connected to; where none could be reached, all that were tried."""
+        return ", ".join(map(host_text, self.hosts))
 
     def _closed_by_server(self) -> bool:
         stream = self.reader.reader

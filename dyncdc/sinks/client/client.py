@@ -10,7 +10,6 @@ from math import inf
 from typing import Any
 
 from dyncdc.config import ClickHouseUrl
-from dyncdc.config.urls import host_text
 from dyncdc.errors import DyncdcError, RetryableError
 
 from .asynch_connection import FAILURES, Hosts, ProtocolConnection, Statement
@@ -56,7 +55,7 @@ class ClickHouse:
             user=url.user,
             ask_password=password or (lambda: url.password),
             client_name=CLIENT_NAME,
-            connect_seconds=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
+            connect_seconds=_connect_seconds(timeout_seconds, len(url.hosts)),
             compression=False if compression == "none" else compression,
             secure=url.secure,
             certificates=certificates,
@@ -129,7 +128,8 @@ class ClickHouse:
             while True:
                 sent = self._settings(sql, settings)
                 try:
-                    async with self._bounded(doing or "querying ClickHouse", columns, definition=definition):
+                    doing = doing or "querying ClickHouse"
+                    async with self._bounded(connection, doing, columns, definition=definition):
                         rows = await connection.run(sql, sent)
                 except DyncdcError as error:
                     if error.code in SETTING_NOT_TAKEN:
@@ -156,17 +156,20 @@ class ClickHouse:
                     self._idle.append(connection)
 
     @asynccontextmanager
-    async def _bounded(self, doing: str, columns: Collection[str], *, definition: bool = False) -> AsyncIterator[None]:
+    async def _bounded(
+        self, connection: ProtocolConnection, doing: str, columns: Collection[str], *, definition: bool = False
+    ) -> AsyncIterator[None]:
         """Bound what is awaited inside in time, and translate what it raises."""
-        doing = f"{doing} at {host_text(self._hosts.current)}"
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 yield
         except TimeoutError:
             seconds = f"{self.timeout_seconds:g} s"
-            raise RetryableError(f"{doing}: no answer in {seconds}; it may have been executed") from None
+            raise RetryableError(
+                f"{doing} at {connection.place}: no answer in {seconds}; it may have been executed"
+            ) from None
         except FAILURES as error:
-            translated = translate(error, doing, columns=columns, definition=definition)
+            translated = translate(error, f"{doing} at {connection.place}", columns=columns, definition=definition)
             if translated.code == NOT_ENOUGH_SPACE:
                 self._full_at = asyncio.get_running_loop().time()
             if translated.code in MISSED:
@@ -175,3 +178,8 @@ class ClickHouse:
 
     def _settings(self, sql: str, settings: Settings) -> dict[str, object]:
         return with_required_settings(settings, rows=isinstance(sql, Statement), refused=self._refused)
+
+
+def _connect_seconds(timeout_seconds: float, hosts: int) -> float:
+    """For one connect. Of several hosts those that never answer must leave a statement time for the others."""
+    return min(CONNECT_TIMEOUT_SECONDS, timeout_seconds / hosts if hosts > 1 else timeout_seconds)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from dyncdc.errors import AccessDeniedError, ConfigError
+from dyncdc.schema.existing.table import is_replicated
 from dyncdc.schema.sql.quoting import DATABASE_ITSELF, quote_text
 
 from .client import ClickHouse
+
+SHARDS_PAGE: Final = "docs/clickhouse.md#clusters-of-several-shards"
 
 
 async def cluster_in_use(clickhouse: ClickHouse, configured: str | None) -> str | None:
@@ -49,7 +53,10 @@ async def check_cluster(clickhouse: ClickHouse, cluster: str) -> None:
         hint = "`SELECT * FROM system.clusters` lists them"
         raise ConfigError(f"{doing}: the server knows no such cluster", hint=hint)
     if shards > 1:
-        hint = "name a cluster of one shard with all its replicas (remote_servers in the server's configuration)"
+        hint = (
+            "name a cluster of one shard with all its replicas (remote_servers in the server's configuration); several"
+            f" shards take one dyncdc each, with tables of its own ({SHARDS_PAGE})"
+        )
         if itself:
             hint = "give all servers one shard's name in ENGINE = Replicated(path, shard, replica)"
         raise ConfigError(
@@ -142,6 +149,27 @@ async def refuse_split(clickhouse: ClickHouse, cluster: str | None, tables: Sequ
     """Raise SplitTablesError for the first of ``split_tables``."""
     for found in await split_tables(clickhouse, cluster, tables):
         raise SplitTablesError(f"using clickhouse.cluster {cluster}: {found}", hint=SPLIT_HINT)
+
+
+def refuse_engines(clickhouse: ClickHouse, cluster: str | None, present: Mapping[str, str]) -> None:
+    """Raise ConfigError where own tables keep no rows themselves, or on one server of several. ``present``: engines.
+
+    A Distributed table acknowledges rows before any server has them; what is behind it may have several shards.
+    """
+    others = [f"{name} ({engine})" for name, engine in present.items() if not engine.endswith("MergeTree")]
+    if others:
+        raise ConfigError(
+            f"using {clickhouse.url.database}: dyncdc's own tables must be those that it makes, and there are"
+            f" {', '.join(others)}",
+            hint=f"use another database for them, of one server or of a cluster of one shard ({SHARDS_PAGE})",
+        )
+    alone = [name for name, engine in present.items() if not is_replicated(engine)]
+    if cluster is not None and alone:
+        used = f"clickhouse.cluster {cluster}" if cluster else f"the Replicated database {clickhouse.url.database}"
+        raise ConfigError(
+            f"using {used}: {', '.join(alone)} are of one server only",
+            hint="they were made without it: use another database, or drop them and start over",
+        )
 
 
 async def present_tables(clickhouse: ClickHouse, names: Sequence[str]) -> dict[str, str]:

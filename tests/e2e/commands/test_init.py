@@ -120,7 +120,8 @@ def test_hostile_names_and_a_clickhouse_that_is_not_there(place: Place) -> None:
 
 def test_a_table_without_stream_or_items_is_told_what_to_do(place: Place) -> None:
     table = place.make_table("fresh", {"id": "S"})
-    ended = init(place, table, "--clickhouse", "clickhouse://me:s3cret@127.0.0.1:1/none", "--json")
+    several = "clickhouse://me:s3cret@127.0.0.1:1,127.0.0.1:2/none"
+    ended = init(place, table, "--clickhouse", several, "--cluster", "main", "--json")
     assert ended.code == 0, ended.err
     found = json.loads(ended.out)
     assert "s3cret" not in ended.out + ended.err
@@ -128,7 +129,15 @@ def test_a_table_without_stream_or_items_is_told_what_to_do(place: Place) -> Non
     assert "aws dynamodb enable-kinesis-streaming-destination" in todo
     document = tomllib.loads(found["config"])
     assert document["tables"][0]["columns"] == "infer"
-    assert document["clickhouse"]["password_env"] == "CLICKHOUSE_PASSWORD"
+    assert document["clickhouse"] == {
+        "url": several.replace(":s3cret", ""),
+        "cluster": "main",
+        "password_env": "CLICKHOUSE_PASSWORD",
+    }
+    assert all(" ON CLUSTER `main`" in each for each in found["statements"] if each.startswith("CREATE TABLE"))
+    alone = init(place, table, "--clickhouse", several)
+    assert alone.code == 2
+    assert "--cluster" in alone.err and "s3cret" not in alone.out + alone.err
     assert init(place, "no-such-table").code == 2
 
 

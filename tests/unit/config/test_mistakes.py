@@ -69,6 +69,7 @@ def mistake(text: str, environ: dict[str, str] | None = None) -> str:
         (MINIMAL.replace("clickhouse:", "https:") + TABLE, "clickhouse.url must start with clickhouse://"),
         (MINIMAL.replace("//ch.internal", "//ch1,ch2") + TABLE, "several hosts in url must be replicas of one cluster"),
         (MINIMAL.replace("//ch.internal", "//ch1,,ch2") + TABLE, "names no host"),
+        (MINIMAL.replace("//ch.internal", "//ch1,ch2:9000,ch1:9000") + TABLE, "names a host twice"),
         (MINIMAL.replace("clickhouse://ch.internal", "local://x") + TABLE, "url needs an absolute directory"),
         (MINIMAL.replace('url = "clickhouse://ch.internal"', "") + TABLE, "clickhouse.url is missing"),
         (

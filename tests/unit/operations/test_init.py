@@ -39,7 +39,12 @@ def test_a_comment_stays_one(text: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["clickhouse://a%40b@h:1/d%2Fe", "clickhouses://default@[::1]:9440/default", "local:///a%20b/c"],
+    [
+        "clickhouse://a%40b@h:1/d%2Fe",
+        "clickhouses://default@[::1]:9440/default",
+        "local:///a%20b/c",
+        "clickhouse://u@a:9000,[::1]:9001,c:9002/d",
+    ],
 )
 def test_a_url_is_the_same_without_its_password(url: str) -> None:
     assert parse_clickhouse_url(url_text(parse_clickhouse_url(url))) == parse_clickhouse_url(url)

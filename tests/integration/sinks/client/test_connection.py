@@ -226,6 +226,39 @@ async def test_of_several_hosts_all_connections_go_to_one_that_can_be_reached(tm
         await client.close()
 
 
+@contextlib.asynccontextmanager
+async def silent_host() -> AsyncIterator[int]:
+    """A host that takes connections and never says a word."""
+    accepted: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        for writer in accepted:
+            writer.close()
+        server.close()
+
+
+async def test_a_silent_host_leaves_a_statement_time_for_the_next_one(clickhouse: ClickHouse) -> None:
+    """Catches: a time limit of one connect as long as that of the statement, which then never gets to the next host."""
+    async with silent_host() as port:
+        url = replace(clickhouse.url, port=port, others=((clickhouse.url.host, clickhouse.url.port),))
+        client = ClickHouse(url, timeout_seconds=3)
+        assert await client.fetch("SELECT 1") == [(1,)]
+        await client.close()
+
+
+async def test_errors_name_the_host_that_answered_or_all_that_could_not_be_reached(clickhouse: ClickHouse) -> None:
+    here = f"{clickhouse.url.host}:{clickhouse.url.port}"
+    there = (clickhouse.url.host, clickhouse.url.port)
+    client = ClickHouse(replace(clickhouse.url, port=1, others=(there,)))
+    assert f" at {here}: " in str(await error_of(client, "SELECT 1 FROM missing"))
+    await client.close()
+    client = ClickHouse(replace(clickhouse.url, port=1, others=(("127.0.0.1", 2),)))
+    assert " at 127.0.0.1:1, 127.0.0.1:2: " in str(await error_of(client, "SELECT 1"))
+    await client.close()
+
+
 async def test_closing_lets_the_server_stop_at_once(tmp_path: Path) -> None:
     async with own_server(tmp_path) as (server, client):
         await client.fetch("SELECT 1")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -14,10 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
+from support.servers.tls import demanding, make_certificate, tls_proxy
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.errors import ConfigError
@@ -26,44 +22,11 @@ from dyncdc.sinks.client.client import ClickHouse
 from dyncdc.sinks.client.error_codes import LoginRefused
 from dyncdc.sinks.client.tls import Certificates
 
-PLAIN = serialization.NoEncryption()
-
-
-def make_certificate(file: Path, encryption: serialization.KeySerializationEncryption = PLAIN) -> Path:
-    """Write a self-signed certificate for 127.0.0.1, key and all in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    return file
-
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The server's."""
     return make_certificate(tmp_path_factory.mktemp("tls") / "cert.pem")
-
-
-def demanding(certificate: Path, clients: Path | None) -> ssl.SSLContext:
-    """A server's side; with ``clients`` it asks for a certificate that these vouch for."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    if clients is not None:
-        context.load_verify_locations(clients)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 @pytest.fixture
@@ -79,23 +42,8 @@ async def serving(
 ) -> AsyncIterator[ClickHouseUrl]:
     """A TLS proxy in front of the database; ``clients``: see ``demanding``."""
 
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass  # the client drops connections; that is its right
-        finally:
-            writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", clickhouse.url.port)
-        await asyncio.gather(forward(reader, inner_writer), forward(inner_reader, writer))
-
-    context = demanding(certificate, clients)
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
-        yield replace(clickhouse.url, secure=True, port=server.sockets[0].getsockname()[1])
+    async with tls_proxy(clickhouse.url.port, demanding(certificate, clients)) as port:
+        yield replace(clickhouse.url, secure=True, port=port)
 
 
 async def test_a_trusted_certificate_works_in_both_directions(tls_url: ClickHouseUrl, certificate: Path) -> None:
