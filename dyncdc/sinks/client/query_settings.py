@@ -21,16 +21,22 @@ MAX_QUERY_BYTES: Final = 64 * 2**20
 """Of a statement without its data. A table's columns name their attributes in full: 64 KB each, at the worst."""
 
 ALWAYS: Final[Settings] = {
-    # Synchronous always; and no zstd, which is the server's default choice, from a client that reads lz4 only.
+    # Synchronous always, whatever the table says (before 26 its own async_insert outranks ours, and only what exceeds a
+    # size is written at once); and no zstd, which is the server's default choice, from a client that reads lz4 only.
     "async_insert": 0,
+    "async_insert_max_data_size": 1,
+    "wait_for_async_insert": 1,
     "implicit_transaction": 0,
     "run_query_in_background": 0,
     # The statement is what it says, and its answer comes.
     "dialect": "clickhouse",
     "format": "",
+    "input_format": "",
     "discard_query_data": 0,
     "use_query_cache": 0,
-    # What is sent again under its token is dropped; a history has no other protection.
+    # What is sent again under its token is dropped; a history has no other protection. A token
+    # of the profile's would make one repeat of all that is inserted without one.
+    "insert_deduplication_token": "",
     "insert_deduplicate": 1,
     "deduplicate_insert": "enable",
     "network_compression_method": "LZ4",
@@ -41,6 +47,8 @@ ALWAYS: Final[Settings] = {
     "input_format_allow_errors_num": 0,
     "input_format_allow_errors_ratio": 0,
     "input_format_null_as_default": 1,
+    "input_format_column_name_matching_mode": "match_case",
+    "input_format_json_try_infer_numbers_from_strings": 0,
     "input_format_defaults_for_omitted_fields": 1,
     "input_format_force_null_for_omitted_fields": 0,
     "input_format_json_map_as_array_of_tuples": 0,
@@ -57,22 +65,29 @@ READING: Final[Settings] = {
     "select": "",
     "sort": "",
     "order": "",
+    "filter": "",
+    "implicit_table_at_top_level": "",
     "additional_result_filter": "",
     "additional_table_filters": "{}",
     # Deleted rows are gone, those of one key are one row, and an answer is made from what is there now.
     "final": 0,
     "apply_deleted_mask": 1,
+    "apply_patch_parts": 1,
+    # An index over versions or marks hides the row that wins; and only so can no index be forced.
+    "use_skip_indexes": 0,
     "do_not_merge_across_partitions_select_final": 0,
     "optimize_move_to_prewhere_if_final": 0,
     "optimize_trivial_approximate_count_query": 0,
     "enable_parallel_replicas": 0,
     "skip_unavailable_shards": 0,
+    "ignore_cold_parts_seconds": 0,
     "asterisk_include_alias_columns": 0,
     "asterisk_include_materialized_columns": 0,
     "asterisk_include_virtual_columns": 0,
     "aggregate_functions_null_for_empty": 0,
     "empty_result_for_aggregation_by_empty_set": 0,
     "group_by_use_nulls": 0,
+    "join_default_strictness": "ALL",
     "join_use_nulls": 0,
     "transform_null_in": 0,
     "cast_keep_nullable": 0,
@@ -84,6 +99,10 @@ READING: Final[Settings] = {
     "force_optimize_projection": 0,
     "force_optimize_projection_name": "",
     "enable_lightweight_delete": 1,
+    "lightweight_delete_mode": "alter_update",
+    "deduplicate_insert_select": "disable",
+    "enforce_strict_identifier_format": 0,
+    "fsync_metadata": 1,
     "session_timezone": "",
     # How the server prints definitions and documents.
     "show_create_query_identifier_quoting_rule": "when_necessary",
@@ -104,8 +123,10 @@ READING: Final[Settings] = {
     "sort_overflow_mode": "throw",
     "distinct_overflow_mode": "throw",
     "set_overflow_mode": "throw",
+    "join_overflow_mode": "throw",
     "transfer_overflow_mode": "throw",
     "timeout_overflow_mode": "throw",
+    "timeout_overflow_mode_leaf": "throw",
 }
 """With every statement but an insert of rows: that goes through the user's materialized views, which see them too."""
 
@@ -121,6 +142,7 @@ LIMITS: Final[Settings] = {
     "input_format_json_max_object_size": 512 * 2**20,
     # The client gives up a statement itself, and the server then ends it.
     "max_execution_time": 0,
+    "max_execution_time_leaf": 0,
     "max_estimated_execution_time": 0,
     "min_execution_speed": 0,
     "min_execution_speed_bytes": 0,
@@ -140,6 +162,8 @@ LIMITS: Final[Settings] = {
     "max_bytes_in_distinct": 0,
     "max_rows_in_set": 0,
     "max_bytes_in_set": 0,
+    "max_rows_in_join": 0,
+    "max_bytes_in_join": 0,
     "max_partitions_to_read": -1,
 }
 """As ``READING``, where the user may change them: with a limit left as it is a statement fails and says why, and no

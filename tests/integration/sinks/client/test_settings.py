@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matrix.engines import ENGINES, present
+from matrix.server import MatrixServer
 
 from dyncdc.config import ClickHouseUrl
 from dyncdc.emulator.clickhouse import LocalClickHouse
@@ -43,6 +45,22 @@ ODD = {
     "select": "1",
     "sort": "1",
     "order": "1",
+    "filter": "0",
+    "input_format": "CSV",
+    "implicit_table_at_top_level": "numbers",
+    "input_format_column_name_matching_mode": "ignore_case",
+    "input_format_json_try_infer_numbers_from_strings": 1,
+    "ignore_cold_parts_seconds": 1000,
+    "fsync_metadata": 0,
+    "apply_patch_parts": 0,
+    "use_skip_indexes": 1,
+    "join_default_strictness": "ANY",
+    "lightweight_delete_mode": "lightweight_update_force",
+    "deduplicate_insert_select": "force_enable",
+    "enforce_strict_identifier_format": 1,
+    "insert_deduplication_token": "t",
+    "wait_for_async_insert": 0,
+    "async_insert_max_data_size": 1_000_000,
     "additional_result_filter": "0",
     "final": 1,
     "dialect": "prql",
@@ -265,6 +283,36 @@ async def test_a_limit_that_the_user_may_not_lift_is_left_as_it_is(server: OddSe
             await clickhouse.fetch("SELECT 1", settings={"max_query_size": 2_000_000})
         with pytest.raises(RetryableError, match="396 TOO_MANY_ROWS_OR_BYTES"):
             await clickhouse.fetch("SELECT number FROM numbers(2000)")
+
+
+async def test_no_index_can_be_forced_and_none_hides_the_row_that_wins(clickhouse: ClickHouse) -> None:
+    index = "INDEX i deleted TYPE minmax GRANULARITY 1"
+    await clickhouse.execute(
+        f"CREATE TABLE t (pk String, deleted UInt8, v UInt64, {index}) ENGINE = ReplacingMergeTree(v) ORDER BY pk"
+    )
+    one = ClickHouse(clickhouse.url, connections=1)
+    await one.execute("SET use_skip_indexes_if_final_exact_mode = 0, use_skip_indexes_if_final = 1")
+    await one.execute("SET force_data_skipping_indices = 'another'")
+    for row in ("('a', 0, 1)", "('a', 1, 2)"):
+        await one.execute(f"INSERT INTO t VALUES {row}")
+    assert await one.fetch("SELECT pk FROM t FINAL WHERE deleted = 0") == []
+    await one.close()
+
+
+async def test_an_insert_is_there_when_it_is_acknowledged_whatever_the_table_says(tmp_path: Path) -> None:
+    """Before 26 ``async_insert`` of a table, or of the server's ``merge_tree``, outranks that of the statement."""
+    engine = ENGINES["25.8"]
+    if not present(engine):
+        pytest.skip(f"no ClickHouse {engine.name} ({engine.wheel})")
+    late = dict.fromkeys(("busy_timeout_ms", "busy_timeout_min_ms", "busy_timeout_max_ms"), 20_000)
+    profile = ", ".join(f"async_insert_{name} = {value}" for name, value in late.items())
+    async with MatrixServer(engine, tmp_path) as server:
+        one = ClickHouse(ClickHouseUrl("native", port=server.tcp_port, database=server.database), connections=1)
+        await one.execute("CREATE TABLE t (a String) ENGINE = MergeTree ORDER BY a SETTINGS async_insert = 1")
+        await one.execute(f"SET wait_for_async_insert = 0, {profile}")
+        await one.execute(Statement.of("INSERT INTO t (a) FORMAT JSONCompactColumns ", (b'[["a"]]',)))
+        assert await one.fetch("SELECT a FROM t") == [("a",)]
+        await one.close()
 
 
 async def test_a_setting_that_may_not_be_ours_is_named(server: OddServer) -> None:
