@@ -190,7 +190,7 @@ def lost_host(trial: Trial, cluster: Cluster) -> None:
     with trial.load(), _says(trial, "ClickHouse went back"):
         with _says(trial, "waiting for this replica of dyncdc_"):
             _lose_first(cluster)
-        wait_until(lambda: _dropped(second, "r1"), DROP_REPLICA_SECONDS, "r1 is dropped", pause_seconds=0.5)
+        wait_until(lambda: forget(second, "r1", DATABASE), DROP_REPLICA_SECONDS, "r1 is dropped", pause_seconds=0.5)
     wait_until(trial.daemon.ready, 60, f"the daemon is ready: {trial.daemon.tail()}")
     trial.servers = cluster.replicas[1:]
 
