@@ -8,6 +8,7 @@
 #   make simulations TIMES=20 the simulations over twenty times as many seeds as `make test` tries
 #   make torture SEEDS=20     random histories against the real process, with faults; SEED=7 repeats one of them
 #   make torture SEEDS=20 ARGS="--replicas 3"   the same on three replicas, which make tools or make matrix has fetched
+#   make profiles             every setting of ClickHouse, set otherwise for the daemon's user: no row differs
 #   make matrix               scenarios on several versions of ClickHouse, alone and as replicas: docs/clickhouse.md
 #   make cloud                smoke scenarios on a ClickHouse service that the environment names: docs/clickhouse.md
 #   make mutants              plants known bugs, one at a time, and shows by what each is noticed
@@ -43,7 +44,7 @@ TIMES ?= 20
 # where it is set, every process compiles all that it imports, which takes it three times as long to start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test simulations torture matrix cloud mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs site lock upgrade clean
+.PHONY: help demo test simulations torture matrix profiles cloud mutants bench bench-compare bench-decode bench-scale bench-recovery tools alerts check docs site lock upgrade clean
 .DELETE_ON_ERROR:
 
 help:
@@ -61,6 +62,9 @@ simulations: $(STAMP)
 
 torture: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
+
+profiles: $(STAMP)
+	DYNCDC_EVERY_SETTING=1 $(BIN)/python -m pytest tests/e2e/access/test_every_setting.py -rA $(ARGS)
 
 # engines that are not there are fetched when their turn comes, 0.5 to 0.85 GB each
 matrix: $(MATRIX)/.installed

@@ -52,6 +52,7 @@ ALWAYS: Final[Settings] = {
     "input_format_defaults_for_omitted_fields": 1,
     "input_format_force_null_for_omitted_fields": 0,
     "input_format_json_map_as_array_of_tuples": 0,
+    "input_format_max_block_wait_ms": 0,  # an insert of the native protocol is refused with any other
     "type_json_skip_duplicated_paths": 0,
     "type_json_skip_invalid_typed_paths": 0,
 }

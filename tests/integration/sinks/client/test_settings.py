@@ -50,6 +50,7 @@ ODD = {
     "implicit_table_at_top_level": "numbers",
     "input_format_column_name_matching_mode": "ignore_case",
     "input_format_json_try_infer_numbers_from_strings": 1,
+    "input_format_max_block_wait_ms": 1,
     "ignore_cold_parts_seconds": 1000,
     "fsync_metadata": 0,
     "apply_patch_parts": 0,
