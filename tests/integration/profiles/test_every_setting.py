@@ -48,6 +48,7 @@ NOT_TRIED = {
 @pytest.mark.skipif(not os.environ.get("DYNCDC_EVERY_SETTING"), reason="ten minutes: make profiles")
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("turn", (0, 1))
+@pytest.mark.usefixtures("stage")
 def test_no_setting_of_the_server_changes_a_row(
     aws: Aws, clickhouse: LocalClickHouse, tmp_path: Path, turn: int
 ) -> None:
