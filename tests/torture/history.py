@@ -27,7 +27,7 @@ from .processes.daemon import check_alive, terminate
 from .stream_audit import carried
 from .world import Abandoned, World, make_world, stamp
 
-CATCH_UP_SECONDS = 120.0
+CATCH_UP_SECONDS = 45.0
 """From the end of all faults to equality, at most. It is polled: a history takes as long as it takes, not this long."""
 
 STRAGGLER = "task ignored cancellation"

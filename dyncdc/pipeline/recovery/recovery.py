@@ -156,7 +156,9 @@ class Recovery:
         self._requests.close(done, snapshot)
 
     async def poll(self) -> None:
-        """Look for requests, and for the gaps that other members have noticed, until cancelled.
+        """Look for requests, and for the gaps that other processes have noticed, until cancelled.
+
+        Those are other members, and a process that was replaced while it was frozen: it may note one before it ends.
 
         Raises FatalError for a gap that may not, or cannot, be made good.
         """
@@ -167,8 +169,7 @@ class Recovery:
                 task.waiting_for("ClickHouse to show the requests")
                 requests = await self._retry(self._store.open_requests)
                 self._take(requests)
-                if self._membership.assignment.shared:
-                    await self._adopt(requests)
+                await self._adopt(requests)
                 task.moved()
 
     def _take(self, requests: Sequence[Request]) -> None:
@@ -176,7 +177,7 @@ class Recovery:
             self.wanted(table).set()
 
     async def _adopt(self, requests: Sequence[Request]) -> None:
-        """Take up what the other members have noticed; except in member 0, forget what member 0 has closed."""
+        """Take up what other processes have noticed; except in member 0, forget what member 0 has closed."""
         follows = not self._membership.assignment.is_leader
         if follows:
             self._requests.keep({request.id for request in requests})

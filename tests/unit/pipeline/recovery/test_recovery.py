@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -183,6 +184,28 @@ def test_a_request_is_seen_while_it_runs_and_not_again_once_it_is_done() -> None
             bench.store.done.clear()  # a look that began before still shows it
             await asyncio.sleep(REQUEST_POLL_SECONDS * 2)
             assert recovery.request("orders") is None and not recovery.wanted("orders").is_set()
+            polling.cancel()
+
+    run(work())
+
+
+def test_a_gap_that_a_replaced_process_makes_longer_before_it_ends_is_closed_by_another_snapshot() -> None:
+    """Catches: a gap that stayed open, though its table was loaded again, until the next start found it."""
+
+    async def work() -> None:
+        bench = Bench()
+        bench.store.gaps = {GAP.key: GAP}
+        recovery = await bench.begin()
+        longer = replace(GAP, end=1_010.0)
+        async with asyncio.TaskGroup() as tasks:
+            polling = tasks.create_task(recovery.poll(), name="poll")
+            await recovery.completed(Snapshot("a", "orders", "complete", "uuid", covered_from=1_005.0, had_rows=True))
+            recovery.wanted("orders").clear()
+            assert recovery.gaps("orders") == []
+            bench.store.gaps = {longer.key: longer}
+            async with asyncio.timeout(REQUEST_POLL_SECONDS * 2):
+                await recovery.wanted("orders").wait()
+            assert recovery.gaps("orders") == [longer]
             polling.cancel()
 
     run(work())
