@@ -64,7 +64,7 @@ torture: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m torture $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 profiles: $(STAMP)
-	DYNCDC_EVERY_SETTING=1 $(BIN)/python -m pytest tests/integration/profiles/test_every_setting.py -rA $(ARGS)
+	DYNCDC_EVERY_SETTING=1 $(BIN)/python -m pytest tests/integration/profiles/test_every_setting.py -rA -s $(ARGS)
 
 # engines that are not there are fetched when their turn comes, 0.5 to 0.85 GB each
 matrix: $(MATRIX)/.installed
