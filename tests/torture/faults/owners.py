@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from support.data.load import COLUMNS
-from support.processes.harness import Daemon
+from support.processes.harness import Daemon, wait_until
 
 from .. import kinds
 from ..plan import Spell
@@ -26,6 +26,13 @@ STEPS_SECONDS = (-3600.0, -45.0, -15.0, -2.0, 3.0, 20.0, 90.0, 3600.0)
 # --- tables of DynamoDB ---
 
 
+def _is_followed(world: World, name: str) -> bool:
+    noted: list[int] = []
+    query = f"SELECT count() FROM dyncdc_destinations WHERE `table` = '{name}'"
+    run_somehow(world, lambda: noted.append(world.place.clickhouse.number(query)))
+    return sum(noted) > 0
+
+
 def make_again(world: World, spell: Spell) -> int:
     """Delete a table and recreate it under its name with most of its items, some changed; at times behind its back."""
     rng = random.Random(f"again {world.plan.seed} {spell.strength}")
@@ -33,8 +40,8 @@ def make_again(world: World, spell: Spell) -> int:
     name, aws = world.names[label], world.aws
     down = spell.strength > 0.7
     check_alive(world)
-    # Before its first session a daemon knows no table: changes of another one of that name may be in the stream.
-    world.daemon.wait_ready()
+    # Before a daemon has noted which table it follows, changes of another of that name may be in the stream.
+    wait_until(lambda: _is_followed(world, name), 60, f"{name} is followed", pause_seconds=0.3)
     if down:
         world.daemon.kill()
     with world.streaming, world.writes.pause:
