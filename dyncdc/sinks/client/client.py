@@ -123,12 +123,12 @@ class ClickHouse:
     async def _run(
         self, sql: str, settings: Settings | None, doing: str, columns: Collection[str], *, definition: bool = False
     ) -> list[Row]:
+        doing = doing or "querying ClickHouse"
         settings = {**await self.quorum.settings(sql, self.fetch), **(settings or {})}
         async with self._borrow() as connection:
             while True:
                 sent = self._settings(sql, settings)
                 try:
-                    doing = doing or "querying ClickHouse"
                     async with self._bounded(connection, doing, columns, definition=definition):
                         rows = await connection.run(sql, sent)
                 except DyncdcError as error:

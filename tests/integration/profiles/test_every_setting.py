@@ -73,7 +73,14 @@ def test_no_setting_of_the_server_changes_a_row(
         wrong |= found
     silent = {name: why for name, why in wrong.items() if name not in why}
     print(f"\n{len(odd)} settings, {len(wrong) - len(silent)} refused by name: {', '.join(sorted(wrong)) or 'none'}")
-    assert not silent, "\n".join(f"{name} = {odd[name]!r}: {why[:500]}" for name, why in silent.items())
+    assert not silent, "\n".join(f"{name} = {odd.get(name)!r}: {why[:500]}" for name, why in silent.items())
+
+
+def test_a_setting_that_changes_rows_is_found_alone_and_two_that_do_it_together_are_not_lost() -> None:
+    names = list("abcdefg")
+    assert _search(names, lambda some: "cut" if "e" in some else "") == {"e": "cut"}
+    assert _search(names, lambda some: "cut" if {"b", "f"} <= set(some) else "") == {"a to g, not one alone": "cut"}
+    assert _search(names, lambda some: "") == {}
 
 
 def _search(names: Sequence[str], ended: Callable[[Sequence[str]], str]) -> dict[str, str]:
@@ -87,10 +94,12 @@ def _search(names: Sequence[str], ended: Callable[[Sequence[str]], str]) -> dict
         return {names[0]: why}
     named = [name for name in names if re.search(rf"\b{name}\b", why)]
     if named and len(named) < len(names):
-        rest = [name for name in names if name not in named]
-        return {key: how for name in named for key, how in _search([name], ended).items()} | _search(rest, ended)
-    half = len(names) // 2
-    return {**_search(names[:half], ended), **_search(names[half:], ended)}
+        parts = [*([name] for name in named), [name for name in names if name not in named]]
+    else:
+        half = len(names) // 2
+        parts = [list(names[:half]), list(names[half:])]
+    found = {name: how for part in parts for name, how in _search(part, ended).items()}
+    return found or {f"{names[0]} to {names[-1]}, not one alone": why}
 
 
 def _odd_values(http: ClickHouseHttp, turn: int) -> Iterator[tuple[str, object]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from support.data.load import COLUMNS
-from support.processes.harness import Daemon, wait_until
+from support.processes.harness import ClickHouseHttp, Daemon, wait_until
 
 from .. import kinds
 from ..plan import Spell
@@ -176,7 +176,7 @@ def step_server_clock(world: World, spell: Spell) -> int:
             _kill_and_start(world)
         world.sleep(spell.seconds * 0.5)
         moved: list[bool] = []
-        run_somehow(world, lambda: moved.append(_is_off(world, off)))
+        run_somehow(world, lambda: moved.append(is_off(world.place.clickhouse, off)))
     finally:
         world.server_clock.step(0.0)
     if spell.strength > 0.3:
@@ -190,8 +190,9 @@ def _kill_and_start(world: World) -> None:
     world.daemon.start()
 
 
-def _is_off(world: World, seconds: float) -> bool:
-    now = world.place.clickhouse.number("SELECT toInt64(toFloat64(now64(3)))")
+def is_off(server: ClickHouseHttp, seconds: float) -> bool:
+    """Whether a server's clock is off by so much: only then is the step counted."""
+    now = server.number("SELECT toInt64(toFloat64(now64(3)))")
     return abs(now - time.time() - seconds) < 2.0
 
 

@@ -13,7 +13,7 @@ from support.servers.chaos import ChaosProxy
 
 from .. import kinds as ordinary
 from ..faults import disturb as single
-from ..faults.owners import STEPS_SECONDS
+from ..faults.owners import STEPS_SECONDS, is_off
 from ..plan import Spell
 from ..processes.clickhouse import ODD_PROFILES
 from ..processes.daemon import check_alive
@@ -81,26 +81,25 @@ def _chosen(world: World, spell: Spell) -> Replica:
     return random.Random(f"replica {world.plan.seed} {spell.strength}").choice(cluster.replicas)
 
 
+def _away(world: World, spell: Spell, leave: Callable[[], None], come_back: Callable[[], None]) -> int:
+    leave()
+    try:
+        world.sleep(_short_or_long(spell))
+    finally:
+        come_back()
+    return 1
+
+
 def kill_replica(world: World, spell: Spell) -> int:
     replica = _chosen(world, spell)
     with world.cluster.without(replica):
-        replica.kill()
-        try:
-            world.sleep(_short_or_long(spell))
-        finally:
-            replica.up()
-    return 1
+        return _away(world, spell, replica.kill, replica.up)
 
 
 def freeze_replica(world: World, spell: Spell) -> int:
     replica = _chosen(world, spell)
     with world.cluster.without(replica):
-        replica.freeze()
-        try:
-            world.sleep(_short_or_long(spell))
-        finally:
-            replica.thaw()
-    return 1
+        return _away(world, spell, replica.freeze, replica.thaw)
 
 
 def stop(what: str) -> Callable[[World, Spell], int]:
@@ -158,23 +157,11 @@ def _share(source: Replica, target: Replica, database: str) -> bool:
 
 
 def kill_keeper(world: World, spell: Spell) -> int:
-    keeper = world.cluster.keeper
-    keeper.kill()
-    try:
-        world.sleep(_short_or_long(spell))
-    finally:
-        keeper.start()
-    return 1
+    return _away(world, spell, world.cluster.keeper.kill, world.cluster.keeper.start)
 
 
 def freeze_keeper(world: World, spell: Spell) -> int:
-    keeper = world.cluster.keeper
-    keeper.freeze()
-    try:
-        world.sleep(_short_or_long(spell))
-    finally:
-        keeper.thaw()
-    return 1
+    return _away(world, spell, world.cluster.keeper.freeze, world.cluster.keeper.thaw)
 
 
 def step_clock(world: World, spell: Spell) -> int:
@@ -182,8 +169,10 @@ def step_clock(world: World, spell: Spell) -> int:
     cluster: TorturedCluster = world.cluster
     replica = _chosen(world, spell)
     clock = cluster.clocks[cluster.replicas.index(replica)]
-    clock.step(random.Random(f"clock {world.plan.seed} {spell.strength}").choice(STEPS_SECONDS))
+    off = random.Random(f"clock {world.plan.seed} {spell.strength}").choice(STEPS_SECONDS)
+    clock.step(off)
     try:
+        moved = is_off(replica.http, off)
         world.sleep(spell.seconds)
         if spell.strength > 0.5:
             check_alive(world)
@@ -192,7 +181,7 @@ def step_clock(world: World, spell: Spell) -> int:
             world.sleep(spell.seconds)
     finally:
         clock.step(0.0)
-    return 1
+    return int(moved)
 
 
 def change_profile(world: World, spell: Spell) -> int:
