@@ -57,11 +57,11 @@ class ChunkFetcher:
             shard.id,
             instruments.clock(),
             chunk.behind_seconds,
-            self._headroom_seconds(chunk),
+            self.headroom_seconds(chunk),
         )
         return chunk
 
-    def _headroom_seconds(self, chunk: RawChunk) -> float | None:
+    def headroom_seconds(self, chunk: RawChunk) -> float | None:
         """Time until the oldest record not yet read expires, or what was left out and has to be read again."""
         retention_seconds, kept_back = self._source.retention_seconds, self._ledger.frontier.read_until
         if retention_seconds is None:
