@@ -1,14 +1,18 @@
-"""Endings: by what a process of a simulation of members may end."""
+"""Endings: what follows a session of a process in a simulation of members, and by what a process may end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
 from dyncdc.errors import FatalError
+from dyncdc.pipeline.members.sessions import AnotherBegunError
 from simulation.process_run import Life, Violation
 from simulation.simulate import Simulation
+
+REOPEN_SECONDS = 2.0
+"""Between two sessions of a process, as in the daemon."""
 
 
 class Running(Protocol):
@@ -25,6 +29,16 @@ class Running(Protocol):
 
 
 AnyProcess = TypeVar("AnyProcess", bound=Running)
+
+
+async def run_sessions(simulation: Simulation, run_one: Callable[[], Awaitable[None]]) -> None:
+    """Run sessions as the daemon does: another one where another process had begun while this one was starting."""
+    while True:
+        try:
+            return await run_one()
+        except AnotherBegunError:
+            simulation.counted["another had begun"] += 1
+            await asyncio.sleep(REOPEN_SECONDS)
 
 
 def check_endings(

@@ -12,12 +12,12 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 from support.pipeline import virtual_time
 
 from dyncdc.model.members import Process
-from dyncdc.pipeline.members.sessions import AnotherBegunError
 from dyncdc.pipeline.members.succession import Succession
 from dyncdc.pipeline.runtime import Instruments
 from dyncdc.pipeline.session.services import Destination, Settings, StreamTask
@@ -28,7 +28,7 @@ from simulation import simulate
 from simulation.fakes.aws import FakeSnapshotDecoders, StreamDecoder
 from simulation.fakes.clickhouse import DeadLetterClient, SinkClient, SnapshotClient
 from simulation.fakes.orphan_rows import OrphanRowsClient
-from simulation.members.endings import check_endings
+from simulation.members.endings import check_endings, run_sessions
 from simulation.process_run import Life, PowerCut, Violation, server_time
 from simulation.simulate import LONGEST_LIFE_SECONDS, Simulation
 
@@ -43,9 +43,6 @@ BEGIN_SECONDS = 60.0
 
 STEADY_SECONDS = 5.0
 """A destination stays equal for so long in the end: one with nothing in it may be equal before all is read."""
-
-REOPEN_SECONDS = 2.0
-"""Between two sessions of a process, as in the daemon."""
 
 TOOK_OVER, AT_WORK = "took over", "is at work"
 
@@ -195,12 +192,7 @@ async def _process(simulation: Simulation, kept: Kept, one: One, *, here: bool) 
     """Sessions until one ends for good. ``here``: whether others of its machine can see that it has died."""
     mark = f"{'here' if here else 'there'} {len(kept.processes)}"
     kept.processes[mark] = one
-    while True:
-        try:
-            return await _run_session(simulation, kept, one, mark)
-        except AnotherBegunError:
-            simulation.counted["another had begun"] += 1
-            await asyncio.sleep(REOPEN_SECONDS)
+    await run_sessions(simulation, partial(_run_session, simulation, kept, one, mark))
 
 
 def _ready(kept: Kept, one: One, epoch: int) -> None:

@@ -12,6 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import structlog
 from support.pipeline import virtual_time
@@ -30,7 +31,7 @@ from simulation import simulate
 from simulation.fakes.aws import FakeSnapshotDecoders, FakeStream, StreamDecoder
 from simulation.fakes.clickhouse import CheckpointClient, ClickHouse, DeadLetterClient, SinkClient, SnapshotClient
 from simulation.fakes.orphan_rows import OrphanRowsClient
-from simulation.members.endings import check_endings
+from simulation.members.endings import check_endings, run_sessions
 from simulation.process_run import Life, Violation, server_time
 from simulation.recovery.losing import Losses, RecoveryClient
 from simulation.simulate import LONGEST_LIFE_SECONDS, Simulation
@@ -267,11 +268,12 @@ def _start(
     session = Life(f"{simulation.seed} {rng.random()}", simulation.faults, simulation.violations)
     process = Process(assignment, session, stray=stray, takes_over=takes_over, may_say=STRAY if stray else "")
     name = f"member:{assignment}"
-    session.task = asyncio.create_task(_process(simulation, shared, process, once=once), name=name)
+    sessions = run_sessions(simulation, partial(_run_session, simulation, shared, process, once=once))
+    session.task = asyncio.create_task(sessions, name=name)
     return process
 
 
-async def _process(simulation: Simulation, shared: Shared, process: Process, *, once: bool) -> None:
+async def _run_session(simulation: Simulation, shared: Shared, process: Process, *, once: bool) -> None:
     server, session, world = simulation.server, process.session, simulation.world
     streams = {script.id: MemberStream(server, script, process, shared) for script in world.streams}
     await run_session(
